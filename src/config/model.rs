@@ -1,0 +1,285 @@
+//! What a configuration file says, as values that can no longer be wrong.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use pingora_core::server::configuration::ServerConf;
+
+/// One configuration file, read and checked.
+#[derive(Debug)]
+pub struct Config {
+    /// Pingora's own keys (`version`, `threads`, `pid_file`, …).
+    pub pingora: ServerConf,
+    /// `listeners`: the sockets accepted on; at least one, no address twice.
+    pub listeners: Vec<Listener>,
+    /// `trusted_proxies`: whose `X-Forwarded-*` headers are believed; nobody's if empty.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `metrics`: the Prometheus listener; none if left out.
+    pub metrics: Option<Metrics>,
+    /// `access_log`: where it goes and how it reads; `None` when `off`.
+    pub access_log: Option<AccessLog>,
+    /// `routes`, in the order written; at least one, each naming an upstream of `upstreams`.
+    pub routes: Vec<Route>,
+    /// `upstreams`, in the order written; names are unique.
+    pub upstreams: Vec<Upstream>,
+}
+
+/// One entry of `listeners`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// `address`: IP and port; port 0 takes a free one, which the log names.
+    pub address: SocketAddr,
+}
+
+/// `metrics`: the Prometheus listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// `address`: IP and port that answers `GET /metrics`.
+    pub address: SocketAddr,
+}
+
+/// `access_log`: one line per request, one when a tunnel opens and one when it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// `to`: `stdout` (the default) or a file's path.
+    pub to: LogTarget,
+    /// `format`: `text` (the default) or `json`.
+    pub format: LogFormat,
+}
+
+/// Where the access log is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard output.
+    Stdout,
+    /// A file, appended to, and opened anew on SIGUSR1.
+    File(PathBuf),
+}
+
+/// How an access log line reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `key=value` pairs.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// One entry of `routes`: a match on host and path that leads to an upstream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// `host`: [`HostPattern::Any`] if left out.
+    pub host: HostPattern,
+    /// `path`: a prefix on segment borders, beginning with `/` and without a `/` at its end (`/` itself if left out).
+    pub path: String,
+    /// `upstream`: the name of an entry of `upstreams`.
+    pub upstream: String,
+    /// `affinity`: instead of the upstream's, where given.
+    pub affinity: Option<Vec<AffinitySource>>,
+}
+
+/// Which hosts a route matches; names are in lower case and without a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// Any host, or none.
+    Any,
+    /// This host.
+    Exact(String),
+    /// `*.example.com`, kept as `example.com`: every host that ends in `.example.com`, at any depth, not `example.com` itself.
+    Wildcard(String),
+}
+
+/// Where the ring key of a request may come from; asked in the order written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AffinitySource {
+    /// `cookie`: the value of a cookie that the application sets.
+    Cookie(String),
+    /// `header`: the value of a request header (its name in lower case).
+    Header(String),
+    /// `query`: the value of a query argument, as written in the request target (not decoded: nginx's `$arg_…`).
+    Query(String),
+    /// `issue_cookie`: the value of a cookie that Longhaul sets where the client has none.
+    IssueCookie(IssueCookie),
+    /// `client_ip`: the client's address, cut to a prefix.
+    ClientIp {
+        /// `ipv4_prefix`: leading bits kept of an IPv4 address, 1 to 32, default 32.
+        ipv4_prefix: u8,
+        /// `ipv6_prefix`: leading bits kept of an IPv6 address, 1 to 128, default 64.
+        ipv6_prefix: u8,
+    },
+}
+
+/// `issue_cookie`: the cookie that Longhaul sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssueCookie {
+    /// `name`: default `longhaul`.
+    pub name: String,
+    /// `max_age`: `None` (the default, `session`) ends it with the browser's session.
+    pub max_age: Option<Duration>,
+    /// `same_site`: default `lax`.
+    pub same_site: SameSite,
+}
+
+/// The `SameSite` attribute of an issued cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSite {
+    /// Sent with requests from the same site only.
+    Strict,
+    /// Sent with top-level navigation from other sites too.
+    Lax,
+    /// Sent always; browsers ask for `Secure` with it.
+    None,
+}
+
+/// One entry of `upstreams`: a named group of backends with one policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// Its key in `upstreams`.
+    pub name: String,
+    /// `affinity`: empty where left out, which means the backend with the fewest open tunnels.
+    pub affinity: Vec<AffinitySource>,
+    /// `backends`: at least one with a weight above 0, no address twice.
+    pub backends: Vec<Backend>,
+    /// `balance_factor`: bounded load, above 1.0; `None` when `off` (the default).
+    pub balance_factor: Option<f64>,
+    /// `health`: `None` when `off`, and then no backend is ever taken as down.
+    pub health: Option<Health>,
+    /// `fail_open`: with every backend down, pick as if all were up (default: answer 503).
+    pub fail_open: bool,
+    /// `drain_window`: tunnels that are to be closed for a change are closed spread over this time, default 30 s.
+    pub drain_window: Duration,
+    /// `timeouts`: of requests and handshakes.
+    pub timeouts: Timeouts,
+    /// `tunnel`: of open tunnels.
+    pub tunnel: TunnelLimits,
+}
+
+/// One entry of `backends`: written `ADDRESS`, or `{ address: ADDRESS, weight: N }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// `address`: IP and port.
+    pub address: SocketAddr,
+    /// `weight`: 0 to 65 535, default 1; 0 is draining and gets nothing new.
+    pub weight: u16,
+}
+
+/// `health`: how the backends of an upstream are checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// `check` with `path`, `host` and `expect`: what a check does; default `tcp`.
+    pub check: Check,
+    /// `interval`: between the checks of one backend, default 2 s.
+    pub interval: Duration,
+    /// `timeout`: of one check, default 1 s, no longer than `interval`.
+    pub timeout: Duration,
+    /// `rise`: checks in a row that must pass before a backend that is down counts as up, at least 1, default 2.
+    pub rise: u32,
+    /// `fall`: failures in a row (of checks, or of real traffic) that take a backend down, at least 1, default 3.
+    pub fall: u32,
+    /// `on_down`: what becomes of the open tunnels of a backend that goes down, default `keep`.
+    pub on_down: OnDown,
+}
+
+/// What a health check does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// `tcp`: connects.
+    Tcp,
+    /// `http`: asks for `path` and compares the status.
+    Http {
+        /// `path`: default `/`.
+        path: String,
+        /// `host`: the `Host` header; the backend's address where left out.
+        host: Option<String>,
+        /// `expect`: statuses that pass, as inclusive ranges (`200`, `200-299`), default 200–399.
+        expect: Vec<(u16, u16)>,
+    },
+    /// `websocket`: a real handshake, `Sec-WebSocket-Accept` verified, then Close 1000.
+    Websocket {
+        /// `path`: default `/`.
+        path: String,
+        /// `host`: the `Host` header; the backend's address where left out.
+        host: Option<String>,
+    },
+}
+
+/// What becomes of the open tunnels of a backend that goes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDown {
+    /// `keep`: they are left alone.
+    Keep,
+    /// `close`: they get Close 1012, spread over the upstream's `drain_window`.
+    Close,
+}
+
+/// `timeouts`: of requests and handshakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// `connect`: to one backend, default 3 s.
+    pub connect: Duration,
+    /// `handshake`: from an upgrade request to the backend's answer, all tries together, default 10 s.
+    pub handshake: Duration,
+    /// `read`: between two reads from either side of a request, default 60 s.
+    pub read: Duration,
+    /// `write`: of one write to either side of a request, default 60 s.
+    pub write: Duration,
+}
+
+/// `tunnel`: of open tunnels. `None` stands for `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TunnelLimits {
+    /// `idle`: the longest time without a byte in either direction, default 1 d; then Close 1001.
+    pub idle: Option<Duration>,
+    /// `max_age`: the longest life (less up to 10 % of jitter), default off; then Close 1001.
+    pub max_age: Option<Duration>,
+    /// `ping`: a side that was silent for so long gets a Ping; silent for as long again, the tunnel is ended. Default off.
+    pub ping: Option<Duration>,
+    /// `max_message`: bytes of one message's payload, default off; a longer one ends the tunnel with Close 1009.
+    pub max_message: Option<u64>,
+    /// `tcp_user_timeout`: how long a side's kernel may leave our bytes or keep-alive probes unacknowledged, default 60 s.
+    pub tcp_user_timeout: Option<Duration>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            handshake: Duration::from_secs(10),
+            read: Duration::from_secs(60),
+            write: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Default for TunnelLimits {
+    fn default() -> Self {
+        Self {
+            idle: Some(Duration::from_secs(86_400)),
+            max_age: None,
+            ping: None,
+            max_message: None,
+            tcp_user_timeout: Some(Duration::from_secs(60)),
+        }
+    }
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            check: Check::Tcp,
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            rise: 2,
+            fall: 3,
+            on_down: OnDown::Keep,
+        }
+    }
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        Self { to: LogTarget::Stdout, format: LogFormat::Text }
+    }
+}

@@ -1,0 +1,20 @@
+//! Longhaul: the gateway for connections that last.
+//!
+//! A library and a thin binary over it. ARCHITECTURE.md walks through a request, an upgrade and its bytes.
+
+pub mod access_log;
+pub mod affinity;
+pub mod cli;
+pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod gateway;
+pub mod health;
+pub mod listen;
+pub mod metrics;
+pub mod route;
+pub mod server;
+pub mod snapshot;
+pub mod tunnel;
+pub mod upstream;
+pub mod ws;

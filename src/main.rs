@@ -1,0 +1,3 @@
+//! The `longhaul` binary.
+
+fn main() {}
