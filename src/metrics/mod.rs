@@ -1,0 +1,193 @@
+//! What is counted, under the names that docs/metrics.md lists.
+//!
+//! Label sets are bounded: upstream and backend names come from the configuration, every other label from a fixed list.
+
+mod upstream;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+pub use upstream::{Direction, UpstreamMetrics};
+
+/// Every metric of one gateway, in a registry of its own.
+pub struct Metrics {
+    registry: Registry,
+    families: Families,
+    upstreams: Mutex<HashMap<String, Arc<UpstreamMetrics>>>,
+    /// Two scrapes at once must not reset each other's gauges.
+    scrape: Mutex<()>,
+    /// Access log lines that found the queue full.
+    pub access_log_dropped: IntCounter,
+    /// Requests refused before an upstream was chosen, by status.
+    pub refused: IntCounterVec,
+    /// The running snapshot's generation.
+    pub generation: IntGauge,
+}
+
+/// The families whose children belong to one upstream.
+pub(crate) struct Families {
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+    connect_seconds: HistogramVec,
+    handshake_seconds: HistogramVec,
+    picks: IntCounterVec,
+    failovers: IntCounterVec,
+    failures: IntCounterVec,
+    opened: IntCounterVec,
+    ended: IntCounterVec,
+    bytes: IntCounterVec,
+    messages: IntCounterVec,
+    health_changes: IntCounterVec,
+    backend_up: IntGaugeVec,
+    backend_tunnels: IntGaugeVec,
+    backend_load: IntGaugeVec,
+}
+
+/// What a backend looks like at the moment of a scrape.
+pub struct BackendReading<'a> {
+    /// The upstream's name.
+    pub upstream: &'a str,
+    /// The backend's address.
+    pub backend: String,
+    /// Whether it is taken as up.
+    pub up: bool,
+    /// Its open tunnels.
+    pub tunnels: u64,
+    /// Its open tunnels and running requests.
+    pub load: u64,
+}
+
+impl Metrics {
+    /// A new registry with every family in it.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let families = Families::register(&registry);
+        let build = Opts::new("longhaul_build_info", "Always 1; the label names the version.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
+        let build = add(&registry, IntGauge::with_opts(build));
+        build.set(1);
+        registry
+            .register(Box::new(ProcessCollector::for_self()))
+            .expect("the process collector's names are its own and it is registered once");
+        Self {
+            families,
+            upstreams: Mutex::default(),
+            scrape: Mutex::default(),
+            access_log_dropped: add(
+                &registry,
+                IntCounter::new("longhaul_access_log_dropped_total", "Access log lines dropped for a full queue."),
+            ),
+            refused: counters(
+                &registry,
+                "longhaul_refused_requests_total",
+                "Requests refused before a backend was asked.",
+                &["code"],
+            ),
+            generation: add(
+                &registry,
+                IntGauge::new("longhaul_config_generation", "The generation of the running configuration."),
+            ),
+            registry,
+        }
+    }
+
+    /// The children of one upstream; the same for the same name.
+    pub fn upstream(&self, name: &str) -> Arc<UpstreamMetrics> {
+        let mut upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
+        upstreams
+            .entry(name.to_owned())
+            .or_insert_with(|| Arc::new(UpstreamMetrics::new(&self.families, name)))
+            .clone()
+    }
+
+    /// The text exposition format, with the gauges of `backends` as they are now.
+    pub fn render<'a>(&self, backends: impl Iterator<Item = BackendReading<'a>>) -> Vec<u8> {
+        let _scrape = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        let families = &self.families;
+        // Set anew at every scrape, so that no pair of `inc` and `dec` can drift and a backend that is gone leaves.
+        for gauge in [&families.backend_up, &families.backend_tunnels, &families.backend_load] {
+            gauge.reset();
+        }
+        for reading in backends {
+            let labels = [reading.upstream, reading.backend.as_str()];
+            families.backend_up.with_label_values(&labels).set(i64::from(reading.up));
+            families.backend_tunnels.with_label_values(&labels).set(reading.tunnels.cast_signed());
+            families.backend_load.with_label_values(&labels).set(reading.load.cast_signed());
+        }
+        let mut text = Vec::with_capacity(16 * 1024);
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .expect("families that were registered encode into memory");
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Families {
+    fn register(registry: &Registry) -> Self {
+        let upstream = &["upstream"];
+        let counter = |name, help, labels: &[&str]| counters(registry, name, help, labels);
+        let gauge = |name, help| add(registry, IntGaugeVec::new(Opts::new(name, help), &["upstream", "backend"]));
+        let seconds = |name: &str, help: &str| {
+            let opts = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+            add(registry, HistogramVec::new(opts, upstream))
+        };
+        Self {
+            requests: counter("longhaul_requests_total", "HTTP requests answered.", &["upstream", "code"]),
+            request_seconds: seconds("longhaul_request_duration_seconds", "From a request's header to its last byte."),
+            connect_seconds: seconds("longhaul_connect_duration_seconds", "Time to connect to a backend."),
+            handshake_seconds: seconds(
+                "longhaul_handshake_duration_seconds",
+                "From an upgrade request to the backend's 101.",
+            ),
+            picks: counter(
+                "longhaul_picks_total",
+                "Backends picked, by where the key came from.",
+                &["upstream", "source"],
+            ),
+            failovers: counter("longhaul_failovers_total", "Picks of a further backend after one failed.", upstream),
+            failures: counter(
+                "longhaul_backend_failures_total",
+                "Failures of real traffic held against a backend.",
+                &["upstream", "kind"],
+            ),
+            opened: counter("longhaul_tunnels_opened_total", "Tunnels opened.", upstream),
+            ended: counter("longhaul_tunnels_ended_total", "Tunnels ended, by reason.", &["upstream", "reason"]),
+            bytes: counter("longhaul_tunnel_bytes_total", "Bytes taken from a side.", &["upstream", "direction"]),
+            messages: counter("longhaul_tunnel_messages_total", "Messages passed on.", &["upstream", "direction"]),
+            health_changes: counter(
+                "longhaul_health_changes_total",
+                "Backends that went up or down.",
+                &["upstream", "to"],
+            ),
+            backend_up: gauge("longhaul_backend_up", "1 when the backend is taken as up."),
+            backend_tunnels: gauge("longhaul_backend_tunnels", "Open tunnels."),
+            backend_load: gauge("longhaul_backend_load", "Open tunnels and running requests."),
+        }
+    }
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    add(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn add<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheus::Result<C>) -> C {
+    let collector = collector.expect("metric names and labels are constants that follow Prometheus's rules");
+    registry.register(Box::new(collector.clone())).expect("every name is registered once");
+    collector
+}
+
+/// From 100 µs (a backend on the same host) to 60 s (the default read timeout).
+const SECONDS: [f64; 14] =
+    [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 10.0, 60.0];

@@ -1,0 +1,108 @@
+//! The children of one upstream, resolved once so that counting costs one atomic addition.
+
+use prometheus::{Histogram, IntCounter, IntCounterVec};
+
+use super::Families;
+
+/// Which way bytes pass through a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client.
+    ToBackend,
+    /// From the backend.
+    ToClient,
+}
+
+impl Direction {
+    /// Both, in the order of their indices.
+    pub const ALL: [Self; 2] = [Self::ToBackend, Self::ToClient];
+
+    /// The `direction` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ToBackend => "to_backend",
+            Self::ToClient => "to_client",
+        }
+    }
+}
+
+/// What is counted for one upstream.
+pub struct UpstreamMetrics {
+    name: String,
+    requests: IntCounterVec,
+    picks: IntCounterVec,
+    failures: IntCounterVec,
+    ended: IntCounterVec,
+    health_changes: IntCounterVec,
+    /// From a request's header to the last byte of its answer.
+    pub request_seconds: Histogram,
+    /// Time to connect to a backend.
+    pub connect_seconds: Histogram,
+    /// From an upgrade request to the backend's 101.
+    pub handshake_seconds: Histogram,
+    /// Picks of a further backend after one failed.
+    pub failovers: IntCounter,
+    /// Tunnels opened.
+    pub opened: IntCounter,
+    /// Bytes taken from a side, by [`Direction`].
+    pub bytes: [IntCounter; 2],
+    /// Messages passed on, by [`Direction`].
+    pub messages: [IntCounter; 2],
+}
+
+impl UpstreamMetrics {
+    pub(super) fn new(families: &Families, name: &str) -> Self {
+        let both = |family: &IntCounterVec| Direction::ALL.map(|way| family.with_label_values(&[name, way.as_str()]));
+        Self {
+            name: name.to_owned(),
+            requests: families.requests.clone(),
+            picks: families.picks.clone(),
+            failures: families.failures.clone(),
+            ended: families.ended.clone(),
+            health_changes: families.health_changes.clone(),
+            request_seconds: families.request_seconds.with_label_values(&[name]),
+            connect_seconds: families.connect_seconds.with_label_values(&[name]),
+            handshake_seconds: families.handshake_seconds.with_label_values(&[name]),
+            failovers: families.failovers.with_label_values(&[name]),
+            opened: families.opened.with_label_values(&[name]),
+            bytes: both(&families.bytes),
+            messages: both(&families.messages),
+        }
+    }
+
+    /// Counts an answered HTTP request; the label is the status's class.
+    pub fn request(&self, status: u16) {
+        self.requests.with_label_values(&[self.name.as_str(), class(status)]).inc();
+    }
+
+    /// Counts a pick; `source` is an affinity source's name, or `none`.
+    pub fn pick(&self, source: &'static str) {
+        self.picks.with_label_values(&[self.name.as_str(), source]).inc();
+    }
+
+    /// Counts a failure of real traffic; `kind` is `connect` or `handshake`.
+    pub fn failure(&self, kind: &'static str) {
+        self.failures.with_label_values(&[self.name.as_str(), kind]).inc();
+    }
+
+    /// Counts a tunnel's end.
+    pub fn ended(&self, reason: &'static str) {
+        self.ended.with_label_values(&[self.name.as_str(), reason]).inc();
+    }
+
+    /// Counts a backend that went `up` or `down`.
+    pub fn health_change(&self, up: bool) {
+        self.health_changes.with_label_values(&[self.name.as_str(), if up { "up" } else { "down" }]).inc();
+    }
+}
+
+fn class(status: u16) -> &'static str {
+    match status {
+        100..=199 => "1xx",
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        500..=599 => "5xx",
+        _ => "none",
+    }
+}
