@@ -1,0 +1,339 @@
+//! The checkers on a clock that only tests move, with checks that are played.
+
+use std::sync::atomic::AtomicUsize;
+
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use super::*;
+use crate::config::{Check, Health};
+
+const INTERVAL: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Keeps what it is told.
+#[derive(Default)]
+struct Told(Mutex<Vec<Report>>);
+
+/// When, which outcome, and whether it was the first.
+type Report = (Instant, Result<(), String>, bool);
+
+impl Subject for Told {
+    fn report(&self, outcome: Result<(), String>, first: bool) {
+        self.0.lock().unwrap().push((Instant::now(), outcome, first));
+    }
+}
+
+impl Told {
+    fn times(&self) -> Vec<Instant> {
+        self.0.lock().unwrap().iter().map(|told| told.0).collect()
+    }
+
+    fn firsts(&self) -> Vec<bool> {
+        self.0.lock().unwrap().iter().map(|told| told.2).collect()
+    }
+
+    fn outcomes(&self) -> Vec<Result<(), String>> {
+        self.0.lock().unwrap().iter().map(|told| told.1.clone()).collect()
+    }
+
+    /// Whether all times between reports are the interval, give or take 10 % and the clock's millisecond.
+    fn kept_rhythm(&self) -> bool {
+        let slack = Duration::from_millis(2);
+        let wanted = INTERVAL.mul_f64(0.9) - slack..=INTERVAL.mul_f64(1.1) + slack;
+        self.times().windows(2).all(|pair| wanted.contains(&(pair[1] - pair[0])))
+    }
+}
+
+fn probe(timeout: Duration) -> Arc<Probe> {
+    Arc::new(Probe::new(&Health { check: Check::Tcp, timeout, ..Health::default() }))
+}
+
+fn address(number: usize) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 10_000 + number as u16))
+}
+
+/// One target, and what it is told.
+fn target(number: usize) -> (Target, Arc<Told>) {
+    let told = Arc::new(Told::default());
+    let subject: Arc<dyn Subject> = Arc::clone(&told) as _;
+    (
+        Target {
+            upstream: "chat".into(),
+            address: address(number),
+            probe: probe(TIMEOUT),
+            interval: INTERVAL,
+            subject,
+        },
+        told,
+    )
+}
+
+fn targets(numbers: std::ops::Range<usize>) -> (Vec<Target>, Vec<Arc<Told>>) {
+    numbers.map(target).unzip()
+}
+
+/// Checkers whose checks pass at once.
+fn passing() -> Checkers {
+    Checkers::examining(|_, _| async { Ok(()) }.boxed())
+}
+
+/// Checkers whose checks never end of their own.
+fn silent() -> Checkers {
+    Checkers::examining(|_, _| futures::future::pending().boxed())
+}
+
+/// Tasks alive, after those that were ended had time to go.
+async fn tasks() -> usize {
+    sleep(Duration::from_millis(1)).await;
+    Handle::current().metrics().num_alive_tasks()
+}
+
+#[tokio::test(start_paused = true)]
+async fn first_checks_are_spread_over_the_interval_and_later_ones_keep_to_it() {
+    let (targets, told) = targets(0..200);
+    let mut checkers = passing();
+    let start = Instant::now();
+    checkers.sync(targets);
+    sleep(INTERVAL * 20).await;
+
+    let mut firsts: Vec<Duration> = told.iter().map(|told| told.times()[0] - start).collect();
+    firsts.sort_unstable();
+    assert!(firsts[199] <= INTERVAL + Duration::from_millis(2));
+    let in_first_half = firsts.iter().filter(|first| **first < INTERVAL / 2).count();
+    assert!((50..150).contains(&in_first_half), "{in_first_half} of 200");
+    for told in told {
+        assert!((18..=23).contains(&told.times().len()), "{}", told.times().len());
+        assert!(told.kept_rhythm());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_syncs_leave_as_many_tasks_as_targets() {
+    let mut checkers = passing();
+    for round in 0..1000 {
+        let from = round * 7 % 50;
+        checkers.sync(targets(from..from + 20 + round % 30).0);
+        if round % 100 == 0 {
+            assert_eq!(tasks().await, 20 + round % 30);
+        }
+    }
+    checkers.sync(targets(5..42).0);
+    assert_eq!(tasks().await, 37);
+    checkers.sync([]);
+    assert_eq!(tasks().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_named_twice_is_checked_once() {
+    let mut checkers = passing();
+    checkers.sync([target(1).0, target(1).0]);
+    assert_eq!(tasks().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unchanged_targets_keep_their_rhythm_over_syncs() {
+    let mut checkers = passing();
+    let (target, told) = target(1);
+    for round in 0..1000 {
+        let others = targets(100..100 + round % 3).0;
+        checkers.sync(others.into_iter().chain([target.clone()]));
+        sleep(INTERVAL / 10).await;
+    }
+    assert!((90..=112).contains(&told.times().len()), "{}", told.times().len());
+    assert!(told.kept_rhythm());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_taken_away_is_checked_no_more() {
+    let mut checkers = passing();
+    let (gone, told) = target(1);
+    checkers.sync([gone, target(2).0]);
+    sleep(INTERVAL * 3).await;
+    checkers.sync([target(2).0]);
+    let before = told.times().len();
+    sleep(INTERVAL * 3).await;
+    assert_eq!(told.times().len(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_interval_counts_from_the_next_sync() {
+    let mut checkers = passing();
+    let (target, told) = target(1);
+    checkers.sync([target.clone()]);
+    sleep(INTERVAL * 2).await;
+    checkers.sync([Target { interval: INTERVAL / 10, ..target }]);
+    let before = told.times().len();
+    sleep(INTERVAL * 2).await;
+    assert!((17..=24).contains(&(told.times().len() - before)), "{}", told.times().len() - before);
+    assert_eq!(told.firsts().iter().filter(|first| **first).count(), 1, "the first outcome stays the first");
+    assert_eq!(tasks().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn outcomes_go_to_the_subject_of_the_last_sync() {
+    let mut checkers = passing();
+    let (old, old_told) = target(1);
+    checkers.sync([old]);
+    sleep(INTERVAL * 2).await;
+    let before = old_told.times().len();
+    let (new, new_told) = target(1);
+    checkers.sync([new]);
+    sleep(INTERVAL * 2).await;
+    assert_eq!(old_told.times().len(), before);
+    assert!(!new_told.times().is_empty());
+    assert!(!new_told.firsts()[0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_panics_fails_and_its_checker_goes_on() {
+    let calls = AtomicUsize::new(0);
+    let mut checkers = Checkers::examining(move |_, _| match calls.fetch_add(1, Ordering::Relaxed) {
+        0 => panic!("before its first poll"),
+        1 => async { panic!("while polled") }.boxed(),
+        _ => async { Ok(()) }.boxed(),
+    });
+    let (target, told) = target(1);
+    checkers.sync([target]);
+    sleep(INTERVAL * 5).await;
+    let panicked = Err("the check panicked".to_owned());
+    assert_eq!(told.outcomes()[..3], [panicked.clone(), panicked, Ok(())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subject_that_panics_does_not_end_its_checker() {
+    struct Panicking(mpsc::UnboundedSender<()>);
+    impl Subject for Panicking {
+        fn report(&self, _: Result<(), String>, _: bool) {
+            self.0.send(()).unwrap();
+            panic!("a subject's own fault");
+        }
+    }
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    let mut checkers = passing();
+    checkers.sync([Target { subject: Arc::new(Panicking(sender)), ..target(1).0 }]);
+    for _ in 0..3 {
+        receiver.recv().await.unwrap();
+    }
+    assert_eq!(tasks().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_than_256_checks_run_at_once() {
+    static RUNNING: AtomicUsize = AtomicUsize::new(0);
+    static MOST: AtomicUsize = AtomicUsize::new(0);
+    let examine = |_, _| {
+        async {
+            MOST.fetch_max(RUNNING.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            sleep(INTERVAL).await;
+            RUNNING.fetch_sub(1, Ordering::SeqCst);
+            Ok(())
+        }
+        .boxed()
+    };
+    let mut checkers = Checkers::examining(examine);
+    let (targets, told) = targets(0..600);
+    checkers.sync(targets);
+    sleep(INTERVAL * 10).await;
+    assert_eq!(MOST.load(Ordering::SeqCst), MAX_AT_ONCE);
+    assert!(told.iter().all(|told| !told.times().is_empty()), "each got its turn");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_round_reports_every_target_once() {
+    let (targets, told) = targets(0..2000);
+    let mut checkers = Checkers::examining(|_, address| {
+        async move {
+            sleep(Duration::from_millis(50)).await;
+            if address.port() % 2 == 0 { Ok(()) } else { Err(Failure::Refused) }
+        }
+        .boxed()
+    });
+    let start = Instant::now();
+    checkers.first_round(&targets).await;
+    assert!(start.elapsed() < TIMEOUT);
+    for (number, told) in told.iter().enumerate() {
+        let expected = if number % 2 == 0 { Ok(()) } else { Err("connection refused".to_owned()) };
+        assert_eq!((told.outcomes(), told.firsts()), (vec![expected], vec![true]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_round_is_one_timeout_long_whatever_the_number() {
+    let (targets, told) = targets(0..2000);
+    let start = Instant::now();
+    let mut checkers = silent();
+    checkers.first_round(&targets).await;
+    assert!(start.elapsed() <= TIMEOUT + Duration::from_millis(2), "{:?}", start.elapsed());
+    let late = told.iter().filter(|told| told.outcomes() == [Err("no answer within 1s".to_owned())]).count();
+    let silent = told.iter().filter(|told| told.outcomes().is_empty()).count();
+    assert_eq!((late, silent), (MAX_AT_ONCE, 2000 - MAX_AT_ONCE), "those whose turn never came are not judged");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_round_ends_each_check_after_its_own_timeout_s_share() {
+    let mut checkers = silent();
+    let (short, told_short) = target(1);
+    let (long, told_long) = target(2);
+    let long = Target { probe: probe(TIMEOUT * 3), ..long };
+    let start = Instant::now();
+    checkers.first_round(&[short, long]).await;
+    assert!(start.elapsed() <= TIMEOUT * 3 + Duration::from_millis(2));
+    assert_eq!(told_short.outcomes(), [Err("no answer within 1s".to_owned())]);
+    assert_eq!(told_long.outcomes(), [Err("no answer within 3s".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_first_round_judged_is_not_first_again() {
+    let (targets, told) = targets(0..10);
+    let mut checkers = passing();
+    checkers.first_round(&targets[..5]).await;
+    checkers.sync(targets);
+    sleep(INTERVAL * 3).await;
+    for told in told {
+        let firsts = told.firsts();
+        assert!(firsts[0] && firsts.len() > 1 && firsts[1..].iter().all(|first| !first), "{firsts:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_round_over_nothing_ends_at_once() {
+    passing().first_round(&[]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_checkers_ends_them_all() {
+    let mut checkers = silent();
+    checkers.sync(targets(0..300).0);
+    sleep(INTERVAL).await;
+    assert_eq!(tasks().await, 300);
+    drop(checkers);
+    assert_eq!(tasks().await, 0);
+}
+
+#[tokio::test]
+async fn a_checker_reports_what_a_real_probe_sees() {
+    struct Sent(mpsc::UnboundedSender<Result<(), String>>);
+    impl Subject for Sent {
+        fn report(&self, outcome: Result<(), String>, _: bool) {
+            let _ = self.0.send(outcome);
+        }
+    }
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    let target = Target {
+        address: listener.local_addr().unwrap(),
+        probe: probe(Duration::from_secs(30)),
+        interval: Duration::from_millis(20),
+        subject: Arc::new(Sent(sender)),
+        ..target(0).0
+    };
+    let mut checkers = Checkers::new();
+    checkers.first_round(std::slice::from_ref(&target)).await;
+    checkers.sync([target]);
+    assert_eq!(receiver.recv().await, Some(Ok(())));
+    assert_eq!(receiver.recv().await, Some(Ok(())));
+    drop(listener);
+    while receiver.recv().await != Some(Err("connection refused".to_owned())) {}
+}

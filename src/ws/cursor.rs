@@ -1,0 +1,327 @@
+//! The cursor: it follows the frame boundaries of one direction of a WebSocket byte stream as the bytes pass.
+
+/// Who sends the bytes that a cursor follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// The client: each of its frames must be masked (RFC 6455 §5.1).
+    Client,
+    /// The backend: none of its frames may be masked (RFC 6455 §5.1).
+    Backend,
+}
+
+/// What a cursor saw.
+///
+/// Opcodes and reserved bits that RFC 6455 does not define are passed over like any others, since an extension may
+/// have given them a meaning; opcodes 8 to 15 are control frames, the others carry data (§5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The header of a frame that carries data was read; its payload is yet to come.
+    Data {
+        /// Opcode of the message's first frame.
+        opcode: u8,
+        /// Payload bytes of the message so far, all of this frame's included; stays at `u64::MAX` once there.
+        size: u64,
+    },
+    /// The last byte of a message passed.
+    MessageEnded {
+        /// Opcode of the message's first frame: 1 text, 2 binary; 0 where a message began with a continuation frame.
+        opcode: u8,
+        /// Payload bytes of all its frames, as they are on the wire (compressed where an extension compresses).
+        size: u64,
+    },
+    /// The last byte of a Ping frame passed.
+    Ping,
+    /// The last byte of a Pong frame passed.
+    Pong,
+    /// The last byte of a Close frame passed; its status code, 1005 where it has none (RFC 6455 §7.1.5).
+    Close(u16),
+    /// A frame is masked that must not be, or the other way round (RFC 6455 §5.1). The cursor goes on all the same.
+    MaskWrong,
+    /// The stream can no longer be followed. Reported once; nothing else is reported after it.
+    Lost(Fault),
+}
+
+/// Why a stream can no longer be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// RFC 6455 §5.5.
+    #[error("a control frame is longer than 125 bytes")]
+    ControlTooLong,
+    /// RFC 6455 §5.5.
+    #[error("a control frame is fragmented")]
+    ControlFragmented,
+    /// RFC 6455 §5.2: the most significant bit must be 0.
+    #[error("a frame's length exceeds 63 bits")]
+    LengthTooLong,
+}
+
+/// Follows the frames of one direction (RFC 6455 §5.2): reads headers, skips payloads, never keeps any bytes.
+///
+/// It takes any bytes whatever. Where the framing breaks it is *lost*: it lets all further bytes pass unseen and never
+/// stands at a boundary again, so that nobody writes a frame of their own into the stream.
+#[derive(Clone, Debug)]
+pub struct Cursor {
+    /// Payload bytes of the current frame that have not passed yet.
+    left: u64,
+    /// Payload bytes of the current message, from the headers seen so far.
+    size: u64,
+    /// Messages that ended.
+    messages: u64,
+    /// `At::Header`: the header's first `have` bytes, when a chunk ended inside it.
+    /// `At::Payload` of a Close frame: two bytes of mask, then the first `have` bytes of the status code.
+    held: [u8; MAX_HEADER],
+    /// How much of `held` is meant.
+    have: u8,
+    /// First byte of the current frame: FIN, reserved bits, opcode.
+    first: u8,
+    /// Opcode of the current message's first frame.
+    opcode: u8,
+    /// Whether a message has begun that has not ended.
+    in_message: bool,
+    at: At,
+    sender: Sender,
+    closed: Option<u16>,
+}
+
+/// Where in a frame the stream stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Header,
+    Payload,
+    Lost,
+}
+
+impl Cursor {
+    /// A cursor at the first byte after the handshake, for the bytes that `sender` sends.
+    pub fn new(sender: Sender) -> Self {
+        Self {
+            left: 0,
+            size: 0,
+            messages: 0,
+            held: [0; MAX_HEADER],
+            have: 0,
+            first: 0,
+            opcode: 0,
+            in_message: false,
+            at: At::Header,
+            sender,
+            closed: None,
+        }
+    }
+
+    /// Follows a whole chunk, and tells `on` what happens in it, in order.
+    #[inline]
+    pub fn advance(&mut self, mut chunk: &[u8], on: &mut impl FnMut(Event)) {
+        while !chunk.is_empty() {
+            let passed = self.next_boundary(chunk, on);
+            chunk = &chunk[passed..];
+        }
+    }
+
+    /// Follows a chunk up to the end of the current frame, or of the chunk if that comes first.
+    ///
+    /// Returns how many bytes passed: 0 for an empty chunk only. Whether they end at a boundary, ask
+    /// [`at_boundary`](Self::at_boundary). When the cursor stands at a boundary already, the step goes over one frame.
+    #[inline]
+    pub fn next_boundary(&mut self, chunk: &[u8], on: &mut impl FnMut(Event)) -> usize {
+        let mut passed = 0;
+        if self.at == At::Header {
+            passed = self.header(chunk, on);
+        }
+        match self.at {
+            At::Header => passed,
+            At::Payload => passed + self.payload(&chunk[passed..], on),
+            At::Lost => chunk.len(),
+        }
+    }
+
+    /// Whether the stream stands between two frames, where a frame of one's own may be inserted.
+    ///
+    /// True before the first byte. After a Close frame its sender must send nothing more: see [`closed`](Self::closed).
+    #[inline]
+    pub fn at_boundary(&self) -> bool {
+        self.at == At::Header && self.have == 0
+    }
+
+    /// Whether the framing broke, so that this stream is no longer followed.
+    pub fn is_lost(&self) -> bool {
+        self.at == At::Lost
+    }
+
+    /// How many messages passed from their first byte to their last; control frames are not counted.
+    pub fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Payload bytes of the message under way: the sum over the headers seen so far, hence ahead of the bytes that
+    /// passed. 0 when none is under way.
+    pub fn message_size(&self) -> u64 {
+        self.size
+    }
+
+    /// The status code of the first Close frame, once its last byte has passed; 1005 where it has none.
+    pub fn closed(&self) -> Option<u16> {
+        self.closed
+    }
+
+    /// Reads the rest of a header, and returns how many bytes of the chunk belong to it.
+    fn header(&mut self, chunk: &[u8], on: &mut impl FnMut(Event)) -> usize {
+        if self.have == 0
+            && let Some(header) = Header::parse(chunk)
+        {
+            self.begin(&header, on);
+            return header.length;
+        }
+        for (taken, byte) in chunk.iter().enumerate() {
+            // Fewer than MAX_HEADER are held here: that many are always a header, which would have been parsed.
+            self.held[usize::from(self.have)] = *byte;
+            self.have += 1;
+            let held = self.held;
+            if let Some(header) = Header::parse(&held[..usize::from(self.have)]) {
+                self.begin(&header, on);
+                return taken + 1;
+            }
+        }
+        chunk.len()
+    }
+
+    /// Goes from a complete header to its payload.
+    fn begin(&mut self, header: &Header, on: &mut impl FnMut(Event)) {
+        self.have = 0;
+        if let Some(fault) = header.fault() {
+            self.at = At::Lost;
+            on(Event::Lost(fault));
+            return;
+        }
+        if header.mask.is_some() != (self.sender == Sender::Client) {
+            on(Event::MaskWrong);
+        }
+        self.at = At::Payload;
+        self.first = header.first;
+        self.left = header.payload;
+        let opcode = self.first & OPCODE;
+        if opcode & CONTROL == 0 {
+            if !self.in_message {
+                self.in_message = true;
+                self.opcode = opcode;
+            }
+            self.size = self.size.saturating_add(header.payload);
+            on(Event::Data { opcode: self.opcode, size: self.size });
+        } else if opcode == CLOSE {
+            let [first, second, ..] = header.mask.unwrap_or_default();
+            self.held[..2].copy_from_slice(&[first, second]);
+        }
+    }
+
+    /// Skips payload, and returns how many bytes of the chunk belong to it.
+    fn payload(&mut self, chunk: &[u8], on: &mut impl FnMut(Event)) -> usize {
+        let length = usize::try_from(self.left).map_or(chunk.len(), |left| left.min(chunk.len()));
+        if self.first & OPCODE == CLOSE {
+            for byte in chunk[..length].iter().take(2 - usize::from(self.have)) {
+                self.held[2 + usize::from(self.have)] = *byte;
+                self.have += 1;
+            }
+        }
+        self.left -= length as u64;
+        if self.left == 0 {
+            self.end(on);
+        }
+        length
+    }
+
+    /// Goes from a complete frame to the boundary behind it.
+    fn end(&mut self, on: &mut impl FnMut(Event)) {
+        self.at = At::Header;
+        match self.first & OPCODE {
+            opcode if opcode & CONTROL == 0 && self.first & FIN != 0 => {
+                let ended = Event::MessageEnded { opcode: self.opcode, size: self.size };
+                self.messages += 1;
+                self.in_message = false;
+                self.size = 0;
+                on(ended);
+            }
+            CLOSE => {
+                let [m0, m1, c0, c1, ..] = self.held;
+                let code = if self.have == 2 { u16::from_be_bytes([m0 ^ c0, m1 ^ c1]) } else { NO_CODE };
+                self.have = 0;
+                self.closed.get_or_insert(code);
+                on(Event::Close(code));
+            }
+            PING => on(Event::Ping),
+            PONG => on(Event::Pong),
+            _ => {}
+        }
+    }
+}
+
+/// A frame's header (RFC 6455 §5.2).
+struct Header {
+    /// FIN, reserved bits, opcode.
+    first: u8,
+    mask: Option<[u8; 4]>,
+    /// Payload bytes.
+    payload: u64,
+    /// Bytes of the header itself.
+    length: usize,
+}
+
+impl Header {
+    /// Reads the header that `bytes` begin with; `None` when they end inside it.
+    #[inline]
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let [first, second, rest @ ..] = bytes else { return None };
+        let (payload, rest) = match second & LENGTH {
+            LENGTH_IN_2 => {
+                let (length, rest) = rest.split_first_chunk()?;
+                (u64::from(u16::from_be_bytes(*length)), rest)
+            }
+            LENGTH_IN_8 => {
+                let (length, rest) = rest.split_first_chunk()?;
+                (u64::from_be_bytes(*length), rest)
+            }
+            length => (u64::from(length), rest),
+        };
+        let (mask, rest) = if second & MASKED != 0 {
+            let (mask, rest) = rest.split_first_chunk()?;
+            (Some(*mask), rest)
+        } else {
+            (None, rest)
+        };
+        Some(Self { first: *first, mask, payload, length: bytes.len() - rest.len() })
+    }
+
+    #[inline]
+    fn fault(&self) -> Option<Fault> {
+        if self.first & CONTROL != 0 {
+            if self.payload > MAX_CONTROL {
+                return Some(Fault::ControlTooLong);
+            }
+            if self.first & FIN == 0 {
+                return Some(Fault::ControlFragmented);
+            }
+        }
+        (self.payload >> 63 != 0).then_some(Fault::LengthTooLong)
+    }
+}
+
+const FIN: u8 = 0x80;
+const OPCODE: u8 = 0x0F;
+/// The bit that tells control opcodes from others.
+const CONTROL: u8 = 0x08;
+const CLOSE: u8 = 0x8;
+const PING: u8 = 0x9;
+const PONG: u8 = 0xA;
+const MASKED: u8 = 0x80;
+const LENGTH: u8 = 0x7F;
+const LENGTH_IN_2: u8 = 126;
+const LENGTH_IN_8: u8 = 127;
+/// Two bytes, a length of eight, a mask of four.
+const MAX_HEADER: usize = 14;
+/// Longest payload of a control frame (RFC 6455 §5.5).
+const MAX_CONTROL: u64 = 125;
+/// What a Close frame without a status code stands for (RFC 6455 §7.1.5).
+const NO_CODE: u16 = 1005;
+
+#[cfg(test)]
+mod tests;
