@@ -1,0 +1,136 @@
+//! Reading a whole file: its text into a [`Config`], or into everything that is wrong with it.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::access_log;
+use super::affinity::Scope;
+use super::keys::TOP;
+use super::listeners;
+use super::model::{AccessLog, Config};
+use super::node::{self, Mark};
+use super::pingora_keys;
+use super::problem::{Problem, Problems, Report, Severity};
+use super::routes;
+use super::upstreams;
+use super::value::{Fields, Value};
+
+/// The longest configuration file that is read: 16 MiB, some thirty times what 10,000 backends need.
+pub const MAX_BYTES: usize = 16 << 20;
+
+/// A configuration file without an error in it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    /// What is odd about it, in the order of the positions.
+    pub warnings: Vec<Problem>,
+}
+
+/// Why [`load`] did not give a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The file could not be opened or read.
+    #[error("{}: cannot be read: {reason}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        reason: String,
+    },
+    /// The file was read, and there are errors in it.
+    #[error("{}", problems.in_file(&path.to_string_lossy()))]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// Everything wrong with it.
+        problems: Problems,
+    },
+}
+
+/// Reads the configuration file at `path`.
+///
+/// # Errors
+/// [`LoadError::Unreadable`] when the file cannot be opened or read, [`LoadError::Refused`] with every problem in it.
+pub fn load(path: &Path) -> Result<Loaded, LoadError> {
+    let unreadable = |error: std::io::Error| LoadError::Unreadable { path: path.into(), reason: error.to_string() };
+    let refused = |problems| LoadError::Refused { path: path.into(), problems };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let text = String::from_utf8(bytes).map_err(|error| refused(not_utf8(&error).into()))?;
+    parse(&text).map_err(refused)
+}
+
+/// Reads the text of a configuration file.
+///
+/// Does no I/O, and never panics. Where `threads` is left out it becomes the number of cores this process may use.
+///
+/// # Errors
+/// Every problem in `text`, in the order of their positions; only the first where it is not one YAML document.
+pub fn parse(text: &str) -> Result<Loaded, Problems> {
+    if text.len() > MAX_BYTES {
+        return Err(whole_file("the file is too long").expected(format!("at most {MAX_BYTES} bytes")).into());
+    }
+    let root = node::read(text)?.filter(|root| !root.is_null());
+    let Some(root) = root else {
+        let problem = whole_file("the file is empty").expected("at least `listeners`, `routes` and `upstreams`");
+        return Err(problem.remedy("conf/minimal.yaml is a working example").into());
+    };
+    let mut report = Report::default();
+    let config = config(&Value::root(&root), &mut report);
+    match config {
+        Some(config) if !report.has_errors() => Ok(Loaded { config, warnings: report.close().into_list() }),
+        _ => Err(report.close()),
+    }
+}
+
+fn config(root: &Value<'_>, report: &mut Report) -> Option<Config> {
+    if !root.is_mapping() {
+        return report.refuse(root.wrong("a mapping with the keys listeners, routes and upstreams"));
+    }
+    let pingoras = pingora_keys::names();
+    let known: Vec<&str> = TOP.keys.iter().copied().chain(pingoras.iter().map(String::as_str)).collect();
+    let mut fields = Fields::with_keys(root, &known, report)?;
+
+    let listeners = fields.required("listeners", "a list such as `- address: 0.0.0.0:8080`", report);
+    let metrics = fields.take("metrics");
+    let (listeners, metrics) = listeners::read(listeners, metrics, report);
+    let trusted_proxies = fields.take_or("trusted_proxies", Vec::new(), |v| listeners::trusted_proxies(v, report));
+    let access_log = fields.take_or("access_log", Some(AccessLog::default()), |v| access_log::read(v, report));
+
+    let upstreams = fields.required("upstreams", "a mapping of names to upstreams", report);
+    let routes = fields.required("routes", "a list such as `- upstream: NAME`", report);
+    let scope = Scope { tls_possible: trusted_proxies.as_ref().is_none_or(|proxies| !proxies.is_empty()) };
+    let pingora = pingora_keys::read(fields.rest(), report);
+    let named = upstreams.and_then(|v| upstreams::read(&v, scope, report));
+    let routes = routes.and_then(|v| routes::read(&v, named.as_ref(), scope, report));
+    let upstreams = named?;
+    if let Some(routes) = routes.as_ref().filter(|_| !report.has_errors()) {
+        upstreams.warn_of_unused(routes, report);
+    }
+    Some(Config {
+        pingora: pingora?,
+        listeners: listeners?,
+        trusted_proxies: trusted_proxies?,
+        metrics: metrics?,
+        access_log: access_log?,
+        routes: routes?,
+        upstreams: upstreams.all()?,
+    })
+}
+
+fn whole_file(message: &str) -> Problem {
+    Problem::new(Severity::Error, Mark::START, String::new(), message)
+}
+
+fn not_utf8(error: &std::string::FromUtf8Error) -> Problem {
+    let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+    let line_start = valid.iter().rposition(|byte| *byte == b'\n').map_or(0, |index| index + 1);
+    let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+    let column = 1 + String::from_utf8_lossy(&valid[line_start..]).chars().count();
+    let mark = Mark { line, column };
+    Problem::new(Severity::Error, mark, String::new(), "not UTF-8").remedy("save the file as UTF-8")
+}

@@ -1,0 +1,149 @@
+//! How the backends of an upstream are checked.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::keys;
+use super::matching::{host_header, request_path};
+use super::model::{Check, Health, OnDown};
+use super::problem::{Problem, Report, quoted};
+use super::scalar::{Span, choice, duration, spelled, whole};
+use super::value::{Fields, Value};
+
+const INTERVAL: Span = Span { least: Duration::from_millis(10), most: Duration::from_secs(86_400), example: "2s" };
+const TIMEOUT: Span = Span { least: Duration::from_millis(1), most: Duration::from_secs(86_400), example: "1s" };
+
+/// Checks in a row; with more than this a backend would change state after hours.
+const IN_A_ROW: RangeInclusive<u64> = 1..=1_000;
+
+const CHECKS: [(&str, Kind); 3] = [("tcp", Kind::Tcp), ("http", Kind::Http), ("websocket", Kind::Websocket)];
+
+/// [`Check`] without its values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Tcp,
+    Http,
+    Websocket,
+}
+
+/// Reads `health`; `None` when `off`.
+pub(super) fn read(value: &Value<'_>, report: &mut Report) -> Option<Option<Health>> {
+    const EXPECTED: &str = "`off`, or a mapping such as `check: websocket`";
+    match value.text() {
+        Some("off") => return Some(None),
+        Some("false" | "no" | "none" | "Off" | "OFF") => {
+            return report.refuse(value.wrong(EXPECTED).remedy("write `off`"));
+        }
+        Some(text) if CHECKS.iter().any(|(name, _)| *name == text) => {
+            return report.refuse(value.wrong(EXPECTED).remedy(format!("write `health: {{ check: {text} }}`")));
+        }
+        _ if !value.is_mapping() => return report.refuse(value.wrong(EXPECTED)),
+        _ => {}
+    }
+    let defaults = Health::default();
+    let mut fields = Fields::of(value, keys::HEALTH, report)?;
+    let check = read_check(&mut fields, report);
+    let times = read_times(&mut fields, &defaults, report);
+    let rise = fields.take_or("rise", defaults.rise, |v| in_a_row(v, report));
+    let fall = fields.take_or("fall", defaults.fall, |v| in_a_row(v, report));
+    let words = [("keep", OnDown::Keep), ("close", OnDown::Close)];
+    let on_down = fields.take_or("on_down", defaults.on_down, |v| choice(v, &words, report));
+    let (interval, timeout) = times?;
+    Some(Some(Health { check: check?, interval, timeout, rise: rise?, fall: fall?, on_down: on_down? }))
+}
+
+fn read_check(fields: &mut Fields<'_, '_>, report: &mut Report) -> Option<Check> {
+    let kind = fields.take_or("check", Kind::Tcp, |v| choice(v, &CHECKS, report));
+    let path = fields.take("path");
+    let host = fields.take("host");
+    let expect = fields.take("expect");
+    if kind == Some(Kind::Tcp) {
+        for (key, value) in [("path", path), ("host", host)] {
+            if let Some(value) = value {
+                report.push(unread(&value, key, "a `tcp` check sends nothing", "`check: http` or `check: websocket`"));
+            }
+        }
+    }
+    if let (Some(Kind::Tcp | Kind::Websocket), Some(value)) = (kind, expect) {
+        report.push(unread(&value, "expect", "only an `http` check compares statuses", "`check: http`"));
+    }
+    let path = path.map_or(Some("/".to_owned()), |v| request_path(&v, report));
+    let host = host.map_or(Some(None), |v| host_header(&v, report).map(Some));
+    let expect = expect.map_or(Some(vec![(200, 399)]), |v| statuses(&v, report));
+    Some(match kind? {
+        Kind::Tcp => Check::Tcp,
+        Kind::Http => Check::Http { path: path?, host: host?, expect: expect? },
+        Kind::Websocket => Check::Websocket { path: path?, host: host? },
+    })
+}
+
+fn unread(value: &Value<'_>, key: &str, why: &str, instead: &str) -> Problem {
+    value.error(format!("{why}, so `{key}` would not be read")).remedy(format!("add {instead}, or remove `{key}`"))
+}
+
+/// `interval` and `timeout`, of which the second may not be longer than the first.
+fn read_times(fields: &mut Fields<'_, '_>, defaults: &Health, report: &mut Report) -> Option<(Duration, Duration)> {
+    let (interval_value, timeout_value) = (fields.take("interval"), fields.take("timeout"));
+    let interval = interval_value.map_or(Some(defaults.interval), |v| duration(&v, &INTERVAL, report));
+    let timeout = timeout_value.map_or(Some(defaults.timeout), |v| duration(&v, &TIMEOUT, report));
+    let (interval, timeout) = (interval?, timeout?);
+    let Some(at) = interval_value.or(timeout_value).filter(|_| interval < timeout) else {
+        return Some((interval, timeout));
+    };
+    let by_default = |value: Option<Value<'_>>| if value.is_none() { " it has by default" } else { "" };
+    let problem = at
+        .error(format!(
+            "checks every {}{}, shorter than the timeout of {}{}",
+            spelled(interval),
+            by_default(interval_value),
+            spelled(timeout),
+            by_default(timeout_value),
+        ))
+        .expected("an interval as long as the timeout, or longer");
+    report.refuse(problem.remedy(format!(
+        "set `interval` to {} or more, or `timeout` to {} or less",
+        spelled(timeout),
+        spelled(interval)
+    )))
+}
+
+fn in_a_row(value: &Value<'_>, report: &mut Report) -> Option<u32> {
+    u32::try_from(whole(value, IN_A_ROW, report)?).ok()
+}
+
+/// `expect`: a status, a range of them, or a list of both.
+fn statuses(value: &Value<'_>, report: &mut Report) -> Option<Vec<(u16, u16)>> {
+    const EXPECTED: &str = "a status such as `200`, a range such as `200-299`, or a list of these";
+    if !value.is_sequence() {
+        return Some(vec![status_range(value, EXPECTED, report)?]);
+    }
+    let items = value.items(EXPECTED, report)?;
+    if items.is_empty() {
+        return report.refuse(value.error("an empty list: no check could pass").expected(EXPECTED));
+    }
+    let ranges: Vec<_> = items.iter().map(|item| status_range(item, EXPECTED, report)).collect();
+    ranges.into_iter().collect()
+}
+
+fn status_range(value: &Value<'_>, expected: &str, report: &mut Report) -> Option<(u16, u16)> {
+    let Some(text) = value.text() else { return report.refuse(value.wrong(expected)) };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (Some(first), Some(last)) = (status(first), status(last)) else {
+        let problem = value.error(format!("{} is not a status from 200 to 599, nor a range of them", quoted(text)));
+        return report.refuse(match text {
+            "101" => problem.expected(expected).remedy("for a handshake use `check: websocket`"),
+            _ => problem.expected(expected),
+        });
+    };
+    if first > last {
+        let problem = value.error(format!("{} runs backwards", quoted(text))).expected(expected);
+        return report.refuse(problem.remedy(format!("write `{last}-{first}`")));
+    }
+    Some((first, last))
+}
+
+/// A final status (RFC 9110 §15): three digits, not informational.
+fn status(text: &str) -> Option<u16> {
+    let digits = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|status| digits && (200..=599).contains(status))
+}

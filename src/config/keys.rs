@@ -1,0 +1,118 @@
+//! The table of every known key, and what is said about a key that is not in it.
+
+use super::node::Mark;
+use super::pingora_keys;
+use super::problem::{Problem, Severity};
+
+/// The keys that one kind of mapping may have.
+#[derive(Debug)]
+pub(super) struct Section {
+    /// Where such a mapping stands: `*` for a name of the user's, `[]` for an item of a list.
+    pub(super) path: &'static str,
+    pub(super) keys: &'static [&'static str],
+}
+
+/// Every key of Longhaul's own. A reader takes its keys from here and knows no others.
+static SECTIONS: [Section; 13] = [
+    Section { path: "", keys: &["listeners", "trusted_proxies", "metrics", "access_log", "routes", "upstreams"] },
+    Section { path: "listeners[]", keys: &["address"] },
+    Section { path: "metrics", keys: &["address"] },
+    Section { path: "access_log", keys: &["to", "format"] },
+    Section { path: "routes[]", keys: &["host", "path", "upstream", "affinity"] },
+    Section {
+        path: "upstreams.*",
+        keys: &["affinity", "backends", "balance_factor", "health", "fail_open", "drain_window", "timeouts", "tunnel"],
+    },
+    Section { path: "upstreams.*.affinity[]", keys: &["cookie", "header", "query", "issue_cookie", "client_ip"] },
+    Section { path: "upstreams.*.affinity[].issue_cookie", keys: &["name", "max_age", "same_site"] },
+    Section { path: "upstreams.*.affinity[].client_ip", keys: &["ipv4_prefix", "ipv6_prefix"] },
+    Section { path: "upstreams.*.backends[]", keys: &["address", "weight"] },
+    Section {
+        path: "upstreams.*.health",
+        keys: &["check", "path", "host", "expect", "interval", "timeout", "rise", "fall", "on_down"],
+    },
+    Section { path: "upstreams.*.timeouts", keys: &["connect", "handshake", "read", "write"] },
+    Section { path: "upstreams.*.tunnel", keys: &["idle", "max_age", "ping", "max_message", "tcp_user_timeout"] },
+];
+
+pub(super) static TOP: &Section = &SECTIONS[0];
+pub(super) static LISTENER: &Section = &SECTIONS[1];
+pub(super) static METRICS: &Section = &SECTIONS[2];
+pub(super) static ACCESS_LOG: &Section = &SECTIONS[3];
+pub(super) static ROUTE: &Section = &SECTIONS[4];
+pub(super) static UPSTREAM: &Section = &SECTIONS[5];
+pub(super) static AFFINITY: &Section = &SECTIONS[6];
+pub(super) static ISSUE_COOKIE: &Section = &SECTIONS[7];
+pub(super) static CLIENT_IP: &Section = &SECTIONS[8];
+pub(super) static BACKEND: &Section = &SECTIONS[9];
+pub(super) static HEALTH: &Section = &SECTIONS[10];
+pub(super) static TIMEOUTS: &Section = &SECTIONS[11];
+pub(super) static TUNNEL: &Section = &SECTIONS[12];
+
+/// The path of every key there is, Pingora's first: `threads`, `routes[].host`, `upstreams.*.health.check`, …
+///
+/// `*` stands for a name of the user's, `[]` for an item of a list. A route's `affinity` has the same keys as an
+/// upstream's, and they are not listed again.
+pub fn keys() -> Vec<String> {
+    let ours = SECTIONS.iter().flat_map(|section| {
+        let dot = if section.path.is_empty() { "" } else { "." };
+        section.keys.iter().map(move |key| format!("{}{dot}{key}", section.path))
+    });
+    pingora_keys::names().into_iter().chain(ours).collect()
+}
+
+/// The problem of `key`, which is none of `known`. With `brief` no time is spent on a remedy.
+pub(super) fn unknown(path: String, key: &str, mark: Mark, known: &[&str], brief: bool) -> Problem {
+    let problem = Problem::new(Severity::Error, mark, path, "unknown key");
+    if brief {
+        return problem;
+    }
+    let problem = problem.expected(match known {
+        [one] => format!("`{one}`"),
+        _ if known.starts_with(TOP.keys) => {
+            format!("one of {}, or one of Pingora's own (docs/configuration.md lists them)", TOP.keys.join(", "))
+        }
+        _ => format!("one of {}", known.join(", ")),
+    });
+    if key == "<<" {
+        return problem
+            .remedy("merge keys are not read: write the keys out, or let an alias stand for the whole value");
+    }
+    if let Some(near) = nearest(key, known.iter().copied()) {
+        return problem.remedy(format!("did you mean `{near}`?"));
+    }
+    let homes: Vec<_> = SECTIONS.iter().filter(|section| section.keys.contains(&key)).collect();
+    match homes.as_slice() {
+        [] => problem,
+        homes => {
+            let homes: Vec<_> = homes.iter().map(|section| section.home()).collect();
+            problem.remedy(format!("`{key}` belongs {}", homes.join(" or ")))
+        }
+    }
+}
+
+impl Section {
+    fn home(&self) -> String {
+        match self.path {
+            "" => "at the top level".to_owned(),
+            path => format!("under `{path}`"),
+        }
+    }
+}
+
+/// The candidate that `word` was probably meant to be: at most a third of its letters wrong, and at least one may be.
+pub(super) fn nearest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+    // The time taken grows with the product of the lengths; nothing known is longer than this.
+    const LONGEST: usize = 100;
+    if word.is_empty() || word.len() > LONGEST {
+        return None;
+    }
+    let word = word.to_lowercase();
+    let allowed = (word.chars().count() / 3).max(1);
+    candidates
+        .filter(|candidate| candidate.len() <= LONGEST)
+        .map(|candidate| (strsim::osa_distance(&word, &candidate.to_lowercase()), candidate))
+        .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.len())
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}

@@ -1,0 +1,56 @@
+//! The timeouts of requests and handshakes, and the limits of open tunnels.
+
+use std::time::Duration;
+
+use super::keys;
+use super::model::{Timeouts, TunnelLimits};
+use super::problem::Report;
+use super::scalar::{Span, duration, duration_or_off, size_or_off};
+use super::value::{Fields, Value};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+const CONNECT: Span = Span { least: MILLISECOND, most: HOUR, example: "3s" };
+const HANDSHAKE: Span = Span { least: MILLISECOND, most: HOUR, example: "10s" };
+/// A day is what nginx configurations for WebSockets write; a week leaves room above it.
+const TRANSFER: Span = Span { least: MILLISECOND, most: Duration::from_secs(7 * 86_400), example: "60s" };
+
+/// Open tunnels are looked at once a second.
+const IDLE: Span = Span { least: SECOND, most: YEAR, example: "1d" };
+const MAX_AGE: Span = Span { least: SECOND, most: YEAR, example: "7d" };
+const PING: Span = Span { least: SECOND, most: DAY, example: "30s" };
+const TCP_USER_TIMEOUT: Span = Span { least: SECOND, most: HOUR, example: "60s" };
+
+/// Reads `timeouts`.
+pub(super) fn timeouts(value: &Value<'_>, report: &mut Report) -> Option<Timeouts> {
+    let defaults = Timeouts::default();
+    let mut fields = Fields::of(value, keys::TIMEOUTS, report)?;
+    let connect = fields.take_or("connect", defaults.connect, |v| duration(v, &CONNECT, report));
+    let handshake = fields.take_or("handshake", defaults.handshake, |v| duration(v, &HANDSHAKE, report));
+    let read = fields.take_or("read", defaults.read, |v| duration(v, &TRANSFER, report));
+    let write = fields.take_or("write", defaults.write, |v| duration(v, &TRANSFER, report));
+    Some(Timeouts { connect: connect?, handshake: handshake?, read: read?, write: write? })
+}
+
+/// Reads `tunnel`.
+pub(super) fn tunnel(value: &Value<'_>, report: &mut Report) -> Option<TunnelLimits> {
+    let defaults = TunnelLimits::default();
+    let mut fields = Fields::of(value, keys::TUNNEL, report)?;
+    let idle = fields.take_or("idle", defaults.idle, |v| duration_or_off(v, &IDLE, report));
+    let max_age = fields.take_or("max_age", defaults.max_age, |v| duration_or_off(v, &MAX_AGE, report));
+    let ping = fields.take_or("ping", defaults.ping, |v| duration_or_off(v, &PING, report));
+    let max_message = fields.take_or("max_message", defaults.max_message, |v| size_or_off(v, report));
+    let tcp_user_timeout = fields
+        .take_or("tcp_user_timeout", defaults.tcp_user_timeout, |v| duration_or_off(v, &TCP_USER_TIMEOUT, report));
+    Some(TunnelLimits {
+        idle: idle?,
+        max_age: max_age?,
+        ping: ping?,
+        max_message: max_message?,
+        tcp_user_timeout: tcp_user_timeout?,
+    })
+}

@@ -1,0 +1,137 @@
+//! The sockets that are listened on, and whose word about the client is believed.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::address::{Use, network, socket_address};
+use super::keys;
+use super::model::{Listener, Metrics};
+use super::problem::{Problem, Report};
+use super::value::{Fields, Value};
+
+/// Reads `listeners` and `metrics`, and refuses addresses that cannot be bound beside each other.
+pub(super) fn read(
+    listeners: Option<Value<'_>>,
+    metrics: Option<Value<'_>>,
+    report: &mut Report,
+) -> (Option<Vec<Listener>>, Option<Option<Metrics>>) {
+    let mut taken = Taken::default();
+    let listeners = listeners.and_then(|value| read_listeners(&value, &mut taken, report));
+    let metrics = match metrics {
+        None => Some(None),
+        Some(value) => read_metrics(&value, &mut taken, report).map(|address| Some(Metrics { address })),
+    };
+    (listeners, metrics)
+}
+
+/// Reads `trusted_proxies`.
+pub(super) fn trusted_proxies(value: &Value<'_>, report: &mut Report) -> Option<Vec<IpNet>> {
+    let items = value.items("a list of address ranges, such as `[10.0.0.0/8]`", report)?;
+    let ranges: Vec<_> = items.iter().map(|item| network(item, report)).collect();
+    ranges.into_iter().collect()
+}
+
+fn read_listeners(value: &Value<'_>, taken: &mut Taken, report: &mut Report) -> Option<Vec<Listener>> {
+    const EXPECTED: &str = "a list such as `- address: 0.0.0.0:8080`";
+    let items = value.items(EXPECTED, report)?;
+    if items.is_empty() {
+        return report.refuse(value.error("no listener: nothing would be accepted").expected(EXPECTED));
+    }
+    let listeners: Vec<_> = items.iter().map(|item| read_listener(item, taken, report)).collect();
+    listeners.into_iter().collect()
+}
+
+fn read_listener(value: &Value<'_>, taken: &mut Taken, report: &mut Report) -> Option<Listener> {
+    if let Some(text) = value.text() {
+        let problem = value.wrong("a mapping such as `address: 0.0.0.0:8080`");
+        return report.refuse(problem.remedy(format!("write `address: {}`", text.escape_debug())));
+    }
+    let mut fields = Fields::of(value, keys::LISTENER, report)?;
+    let address = fields.required("address", &Use::Listen.expected(), report)?;
+    Some(Listener { address: listen_address(&address, taken, report)? })
+}
+
+fn read_metrics(value: &Value<'_>, taken: &mut Taken, report: &mut Report) -> Option<SocketAddr> {
+    if value.text() == Some("off") {
+        let problem = value.wrong("a mapping such as `address: 127.0.0.1:9090`");
+        return report.refuse(problem.remedy("leave `metrics` out to have no metrics listener"));
+    }
+    let mut fields = Fields::of(value, keys::METRICS, report)?;
+    let address = fields.required("address", "an IP address and a port, such as `127.0.0.1:9090`", report)?;
+    listen_address(&address, taken, report)
+}
+
+fn listen_address(value: &Value<'_>, taken: &mut Taken, report: &mut Report) -> Option<SocketAddr> {
+    let address = socket_address(value, Use::Listen, report)?;
+    match taken.claim(address, value) {
+        Some(problem) => report.refuse(problem),
+        None => Some(address),
+    }
+}
+
+/// The addresses listened on so far, each with its line.
+///
+/// Linux refuses an address where another socket listens on it, or on every address of its family; and an IPv6
+/// socket on `[::]` takes IPv4 connections too unless told otherwise (ipv6(7), `IPV6_V6ONLY`).
+#[derive(Default)]
+struct Taken {
+    addresses: HashMap<(IpAddr, u16), usize>,
+    /// By port and family: the first address that stands for this part of the port.
+    ports: HashMap<(u16, Family), (IpAddr, usize)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Taken {
+    /// Takes `address`, or says what is in its way. Any number may ask for port 0.
+    fn claim(&mut self, address: SocketAddr, value: &Value<'_>) -> Option<Problem> {
+        let (ip, port) = (address.ip().to_canonical(), address.port());
+        if port == 0 {
+            return None;
+        }
+        let line = value.mark().line;
+        let family = if ip.is_ipv4() { Family::V4 } else { Family::V6 };
+        let problem = self.in_the_way(ip, port, family, value);
+        self.addresses.entry((ip, port)).or_insert(line);
+        self.ports.entry((port, family)).or_insert((ip, line));
+        problem
+    }
+
+    fn in_the_way(&self, ip: IpAddr, port: u16, family: Family, value: &Value<'_>) -> Option<Problem> {
+        let shown = SocketAddr::new(ip, port);
+        if let Some(line) = self.addresses.get(&(ip, port)) {
+            let problem = value.error(format!("{shown} is listened on twice; the first is on line {line}"));
+            return Some(problem.expected("each address once").remedy("remove one, or change its port"));
+        }
+        let all_v4 = IpAddr::from([0, 0, 0, 0]);
+        let all = IpAddr::from(Ipv6Addr::UNSPECIFIED);
+        let wider = [all, all_v4].into_iter().filter(|wide| *wide == all || family == Family::V4);
+        for wide in wider {
+            if let Some(line) = self.addresses.get(&(wide, port)) {
+                return Some(clash(value, shown, SocketAddr::new(wide, port), *line, "this one"));
+            }
+        }
+        let narrower: &[Family] = match ip {
+            _ if ip == all => &[Family::V4, Family::V6],
+            _ if ip == all_v4 => &[Family::V4],
+            _ => &[],
+        };
+        let (narrow, line) = narrower.iter().find_map(|family| self.ports.get(&(port, *family)))?;
+        Some(clash(value, shown, SocketAddr::new(*narrow, port), *line, "the other"))
+    }
+}
+
+fn clash(value: &Value<'_>, address: SocketAddr, other: SocketAddr, line: usize, narrow: &str) -> Problem {
+    let wide = if narrow == "this one" { other } else { address };
+    let reach = if wide.is_ipv4() { "every IPv4 address" } else { "every address, IPv4 included" };
+    value
+        .error(format!("{address} and {other} on line {line} cannot both be listened on"))
+        .expected(format!("one of them: {wide} takes {reach}"))
+        .remedy(format!("remove {narrow}, or give it another port"))
+}

@@ -1,0 +1,184 @@
+//! Readers of what requests are matched by: host patterns, paths, and names of cookies, headers and arguments.
+
+use super::model::HostPattern;
+use super::node::Mark;
+use super::problem::{Problem, Report, Severity, quoted};
+use super::value::Value;
+
+/// The longest host name there is (RFC 1035 §3.1), and the longest label of one.
+const MAX_NAME: usize = 253;
+const MAX_LABEL: usize = 63;
+
+/// Longer paths than this no route or check of any use has, and other proxies refuse such requests.
+const MAX_PATH: usize = 2_048;
+
+/// Bound of the names of cookies, headers, arguments and upstreams; all are kept per route or shown in each log line.
+const MAX_TOKEN: usize = 128;
+
+/// A route's `host`: an exact name or `*.` and a name, kept in lower case.
+pub(super) fn host_pattern(value: &Value<'_>, report: &mut Report) -> Option<HostPattern> {
+    const EXPECTED: &str = "a host name such as `chat.example.com`, or `*.` and a name such as `\"*.example.com\"`";
+    let Some(text) = value.text() else { return report.refuse(value.wrong(EXPECTED)) };
+    let lower = text.to_ascii_lowercase();
+    let (name, wildcard) = match lower.strip_prefix("*.") {
+        Some(name) => (name, true),
+        None => (lower.as_str(), false),
+    };
+    match wrong_with_name(name, wildcard) {
+        None if wildcard => Some(HostPattern::Wildcard(name.to_owned())),
+        None => Some(HostPattern::Exact(name.to_owned())),
+        Some((wrong, remedy)) => {
+            let problem = value.error(format!("{} {wrong}", quoted(text))).expected(EXPECTED);
+            report.refuse(if remedy.is_empty() { problem } else { problem.remedy(remedy) })
+        }
+    }
+}
+
+/// What is wrong with a host name in lower case, and the remedy.
+fn wrong_with_name(name: &str, wildcard: bool) -> Option<(&'static str, String)> {
+    if name == "*" {
+        return Some(("is not a host name", "leave `host` out: the route then takes every host".into()));
+    }
+    if name.contains("://") {
+        return Some(("has a scheme in it", "write the host name alone".into()));
+    }
+    if is_ipv6_literal(name) && !wildcard {
+        return None;
+    }
+    if name.parse::<std::net::Ipv6Addr>().is_ok() {
+        return Some(("is an IPv6 address without brackets", format!("write `\"[{name}]\"`")));
+    }
+    if name.contains(':') {
+        return Some(("has a port in it", "leave the port out: a route takes every port".into()));
+    }
+    if name.contains('/') {
+        return Some(("has a path in it", "write the path under `path`".into()));
+    }
+    if name.contains('*') {
+        return Some((
+            "has a `*` elsewhere than at its beginning",
+            "a wildcard stands for whole labels at the front: `*.name`".into(),
+        ));
+    }
+    if name.starts_with('~') || name.contains(['(', '^', '$', '\\']) {
+        return Some(("is a regular expression, which is not supported", String::new()));
+    }
+    if !name.is_ascii() {
+        return Some(("has letters beyond ASCII", "write the name as DNS has it, in Punycode (`xn--…`)".into()));
+    }
+    if let Some(without) = name.strip_suffix('.').filter(|without| !without.is_empty()) {
+        let stars = if wildcard { "*." } else { "" };
+        return Some(("ends in a dot", format!("write `{stars}{}`", without.escape_debug())));
+    }
+    let label = |label: &str| {
+        (1..=MAX_LABEL).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    let fits = name.len() <= MAX_NAME && name.split('.').all(label);
+    if fits { None } else { Some(("is not a host name", String::new())) }
+}
+
+fn is_ipv6_literal(name: &str) -> bool {
+    let inner = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    inner.is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok())
+}
+
+/// A route's `path`: a prefix, kept without `/` at its end.
+pub(super) fn path_prefix(value: &Value<'_>, report: &mut Report) -> Option<String> {
+    const EXPECTED: &str = "a path that begins with `/`, such as `/ws`";
+    let text = path(value, EXPECTED, report)?;
+    if text.contains('?') {
+        let problem = value.error(format!("{} has a query in it", quoted(text))).expected(EXPECTED);
+        return report.refuse(problem.remedy("leave out the `?` and what follows: a route looks at the path alone"));
+    }
+    if let Some(prefix) = text.strip_suffix('*') {
+        let problem = value.error(format!("{} ends in `*`", quoted(text))).expected(EXPECTED);
+        let prefix = if prefix == "/" { prefix } else { prefix.trim_end_matches('/') };
+        return report.refuse(problem.remedy(format!("a path is a prefix as it is: write {}", quoted(prefix))));
+    }
+    let trimmed = text.trim_end_matches('/');
+    Some(if trimmed.is_empty() { "/" } else { trimmed }.to_owned())
+}
+
+/// A health check's `path`, which may have a query.
+pub(super) fn request_path(value: &Value<'_>, report: &mut Report) -> Option<String> {
+    path(value, "a path that begins with `/`, such as `/health`", report).map(str::to_owned)
+}
+
+fn path<'v>(value: &Value<'v>, expected: &str, report: &mut Report) -> Option<&'v str> {
+    let Some(text) = value.text() else { return report.refuse(value.wrong(expected)) };
+    let shown = quoted(text);
+    let problem = |message: String| value.error(message).expected(expected);
+    let refused = if text.starts_with('~') || text.starts_with('^') {
+        problem(format!("{shown} is a regular expression, which is not supported"))
+    } else if text.contains("://") {
+        problem(format!("{shown} is a URL")).remedy("write the path alone")
+    } else if !text.starts_with('/') {
+        problem(format!("{shown} does not begin with `/`")).remedy(format!("write {}", quoted(&format!("/{text}"))))
+    } else if text.contains('#') {
+        problem(format!("{shown} has a fragment in it"))
+            .remedy("leave out the `#` and what follows: clients never send it")
+    } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        problem(format!("{shown} has a character that no request has in its path"))
+            .remedy("write spaces and letters beyond ASCII as `%` and two hexadecimal digits per byte, such as `%20`")
+    } else if text.len() > MAX_PATH {
+        problem(format!("the path is {} bytes long", text.len())).expected(format!("at most {MAX_PATH} bytes"))
+    } else {
+        return Some(text);
+    };
+    report.refuse(refused)
+}
+
+/// A cookie's name: a token (RFC 6265 §4.1.1).
+pub(super) fn cookie_name(value: &Value<'_>, report: &mut Report) -> Option<String> {
+    token(value, "the name of a cookie, such as `session_id`", report).map(str::to_owned)
+}
+
+/// A header's name: a token (RFC 9110 §5.1), kept in lower case.
+pub(super) fn header_name(value: &Value<'_>, report: &mut Report) -> Option<String> {
+    token(value, "the name of a request header, such as `x-room`", report).map(str::to_ascii_lowercase)
+}
+
+/// A query argument's name, as it stands in a request target.
+pub(super) fn query_name(value: &Value<'_>, report: &mut Report) -> Option<String> {
+    let expected = "the name of a query argument, such as `room`";
+    name(value, expected, report, |byte| byte.is_ascii_graphic() && !b"&=#?".contains(&byte)).map(str::to_owned)
+}
+
+/// A health check's `host`: a name or IP address, with or without a port.
+pub(super) fn host_header(value: &Value<'_>, report: &mut Report) -> Option<String> {
+    let expected = "the value of a `Host` header, such as `chat.example.com`";
+    name(value, expected, report, |byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte)).map(str::to_owned)
+}
+
+/// What is wrong with `name` as the name of an upstream, which appears in logs and as a metric's label.
+pub(super) fn wrong_with_upstream_name(name: &str, mark: Mark, path: String) -> Option<Problem> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let message = match name {
+        "" => "the name is empty".to_owned(),
+        _ if name.len() > MAX_TOKEN => format!("the name is {} bytes long", name.len()),
+        _ if !name.bytes().all(fits) => format!("{} cannot be a name", quoted(name)),
+        _ => return None,
+    };
+    let problem = Problem::new(Severity::Error, mark, path, message);
+    Some(problem.expected(format!("1 to {MAX_TOKEN} of the letters a-z and A-Z, digits, `.`, `_` and `-`")))
+}
+
+fn token<'v>(value: &Value<'v>, expected: &str, report: &mut Report) -> Option<&'v str> {
+    name(value, expected, report, |byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+fn name<'v>(value: &Value<'v>, expected: &str, report: &mut Report, fits: impl Fn(u8) -> bool) -> Option<&'v str> {
+    let Some(text) = value.text() else { return report.refuse(value.wrong(expected)) };
+    let problem = match text.chars().find(|character| !u8::try_from(*character).is_ok_and(&fits)) {
+        _ if text.is_empty() => value.error("empty text"),
+        Some(' ' | '\t' | '\n') => value.error(format!("{} has a space in it", quoted(text))),
+        Some(character) => {
+            let character = quoted(character.encode_utf8(&mut [0; 4]));
+            value.error(format!("{} has {character} in it", quoted(text)))
+        }
+        None if text.len() > MAX_TOKEN => value.error(format!("the name is longer than {MAX_TOKEN} bytes")),
+        None => return Some(text),
+    };
+    report.refuse(problem.expected(expected))
+}

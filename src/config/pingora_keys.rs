@@ -1,0 +1,141 @@
+//! Pingora's own keys, known from [`ServerConf`] itself and read by its own deserializer, one by one.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroUsize;
+
+use pingora_core::server::configuration::ServerConf;
+use serde_yaml::{Mapping, Value as Yaml};
+
+use super::node::{Content, Node};
+use super::problem::{Problem, Report, quoted};
+use super::scalar::whole;
+use super::value::Value;
+
+/// Threads of one service beyond which the number is taken for a mistake.
+const MAX_THREADS: u64 = 1_024;
+
+/// The names of Pingora's keys, in its order.
+pub(super) fn names() -> Vec<String> {
+    match serde_yaml::to_value(ServerConf::default()) {
+        Ok(Yaml::Mapping(conf)) => conf.into_iter().filter_map(|(key, _)| key.as_str().map(str::to_owned)).collect(),
+        // ServerConf is a struct of plain values, which always serializes as a mapping.
+        _ => Vec::new(),
+    }
+}
+
+/// Reads Pingora's keys; those left out have Pingora's defaults, but for `threads`, which gets the number of cores.
+pub(super) fn read<'v, 'k>(
+    given: impl Iterator<Item = (&'k str, Value<'v>)>,
+    report: &mut Report,
+) -> Option<ServerConf> {
+    let mut conf = Mapping::new();
+    conf.insert("threads".into(), std::thread::available_parallelism().map_or(1, NonZeroUsize::get).into());
+    let mut complete = true;
+    for (key, value) in given {
+        complete &= read_key(key, &value, &mut conf, report).is_some();
+    }
+    if !complete {
+        return None;
+    }
+    // Each key was read and validated by itself, and Pingora has no rule over two of them.
+    serde_yaml::from_value(Yaml::Mapping(conf)).ok()
+}
+
+fn read_key(key: &str, value: &Value<'_>, conf: &mut Mapping, report: &mut Report) -> Option<()> {
+    match key {
+        "threads" => whole(value, 1..=MAX_THREADS, report).map(drop)?,
+        "listener_tasks_per_fd" => whole(value, 1..=MAX_THREADS, report).map(drop)?,
+        "client_bind_to_ipv4" => addresses(value, "IPv4", |text| text.parse::<Ipv4Addr>().is_ok(), report)?,
+        "client_bind_to_ipv6" => addresses(value, "IPv6", |text| text.parse::<Ipv6Addr>().is_ok(), report)?,
+        _ => {}
+    }
+    let yaml = to_yaml(value.node());
+    let alone = Mapping::from_iter([(Yaml::from(key), yaml.clone())]);
+    let read: Result<ServerConf, _> = serde_yaml::from_value(Yaml::Mapping(alone));
+    let read = read.map_err(|error| report.push(refused(key, value, &error.to_string()))).ok()?;
+    if let Err(error) = read.validate() {
+        let rule = error.context.as_ref().map_or_else(|| error.to_string(), |context| context.as_str().to_owned());
+        let rule = rule.strip_prefix(key).unwrap_or(&rule).trim();
+        report.push(value.error(format!("Pingora refuses {}: it {rule}", shown(value))));
+        return None;
+    }
+    conf.insert(key.into(), yaml);
+    Some(())
+}
+
+/// Pingora takes the addresses it connects from without looking, and panics on what is none.
+fn addresses(value: &Value<'_>, family: &str, fits: impl Fn(&str) -> bool, report: &mut Report) -> Option<()> {
+    let expected = format!("a list of {family} addresses without ports");
+    let mut all = Some(());
+    for item in value.items(&expected, report)? {
+        match item.text() {
+            Some(text) if fits(text) => {}
+            Some(text) if text.parse::<IpAddr>().is_ok() => {
+                all = report
+                    .refuse(item.error(format!("{} is not an {family} address", quoted(text))).expected(&expected));
+            }
+            _ => all = report.refuse(item.wrong(&expected)),
+        }
+    }
+    all
+}
+
+/// Says in our words what the deserializer says in those of Rust.
+fn refused(key: &str, value: &Value<'_>, error: &str) -> Problem {
+    let error = error.strip_prefix(key).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(error);
+    let expected = error.rsplit_once(", expected ").map(|(_, expected)| expected.trim_end());
+    let problem = value.error(format!("{} does not fit here", shown(value)));
+    match expected {
+        Some("a boolean") => problem.expected("`true` or `false`"),
+        Some("usize" | "u64") => problem.expected("a whole number, 0 or more"),
+        Some("a nonzero u64") => problem.expected("a whole number, 1 or more"),
+        Some("a string" | "path string") if value.plain_text().is_some() => {
+            let text = value.plain_text().unwrap_or_default();
+            problem.expected("text").remedy(format!("put it in quotes: `\"{}\"`", text.escape_debug()))
+        }
+        Some("a string" | "path string") => problem.expected("text"),
+        Some(other) => problem.expected(other),
+        None => value.error(error),
+    }
+}
+
+fn shown(value: &Value<'_>) -> String {
+    match value.text() {
+        Some(text) => quoted(text),
+        None if value.is_null() => "no value".to_owned(),
+        None if value.is_sequence() => "a list".to_owned(),
+        None => "a mapping".to_owned(),
+    }
+}
+
+/// The same value for the deserializer, a plain scalar as what YAML's core schema takes it for.
+fn to_yaml(node: &Node) -> Yaml {
+    match &node.content {
+        Content::Scalar { .. } if node.is_null() => Yaml::Null,
+        Content::Scalar { text, plain: true } => plain_to_yaml(text),
+        Content::Scalar { text, plain: false } => text.as_str().into(),
+        Content::Sequence(items) => Yaml::Sequence(items.iter().map(|item| to_yaml(item)).collect()),
+        Content::Mapping(entries) => {
+            Yaml::Mapping(entries.iter().map(|(key, value)| (to_yaml(key), to_yaml(value))).collect())
+        }
+    }
+}
+
+fn plain_to_yaml(text: &str) -> Yaml {
+    match text {
+        "true" | "True" | "TRUE" => return true.into(),
+        "false" | "False" | "FALSE" => return false.into(),
+        _ => {}
+    }
+    if let Ok(number) = text.parse::<u64>() {
+        return number.into();
+    }
+    if let Ok(number) = text.parse::<i64>() {
+        return number.into();
+    }
+    match text.parse::<f64>() {
+        // `inf` and `nan` are text in YAML; there the numbers have a dot before them.
+        Ok(number) if text.bytes().any(|byte| byte.is_ascii_digit()) => number.into(),
+        _ => text.into(),
+    }
+}

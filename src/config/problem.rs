@@ -1,0 +1,214 @@
+//! What is wrong with a configuration file, where, and what mends it.
+
+use std::fmt;
+
+use super::node::Mark;
+
+/// How much a [`Problem`] matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The file is refused.
+    Error,
+    /// The file is accepted, but a part of it cannot do what it seems to say.
+    Warning,
+}
+
+/// One thing wrong with a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Whether the file is refused for it.
+    pub severity: Severity,
+    /// Line in the file, from 1.
+    pub line: usize,
+    /// Column in the line, in characters, from 1.
+    pub column: usize,
+    /// YAML path, such as `upstreams.chat.backends[1].weight`; empty when the file as a whole is meant.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+    /// What may stand there instead.
+    pub expected: Option<String>,
+    /// What to do about it.
+    pub remedy: Option<String>,
+}
+
+impl Problem {
+    pub(super) fn new(severity: Severity, mark: Mark, path: String, message: impl Into<String>) -> Self {
+        let Mark { line, column } = mark;
+        Self { severity, line, column, path, message: message.into(), expected: None, remedy: None }
+    }
+
+    pub(super) fn expected(mut self, expected: impl Into<String>) -> Self {
+        self.expected = Some(expected.into());
+        self
+    }
+
+    pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// The problem as compilers print theirs, with `file` before the position:
+    ///
+    /// ```text
+    /// longhaul.yaml:12:5: upstreams.chat.helth: unknown key
+    ///   expected: one of affinity, backends, …
+    ///   did you mean `health`?
+    /// ```
+    ///
+    /// A warning has `warning: ` before the path. There is no line break at the end.
+    pub fn in_file<'p>(&'p self, file: &'p str) -> impl fmt::Display + 'p {
+        fmt::from_fn(move |f| write!(f, "{file}:{self}"))
+    }
+}
+
+/// [`Problem::in_file`] without the file.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: ", self.line, self.column)?;
+        if self.severity == Severity::Warning {
+            f.write_str("warning: ")?;
+        }
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)?;
+        if let Some(expected) = &self.expected {
+            write!(f, "\n  expected: {expected}")?;
+        }
+        if let Some(remedy) = &self.remedy {
+            write!(f, "\n  {remedy}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a configuration file was refused: every problem found in it, in the order of their positions.
+///
+/// At least one is an error; warnings stand among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems {
+    list: Vec<Problem>,
+    left_out: usize,
+}
+
+impl Problems {
+    /// The problems, in the order of their positions.
+    pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
+        self.list.iter()
+    }
+
+    /// How many more there are than [`Problems::iter`] gives: a file's first 1,000 found are kept.
+    pub fn left_out(&self) -> usize {
+        self.left_out
+    }
+
+    /// All problems as [`Problem::in_file`] writes one, each on lines of its own, without a line break at the end.
+    pub fn in_file<'p>(&'p self, file: &'p str) -> impl fmt::Display + 'p {
+        fmt::from_fn(move |f| {
+            for (index, problem) in self.list.iter().enumerate() {
+                let line_break = if index == 0 { "" } else { "\n" };
+                write!(f, "{line_break}{}", problem.in_file(file))?;
+            }
+            match self.left_out {
+                0 => Ok(()),
+                more => write!(f, "\n{file}: and {more} more problems"),
+            }
+        })
+    }
+}
+
+impl<'p> IntoIterator for &'p Problems {
+    type Item = &'p Problem;
+    type IntoIter = std::slice::Iter<'p, Problem>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.in_file("configuration"))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Self { list: vec![problem], left_out: 0 }
+    }
+}
+
+/// The problems found so far, while a file is read.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    list: Vec<Problem>,
+    errors: usize,
+    left_out: usize,
+}
+
+/// Problems kept of one file. More than anyone mends in one go, and few enough that a wrong file of any size (or
+/// one value repeated by aliases) costs little memory.
+const MAX_PROBLEMS: usize = 1_000;
+
+impl Report {
+    pub(super) fn push(&mut self, problem: Problem) {
+        if problem.severity == Severity::Error {
+            self.errors += 1;
+        }
+        if self.list.len() < MAX_PROBLEMS {
+            self.list.push(problem);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    /// Records `problem` and gives the `None` that a reader returns for it.
+    pub(super) fn refuse<T>(&mut self, problem: Problem) -> Option<T> {
+        self.push(problem);
+        None
+    }
+
+    pub(super) fn has_errors(&self) -> bool {
+        self.errors > 0
+    }
+
+    /// Whether further problems are counted only, so that looking for a good remedy is no longer worth it.
+    pub(super) fn is_full(&self) -> bool {
+        self.list.len() == MAX_PROBLEMS
+    }
+
+    /// All problems, in the order of their positions.
+    pub(super) fn close(mut self) -> Problems {
+        self.list.sort_by_key(|problem| (problem.line, problem.column));
+        Problems { list: self.list, left_out: self.left_out }
+    }
+}
+
+impl Problems {
+    pub(super) fn into_list(self) -> Vec<Problem> {
+        self.list
+    }
+}
+
+/// Text of the file as it is shown in a message: in back quotes, nothing that a terminal would obey, no longer than
+/// a line bears.
+pub(super) fn quoted(text: &str) -> String {
+    const SHOWN: usize = 60;
+    let mut shown = String::with_capacity(text.len().min(SHOWN) + 2);
+    shown.push('`');
+    for (index, character) in text.chars().enumerate() {
+        match character {
+            _ if index == SHOWN => {
+                shown.push('…');
+                break;
+            }
+            '\'' | '"' | '\\' => shown.push(character),
+            _ => shown.extend(character.escape_debug()),
+        }
+    }
+    shown.push('`');
+    shown
+}

@@ -1,0 +1,65 @@
+//! The routes: which host and path lead to which upstream.
+
+use std::collections::HashMap;
+
+use super::affinity::{self, Scope};
+use super::keys::{self, nearest};
+use super::matching::{host_pattern, path_prefix};
+use super::model::{HostPattern, Route};
+use super::problem::{Report, quoted};
+use super::scalar::text;
+use super::upstreams::Named;
+use super::value::{Fields, Value};
+
+/// Reads `routes`; with `upstreams` each must lead to one of them.
+pub(super) fn read(
+    value: &Value<'_>,
+    upstreams: Option<&Named>,
+    scope: Scope,
+    report: &mut Report,
+) -> Option<Vec<Route>> {
+    const EXPECTED: &str = "a list such as `- upstream: NAME`";
+    let items = value.items(EXPECTED, report)?;
+    if items.is_empty() {
+        return report.refuse(value.error("no route: every request would be answered 404").expected(EXPECTED));
+    }
+    let mut seen = HashMap::with_capacity(items.len());
+    let mut routes = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let route = read_route(item, upstreams, scope, report);
+        if let Some(route) = &route {
+            let first = *seen.entry((route.host.clone(), route.path.clone())).or_insert((index, item.mark().line));
+            if first.0 != index {
+                let (first, line) = first;
+                let problem = item.error(format!("the same host and path as routes[{first}] on line {line}"));
+                report
+                    .push(problem.expected("each host and path once").remedy("remove one, or change its host or path"));
+            }
+        }
+        routes.push(route);
+    }
+    routes.into_iter().collect()
+}
+
+fn read_route(value: &Value<'_>, upstreams: Option<&Named>, scope: Scope, report: &mut Report) -> Option<Route> {
+    let mut fields = Fields::of(value, keys::ROUTE, report)?;
+    let host = fields.take_or("host", HostPattern::Any, |v| host_pattern(v, report));
+    let path = fields.take_or("path", "/".to_owned(), |v| path_prefix(v, report));
+    let upstream = fields.required("upstream", "the name of an entry of `upstreams`", report);
+    let upstream = upstream.and_then(|v| upstream_name(&v, upstreams, report));
+    let affinity = fields.take_or("affinity", None, |v| affinity::read(v, scope, report).map(Some));
+    Some(Route { host: host?, path: path?, upstream: upstream?, affinity: affinity? })
+}
+
+fn upstream_name(value: &Value<'_>, upstreams: Option<&Named>, report: &mut Report) -> Option<String> {
+    let name = text(value, "the name of an entry of `upstreams`", report)?;
+    let Some(upstreams) = upstreams.filter(|upstreams| !upstreams.has(name)) else { return Some(name.to_owned()) };
+    if report.is_full() {
+        return report.refuse(value.error("unknown upstream"));
+    }
+    let problem = value.error(format!("there is no upstream {}", quoted(name))).expected(upstreams.listed());
+    report.refuse(match nearest(name, upstreams.names()) {
+        Some(near) => problem.remedy(format!("did you mean `{near}`?")),
+        None => problem.remedy(format!("add it under `upstreams`, or change the name here")),
+    })
+}

@@ -1,0 +1,188 @@
+//! Readers of single values: truth values, numbers, durations, sizes and choices.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::keys::nearest;
+use super::problem::{Problem, Report, quoted};
+use super::value::Value;
+
+/// The bounds of a duration.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) least: Duration,
+    pub(super) most: Duration,
+    /// Shown where a value is wrong.
+    pub(super) example: &'static str,
+}
+
+impl Span {
+    pub(super) fn expected(&self) -> String {
+        format!("a duration from {} to {}, such as `{}`", spelled(self.least), spelled(self.most), self.example)
+    }
+}
+
+/// The bytes that a message may be limited to: one, up to a bound far beyond what any application sends.
+const SIZES: RangeInclusive<u64> = 1..=1 << 40;
+
+/// Text, at least one character of it.
+pub(super) fn text<'v>(value: &Value<'v>, expected: &str, report: &mut Report) -> Option<&'v str> {
+    match value.text() {
+        Some("") => report.refuse(value.error("empty text").expected(expected)),
+        Some(text) => Some(text),
+        None => report.refuse(value.wrong(expected)),
+    }
+}
+
+/// `true` or `false`.
+pub(super) fn boolean(value: &Value<'_>, report: &mut Report) -> Option<bool> {
+    let problem = value.wrong("`true` or `false`");
+    match value.plain_text() {
+        Some("true" | "True" | "TRUE") => Some(true),
+        Some("false" | "False" | "FALSE") => Some(false),
+        Some("yes" | "Yes" | "on" | "On" | "1") => report.refuse(problem.remedy("write `true`")),
+        Some("no" | "No" | "off" | "Off" | "0") => report.refuse(problem.remedy("write `false`")),
+        _ => report.refuse(problem),
+    }
+}
+
+/// A whole number within `bounds`.
+pub(super) fn whole(value: &Value<'_>, bounds: RangeInclusive<u64>, report: &mut Report) -> Option<u64> {
+    whole_in(value, &bounds).map_err(|problem| report.push(problem)).ok()
+}
+
+/// [`whole`], whose problem may still be given a better remedy.
+pub(super) fn whole_in(value: &Value<'_>, bounds: &RangeInclusive<u64>) -> Result<u64, Problem> {
+    let expected = format!("a whole number from {} to {}", bounds.start(), bounds.end());
+    let Some(text) = value.text() else { return Err(value.wrong(expected)) };
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(value.error(format!("{} is not a whole number", quoted(text))).expected(expected));
+    }
+    if value.plain_text().is_none() {
+        return Err(value.error("a number in quotes is text").expected(expected).remedy("remove the quotes"));
+    }
+    if digits.len() > 1 && digits.starts_with('0') {
+        let problem = value.error(format!("{} begins with a zero, which some read as octal", quoted(text)));
+        return Err(problem.expected(expected).remedy("remove the zeros at its beginning"));
+    }
+    match text.parse() {
+        Ok(number) if bounds.contains(&number) => Ok(number),
+        _ => Err(value.error(format!("{} is out of bounds", quoted(text))).expected(expected)),
+    }
+}
+
+/// A number with a fraction, in plain decimal digits.
+pub(super) fn decimal(text: &str) -> Option<f64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if plain { text.parse().ok() } else { None }
+}
+
+/// A duration within `span`: `500ms`, `30s`, `5m`, `1d`.
+pub(super) fn duration(value: &Value<'_>, span: &Span, report: &mut Report) -> Option<Duration> {
+    duration_in(value, span, span.expected()).map_err(|problem| report.push(problem)).ok()
+}
+
+/// A duration within `span`, or `None` for `off`.
+pub(super) fn duration_or_off(value: &Value<'_>, span: &Span, report: &mut Report) -> Option<Option<Duration>> {
+    let expected = format!("{}, or `off`", span.expected());
+    or_off(value, expected, report, |value, expected| duration_in(value, span, expected))
+}
+
+/// A number of bytes with its unit, `64KiB` or `1MiB`, or `None` for `off`.
+pub(super) fn size_or_off(value: &Value<'_>, report: &mut Report) -> Option<Option<u64>> {
+    or_off(value, "a size from 1B to 1TiB, such as `64KiB`, or `off`".to_owned(), report, size_in)
+}
+
+/// `None` for `off`, or what `read` makes of anything else.
+pub(super) fn or_off<T>(
+    value: &Value<'_>,
+    expected: String,
+    report: &mut Report,
+    read: impl FnOnce(&Value<'_>, String) -> Result<T, Problem>,
+) -> Option<Option<T>> {
+    match value.text() {
+        Some("off") => Some(None),
+        Some("Off" | "OFF" | "false" | "False" | "no" | "none" | "None" | "never" | "disabled" | "unlimited") => {
+            report.refuse(value.wrong(expected).remedy("write `off`"))
+        }
+        _ => read(value, expected).map(Some).map_err(|problem| report.push(problem)).ok(),
+    }
+}
+
+/// One of some words.
+pub(super) fn choice<T: Copy>(value: &Value<'_>, words: &[(&str, T)], report: &mut Report) -> Option<T> {
+    let names: Vec<_> = words.iter().map(|(name, _)| *name).collect();
+    let expected = format!("one of {}", names.join(", "));
+    let Some(text) = value.text() else { return report.refuse(value.wrong(expected)) };
+    if let Some((_, meant)) = words.iter().find(|(name, _)| *name == text) {
+        return Some(*meant);
+    }
+    let problem = value.error(format!("{} is not known here", quoted(text))).expected(expected);
+    report.refuse(match nearest(text, names.into_iter()) {
+        Some(near) => problem.remedy(format!("did you mean `{near}`?")),
+        None => problem,
+    })
+}
+
+/// A duration in its largest unit that leaves no fraction: `90s`, `1d`.
+pub(super) fn spelled(duration: Duration) -> String {
+    const UNITS: [(&str, u128); 4] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    let milliseconds = duration.as_millis();
+    match UNITS.iter().find(|(_, unit)| milliseconds > 0 && milliseconds % unit == 0) {
+        Some((name, unit)) => format!("{}{name}", milliseconds / unit),
+        None if milliseconds == 0 => "0s".to_owned(),
+        None => format!("{milliseconds}ms"),
+    }
+}
+
+fn duration_in(value: &Value<'_>, span: &Span, expected: String) -> Result<Duration, Problem> {
+    let Some(text) = value.text() else { return Err(value.wrong(expected)) };
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let problem = value.error(format!("{} has no unit", quoted(text))).expected(expected);
+        return Err(problem.remedy(with_units(text, &["s", "ms", "m"])));
+    }
+    let problem = || value.error(format!("{} is not a duration", quoted(text)));
+    if text == "off" {
+        return Err(value.error("`off` is not possible here").expected(expected));
+    }
+    if text.ends_with('M') {
+        let remedy = format!("write {} for minutes", quoted(&text.to_lowercase()));
+        return Err(problem().expected(expected).remedy(remedy));
+    }
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration < span.least => Err(out_of_bounds(value, text, "short").expected(expected)),
+        Ok(duration) if duration > span.most => Err(out_of_bounds(value, text, "long").expected(expected)),
+        Ok(duration) => Ok(duration),
+        Err(_) => Err(problem().expected(expected).remedy("units are ms, s, m (minutes), h and d")),
+    }
+}
+
+fn out_of_bounds(value: &Value<'_>, text: &str, how: impl Display) -> Problem {
+    value.error(format!("{} is too {how}", quoted(text)))
+}
+
+fn size_in(value: &Value<'_>, expected: String) -> Result<u64, Problem> {
+    let Some(text) = value.text() else { return Err(value.wrong(expected)) };
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let problem = value.error(format!("{} has no unit", quoted(text))).expected(expected);
+        return Err(problem.remedy(with_units(text, &["B", "KiB", "MiB"])));
+    }
+    let problem = value.error(format!("{} is not a size", quoted(text))).expected(expected.clone());
+    if !text.ends_with(['B', 'b']) {
+        // `64k` is 65,536 to nginx and 64,000 to SI: whoever wrote it should say which.
+        return Err(problem.remedy("units are B, KiB (1,024), MiB and GiB, or KB (1,000), MB and GB"));
+    }
+    match text.parse::<bytesize::ByteSize>() {
+        Ok(size) if SIZES.contains(&size.as_u64()) => Ok(size.as_u64()),
+        Ok(_) => Err(value.error(format!("{} is out of bounds", quoted(text))).expected(expected)),
+        Err(_) => Err(problem.remedy("units are B, KiB (1,024), MiB and GiB, or KB (1,000), MB and GB")),
+    }
+}
+
+fn with_units(number: &str, units: &[&str]) -> String {
+    let number = number.get(..20).unwrap_or(number);
+    let written: Vec<_> = units.iter().map(|unit| format!("`{number}{unit}`")).collect();
+    format!("write the unit: {}", written.join(", or "))
+}

@@ -1,0 +1,219 @@
+//! The upstreams, their backends, and the balance between these.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use super::address::{Use, socket_address};
+use super::affinity::{self, Scope};
+use super::health;
+use super::keys;
+use super::limits;
+use super::matching::wrong_with_upstream_name;
+use super::model::{Backend, Health, Route, Timeouts, TunnelLimits, Upstream};
+use super::node::Mark;
+use super::problem::{Problem, Report, Severity, quoted};
+use super::scalar::{Span, boolean, decimal, duration, or_off, whole_in};
+use super::value::{Fields, Value};
+
+/// Sum of an upstream's weights: a unit is 160 points of 8 bytes on the ring (pingora-ketama), so this is 128 MB.
+const MAX_TOTAL_WEIGHT: u64 = 100_000;
+
+/// Backends of one upstream: pingora-ketama counts them in 16 bits.
+const MAX_BACKENDS: usize = 65_535;
+
+/// Tunnels closed for a change may be spread over this long; at 0 they are all closed at once.
+const DRAIN_WINDOW: Span = Span { least: Duration::ZERO, most: Duration::from_secs(86_400), example: "30s" };
+
+const BACKENDS: &str = "a list of addresses, such as `- 127.0.0.1:9001`";
+
+/// The upstreams by name, those included that could not be read.
+pub(super) struct Named {
+    all: Vec<(String, Mark, Option<Upstream>)>,
+    names: HashSet<String>,
+}
+
+impl Named {
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.all.iter().map(|(name, ..)| name.as_str())
+    }
+
+    /// The names for a message, cut short where there are many.
+    pub(super) fn listed(&self) -> String {
+        const SHOWN: usize = 12;
+        let shown: Vec<_> = self.names().take(SHOWN).collect();
+        match (self.all.len(), self.all.len().saturating_sub(SHOWN)) {
+            (1, _) => format!("`{}`, the one entry of `upstreams`", shown.join("")),
+            (_, 0) => format!("one of {}", shown.join(", ")),
+            (_, more) => format!("one of {}, and {more} more", shown.join(", ")),
+        }
+    }
+
+    /// Warns of each upstream that none of `routes` leads to.
+    pub(super) fn warn_of_unused(&self, routes: &[Route], report: &mut Report) {
+        let used: HashSet<_> = routes.iter().map(|route| route.upstream.as_str()).collect();
+        for (name, mark, _) in self.all.iter().filter(|(name, ..)| !used.contains(name.as_str())) {
+            let path = format!("upstreams.{name}");
+            let problem = Problem::new(Severity::Warning, *mark, path, "no route leads to this upstream");
+            report.push(problem.remedy(format!("add a route with `upstream: {name}`, or remove the upstream")));
+        }
+    }
+
+    /// The upstreams, if all could be read.
+    pub(super) fn all(self) -> Option<Vec<Upstream>> {
+        self.all.into_iter().map(|(_, _, upstream)| upstream).collect()
+    }
+}
+
+/// Reads `upstreams`.
+pub(super) fn read(value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<Named> {
+    const EXPECTED: &str = "a mapping of names to upstreams";
+    let entries = value.entries(EXPECTED, report)?;
+    if entries.is_empty() {
+        return report.refuse(value.error("no upstream: there is nowhere to send a request").expected(EXPECTED));
+    }
+    let mut named = Named { all: Vec::with_capacity(entries.len()), names: HashSet::with_capacity(entries.len()) };
+    for (name, mark, entry) in entries {
+        if let Some(problem) = wrong_with_upstream_name(name, mark, entry.path()) {
+            report.push(problem);
+        }
+        named.names.insert(name.to_owned());
+        named.all.push((name.to_owned(), mark, read_upstream(name, &entry, scope, report)));
+    }
+    Some(named)
+}
+
+fn read_upstream(name: &str, value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<Upstream> {
+    if value.is_sequence() {
+        let problem = value.wrong("a mapping with at least the key backends");
+        return report.refuse(problem.remedy("put the list under `backends:`"));
+    }
+    let mut fields = Fields::of(value, keys::UPSTREAM, report)?;
+    let affinity = fields.take_or("affinity", Vec::new(), |v| affinity::read(v, scope, report));
+    let backends = fields.required("backends", BACKENDS, report).and_then(|v| read_backends(&v, report));
+    let balance_factor = fields.take_or("balance_factor", None, |v| read_balance_factor(v, report));
+    let health = fields.take_or("health", Some(Health::default()), |v| health::read(v, report));
+    let fail_open = fields.take_or("fail_open", false, |v| boolean(v, report));
+    let drain_window = fields.take_or("drain_window", Duration::from_secs(30), |v| duration(v, &DRAIN_WINDOW, report));
+    let timeouts = fields.take_or("timeouts", Timeouts::default(), |v| limits::timeouts(v, report));
+    let tunnel = fields.take_or("tunnel", TunnelLimits::default(), |v| limits::tunnel(v, report));
+    Some(Upstream {
+        name: name.to_owned(),
+        affinity: affinity?,
+        backends: backends?,
+        balance_factor: balance_factor?,
+        health: health?,
+        fail_open: fail_open?,
+        drain_window: drain_window?,
+        timeouts: timeouts?,
+        tunnel: tunnel?,
+    })
+}
+
+fn read_backends(value: &Value<'_>, report: &mut Report) -> Option<Vec<Backend>> {
+    let items = value.items(BACKENDS, report)?;
+    if items.is_empty() {
+        return report.refuse(value.error("no backend").expected(BACKENDS));
+    }
+    if items.len() > MAX_BACKENDS {
+        let problem = value.error(format!("{} backends", items.len()));
+        report.push(problem.expected(format!("at most {MAX_BACKENDS}, for the ring counts them in 16 bits")));
+    }
+    let mut seen = HashMap::with_capacity(items.len());
+    let mut backends = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let backend = read_backend(item, report);
+        if let Some(Backend { address, .. }) = backend {
+            let key = (address.ip().to_canonical(), address.port());
+            let (first, line) = *seen.entry(key).or_insert((index, item.mark().line));
+            if first != index {
+                let problem = item.error(format!("{address} is a backend twice; the first is on line {line}"));
+                report
+                    .push(problem.expected("each address once").remedy("remove one; for a larger share use `weight`"));
+            }
+        }
+        backends.push(backend);
+    }
+    let backends: Vec<Backend> = backends.into_iter().collect::<Option<_>>()?;
+    match wrong_with_weights(value, &backends) {
+        Some(problem) => report.refuse(problem),
+        None => Some(backends),
+    }
+}
+
+fn read_backend(value: &Value<'_>, report: &mut Report) -> Option<Backend> {
+    if !value.is_mapping() {
+        return Some(Backend { address: socket_address(value, Use::Connect, report)?, weight: 1 });
+    }
+    let mut fields = Fields::of(value, keys::BACKEND, report)?;
+    let address = fields.required("address", &Use::Connect.expected(), report);
+    let address = address.and_then(|v| socket_address(&v, Use::Connect, report));
+    let weight = fields.take_or("weight", 1, |v| read_weight(v, report));
+    Some(Backend { address: address?, weight: weight? })
+}
+
+fn read_weight(value: &Value<'_>, report: &mut Report) -> Option<u16> {
+    let weight = whole_in(value, &(0..=u64::from(u16::MAX))).map_err(|problem| {
+        let problem = match value.text() {
+            Some(text) if text.starts_with('-') => problem.remedy("0 takes a backend out: it gets nothing new"),
+            Some(text) if decimal(text).is_some_and(|number| number.fract() != 0.0) => {
+                problem.remedy("multiply all weights of the upstream alike until they are whole")
+            }
+            _ if problem.remedy.is_none() => {
+                problem.remedy("only the ratio of the weights matters: 1 and 2 do what 50000 and 100000 would")
+            }
+            _ => problem,
+        };
+        report.push(problem);
+    });
+    u16::try_from(weight.ok()?).ok()
+}
+
+fn wrong_with_weights(value: &Value<'_>, backends: &[Backend]) -> Option<Problem> {
+    let total: u64 = backends.iter().map(|backend| u64::from(backend.weight)).sum();
+    if total == 0 {
+        let problem = value.error("every weight is 0: no backend would get anything");
+        return Some(
+            problem.expected("at least one weight above 0").remedy("give a backend that is to work a weight of 1"),
+        );
+    }
+    if total <= MAX_TOTAL_WEIGHT {
+        return None;
+    }
+    let divisor = backends.iter().fold(0, |divisor, backend| common_divisor(divisor, u64::from(backend.weight)));
+    let problem = value.error(format!("the weights add up to {total}"));
+    let problem = problem.expected(format!(
+        "at most {MAX_TOTAL_WEIGHT} in one upstream: each unit takes 160 points on the ring, 1,280 bytes"
+    ));
+    Some(if divisor > 1 {
+        problem.remedy(format!("divide every weight by {divisor}: the shares stay the same"))
+    } else {
+        problem.remedy("write smaller weights: only their ratio matters")
+    })
+}
+
+fn common_divisor(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { common_divisor(b, a % b) }
+}
+
+/// Bounded load: how many times the average a backend may carry.
+fn read_balance_factor(value: &Value<'_>, report: &mut Report) -> Option<Option<f64>> {
+    let expected = "a number above 1.0 and up to 100, such as `1.25`, or `off`".to_owned();
+    or_off(value, expected, report, |value, expected| {
+        let Some(text) = value.text() else { return Err(value.wrong(expected)) };
+        let problem = |message: &str| value.error(format!("{} {message}", quoted(text))).expected(expected);
+        match decimal(text) {
+            _ if value.plain_text().is_none() => Err(problem("is text, being in quotes").remedy("remove the quotes")),
+            Some(factor) if factor > 1.0 && factor <= 100.0 => Ok(factor),
+            Some(factor) if factor > 100.0 => {
+                Err(problem("is out of bounds").remedy("125 % of the average load is written `1.25`"))
+            }
+            Some(_) => Err(problem("is out of bounds")
+                .remedy("at 1.0 and below the backends could not carry the load between them; `off` lifts the bound")),
+            None => Err(problem("is not a number")),
+        }
+    })
+}

@@ -1,0 +1,249 @@
+//! A value of the file together with its YAML path, and mappings read by known keys.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt::Write;
+
+use super::keys::{self, Section};
+use super::node::{Content, Mark, Node};
+use super::problem::{Problem, Report, Severity, quoted};
+
+/// A value, and how it was reached.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Value<'v> {
+    node: &'v Node,
+    step: Step<'v>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step<'v> {
+    Root,
+    Key(&'v Value<'v>, &'v str),
+    Index(&'v Value<'v>, usize),
+}
+
+impl<'v> Value<'v> {
+    pub(super) fn root(node: &'v Node) -> Self {
+        Self { node, step: Step::Root }
+    }
+
+    pub(super) fn node(&self) -> &'v Node {
+        self.node
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        self.node.mark
+    }
+
+    /// Such as `upstreams.chat.backends[1].weight`. Built only when there is something to say about it.
+    pub(super) fn path(&self) -> String {
+        match self.step {
+            Step::Root => String::new(),
+            Step::Key(of, key) => join(&of.path(), key),
+            Step::Index(of, index) => format!("{}[{index}]", of.path()),
+        }
+    }
+
+    /// The text of a scalar, as written; `None` for a list, a mapping and nothing.
+    pub(super) fn text(&self) -> Option<&'v str> {
+        match &self.node.content {
+            Content::Scalar { text, .. } if !self.is_null() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// [`Value::text`] of a scalar without quotes.
+    pub(super) fn plain_text(&self) -> Option<&'v str> {
+        match &self.node.content {
+            Content::Scalar { plain: true, .. } => self.text(),
+            _ => None,
+        }
+    }
+
+    /// Whether no value was written.
+    pub(super) fn is_null(&self) -> bool {
+        self.node.is_null()
+    }
+
+    pub(super) fn is_mapping(&self) -> bool {
+        matches!(self.node.content, Content::Mapping(_))
+    }
+
+    pub(super) fn is_sequence(&self) -> bool {
+        matches!(self.node.content, Content::Sequence(_))
+    }
+
+    pub(super) fn error(&self, message: impl Into<String>) -> Problem {
+        Problem::new(Severity::Error, self.mark(), self.path(), message)
+    }
+
+    pub(super) fn warning(&self, message: impl Into<String>) -> Problem {
+        Problem::new(Severity::Warning, self.mark(), self.path(), message)
+    }
+
+    /// The problem of a value of the wrong kind.
+    pub(super) fn wrong(&self, expected: impl Into<String>) -> Problem {
+        let found = match &self.node.content {
+            _ if self.is_null() => "no value".to_owned(),
+            Content::Scalar { text, .. } => quoted(text),
+            Content::Sequence(_) => "a list".to_owned(),
+            Content::Mapping(_) => "a mapping".to_owned(),
+        };
+        self.error(format!("{found} does not fit here")).expected(expected)
+    }
+
+    /// The items of a list; refuses anything else.
+    pub(super) fn items<'c>(&'c self, expected: &str, report: &mut Report) -> Option<Vec<Value<'c>>> {
+        match &self.node.content {
+            Content::Sequence(items) => {
+                let place = |(index, node)| Value { node, step: Step::Index(self, index) };
+                Some(items.iter().map(|node| &**node).enumerate().map(place).collect())
+            }
+            _ => report.refuse(self.wrong(expected)),
+        }
+    }
+
+    /// The entries of a mapping whose keys are names of the user's, each once and with its position; refuses
+    /// anything else.
+    pub(super) fn entries<'c>(
+        &'c self,
+        expected: &str,
+        report: &mut Report,
+    ) -> Option<Vec<(&'c str, Mark, Value<'c>)>> {
+        let mut seen = HashMap::new();
+        let mut entries = Vec::new();
+        self.each_entry(expected, report, |key, mark, value, report| match seen.entry(key) {
+            Entry::Occupied(first) => report.push(given_twice(self, key, mark, *first.get())),
+            Entry::Vacant(vacant) => {
+                vacant.insert(mark);
+                entries.push((key, mark, value));
+            }
+        })?;
+        Some(entries)
+    }
+
+    fn each_entry<'c>(
+        &'c self,
+        expected: &str,
+        report: &mut Report,
+        mut take: impl FnMut(&'c str, Mark, Value<'c>, &mut Report),
+    ) -> Option<()> {
+        let Content::Mapping(entries) = &self.node.content else { return report.refuse(self.wrong(expected)) };
+        for (key, node) in entries {
+            let Content::Scalar { text, .. } = &key.content else {
+                let key = Value { node: key, step: self.step };
+                report.push(
+                    key.error("a list or a mapping is used as a key")
+                        .expected(expected)
+                        .remedy("put a value that begins with `[` or `{` in quotes, such as `\"[::1]:8080\"`"),
+                );
+                continue;
+            };
+            take(text, key.mark, Value { node, step: Step::Key(self, text) }, report);
+        }
+        Some(())
+    }
+}
+
+/// A mapping read by known keys: what is unknown or given twice has been reported.
+pub(super) struct Fields<'v, 'k> {
+    of: &'v Value<'v>,
+    keys: &'k [&'k str],
+    values: Vec<Option<Value<'v>>>,
+    unknown: usize,
+}
+
+impl<'v> Fields<'v, 'static> {
+    /// The fields of `of`, whose keys are those of `section`; refuses what is not a mapping.
+    pub(super) fn of(of: &'v Value<'v>, section: &'static Section, report: &mut Report) -> Option<Self> {
+        Fields::with_keys(of, section.keys, report)
+    }
+}
+
+impl<'v, 'k> Fields<'v, 'k> {
+    /// The fields of `of`, whose keys are `keys`; refuses what is not a mapping.
+    pub(super) fn with_keys(of: &'v Value<'v>, keys: &'k [&'k str], report: &mut Report) -> Option<Self> {
+        let mut values = vec![None; keys.len()];
+        let mut marks = vec![Mark::START; keys.len()];
+        let mut unknown = 0;
+        let expected = format!("a mapping with the keys {}", keys.join(", "));
+        of.each_entry(&expected, report, |key, mark, value, report| {
+            match keys.iter().position(|known| *known == key) {
+                None => {
+                    unknown += 1;
+                    report.push(keys::unknown(path_of(of, key), key, mark, keys, report.is_full()));
+                }
+                Some(index) if values[index].is_some() => report.push(given_twice(of, key, mark, marks[index])),
+                Some(index) => {
+                    values[index] = Some(value);
+                    marks[index] = mark;
+                }
+            }
+        })?;
+        Some(Self { of, keys, values, unknown })
+    }
+
+    /// The value of `key`, if it was written.
+    pub(super) fn take(&mut self, key: &str) -> Option<Value<'v>> {
+        let index = self.keys.iter().position(|known| *known == key);
+        debug_assert!(index.is_some(), "{key} is missing in the table of keys");
+        self.values[index?].take()
+    }
+
+    /// The value of `key`, which must have been written.
+    pub(super) fn required(&mut self, key: &str, expected: &str, report: &mut Report) -> Option<Value<'v>> {
+        let value = self.take(key);
+        if value.is_none() {
+            let path = path_of(self.of, key);
+            report.push(Problem::new(Severity::Error, self.of.mark(), path, "missing").expected(expected));
+        }
+        value
+    }
+
+    /// What `read` makes of the value of `key`, or `default` where it was left out.
+    pub(super) fn take_or<T>(
+        &mut self,
+        key: &str,
+        default: T,
+        read: impl FnOnce(&Value<'v>) -> Option<T>,
+    ) -> Option<T> {
+        match self.take(key) {
+            Some(value) => read(&value),
+            None => Some(default),
+        }
+    }
+
+    /// Whether keys were refused for being unknown.
+    pub(super) fn had_unknown(&self) -> bool {
+        self.unknown > 0
+    }
+
+    /// What was not taken.
+    pub(super) fn rest(self) -> impl Iterator<Item = (&'k str, Value<'v>)> {
+        self.keys.iter().copied().zip(self.values).filter_map(|(key, value)| Some((key, value?)))
+    }
+}
+
+fn given_twice(of: &Value<'_>, key: &str, mark: Mark, first: Mark) -> Problem {
+    Problem::new(Severity::Error, mark, path_of(of, key), "the key is given twice")
+        .expected(format!("each key once; the first stands on line {}", first.line))
+        .remedy("merge the two, or remove one")
+}
+
+fn path_of(of: &Value<'_>, key: &str) -> String {
+    join(&of.path(), key)
+}
+
+fn join(path: &str, key: &str) -> String {
+    let mut path = path.to_owned();
+    if !path.is_empty() {
+        path.push('.');
+    }
+    if !key.is_empty() && key.len() <= 100 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)) {
+        path.push_str(key);
+    } else {
+        // Writing to a string cannot fail.
+        let _ = write!(path, "{}", quoted(key));
+    }
+    path
+}
