@@ -1,1 +1,129 @@
-//! To be written.
+//! Affinity: the rule that takes the ring key from a request, a pure function of request and configuration.
+//!
+//! Sources are asked in the order written and the first that has a value gives the key. An empty or absent value is never
+//! hashed: it would put every client without one on the same backend. Values are taken raw, as nginx takes them for
+//! `hash $cookie_… | $http_… | $arg_… | $remote_addr consistent`, so that the same bytes reach the same ring.
+
+mod cookie;
+mod read;
+
+use std::fmt;
+use std::net::IpAddr;
+
+use http::HeaderMap;
+use sha1::{Digest, Sha1};
+
+use crate::config::{AffinitySource, IssueCookie};
+
+pub use self::cookie::{mint, set_cookie};
+
+/// What affinity looks at in a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The request's headers.
+    pub headers: &'a HeaderMap,
+    /// The request target's query, without the `?`, not decoded.
+    pub query: Option<&'a str>,
+    /// The client's address, as far as it is believed.
+    pub client: IpAddr,
+}
+
+/// The ring key of a request, and where it came from.
+///
+/// The value itself is a client's secret as often as not: neither `Debug` nor [`Key::digest`] shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key<'s> {
+    /// What is hashed; never empty.
+    pub bytes: Vec<u8>,
+    /// The kind of source that gave it.
+    pub source: Source,
+    /// The cookie that is to be set on the answer, its value being `bytes`; `None` where the client brought its value.
+    pub issued: Option<&'s IssueCookie>,
+}
+
+/// The kind of source a key came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// `cookie`
+    Cookie,
+    /// `header`
+    Header,
+    /// `query`
+    Query,
+    /// `issue_cookie`, whether the client brought it or it was minted just now.
+    IssueCookie,
+    /// `client_ip`
+    ClientIp,
+}
+
+/// The key of a request by the first of `sources` that has a value, or `None` where none has one.
+///
+/// `mint` is called at most once, and only where an `issue_cookie` is reached and the client has none: [`mint`] in a
+/// running gateway. Its value must not be empty.
+pub fn key<'s>(sources: &'s [AffinitySource], request: &Request<'_>, mint: impl FnOnce() -> String) -> Option<Key<'s>> {
+    for at in sources {
+        let (source, value) = match at {
+            AffinitySource::Cookie(name) => (Source::Cookie, read::cookie(request.headers, name)),
+            AffinitySource::Header(name) => (Source::Header, read::header(request.headers, name)),
+            AffinitySource::Query(name) => (Source::Query, read::query(request.query, name)),
+            AffinitySource::ClientIp { ipv4_prefix, ipv6_prefix } => {
+                (Source::ClientIp, Some(read::client_ip(request.client, *ipv4_prefix, *ipv6_prefix)))
+            }
+            AffinitySource::IssueCookie(issue) => {
+                let brought = read::cookie(request.headers, &issue.name);
+                let issued = brought.is_none().then_some(issue);
+                let bytes = brought.unwrap_or_else(|| mint().into_bytes());
+                return Some(Key { bytes, source: Source::IssueCookie, issued });
+            }
+        };
+        if let Some(bytes) = value {
+            return Some(Key { bytes, source, issued: None });
+        }
+    }
+    None
+}
+
+impl Key<'_> {
+    /// Eight hex digits that stand for the value in logs: the head of its SHA-1.
+    pub fn digest(&self) -> String {
+        let sha1 = Sha1::digest(&self.bytes);
+        sha1.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The `Set-Cookie` value that hands the key to the client, where it was minted; see [`set_cookie`].
+    pub fn set_cookie(&self, secure: bool) -> Option<String> {
+        self.issued.map(|issue| set_cookie(issue, &String::from_utf8_lossy(&self.bytes), secure))
+    }
+}
+
+impl fmt::Debug for Key<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut key = f.debug_struct("Key");
+        key.field("source", &self.source)
+            .field("digest", &self.digest())
+            .field("issued", &self.issued.is_some())
+            .finish()
+    }
+}
+
+impl Source {
+    /// Its name as the configuration, metric labels and logs have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cookie => "cookie",
+            Self::Header => "header",
+            Self::Query => "query",
+            Self::IssueCookie => "issue_cookie",
+            Self::ClientIp => "client_ip",
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,127 @@
-//! To be written.
+//! Routes: the most specific host, then the longest path, leads to an upstream.
+//!
+//! Hosts are compared without their port, without a dot at their end and in any letter case. Paths are compared raw: as
+//! the client wrote them, percent-encoded or not, with `.`, `..` and empty segments left as they are, because the backend
+//! gets that same text. `/ws` thus fits `/ws`, `/ws/` and `/ws/a`, but not `/wsx`, `/%77s` or `//ws`.
+
+mod trie;
+
+use std::borrow::Cow;
+
+use crate::config::{HostPattern, Route};
+
+use self::trie::Trie;
+
+/// All routes of a configuration, ready to be asked for every request.
+///
+/// Finding takes time linear in the host and the path, however many routes there are.
+#[derive(Debug, Default)]
+pub struct Routes {
+    /// Labels from the right: `com`, `example`, `chat`.
+    hosts: Trie<HostRoutes>,
+    /// The routes without a host.
+    any: PathRoutes,
+}
+
+impl Routes {
+    /// Compiles the routes. Of two with the same host and path the first counts.
+    pub fn compile(routes: &[Route]) -> Self {
+        let mut compiled = Self::default();
+        for (index, route) in routes.iter().enumerate() {
+            let paths = match &route.host {
+                HostPattern::Any => &mut compiled.any,
+                HostPattern::Exact(host) => &mut compiled.hosts.entry(labels(host)).exact,
+                HostPattern::Wildcard(domain) => &mut compiled.hosts.entry(labels(domain)).below,
+            };
+            paths.insert(&route.path, index);
+        }
+        compiled
+    }
+
+    /// The route of a request: its index in the configuration's `routes`, or `None` where none fits.
+    ///
+    /// `host` is the `Host` header or `:authority`, with or without a port; `path` is the request target's path, without
+    /// the query. The exact host is asked first, then the wildcards from the longest to the shortest, then the routes for
+    /// any host; the first that has a fitting path wins with its longest one. A target that is no path (`*`) fits `/`.
+    pub fn find(&self, host: Option<&str>, path: &str) -> Option<usize> {
+        let host = host.map(normalize).filter(|host| !host.is_empty());
+        host.and_then(|host| self.find_by_host(&host, path)).or_else(|| self.any.find(path))
+    }
+
+    fn find_by_host(&self, host: &str, path: &str) -> Option<usize> {
+        let mut labels_left = labels(host).count();
+        // As many as the configuration has nested wildcards that fit; none is kept where there are none.
+        let mut wildcards: Vec<&PathRoutes> = Vec::new();
+        for node in self.hosts.walk(labels(host)) {
+            if labels_left == 0 {
+                if let Some(route) = node.exact.find(path) {
+                    return Some(route);
+                }
+            } else if !node.below.is_empty() {
+                wildcards.push(&node.below);
+            }
+            labels_left = labels_left.saturating_sub(1);
+        }
+        wildcards.iter().rev().find_map(|paths| paths.find(path))
+    }
+}
+
+/// What hangs on one name.
+#[derive(Debug, Default)]
+struct HostRoutes {
+    /// Routes for the name itself.
+    exact: PathRoutes,
+    /// Routes for every name that has at least one label more.
+    below: PathRoutes,
+}
+
+/// Routes by path, the host being settled.
+#[derive(Debug, Default)]
+struct PathRoutes {
+    paths: Trie<Option<usize>>,
+    any_set: bool,
+}
+
+impl PathRoutes {
+    fn insert(&mut self, path: &str, route: usize) {
+        self.paths.entry(segments(path)).get_or_insert(route);
+        self.any_set = true;
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.any_set
+    }
+
+    fn find(&self, path: &str) -> Option<usize> {
+        self.paths.walk(segments(path)).filter_map(|route| *route).last()
+    }
+}
+
+/// The segments of a path: `/` has none, `/a/b` has two, and `/a//b` has an empty one between them.
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    // What does not begin with `/` is no path (`*`, or nothing at all) and stands where `/` does.
+    let rest = path.strip_prefix('/').filter(|rest| !rest.is_empty());
+    rest.into_iter().flat_map(|rest| rest.split('/'))
+}
+
+/// The labels of a host from the right. (The dots within an IPv6 literal do no harm: both sides are cut alike.)
+fn labels(host: &str) -> impl Iterator<Item = &str> {
+    host.rsplit('.')
+}
+
+/// A host as routes know it: no port, no dot at the end, lower case.
+fn normalize(host: &str) -> Cow<'_, str> {
+    let name = match host.strip_prefix('[').and_then(|rest| rest.find(']')) {
+        Some(end) => &host[..end + 2],
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,86 @@
-//! To be written.
+//! Upstreams: which backend a request goes to, and what is known of each backend while the gateway runs.
+
+mod health;
+mod pick;
+mod ring;
+mod state;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use crate::config;
+
+pub use self::health::{Change, HealthState, Thresholds};
+pub use self::pick::{Pick, Picked, Unavailable};
+pub use self::ring::{MAX_WEIGHT, Ring, Walk};
+pub use self::state::{BackendState, LoadGuard, Registry};
+
+/// One upstream of a snapshot: its configuration, its ring, and the live state of its backends.
+///
+/// Backends are named by their index in the configuration's list.
+#[derive(Debug)]
+pub struct Upstream {
+    config: config::Upstream,
+    ring: Ring,
+    /// In the order of `config.backends`.
+    states: Vec<Arc<BackendState>>,
+    /// Which of equally loaded backends is next; see `pick`.
+    turn: AtomicU64,
+}
+
+impl Upstream {
+    /// Builds the ring and finds the backends' live state, which is all that outlives a reload. Changes nothing there.
+    pub fn compile(config: &config::Upstream, registry: &Registry) -> Self {
+        let state = |backend: &config::Backend| registry.backend(&config.name, backend.address);
+        Self {
+            ring: Ring::new(&config.backends),
+            states: config.backends.iter().map(state).collect(),
+            turn: AtomicU64::new(0),
+            config: config.clone(),
+        }
+    }
+
+    /// The configuration it was made from.
+    pub fn config(&self) -> &config::Upstream {
+        &self.config
+    }
+
+    /// The live state of each backend, in the order of the configuration's list.
+    pub fn states(&self) -> &[Arc<BackendState>] {
+        &self.states
+    }
+
+    /// Whether a backend counts as up. With health `off` every one does, whatever was once found out about it.
+    ///
+    /// # Panics
+    /// When `index` is not one of the configuration's list.
+    pub fn is_up(&self, index: usize) -> bool {
+        self.config.health.is_none() || self.states[index].is_up()
+    }
+
+    /// Notes that real traffic reached a backend and was answered as it should be.
+    ///
+    /// # Panics
+    /// When `index` is not one of the configuration's list.
+    pub fn traffic_succeeded(&self, index: usize) {
+        self.states[index].traffic_succeeded();
+    }
+
+    /// Notes that real traffic failed by a backend's fault (connecting to it, or its handshake). With health `off` it
+    /// changes nothing.
+    ///
+    /// # Panics
+    /// When `index` is not one of the configuration's list.
+    pub fn traffic_failed(&self, index: usize, reason: &str) -> Option<Change> {
+        let thresholds = self.config.health.as_ref()?.into();
+        self.states[index].traffic_failed(thresholds, reason)
+    }
+
+    /// All backends with a weight above 0 in the order in which `key` would try them, were they all up and free.
+    pub fn order(&self, key: &[u8]) -> Vec<usize> {
+        self.ring.walk(key).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! The live state of backends: what they carry and whether they are up, keyed by identity and outliving reloads.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use super::health::{Change, HealthState, Thresholds};
+
+/// The live state of one backend of one upstream.
+///
+/// Its counters are statistics that guard no other memory, so they are read and written in relaxed order.
+#[derive(Debug)]
+pub struct BackendState {
+    upstream: String,
+    address: SocketAddr,
+    load: AtomicUsize,
+    tunnels: AtomicUsize,
+    health: Mutex<HealthState>,
+    /// `health.is_up()`, to be read without the lock.
+    up: AtomicBool,
+    /// `health.is_doubted()`, likewise.
+    doubted: AtomicBool,
+}
+
+impl BackendState {
+    fn new(upstream: &str, address: SocketAddr) -> Self {
+        Self {
+            upstream: upstream.to_owned(),
+            address,
+            load: AtomicUsize::new(0),
+            tunnels: AtomicUsize::new(0),
+            health: Mutex::default(),
+            up: AtomicBool::new(true),
+            doubted: AtomicBool::new(false),
+        }
+    }
+
+    /// The upstream's name.
+    pub fn upstream(&self) -> &str {
+        &self.upstream
+    }
+
+    /// The backend's address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Open tunnels and running requests, together.
+    pub fn load(&self) -> usize {
+        self.load.load(Relaxed)
+    }
+
+    /// Open tunnels.
+    pub fn tunnels(&self) -> usize {
+        self.tunnels.load(Relaxed)
+    }
+
+    /// Whether results so far count the backend as up; [`Upstream::is_up`](super::Upstream::is_up) also knows whether
+    /// its upstream asks for health at all.
+    pub fn is_up(&self) -> bool {
+        self.up.load(Relaxed)
+    }
+
+    /// A check passed; see [`HealthState::check_passed`].
+    pub fn check_passed(&self, thresholds: Thresholds, reason: &str) -> Option<Change> {
+        self.update(|health| health.check_passed(thresholds, reason))
+    }
+
+    /// A check failed; see [`HealthState::check_failed`].
+    pub fn check_failed(&self, thresholds: Thresholds, reason: &str) -> Option<Change> {
+        self.update(|health| health.check_failed(thresholds, reason))
+    }
+
+    /// Real traffic succeeded; costs one load where nothing had failed.
+    pub fn traffic_succeeded(&self) {
+        if self.doubted.load(Relaxed) {
+            self.update(HealthState::traffic_succeeded);
+        }
+    }
+
+    /// Real traffic failed by the backend's fault; see [`HealthState::traffic_failed`].
+    pub fn traffic_failed(&self, thresholds: Thresholds, reason: &str) -> Option<Change> {
+        self.update(|health| health.traffic_failed(thresholds, reason))
+    }
+
+    fn update<T>(&self, apply: impl FnOnce(&mut HealthState) -> T) -> T {
+        let mut health = lock(&self.health);
+        let result = apply(&mut health);
+        self.up.store(health.is_up(), Relaxed);
+        self.doubted.store(health.is_doubted(), Relaxed);
+        result
+    }
+
+    /// Puts one request more on the backend, for as long as the guard lives.
+    pub fn occupy(self: &Arc<Self>) -> LoadGuard {
+        self.load.fetch_add(1, Relaxed);
+        LoadGuard { state: Arc::clone(self), is_tunnel: false }
+    }
+
+    /// Puts one request more on the backend if that leaves its load no higher than `limit`, in one atomic step.
+    pub fn occupy_within(self: &Arc<Self>, limit: usize) -> Option<LoadGuard> {
+        let within = |load| if load < limit { Some(load + 1) } else { None };
+        self.load.fetch_update(Relaxed, Relaxed, within).ok()?;
+        Some(LoadGuard { state: Arc::clone(self), is_tunnel: false })
+    }
+}
+
+/// One running request or open tunnel of a backend: counted while it lives, however it ends.
+#[derive(Debug)]
+#[must_use = "dropped at once it counts nothing"]
+pub struct LoadGuard {
+    state: Arc<BackendState>,
+    is_tunnel: bool,
+}
+
+impl LoadGuard {
+    /// The backend it counts for.
+    pub fn state(&self) -> &Arc<BackendState> {
+        &self.state
+    }
+
+    /// The request has become a tunnel, and counts as both from now on.
+    pub fn mark_tunnel(&mut self) {
+        if !std::mem::replace(&mut self.is_tunnel, true) {
+            self.state.tunnels.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl Drop for LoadGuard {
+    fn drop(&mut self) {
+        self.state.load.fetch_sub(1, Relaxed);
+        if self.is_tunnel {
+            self.state.tunnels.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+/// All backends that anyone still uses: a configuration, a tunnel, a checker.
+///
+/// It keeps none of them alive by itself. Entries of those gone are cleared whenever the entries have doubled, so there are
+/// never more than twice as many as backends were in use at one time.
+#[derive(Debug, Default)]
+pub struct Registry {
+    backends: Mutex<Backends>,
+}
+
+#[derive(Debug, Default)]
+struct Backends {
+    by_upstream: HashMap<String, HashMap<SocketAddr, Weak<BackendState>>>,
+    /// Entries, dead ones included.
+    entries: usize,
+    /// Entries left by the last clearing.
+    alive: usize,
+}
+
+impl Registry {
+    /// The state of a backend, made anew (up, without load) where no one uses it.
+    pub fn backend(&self, upstream: &str, address: SocketAddr) -> Arc<BackendState> {
+        let mut backends = lock(&self.backends);
+        if let Some(state) =
+            backends.by_upstream.get(upstream).and_then(|by_address| by_address.get(&address)?.upgrade())
+        {
+            return state;
+        }
+        let state = Arc::new(BackendState::new(upstream, address));
+        backends.insert(&state);
+        state
+    }
+}
+
+impl Backends {
+    fn insert(&mut self, state: &Arc<BackendState>) {
+        if self.entries > 2 * self.alive {
+            self.clear_dead();
+        }
+        let by_address = self.by_upstream.entry(state.upstream.clone()).or_default();
+        let replaced = by_address.insert(state.address, Arc::downgrade(state));
+        self.entries += usize::from(replaced.is_none());
+    }
+
+    fn clear_dead(&mut self) {
+        self.by_upstream.retain(|_, by_address| {
+            by_address.retain(|_, state| state.strong_count() > 0);
+            !by_address.is_empty()
+        });
+        self.entries = self.by_upstream.values().map(HashMap::len).sum();
+        self.alive = self.entries;
+    }
+}
+
+/// Nothing that runs under these locks panics half-way, so a poisoned one is as good as any.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;
