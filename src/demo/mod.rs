@@ -1,1 +1,142 @@
-//! To be written.
+//! What `longhaul demo` puts behind the gateway: three chat backends with visible state, and a page to try them.
+//!
+//! Everything listens on free ports of 127.0.0.1 and lives in this process. The gateway in front is the real one and
+//! reads a real configuration file's text ([`Demo::config`]); nothing here takes a shortcut around it.
+
+mod backend;
+mod control;
+mod room;
+mod serve;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use self::backend::Backend;
+use self::serve::Changes;
+
+/// The three backends and the control server behind the page, all running.
+///
+/// [`Demo::stop`] ends them and waits for it; dropping the demo ends them too, a little later.
+#[derive(Debug)]
+pub struct Demo {
+    backends: Arc<[Backend]>,
+    control: SocketAddr,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<()>,
+}
+
+impl Demo {
+    /// Starts three backends and the control server, each on a free port of 127.0.0.1.
+    ///
+    /// To be called on a Tokio runtime with I/O and time enabled, which must live as long as the demo.
+    ///
+    /// # Errors
+    /// What the system said when a port could not be had.
+    pub async fn start() -> io::Result<Self> {
+        let changes = Changes::new();
+        let backends: Arc<[Backend]> =
+            NAMES.into_iter().map(|name| Backend::start_new(name, changes.clone())).collect::<io::Result<_>>()?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let control = listener.local_addr()?;
+        let (stop, stopped) = watch::channel(false);
+        let router = control::router(Arc::clone(&backends), changes, stopped.clone());
+        let server = tokio::spawn(serve::until_stopped(listener, router, stopped));
+        Ok(Self { backends, control, stop, server })
+    }
+
+    /// The gateway's configuration for this demo, as a user would write it, listening on `listen`.
+    pub fn config(&self, listen: SocketAddr) -> String {
+        let backends: String = self
+            .backends
+            .iter()
+            .map(|backend| format!("      - {}    # {}\n", backend.address(), backend.name()))
+            .collect();
+        CONFIG
+            .replace("{listen}", &listen.to_string())
+            .replace("{backends}", backends.trim_end())
+            .replace("{control}", &self.control.to_string())
+    }
+
+    /// The addresses of the backends A, B and C; each keeps its own for the demo's life.
+    pub fn backends(&self) -> Vec<SocketAddr> {
+        self.backends.iter().map(Backend::address).collect()
+    }
+
+    /// The address of the control server, which serves the page.
+    pub fn control(&self) -> SocketAddr {
+        self.control
+    }
+
+    /// Ends the backends and the control server; returns when their ports are closed.
+    pub async fn stop(self) {
+        for backend in self.backends.iter() {
+            backend.stop().await;
+        }
+        self.stop.send_replace(true);
+        // The task can only fail by a panic, and then its port is closed as well.
+        let _ = self.server.await;
+    }
+}
+
+/// What to open and try, for the terminal, when the gateway listens on `listen`.
+///
+/// Its first line is `open http://ADDRESS/`, which scripts may wait for.
+pub fn welcome(listen: SocketAddr) -> String {
+    WELCOME.replace("{listen}", &listen.to_string())
+}
+
+const NAMES: [&str; 3] = ["A", "B", "C"];
+
+const CONFIG: &str = "\
+version: 1
+
+listeners:
+  - address: {listen}
+
+access_log: off
+
+routes:
+  - path: /ws                  # the clients' WebSockets
+    upstream: chat
+  - path: /                    # the page and its buttons
+    upstream: page
+
+upstreams:
+  chat:
+    affinity:
+      - query: client          # ws://HOST/ws?client=ID: the same id, the same backend
+      - issue_cookie: { name: longhaul }
+    backends:
+{backends}
+    health:
+      check: websocket
+      path: /health
+      interval: 500ms
+      timeout: 500ms
+      rise: 1
+      fall: 1
+  page:
+    backends:
+      - {control}
+    health: off
+";
+
+const WELCOME: &str = "\
+open http://{listen}/
+
+Three backends (A, B, C) run behind the gateway; each remembers a counter per client, in its own memory.
+Try on the page:
+  count, then reload: every client is back on its backend, and its counter with it
+  open 20 more clients, and watch how the ids spread over the backends
+  stop a backend: its clients reconnect elsewhere; start it again, reconnect all: they come home
+Or from a terminal, with any WebSocket client:
+  ws://{listen}/ws?client=me        send {\"type\":\"count\"} or {\"type\":\"chat\",\"text\":\"hello\"}
+Ctrl-C ends everything.
+";

@@ -1,0 +1,36 @@
+# What a fresh machine with git, a C compiler and cargo needs to run Longhaul and to test it.
+
+CARGO ?= cargo
+# Options of `longhaul demo`, as in: make demo ARGS="--listen 127.0.0.1:9090"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build check test clean
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+
+demo: build ## build, then run the gateway with three backends and a page to try it
+	@exec target/release/longhaul demo $(ARGS)
+
+build: ## build target/release/longhaul, installing cmake first where it is missing
+	@tests/install.sh build
+	$(CARGO) build --release --locked
+
+check: ## formatting, lints and documentation
+	@tests/install.sh build
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+test: ## check, and run every test, installing what they need first
+	@tests/install.sh test
+	$(MAKE) check
+# The tests hold thousands of sockets: as many files as this machine allows.
+	ulimit -n "$$(ulimit -Hn)" && $(CARGO) test --locked
+	$(CARGO) build --locked
+	tests/browser.sh target/debug/longhaul
+
+clean: ## remove what was built and what the browser test installed
+	$(CARGO) clean
+	rm -rf tests/demo/node_modules

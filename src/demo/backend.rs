@@ -1,0 +1,247 @@
+//! One demo backend: a stateful WebSocket server that can be stopped as by a crash and started again.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use cookie::Cookie;
+use serde::{Deserialize, Serialize};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::watch;
+
+use super::room::{Figures, Room, Seat, Told};
+use super::serve::{self, Changes};
+
+/// A backend with a name and an address for the demo's life, up or down.
+#[derive(Debug)]
+pub(super) struct Backend {
+    name: &'static str,
+    address: SocketAddr,
+    /// Bound but never listening: while the backend is down its port refuses, and nobody else is given it.
+    _reserved: TcpSocket,
+    /// A watch, so that a stop can wait for the server's task to say that the port is closed.
+    phase: watch::Sender<Phase>,
+    run: Mutex<Option<Run>>,
+    changes: Changes,
+}
+
+/// What a backend looks like from outside.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Status {
+    pub(super) name: &'static str,
+    pub(super) address: SocketAddr,
+    pub(super) up: bool,
+    #[serde(flatten)]
+    pub(super) figures: Figures,
+}
+
+impl Backend {
+    /// Takes a free port and starts on it.
+    ///
+    /// # Errors
+    /// What the system said when no port could be had.
+    pub(super) fn start_new(name: &'static str, changes: Changes) -> io::Result<Self> {
+        let reserved = bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        let address = reserved.local_addr()?;
+        let phase = watch::Sender::new(Phase::Down);
+        let backend = Self { name, address, _reserved: reserved, phase, run: Mutex::default(), changes };
+        backend.start()?;
+        Ok(backend)
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let figures = self.run().as_ref().map(|run| run.room.figures());
+        Status { name: self.name, address: self.address, up: figures.is_some(), figures: figures.unwrap_or_default() }
+    }
+
+    /// Starts with an empty memory on the same address as before; does nothing when already up.
+    ///
+    /// # Errors
+    /// What the system said, or `AddrInUse` while a stop is still under way.
+    pub(super) fn start(&self) -> io::Result<()> {
+        let mut run = self.run();
+        if run.is_some() {
+            return Ok(());
+        }
+        if *self.phase.borrow() != Phase::Down {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        let listener = bind(self.address)?.listen(BACKLOG)?;
+        let room = Room::new(self.name, self.changes.clone());
+        let (stop, stopped) = watch::channel(false);
+        self.phase.send_replace(Phase::Open);
+        tokio::spawn(serve_room(listener, Arc::clone(&room), stopped, self.phase.clone()));
+        *run = Some(Run { room, stop });
+        drop(run);
+        self.changes.note();
+        Ok(())
+    }
+
+    /// Stops as a crash does: the port is closed, connections end without a Close frame, and all is forgotten.
+    ///
+    /// Returns when the port is closed; does nothing when already down.
+    pub(super) async fn stop(&self) {
+        if let Some(run) = self.run().take() {
+            run.stop.send_replace(true);
+            self.changes.note();
+        }
+        // The sender is a field of ours, so the wait cannot fail.
+        let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Down).await;
+    }
+
+    fn run(&self) -> MutexGuard<'_, Option<Run>> {
+        // The value is replaced as a whole: a panic cannot leave half of it.
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One life of a backend, from a start to a stop.
+#[derive(Debug)]
+struct Run {
+    room: Arc<Room>,
+    stop: watch::Sender<bool>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    /// The port is open, or about to close.
+    Open,
+    /// The port is closed.
+    Down,
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    // Lets the next life bind the address beside the reserved socket and what is left of old connections.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+async fn serve_room(listener: TcpListener, room: Arc<Room>, stop: watch::Receiver<bool>, phase: watch::Sender<Phase>) {
+    let service = Service { room, stop: stop.clone() };
+    let router = Router::new().route("/ws", get(open_chat)).route("/health", get(check_health)).with_state(service);
+    serve::until_stopped(listener, router, stop).await;
+    phase.send_replace(Phase::Down);
+}
+
+#[derive(Clone)]
+struct Service {
+    room: Arc<Room>,
+    stop: watch::Receiver<bool>,
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    client: Option<String>,
+}
+
+async fn open_chat(
+    State(service): State<Service>,
+    asked: Result<Query<Asked>, QueryRejection>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let named = match asked {
+        Ok(Query(asked)) => asked.client.or_else(|| issued_cookie(&headers)),
+        Err(rejection) => return rejection.into_response(),
+    };
+    let client = named.unwrap_or_else(|| format!("guest-{:08x}", rand::random::<u32>()));
+    if !is_client_id(&client) {
+        return (StatusCode::BAD_REQUEST, "client: expected 1 to 64 of A-Z a-z 0-9 - _\n").into_response();
+    }
+    let Some((seat, hello)) = service.room.join(client) else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "this backend is full\n").into_response();
+    };
+    small(upgrade).on_upgrade(move |socket| async move {
+        tokio::select! {
+            _ = converse(socket, seat, hello) => {}
+            // The socket is dropped as it is, without a Close frame.
+            () = serve::stopped(service.stop) => {}
+        }
+    })
+}
+
+/// Talks with one client until it leaves; `None` says that it did.
+async fn converse(mut socket: WebSocket, mut seat: Seat, hello: Told) -> Option<()> {
+    tell(&mut socket, &hello).await?;
+    loop {
+        tokio::select! {
+            message = socket.recv() => match message?.ok()? {
+                Message::Text(text) => {
+                    if let Err(refused) = seat.say(&text) {
+                        tell(&mut socket, &refused).await?;
+                    }
+                }
+                Message::Binary(_) => tell(&mut socket, &Told::Refused { reason: "expected text" }).await?,
+                // Pings are answered below us, and so is a Close, after which the next `recv` gives `None`.
+                Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {}
+            },
+            told = seat.news() => tell(&mut socket, &told?).await?,
+        }
+    }
+}
+
+async fn tell(socket: &mut WebSocket, told: &Told) -> Option<()> {
+    let text = serde_json::to_string(told).ok()?;
+    socket.send(Message::text(text)).await.ok()
+}
+
+/// Answers health checks: plain HTTP with 200, and a handshake with 101; neither counts as a client.
+async fn check_health(
+    State(service): State<Service>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let Ok(upgrade) = upgrade else { return "ok\n".into_response() };
+    small(upgrade).on_upgrade(|mut socket| async move {
+        let closed = async { while let Some(Ok(_)) = socket.recv().await {} };
+        tokio::select! {
+            () = closed => {}
+            () = serve::stopped(service.stop) => {}
+        }
+    })
+}
+
+/// Keeps the buffers of one WebSocket small: a demo's messages are.
+fn small(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
+    upgrade
+        .max_message_size(MAX_MESSAGE_BYTES)
+        .max_frame_size(MAX_MESSAGE_BYTES)
+        .read_buffer_size(MAX_MESSAGE_BYTES)
+        .write_buffer_size(0)
+}
+
+fn issued_cookie(headers: &HeaderMap) -> Option<String> {
+    let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut cookies = values.flat_map(Cookie::split_parse).filter_map(Result::ok);
+    cookies.find(|cookie| cookie.name() == COOKIE).map(|cookie| cookie.value().to_owned())
+}
+
+fn is_client_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
+/// The cookie that the demo's configuration has the gateway issue: it names a client that gave no id.
+const COOKIE: &str = "longhaul";
+
+/// Bytes of one message: a chat line of the longest kind, every character of it escaped in JSON, and some room.
+pub(super) const MAX_MESSAGE_BYTES: usize = 8 * 1024;
+
+/// Connections not yet accepted: a page that reopens everything at once must not see a refusal.
+const BACKLOG: u32 = 512;

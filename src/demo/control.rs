@@ -1,0 +1,124 @@
+//! The server behind the page: the page itself, the backends' state as it changes, and their buttons.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures::stream::{self, StreamExt};
+use serde::Serialize;
+use tokio::sync::{Semaphore, watch};
+
+use super::backend::{Backend, Status};
+use super::serve::{self, Changes};
+
+/// The routes of the control server; event streams end when `stop` turns true.
+pub(super) fn router(backends: Arc<[Backend]>, changes: Changes, stop: watch::Receiver<bool>) -> Router {
+    let control = Control { backends, changes, stop, viewers: Arc::new(Semaphore::new(MAX_VIEWERS)) };
+    Router::new()
+        .route("/", get(|| async { asset("text/html; charset=utf-8", include_str!("page/index.html")) }))
+        .route("/page.css", get(|| async { asset("text/css; charset=utf-8", include_str!("page/page.css")) }))
+        .route("/page.js", get(|| async { asset("text/javascript; charset=utf-8", include_str!("page/page.js")) }))
+        .route("/demo/state", get(show_state))
+        .route("/demo/events", get(stream_states))
+        .route("/demo/backends/{name}/{action}", post(turn))
+        .with_state(control)
+}
+
+#[derive(Clone)]
+struct Control {
+    backends: Arc<[Backend]>,
+    changes: Changes,
+    stop: watch::Receiver<bool>,
+    viewers: Arc<Semaphore>,
+}
+
+impl Control {
+    fn state(&self) -> Overview {
+        let backends: Vec<Status> = self.backends.iter().map(Backend::status).collect();
+        let clients = backends.iter().map(|backend| backend.figures.open).sum();
+        let messages = backends.iter().map(|backend| backend.figures.messages).sum();
+        Overview { backends, clients, messages }
+    }
+}
+
+/// All that the page shows of the backends.
+#[derive(Serialize)]
+struct Overview {
+    backends: Vec<Status>,
+    /// Open WebSockets over all backends.
+    clients: usize,
+    /// Messages taken over all backends since each started.
+    messages: u64,
+}
+
+fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    let headers: [(HeaderName, HeaderValue); 5] = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    ];
+    (headers, text)
+}
+
+async fn show_state(State(control): State<Control>) -> impl IntoResponse {
+    ([(header::CACHE_CONTROL, "no-store")], Json(control.state()))
+}
+
+/// Sends the state now and whenever it changed, as server-sent events.
+async fn stream_states(State(control): State<Control>) -> Response {
+    let Ok(viewer) = Arc::clone(&control.viewers).try_acquire_owned() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open\n").into_response();
+    };
+    let changes = control.changes.watch();
+    let stopped = serve::stopped(control.stop.clone());
+    let states = stream::unfold((control, changes, viewer, true), |(control, mut changes, viewer, first)| async move {
+        if !first {
+            serve::next_change(&mut changes).await;
+        }
+        // A state is numbers and names of ours, which always make JSON.
+        let event = Event::default().json_data(control.state()).ok()?;
+        Some((Ok::<_, Infallible>(event), (control, changes, viewer, false)))
+    });
+    ([(header::CACHE_CONTROL, "no-store")], Sse::new(states.take_until(stopped))).into_response()
+}
+
+/// Starts or stops a backend.
+async fn turn(
+    State(control): State<Control>,
+    Path((name, action)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    // No form or plain script of another site can send this header here, so none can push the buttons.
+    if !headers.contains_key(FROM_PAGE) {
+        return (StatusCode::FORBIDDEN, "expected the header x-longhaul-demo\n").into_response();
+    }
+    let Some(backend) = control.backends.iter().find(|backend| backend.name() == name) else {
+        return (StatusCode::NOT_FOUND, "no such backend\n").into_response();
+    };
+    match action.as_str() {
+        "stop" => backend.stop().await,
+        "start" => {
+            if let Err(error) = backend.start() {
+                return (StatusCode::CONFLICT, format!("backend {name} did not start: {error}\n")).into_response();
+            }
+        }
+        _ => return (StatusCode::NOT_FOUND, "expected start or stop\n").into_response(),
+    }
+    Json(control.state()).into_response()
+}
+
+const FROM_PAGE: HeaderName = HeaderName::from_static("x-longhaul-demo");
+
+/// The page loads its own style and script, talks to its own origin, and nothing else.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self' ws: wss:; \
+                      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Event streams at once; each is one connection, and a browser tab has one.
+pub(super) const MAX_VIEWERS: usize = 64;

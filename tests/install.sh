@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Installs what is missing, by apt-get: tests/install.sh build | test
+#   build  what compiling needs beside git, a C compiler and cargo
+#   test   that, and what the tests start: nginx, a headless Chromium, Node.js
+# Does nothing, and asks for no rights, when all of it is there.
+set -euo pipefail
+
+# Each line: the command that shows it is there, the Debian package that brings it.
+build='cmake cmake'
+tests="nginx nginx-light
+chromium chromium
+node nodejs
+npm npm
+ip iproute2"
+
+missing() {
+  while read -r command package; do
+    # Daemons live in sbin, which is not on everyone's PATH.
+    PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || echo "$package"
+  done
+}
+
+case ${1-} in
+  build) packages=$(missing <<<"$build") ;;
+  test) packages=$(missing <<<"$build"$'\n'"$tests") ;;
+  *) echo "usage: $0 build | test" >&2; exit 2 ;;
+esac
+[ -n "$packages" ] || exit 0
+# shellcheck disable=SC2086 # one word per package
+set -- $packages
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then as_root=(sudo); fi
+if ! command -v apt-get >/dev/null || ! command -v "${as_root[0]:-true}" >/dev/null; then
+  echo "longhaul: missing: $*" >&2
+  echo "longhaul: install these first; this needs apt-get, and root or sudo, to do it for you" >&2
+  exit 1
+fi
+
+# Debian starts and enables a server when it is installed. The tests start an nginx of their own, so while
+# packages are installed here a policy-rc.d (Debian Policy 9.3.3.1) forbids starting anything, and nginx is
+# kept from starting at the next boot. One that was installed before is left alone.
+policy=/usr/sbin/policy-rc.d
+forbid_starting() {
+  if [ -e "$policy" ]; then return; fi
+  trap '"${as_root[@]}" rm -f "$policy"' EXIT
+  printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+  "${as_root[@]}" chmod 755 "$policy"
+}
+
+echo "longhaul: installing $*" >&2
+case " $* " in *" nginx-light "*) forbid_starting ;; esac
+"${as_root[@]}" apt-get update -qq
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+case " $* " in *" nginx-light "*) "${as_root[@]}" /usr/sbin/update-rc.d nginx disable >&2 ;; esac
