@@ -5,6 +5,7 @@
 pub mod access_log;
 pub mod affinity;
 pub mod cli;
+pub mod client;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;

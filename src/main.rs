@@ -1,3 +1,10 @@
-//! The `longhaul` binary.
+//! The `longhaul` binary: the library's command line over an allocator that gives memory back.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    longhaul::cli::run()
+}

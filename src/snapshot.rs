@@ -1,1 +1,191 @@
-//! To be written.
+//! The snapshot: one compiled configuration, immutable, that a request pins and a reload replaces as a whole.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use ipnet::IpNet;
+use log::{info, warn};
+
+use crate::affinity;
+use crate::client::Client;
+use crate::config::{AffinitySource, Config, HostPattern, OnDown, Route};
+use crate::metrics::{BackendReading, Metrics, UpstreamMetrics};
+use crate::route::Routes;
+use crate::tunnel::{Reason, Scope, Tunnels};
+use crate::upstream::{BackendState, Change, Registry, Upstream};
+
+/// One compiled configuration.
+pub struct Snapshot {
+    /// Counts the configurations of this process, from 1.
+    pub generation: u64,
+    /// Whose `X-Forwarded-*` headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    routes: Routes,
+    /// In the order of the configuration's routes.
+    targets: Vec<Target>,
+    destinations: Vec<Arc<Destination>>,
+}
+
+/// Where a route leads.
+pub struct Target {
+    /// The route, as `host path`.
+    pub route: Arc<str>,
+    /// The route's own affinity, or its upstream's.
+    pub affinity: Vec<AffinitySource>,
+    /// The upstream.
+    pub to: Arc<Destination>,
+}
+
+/// A compiled upstream with what is counted for it.
+pub struct Destination {
+    /// Backends, ring and policy.
+    pub upstream: Upstream,
+    /// What is counted.
+    pub metrics: Arc<UpstreamMetrics>,
+}
+
+/// What a request asks for, as far as it decides where the request goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The host, empty where none is named.
+    pub host: &'a str,
+    /// The path, without the query.
+    pub path: &'a str,
+    /// The query, without the `?`.
+    pub query: Option<&'a str>,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// The socket's peer.
+    pub peer: IpAddr,
+}
+
+/// What a snapshot makes of a request.
+#[derive(Debug)]
+pub struct Located<'s> {
+    /// Who asks.
+    pub client: Client,
+    /// The index of the route, if one matches.
+    pub route: Option<usize>,
+    /// The ring key, if a source of the route's affinity has one.
+    pub key: Option<affinity::Key<'s>>,
+}
+
+impl Snapshot {
+    /// Compiles a configuration; live state of backends that `registry` knows is kept.
+    pub fn compile(config: &Config, generation: u64, registry: &Registry, metrics: &Metrics) -> Self {
+        let compile = |upstream| {
+            let upstream = Upstream::compile(upstream, registry);
+            Arc::new(Destination { metrics: metrics.upstream(&upstream.config().name), upstream })
+        };
+        let destinations: Vec<_> = config.upstreams.iter().map(compile).collect();
+        let by_name: HashMap<_, _> =
+            destinations.iter().map(|to| (to.upstream.config().name.as_str(), to)).collect();
+        let target = |route: &Route| {
+            let to = Arc::clone(by_name.get(route.upstream.as_str()).expect("the configuration's names are resolved"));
+            let affinity = route.affinity.clone().unwrap_or_else(|| to.upstream.config().affinity.clone());
+            Target { route: name_of(route).into(), affinity, to }
+        };
+        Self {
+            generation,
+            trusted_proxies: config.trusted_proxies.clone(),
+            routes: Routes::compile(&config.routes),
+            targets: config.routes.iter().map(target).collect(),
+            destinations,
+        }
+    }
+
+    /// Who asks, which route is meant, and which key leads to a backend. `mint` makes the value of an issued cookie.
+    pub fn locate(&self, asked: &Asked<'_>, mint: impl FnOnce() -> String) -> Located<'_> {
+        let client = Client::of(asked.peer, asked.headers, &self.trusted_proxies);
+        let route = self.routes.find((!asked.host.is_empty()).then_some(asked.host), asked.path);
+        let request = affinity::Request { headers: asked.headers, query: asked.query, client: client.address };
+        let key = route.and_then(|route| affinity::key(&self.targets[route].affinity, &request, mint));
+        Located { client, route, key }
+    }
+
+    /// Where the route with this index leads.
+    ///
+    /// # Panics
+    /// When [`locate`](Self::locate) of another snapshot gave the index.
+    pub fn target(&self, route: usize) -> &Target {
+        &self.targets[route]
+    }
+
+    /// Every upstream.
+    pub fn destinations(&self) -> &[Arc<Destination>] {
+        &self.destinations
+    }
+
+    /// What every backend looks like now, for a scrape.
+    pub fn readings(&self) -> impl Iterator<Item = BackendReading<'_>> {
+        self.destinations.iter().flat_map(|to| {
+            to.upstream.states().iter().enumerate().map(|(index, state)| BackendReading {
+                upstream: state.upstream(),
+                backend: state.address().to_string(),
+                up: to.upstream.is_up(index),
+                tunnels: state.tunnels() as u64,
+                load: state.load() as u64,
+            })
+        })
+    }
+}
+
+impl Destination {
+    /// Notes that real traffic failed by a backend's fault; `kind` is `connect` or `handshake`.
+    pub fn traffic_failed(&self, index: usize, kind: &'static str, reason: &str, tunnels: &Tunnels) {
+        self.metrics.failure(kind);
+        let change = self.upstream.traffic_failed(index, &format!("{kind} of real traffic failed: {reason}"));
+        self.changed(index, change, tunnels);
+    }
+
+    /// Notes the outcome of an active check.
+    pub fn checked(&self, index: usize, outcome: Result<(), String>, tunnels: &Tunnels) {
+        let Some(health) = &self.upstream.config().health else { return };
+        let state = &self.upstream.states()[index];
+        let change = match outcome {
+            Ok(()) => state.check_passed(health.into(), "checks pass"),
+            Err(reason) => state.check_failed(health.into(), &format!("check failed: {reason}")),
+        };
+        self.changed(index, change, tunnels);
+    }
+
+    fn changed(&self, index: usize, change: Option<Change>, tunnels: &Tunnels) {
+        let Some(change) = change else { return };
+        let state = &self.upstream.states()[index];
+        match change {
+            Change::Up { reason } => {
+                info!("backend {}/{} is up: {reason}", state.upstream(), state.address());
+                self.metrics.health_change(true);
+            }
+            Change::Down { reason } => {
+                warn!("backend {}/{} is down: {reason}", state.upstream(), state.address());
+                self.metrics.health_change(false);
+                self.end_tunnels(state, tunnels);
+            }
+        }
+    }
+
+    fn end_tunnels(&self, state: &Arc<BackendState>, tunnels: &Tunnels) {
+        let config = self.upstream.config();
+        if config.health.as_ref().is_some_and(|health| health.on_down == OnDown::Close) {
+            tunnels.end(&Scope::Backend(Arc::clone(state)), Reason::BackendDown, config.drain_window);
+        }
+    }
+
+    /// When a client that found nobody healthy may try again: backends that return are noticed within one interval.
+    pub fn retry_after(&self) -> Duration {
+        self.upstream.config().health.as_ref().map_or(Duration::from_secs(1), |health| health.interval)
+    }
+}
+
+/// A route's name in logs and answers: `host path`, with `*` for any host.
+fn name_of(route: &Route) -> String {
+    match &route.host {
+        HostPattern::Any => format!("* {}", route.path),
+        HostPattern::Exact(host) => format!("{host} {}", route.path),
+        HostPattern::Wildcard(suffix) => format!("*.{suffix} {}", route.path),
+    }
+}

@@ -1,1 +1,136 @@
-//! To be written.
+//! The command line: `longhaul -c FILE`, `check`, `where`, `demo`.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+
+mod check;
+#[cfg(feature = "demo")]
+mod demo;
+mod locate;
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::{self, Config, LoadError};
+use crate::server::{Options, Server};
+
+/// The gateway for connections that last: sticky WebSockets and HTTP from one YAML file.
+#[derive(Debug, Parser)]
+#[command(name = "longhaul", version, args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
+struct Arguments {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE")]
+    conf: Option<PathBuf>,
+    /// Run in the background (`pid_file`, `error_log`, `user` and `group` apply)
+    #[arg(short, long, requires = "conf")]
+    daemon: bool,
+    /// Take the listening sockets over from the process that runs now; then send that one SIGQUIT
+    #[arg(short, long, requires = "conf")]
+    upgrade: bool,
+    /// Test the configuration and exit
+    #[arg(short, long, requires = "conf")]
+    test: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Name every problem in a configuration file, each with line, path and remedy
+    Check {
+        /// The configuration file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Say which route and backend a request would get, and why, from the file alone
+    Where(locate::Question),
+    /// Run a gateway with three backends and a page to try it, no files needed
+    #[cfg(feature = "demo")]
+    Demo {
+        /// Where to listen
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+        listen: std::net::SocketAddr,
+    },
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+Signals: INT ends at once, TERM closes tunnels first (Close 1001), USR1 opens the access log anew.
+RUST_LOG sets what is logged to standard error; the default is `warn,longhaul=info`.";
+
+/// Runs the command that the process was called with.
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nothing more can be done when not even standard error takes it.
+            let _ = error.print();
+            return if error.use_stderr() { WRONG.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,longhaul=info"))
+        .format_timestamp_millis()
+        .init();
+    match arguments.command {
+        Some(Command::Check { file }) => check::run(&file),
+        Some(Command::Where(question)) => locate::run(&question),
+        #[cfg(feature = "demo")]
+        Some(Command::Demo { listen }) => demo::run(listen),
+        None => gateway(&arguments),
+    }
+}
+
+fn gateway(arguments: &Arguments) -> ExitCode {
+    let Some(file) = &arguments.conf else {
+        eprintln!("longhaul: no configuration; name one with `-c FILE`, or try `longhaul demo`\n");
+        eprintln!("{}", Arguments::command().render_usage());
+        return WRONG.into();
+    };
+    if arguments.test {
+        return check::run(file);
+    }
+    let config = match load(file) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let options = Options { upgrade: arguments.upgrade, daemon: arguments.daemon };
+    serve(Server::new(config, options))
+}
+
+/// Runs a server to the process's end; returns only if it does not start.
+fn serve(server: Server) -> ExitCode {
+    match server.run() {
+        Ok(never) => match never {},
+        Err(error) => failed(error),
+    }
+}
+
+/// Reads a configuration file; warnings are shown, problems are shown and end the command.
+fn load(file: &Path) -> Result<Config, ExitCode> {
+    match config::load(file) {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                eprintln!("{}", warning.in_file(&file.to_string_lossy()));
+            }
+            Ok(loaded.config)
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            if let LoadError::Refused { problems, .. } = &error {
+                let count = problems.iter().len() + problems.left_out();
+                eprintln!("{}: {count} problem{}", file.display(), if count == 1 { "" } else { "s" });
+            }
+            Err(WRONG.into())
+        }
+    }
+}
+
+fn failed(error: impl Display) -> ExitCode {
+    eprintln!("longhaul: {error}");
+    ExitCode::FAILURE
+}
+
+/// The exit code of wrong usage or configuration.
+const WRONG: u8 = 2;

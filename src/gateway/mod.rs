@@ -1,1 +1,193 @@
-//! To be written.
+//! The gateway: Pingora's `ProxyHttp`, with WebSocket upgrades taken out of its hands.
+
+mod answer;
+mod context;
+mod forward;
+mod record;
+mod takeover;
+mod upgrade;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use log::{debug, warn};
+use pingora::connectors::TransportConnector;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+use crate::access_log::AccessLog;
+use crate::metrics::Metrics;
+use crate::snapshot::Snapshot;
+use crate::tunnel::Tunnels;
+use crate::ws::handshake::{self, Wanted};
+use answer::Answer;
+pub use context::Ctx;
+use upgrade::{describe, is_timeout};
+
+/// What serves every request.
+pub struct Gateway {
+    /// The running snapshot.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Where upgraded connections go.
+    pub tunnels: Arc<Tunnels>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where requests are logged.
+    pub log: AccessLog,
+    /// What connects to backends for upgrades.
+    pub connector: TransportConnector,
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx::new(self.snapshot.load_full())
+    }
+
+    /// Decides what a request is: refused, an upgrade (carried out here), or plain HTTP for Pingora's own path.
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        ctx.describe(session);
+        let request = session.req_header();
+        let wanted = handshake::classify(&request.method, request.version, &request.headers);
+        let Some(to) = ctx.destination() else {
+            self.answer(session, ctx, Answer::no_route()).await?;
+            return Ok(true);
+        };
+        let timeouts = to.upstream.config().timeouts;
+        session.set_read_timeout(Some(timeouts.read));
+        session.set_write_timeout(Some(timeouts.write));
+        match wanted {
+            Ok(Wanted::Plain) => Ok(false),
+            Ok(Wanted::DropUpgrade) => {
+                forward::drop_upgrade(session.req_header_mut());
+                Ok(false)
+            }
+            Ok(Wanted::WebSocket(offer)) => {
+                self.upgrade(session, ctx, &to, &offer).await?;
+                Ok(true)
+            }
+            Err(refused) => {
+                let mut answer = Answer::new(refused.status(), refused.to_string());
+                if refused.status() == http::StatusCode::UPGRADE_REQUIRED {
+                    // RFC 9110 §15.5.22 asks for Upgrade, RFC 6455 §4.4 for the version.
+                    answer = answer.with("Upgrade", "websocket").with("Sec-WebSocket-Version", "13");
+                }
+                self.answer(session, ctx, answer).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        let to = ctx.destination().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        // A backend that is still at work is asked again: a connection that was kept alive had died under the request.
+        let address = match &ctx.pick {
+            Some(pick) => pick.state.address(),
+            None => match ctx.choose(&to) {
+                Ok(pick) => pick.state.address(),
+                Err(answer) => {
+                    let status = answer.status();
+                    ctx.answer = Some(answer);
+                    return Err(Error::new(ErrorType::HTTPStatus(status)));
+                }
+            },
+        };
+        Ok(Box::new(upgrade::peer(address, &to.upstream.config().timeouts)))
+    }
+
+    /// A backend that cannot be reached costs the client nothing: the next one is asked.
+    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
+        ctx.timed_out = is_timeout(&error);
+        if let Some(to) = ctx.destination() {
+            self.backend_failed(ctx, &to, "connect", &describe(&error));
+        }
+        error.set_retry(true);
+        error
+    }
+
+    async fn upstream_request_filter(&self, _: &mut Session, request: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
+        match &ctx.request {
+            Some(described) => forward::identify(request, described.peer.ip(), &described.client, &described.id),
+            None => Ok(()),
+        }
+    }
+
+    async fn response_filter(&self, _: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        if let Some(to) = ctx.destination() {
+            self.backend_succeeded(ctx, &to);
+        }
+        forward::decorate(response, ctx)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+        let answer = ctx.answer.take().unwrap_or_else(|| answer_to(error));
+        let status = answer.status();
+        let client_is_gone = *error.esource() == ErrorSource::Downstream && status != 400 && status != 408;
+        if client_is_gone || ctx.taken_over {
+            debug!("client is gone: {error} (request {})", ctx.id());
+            return FailToProxy { error_code: 499, can_reuse_downstream: false };
+        }
+        if !matches!(error.etype(), ErrorType::HTTPStatus(_)) {
+            warn!("request {} failed with {status}: {error}", ctx.id());
+        }
+        if session.response_written().is_some() {
+            // Cut off: only an abrupt end tells the client that its answer is not whole.
+            return FailToProxy { error_code: status, can_reuse_downstream: false };
+        }
+        let sent = self.answer(session, ctx, answer).await;
+        FailToProxy { error_code: status, can_reuse_downstream: sent.is_ok() && session.is_body_empty() }
+    }
+
+    /// Every failure is logged once, in `fail_to_proxy`.
+    fn suppress_error_log(&self, _: &Session, _: &Ctx, _: &Error) -> bool {
+        true
+    }
+
+    /// Every failed try is logged once, in `fail_to_connect`.
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Ctx, _: &Error, _: ProxyWarnLogContext) -> bool {
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
+        if !ctx.taken_over {
+            self.record(session, error, ctx);
+        }
+    }
+}
+
+impl Gateway {
+    /// Gives an answer of our own.
+    async fn answer(&self, session: &mut Session, ctx: &Ctx, answer: Answer) -> Result<()> {
+        // What is left of a body that nobody wants is read for so long, to keep the connection; then it is cut.
+        session.set_total_drain_timeout(Some(DRAIN_UNWANTED_BODY));
+        answer.send(session, ctx.id()).await
+    }
+}
+
+/// The answer that tells a client of an error.
+fn answer_to(error: &Error) -> Answer {
+    use http::StatusCode;
+    match (error.esource(), error.etype()) {
+        (_, ErrorType::HTTPStatus(code)) => {
+            let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            Answer::new(status, status.canonical_reason().unwrap_or("error"))
+        }
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => {
+            Answer::new(StatusCode::REQUEST_TIMEOUT, "the request took too long")
+        }
+        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader) => {
+            Answer::new(StatusCode::BAD_REQUEST, "the request is malformed")
+        }
+        (ErrorSource::Upstream, _) if is_timeout(error) => Answer::too_slow(),
+        (ErrorSource::Upstream, _) => Answer::backend_failed(),
+        (ErrorSource::Downstream, _) => Answer::new(StatusCode::BAD_REQUEST, "the request is malformed"),
+        _ => Answer::new(StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed"),
+    }
+}
+
+const DRAIN_UNWANTED_BODY: std::time::Duration = std::time::Duration::from_secs(5);

@@ -24,8 +24,7 @@ pub struct Metrics {
     scrape: Mutex<()>,
     /// Access log lines that found the queue full.
     pub access_log_dropped: IntCounter,
-    /// Requests refused before an upstream was chosen, by status.
-    pub refused: IntCounterVec,
+    refused: IntCounterVec,
     /// The running snapshot's generation.
     pub generation: IntGauge,
 }
@@ -85,8 +84,8 @@ impl Metrics {
             ),
             refused: counters(
                 &registry,
-                "longhaul_refused_requests_total",
-                "Requests refused before a backend was asked.",
+                "longhaul_unrouted_requests_total",
+                "Requests that no route matched.",
                 &["code"],
             ),
             generation: add(
@@ -104,6 +103,11 @@ impl Metrics {
             .entry(name.to_owned())
             .or_insert_with(|| Arc::new(UpstreamMetrics::new(&self.families, name)))
             .clone()
+    }
+
+    /// Counts a request that no route matched.
+    pub fn refused(&self, status: u16) {
+        self.refused.with_label_values(&[upstream::class(status)]).inc();
     }
 
     /// The text exposition format, with the gauges of `backends` as they are now.

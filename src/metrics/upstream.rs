@@ -96,7 +96,8 @@ impl UpstreamMetrics {
     }
 }
 
-fn class(status: u16) -> &'static str {
+/// The label of a status.
+pub(super) fn class(status: u16) -> &'static str {
     match status {
         100..=199 => "1xx",
         200..=299 => "2xx",

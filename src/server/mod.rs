@@ -1,1 +1,117 @@
-//! To be written.
+//! The server: wires a configuration to listeners, gateway, tunnels, checkers and metrics, and runs them.
+
+mod edge;
+mod metrics;
+mod running;
+mod signals;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use log::info;
+use pingora::server::configuration::Opt;
+use pingora::server::{RunArgs, Server as PingoraServer};
+
+use crate::access_log::AccessLog;
+use crate::config::{Config, LogTarget};
+use crate::listen::{BindError, Bound};
+use edge::Edge;
+use running::Running;
+use signals::Signals;
+
+/// How to run, beside what the configuration says: Pingora's flags.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// `-u`: take the listening sockets over from the process that runs now.
+    pub upgrade: bool,
+    /// `-d`: run in the background.
+    pub daemon: bool,
+}
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A listener's or the metrics' address cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The access log cannot be written.
+    #[error("cannot write the access log {}: {error}", target(.to))]
+    AccessLog {
+        /// Where it was to go.
+        to: LogTarget,
+        /// What the system said.
+        error: std::io::Error,
+    },
+}
+
+fn target(to: &LogTarget) -> String {
+    match to {
+        LogTarget::Stdout => "to standard output".into(),
+        LogTarget::File(path) => path.display().to_string(),
+    }
+}
+
+/// A gateway that is ready to run.
+pub struct Server {
+    config: Config,
+    options: Options,
+    on_ready: OnReady,
+}
+
+/// What is called once the listeners are open.
+type OnReady = Box<dyn FnOnce(&[SocketAddr]) + Send + Sync>;
+
+impl Server {
+    /// A gateway for a configuration.
+    pub fn new(config: Config, options: Options) -> Self {
+        Self { config, options, on_ready: Box::new(|_| ()) }
+    }
+
+    /// Has `on_ready` called once the listeners are open, with their addresses in the order of the configuration: where
+    /// port 0 was asked for, with the port that was taken.
+    #[must_use]
+    pub fn on_ready(mut self, on_ready: impl FnOnce(&[SocketAddr]) + Send + Sync + 'static) -> Self {
+        self.on_ready = Box::new(on_ready);
+        self
+    }
+
+    /// Runs until the process is told to end, and then ends it: SIGINT at once; SIGTERM after its tunnels were closed
+    /// (Close 1001) and its requests were served, at `grace_period_seconds` at the latest.
+    ///
+    /// Threads that were started before do not survive `daemon`.
+    ///
+    /// # Errors
+    /// [`StartError`], before anything is served.
+    pub fn run(self) -> Result<Infallible, StartError> {
+        let Self { mut config, options, on_ready } = self;
+        if let Some(log) = &config.access_log {
+            AccessLog::probe(log).map_err(|error| StartError::AccessLog { to: log.to.clone(), error })?;
+        }
+        let bind = |address| if options.upgrade { Ok(Bound::inherited(address)) } else { Bound::bind(address) };
+        let listeners =
+            config.listeners.iter().map(|listener| bind(listener.address)).collect::<Result<Vec<_>, _>>()?;
+        let metrics = config.metrics.as_ref().map(|metrics| bind(metrics.address)).transpose()?;
+
+        let opt = Opt { upgrade: options.upgrade, daemon: options.daemon, ..Opt::default() };
+        let pingora = std::mem::take(&mut config.pingora);
+        let mut server = PingoraServer::new_with_opt_and_conf(opt, pingora);
+        server.bootstrap();
+        let running = Arc::new(Running::new(&server.configuration));
+        let signals = Signals::new();
+        server.add_service(Edge {
+            config,
+            pingora: Arc::clone(&server.configuration),
+            listeners,
+            metrics,
+            running: Arc::clone(&running),
+            ending: signals.ending(),
+            on_ready: Some(on_ready),
+        });
+        server.run(RunArgs { shutdown_signal: Box::new(signals) });
+        running.stop();
+        info!("ended");
+        std::process::exit(0)
+    }
+}

@@ -1,1 +1,149 @@
-//! To be written.
+//! Tunnels: the two-way byte streams that upgrades open, on worker threads of their own.
+//!
+//! A tunnel stays on its worker for life, and a worker is one thread: its state needs no locks. An idle tunnel holds no
+//! buffer and wakes nobody; limits that have to do with time are looked at when the earliest of them is due.
+
+mod end;
+mod flow;
+mod pair;
+mod reason;
+mod record;
+mod worker;
+
+use std::io;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use mio::{Poll, Waker};
+
+use crate::access_log::AccessLog;
+use crate::config::TunnelLimits;
+use crate::upstream::BackendState;
+pub use end::Side;
+pub use reason::Reason;
+pub use record::Record;
+use worker::{Command, WAKE, Worker};
+
+/// The workers, and every open tunnel on them. Dropping it ends them all.
+pub struct Tunnels {
+    workers: Vec<Handle>,
+}
+
+/// A tunnel to be opened: both handshakes are done.
+pub struct NewTunnel {
+    /// Towards the client; non-blocking.
+    pub client: TcpStream,
+    /// Towards the backend; non-blocking.
+    pub backend: TcpStream,
+    /// What came glued to the handshake, by [`Side`].
+    pub early: [Vec<u8>; 2],
+    /// The limits it lives under.
+    pub limits: TunnelLimits,
+    /// Who is connected with whom.
+    pub record: Record,
+}
+
+/// Which tunnels are meant.
+#[derive(Clone)]
+pub enum Scope {
+    /// Every one.
+    All,
+    /// Those that lead to this backend.
+    Backend(Arc<BackendState>),
+}
+
+impl Scope {
+    fn holds(&self, record: &Record) -> bool {
+        match self {
+            Self::All => true,
+            Self::Backend(backend) => Arc::ptr_eq(backend, record.backend()),
+        }
+    }
+}
+
+struct Handle {
+    commands: Sender<Command>,
+    waker: Waker,
+    count: Arc<AtomicUsize>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Tunnels {
+    /// Starts `threads` workers (at least one) that write to `log`.
+    ///
+    /// # Errors
+    /// A poller or a thread cannot be made.
+    pub fn start(threads: usize, log: &AccessLog) -> io::Result<Self> {
+        let workers = (0..threads.max(1)).map(|number| Handle::start(number, log.clone())).collect::<io::Result<_>>()?;
+        Ok(Self { workers })
+    }
+
+    /// Opens a tunnel on the worker that has the fewest.
+    pub fn open(&self, tunnel: NewTunnel) {
+        let worker = self.workers.iter().min_by_key(|worker| worker.count.load(Ordering::Relaxed));
+        let worker = worker.expect("at least one worker was started");
+        worker.count.fetch_add(1, Ordering::Relaxed);
+        worker.command(Command::Open(Box::new(tunnel)));
+    }
+
+    /// Ends the tunnels in `scope` with the Close frame of `reason`, evenly spread over the time `over`.
+    pub fn end(&self, scope: &Scope, reason: Reason, over: Duration) {
+        for worker in &self.workers {
+            worker.command(Command::End { scope: scope.clone(), reason, over });
+        }
+    }
+
+    /// Ends the workers and with them every tunnel that is left; returns when each has been accounted for.
+    pub fn stop(&self) {
+        let threads: Vec<_> = self.workers.iter().filter_map(Handle::take_thread).collect();
+        for (worker, _) in &threads {
+            worker.command(Command::Stop);
+        }
+        for (_, thread) in threads {
+            // A worker that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+
+    /// How many tunnels are open.
+    pub fn count(&self) -> usize {
+        self.workers.iter().map(|worker| worker.count.load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl Drop for Tunnels {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Handle {
+    fn start(number: usize, log: AccessLog) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKE)?;
+        let (commands, received) = mpsc::channel();
+        let count = Arc::new(AtomicUsize::new(0));
+        let worker = Worker::new(poll, received, Arc::clone(&count), log);
+        let thread = std::thread::Builder::new().name(format!("tunnels-{number}")).spawn(move || worker.run())?;
+        Ok(Self { commands, waker, count, thread: Mutex::new(Some(thread)) })
+    }
+
+    fn take_thread(&self) -> Option<(&Self, JoinHandle<()>)> {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some((self, thread))
+    }
+
+    fn command(&self, command: Command) {
+        if self.commands.send(command).is_err() {
+            log::error!("a tunnel worker is gone; what it was asked to do is lost");
+            return;
+        }
+        if let Err(error) = self.waker.wake() {
+            log::error!("a tunnel worker cannot be woken: {error}");
+        }
+    }
+}

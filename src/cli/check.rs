@@ -1,0 +1,25 @@
+//! `longhaul check`: every problem in a configuration file, in one run.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+pub(super) fn run(file: &Path) -> ExitCode {
+    let config = match super::load(file) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let backends: usize = config.upstreams.iter().map(|upstream| upstream.backends.len()).sum();
+    println!(
+        "{}: ok ({}, {}, {}, {})",
+        file.display(),
+        count(config.listeners.len(), "listener"),
+        count(config.routes.len(), "route"),
+        count(config.upstreams.len(), "upstream"),
+        count(backends, "backend"),
+    );
+    ExitCode::SUCCESS
+}
+
+fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}

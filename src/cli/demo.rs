@@ -1,0 +1,33 @@
+//! `longhaul demo`: the gateway before three embedded backends.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use crate::config;
+use crate::demo::{self, Demo};
+use crate::server::{Options, Server};
+
+pub(super) fn run(listen: SocketAddr) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return super::failed(error),
+    };
+    let demo = match runtime.block_on(Demo::start()) {
+        Ok(demo) => demo,
+        Err(error) => return super::failed(format_args!("the demo's backends cannot start: {error}")),
+    };
+    let text = demo.config(listen);
+    let config = match config::parse(&text) {
+        Ok(loaded) => loaded.config,
+        Err(problems) => return super::failed(problems.in_file("the demo's configuration")),
+    };
+    let server = Server::new(config, Options::default()).on_ready(move |addresses| {
+        let address = addresses.first().copied().unwrap_or(listen);
+        println!("{}", demo::welcome(address));
+        // A closed standard output keeps nobody from the page.
+        let _ = std::io::stdout().flush();
+    });
+    // The runtime, and the backends on it, end with the process.
+    super::serve(server)
+}

@@ -1,0 +1,124 @@
+//! What Longhaul changes in the headers it passes on.
+
+use std::net::IpAddr;
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Version};
+use pingora::Result;
+use pingora::http::{RequestHeader, ResponseHeader};
+
+use super::context::Ctx;
+use crate::client::{Client, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO};
+
+/// The header that carries a request's id.
+pub(super) const REQUEST_ID: &str = "x-request-id";
+
+/// The id a request came with, or a new one of 128 random bits.
+///
+/// An id of another shape (longer than 128 bytes, or with anything but visible ASCII in it) is replaced.
+pub(super) fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    match given {
+        Some(id) if (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()) => id.to_owned(),
+        _ => format!("{:032x}", rand::random::<u128>()),
+    }
+}
+
+/// Adds `X-Forwarded-For`, `-Proto` and `-Host` and the request id to a request for a backend.
+///
+/// `X-Forwarded-For` is appended to. `-Proto` and `-Host` are kept where a trusted proxy set them and written anew
+/// otherwise, because an untrusted client could name anything.
+pub(super) fn identify(request: &mut RequestHeader, peer: IpAddr, client: &Client, request_id: &str) -> Result<()> {
+    let mut chain = Vec::new();
+    for line in request.headers.get_all(FORWARDED_FOR) {
+        chain.extend_from_slice(line.as_bytes());
+        chain.extend_from_slice(b", ");
+    }
+    chain.extend_from_slice(peer.to_canonical().to_string().as_bytes());
+    request.insert_header(FORWARDED_FOR, chain)?;
+    if !(client.via_trusted && request.headers.contains_key(FORWARDED_PROTO)) {
+        request.insert_header(FORWARDED_PROTO, "http")?;
+    }
+    if !(client.via_trusted && request.headers.contains_key(FORWARDED_HOST)) {
+        match host(request).map(|host| host.to_vec()) {
+            Some(host) => request.insert_header(FORWARDED_HOST, host)?,
+            None => drop(request.remove_header(FORWARDED_HOST)),
+        }
+    }
+    request.insert_header(REQUEST_ID, request_id)
+}
+
+/// The host a request is for: that of an absolute request target, else the `Host` header (RFC 9112 §3.2.2).
+pub(super) fn host(request: &RequestHeader) -> Option<&[u8]> {
+    match request.uri.authority() {
+        Some(authority) => Some(authority.as_str().as_bytes()),
+        None => request.headers.get(header::HOST).map(HeaderValue::as_bytes),
+    }
+}
+
+/// Makes a client's upgrade request fit for a backend: hop-by-hop headers are gone but for the upgrade itself.
+pub(super) fn upgrade_request(request: &mut RequestHeader) -> Result<()> {
+    strip_hop_by_hop(&request.headers.clone(), |name| drop(request.remove_header(name)));
+    request.set_version(Version::HTTP_11);
+    request.insert_header(header::CONNECTION, "Upgrade")?;
+    request.insert_header(header::UPGRADE, "websocket")
+}
+
+/// Makes a backend's 101 fit for the client.
+pub(super) fn upgrade_response(response: &mut ResponseHeader) -> Result<()> {
+    strip_hop_by_hop(&response.headers.clone(), |name| drop(response.remove_header(name)));
+    // RFC 9110 §8.6: a 1xx answer has no content, so no length either.
+    response.remove_header(&header::CONTENT_LENGTH);
+    response.insert_header(header::CONNECTION, "Upgrade")?;
+    response.insert_header(header::UPGRADE, "websocket")
+}
+
+/// Makes a backend's refusal of an upgrade fit for the client; its body is framed anew where it had no length.
+pub(super) fn refusal(response: &mut ResponseHeader) -> Result<()> {
+    let sized = response.headers.contains_key(header::CONTENT_LENGTH);
+    strip_hop_by_hop(&response.headers.clone(), |name| drop(response.remove_header(name)));
+    response.set_version(Version::HTTP_11);
+    if !sized && !matches!(response.status.as_u16(), 204 | 304) {
+        response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+    }
+    Ok(())
+}
+
+/// Adds to a backend's answer what is ours: the issued cookie, beside the backend's own, and the request's id.
+pub(super) fn decorate(response: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
+    if let Some(cookie) = ctx.set_cookie() {
+        response.append_header(header::SET_COOKIE, cookie)?;
+    }
+    if !response.headers.contains_key(REQUEST_ID) {
+        response.insert_header(REQUEST_ID, ctx.id())?;
+    }
+    Ok(())
+}
+
+/// Takes `upgrade` out of a request that goes on as plain HTTP (RFC 9110 §7.8).
+pub(super) fn drop_upgrade(request: &mut RequestHeader) {
+    request.remove_header(&header::UPGRADE);
+}
+
+/// Names every hop-by-hop header of `headers` to `remove`: those of RFC 9110 §7.6.1 and those `Connection` lists.
+fn strip_hop_by_hop(headers: &HeaderMap, mut remove: impl FnMut(&str)) {
+    for line in headers.get_all(header::CONNECTION) {
+        for token in line.as_bytes().split(|byte| *byte == b',') {
+            let Ok(name) = HeaderName::from_bytes(token.trim_ascii()) else { continue };
+            if !identifies(name.as_str()) {
+                remove(name.as_str());
+            }
+        }
+    }
+    HOP_BY_HOP.iter().for_each(|name| remove(name));
+}
+
+const HOP_BY_HOP: [&str; 7] =
+    ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+
+/// Whether a header says who asks for what: a `Connection` header that names one is an attack, not a hop's word.
+fn identifies(name: &str) -> bool {
+    matches!(name, "host" | "cookie" | "authorization" | "origin")
+        || name.starts_with("x-forwarded-")
+        || name.starts_with("sec-websocket-")
+}

@@ -1,0 +1,50 @@
+//! The access log line and the counts of a request that Pingora's own path served.
+
+use pingora::Error;
+use pingora_proxy::Session;
+
+use super::Gateway;
+use super::context::Ctx;
+use super::upgrade::describe;
+use crate::access_log::Line;
+
+impl Gateway {
+    /// Counts and logs a request that has been answered, or that ended without an answer (status 499).
+    pub(super) fn record(&self, session: &Session, error: Option<&Error>, ctx: &Ctx) {
+        let Some(request) = &ctx.request else { return };
+        let status = session.response_written().map_or(CLIENT_GONE, |response| response.status.as_u16());
+        let elapsed = ctx.started.elapsed();
+        match ctx.target() {
+            Some(target) => {
+                target.to.metrics.request(status);
+                target.to.metrics.request_seconds.observe(elapsed.as_secs_f64());
+            }
+            None => self.metrics.refused(status),
+        }
+        self.log.write(|| {
+            let pick = ctx.pick.as_ref();
+            Line::new("request")
+                .text("request_id", &request.id)
+                .text("client", request.client.address)
+                .text("peer", request.peer)
+                .text("method", &request.method)
+                .text("host", &request.host)
+                .text("path", &request.path)
+                .number("status", status.into())
+                .maybe("route", ctx.target().map(|target| &target.route))
+                .maybe("upstream", ctx.target().map(|target| &target.to.upstream.config().name))
+                .maybe("backend", pick.map(|pick| pick.state.address()))
+                .maybe("picked", pick.map(|pick| pick.how.as_str()))
+                .text("key_source", ctx.key_source())
+                .maybe("key", request.key.as_ref().map(|key| &key.digest))
+                .number("tries", ctx.tried.len() as u64 + u64::from(pick.is_some()))
+                .number("duration_ms", u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+                .number("bytes_in", session.body_bytes_read() as u64)
+                .number("bytes_out", session.body_bytes_sent() as u64)
+                .maybe("error", error.map(describe))
+        });
+    }
+}
+
+/// nginx's status for a client that went away before it was answered.
+const CLIENT_GONE: u16 = 499;

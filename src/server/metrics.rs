@@ -1,0 +1,42 @@
+//! The Prometheus listener.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use http::{Method, Response, StatusCode, header};
+use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::ServerSession;
+
+use crate::metrics::Metrics;
+use crate::snapshot::Snapshot;
+
+/// Answers `GET /metrics`.
+pub(super) struct Exporter {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+}
+
+#[async_trait]
+impl ServeHttp for Exporter {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let request = session.req_header();
+        match (&request.method, request.uri.path()) {
+            (&Method::GET | &Method::HEAD, "/metrics") => {
+                let snapshot = self.snapshot.load();
+                answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.metrics.render(snapshot.readings()))
+            }
+            (_, "/metrics") => answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", b"only GET is answered\n".to_vec()),
+            _ => answer(StatusCode::NOT_FOUND, "text/plain", b"metrics are at /metrics\n".to_vec()),
+        }
+    }
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Vec<u8>> {
+    Response::builder()
+        .status(status)
+        .header(header::CONTENT_TYPE, kind)
+        .header(header::CONTENT_LENGTH, body.len())
+        .body(body)
+        .expect("status and headers are constants that fit")
+}

@@ -1,0 +1,211 @@
+//! One direction of a tunnel: where its frames stand, and what its receiver would not take yet.
+
+use crate::ws::{Cursor, Event, Sender, frame};
+
+use super::end::Side;
+use super::reason::Reason;
+
+/// The bytes that one side sends to the other.
+pub(super) struct Flow {
+    cursor: Cursor,
+    from: Side,
+    cut: Cut,
+    /// What was taken from the sender and not by the receiver: `kept[written..]`. No allocation while empty.
+    kept: Vec<u8>,
+    written: usize,
+    /// Bytes passed on, the gateway's own frames left out.
+    bytes: u64,
+    /// The sender sends nothing more.
+    pub(super) ended: bool,
+    /// The receiver was told so, or takes nothing any more.
+    pub(super) finished: bool,
+}
+
+/// Whether the gateway ends a flow itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// Everything is passed on.
+    Open,
+    /// A Close frame is due at the next frame boundary.
+    Due(Reason),
+    /// Nothing is passed on any more; what the sender still sends is read for its Close frame only.
+    Made,
+}
+
+/// What became of a chunk.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// How many of its bytes are to be passed on.
+    pub(super) pass: usize,
+    /// How many messages ended in it.
+    pub(super) messages: u64,
+    /// A Close frame to be passed on behind them.
+    pub(super) close: Option<Reason>,
+    /// A message exceeds the limit.
+    pub(super) too_big: bool,
+}
+
+impl Flow {
+    pub(super) fn new(from: Side) -> Self {
+        let sender = match from {
+            Side::Client => Sender::Client,
+            Side::Backend => Sender::Backend,
+        };
+        Self {
+            cursor: Cursor::new(sender),
+            from,
+            cut: Cut::Open,
+            kept: Vec::new(),
+            written: 0,
+            bytes: 0,
+            ended: false,
+            finished: false,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn messages(&self) -> u64 {
+        self.cursor.messages()
+    }
+
+    /// The status code of the sender's Close frame, once it has passed.
+    pub(super) fn closed(&self) -> Option<u16> {
+        self.cursor.closed()
+    }
+
+    /// Whether the gateway ended this flow, and everything that it passes on has been written.
+    pub(super) fn cut_off(&self) -> bool {
+        self.cut == Cut::Made && self.kept().is_empty()
+    }
+
+    /// Follows a chunk from the sender, and says how much of it is to be passed on.
+    pub(super) fn take(&mut self, chunk: &[u8], max_message: Option<u64>) -> Taken {
+        let messages = self.cursor.messages();
+        let mut taken = match (self.cut, max_message) {
+            (Cut::Open, None) => {
+                self.cursor.advance(chunk, &mut |_| {});
+                Taken { pass: chunk.len(), messages: 0, close: None, too_big: false }
+            }
+            (Cut::Open, Some(limit)) => self.take_limited(chunk, limit),
+            (Cut::Due(reason), _) => {
+                let pass = self.cursor.next_boundary(chunk, &mut |_| {});
+                Taken { pass, messages: 0, close: self.cut_here(reason), too_big: false }
+            }
+            (Cut::Made, _) => {
+                self.cursor.advance(chunk, &mut |_| {});
+                return Taken { pass: 0, messages: 0, close: None, too_big: false };
+            }
+        };
+        taken.messages = self.cursor.messages() - messages;
+        if self.cut == Cut::Made {
+            self.cursor.advance(&chunk[taken.pass..], &mut |_| {});
+        }
+        self.bytes += taken.pass as u64;
+        taken
+    }
+
+    /// Follows a chunk frame by frame, and cuts before the frame whose header announces too long a message.
+    fn take_limited(&mut self, chunk: &[u8], limit: u64) -> Taken {
+        let mut pass = 0;
+        while pass < chunk.len() {
+            let header_starts_here = self.cursor.at_boundary();
+            let mut ahead = self.cursor.clone();
+            let mut too_big = false;
+            let step = ahead.next_boundary(&chunk[pass..], &mut |event| {
+                too_big |= matches!(event, Event::Data { size, .. } if size > limit);
+            });
+            if too_big {
+                self.cut = Cut::Made;
+                // Where the header began in an earlier chunk it is on its way, and no frame of ours can follow it.
+                let close = header_starts_here.then_some(Reason::MessageTooBig);
+                return Taken { pass, messages: 0, close, too_big };
+            }
+            self.cursor = ahead;
+            pass += step;
+        }
+        Taken { pass, messages: 0, close: None, too_big: false }
+    }
+
+    /// Ends the flow with a Close frame as soon as it stands at a boundary, behind everything passed on before.
+    pub(super) fn cut(&mut self, reason: Reason) {
+        if self.cut != Cut::Open {
+            return;
+        }
+        self.cut = Cut::Due(reason);
+        if let Some(reason) = self.cut_here(reason) {
+            self.keep_close(reason);
+        }
+    }
+
+    /// Ends the flow where it stands: with a Close frame at a boundary, without one inside a frame.
+    pub(super) fn cut_now(&mut self, reason: Reason) {
+        self.cut(reason);
+        self.cut = Cut::Made;
+    }
+
+    /// Gives up on the receiver: nothing is passed on any more.
+    pub(super) fn abandon(&mut self) {
+        self.cut = Cut::Made;
+        self.kept = Vec::new();
+        self.written = 0;
+        self.finished = true;
+    }
+
+    /// Makes a cut that is due, if the stream stands at a boundary; what is left to do is the Close frame, and not even
+    /// that where the sender's own has passed (RFC 6455 §5.5.1: nothing follows a Close frame).
+    fn cut_here(&mut self, reason: Reason) -> Option<Reason> {
+        if !self.cursor.at_boundary() {
+            return None;
+        }
+        self.cut = Cut::Made;
+        self.cursor.closed().is_none().then_some(reason)
+    }
+
+    /// Puts a Ping behind what was passed on, if one is legal there; says whether it was.
+    pub(super) fn ping(&mut self) -> bool {
+        let legal = self.cut == Cut::Open && self.cursor.at_boundary() && self.cursor.closed().is_none();
+        if legal {
+            let ping = frame::ping(b"longhaul", self.mask());
+            self.keep(&ping);
+        }
+        legal
+    }
+
+    /// Keeps a Close frame of the gateway's for the receiver.
+    pub(super) fn keep_close(&mut self, reason: Reason) {
+        if let Some(code) = reason.close_code() {
+            let close = frame::close(code, reason.as_str(), self.mask());
+            self.keep(&close);
+        }
+    }
+
+    /// Keeps bytes that the receiver would not take.
+    pub(super) fn keep(&mut self, bytes: &[u8]) {
+        self.kept.extend_from_slice(bytes);
+    }
+
+    /// What the receiver has yet to take.
+    pub(super) fn kept(&self) -> &[u8] {
+        &self.kept[self.written..]
+    }
+
+    /// Notes that the receiver took `count` bytes of what was kept; an emptied buffer is given back.
+    pub(super) fn wrote(&mut self, count: usize) {
+        self.written += count;
+        if self.written == self.kept.len() {
+            self.kept = Vec::new();
+            self.written = 0;
+        }
+    }
+
+    /// Frames towards a backend are masked, with a key that nobody can guess (RFC 6455 §5.3).
+    fn mask(&self) -> Option<[u8; 4]> {
+        match self.from {
+            Side::Client => Some(rand::random()),
+            Side::Backend => None,
+        }
+    }
+}

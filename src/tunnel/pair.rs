@@ -1,0 +1,431 @@
+//! The rules of one tunnel: two ends, a flow each way, and every way it can end.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::end::{End, Side};
+use super::flow::Flow;
+use super::reason::Reason;
+use crate::config::TunnelLimits;
+use crate::metrics::UpstreamMetrics;
+
+/// Two ends and what passes between them. Reads no clock: `now` is handed in.
+pub(super) struct Pair<E> {
+    ends: [Leg<E>; 2],
+    /// By the side the bytes come from.
+    flows: [Flow; 2],
+    limits: TunnelLimits,
+    /// When `max_age`, shortened by its jitter, is reached.
+    too_old: Option<Instant>,
+    /// An end that was announced for later, so that many tunnels do not end at once.
+    planned: Option<(Instant, Reason)>,
+    /// Why the tunnel ends, as far as it is known.
+    reason: Option<Reason>,
+    /// The latest moment at which the tunnel is dropped, whatever is left to do.
+    deadline: Option<Instant>,
+    /// Something brought the next look at the clock nearer.
+    nearer: bool,
+}
+
+struct Leg<E> {
+    stream: E,
+    /// A read may find something. Edge-triggered: only a read that finds nothing (or less than asked for) clears it.
+    readable: bool,
+    /// A write may be taken; only a write that is not clears it.
+    writable: bool,
+    /// The poller saw the other side's FIN or an error: a short read is then not the end of what is there.
+    hung_up: bool,
+    /// When bytes last came from here.
+    heard: Instant,
+    /// When it was sent a Ping, if nothing came since.
+    pinged: Option<Instant>,
+    /// No Ping before this moment, because none was legal lately.
+    ping_after: Instant,
+}
+
+/// What the poller says of an end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Readiness {
+    pub(super) readable: bool,
+    pub(super) writable: bool,
+    pub(super) hung_up: bool,
+}
+
+/// How a pair stands after it was driven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Driven {
+    /// Nothing is left to do until an end is ready again.
+    Waiting,
+    /// More can be done at once; others come first.
+    More,
+    /// The tunnel has ended.
+    Ended,
+}
+
+impl<E: End> Pair<E> {
+    /// A tunnel that opens `now`; `max_age` is cut short by the share `jitter` (0 to 0.1) so that tunnels opened
+    /// together do not end together.
+    pub(super) fn new(client: E, backend: E, limits: TunnelLimits, jitter: f64, now: Instant) -> Self {
+        let leg = |stream| Leg {
+            stream,
+            // The poller reports what is there already as soon as the stream is registered.
+            readable: false,
+            writable: true,
+            hung_up: false,
+            heard: now,
+            pinged: None,
+            ping_after: now,
+        };
+        Self {
+            ends: [leg(client), leg(backend)],
+            flows: Side::ALL.map(Flow::new),
+            limits,
+            too_old: limits.max_age.map(|age| now + age.mul_f64(1.0 - jitter)),
+            planned: None,
+            reason: None,
+            deadline: None,
+            nearer: false,
+        }
+    }
+
+    /// Takes bytes that were read from `side` before the tunnel began.
+    pub(super) fn preload(&mut self, side: Side, bytes: &[u8], now: Instant, counters: &UpstreamMetrics) {
+        self.relay(side, bytes, now, counters);
+    }
+
+    /// Notes what the poller says.
+    pub(super) fn note(&mut self, side: Side, ready: Readiness) {
+        let leg = &mut self.ends[side as usize];
+        leg.readable |= ready.readable;
+        leg.writable |= ready.writable;
+        leg.hung_up |= ready.hung_up;
+    }
+
+    /// Moves bytes both ways until neither way can go on.
+    pub(super) fn drive(&mut self, scratch: &mut [u8], now: Instant, counters: &UpstreamMetrics) -> Driven {
+        for side in Side::ALL {
+            self.drive_flow(side, scratch, now, counters);
+        }
+        // One way's end can be what the other waited for.
+        for side in Side::ALL {
+            self.finish(side);
+        }
+        if self.over() {
+            Driven::Ended
+        } else if Side::ALL.into_iter().any(|side| self.can_go_on(side)) {
+            Driven::More
+        } else {
+            Driven::Waiting
+        }
+    }
+
+    /// Whether the flow from `side` stopped only to let others have their turn, or was given something to do since.
+    fn can_go_on(&self, side: Side) -> bool {
+        let flow = &self.flows[side as usize];
+        if flow.kept().is_empty() {
+            self.ends[side as usize].readable && !flow.ended
+        } else {
+            self.ends[side.other() as usize].writable
+        }
+    }
+
+    /// Moves the bytes that come from `side`, for one turn at most.
+    fn drive_flow(&mut self, side: Side, scratch: &mut [u8], now: Instant, counters: &UpstreamMetrics) {
+        for _ in 0..READS_PER_TURN {
+            self.flush(side, now);
+            let flow = &self.flows[side as usize];
+            let leg = &mut self.ends[side as usize];
+            if !flow.kept().is_empty() || flow.ended || !leg.readable {
+                return;
+            }
+            match leg.stream.read(scratch) {
+                Ok(0) => self.end_of(side),
+                Ok(count) => {
+                    // A short read means that the socket is empty, unless an end of the stream stands behind it.
+                    leg.readable = count == scratch.len() || leg.hung_up;
+                    leg.heard = now;
+                    leg.pinged = None;
+                    self.relay(side, &scratch[..count], now, counters);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => leg.readable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => self.lost(side, now),
+            }
+        }
+    }
+
+    /// Follows and passes on a chunk from `side`; nothing is kept for its receiver at this moment.
+    fn relay(&mut self, side: Side, chunk: &[u8], now: Instant, counters: &UpstreamMetrics) {
+        let flow = &mut self.flows[side as usize];
+        let taken = flow.take(chunk, self.limits.max_message);
+        let way = side.way() as usize;
+        counters.bytes[way].inc_by(taken.pass as u64);
+        if taken.messages > 0 {
+            counters.messages[way].inc_by(taken.messages);
+        }
+        flow.keep_unwritten(&mut self.ends[side.other() as usize], &chunk[..taken.pass]);
+        if let Some(reason) = taken.close {
+            flow.keep_close(reason);
+        }
+        if taken.too_big {
+            self.end(Reason::MessageTooBig, now);
+        }
+        if self.flows[side as usize].closed().is_some() {
+            self.close_seen(side, now);
+        }
+    }
+
+    /// Writes what is kept of the bytes from `side`, as far as its receiver takes it.
+    fn flush(&mut self, side: Side, now: Instant) {
+        let flow = &mut self.flows[side as usize];
+        let leg = &mut self.ends[side.other() as usize];
+        while !flow.kept().is_empty() {
+            if !leg.writable {
+                return;
+            }
+            match leg.stream.write(flow.kept()) {
+                Ok(count) => flow.wrote(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => leg.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return self.refused(side.other(), now),
+            }
+        }
+    }
+
+    /// The stream from `side` is at its end.
+    fn end_of(&mut self, side: Side) {
+        let flow = &mut self.flows[side as usize];
+        flow.ended = true;
+        self.nearer = true;
+        if flow.closed().is_some() {
+            return;
+        }
+        let reason = match side {
+            Side::Client => Reason::ClientGone,
+            Side::Backend => Reason::BackendGone,
+        };
+        self.reason.get_or_insert(reason);
+        if side == Side::Backend {
+            flow.cut_now(reason);
+        }
+    }
+
+    /// Reading from `side` failed: it is gone both ways.
+    fn lost(&mut self, side: Side, now: Instant) {
+        self.end_of(side);
+        self.flows[side.other() as usize].abandon();
+        self.expire_in(LINGER, now);
+    }
+
+    /// `side` takes no more bytes; what it sent before can still be read.
+    fn refused(&mut self, side: Side, now: Instant) {
+        self.flows[side.other() as usize].abandon();
+        self.ends[side as usize].readable = true;
+        self.expire_in(LINGER, now);
+    }
+
+    /// A Close frame from `side` has passed; with both seen the tunnel is as good as over (RFC 6455 §7.1.1).
+    fn close_seen(&mut self, side: Side, now: Instant) {
+        let reason = match side {
+            Side::Client => Reason::ClientClose,
+            Side::Backend => Reason::BackendClose,
+        };
+        self.reason.get_or_insert(reason);
+        if self.flows[side.other() as usize].closed().is_some() {
+            self.expire_in(LINGER, now);
+        }
+    }
+
+    /// Passes the end of the flow from `side` on, once everything before it is written.
+    fn finish(&mut self, side: Side) {
+        let other = &self.flows[side.other() as usize];
+        let answered = other.ended || other.closed().is_some();
+        let flow = &mut self.flows[side as usize];
+        let over = flow.ended || (flow.cut_off() && answered);
+        if over && !flow.finished && flow.kept().is_empty() {
+            flow.finished = true;
+            // A connection that is gone already needs no FIN.
+            let _ = self.ends[side.other() as usize].stream.shutdown_write();
+        }
+    }
+
+    fn over(&self) -> bool {
+        self.flows.iter().all(|flow| flow.finished && (flow.ended || flow.cut_off() && flow.closed().is_some()))
+    }
+
+    /// Ends the tunnel from the gateway's side: a Close frame both ways at the next frame boundary, then a short wait
+    /// for the answers.
+    pub(super) fn end(&mut self, reason: Reason, now: Instant) {
+        self.reason.get_or_insert(reason);
+        self.planned = None;
+        for flow in &mut self.flows {
+            flow.cut(reason);
+        }
+        self.expire_in(CLOSE_WAIT, now);
+    }
+
+    /// Ends the tunnel at a later moment.
+    pub(super) fn plan_end(&mut self, at: Instant, reason: Reason) {
+        if self.planned.is_none_or(|(earlier, _)| at < earlier) {
+            self.planned = Some((at, reason));
+        }
+    }
+
+    fn expire_in(&mut self, wait: Duration, now: Instant) {
+        let deadline = now + wait;
+        self.nearer = true;
+        self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+    }
+
+    /// Applies the limits that have to do with time; says whether the pair is to be driven, or dropped.
+    pub(super) fn check(&mut self, now: Instant) -> Checked {
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
+            return Checked::Expired;
+        }
+        if self.deadline.is_some() {
+            return Checked::Fine;
+        }
+        if let Some(reason) = self.overdue(now) {
+            self.end(reason, now);
+            return Checked::Changed;
+        }
+        if self.send_pings(now) { Checked::Changed } else { Checked::Fine }
+    }
+
+    fn overdue(&self, now: Instant) -> Option<Reason> {
+        let passed = |moment: Option<Instant>| moment.is_some_and(|moment| now >= moment);
+        match self.planned {
+            Some((at, reason)) if now >= at => Some(reason),
+            _ if passed(self.too_old) => Some(Reason::MaxAge),
+            _ if passed(self.idle_at()) => Some(Reason::Idle),
+            _ if self.ends.iter().any(|leg| leg.pinged.is_some() && passed(self.ping_at(leg))) => {
+                Some(Reason::PingTimeout)
+            }
+            _ => None,
+        }
+    }
+
+    fn send_pings(&mut self, now: Instant) -> bool {
+        let mut sent = false;
+        for side in Side::ALL {
+            let leg = &self.ends[side as usize];
+            if leg.pinged.is_some() || self.ping_at(leg).is_none_or(|at| now < at) {
+                continue;
+            }
+            let legal = self.flows[side.other() as usize].ping();
+            let leg = &mut self.ends[side as usize];
+            if legal {
+                leg.pinged = Some(now);
+                sent = true;
+            } else {
+                leg.ping_after = now + PING_AGAIN;
+            }
+        }
+        sent
+    }
+
+    /// When the tunnel counts as idle. A tunnel that is closed one way is not given a day for the other.
+    fn idle_at(&self) -> Option<Instant> {
+        let heard = self.ends.iter().map(|leg| leg.heard).max()?;
+        let half_closed = self.flows.iter().any(|flow| flow.ended);
+        let limit = match self.limits.idle {
+            Some(idle) if half_closed => Some(idle.min(HALF_CLOSED_IDLE)),
+            None if half_closed => Some(HALF_CLOSED_IDLE),
+            idle => idle,
+        };
+        limit.map(|limit| heard + limit)
+    }
+
+    /// When `leg` is to be sent a Ping, or, if it was, when it must have been heard.
+    fn ping_at(&self, leg: &Leg<E>) -> Option<Instant> {
+        let ping = self.limits.ping?;
+        Some(match leg.pinged {
+            Some(at) => at + ping,
+            None => (leg.heard + ping).max(leg.ping_after),
+        })
+    }
+
+    /// The next moment at which [`check`](Self::check) may have something to do.
+    pub(super) fn due(&self) -> Option<Instant> {
+        if self.deadline.is_some() {
+            return self.deadline;
+        }
+        let pings = self.ends.iter().map(|leg| self.ping_at(leg));
+        let rest = [self.too_old, self.idle_at(), self.planned.map(|(at, _)| at)];
+        pings.chain(rest).flatten().min()
+    }
+
+    /// Whether [`due`](Self::due) may have come nearer since this was last asked.
+    pub(super) fn take_nearer(&mut self) -> bool {
+        std::mem::take(&mut self.nearer)
+    }
+
+    /// Notes that the process ends under the tunnel.
+    pub(super) fn stop(&mut self) {
+        self.reason.get_or_insert(Reason::Shutdown);
+    }
+
+    /// Why the tunnel ended; known once it has.
+    pub(super) fn reason(&self) -> Reason {
+        self.reason.unwrap_or(Reason::ClientGone)
+    }
+
+    /// The status code the tunnel was closed with: the gateway's own, else that of the first Close frame, else 1006.
+    pub(super) fn close_code(&self) -> u16 {
+        let [client, backend] = &self.flows;
+        let seen = match self.reason() {
+            Reason::ClientClose => client.closed(),
+            Reason::BackendClose => backend.closed(),
+            Reason::ClientGone | Reason::BackendGone => None,
+            reason => reason.close_code(),
+        };
+        seen.unwrap_or(NO_CLOSE_FRAME)
+    }
+
+    /// Bytes and messages that came from `side` and were passed on.
+    pub(super) fn passed(&self, side: Side) -> (u64, u64) {
+        let flow = &self.flows[side as usize];
+        (flow.bytes(), flow.messages())
+    }
+
+    /// The stream of `side`.
+    pub(super) fn stream_mut(&mut self, side: Side) -> &mut E {
+        &mut self.ends[side as usize].stream
+    }
+}
+
+/// What came of a look at the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Checked {
+    /// Nothing is due.
+    Fine,
+    /// The pair has something to write.
+    Changed,
+    /// The pair is to be dropped as it is.
+    Expired,
+}
+
+impl Flow {
+    /// Writes `bytes` to `leg` as far as it takes them at once, and keeps the rest.
+    fn keep_unwritten<E: End>(&mut self, leg: &mut Leg<E>, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let written = if leg.writable && self.kept().is_empty() { leg.stream.write(bytes).unwrap_or(0) } else { 0 };
+        // An error is met again, and dealt with, when what is kept is flushed.
+        self.keep(&bytes[written..]);
+    }
+}
+
+/// Turns of one flow before the worker's other tunnels come: 16 × 64 KiB is about a quarter of a millisecond's copying.
+const READS_PER_TURN: usize = 16;
+/// How long the answers to the gateway's own Close frames are awaited.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
+/// How long a tunnel whose one side is gone, or whose Close frames are both exchanged, may take to end.
+const LINGER: Duration = Duration::from_secs(5);
+/// The idle limit of a tunnel that is closed one way, where `idle` is not shorter.
+const HALF_CLOSED_IDLE: Duration = Duration::from_secs(60);
+/// When a Ping that was not legal, because the stream stood inside a frame, is tried again.
+const PING_AGAIN: Duration = Duration::from_secs(1);
+/// What stands for a connection that ended without a Close frame (RFC 6455 §7.1.5).
+const NO_CLOSE_FRAME: u16 = 1006;

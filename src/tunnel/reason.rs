@@ -1,0 +1,66 @@
+//! Why tunnels end.
+
+/// Why a tunnel ended; the `reason` of the log line and of `longhaul_tunnels_ended_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The client sent the first Close frame.
+    ClientClose,
+    /// The backend sent the first Close frame.
+    BackendClose,
+    /// The client's connection ended without a Close frame.
+    ClientGone,
+    /// The backend's connection ended without a Close frame.
+    BackendGone,
+    /// No byte in either direction for `tunnel.idle`.
+    Idle,
+    /// Open for `tunnel.max_age`.
+    MaxAge,
+    /// A side left a Ping unanswered for `tunnel.ping`.
+    PingTimeout,
+    /// A message was longer than `tunnel.max_message`.
+    MessageTooBig,
+    /// The backend went down and `health.on_down` is `close`.
+    BackendDown,
+    /// The gateway is ending.
+    Shutdown,
+}
+
+impl Reason {
+    /// The label in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientClose => "client_close",
+            Self::BackendClose => "backend_close",
+            Self::ClientGone => "client_gone",
+            Self::BackendGone => "backend_gone",
+            Self::Idle => "idle",
+            Self::MaxAge => "max_age",
+            Self::PingTimeout => "ping_timeout",
+            Self::MessageTooBig => "message_too_big",
+            Self::BackendDown => "backend_down",
+            Self::Shutdown => "shutdown",
+        }
+    }
+
+    /// Who ended the tunnel.
+    pub fn by(self) -> &'static str {
+        match self {
+            Self::ClientClose | Self::ClientGone => "client",
+            Self::BackendClose | Self::BackendGone => "backend",
+            _ => "gateway",
+        }
+    }
+
+    /// The status code of the Close frames that the gateway sends for this reason (RFC 6455 §7.4.1 and its IANA
+    /// registry); `None` where it sends none or another rule chooses.
+    pub(super) fn close_code(self) -> Option<u16> {
+        match self {
+            Self::Idle | Self::MaxAge | Self::PingTimeout | Self::Shutdown => Some(1001),
+            Self::BackendDown => Some(1012),
+            Self::MessageTooBig => Some(1009),
+            Self::BackendGone => Some(1014),
+            Self::ClientClose | Self::BackendClose | Self::ClientGone => None,
+        }
+    }
+}

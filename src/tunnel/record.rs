@@ -1,0 +1,90 @@
+//! What is told of a tunnel: its identity, its log lines, its place in the counts.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::end::Side;
+use super::reason::Reason;
+use crate::access_log::{AccessLog, Line};
+use crate::metrics::UpstreamMetrics;
+use crate::upstream::{BackendState, LoadGuard};
+
+/// Who is connected with whom, and why there.
+pub struct Record {
+    /// The id of the request that opened the tunnel.
+    pub request_id: Box<str>,
+    /// The client's address, as far as it is believed.
+    pub client: IpAddr,
+    /// The socket's peer: the client or the proxy before it.
+    pub peer: SocketAddr,
+    /// The route, as `host path`.
+    pub route: Arc<str>,
+    /// Where the ring key came from: an affinity source's name, or `none`.
+    pub key_source: &'static str,
+    /// The ring key's short hash.
+    pub key_digest: Option<Box<str>>,
+    /// Counts the tunnel on its backend for as long as it is open.
+    pub guard: LoadGuard,
+    /// Its upstream's metrics.
+    pub metrics: Arc<UpstreamMetrics>,
+}
+
+/// How a tunnel ended.
+pub(super) struct Ending {
+    pub(super) reason: Reason,
+    pub(super) close_code: u16,
+    pub(super) lasted: Duration,
+    /// Bytes and messages passed on, by the side they came from.
+    pub(super) passed: [(u64, u64); 2],
+}
+
+impl Record {
+    /// The backend the tunnel leads to.
+    pub fn backend(&self) -> &Arc<BackendState> {
+        self.guard.state()
+    }
+
+    /// Counts and logs the opening.
+    pub(super) fn opened(&self, log: &AccessLog) {
+        self.metrics.opened.inc();
+        log.write(|| self.line("tunnel_open"));
+    }
+
+    /// Counts and logs the end.
+    pub(super) fn ended(&self, log: &AccessLog, ending: &Ending) {
+        self.metrics.ended(ending.reason.as_str());
+        log.write(|| {
+            let [(from_client, client_messages), (from_backend, backend_messages)] = ending.passed;
+            self.line("tunnel_end")
+                .number("duration_ms", u64::try_from(ending.lasted.as_millis()).unwrap_or(u64::MAX))
+                .number("bytes_from_client", from_client)
+                .number("bytes_from_backend", from_backend)
+                .number("messages_from_client", client_messages)
+                .number("messages_from_backend", backend_messages)
+                .number("close_code", ending.close_code.into())
+                .text("by", ending.reason.by())
+                .text("reason", ending.reason.as_str())
+        });
+    }
+
+    fn line(&self, event: &'static str) -> Line {
+        let backend = self.backend();
+        Line::new(event)
+            .text("request_id", &self.request_id)
+            .text("client", self.client)
+            .text("peer", self.peer)
+            .text("route", &self.route)
+            .text("upstream", backend.upstream())
+            .text("backend", backend.address())
+            .text("key_source", self.key_source)
+            .maybe("key", self.key_digest.as_deref())
+    }
+}
+
+impl Ending {
+    /// The ending of a tunnel that was opened at `since`.
+    pub(super) fn new(reason: Reason, close_code: u16, since: Instant, now: Instant, passed: impl Fn(Side) -> (u64, u64)) -> Self {
+        Self { reason, close_code, lasted: now.saturating_duration_since(since), passed: Side::ALL.map(passed) }
+    }
+}

@@ -1,0 +1,265 @@
+//! A worker: one thread, one poller, and the tunnels that live on it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
+
+use log::error;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+
+use super::end::Side;
+use super::pair::{Checked, Driven, Pair, Readiness};
+use super::reason::Reason;
+use super::record::{Ending, Record};
+use super::{NewTunnel, Scope};
+use crate::access_log::AccessLog;
+
+/// What a worker is asked to do.
+pub(super) enum Command {
+    /// Takes a tunnel on.
+    Open(Box<NewTunnel>),
+    /// Ends the tunnels in a scope, evenly spread over a time.
+    End { scope: Scope, reason: Reason, over: Duration },
+    /// Ends the thread, and with it every tunnel left.
+    Stop,
+}
+
+pub(super) struct Worker {
+    poll: Poll,
+    commands: Receiver<Command>,
+    tunnels: Slab<Tunnel>,
+    /// How many tunnels live here, for whoever chooses a worker.
+    count: Arc<AtomicUsize>,
+    log: AccessLog,
+    /// Tunnels with something to do at once.
+    ready: Vec<usize>,
+    /// The next moment at which a tunnel's limits are to be looked at; none, and the worker sleeps until it is woken.
+    next_check: Option<Instant>,
+    last_check: Instant,
+    scratch: Box<[u8]>,
+}
+
+struct Tunnel {
+    pair: Pair<TcpStream>,
+    record: Record,
+    since: Instant,
+    /// Whether it stands in `ready`.
+    queued: bool,
+}
+
+impl Worker {
+    pub(super) fn new(poll: Poll, commands: Receiver<Command>, count: Arc<AtomicUsize>, log: AccessLog) -> Self {
+        Self {
+            poll,
+            commands,
+            tunnels: Slab::new(),
+            count,
+            log,
+            ready: Vec::new(),
+            next_check: None,
+            last_check: Instant::now(),
+            scratch: vec![0; READ_BYTES].into_boxed_slice(),
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        loop {
+            if let Err(error) = self.poll.poll(&mut events, self.timeout()) {
+                if error.kind() != io::ErrorKind::Interrupted {
+                    error!("a tunnel worker's poller failed, its tunnels end: {error}");
+                    return;
+                }
+                continue;
+            }
+            let now = Instant::now();
+            let mut woken = false;
+            for event in &events {
+                match event.token() {
+                    WAKE => woken = true,
+                    token => self.note(token, event),
+                }
+            }
+            if woken && !self.obey(now) {
+                return self.stop(now);
+            }
+            self.drive(now);
+            if self.next_check.is_some_and(|at| now >= at) {
+                self.check(now);
+            }
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        // Rounded up, lest the poller wake a fraction of a millisecond early and find nothing due.
+        self.next_check.map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
+    }
+
+    fn note(&mut self, token: Token, event: &mio::event::Event) {
+        let (slot, side) = slot_of(token);
+        let Some(tunnel) = self.tunnels.get_mut(slot) else { return };
+        let hung_up = event.is_read_closed() || event.is_error();
+        tunnel.pair.note(
+            side,
+            Readiness {
+                readable: event.is_readable() || hung_up,
+                writable: event.is_writable() || event.is_write_closed() || event.is_error(),
+                hung_up,
+            },
+        );
+        self.queue(slot);
+    }
+
+    fn queue(&mut self, slot: usize) {
+        let tunnel = &mut self.tunnels[slot];
+        if !std::mem::replace(&mut tunnel.queued, true) {
+            self.ready.push(slot);
+        }
+    }
+
+    /// Does what was asked; says whether the worker is to go on.
+    fn obey(&mut self, now: Instant) -> bool {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Open(tunnel)) => self.open(*tunnel, now),
+                Ok(Command::End { scope, reason, over }) => self.end(&scope, reason, over, now),
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Empty) => return true,
+            }
+        }
+    }
+
+    /// Accounts for the tunnels that are cut off when the worker stops.
+    fn stop(&mut self, now: Instant) {
+        let slots: Vec<usize> = self.tunnels.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.tunnels[slot].pair.stop();
+            self.remove(slot, now);
+        }
+    }
+
+    fn open(&mut self, new: NewTunnel, now: Instant) {
+        let NewTunnel { client, backend, early, limits, record } = new;
+        let streams = [client, backend].map(TcpStream::from_std);
+        let [client, backend] = streams;
+        let mut pair = Pair::new(client, backend, limits, rand::random_range(0.0..0.1), now);
+        let entry = self.tunnels.vacant_entry();
+        let slot = entry.key();
+        for side in Side::ALL {
+            let token = token_of(slot, side);
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            if let Err(error) = self.poll.registry().register(pair.stream_mut(side), token, interest) {
+                error!("a tunnel could not be registered with the poller and is dropped: {error}");
+                self.count.fetch_sub(1, Ordering::Relaxed);
+                return;
+            }
+        }
+        record.opened(&self.log);
+        for side in Side::ALL {
+            pair.preload(side, &early[side as usize], now, &record.metrics);
+        }
+        let due = pair.due();
+        entry.insert(Tunnel { pair, record, since: now, queued: false });
+        self.check_by(due);
+        self.queue(slot);
+    }
+
+    fn end(&mut self, scope: &Scope, reason: Reason, over: Duration, now: Instant) {
+        let mut chosen: Vec<&mut Tunnel> =
+            self.tunnels.iter_mut().map(|(_, tunnel)| tunnel).filter(|tunnel| scope.holds(&tunnel.record)).collect();
+        let Ok(count) = u32::try_from(chosen.len()) else { return };
+        for (place, tunnel) in (0u32..).zip(&mut chosen) {
+            // One slot of the window each, and a random moment within the slot.
+            let share = (f64::from(place) + rand::random::<f64>()) / f64::from(count);
+            tunnel.pair.plan_end(now + over.mul_f64(share), reason);
+        }
+        if count > 0 {
+            self.check_by(Some(now));
+        }
+    }
+
+    fn drive(&mut self, now: Instant) {
+        for slot in std::mem::take(&mut self.ready) {
+            let tunnel = &mut self.tunnels[slot];
+            tunnel.queued = false;
+            match tunnel.pair.drive(&mut self.scratch, now, &tunnel.record.metrics) {
+                Driven::Waiting => {}
+                Driven::More => self.queue(slot),
+                Driven::Ended => {
+                    self.remove(slot, now);
+                    continue;
+                }
+            }
+            let pair = &mut self.tunnels[slot].pair;
+            if pair.take_nearer() {
+                let due = pair.due();
+                self.check_by(due);
+            }
+        }
+    }
+
+    /// Looks at every tunnel's limits, and finds out when to look again.
+    fn check(&mut self, now: Instant) {
+        self.next_check = None;
+        self.last_check = now;
+        let mut expired = Vec::new();
+        let mut changed = Vec::new();
+        let mut due: Option<Instant> = None;
+        for (slot, tunnel) in &mut self.tunnels {
+            match tunnel.pair.check(now) {
+                Checked::Fine => {}
+                Checked::Changed => changed.push(slot),
+                Checked::Expired => {
+                    expired.push(slot);
+                    continue;
+                }
+            }
+            due = due.into_iter().chain(tunnel.pair.due()).min();
+        }
+        expired.into_iter().for_each(|slot| self.remove(slot, now));
+        changed.into_iter().for_each(|slot| self.queue(slot));
+        self.check_by(due);
+    }
+
+    /// Sees to it that limits are looked at by then, but not more often than every [`CHECK_EVERY`].
+    fn check_by(&mut self, due: Option<Instant>) {
+        let Some(due) = due else { return };
+        let due = due.max(self.last_check + CHECK_EVERY);
+        self.next_check = Some(self.next_check.map_or(due, |earlier| earlier.min(due)));
+    }
+
+    fn remove(&mut self, slot: usize, now: Instant) {
+        let Tunnel { pair, record, since, queued } = self.tunnels.remove(slot);
+        if queued {
+            self.ready.retain(|other| *other != slot);
+        }
+        let ending = Ending::new(pair.reason(), pair.close_code(), since, now, |side| pair.passed(side));
+        record.ended(&self.log, &ending);
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn token_of(slot: usize, side: Side) -> Token {
+    Token(slot << 1 | side as usize)
+}
+
+fn slot_of(token: Token) -> (usize, Side) {
+    (token.0 >> 1, Side::ALL[token.0 & 1])
+}
+
+/// The token of the waker; no slab grows this far.
+pub(super) const WAKE: Token = Token(usize::MAX);
+/// Read at once, and so the most that is ever kept of what a receiver does not take; the rest up to 64 KiB is left for
+/// the gateway's own control frames.
+const READ_BYTES: usize = 64 * 1024 - 512;
+const EVENTS_PER_POLL: usize = 1024;
+/// How finely ends are paced, and how often a busy worker looks at its tunnels' limits at the most.
+const CHECK_EVERY: Duration = Duration::from_millis(100);
