@@ -26,7 +26,8 @@ impl Client {
             return Self { address: peer, secure: false, via_trusted: false };
         }
         let mut address = peer;
-        for entry in headers.get_all(FORWARDED_FOR).iter().rev().flat_map(|line| line.as_bytes().rsplit(|b| *b == b',')) {
+        for entry in headers.get_all(FORWARDED_FOR).iter().rev().flat_map(|line| line.as_bytes().rsplit(|b| *b == b','))
+        {
             // What stands left of an entry that is no address cannot be told from an invention.
             let Some(named) = parse(entry) else { break };
             address = named;

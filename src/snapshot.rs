@@ -81,8 +81,7 @@ impl Snapshot {
             Arc::new(Destination { metrics: metrics.upstream(&upstream.config().name), upstream })
         };
         let destinations: Vec<_> = config.upstreams.iter().map(compile).collect();
-        let by_name: HashMap<_, _> =
-            destinations.iter().map(|to| (to.upstream.config().name.as_str(), to)).collect();
+        let by_name: HashMap<_, _> = destinations.iter().map(|to| (to.upstream.config().name.as_str(), to)).collect();
         let target = |route: &Route| {
             let to = Arc::clone(by_name.get(route.upstream.as_str()).expect("the configuration's names are resolved"));
             let affinity = route.affinity.clone().unwrap_or_else(|| to.upstream.config().affinity.clone());

@@ -97,7 +97,9 @@ impl Writer {
                 self.output = BufWriter::with_capacity(64 * 1024, output);
                 self.failing = false;
             }
-            Err(error) => error!("access log {} could not be opened anew, keeping the old file: {error}", path.display()),
+            Err(error) => {
+                error!("access log {} could not be opened anew, keeping the old file: {error}", path.display())
+            }
         }
         self.note(flushed);
     }

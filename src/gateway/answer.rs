@@ -90,7 +90,8 @@ impl Answer {
 
 /// Whether `Accept` names JSON and neither HTML nor plain text.
 fn wants_json(headers: &HeaderMap) -> bool {
-    let accept: Vec<u8> = headers.get_all(header::ACCEPT).iter().flat_map(|line| [line.as_bytes(), b","].concat()).collect();
+    let accept: Vec<u8> =
+        headers.get_all(header::ACCEPT).iter().flat_map(|line| [line.as_bytes(), b","].concat()).collect();
     let accept = String::from_utf8_lossy(&accept).to_ascii_lowercase();
     let names = |kind: &str| accept.split(',').any(|entry| entry.split(';').next().map(str::trim) == Some(kind));
     let json = accept.split(',').any(|entry| {

@@ -75,7 +75,8 @@ impl Ctx {
         let peer = peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
         let host = forward::host(header).map(String::from_utf8_lossy).unwrap_or_default().into_owned();
         let path = header.uri.path().to_owned();
-        let asked = Asked { host: &host, path: &path, query: header.uri.query(), headers: &header.headers, peer: peer.ip() };
+        let asked =
+            Asked { host: &host, path: &path, query: header.uri.query(), headers: &header.headers, peer: peer.ip() };
         let Located { client, route, key } = self.snapshot.locate(&asked, affinity::mint);
         let key = key.map(|key| Key {
             source: key.source.as_str(),

@@ -101,7 +101,13 @@ impl ProxyHttp for Gateway {
     }
 
     /// A backend that cannot be reached costs the client nothing: the next one is asked.
-    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Ctx,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
         ctx.timed_out = is_timeout(&error);
         if let Some(to) = ctx.destination() {
             self.backend_failed(ctx, &to, "connect", &describe(&error));

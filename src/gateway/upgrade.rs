@@ -27,7 +27,13 @@ use crate::ws::handshake::{self, Offer};
 
 impl Gateway {
     /// Carries out a WebSocket upgrade. The answer, whoever gives it, has been written when this returns.
-    pub(super) async fn upgrade(&self, session: &mut Session, ctx: &mut Ctx, to: &Destination, offer: &Offer) -> Result<()> {
+    pub(super) async fn upgrade(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        to: &Destination,
+        offer: &Offer,
+    ) -> Result<()> {
         let limit = to.upstream.config().timeouts.handshake;
         let begun = Instant::now();
         let answered = match tokio::time::timeout(limit, self.shake_hands(session, ctx, to)).await {
@@ -82,7 +88,13 @@ impl Gateway {
     }
 
     /// Passes the 101 on and makes a tunnel of both connections.
-    async fn switch(&self, session: &mut Session, ctx: &mut Ctx, to: &Destination, mut backend: BackendSession) -> Result<()> {
+    async fn switch(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        to: &Destination,
+        mut backend: BackendSession,
+    ) -> Result<()> {
         let mut response = backend.resp_header().expect("a 101 was read").clone();
         forward::upgrade_response(&mut response)?;
         forward::decorate(&mut response, ctx)?;
@@ -98,7 +110,8 @@ impl Gateway {
             return Err(Error::explain(ErrorType::InternalError, "an upgrade came by something other than HTTP/1"));
         };
         let streams = take_over(client.into_inner()).and_then(|client| Ok((client, take_over(backend.into_inner())?)));
-        let (client, backend) = streams.map_err(|error| Error::because(ErrorType::InternalError, "taking over", error))?;
+        let (client, backend) =
+            streams.map_err(|error| Error::because(ErrorType::InternalError, "taking over", error))?;
         let limits = to.upstream.config().tunnel;
         for socket in [&client, &backend] {
             if let Err(error) = watch_for_loss(socket, limits.tcp_user_timeout) {
@@ -208,7 +221,10 @@ fn watch_for_loss(socket: &TcpStream, timeout: Option<Duration>) -> std::io::Res
 pub(super) fn is_timeout(error: &Error) -> bool {
     matches!(
         error.etype(),
-        ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::TLSHandshakeTimedout
+        ErrorType::ConnectTimedout
+            | ErrorType::ReadTimedout
+            | ErrorType::WriteTimedout
+            | ErrorType::TLSHandshakeTimedout
     )
 }
 

@@ -99,10 +99,7 @@ impl Metrics {
     /// The children of one upstream; the same for the same name.
     pub fn upstream(&self, name: &str) -> Arc<UpstreamMetrics> {
         let mut upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
-        upstreams
-            .entry(name.to_owned())
-            .or_insert_with(|| Arc::new(UpstreamMetrics::new(&self.families, name)))
-            .clone()
+        upstreams.entry(name.to_owned()).or_insert_with(|| Arc::new(UpstreamMetrics::new(&self.families, name))).clone()
     }
 
     /// Counts a request that no route matched.

@@ -118,7 +118,11 @@ impl Edge {
         Ok((log, Arc::new(tunnels)))
     }
 
-    fn exporter(&self, metrics: &Arc<Metrics>, snapshot: &Arc<ArcSwap<Snapshot>>) -> Option<Listening<HttpServer<Exporter>>> {
+    fn exporter(
+        &self,
+        metrics: &Arc<Metrics>,
+        snapshot: &Arc<ArcSwap<Snapshot>>,
+    ) -> Option<Listening<HttpServer<Exporter>>> {
         let bound = self.metrics.as_ref()?;
         let exporter = Exporter { metrics: Arc::clone(metrics), snapshot: Arc::clone(snapshot) };
         let mut service = Listening::new("metrics".into(), HttpServer::new_app(exporter));

@@ -24,7 +24,11 @@ impl ServeHttp for Exporter {
         match (&request.method, request.uri.path()) {
             (&Method::GET | &Method::HEAD, "/metrics") => {
                 let snapshot = self.snapshot.load();
-                answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.metrics.render(snapshot.readings()))
+                answer(
+                    StatusCode::OK,
+                    "text/plain; version=0.0.4; charset=utf-8",
+                    self.metrics.render(snapshot.readings()),
+                )
             }
             (_, "/metrics") => answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", b"only GET is answered\n".to_vec()),
             _ => answer(StatusCode::NOT_FOUND, "text/plain", b"metrics are at /metrics\n".to_vec()),

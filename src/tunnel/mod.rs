@@ -78,7 +78,8 @@ impl Tunnels {
     /// # Errors
     /// A poller or a thread cannot be made.
     pub fn start(threads: usize, log: &AccessLog) -> io::Result<Self> {
-        let workers = (0..threads.max(1)).map(|number| Handle::start(number, log.clone())).collect::<io::Result<_>>()?;
+        let workers =
+            (0..threads.max(1)).map(|number| Handle::start(number, log.clone())).collect::<io::Result<_>>()?;
         Ok(Self { workers })
     }
 

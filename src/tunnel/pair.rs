@@ -250,6 +250,12 @@ impl<E: End> Pair<E> {
     }
 
     fn over(&self) -> bool {
+        let [client, backend] = &self.flows;
+        // After both Close frames nothing that matters can follow: the first FIN ends the tunnel.
+        let said_goodbye = client.closed().is_some() && backend.closed().is_some();
+        if said_goodbye && self.flows.iter().all(|flow| flow.kept().is_empty()) && (client.ended || backend.ended) {
+            return true;
+        }
         self.flows.iter().all(|flow| flow.finished && (flow.ended || flow.cut_off() && flow.closed().is_some()))
     }
 

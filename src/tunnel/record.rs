@@ -84,7 +84,13 @@ impl Record {
 
 impl Ending {
     /// The ending of a tunnel that was opened at `since`.
-    pub(super) fn new(reason: Reason, close_code: u16, since: Instant, now: Instant, passed: impl Fn(Side) -> (u64, u64)) -> Self {
+    pub(super) fn new(
+        reason: Reason,
+        close_code: u16,
+        since: Instant,
+        now: Instant,
+        passed: impl Fn(Side) -> (u64, u64),
+    ) -> Self {
         Self { reason, close_code, lasted: now.saturating_duration_since(since), passed: Side::ALL.map(passed) }
     }
 }

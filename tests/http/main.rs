@@ -1,0 +1,6 @@
+//! Plain HTTP through a real gateway: routes, bodies, headers, failover, answers of its own.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod answers;
