@@ -13,9 +13,9 @@ pub fn mint() -> String {
 
 /// The `Set-Cookie` value (RFC 6265 §4.1) that gives `value` to the client.
 ///
-/// `Path=/`, because the key is the same for every route of an upstream; `HttpOnly`, because no script needs it; `Secure`
-/// where the client came by TLS; `SameSite` and, but for `session`, `Max-Age` as configured. Browsers drop a cookie with
-/// `SameSite=None` that is not `Secure`.
+/// `Path=/`, because the key is the same for every route of an upstream; `HttpOnly`, because no script needs it;
+/// `Secure` where the client came by TLS; `SameSite` and, but for `session`, `Max-Age` as configured. Browsers drop a
+/// cookie with `SameSite=None` that is not `Secure`.
 pub fn set_cookie(issue: &IssueCookie, value: &str, secure: bool) -> String {
     let mut cookie =
         cookie::Cookie::build((issue.name.as_str(), value)).path("/").http_only(true).secure(secure).same_site(

@@ -1,8 +1,8 @@
 //! Affinity: the rule that takes the ring key from a request, a pure function of request and configuration.
 //!
-//! Sources are asked in the order written and the first that has a value gives the key. An empty or absent value is never
-//! hashed: it would put every client without one on the same backend. Values are taken raw, as nginx takes them for
-//! `hash $cookie_… | $http_… | $arg_… | $remote_addr consistent`, so that the same bytes reach the same ring.
+//! Sources are asked in the order written and the first that has a value gives the key. An empty or absent value is
+//! never hashed: it would put every client without one on the same backend. Values are taken raw, as nginx takes them
+//! for `hash $cookie_… | $http_… | $arg_… | $remote_addr consistent`, so that the same bytes reach the same ring.
 
 mod cookie;
 mod read;

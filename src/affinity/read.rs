@@ -6,8 +6,8 @@ use http::header::{COOKIE, HeaderMap};
 
 /// The value of the first cookie of this name that is not empty.
 ///
-/// The value is the raw text up to the next `;`, quotes and all (nginx `ngx_http_parse_multi_header_lines`). Other than in
-/// nginx, names are told apart by letter case and a `,` begins no new cookie (RFC 6265 §5.4 and §4.2.1).
+/// The value is the raw text up to the next `;`, quotes and all (nginx `ngx_http_parse_multi_header_lines`). Other than
+/// in nginx, names are told apart by letter case and a `,` begins no new cookie (RFC 6265 §5.4 and §4.2.1).
 pub(super) fn cookie(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
     let lines = headers.get_all(COOKIE).iter().map(|line| line.as_bytes());
     let mut pairs = lines.flat_map(|line| line.split(|&byte| byte == b';'));
@@ -40,7 +40,8 @@ pub(super) fn query(query: Option<&str>, name: &str) -> Option<Vec<u8>> {
 
 /// The text of the client's address, cut to a prefix; with nothing cut it is nginx's `$remote_addr`.
 ///
-/// An IPv4 address mapped into IPv6 is that IPv4 address, so that a client keeps its backend whichever way it was accepted.
+/// An IPv4 address mapped into IPv6 is that IPv4 address, so that a client keeps its backend whichever way it was
+/// accepted.
 pub(super) fn client_ip(client: IpAddr, ipv4_prefix: u8, ipv6_prefix: u8) -> Vec<u8> {
     let cut = match client.to_canonical() {
         IpAddr::V4(address) => {

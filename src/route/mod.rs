@@ -1,8 +1,8 @@
 //! Routes: the most specific host, then the longest path, leads to an upstream.
 //!
 //! Hosts are compared without their port, without a dot at their end and in any letter case. Paths are compared raw: as
-//! the client wrote them, percent-encoded or not, with `.`, `..` and empty segments left as they are, because the backend
-//! gets that same text. `/ws` thus fits `/ws`, `/ws/` and `/ws/a`, but not `/wsx`, `/%77s` or `//ws`.
+//! the client wrote them, percent-encoded or not, with `.`, `..` and empty segments left as they are, because the
+//! backend gets that same text. `/ws` thus fits `/ws`, `/ws/` and `/ws/a`, but not `/wsx`, `/%77s` or `//ws`.
 
 mod trie;
 
@@ -40,9 +40,10 @@ impl Routes {
 
     /// The route of a request: its index in the configuration's `routes`, or `None` where none fits.
     ///
-    /// `host` is the `Host` header or `:authority`, with or without a port; `path` is the request target's path, without
-    /// the query. The exact host is asked first, then the wildcards from the longest to the shortest, then the routes for
-    /// any host; the first that has a fitting path wins with its longest one. A target that is no path (`*`) fits `/`.
+    /// `host` is the `Host` header or `:authority`, with or without a port; `path` is the request target's path,
+    /// without the query. The exact host is asked first, then the wildcards from the longest to the shortest, then the
+    /// routes for any host; the first that has a fitting path wins with its longest one. A target that is no path (`*`)
+    /// fits `/`.
     pub fn find(&self, host: Option<&str>, path: &str) -> Option<usize> {
         let host = host.map(normalize).filter(|host| !host.is_empty());
         host.and_then(|host| self.find_by_host(&host, path)).or_else(|| self.any.find(path))

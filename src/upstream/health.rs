@@ -1,8 +1,8 @@
 //! The health rules: when a backend counts as down, and when as up again.
 //!
-//! A backend starts as up. The first check decides at once; after it `fall` failures in a row take it down, of checks or
-//! of real traffic. The two are counted apart: a check that only connects passes on a backend whose every handshake fails,
-//! and must not make those failures forgotten. Only checks bring a backend back, `rise` of them in a row.
+//! A backend starts as up. The first check decides at once; after it `fall` failures in a row take it down, of checks
+//! or of real traffic. The two are counted apart: a check that only connects passes on a backend whose every handshake
+//! fails, and must not make those failures forgotten. Only checks bring a backend back, `rise` of them in a row.
 
 use crate::config;
 

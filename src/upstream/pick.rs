@@ -1,9 +1,9 @@
 //! The pick: the choice of one backend for one request.
 //!
-//! With a key the ring decides: the first backend on it that is up and was not tried yet. With a `balance_factor` c it must
-//! also have room: no backend may carry more than c times its share, by weight, of the load of all backends that are up
-//! (consistent hashing with bounded loads, Mirrokni et al. 2016; HAProxy's `hash-balance-factor`). Without a key the
-//! least loaded backend by weight is taken; those that are idle take turns by weight.
+//! With a key the ring decides: the first backend on it that is up and was not tried yet. With a `balance_factor` c it
+//! must also have room: no backend may carry more than c times its share, by weight, of the load of all backends that
+//! are up (consistent hashing with bounded loads, Mirrokni et al. 2016; HAProxy's `hash-balance-factor`). Without a key
+//! the least loaded backend by weight is taken; those that are idle take turns by weight.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -99,7 +99,10 @@ impl Choice<'_> {
     fn pick(self, key: Option<&[u8]>) -> Option<Pick> {
         match (key, self.upstream.config.balance_factor) {
             (Some(key), None) => self.first_on_ring(key),
-            (Some(key), Some(factor)) => self.first_with_room(key, factor).or_else(|| self.least_loaded()),
+            (Some(key), Some(factor)) => {
+                let mut rounds = (0..ROUNDS).filter_map(|_| self.first_with_room(key, factor));
+                rounds.next().or_else(|| self.least_loaded())
+            }
             (None, _) => self.least_loaded(),
         }
     }
@@ -197,6 +200,10 @@ impl Choice<'_> {
 /// After so many backends in a row that cannot be chosen, a walk pauses to see whether any can.
 const FAR: usize = 16;
 
+/// With a factor above 1 somebody always has room, unless others took it since loads were added up: then add up again.
+/// Where those that have room were all tried, this is in vain, and bounded.
+const ROUNDS: usize = 4;
+
 /// How loaded a backend would be with one request more, by weight; all idle ones are equal, so that each gets its turn.
 ///
 /// HAProxy's `leastconn` reckons in the same way.
@@ -217,7 +224,8 @@ impl Burden {
     }
 }
 
-/// The highest load a backend may reach: the ceiling of its share, by weight, of `factor` times the load there would be.
+/// The highest load a backend may reach: the ceiling of its share, by weight, of `factor` times the load there would
+/// be.
 pub(super) fn load_limit(factor: f64, total_load: usize, weight: u16, total_weight: u64) -> usize {
     let share = factor * (total_load as f64 + 1.0) * f64::from(weight) / total_weight as f64;
     // What is a whole number on paper may come out a hair above it.

@@ -11,13 +11,17 @@ use crate::config::Backend;
 
 /// The continuum of nginx's `hash … consistent` (160 points per unit of weight, CRC-32 of address and port).
 ///
-/// It depends on the addresses and weights alone, not on the order they are listed in. Backends of weight 0 are not on it.
+/// It depends on the addresses and weights alone, not on the order they are listed in. Backends of weight 0 are not on
+/// it.
 ///
 /// Built by Pingora's `KetamaHashing`, whose edges are kept away from: weight 0 panics there, weights are added up in
 /// 32 bits, backends are numbered in 16 bits, and its iterator never ends.
 ///
-/// Known differences from nginx: IPv6 addresses are hashed without their brackets, so rings with IPv6 backends differ; and
-/// so do weights that add up to more than [`MAX_WEIGHT`].
+/// Where it differs from nginx:
+/// - IPv6 addresses are hashed without their brackets, so a ring with IPv6 backends is another one;
+/// - a point that two backends share belongs to either (in nginx to the one listed first), and may pass from one to the
+///   other when a third leaves: with n points a share of n / 2³³ of the keys, one in 5,000 with 10,000 backends;
+/// - weights that add up to more than [`MAX_WEIGHT`] are scaled down.
 pub struct Ring {
     ketama: Arc<KetamaHashing>,
     /// The backends on the ring, by address.
@@ -30,8 +34,8 @@ pub struct Ring {
 
 /// The sum of weights up to which a ring is exactly nginx's: 16 million points, 128 MB.
 ///
-/// Above it weights are divided by their greatest common divisor, and where that is not enough scaled down in proportion,
-/// to no less than 1.
+/// Above it weights are divided by their greatest common divisor, and where that is not enough scaled down in
+/// proportion, to no less than 1.
 pub const MAX_WEIGHT: u64 = 100_000;
 
 /// Backends are numbered in 16 bits on the ring: those beyond, by address, are no key's first choice.

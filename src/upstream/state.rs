@@ -139,8 +139,8 @@ impl Drop for LoadGuard {
 
 /// All backends that anyone still uses: a configuration, a tunnel, a checker.
 ///
-/// It keeps none of them alive by itself. Entries of those gone are cleared whenever the entries have doubled, so there are
-/// never more than twice as many as backends were in use at one time.
+/// It keeps none of them alive by itself. Entries of those gone are cleared whenever the entries have doubled, so there
+/// are never more than twice as many as backends were in use at one time.
 #[derive(Debug, Default)]
 pub struct Registry {
     backends: Mutex<Backends>,

@@ -173,7 +173,8 @@ fn the_bound_passes_a_hot_key_on_along_the_ring_and_takes_it_back() {
     let upstream = bounded(&[1; 4], 1.25);
     let order = upstream.order(b"hot");
     let mut kept: Vec<Pick> = (0..40).map(|_| upstream.pick(Some(b"hot"), &[]).unwrap()).collect();
-    // 1.25 × 40 ÷ 4 = 12.5, so 13 at most. The bound grew with the load, and what came before it grew stayed where it was.
+    // 1.25 × 40 ÷ 4 = 12.5, so 13 at most. The bound grew with the load, and what came before it grew stayed where it
+    // was.
     let loads: Vec<_> = order.iter().map(|&index| upstream.states()[index].load()).collect();
     assert_eq!(loads, [13, 13, 12, 2]);
     kept.retain(|pick| pick.index != order[0]);
@@ -204,8 +205,12 @@ fn a_burst_from_many_threads_never_passes_the_bound() {
     for factor in [1.05, 1.25, 2.0] {
         let weights = [1, 2, 3, 4];
         let upstream = bounded(&weights, factor);
+        let together = std::sync::Barrier::new(8);
         let kept: Vec<Pick> = std::thread::scope(|scope| {
-            let burst = || (0..250).map(|_| upstream.pick(Some(b"hot"), &[]).unwrap()).collect::<Vec<_>>();
+            let burst = || {
+                together.wait();
+                (0..250).map(|_| upstream.pick(Some(b"hot"), &[]).unwrap()).collect::<Vec<_>>()
+            };
             let threads: Vec<_> = (0..8).map(|_| scope.spawn(burst)).collect();
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         });
@@ -245,14 +250,16 @@ proptest! {
         let config = config(&weights);
         let mut reversed = config.clone();
         reversed.backends.reverse();
-        let (one, two) = (Upstream::compile(&config, &Registry::default()), Upstream::compile(&reversed, &Registry::default()));
+        let one = Upstream::compile(&config, &Registry::default());
+        let two = Upstream::compile(&reversed, &Registry::default());
         let last = weights.len() - 1;
         for index in (0..=last).filter(|&index| down[index]) {
             take_down(&one, index);
             take_down(&two, last - index);
         }
         for key in keys {
-            let address = |upstream: &Upstream| upstream.pick(Some(key.as_bytes()), &[]).map(|pick| pick.state.address());
+            let key = Some(key.as_bytes());
+            let address = |upstream: &Upstream| upstream.pick(key, &[]).map(|pick| pick.state.address());
             prop_assert_eq!(address(&one), address(&two));
         }
     }
