@@ -104,7 +104,7 @@ pub(super) fn or_off<T>(
 ) -> Option<Option<T>> {
     match value.text() {
         Some("off") => Some(None),
-        Some("Off" | "OFF" | "false" | "False" | "no" | "none" | "None" | "never" | "disabled" | "unlimited") => {
+        Some("Off" | "OFF" | "false" | "False" | "no" | "none" | "None" | "never" | "disabled" | "unlimited" | "0") => {
             report.refuse(value.wrong(expected).remedy("write `off`"))
         }
         _ => read(value, expected).map(Some).map_err(|problem| report.push(problem)).ok(),

@@ -157,17 +157,17 @@ fn read_backend(value: &Value<'_>, report: &mut Report) -> Option<Backend> {
 
 fn read_weight(value: &Value<'_>, report: &mut Report) -> Option<u16> {
     let weight = whole_in(value, &(0..=u64::from(u16::MAX))).map_err(|problem| {
-        let problem = match value.text() {
-            Some(text) if text.starts_with('-') => problem.remedy("0 takes a backend out: it gets nothing new"),
-            Some(text) if decimal(text).is_some_and(|number| number.fract() != 0.0) => {
+        let written = value.plain_text().and_then(|text| text.strip_prefix('-').or(Some(text))).and_then(decimal);
+        let negative = value.text().is_some_and(|text| text.starts_with('-'));
+        report.push(match written {
+            _ if problem.remedy.is_some() => problem,
+            None => problem,
+            Some(_) if negative => problem.remedy("0 takes a backend out: it gets nothing new"),
+            Some(weight) if weight.fract() != 0.0 => {
                 problem.remedy("multiply all weights of the upstream alike until they are whole")
             }
-            _ if problem.remedy.is_none() => {
-                problem.remedy("only the ratio of the weights matters: 1 and 2 do what 50000 and 100000 would")
-            }
-            _ => problem,
-        };
-        report.push(problem);
+            Some(_) => problem.remedy("divide all weights of the upstream alike: only their ratio matters"),
+        });
     });
     u16::try_from(weight.ok()?).ok()
 }
