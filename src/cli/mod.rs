@@ -41,8 +41,8 @@ enum Command {
     /// Name every problem in a configuration file, each with line, path and remedy
     Check {
         /// The configuration file
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
+        #[arg(short, long, value_name = "FILE")]
+        conf: PathBuf,
     },
     /// Say which route and backend a request would get, and why, from the file alone
     Where(locate::Question),
@@ -74,7 +74,7 @@ pub fn run() -> ExitCode {
         .format_timestamp_millis()
         .init();
     match arguments.command {
-        Some(Command::Check { file }) => check::run(&file),
+        Some(Command::Check { conf }) => check::run(&conf),
         Some(Command::Where(question)) => locate::run(&question),
         #[cfg(feature = "demo")]
         Some(Command::Demo { listen }) => demo::run(listen),
