@@ -1,5 +1,7 @@
 //! The configuration as its users meet it: golden files of every complaint, and the files that come with Longhaul.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -10,7 +12,7 @@ use std::time::Duration;
 use longhaul::config;
 use longhaul::config::*;
 use pingora_core::server::configuration::ServerConf;
-use proptest::prelude::{any, prop_assume, proptest};
+use proptest::prelude::{any, proptest};
 use proptest::sample;
 use serde_yaml::Value as Yaml;
 
@@ -369,8 +371,7 @@ proptest! {
     #[test]
     fn a_changed_value_is_read_or_refused(file in sample::select(files()), at in any::<sample::Index>(), value in "\\PC{0,12}") {
         let colons: Vec<_> = file.match_indices(": ").map(|(index, _)| index + 2).collect();
-        prop_assume!(!colons.is_empty());
-        let start = colons[at.index(colons.len())];
+        let start = if colons.is_empty() { 0 } else { colons[at.index(colons.len())] };
         let end = file[start..].find(['\n', ',', '}']).map_or(file.len(), |length| start + length);
         assert_read_or_refused(&format!("{}{value}{}", &file[..start], &file[end..]));
         assert_read_or_refused(&format!("{}{value:?}{}", &file[..start], &file[end..]));

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span};
 
-use super::problem::{Problem, Severity, quoted};
+use super::problem::{Problem, Severity, printable, quoted};
 
 /// A position in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -213,7 +213,7 @@ fn syntax_error(text: &str, error: &ScanError) -> Problem {
     let info = error.info();
     let from_here: String = text.chars().skip(error.marker().index()).take_while(|c| !"\n,]}#".contains(*c)).collect();
     let word = from_here.split_whitespace().next().unwrap_or_default();
-    let found = problem(error.marker().into(), format!("not YAML: {info}"));
+    let found = problem(error.marker().into(), format!("not YAML: {}", printable(info)));
     if info.contains("unknown anchor") {
         return problem(
             error.marker().into(),

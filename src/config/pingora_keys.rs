@@ -7,7 +7,7 @@ use pingora_core::server::configuration::ServerConf;
 use serde_yaml::{Mapping, Value as Yaml};
 
 use super::node::{Content, Node};
-use super::problem::{Problem, Report, quoted};
+use super::problem::{Problem, Report, printable, quoted};
 use super::scalar::whole;
 use super::value::Value;
 
@@ -95,7 +95,7 @@ fn refused(key: &str, value: &Value<'_>, error: &str) -> Problem {
         }
         Some("a string" | "path string") => problem.expected("text"),
         Some(other) => problem.expected(other),
-        None => value.error(error),
+        None => value.error(printable(error)),
     }
 }
 

@@ -244,7 +244,8 @@ fn path_of(of: &Value<'_>, key: &str) -> String {
     join(&of.path(), key)
 }
 
-fn join(path: &str, key: &str) -> String {
+/// The path of `key` in the mapping at `path`; a key that would not be told from the path is quoted.
+pub(super) fn join(path: &str, key: &str) -> String {
     let mut path = path.to_owned();
     if !path.is_empty() {
         path.push('.');
