@@ -270,17 +270,6 @@ fn a_thousand_routes_and_ten_thousand_backends_are_read() {
 }
 
 #[test]
-fn more_backends_than_the_ring_can_count_are_refused() {
-    let listed = |count: u32| {
-        let backends: Vec<_> = (0..count).map(|n| format!("10.{}.{}.{}:1", n >> 16, n >> 8 & 255, n & 255)).collect();
-        conf("minimal.yaml").replace("127.0.0.1:9001, 127.0.0.1:9002, 127.0.0.1:9003", &backends.join(", "))
-    };
-    assert_eq!(config::parse(&listed(65_535)).unwrap().config.upstreams[0].backends.len(), 65_535);
-    let problems = config::parse(&listed(65_536)).unwrap_err();
-    assert!(problems.to_string().contains("upstreams.chat.backends: 65536 backends"), "{problems}");
-}
-
-#[test]
 fn beyond_a_thousand_problems_the_rest_is_counted() {
     let mut text = conf("minimal.yaml");
     (0..1_500).for_each(|n| writeln!(text, "unknown{n}: 1").unwrap());

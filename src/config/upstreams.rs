@@ -18,9 +18,6 @@ use super::value::{Fields, Value, join};
 /// Sum of an upstream's weights: a unit is 160 points of 8 bytes on the ring (pingora-ketama), so this is 128 MB.
 const MAX_TOTAL_WEIGHT: u64 = 100_000;
 
-/// Backends of one upstream: pingora-ketama counts them in 16 bits.
-const MAX_BACKENDS: usize = 65_535;
-
 /// Tunnels closed for a change may be spread over this long; at 0 they are all closed at once.
 const DRAIN_WINDOW: Span = Span { least: Duration::ZERO, most: Duration::from_secs(86_400), example: "30s" };
 
@@ -127,10 +124,6 @@ fn read_backends(value: &Value<'_>, report: &mut Report) -> Option<Vec<Backend>>
     let items = value.items(BACKENDS, report)?;
     if items.is_empty() {
         return report.refuse(value.error("no backend").expected(BACKENDS));
-    }
-    if items.len() > MAX_BACKENDS {
-        let problem = value.error(format!("{} backends", items.len()));
-        report.push(problem.expected(format!("at most {MAX_BACKENDS}, for the ring counts them in 16 bits")));
     }
     let mut seen = HashMap::with_capacity(items.len());
     let mut backends = Vec::with_capacity(items.len());
