@@ -8,6 +8,7 @@ mod demo;
 mod locate;
 
 use std::fmt::Display;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -125,6 +126,12 @@ fn load(file: &Path) -> Result<Config, ExitCode> {
             Err(WRONG.into())
         }
     }
+}
+
+/// Writes to standard output. A reader that went away (`| head`) has seen enough, and is no reason to panic.
+fn say(text: &str) {
+    let mut output = std::io::stdout().lock();
+    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
 }
 
 fn failed(error: impl Display) -> ExitCode {
