@@ -1,4 +1,4 @@
-//! The listening sockets: bound early, so that a wrong address is a clear error, and handed to Pingora.
+//! The listening sockets: bound early, so that a wrong address is a clear error, and lent to Pingora while it accepts.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,12 +17,11 @@ pub struct BindError {
     pub error: io::Error,
 }
 
-/// A socket that is bound and does not accept yet.
+/// A socket that is bound, and listens once it was [lent](Self::lend_to).
 pub struct Bound {
     /// The address it is bound to; where port 0 was asked for, with the port it got.
     pub address: SocketAddr,
-    /// `None` where the socket is to come from the process that runs now.
-    socket: Option<Socket>,
+    socket: Socket,
 }
 
 impl Bound {
@@ -39,27 +38,35 @@ impl Bound {
             // Connections of a gateway that has ended do not keep its successor from the address.
             socket.set_reuse_address(true)?;
             socket.bind(&address.into())?;
-            let address = socket.local_addr()?.as_socket().unwrap_or(address);
-            Ok(Self { address, socket: Some(socket) })
+            Self::of(socket)
         };
         bound().map_err(|error| BindError { address, error })
     }
 
-    /// An address whose socket the running process hands over.
-    pub fn inherited(address: SocketAddr) -> Self {
-        Self { address, socket: None }
+    /// A socket that another process bound.
+    ///
+    /// # Errors
+    /// The descriptor is not a socket that is bound to an address.
+    pub fn of(socket: Socket) -> io::Result<Self> {
+        let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self { address, socket })
     }
 
-    /// Begins to listen, and puts the socket where Pingora looks before it binds one itself; Pingora then owns it.
+    /// Begins to listen, and puts a copy of the socket where Pingora looks before it binds one itself. Pingora owns the
+    /// copy; this one stays ours, so that connections wait in the backlog while nobody accepts.
     ///
     /// # Errors
     /// The system refuses to listen: another socket began to since this one was bound.
-    pub fn hand_to(&mut self, descriptors: &ListenFds) -> Result<(), BindError> {
-        if let Some(socket) = self.socket.take() {
-            socket.listen(BACKLOG).map_err(|error| BindError { address: self.address, error })?;
-            descriptors.lock().add(self.address.to_string(), socket.into_raw_fd());
-        }
+    pub fn lend_to(&self, descriptors: &ListenFds) -> Result<(), BindError> {
+        let copy = self.socket.listen(BACKLOG).and_then(|()| self.socket.try_clone());
+        let copy = copy.map_err(|error| BindError { address: self.address, error })?;
+        descriptors.lock().add(self.address.to_string(), copy.into_raw_fd());
         Ok(())
+    }
+
+    /// The socket, to be handed to another process.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
     }
 }
 

@@ -8,7 +8,7 @@ use super::access_log;
 use super::affinity::Scope;
 use super::keys::TOP;
 use super::listeners;
-use super::model::{AccessLog, Config};
+use super::model::{AccessLog, Config, Drain};
 use super::node::{self, Mark};
 use super::pingora_keys;
 use super::problem::{Problem, Problems, Report, Severity};
@@ -117,6 +117,9 @@ fn config(root: &Value<'_>, report: &mut Report) -> Option<Config> {
         trusted_proxies: trusted_proxies?,
         metrics: metrics?,
         access_log: access_log?,
+        watch: false,
+        control_sock: None,
+        drain: Drain::default(),
         routes: routes?,
         upstreams: upstreams.all()?,
     })

@@ -20,6 +20,13 @@ pub struct Config {
     pub metrics: Option<Metrics>,
     /// `access_log`: where it goes and how it reads; `None` when `off`.
     pub access_log: Option<AccessLog>,
+    /// `watch`: reload when the file changes, default `false`.
+    pub watch: bool,
+    /// `control_sock`: the Unix socket that `longhaul reload`, `drain`, `status` and `upgrade` talk to; where left out,
+    /// `control.sock` in the runtime folder.
+    pub control_sock: Option<PathBuf>,
+    /// `drain`: how the process ends.
+    pub drain: Drain,
     /// `routes`, in the order written; at least one, each naming an upstream of `upstreams`.
     pub routes: Vec<Route>,
     /// `upstreams`, in the order written; names are unique.
@@ -150,6 +157,11 @@ pub struct Upstream {
     pub fail_open: bool,
     /// `drain_window`: tunnels that are to be closed for a change are closed spread over this time, default 30 s.
     pub drain_window: Duration,
+    /// `on_change`: what becomes of open tunnels whose route or backend a reload takes away, default `close`.
+    pub on_change: OnChange,
+    /// `rehome`, `over`: after the ring changed, tunnels whose key belongs to another backend now are closed (Close 1012)
+    /// spread over this time; `None` when `off` (the default).
+    pub rehome: Option<Duration>,
     /// `timeouts`: of requests and handshakes.
     pub timeouts: Timeouts,
     /// `tunnel`: of open tunnels.
@@ -214,6 +226,26 @@ pub enum OnDown {
     Close,
 }
 
+/// What becomes of open tunnels whose route or backend a reload takes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnChange {
+    /// `keep`: they are left alone.
+    Keep,
+    /// `close`: they get Close 1012, spread over the upstream's `drain_window`.
+    Close,
+}
+
+/// `drain`: how the process ends on SIGTERM or `longhaul drain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// `grace`: readiness says 503 for so long before the listeners close, default 0 s.
+    pub grace: Duration,
+    /// `window`: tunnels are closed evenly over this time after that, default 30 s.
+    pub window: Duration,
+    /// `code`: the status code of their Close frames, 1001 (the default), 1012 or 1013.
+    pub code: u16,
+}
+
 /// `timeouts`: of requests and handshakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -240,6 +272,12 @@ pub struct TunnelLimits {
     pub max_message: Option<u64>,
     /// `tcp_user_timeout`: how long a side's kernel may leave our bytes or keep-alive probes unacknowledged, default 60 s.
     pub tcp_user_timeout: Option<Duration>,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { grace: Duration::ZERO, window: Duration::from_secs(30), code: 1001 }
+    }
 }
 
 impl Default for Timeouts {

@@ -9,7 +9,7 @@ use super::health;
 use super::keys::{self, nearest};
 use super::limits;
 use super::matching::wrong_with_upstream_name;
-use super::model::{Backend, Health, Route, Timeouts, TunnelLimits, Upstream};
+use super::model::{Backend, Health, OnChange, Route, Timeouts, TunnelLimits, Upstream};
 use super::node::Mark;
 use super::problem::{Problem, Report, Severity, quoted};
 use super::scalar::{Span, boolean, decimal, duration, or_off, whole_in};
@@ -115,6 +115,8 @@ fn read_upstream(name: &str, value: &Value<'_>, scope: Scope, report: &mut Repor
         health: health?,
         fail_open: fail_open?,
         drain_window: drain_window?,
+        on_change: OnChange::Close,
+        rehome: None,
         timeouts: timeouts?,
         tunnel: tunnel?,
     })

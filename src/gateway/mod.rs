@@ -9,7 +9,6 @@ mod upgrade;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use log::{debug, warn};
 use pingora::connectors::TransportConnector;
@@ -18,10 +17,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
-use crate::access_log::AccessLog;
-use crate::metrics::Metrics;
-use crate::snapshot::Snapshot;
-use crate::tunnel::Tunnels;
+use crate::snapshot::Running;
 use crate::ws::handshake::{self, Wanted};
 use answer::Answer;
 pub use context::Ctx;
@@ -29,14 +25,8 @@ use upgrade::{describe, is_timeout};
 
 /// What serves every request.
 pub struct Gateway {
-    /// The running snapshot.
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// Where upgraded connections go.
-    pub tunnels: Arc<Tunnels>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// Where requests are logged.
-    pub log: AccessLog,
+    /// What runs: snapshot, tunnels, metrics, access log.
+    pub running: Arc<Running>,
     /// What connects to backends for upgrades.
     pub connector: TransportConnector,
 }
@@ -46,7 +36,7 @@ impl ProxyHttp for Gateway {
     type CTX = Ctx;
 
     fn new_ctx(&self) -> Ctx {
-        Ctx::new(self.snapshot.load_full())
+        Ctx::new(self.running.snapshot())
     }
 
     /// Decides what a request is: refused, an upgrade (carried out here), or plain HTTP for Pingora's own path.

@@ -19,9 +19,9 @@ impl Gateway {
                 target.to.metrics.request(status);
                 target.to.metrics.request_seconds.observe(elapsed.as_secs_f64());
             }
-            None => self.metrics.refused(status),
+            None => self.running.metrics.refused(status),
         }
-        self.log.write(|| {
+        self.running.log.write(|| {
             let pick = ctx.pick.as_ref();
             Line::new("request")
                 .text("request_id", &request.id)

@@ -119,7 +119,7 @@ impl Gateway {
             }
         }
         let Some(record) = record(ctx, to) else { return Ok(()) };
-        self.tunnels.open(NewTunnel { client, backend, early: [from_client, from_backend], limits, record });
+        self.running.tunnels.open(NewTunnel { client, backend, early: [from_client, from_backend], limits, record });
         Ok(())
     }
 
@@ -128,7 +128,7 @@ impl Gateway {
         let Some(index) = ctx.give_up_on_pick() else { return };
         let address = to.upstream.states()[index].address();
         warn!("{kind} to backend {}/{address} failed: {reason} (request {})", to.upstream.config().name, ctx.id());
-        to.traffic_failed(index, kind, reason, &self.tunnels);
+        to.traffic_failed(index, kind, reason, &self.running.tunnels);
     }
 
     /// Notes that the backend at work answered.

@@ -2,19 +2,16 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use http::{Method, Response, StatusCode, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
-use crate::metrics::Metrics;
-use crate::snapshot::Snapshot;
+use crate::snapshot::Running;
 
 /// Answers `GET /metrics`.
 pub(super) struct Exporter {
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(super) running: Arc<Running>,
 }
 
 #[async_trait]
@@ -23,11 +20,11 @@ impl ServeHttp for Exporter {
         let request = session.req_header();
         match (&request.method, request.uri.path()) {
             (&Method::GET | &Method::HEAD, "/metrics") => {
-                let snapshot = self.snapshot.load();
+                let snapshot = self.running.snapshot();
                 answer(
                     StatusCode::OK,
                     "text/plain; version=0.0.4; charset=utf-8",
-                    self.metrics.render(snapshot.readings()),
+                    self.running.metrics.render(snapshot.readings()),
                 )
             }
             (_, "/metrics") => answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", b"only GET is answered\n".to_vec()),

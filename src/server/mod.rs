@@ -1,8 +1,9 @@
 //! The server: wires a configuration to listeners, gateway, tunnels, checkers and metrics, and runs them.
 
+mod acceptor;
 mod edge;
 mod metrics;
-mod running;
+mod operator;
 mod signals;
 
 use std::convert::Infallible;
@@ -16,9 +17,9 @@ use pingora::server::{RunArgs, Server as PingoraServer};
 use crate::access_log::AccessLog;
 use crate::config::{Config, LogTarget};
 use crate::listen::{BindError, Bound};
+use acceptor::Sockets;
 use edge::Edge;
-use running::Running;
-use signals::Signals;
+use signals::Ended;
 
 /// How to run, beside what the configuration says: Pingora's flags.
 #[derive(Clone, Copy, Debug, Default)]
@@ -98,29 +99,26 @@ impl Server {
             AccessLog::probe(log).map_err(|error| StartError::AccessLog { to: log.to.clone(), error })?;
         }
         raise_descriptor_limit();
-        let bind = |address| if options.upgrade { Ok(Bound::inherited(address)) } else { Bound::bind(address) };
         let listeners =
-            config.listeners.iter().map(|listener| bind(listener.address)).collect::<Result<Vec<_>, _>>()?;
-        let metrics = config.metrics.as_ref().map(|metrics| bind(metrics.address)).transpose()?;
+            config.listeners.iter().map(|listener| Bound::bind(listener.address)).collect::<Result<Vec<_>, _>>()?;
+        let metrics = config.metrics.as_ref().map(|metrics| Bound::bind(metrics.address)).transpose()?;
 
-        let opt = Opt { upgrade: options.upgrade, daemon: options.daemon, ..Opt::default() };
+        let opt = Opt { daemon: options.daemon, ..Opt::default() };
         let pingora = std::mem::take(&mut config.pingora);
         let mut server = PingoraServer::new_with_opt_and_conf(opt, pingora);
         server.bootstrap();
-        let running = Arc::new(Running::new(&server.configuration));
-        let signals = Signals::new();
+        let ended = Ended::default();
         server.add_service(Edge {
             config,
             pingora: Arc::clone(&server.configuration),
-            listeners,
-            metrics,
-            running: Arc::clone(&running),
-            ending: signals.ending(),
+            sockets: Some(Sockets { listeners, metrics }),
+            ended: ended.clone(),
             on_ready: Some(on_ready),
         });
-        server.run(RunArgs { shutdown_signal: Box::new(signals) });
-        running.stop();
+        server.run(RunArgs { shutdown_signal: Box::new(ended) });
         info!("ended");
         std::process::exit(0)
     }
 }
+
+const NAME: &str = "longhaul";

@@ -1,46 +1,79 @@
-//! Signals: which end of the process was asked for.
+//! Signals: every one that Longhaul knows, and Pingora's own kept from it.
 
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use pingora::server::{ShutdownSignal, ShutdownSignalWatch, UnixShutdownSignalWatch};
+use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
+use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+use tokio::sync::Notify;
 
-/// Pingora's signals (SIGINT, SIGTERM, SIGQUIT), with a note of whether a successor takes the clients over.
+/// What the process was told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// SIGINT: end at once.
+    Interrupt,
+    /// SIGTERM: drain, then end.
+    Terminate,
+    /// SIGQUIT: Pingora's word for handing over to a successor.
+    Quit,
+    /// SIGHUP: reload.
+    Hangup,
+    /// SIGUSR1: open the access log anew.
+    Reopen,
+}
+
+/// The signals as they come.
 pub(super) struct Signals {
-    ending: Ending,
-}
-
-/// What is known of the end that was asked for.
-#[derive(Clone, Default)]
-pub(super) struct Ending {
-    to_successor: Arc<AtomicBool>,
-}
-
-impl Ending {
-    /// Whether a new process has the listening sockets (SIGQUIT), so that open tunnels may live out the grace period.
-    pub(super) fn to_successor(&self) -> bool {
-        self.to_successor.load(Ordering::Acquire)
-    }
+    streams: [(Signal, Stream); 5],
 }
 
 impl Signals {
-    pub(super) fn new() -> Self {
-        Self { ending: Ending::default() }
+    /// From now on signals come here, and do not end the process.
+    pub(super) fn listen() -> io::Result<Self> {
+        let stream = |name, kind| Ok::<_, io::Error>((name, signal(kind)?));
+        Ok(Self {
+            streams: [
+                stream(Signal::Interrupt, SignalKind::interrupt())?,
+                stream(Signal::Terminate, SignalKind::terminate())?,
+                stream(Signal::Quit, SignalKind::quit())?,
+                stream(Signal::Hangup, SignalKind::hangup())?,
+                stream(Signal::Reopen, SignalKind::user_defined1())?,
+            ],
+        })
     }
 
-    pub(super) fn ending(&self) -> Ending {
-        self.ending.clone()
+    /// The next signal. Dropping the future loses none.
+    pub(super) async fn next(&mut self) -> Signal {
+        let received = self.streams.iter_mut().map(|(name, stream)| {
+            Box::pin(async move {
+                match stream.recv().await {
+                    Some(()) => *name,
+                    None => std::future::pending().await,
+                }
+            })
+        });
+        futures::future::select_all(received).await.0
+    }
+}
+
+/// What Pingora waits for instead of signals: that everything has ended.
+#[derive(Clone, Default)]
+pub(super) struct Ended {
+    ended: Arc<Notify>,
+}
+
+impl Ended {
+    /// Lets Pingora end the process.
+    pub(super) fn notify(&self) {
+        self.ended.notify_one();
     }
 }
 
 #[async_trait]
-impl ShutdownSignalWatch for Signals {
+impl ShutdownSignalWatch for Ended {
     async fn recv(&self) -> ShutdownSignal {
-        let signal = UnixShutdownSignalWatch.recv().await;
-        if matches!(signal, ShutdownSignal::GracefulUpgrade) {
-            self.ending.to_successor.store(true, Ordering::Release);
-        }
-        signal
+        self.ended.notified().await;
+        ShutdownSignal::FastShutdown
     }
 }

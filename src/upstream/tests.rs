@@ -19,6 +19,8 @@ fn config(weights: &[u16]) -> config::Upstream {
         health: Some(config::Health { fall: 1, rise: 1, ..config::Health::default() }),
         fail_open: false,
         drain_window: std::time::Duration::from_secs(30),
+        on_change: config::OnChange::Close,
+        rehome: None,
         timeouts: config::Timeouts::default(),
         tunnel: config::TunnelLimits::default(),
     }

@@ -1,5 +1,7 @@
 //! The snapshot: one compiled configuration, immutable, that a request pins and a reload replaces as a whole.
 
+mod running;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use crate::metrics::{BackendReading, Metrics, UpstreamMetrics};
 use crate::route::Routes;
 use crate::tunnel::{Reason, Scope, Tunnels};
 use crate::upstream::{BackendState, Change, Registry, Upstream};
+
+pub use running::Running;
 
 /// One compiled configuration.
 pub struct Snapshot {

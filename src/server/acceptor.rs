@@ -1,0 +1,119 @@
+//! Accepting: Pingora's listening services on sockets of ours, so that accepting can stop and begin again.
+
+use std::sync::Arc;
+
+use pingora::apps::http_app::HttpServer;
+use pingora::connectors::{ConnectorOptions, TransportConnector};
+use pingora::listeners::ListenerConfig;
+use pingora::protocols::l4::stream::L4BufferSettings;
+use pingora::server::ListenFds;
+use pingora::server::configuration::ServerConf;
+use pingora::services::Service;
+use pingora::services::listening::Service as Listening;
+use pingora_proxy::http_proxy_service_with_name;
+use tokio::sync::watch;
+
+use super::metrics::Exporter;
+use crate::gateway::Gateway;
+use crate::listen::{BindError, Bound};
+use crate::snapshot::Running;
+
+/// The listening sockets, and whoever accepts on them now.
+pub(super) struct Acceptor {
+    pingora: Arc<ServerConf>,
+    running: Arc<Running>,
+    /// Where Pingora looks for sockets before it binds its own.
+    lent: ListenFds,
+    listeners: Vec<Bound>,
+    metrics: Option<Bound>,
+    tasks_per_socket: usize,
+    /// Tells who accepts now to stop; none while nobody does.
+    stop: Option<watch::Sender<bool>>,
+}
+
+impl Acceptor {
+    pub(super) fn new(
+        pingora: Arc<ServerConf>,
+        running: Arc<Running>,
+        lent: ListenFds,
+        sockets: Sockets,
+        tasks_per_socket: usize,
+    ) -> Self {
+        let Sockets { listeners, metrics } = sockets;
+        Self { pingora, running, lent, listeners, metrics, tasks_per_socket, stop: None }
+    }
+
+    /// The listeners, in the order of the configuration.
+    pub(super) fn listeners(&self) -> &[Bound] {
+        &self.listeners
+    }
+
+    /// The metrics listener.
+    pub(super) fn metrics(&self) -> Option<&Bound> {
+        self.metrics.as_ref()
+    }
+
+    /// Begins to accept; does nothing while someone does.
+    ///
+    /// # Errors
+    /// A socket cannot listen.
+    pub(super) fn start(&mut self) -> Result<(), BindError> {
+        if self.stop.is_some() {
+            return Ok(());
+        }
+        for bound in self.listeners.iter().chain(&self.metrics) {
+            bound.lend_to(&self.lent)?;
+        }
+        let (stop, stopped) = watch::channel(false);
+        let mut services: Vec<Box<dyn Service>> = vec![Box::new(self.proxy())];
+        services.extend(self.exporter());
+        for mut service in services {
+            let (lent, stopped, tasks) = (Arc::clone(&self.lent), stopped.clone(), self.tasks_per_socket);
+            tokio::spawn(async move { service.start_service(Some(lent), stopped, tasks).await });
+        }
+        self.stop = Some(stop);
+        Ok(())
+    }
+
+    /// Accepts no more. New connections wait in the backlog; idle ones are closed, requests under way are served.
+    pub(super) fn pause(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            stop.send_replace(true);
+        }
+    }
+
+    /// Accepts no more, and has the system refuse new connections.
+    pub(super) fn close(&mut self) {
+        self.pause();
+        self.listeners.clear();
+        self.metrics = None;
+    }
+
+    fn proxy(&self) -> impl Service + use<> {
+        let gateway = Gateway {
+            running: Arc::clone(&self.running),
+            connector: TransportConnector::new(Some(ConnectorOptions::from_server_conf(&self.pingora))),
+        };
+        let mut proxy = http_proxy_service_with_name(&self.pingora, gateway, super::NAME);
+        for bound in &self.listeners {
+            // Without a read buffer of Pingora's, what it has not read of an upgraded connection is still in the socket.
+            let buffers = L4BufferSettings::default().read(0);
+            proxy.add_listener(ListenerConfig::tcp(bound.address.to_string()).l4_buffer(buffers));
+        }
+        proxy
+    }
+
+    fn exporter(&self) -> Option<Box<dyn Service>> {
+        let bound = self.metrics.as_ref()?;
+        let exporter = Exporter { running: Arc::clone(&self.running) };
+        let mut service = Listening::new("metrics".into(), HttpServer::new_app(exporter));
+        service.add_tcp(&bound.address.to_string());
+        Some(Box::new(service))
+    }
+}
+
+/// The sockets of a configuration.
+pub(super) struct Sockets {
+    pub(super) listeners: Vec<Bound>,
+    pub(super) metrics: Option<Bound>,
+}

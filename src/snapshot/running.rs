@@ -1,0 +1,98 @@
+//! What runs: the snapshot in force, and everything that outlives it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
+
+use super::{Destination, Snapshot};
+use crate::access_log::AccessLog;
+use crate::config::Config;
+use crate::health::{Checkers, Probe, Subject, Target};
+use crate::metrics::Metrics;
+use crate::tunnel::Tunnels;
+use crate::upstream::Registry;
+
+/// A running gateway, as requests, reloads and operators see it.
+pub struct Running {
+    snapshot: ArcSwap<Snapshot>,
+    #[expect(dead_code, reason = "reload compiles with it")]
+    registry: Registry,
+    checkers: Mutex<Checkers>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Every open tunnel.
+    pub tunnels: Arc<Tunnels>,
+    /// Where requests and tunnels are logged.
+    pub log: AccessLog,
+    /// When it began to run.
+    pub since: Instant,
+}
+
+impl Running {
+    /// Compiles the first snapshot, of generation 1. Nothing is checked yet: see [`check_health`](Self::check_health).
+    pub fn new(config: &Config, metrics: Arc<Metrics>, tunnels: Arc<Tunnels>, log: AccessLog, now: Instant) -> Self {
+        let registry = Registry::default();
+        let snapshot = Snapshot::compile(config, 1, &registry, &metrics);
+        metrics.generation.set(snapshot.generation.cast_signed());
+        Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            registry,
+            checkers: Mutex::new(Checkers::new()),
+            metrics,
+            tunnels,
+            log,
+            since: now,
+        }
+    }
+
+    /// The snapshot in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Checks every backend once, at most one timeout long, and then goes on checking in each one's rhythm.
+    ///
+    /// To be called on the Tokio runtime that the checkers are to live on.
+    pub async fn check_health(&self) {
+        let targets = self.targets(&self.snapshot());
+        let mut checkers = self.checkers.lock().await;
+        checkers.first_round(&targets).await;
+        checkers.sync(targets);
+    }
+
+    /// What is to be checked: every backend of every upstream whose health is not `off`.
+    fn targets(&self, snapshot: &Snapshot) -> Vec<Target> {
+        let mut targets = Vec::new();
+        for to in snapshot.destinations() {
+            let config = to.upstream.config();
+            let Some(health) = &config.health else { continue };
+            let upstream: Arc<str> = config.name.as_str().into();
+            let probe = Arc::new(Probe::new(health));
+            for (index, backend) in config.backends.iter().enumerate() {
+                targets.push(Target {
+                    upstream: Arc::clone(&upstream),
+                    address: backend.address,
+                    probe: Arc::clone(&probe),
+                    interval: health.interval,
+                    subject: Arc::new(Checked { to: Arc::clone(to), index, tunnels: Arc::clone(&self.tunnels) }),
+                });
+            }
+        }
+        targets
+    }
+}
+
+/// The outcome of a backend's checks, told to the backend's upstream.
+struct Checked {
+    to: Arc<Destination>,
+    index: usize,
+    tunnels: Arc<Tunnels>,
+}
+
+impl Subject for Checked {
+    fn report(&self, outcome: Result<(), String>, _first: bool) {
+        self.to.checked(self.index, outcome, &self.tunnels);
+    }
+}
