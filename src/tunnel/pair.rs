@@ -435,3 +435,6 @@ const HALF_CLOSED_IDLE: Duration = Duration::from_secs(60);
 const PING_AGAIN: Duration = Duration::from_secs(1);
 /// What stands for a connection that ended without a Close frame (RFC 6455 §7.1.5).
 const NO_CLOSE_FRAME: u16 = 1006;
+
+#[cfg(test)]
+mod tests;
