@@ -15,6 +15,8 @@ pub(super) struct Flow {
     written: usize,
     /// Bytes passed on, the gateway's own frames left out.
     bytes: u64,
+    /// Messages whose last byte was passed on; the cursor also counts those that were dropped.
+    messages: u64,
     /// The sender sends nothing more.
     pub(super) ended: bool,
     /// The receiver was told so, or takes nothing any more.
@@ -58,6 +60,7 @@ impl Flow {
             kept: Vec::new(),
             written: 0,
             bytes: 0,
+            messages: 0,
             ended: false,
             finished: false,
         }
@@ -68,7 +71,7 @@ impl Flow {
     }
 
     pub(super) fn messages(&self) -> u64 {
-        self.cursor.messages()
+        self.messages
     }
 
     /// The status code of the sender's Close frame, once it has passed.
@@ -104,6 +107,7 @@ impl Flow {
             self.cursor.advance(&chunk[taken.pass..], &mut |_| {});
         }
         self.bytes += taken.pass as u64;
+        self.messages += taken.messages;
         taken
     }
 

@@ -140,6 +140,7 @@ fn a_client_that_vanishes_gives_the_backend_the_end() {
     rig.send(Backend, &binary(Backend, b"to nobody"));
     rig.fin(Backend);
     assert_eq!(rig.outcome(), ("client_gone", 1006));
+    assert_eq!(rig.pair.passed(Backend), (0, 0), "what nobody took was not passed on");
 }
 
 #[test]

@@ -94,6 +94,7 @@ fn inside_a_frame_the_close_waits_for_the_frames_end() {
     assert_eq!(super::frames(&sent[first.len() - 9..]), [Frame::close_to(Backend, 1001, "idle")]);
     answer(&mut rig, 1001);
     assert_eq!(rig.outcome(), ("idle", 1001));
+    assert_eq!(rig.pair.passed(Client), (first.len() as u64, 1), "what came behind the cut was not passed on");
 }
 
 #[test]
@@ -215,6 +216,7 @@ fn a_message_above_the_limit_is_refused_with_1009_before_a_byte_of_it_passes() {
         assert_eq!(rig.frames(side), [Frame::close_to(side, 1009, "message_too_big")]);
         answer(&mut rig, 1009);
         assert_eq!(rig.outcome(), ("message_too_big", 1009));
+        assert_eq!(rig.pair.passed(side), (2 * fits.len() as u64, 2));
     }
 }
 
@@ -252,6 +254,7 @@ fn what_a_sender_still_sends_after_1009_is_read_and_dropped() {
     assert_eq!(rig.frames(Backend).len(), 1);
     rig.send(Backend, &close(Backend, 1009));
     assert_eq!(rig.outcome(), ("message_too_big", 1009));
+    assert_eq!(rig.pair.passed(Client), (0, 0));
 }
 
 #[test]
