@@ -21,6 +21,8 @@ pub(super) struct Pair<E> {
     planned: Option<(Instant, Reason)>,
     /// Why the tunnel ends, as far as it is known.
     reason: Option<Reason>,
+    /// A side took no more bytes; what it sent before may still say why.
+    refused: Option<Side>,
     /// The latest moment at which the tunnel is dropped, whatever is left to do.
     deadline: Option<Instant>,
     /// Something brought the next look at the clock nearer.
@@ -83,6 +85,7 @@ impl<E: End> Pair<E> {
             too_old: limits.max_age.map(|age| now + age.mul_f64(1.0 - jitter)),
             planned: None,
             reason: None,
+            refused: None,
             deadline: None,
             nearer: false,
         }
@@ -200,10 +203,7 @@ impl<E: End> Pair<E> {
         if flow.closed().is_some() {
             return;
         }
-        let reason = match side {
-            Side::Client => Reason::ClientGone,
-            Side::Backend => Reason::BackendGone,
-        };
+        let reason = gone(side);
         self.reason.get_or_insert(reason);
         if side == Side::Backend {
             flow.cut_now(reason);
@@ -220,6 +220,7 @@ impl<E: End> Pair<E> {
     /// `side` takes no more bytes; what it sent before can still be read.
     fn refused(&mut self, side: Side, now: Instant) {
         self.flows[side.other() as usize].abandon();
+        self.refused.get_or_insert(side);
         self.ends[side as usize].readable = true;
         self.expire_in(LINGER, now);
     }
@@ -373,7 +374,7 @@ impl<E: End> Pair<E> {
 
     /// Why the tunnel ended; known once it has.
     pub(super) fn reason(&self) -> Reason {
-        self.reason.unwrap_or(Reason::ClientGone)
+        self.reason.unwrap_or_else(|| gone(self.refused.unwrap_or(Side::Client)))
     }
 
     /// The status code the tunnel was closed with: the gateway's own, else that of the first Close frame, else 1006.
@@ -397,6 +398,14 @@ impl<E: End> Pair<E> {
     /// The stream of `side`.
     pub(super) fn stream_mut(&mut self, side: Side) -> &mut E {
         &mut self.ends[side as usize].stream
+    }
+}
+
+/// The reason for a side that went without a Close frame.
+fn gone(side: Side) -> Reason {
+    match side {
+        Side::Client => Reason::ClientGone,
+        Side::Backend => Reason::BackendGone,
     }
 }
 

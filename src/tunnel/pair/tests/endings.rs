@@ -153,6 +153,19 @@ fn after_one_side_vanished_the_other_has_seconds_to_end() {
 }
 
 #[test]
+fn a_backend_that_takes_no_more_while_the_client_reads_nothing_is_the_one_that_is_gone() {
+    let mut rig = open();
+    rig.room(Client, 0);
+    while rig.kept_for(Client) == 0 {
+        rig.send(Backend, &binary(Backend, &[1; 100]));
+    }
+    rig.reset(Backend);
+    rig.send(Client, &binary(Client, b"into the void"));
+    rig.pass(Duration::from_secs(5));
+    assert_eq!(rig.outcome(), ("backend_gone", 1006));
+}
+
+#[test]
 fn a_last_message_of_a_side_that_takes_no_more_is_still_delivered() {
     let mut rig = open();
     let message = binary(Backend, b"read me");
