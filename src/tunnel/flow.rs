@@ -168,10 +168,17 @@ impl Flow {
         self.cursor.closed().is_none().then_some(reason)
     }
 
+    /// Whether a Ping may be put into this flow, at once or at its next frame boundary.
+    pub(super) fn takes_pings(&self) -> bool {
+        self.cut == Cut::Open && !self.ended && !self.cursor.is_lost() && self.cursor.closed().is_none()
+    }
+
     /// Puts a Ping behind what was passed on, if one is legal there; says whether it was.
+    ///
+    /// A receiver that takes nothing is not sent one Ping after the other: those it has not taken will do.
     pub(super) fn ping(&mut self) -> bool {
-        let legal = self.cut == Cut::Open && self.cursor.at_boundary() && self.cursor.closed().is_none();
-        if legal {
+        let legal = self.takes_pings() && self.cursor.at_boundary();
+        if legal && self.kept().len() < MOST_KEPT {
             let ping = frame::ping(b"longhaul", self.mask());
             self.keep(&ping);
         }
@@ -213,3 +220,6 @@ impl Flow {
         }
     }
 }
+
+/// No Ping is added to so much: a Ping (14 bytes) and a Close (131 at the most) still stay within 64 KiB.
+const MOST_KEPT: usize = 64 * 1024 - 256;

@@ -187,7 +187,11 @@ impl<E: End> Pair<E> {
                 return;
             }
             match leg.stream.write(flow.kept()) {
-                Ok(count) => flow.wrote(count),
+                Ok(count) => {
+                    flow.wrote(count);
+                    // Its sender is read again, and can be told to be silent.
+                    self.nearer |= self.limits.ping.is_some();
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => leg.writable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return self.refused(side.other(), now),
@@ -305,18 +309,21 @@ impl<E: End> Pair<E> {
             Some((at, reason)) if now >= at => Some(reason),
             _ if passed(self.too_old) => Some(Reason::MaxAge),
             _ if passed(self.idle_at()) => Some(Reason::Idle),
-            _ if self.ends.iter().any(|leg| leg.pinged.is_some() && passed(self.ping_at(leg))) => {
+            _ if Side::ALL.into_iter().any(|side| self.pinged(side) && passed(self.ping_at(side))) => {
                 Some(Reason::PingTimeout)
             }
             _ => None,
         }
     }
 
+    fn pinged(&self, side: Side) -> bool {
+        self.ends[side as usize].pinged.is_some()
+    }
+
     fn send_pings(&mut self, now: Instant) -> bool {
         let mut sent = false;
         for side in Side::ALL {
-            let leg = &self.ends[side as usize];
-            if leg.pinged.is_some() || self.ping_at(leg).is_none_or(|at| now < at) {
+            if self.pinged(side) || self.ping_at(side).is_none_or(|at| now < at) {
                 continue;
             }
             let legal = self.flows[side.other() as usize].ping();
@@ -343,13 +350,20 @@ impl<E: End> Pair<E> {
         limit.map(|limit| heard + limit)
     }
 
-    /// When `leg` is to be sent a Ping, or, if it was, when it must have been heard.
-    fn ping_at(&self, leg: &Leg<E>) -> Option<Instant> {
+    /// When `side` is to be sent a Ping, or, if it was, when it must have been heard.
+    fn ping_at(&self, side: Side) -> Option<Instant> {
         let ping = self.limits.ping?;
-        Some(match leg.pinged {
-            Some(at) => at + ping,
-            None => (leg.heard + ping).max(leg.ping_after),
-        })
+        let from = &self.flows[side as usize];
+        // A side that ended its stream cannot answer, and one that is not read now may have.
+        if from.ended || !from.kept().is_empty() {
+            return None;
+        }
+        let leg = &self.ends[side as usize];
+        match leg.pinged {
+            Some(at) => Some(at + ping),
+            None if self.flows[side.other() as usize].takes_pings() => Some((leg.heard + ping).max(leg.ping_after)),
+            None => None,
+        }
     }
 
     /// The next moment at which [`check`](Self::check) may have something to do.
@@ -357,7 +371,7 @@ impl<E: End> Pair<E> {
         if self.deadline.is_some() {
             return self.deadline;
         }
-        let pings = self.ends.iter().map(|leg| self.ping_at(leg));
+        let pings = Side::ALL.into_iter().map(|side| self.ping_at(side));
         let rest = [self.too_old, self.idle_at(), self.planned.map(|(at, _)| at)];
         pings.chain(rest).flatten().min()
     }

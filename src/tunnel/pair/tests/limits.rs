@@ -278,3 +278,66 @@ fn a_backend_that_went_down_ends_the_tunnel_with_1012() {
     answer(&mut rig, 1012);
     assert_eq!(rig.outcome(), ("backend_down", 1012));
 }
+
+#[test]
+fn a_half_closed_tunnel_gets_no_pings() {
+    let mut rig = ping(30);
+    rig.fin(Client);
+    rig.pass(seconds(30));
+    rig.send(Backend, &binary(Backend, b"still here"));
+    rig.pass(seconds(29));
+    rig.send(Backend, &binary(Backend, b"and here"));
+    assert!(!rig.ended);
+    assert_eq!(rig.taken(Backend), b"", "its stream was ended: nothing may follow");
+    assert_eq!(rig.frames(Client).len(), 2, "the client ended its stream: it could not answer a Ping");
+}
+
+#[test]
+fn no_ping_follows_a_close() {
+    let mut rig = ping(30);
+    rig.send(Client, &close(Client, 1000));
+    assert_eq!(rig.frames(Backend).len(), 1);
+    rig.pass(seconds(30));
+    assert_eq!(rig.frames(Backend), []);
+    assert_eq!(rig.frames(Client), [Frame::ping_to(Client)], "the other way is still open");
+    rig.send(Client, &frame_from(Client, 0x8A, b"longhaul"));
+    rig.fin(Client);
+    assert_eq!(rig.pair.due(), Some(rig.now + seconds(60)), "nobody is to be pinged, and half-closed it is idle soon");
+}
+
+#[test]
+fn a_side_that_is_not_read_is_not_taken_for_silent() {
+    let mut rig = ping(30);
+    rig.pass(seconds(30));
+    rig.taken(Client);
+    rig.room(Client, 0);
+    rig.send(Backend, &binary(Backend, &[1; 2000]));
+    for _ in 0..20 {
+        rig.pass(seconds(20));
+        rig.send(Client, &binary(Client, b"busy, cannot read"));
+    }
+    assert!(!rig.ended, "the backend may have answered: nobody looked");
+    rig.room(Client, usize::MAX);
+    assert_eq!(rig.frames(Client)[0].payload, [1; 2000]);
+    rig.taken(Backend);
+    rig.pass(seconds(30));
+    assert_eq!(rig.frames(Backend), [Frame::ping_to(Backend)], "now it is looked at again");
+}
+
+#[test]
+fn pings_do_not_pile_up_for_a_side_that_reads_nothing() {
+    let mut rig = Rig::with(TunnelLimits { ping: Some(seconds(30)), ..none() }, 0.0, READ_BYTES);
+    rig.room(Client, 0);
+    while rig.kept_for(Client) == 0 {
+        rig.send(Backend, &binary(Backend, &vec![1; READ_BYTES - 4]));
+    }
+    for _ in 0..1000 {
+        rig.pass(seconds(31));
+        rig.send(Client, &frame_from(Client, 0x8A, b"longhaul"));
+        assert!(!rig.ended);
+    }
+    assert!(rig.kept_for(Client) <= 64 * 1024, "{} bytes are kept", rig.kept_for(Client));
+}
+
+/// What a worker reads at once.
+const READ_BYTES: usize = 64 * 1024 - 512;
