@@ -58,6 +58,12 @@ impl ProxyHttp for Gateway {
             self.answer(session, ctx, Answer::no_route()).await?;
             return Ok(true);
         };
+        if request.version == http::Version::HTTP_11 && !request.headers.contains_key(http::header::HOST) {
+            // RFC 9112 §3.2. Pingora has refused requests with more than one.
+            let answer = Answer::new(http::StatusCode::BAD_REQUEST, "the Host header is missing");
+            self.answer(session, ctx, answer).await?;
+            return Ok(true);
+        }
         let timeouts = to.upstream.config().timeouts;
         session.set_read_timeout(Some(timeouts.read));
         session.set_write_timeout(Some(timeouts.write));
