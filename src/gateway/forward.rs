@@ -89,6 +89,12 @@ pub(super) fn refusal(response: &mut ResponseHeader) -> Result<()> {
     Ok(())
 }
 
+/// Has an answer end with its connection instead of its last chunk, for a client that knows no chunks (RFC 9112 §6.1);
+/// says whether it was in chunks.
+pub(super) fn drop_chunks(response: &mut ResponseHeader) -> bool {
+    response.remove_header(&header::TRANSFER_ENCODING).is_some()
+}
+
 /// Adds to a backend's answer what is ours: the issued cookie, beside the backend's own, and the request's id.
 pub(super) fn decorate(response: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
     if let Some(cookie) = ctx.set_cookie() {

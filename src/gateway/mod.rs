@@ -129,9 +129,12 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn response_filter(&self, _: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
         if let Some(to) = ctx.destination() {
             self.backend_succeeded(ctx, &to);
+        }
+        if session.req_header().version < http::Version::HTTP_11 && forward::drop_chunks(response) {
+            session.set_keepalive(None);
         }
         forward::decorate(response, ctx)
     }

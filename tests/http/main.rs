@@ -4,5 +4,6 @@
 mod support;
 
 mod answers;
+mod bodies;
 mod forwarding;
 mod routes;
