@@ -142,10 +142,9 @@ impl ProxyHttp for Gateway {
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
         let answer = ctx.answer.take().unwrap_or_else(|| answer_to(error));
         let status = answer.status();
-        let client_is_gone = *error.esource() == ErrorSource::Downstream && status != 400 && status != 408;
-        if client_is_gone || ctx.taken_over {
+        if client_is_gone(error) || ctx.taken_over {
             debug!("client is gone: {error} (request {})", ctx.id());
-            return FailToProxy { error_code: 499, can_reuse_downstream: false };
+            return FailToProxy { error_code: record::CLIENT_GONE, can_reuse_downstream: false };
         }
         if !matches!(error.etype(), ErrorType::HTTPStatus(_)) {
             warn!("request {} failed with {status}: {error}", ctx.id());
@@ -182,6 +181,15 @@ impl Gateway {
         session.set_total_drain_timeout(Some(DRAIN_UNWANTED_BODY));
         answer.send(session, ctx.id()).await
     }
+}
+
+/// Whether there is nobody left to answer.
+fn client_is_gone(error: &Error) -> bool {
+    *error.esource() == ErrorSource::Downstream
+        && matches!(
+            error.etype(),
+            ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError | ErrorType::WriteTimedout
+        )
 }
 
 /// The answer that tells a client of an error.

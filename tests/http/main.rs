@@ -5,5 +5,6 @@ mod support;
 
 mod answers;
 mod bodies;
+mod connections;
 mod forwarding;
 mod routes;
