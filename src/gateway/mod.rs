@@ -54,11 +54,15 @@ impl ProxyHttp for Gateway {
         ctx.describe(session);
         let request = session.req_header();
         let wanted = handshake::classify(&request.method, request.version, &request.headers);
+        let host_is_missing =
+            request.version == http::Version::HTTP_11 && !request.headers.contains_key(http::header::HOST);
+        // Requests may come before the one ahead is answered (RFC 9112 §9.3.2); behind an upgrade come a tunnel's bytes.
+        session.set_pipelining_enabled(!matches!(wanted, Ok(Wanted::WebSocket(_))));
         let Some(to) = ctx.destination() else {
             self.answer(session, ctx, Answer::no_route()).await?;
             return Ok(true);
         };
-        if request.version == http::Version::HTTP_11 && !request.headers.contains_key(http::header::HOST) {
+        if host_is_missing {
             // RFC 9112 §3.2. Pingora has refused requests with more than one.
             let answer = Answer::new(http::StatusCode::BAD_REQUEST, "the Host header is missing");
             self.answer(session, ctx, answer).await?;

@@ -1,9 +1,9 @@
 //! Client connections serve request after request, and end when their clients do.
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use crate::support::{Backend, Gateway, Named, Wire, one_upstream, within};
+use crate::support::{Backend, Echo, Gateway, Named, Wire, one_upstream, within};
 
 #[tokio::test]
 async fn one_connection_serves_many_requests_and_so_does_the_backends() {
@@ -116,4 +116,24 @@ async fn a_client_that_leaves_within_its_upload_is_logged_as_499() {
 #[tokio::test]
 async fn a_client_that_leaves_within_a_chunk_is_logged_as_499() {
     leaves("POST / HTTP/1.1\r\nHost: lab\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nhalf", true).await;
+}
+
+#[tokio::test]
+async fn an_upgrade_and_its_first_frame_may_be_sent_behind_a_request() {
+    let echo = Echo::start().await;
+    let other = Named::start().await;
+    let config =
+        one_upstream(&[echo.address()], "").replace("routes:\n", "routes:\n  - { path: /plain, upstream: p }\n");
+    let gateway = Gateway::start(&format!("{config}  p:\n    backends: [{}]\n", other.address())).await;
+    let mut client = Wire::connect(gateway.address()).await;
+    let upgrade = "GET /ws HTTP/1.1\r\nHost: lab\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let frame = [0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
+    client.send([b"GET /plain HTTP/1.1\r\nHost: lab\r\n\r\n", upgrade.as_bytes(), &frame].concat()).await;
+    assert_eq!(client.answer().await.address(), other.address());
+    assert_eq!(client.answer().await.status(), 101);
+    let name = echo.address().to_string();
+    let expected = [&[0x81, name.len() as u8], name.as_bytes(), &[0x81, 2, b'h', b'i']].concat();
+    let mut came = vec![0; expected.len()];
+    within("the echo", client.stream.read_exact(&mut came)).await.unwrap();
+    assert_eq!(came, expected);
 }
