@@ -157,8 +157,12 @@ impl ProxyHttp for Gateway {
             // Cut off: only an abrupt end tells the client that its answer is not whole.
             return FailToProxy { error_code: status, can_reuse_downstream: false };
         }
-        let sent = self.answer(session, ctx, answer).await;
-        FailToProxy { error_code: status, can_reuse_downstream: sent.is_ok() && session.is_body_empty() }
+        // Pingora closes the connection of a request that failed, so the answer has to say so.
+        session.set_keepalive(None);
+        if let Err(error) = self.answer(session, ctx, answer).await {
+            debug!("client is gone: {error} (request {})", ctx.id());
+        }
+        FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 
     /// Every failure is logged once, in `fail_to_proxy`.

@@ -6,5 +6,6 @@ mod support;
 mod answers;
 mod bodies;
 mod connections;
+mod failover;
 mod forwarding;
 mod routes;

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::{Backend, within};
+use super::{Backend, Gateway, within};
 
 /// A request's or an answer's first line and headers.
 #[derive(Clone, Debug, Default)]
@@ -193,6 +194,11 @@ impl Wire {
         }
     }
 
+    /// Waits for bytes, and says how many are there; 0 at the connection's end.
+    pub async fn peek(&mut self) -> usize {
+        within("bytes", self.stream.fill_buf()).await.map_or(0, <[u8]>::len)
+    }
+
     /// Everything up to the connection's end, abrupt or not.
     pub async fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
@@ -241,6 +247,11 @@ impl Named {
         Self { backend, requests }
     }
 
+    /// Ends it; its address is free when this returns.
+    pub async fn stop(self) {
+        self.backend.stop().await;
+    }
+
     /// As many of them.
     pub async fn several(count: usize) -> Vec<Self> {
         let mut backends = Vec::new();
@@ -273,4 +284,23 @@ pub fn one_upstream(backends: &[SocketAddr], more: &str) -> String {
         "version: 1\nlisteners:\n  - address: 127.0.0.1:0\nmetrics:\n  address: 127.0.0.1:0\nroutes:\n  - upstream: u\nupstreams:\n  u:\n    backends: [{}]\n{more}",
         backends.join(", ")
     )
+}
+
+/// What `longhaul where --json` says of a request, by a gateway's own file.
+pub fn located(gateway: &Gateway, arguments: &[&str]) -> serde_json::Value {
+    let output = ask_where(gateway, arguments, &["--json"]);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+}
+
+/// The output of `longhaul where`.
+pub fn ask_where(gateway: &Gateway, arguments: &[&str], format: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_longhaul"));
+    command.arg("where").arg("-c").arg(gateway.dir.path().join("longhaul.yaml"));
+    command.args(arguments).args(format).output().unwrap()
+}
+
+/// The backends that a key would try, in that order.
+pub fn order(located: &serde_json::Value) -> Vec<SocketAddr> {
+    let address = |value: &serde_json::Value| value.as_str().unwrap().parse().unwrap();
+    std::iter::once(&located["backend"]).chain(located["then"].as_array().unwrap()).map(address).collect()
 }

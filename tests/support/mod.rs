@@ -9,7 +9,7 @@ mod lines;
 
 pub use backend::{Backend, Echo};
 pub use gateway::Gateway;
-pub use http::{Head, Message, Named, Wire, one_upstream};
+pub use http::{Head, Message, Named, Wire, ask_where, located, one_upstream, order};
 pub use lines::Lines;
 
 use std::future::Future;
