@@ -185,9 +185,14 @@ impl ProxyHttp for Gateway {
 impl Gateway {
     /// Gives an answer of our own.
     async fn answer(&self, session: &mut Session, ctx: &Ctx, answer: Answer) -> Result<()> {
-        // What is left of a body that nobody wants is read for so long, to keep the connection; then it is cut.
+        answer.send(session, ctx.id()).await?;
+        // A connection closed with unread bytes is reset, and the answer may be lost with it (RFC 9112 §9.6): what is left
+        // of a body that nobody wants is read first, for a while.
         session.set_total_drain_timeout(Some(DRAIN_UNWANTED_BODY));
-        answer.send(session, ctx.id()).await
+        if let Err(error) = session.drain_request_body().await {
+            debug!("an unwanted body did not end: {error} (request {})", ctx.id());
+        }
+        Ok(())
     }
 }
 

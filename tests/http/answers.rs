@@ -121,3 +121,16 @@ fn tells_nothing_of_the_inside(answer: &Message, gateway: SocketAddr) {
         assert!(!all.contains(secret), "{secret:?} is in {all}");
     }
 }
+
+#[tokio::test]
+async fn a_client_with_a_long_upload_gets_to_see_its_answer() {
+    let config = one_upstream(&[Backend::refusing()], "    health: off\n").replace("- upstream", "- path: /u\n    upstream");
+    let gateway = Gateway::start(&config).await;
+    for (path, status) in [("/u", 502), ("/other", 404)] {
+        let mut client = Wire::connect(gateway.address()).await;
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: lab\r\nContent-Length: 8388608\r\n\r\n")).await;
+        // All of it, as clients do that look at the answer only then.
+        client.send(vec![b'x'; 8 << 20]).await;
+        assert_eq!(client.answer().await.status(), status);
+    }
+}
