@@ -134,6 +134,10 @@ impl ProxyHttp for Gateway {
     }
 
     async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        if response.status.is_informational() {
+            // 100 and 103 precede the answer; what is ours stands in the answer itself.
+            return Ok(());
+        }
         if let Some(to) = ctx.destination() {
             self.backend_succeeded(ctx, &to);
         }

@@ -124,7 +124,8 @@ fn tells_nothing_of_the_inside(answer: &Message, gateway: SocketAddr) {
 
 #[tokio::test]
 async fn a_client_with_a_long_upload_gets_to_see_its_answer() {
-    let config = one_upstream(&[Backend::refusing()], "    health: off\n").replace("- upstream", "- path: /u\n    upstream");
+    let config =
+        one_upstream(&[Backend::refusing()], "    health: off\n").replace("- upstream", "- path: /u\n    upstream");
     let gateway = Gateway::start(&config).await;
     for (path, status) in [("/u", 502), ("/other", 404)] {
         let mut client = Wire::connect(gateway.address()).await;
