@@ -47,4 +47,4 @@ impl Gateway {
 }
 
 /// nginx's status for a client that went away before it was answered.
-const CLIENT_GONE: u16 = 499;
+pub(super) const CLIENT_GONE: u16 = 499;

@@ -3,4 +3,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod affinity;
 mod answers;
+mod bodies;
+mod connections;
+mod failover;
+mod forwarding;
+mod issued_cookie;
+mod load;
+mod routes;
