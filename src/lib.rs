@@ -10,6 +10,7 @@ pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod gateway;
+pub mod handover;
 pub mod health;
 pub mod listen;
 pub mod metrics;

@@ -21,6 +21,8 @@ pub struct BindError {
 pub struct Bound {
     /// The address it is bound to; where port 0 was asked for, with the port it got.
     pub address: SocketAddr,
+    /// The address that the configuration names.
+    configured: SocketAddr,
     socket: Socket,
 }
 
@@ -38,18 +40,18 @@ impl Bound {
             // Connections of a gateway that has ended do not keep its successor from the address.
             socket.set_reuse_address(true)?;
             socket.bind(&address.into())?;
-            Self::of(socket)
+            Self::of(socket, address)
         };
         bound().map_err(|error| BindError { address, error })
     }
 
-    /// A socket that another process bound.
+    /// A socket that another process bound, for the address that the configuration names.
     ///
     /// # Errors
     /// The descriptor is not a socket that is bound to an address.
-    pub fn of(socket: Socket) -> io::Result<Self> {
+    pub fn of(socket: Socket, configured: SocketAddr) -> io::Result<Self> {
         let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Self { address, socket })
+        Ok(Self { address, configured, socket })
     }
 
     /// Begins to listen, and puts a copy of the socket where Pingora looks before it binds one itself. Pingora owns the
@@ -64,9 +66,12 @@ impl Bound {
         Ok(())
     }
 
-    /// The socket, to be handed to another process.
-    pub fn socket(&self) -> &Socket {
-        &self.socket
+    /// A copy of the socket, to be handed to another process, with the address that the configuration names for it.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn copy(&self) -> io::Result<(SocketAddr, Socket)> {
+        Ok((self.configured, self.socket.try_clone()?))
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use pingora_core::server::configuration::ServerConf;
+use serde::{Deserialize, Serialize};
 
 /// One configuration file, read and checked.
 #[derive(Debug)]
@@ -260,7 +261,7 @@ pub struct Timeouts {
 }
 
 /// `tunnel`: of open tunnels. `None` stands for `off`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TunnelLimits {
     /// `idle`: the longest time without a byte in either direction, default 1 d; then Close 1001.
     pub idle: Option<Duration>,

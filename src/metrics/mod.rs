@@ -40,6 +40,8 @@ pub(crate) struct Families {
     failures: IntCounterVec,
     opened: IntCounterVec,
     ended: IntCounterVec,
+    handed_over: IntCounterVec,
+    adopted: IntCounterVec,
     bytes: IntCounterVec,
     messages: IntCounterVec,
     health_changes: IntCounterVec,
@@ -165,6 +167,8 @@ impl Families {
             ),
             opened: counter("longhaul_tunnels_opened_total", "Tunnels opened.", upstream),
             ended: counter("longhaul_tunnels_ended_total", "Tunnels ended, by reason.", &["upstream", "reason"]),
+            handed_over: counter("longhaul_tunnels_handed_over_total", "Tunnels given to a successor.", upstream),
+            adopted: counter("longhaul_tunnels_adopted_total", "Tunnels taken over from a predecessor.", upstream),
             bytes: counter("longhaul_tunnel_bytes_total", "Bytes taken from a side.", &["upstream", "direction"]),
             messages: counter("longhaul_tunnel_messages_total", "Messages passed on.", &["upstream", "direction"]),
             health_changes: counter(

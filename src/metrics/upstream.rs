@@ -44,6 +44,10 @@ pub struct UpstreamMetrics {
     pub failovers: IntCounter,
     /// Tunnels opened.
     pub opened: IntCounter,
+    /// Tunnels given to a successor.
+    pub handed_over: IntCounter,
+    /// Tunnels taken over from a predecessor.
+    pub adopted: IntCounter,
     /// Bytes taken from a side, by [`Direction`].
     pub bytes: [IntCounter; 2],
     /// Messages passed on, by [`Direction`].
@@ -65,6 +69,8 @@ impl UpstreamMetrics {
             handshake_seconds: families.handshake_seconds.with_label_values(&[name]),
             failovers: families.failovers.with_label_values(&[name]),
             opened: families.opened.with_label_values(&[name]),
+            handed_over: families.handed_over.with_label_values(&[name]),
+            adopted: families.adopted.with_label_values(&[name]),
             bytes: both(&families.bytes),
             messages: both(&families.messages),
         }

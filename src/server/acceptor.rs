@@ -1,5 +1,7 @@
 //! Accepting: Pingora's listening services on sockets of ours, so that accepting can stop and begin again.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pingora::apps::http_app::HttpServer;
@@ -11,6 +13,7 @@ use pingora::server::configuration::ServerConf;
 use pingora::services::Service;
 use pingora::services::listening::Service as Listening;
 use pingora_proxy::http_proxy_service_with_name;
+use socket2::Socket;
 use tokio::sync::watch;
 
 use super::metrics::Exporter;
@@ -51,6 +54,11 @@ impl Acceptor {
     /// The metrics listener.
     pub(super) fn metrics(&self) -> Option<&Bound> {
         self.metrics.as_ref()
+    }
+
+    /// Copies of the sockets for another process, each with the address that the configuration names for it.
+    pub(super) fn copies(&self) -> io::Result<Vec<(SocketAddr, Socket)>> {
+        self.listeners.iter().chain(&self.metrics).map(Bound::copy).collect()
     }
 
     /// Begins to accept; does nothing while someone does.

@@ -8,12 +8,15 @@ use log::{error, info};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use super::OnReady;
 use super::acceptor::{Acceptor, Sockets};
 use super::operator::Operator;
-use super::{Ended, OnReady};
+use super::succession::{self, Succession};
 use crate::access_log::AccessLog;
 use crate::config::Config;
+use crate::handover::Taker;
 use crate::metrics::Metrics;
 use crate::snapshot::Running;
 use crate::tunnel::Tunnels;
@@ -24,7 +27,8 @@ pub(super) struct Edge {
     pub(super) config: Config,
     pub(super) pingora: Arc<ServerConf>,
     pub(super) sockets: Option<Sockets>,
-    pub(super) ended: Ended,
+    /// Whom this process takes over from.
+    pub(super) taker: Option<Taker>,
     pub(super) on_ready: Option<OnReady>,
 }
 
@@ -58,8 +62,10 @@ impl Service for Edge {
         if let Some(on_ready) = self.on_ready.take() {
             on_ready(&addresses);
         }
-        Operator::new(running, acceptor, &self.pingora).run().await;
-        self.ended.notify();
+        let predecessor = self.taker.take().map(|taker| begin_succession(taker, &running));
+        let code = Operator::new(running, acceptor, &self.pingora).run(predecessor).await;
+        info!("ended");
+        std::process::exit(code);
     }
 
     fn name(&self) -> &str {
@@ -77,4 +83,17 @@ impl Edge {
         let tunnels = Arc::new(Tunnels::start(self.pingora.threads, &log)?);
         Ok(Running::new(&self.config, metrics, tunnels, log, Instant::now()))
     }
+}
+
+/// Tells the predecessor that this process serves, and takes its tunnels over.
+fn begin_succession(mut taker: Taker, running: &Arc<Running>) -> UnboundedReceiver<Succession> {
+    let (parted, predecessor) = unbounded_channel();
+    let begun = taker.serving().map_err(|failure| failure.to_string()).and_then(|()| {
+        succession::begin(taker, Arc::clone(running), parted.clone()).map_err(|error| error.to_string())
+    });
+    if let Err(reason) = begun {
+        // The receiver is at hand: it cannot have gone.
+        let _ = parted.send(Succession::Aborted(reason));
+    }
+    predecessor
 }

@@ -2,24 +2,28 @@
 
 mod acceptor;
 mod edge;
+mod handover;
 mod metrics;
 mod operator;
 mod signals;
+mod succession;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use log::{debug, info, warn};
+use log::{debug, warn};
 use pingora::server::configuration::Opt;
 use pingora::server::{RunArgs, Server as PingoraServer};
 
 use crate::access_log::AccessLog;
 use crate::config::{Config, LogTarget};
+use crate::handover::{Failure, Inherited, Taker, upgrade_socket};
 use crate::listen::{BindError, Bound};
 use acceptor::Sockets;
 use edge::Edge;
-use signals::Ended;
+use signals::NoSignals;
 
 /// How to run, beside what the configuration says: Pingora's flags.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,6 +49,35 @@ pub enum StartError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// There is no place to look for the gateway that runs.
+    #[error("cannot take over: name the running gateway's `upgrade_sock` in the configuration")]
+    NoUpgradeSocket,
+    /// The gateway that runs did not hand over.
+    #[error("cannot take over from the gateway at {}: {failure}", path.display())]
+    Handover {
+        /// Its upgrade socket.
+        path: PathBuf,
+        /// What went wrong.
+        failure: Failure,
+    },
+}
+
+/// Asks the running gateway for its listening sockets.
+fn take_over(config: &Config) -> Result<(Option<Taker>, Vec<Inherited>), StartError> {
+    let path = upgrade_socket(&config.pingora).ok_or(StartError::NoUpgradeSocket)?;
+    match Taker::connect(&path) {
+        Ok((taker, inherited)) => Ok((Some(taker), inherited)),
+        Err(failure) => Err(StartError::Handover { path, failure }),
+    }
+}
+
+/// The predecessor's socket for an address, or a new one.
+fn bind(address: SocketAddr, inherited: &mut Vec<Inherited>) -> Result<Bound, BindError> {
+    let found = inherited.iter().position(|inherited| inherited.configured == address);
+    match found.map(|place| inherited.remove(place)) {
+        Some(inherited) => Bound::of(inherited.socket.into(), address).map_err(|error| BindError { address, error }),
+        None => Bound::bind(address),
+    }
 }
 
 /// A tunnel takes two descriptors; the soft limit is often 1,024 where the hard one is far higher.
@@ -99,25 +132,26 @@ impl Server {
             AccessLog::probe(log).map_err(|error| StartError::AccessLog { to: log.to.clone(), error })?;
         }
         raise_descriptor_limit();
+        let (taker, mut inherited) = if options.upgrade { take_over(&config)? } else { (None, Vec::new()) };
+        let mut bind = |address| bind(address, &mut inherited);
         let listeners =
-            config.listeners.iter().map(|listener| Bound::bind(listener.address)).collect::<Result<Vec<_>, _>>()?;
-        let metrics = config.metrics.as_ref().map(|metrics| Bound::bind(metrics.address)).transpose()?;
+            config.listeners.iter().map(|listener| bind(listener.address)).collect::<Result<Vec<_>, _>>()?;
+        let metrics = config.metrics.as_ref().map(|metrics| bind(metrics.address)).transpose()?;
 
         let opt = Opt { daemon: options.daemon, ..Opt::default() };
         let pingora = std::mem::take(&mut config.pingora);
         let mut server = PingoraServer::new_with_opt_and_conf(opt, pingora);
         server.bootstrap();
-        let ended = Ended::default();
         server.add_service(Edge {
             config,
             pingora: Arc::clone(&server.configuration),
             sockets: Some(Sockets { listeners, metrics }),
-            ended: ended.clone(),
+            taker,
             on_ready: Some(on_ready),
         });
-        server.run(RunArgs { shutdown_signal: Box::new(ended) });
-        info!("ended");
-        std::process::exit(0)
+        server.run(RunArgs { shutdown_signal: Box::new(NoSignals) });
+        // The operator ends the process; Pingora returns only where its services cannot be started.
+        std::process::exit(1)
     }
 }
 

@@ -1,51 +1,115 @@
-//! The operator's side: signals and commands, one after the other, until the process is to end.
+//! The operator's side: signals and successors, one after the other, until the process is to end.
 
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use log::{error, info, warn};
 use pingora::server::configuration::ServerConf;
+use tokio::net::UnixListener;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::acceptor::Acceptor;
 use super::signals::{Signal, Signals};
+use super::succession::Succession;
+use crate::handover::{admits, open_door, upgrade_socket};
 use crate::snapshot::Running;
 use crate::tunnel::{Reason, Scope};
 
 /// Acts on a running gateway.
 pub(super) struct Operator {
-    running: Arc<Running>,
-    acceptor: Acceptor,
+    pub(super) running: Arc<Running>,
+    pub(super) acceptor: Acceptor,
     /// How long the end may take.
-    grace: Duration,
+    pub(super) grace: Duration,
+    upgrade_socket: Option<PathBuf>,
+}
+
+/// What the operator is to act on next.
+enum Event {
+    Signal(Signal),
+    /// A process asks to take over.
+    Successor(UnixStream),
+    /// The process that this one takes over from has parted.
+    Succession(Succession),
 }
 
 impl Operator {
     pub(super) fn new(running: Arc<Running>, acceptor: Acceptor, pingora: &ServerConf) -> Self {
         let grace = Duration::from_secs(pingora.grace_period_seconds.unwrap_or(PINGORA_GRACE_SECONDS));
-        Self { running, acceptor, grace }
+        Self { running, acceptor, grace, upgrade_socket: upgrade_socket(pingora) }
     }
 
-    /// Returns when the process is to end; nothing that is left has to be waited for then.
-    pub(super) async fn run(mut self) {
-        match Signals::listen() {
-            Ok(mut signals) => self.obey(&mut signals).await,
-            Err(error) => error!("signals cannot be received, the gateway ends: {error}"),
-        }
+    /// Returns when the process is to end, with its exit code; nothing that is left has to be waited for then.
+    ///
+    /// `predecessor` is there while this process takes over from another.
+    pub(super) async fn run(mut self, predecessor: Option<UnboundedReceiver<Succession>>) -> i32 {
+        let code = match Signals::listen() {
+            Ok(mut signals) => self.obey(&mut signals, predecessor).await,
+            Err(error) => {
+                error!("signals cannot be received, the gateway ends: {error}");
+                1
+            }
+        };
         self.acceptor.close();
         self.running.tunnels.stop();
         self.running.log.flush();
+        code
     }
 
-    async fn obey(&mut self, signals: &mut Signals) {
+    async fn obey(&mut self, signals: &mut Signals, mut predecessor: Option<UnboundedReceiver<Succession>>) -> i32 {
+        // A predecessor's door stays its own until it has parted.
+        let mut door = if predecessor.is_none() { self.open_door(false) } else { None };
         loop {
-            match signals.next().await {
-                Signal::Interrupt => return,
-                Signal::Terminate => return self.drain(signals).await,
-                Signal::Quit => warn!("SIGQUIT is refused: no successor waits to take over (see `longhaul upgrade`)"),
-                Signal::Hangup => warn!("SIGHUP: this version reads its configuration at the start only; restart it"),
-                Signal::Reopen => self.running.log.reopen(),
+            let event = tokio::select! {
+                signal = signals.next() => Event::Signal(signal),
+                stream = knock(door.as_ref()) => Event::Successor(stream),
+                word = parted(&mut predecessor) => Event::Succession(word),
+            };
+            match event {
+                Event::Signal(Signal::Interrupt) => return 0,
+                Event::Signal(Signal::Terminate) => {
+                    self.drain(signals).await;
+                    return 0;
+                }
+                Event::Signal(Signal::Quit) => {
+                    warn!("SIGQUIT is refused: no successor waits to take over (start one with `-u`)");
+                }
+                Event::Signal(Signal::Hangup) => {
+                    warn!("SIGHUP: this version reads its configuration at the start only; restart it");
+                }
+                Event::Signal(Signal::Reopen) => self.running.log.reopen(),
+                Event::Successor(stream) => {
+                    let ended = tokio::select! {
+                        ended = self.hand_over(stream) => ended,
+                        () = told_to_end(signals) => true,
+                    };
+                    if ended {
+                        return 0;
+                    }
+                }
+                Event::Succession(Succession::Done) => {
+                    predecessor = None;
+                    door = self.open_door(true);
+                }
+                Event::Succession(Succession::Aborted(reason)) => {
+                    error!("the predecessor goes on, this process ends: {reason}");
+                    self.drain(signals).await;
+                    return 1;
+                }
             }
         }
+    }
+
+    /// Waits for successors from now on; `replace` takes the place of a predecessor.
+    fn open_door(&self, replace: bool) -> Option<UnixListener> {
+        let path = self.upgrade_socket.as_ref()?;
+        let opened = open_door(path, replace).and_then(UnixListener::from_std);
+        opened
+            .inspect_err(|error| warn!("no upgrade in place is possible: {}: {error}", path.display()))
+            .inspect(|_| info!("successors are awaited at {}", path.display()))
+            .ok()
     }
 
     /// Takes nothing new, ends the tunnels, and returns as soon as nothing is left to serve, or when told again.
@@ -59,23 +123,55 @@ impl Operator {
         );
         self.running.tunnels.end(&Scope::All, Reason::Shutdown, over);
         tokio::select! {
-            () = idle(&self.running) => info!("nothing is left to serve"),
+            _ = idle(&self.running, None) => info!("nothing is left to serve"),
             () = tokio::time::sleep(self.grace) => warn!("the grace period is over; what is left is cut off"),
             () = told_to_end(signals) => info!("told again to end; what is left is cut off"),
         }
     }
 }
 
-/// Returns once no request runs and no tunnel is open.
-async fn idle(running: &Running) {
-    let mut ticks = tokio::time::interval(LOOK_AGAIN);
+/// Returns once no request runs and no tunnel is open (true); where `tunnels_every` is given, also when it has passed and
+/// there are tunnels (false).
+pub(super) async fn idle(running: &Running, tunnels_every: Option<Duration>) -> bool {
+    let mut ticks = tokio::time::interval(tunnels_every.unwrap_or(LOOK_AGAIN));
+    ticks.tick().await;
     loop {
-        ticks.tick().await;
         let snapshot = running.snapshot();
         let mut states = snapshot.destinations().iter().flat_map(|to| to.upstream.states());
-        if running.tunnels.count() == 0 && states.all(|state| state.load() == 0) {
-            return;
+        let tunnels = running.tunnels.count();
+        if tunnels == 0 && states.all(|state| state.load() == 0) {
+            return true;
         }
+        if tunnels > 0 && tunnels_every.is_some() {
+            return false;
+        }
+        ticks.tick().await;
+    }
+}
+
+/// The next process that asks to take over, if there is a door.
+async fn knock(door: Option<&UnixListener>) -> UnixStream {
+    let Some(door) = door else { return std::future::pending().await };
+    loop {
+        match door.accept().await.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) if admits(&stream) => return stream,
+            Ok(_) => warn!("a process of another user asked to take over, and was turned away"),
+            Err(error) => {
+                error!("a successor was not heard: {error}");
+                // No descriptor may be left; asking again at once would find none either.
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn parted(predecessor: &mut Option<UnboundedReceiver<Succession>>) -> Succession {
+    match predecessor {
+        Some(words) => match words.recv().await {
+            Some(word) => word,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
 

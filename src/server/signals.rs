@@ -1,12 +1,10 @@
 //! Signals: every one that Longhaul knows, and Pingora's own kept from it.
 
 use std::io;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
-use tokio::sync::Notify;
 
 /// What the process was told from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,23 +55,12 @@ impl Signals {
     }
 }
 
-/// What Pingora waits for instead of signals: that everything has ended.
-#[derive(Clone, Default)]
-pub(super) struct Ended {
-    ended: Arc<Notify>,
-}
-
-impl Ended {
-    /// Lets Pingora end the process.
-    pub(super) fn notify(&self) {
-        self.ended.notify_one();
-    }
-}
+/// What Pingora waits for instead of signals: nothing. The operator ends the process.
+pub(super) struct NoSignals;
 
 #[async_trait]
-impl ShutdownSignalWatch for Ended {
+impl ShutdownSignalWatch for NoSignals {
     async fn recv(&self) -> ShutdownSignal {
-        self.ended.notified().await;
-        ShutdownSignal::FastShutdown
+        std::future::pending().await
     }
 }

@@ -1,5 +1,7 @@
 //! What runs: the snapshot in force, and everything that outlives it.
 
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,13 +13,12 @@ use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::health::{Checkers, Probe, Subject, Target};
 use crate::metrics::Metrics;
-use crate::tunnel::Tunnels;
+use crate::tunnel::{Frozen, Passport, Place, Tunnels};
 use crate::upstream::Registry;
 
 /// A running gateway, as requests, reloads and operators see it.
 pub struct Running {
     snapshot: ArcSwap<Snapshot>,
-    #[expect(dead_code, reason = "reload compiles with it")]
     registry: Registry,
     checkers: Mutex<Checkers>,
     /// What is counted.
@@ -60,6 +61,23 @@ impl Running {
         let mut checkers = self.checkers.lock().await;
         checkers.first_round(&targets).await;
         checkers.sync(targets);
+    }
+
+    /// A tunnel of a predecessor's, to go on here; `routes` shares the names among tunnels.
+    pub fn adopt(
+        &self,
+        passport: Passport,
+        sockets: [OwnedFd; 2],
+        routes: &mut HashMap<Box<str>, Arc<str>>,
+        now: Instant,
+    ) -> Frozen {
+        let route = routes.entry(passport.route.clone()).or_insert_with(|| (&*passport.route).into());
+        let place = Place {
+            route: Arc::clone(route),
+            guard: self.registry.backend(&passport.upstream, passport.backend).occupy(),
+            metrics: self.metrics.upstream(&passport.upstream),
+        };
+        Frozen::adopt(passport, sockets, place, now)
     }
 
     /// What is to be checked: every backend of every upstream whose health is not `off`.

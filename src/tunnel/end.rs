@@ -3,10 +3,13 @@
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 
+use serde::{Deserialize, Serialize};
+
 use crate::metrics::Direction;
 
 /// The two sides of a tunnel; as an index, 0 and 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Side {
     /// Who asked for the tunnel.
     Client,

@@ -1,16 +1,20 @@
 //! One direction of a tunnel: where its frames stand, and what its receiver would not take yet.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ws::{Cursor, Event, Sender, frame};
 
 use super::end::Side;
 use super::reason::Reason;
 
 /// The bytes that one side sends to the other.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Flow {
     cursor: Cursor,
     from: Side,
     cut: Cut,
     /// What was taken from the sender and not by the receiver: `kept[written..]`. No allocation while empty.
+    #[serde(with = "text")]
     kept: Vec<u8>,
     written: usize,
     /// Bytes passed on, the gateway's own frames left out.
@@ -24,7 +28,7 @@ pub(super) struct Flow {
 }
 
 /// Whether the gateway ends a flow itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Cut {
     /// Everything is passed on.
     Open,
@@ -223,3 +227,20 @@ impl Flow {
 
 /// No Ping is added to so much: a Ping (14 bytes) and a Close (131 at the most) still stay within 64 KiB.
 const MOST_KEPT: usize = 64 * 1024 - 256;
+
+/// Bytes as base64 text.
+mod text {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = <std::borrow::Cow<'d, str>>::deserialize(deserializer)?;
+        STANDARD.decode(text.as_ref()).map_err(D::Error::custom)
+    }
+}

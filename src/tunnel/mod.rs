@@ -5,6 +5,7 @@
 
 mod end;
 mod flow;
+mod frozen;
 mod pair;
 mod reason;
 mod record;
@@ -24,6 +25,7 @@ use crate::access_log::AccessLog;
 use crate::config::TunnelLimits;
 use crate::upstream::BackendState;
 pub use end::Side;
+pub use frozen::{Frozen, Passport, Place};
 pub use reason::Reason;
 pub use record::Record;
 use worker::{Command, WAKE, Worker};
@@ -85,10 +87,33 @@ impl Tunnels {
 
     /// Opens a tunnel on the worker that has the fewest.
     pub fn open(&self, tunnel: NewTunnel) {
-        let worker = self.workers.iter().min_by_key(|worker| worker.count.load(Ordering::Relaxed));
-        let worker = worker.expect("at least one worker was started");
+        let worker = self.freest();
         worker.count.fetch_add(1, Ordering::Relaxed);
         worker.command(Command::Open(Box::new(tunnel)));
+    }
+
+    /// Takes up to `most` tunnels off their worker as they stand; none when there are none left. Blocks until the worker
+    /// has come to it.
+    pub fn freeze(&self, most: usize) -> Vec<Frozen> {
+        for worker in self.workers.iter().filter(|worker| worker.count.load(Ordering::Relaxed) > 0) {
+            let (reply, frozen) = mpsc::channel();
+            worker.command(Command::Freeze { most, reply });
+            match frozen.recv() {
+                Ok(frozen) if !frozen.is_empty() => return frozen,
+                _ => {}
+            }
+        }
+        Vec::new()
+    }
+
+    /// Takes a frozen tunnel on, its own or another process's; bytes flow again.
+    pub fn thaw(&self, frozen: Frozen) {
+        self.freest().command(Command::Thaw(frozen));
+    }
+
+    fn freest(&self) -> &Handle {
+        let freest = self.workers.iter().min_by_key(|worker| worker.count.load(Ordering::Relaxed));
+        freest.expect("at least one worker was started")
     }
 
     /// Ends the tunnels in `scope` with the Close frame of `reason`, evenly spread over the time `over`.

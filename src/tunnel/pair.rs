@@ -1,5 +1,7 @@
 //! The rules of one tunnel: two ends, a flow each way, and every way it can end.
 
+mod state;
+
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -8,6 +10,7 @@ use super::flow::Flow;
 use super::reason::Reason;
 use crate::config::TunnelLimits;
 use crate::metrics::UpstreamMetrics;
+pub(super) use state::State;
 
 /// Two ends and what passes between them. Reads no clock: `now` is handed in.
 pub(super) struct Pair<E> {
@@ -45,6 +48,21 @@ struct Leg<E> {
     ping_after: Instant,
 }
 
+impl<E> Leg<E> {
+    fn new(stream: E, now: Instant) -> Self {
+        Self {
+            stream,
+            // The poller reports what is there already as soon as the stream is registered.
+            readable: false,
+            writable: true,
+            hung_up: false,
+            heard: now,
+            pinged: None,
+            ping_after: now,
+        }
+    }
+}
+
 /// What the poller says of an end.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Readiness {
@@ -68,18 +86,8 @@ impl<E: End> Pair<E> {
     /// A tunnel that opens `now`; `max_age` is cut short by the share `jitter` (0 to 0.1) so that tunnels opened
     /// together do not end together.
     pub(super) fn new(client: E, backend: E, limits: TunnelLimits, jitter: f64, now: Instant) -> Self {
-        let leg = |stream| Leg {
-            stream,
-            // The poller reports what is there already as soon as the stream is registered.
-            readable: false,
-            writable: true,
-            hung_up: false,
-            heard: now,
-            pinged: None,
-            ping_after: now,
-        };
         Self {
-            ends: [leg(client), leg(backend)],
+            ends: [Leg::new(client, now), Leg::new(backend, now)],
             flows: Side::ALL.map(Flow::new),
             limits,
             too_old: limits.max_age.map(|age| now + age.mul_f64(1.0 - jitter)),
@@ -410,6 +418,11 @@ impl<E: End> Pair<E> {
     }
 
     /// The stream of `side`.
+    pub(super) fn stream(&self, side: Side) -> &E {
+        &self.ends[side as usize].stream
+    }
+
+    /// The stream of `side`, to be registered with a poller.
     pub(super) fn stream_mut(&mut self, side: Side) -> &mut E {
         &mut self.ends[side as usize].stream
     }

@@ -1,7 +1,10 @@
 //! Why tunnels end.
 
+use serde::{Deserialize, Serialize};
+
 /// Why a tunnel ended; the `reason` of the log line and of `longhaul_tunnels_ended_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Reason {
     /// The client sent the first Close frame.

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
 use log::error;
@@ -12,6 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 use super::end::Side;
+use super::frozen::Frozen;
 use super::pair::{Checked, Driven, Pair, Readiness};
 use super::reason::Reason;
 use super::record::{Ending, Record};
@@ -24,6 +25,10 @@ pub(super) enum Command {
     Open(Box<NewTunnel>),
     /// Ends the tunnels in a scope, evenly spread over a time.
     End { scope: Scope, reason: Reason, over: Duration },
+    /// Takes tunnels off, as they stand, this many at the most.
+    Freeze { most: usize, reply: Sender<Vec<Frozen>> },
+    /// Takes a frozen tunnel on.
+    Thaw(Frozen),
     /// Ends the thread, and with it every tunnel left.
     Stop,
 }
@@ -43,12 +48,12 @@ pub(super) struct Worker {
     scratch: Box<[u8]>,
 }
 
-struct Tunnel {
-    pair: Pair<TcpStream>,
-    record: Record,
-    since: Instant,
+pub(super) struct Tunnel {
+    pub(super) pair: Pair<TcpStream>,
+    pub(super) record: Record,
+    pub(super) since: Instant,
     /// Whether it stands in `ready`.
-    queued: bool,
+    pub(super) queued: bool,
 }
 
 impl Worker {
@@ -131,6 +136,14 @@ impl Worker {
             match self.commands.try_recv() {
                 Ok(Command::Open(tunnel)) => self.open(*tunnel, now),
                 Ok(Command::End { scope, reason, over }) => self.end(&scope, reason, over, now),
+                Ok(Command::Freeze { most, reply }) => {
+                    let frozen = self.freeze(most);
+                    // Whoever asked and went away has its tunnels put back.
+                    if let Err(returned) = reply.send(frozen) {
+                        returned.0.into_iter().for_each(|frozen| self.thaw(frozen));
+                    }
+                }
+                Ok(Command::Thaw(frozen)) => self.thaw(frozen),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
@@ -148,28 +161,56 @@ impl Worker {
 
     fn open(&mut self, new: NewTunnel, now: Instant) {
         let NewTunnel { client, backend, early, limits, record } = new;
-        let streams = [client, backend].map(TcpStream::from_std);
-        let [client, backend] = streams;
+        let [client, backend] = [client, backend].map(TcpStream::from_std);
         let mut pair = Pair::new(client, backend, limits, rand::random_range(0.0..0.1), now);
-        let entry = self.tunnels.vacant_entry();
-        let slot = entry.key();
-        for side in Side::ALL {
-            let token = token_of(slot, side);
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            if let Err(error) = self.poll.registry().register(pair.stream_mut(side), token, interest) {
-                error!("a tunnel could not be registered with the poller and is dropped: {error}");
-                self.count.fetch_sub(1, Ordering::Relaxed);
-                return;
-            }
-        }
         record.opened(&self.log);
         for side in Side::ALL {
             pair.preload(side, &early[side as usize], now, &record.metrics);
         }
-        let due = pair.due();
-        entry.insert(Tunnel { pair, record, since: now, queued: false });
+        self.take_on(Tunnel { pair, record, since: now, queued: false });
+    }
+
+    /// Has the poller watch a tunnel's sockets, and sees to it that it is driven.
+    fn take_on(&mut self, mut tunnel: Tunnel) {
+        let entry = self.tunnels.vacant_entry();
+        let slot = entry.key();
+        let registry = self.poll.registry();
+        let registered = Side::ALL.into_iter().try_for_each(|side| {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            registry.register(tunnel.pair.stream_mut(side), token_of(slot, side), interest)
+        });
+        let due = tunnel.pair.due();
+        entry.insert(tunnel);
+        if let Err(error) = registered {
+            error!("a tunnel could not be registered with the poller and ends: {error}");
+            return self.remove(slot, Instant::now());
+        }
         self.check_by(due);
         self.queue(slot);
+    }
+
+    /// Takes tunnels off between two turns, when each is consistent: what was read is written or kept.
+    fn freeze(&mut self, most: usize) -> Vec<Frozen> {
+        let slots: Vec<usize> = self.tunnels.iter().map(|(slot, _)| slot).take(most).collect();
+        let frozen = slots.into_iter().map(|slot| {
+            let mut tunnel = self.tunnels.remove(slot);
+            if std::mem::take(&mut tunnel.queued) {
+                self.ready.retain(|other| *other != slot);
+            }
+            for side in Side::ALL {
+                // A socket that cannot be taken off the poller's list leaves it when its last copy is closed.
+                let _ = self.poll.registry().deregister(tunnel.pair.stream_mut(side));
+            }
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            Frozen(Box::new(tunnel))
+        });
+        frozen.collect()
+    }
+
+    fn thaw(&mut self, Frozen(mut tunnel): Frozen) {
+        tunnel.pair.forget_readiness();
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.take_on(*tunnel);
     }
 
     fn end(&mut self, scope: &Scope, reason: Reason, over: Duration, now: Instant) {

@@ -1,7 +1,10 @@
 //! The cursor: it follows the frame boundaries of one direction of a WebSocket byte stream as the bytes pass.
 
+use serde::{Deserialize, Serialize};
+
 /// Who sends the bytes that a cursor follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Sender {
     /// The client: each of its frames must be masked (RFC 6455 §5.1).
     Client,
@@ -60,7 +63,7 @@ pub enum Fault {
 ///
 /// It takes any bytes whatever. Where the framing breaks it is *lost*: it lets all further bytes pass unseen and never
 /// stands at a boundary again, so that nobody writes a frame of their own into the stream.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cursor {
     /// Payload bytes of the current frame that have not passed yet.
     left: u64,
@@ -85,7 +88,8 @@ pub struct Cursor {
 }
 
 /// Where in a frame the stream stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum At {
     Header,
     Payload,

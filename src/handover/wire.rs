@@ -1,0 +1,103 @@
+//! Frames over a Unix stream socket: a header, the descriptors that travel with it, and a JSON value.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Failure;
+
+/// One end of a handover's connection. Blocks, for as long as it is told to at the most.
+pub(super) struct Wire {
+    stream: UnixStream,
+}
+
+impl Wire {
+    pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
+        stream.set_nonblocking(false)?;
+        // A process that takes nothing in for so long hangs.
+        stream.set_write_timeout(Some(WRITE_WITHIN))?;
+        Ok(Self { stream })
+    }
+
+    /// Sends a value, with copies of `descriptors`.
+    pub(super) fn send(&mut self, value: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> Result<(), Failure> {
+        let json = serde_json::to_vec(value).map_err(|error| Failure::Gone(error.into()))?;
+        let length = u32::try_from(json.len()).map_err(|_| Failure::Gone(io::ErrorKind::InvalidData.into()))?;
+        let send = || {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+            let mut beside = SendAncillaryBuffer::new(&mut space);
+            if !descriptors.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(descriptors)) {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for one message"));
+            }
+            // Four bytes go into the socket whole or not at all, and the descriptors with them.
+            sendmsg(&self.stream, &[IoSlice::new(&length.to_be_bytes())], &mut beside, SendFlags::NOSIGNAL)?;
+            (&self.stream).write_all(&json)
+        };
+        send().map_err(Failure::Gone)
+    }
+
+    /// The next value and the descriptors that came with it; `expected` names it in errors. `None` waits without end.
+    pub(super) fn receive<T: DeserializeOwned>(
+        &mut self,
+        expected: &'static str,
+        within: Option<Duration>,
+    ) -> Result<(T, VecDeque<OwnedFd>), Failure> {
+        let timed_out = |error: io::Error| match (error.kind(), within) {
+            (io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut, Some(within)) => Failure::Silent { expected, within },
+            _ => Failure::Gone(error),
+        };
+        self.stream.set_read_timeout(within).map_err(Failure::Gone)?;
+        let (length, descriptors) = self.header().map_err(timed_out)?;
+        let mut json = vec![0; length];
+        (&self.stream).read_exact(&mut json).map_err(timed_out)?;
+        let value = serde_json::from_slice(&json).map_err(|error| Failure::Unexpected {
+            expected,
+            heard: format!("{:?} ({error})", String::from_utf8_lossy(&json[..json.len().min(SHOWN)])),
+        })?;
+        Ok((value, descriptors))
+    }
+
+    fn header(&self) -> io::Result<(usize, VecDeque<OwnedFd>)> {
+        let mut header = [0; 4];
+        let mut have = 0;
+        let mut descriptors = VecDeque::new();
+        while have < header.len() {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+            let mut beside = RecvAncillaryBuffer::new(&mut space);
+            let mut parts = [IoSliceMut::new(&mut header[have..])];
+            let received = recvmsg(&self.stream, &mut parts, &mut beside, RecvFlags::CMSG_CLOEXEC)?;
+            if received.bytes == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection"));
+            }
+            have += received.bytes;
+            for message in beside.drain() {
+                if let RecvAncillaryMessage::ScmRights(rights) = message {
+                    descriptors.extend(rights);
+                }
+            }
+        }
+        let length = u32::from_be_bytes(header) as usize;
+        if length > LONGEST_VALUE {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it announced a value that is too long"));
+        }
+        Ok((length, descriptors))
+    }
+}
+
+/// Linux's `SCM_MAX_FD`.
+const MOST_DESCRIPTORS: usize = 253;
+/// A batch of tunnels that each keep 64 KiB both ways, in base64, three times over.
+const LONGEST_VALUE: usize = 64 << 20;
+const WRITE_WITHIN: Duration = Duration::from_secs(5);
+/// How much of a value that makes no sense is shown.
+const SHOWN: usize = 100;

@@ -1,0 +1,83 @@
+//! What a pair is, apart from its sockets, in a form that another process can go on with.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::{End, Flow, Leg, Pair, Reason, Side};
+use crate::config::TunnelLimits;
+
+/// The state of a pair, with moments as distances from the moment it was taken.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::tunnel) struct State {
+    flows: [Flow; 2],
+    limits: TunnelLimits,
+    legs: [LegState; 2],
+    too_old_in: Option<Duration>,
+    planned_in: Option<(Duration, Reason)>,
+    deadline_in: Option<Duration>,
+    reason: Option<Reason>,
+    refused: Option<Side>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct LegState {
+    heard_ago: Duration,
+    pinged_ago: Option<Duration>,
+    ping_after_in: Duration,
+}
+
+impl<E: End> Pair<E> {
+    /// The state as it is `now`; the pair must not be driven any more once another process goes on with it.
+    pub(in crate::tunnel) fn state(&self, now: Instant) -> State {
+        let until = |moment: Instant| moment.saturating_duration_since(now);
+        let since = |moment: Instant| now.saturating_duration_since(moment);
+        State {
+            flows: self.flows.clone(),
+            limits: self.limits,
+            legs: [&self.ends[0], &self.ends[1]].map(|leg| LegState {
+                heard_ago: since(leg.heard),
+                pinged_ago: leg.pinged.map(since),
+                ping_after_in: until(leg.ping_after),
+            }),
+            too_old_in: self.too_old.map(until),
+            planned_in: self.planned.map(|(at, reason)| (until(at), reason)),
+            deadline_in: self.deadline.map(until),
+            reason: self.reason,
+            refused: self.refused,
+        }
+    }
+
+    /// A pair that goes on `now` where another left off.
+    pub(in crate::tunnel) fn resume(client: E, backend: E, state: State, now: Instant) -> Self {
+        // A moment before the machine started cannot be told; then it was now.
+        let before = |ago: Duration| now.checked_sub(ago).unwrap_or(now);
+        let leg = |stream, leg: &LegState| Leg {
+            heard: before(leg.heard_ago),
+            pinged: leg.pinged_ago.map(before),
+            ping_after: now + leg.ping_after_in,
+            ..Leg::new(stream, now)
+        };
+        let [client_leg, backend_leg] = &state.legs;
+        Self {
+            ends: [leg(client, client_leg), leg(backend, backend_leg)],
+            limits: state.limits,
+            too_old: state.too_old_in.map(|left| now + left),
+            planned: state.planned_in.map(|(left, reason)| (now + left, reason)),
+            deadline: state.deadline_in.map(|left| now + left),
+            reason: state.reason,
+            refused: state.refused,
+            flows: state.flows,
+            nearer: true,
+        }
+    }
+
+    /// Forgets what the poller said: a poller that the streams are registered with anew says it again.
+    pub(in crate::tunnel) fn forget_readiness(&mut self) {
+        for leg in &mut self.ends {
+            leg.readable = false;
+            leg.writable = true;
+            leg.hung_up = false;
+        }
+    }
+}
