@@ -95,9 +95,26 @@ impl Giver {
     /// Gives the batch that was offered away for good.
     ///
     /// # Errors
-    /// [`Failure::Gone`]: the successor cannot have read it, the batch is still ours.
+    /// [`Failure`]: the successor is dead and has not touched the batch. One that hangs is killed to make sure of it.
     pub fn commit(&mut self) -> Result<(), Failure> {
-        self.wire.send(&FromPredecessor::Commit, &[])
+        self.wire.send(&FromPredecessor::Commit, &[])?;
+        let failure = match self.taken(WORD_WITHIN) {
+            Ok(()) => return Ok(()),
+            Err(failure) => failure,
+        };
+        if let Some(pid) = self.wire.peer() {
+            // It may have gone by itself.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        // What it said before it died is still to be read.
+        self.taken(DEATH_WITHIN).map_err(|_| failure)
+    }
+
+    fn taken(&mut self, within: Duration) -> Result<(), Failure> {
+        match self.wire.receive("taken", Some(within))? {
+            (FromSuccessor::Taken, _) => Ok(()),
+            (other, _) => Err(Failure::Unexpected { expected: "taken", heard: format!("{other:?}") }),
+        }
     }
 
     /// Has the successor answer for everything from here on. Further batches may follow.
@@ -117,5 +134,7 @@ impl Giver {
 
 /// How long a word may take that costs the other process nothing but to say it.
 const WORD_WITHIN: Duration = Duration::from_secs(2);
+/// How long the system may take to end a process that was killed.
+const DEATH_WITHIN: Duration = Duration::from_secs(10);
 /// How long a successor may take from the listening sockets to `serving`.
 pub const START_WITHIN: Duration = Duration::from_secs(30);

@@ -23,6 +23,8 @@ pub(super) enum FromSuccessor {
     Serving,
     /// It could go on with the batch.
     Ready,
+    /// It goes on with the batch; said before the first byte is moved.
+    Taken,
 }
 
 /// What a predecessor says.

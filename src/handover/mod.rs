@@ -10,12 +10,14 @@
 //! | successor | `serving` | both accept; the predecessor stops accepting |
 //! | predecessor | `tunnels`: a batch, frozen, with its sockets | nobody moves their bytes |
 //! | successor | `ready`: it could go on with all of them | still nobody does |
-//! | predecessor | `commit` | they are the successor's; the next batch follows |
+//! | predecessor | `commit` | it will not touch them again, unless the successor dies without an answer |
+//! | successor | `taken` | they are the successor's, and their bytes flow; the next batch follows |
 //! | predecessor | `done` | the successor answers for everything from here on |
 //!
-//! Until it says `commit`, the predecessor can put a batch back as if nothing had been asked, and when anything goes wrong
-//! it does: it accepts again and says `abort`. A successor that finds the predecessor gone without an `abort` goes on with
-//! the batch it was ready for, because nobody else will.
+//! Until `taken` the predecessor can put a batch back as if nothing had been asked, and when anything goes wrong it does: it
+//! accepts again and says `abort`. A successor that hangs between `commit` and `taken` might wake up and take the batch after
+//! all, so it is killed first. A successor that finds the predecessor gone without an `abort` goes on with the batch it was
+//! ready for, because nobody else will.
 
 mod giver;
 mod message;

@@ -80,6 +80,14 @@ impl Taker {
         self.wire.send(&FromSuccessor::Ready, &[])
     }
 
+    /// Says that the batch which was committed is ours, before its first byte is moved.
+    ///
+    /// # Errors
+    /// [`Failure::Gone`]: the predecessor is gone, so the batch is ours all the more.
+    pub fn taken(&mut self) -> Result<(), Failure> {
+        self.wire.send(&FromSuccessor::Taken, &[])
+    }
+
     /// Waits for the predecessor's next word, without end: it may have requests to serve for long.
     ///
     /// # Errors

@@ -29,6 +29,11 @@ impl Wire {
         Ok(Self { stream })
     }
 
+    /// The process at the other end.
+    pub(super) fn peer(&self) -> Option<rustix::process::Pid> {
+        rustix::net::sockopt::socket_peercred(&self.stream).ok().map(|peer| peer.pid)
+    }
+
     /// Sends a value, with copies of `descriptors`.
     pub(super) fn send(&mut self, value: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> Result<(), Failure> {
         let json = serde_json::to_vec(value).map_err(|error| Failure::Gone(error.into()))?;

@@ -51,6 +51,7 @@ impl Heir {
                     continue;
                 }
                 Ok(Heard::Commit) => {
+                    let _ = self.taker.taken();
                     self.settle();
                     continue;
                 }
