@@ -4,3 +4,9 @@
 mod support;
 
 mod echo;
+mod failover;
+mod glued;
+mod handshake;
+mod headers;
+mod refusals;
+mod wire;
