@@ -4,9 +4,13 @@
 mod support;
 
 mod echo;
+mod endings;
 mod failover;
 mod glued;
 mod handshake;
 mod headers;
+mod limits;
+mod on_down;
 mod refusals;
+mod stream;
 mod wire;

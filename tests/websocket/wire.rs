@@ -93,19 +93,15 @@ impl Wire {
         }
     }
 
-    /// The next frame.
+    /// The next frame. Cancelled before it is whole, it takes nothing away.
     pub async fn frame(&mut self) -> Frame {
-        let [first, second] = self.exactly(2).await.try_into().unwrap();
-        let length = match second & 0x7F {
-            126 => usize::from(u16::from_be_bytes(self.exactly(2).await.try_into().unwrap())),
-            127 => usize::try_from(u64::from_be_bytes(self.exactly(8).await.try_into().unwrap())).unwrap(),
-            short => usize::from(short),
-        };
-        let masked = second & 0x80 != 0;
-        let key = if masked { self.exactly(4).await } else { vec![0; 4] };
-        let mut payload = self.exactly(length).await;
-        payload.iter_mut().zip(key.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
-        Frame { first, masked, payload }
+        loop {
+            if let Some((frame, length)) = Frame::parse(&self.ahead) {
+                self.ahead.drain(..length);
+                return frame;
+            }
+            assert!(self.more().await, "the stream ended after {:?}", String::from_utf8_lossy(&self.ahead));
+        }
     }
 
     /// Says that nothing more comes, and goes on reading.
@@ -145,6 +141,22 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// The frame that bytes begin with, and its length on the wire.
+    fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
+        let [first, second, rest @ ..] = bytes else { return None };
+        let (length, rest) = match second & 0x7F {
+            126 => rest.split_first_chunk().map(|(length, rest)| (u64::from(u16::from_be_bytes(*length)), rest))?,
+            127 => rest.split_first_chunk().map(|(length, rest)| (u64::from_be_bytes(*length), rest))?,
+            short => (u64::from(short), rest),
+        };
+        let masked = second & 0x80 != 0;
+        let (key, rest) = if masked { rest.split_first_chunk()? } else { (&[0; 4], rest) };
+        let payload = rest.get(..usize::try_from(length).unwrap())?;
+        let length = bytes.len() - rest.len() + payload.len();
+        let payload = payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
+        Some((Self { first: *first, masked, payload }, length))
+    }
+
     /// The gateway's Close frame to a client.
     pub fn close_to_client(code: u16, word: &str) -> Self {
         Self { first: 0x88, masked: false, payload: [&code.to_be_bytes(), word.as_bytes()].concat() }
