@@ -140,6 +140,7 @@ async fn a_client_that_vanishes_during_the_handshake_leaves_nothing() {
         };
         crate::support::within("a line in the access log", accounts).await;
         assert_eq!(gateway.access.count(&[" tunnel_open "]), gateway.access.count(&[" tunnel_end "]));
+        assert_eq!(gateway.log.count(&["failed with"]), 0, "a client that left is no failure");
     }
 }
 
