@@ -3,13 +3,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cable;
 mod echo;
 mod endings;
 mod failover;
 mod glued;
 mod handshake;
 mod headers;
+mod idle;
 mod limits;
+mod load;
 mod on_down;
 mod refusals;
 mod stream;

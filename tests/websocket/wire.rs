@@ -36,6 +36,12 @@ impl Wire {
         count.unwrap_or_else(|error| panic!("after {:?}: {error}", String::from_utf8_lossy(&self.ahead))) > 0
     }
 
+    /// Reads more, for as long as it takes; `None` at the end, orderly or not.
+    async fn more_if_any(&mut self) -> Option<()> {
+        let count = self.stream.read_buf(&mut self.ahead).await.ok()?;
+        (count > 0).then_some(())
+    }
+
     /// The next `count` bytes.
     pub async fn exactly(&mut self, count: usize) -> Vec<u8> {
         while self.ahead.len() < count {
@@ -57,12 +63,18 @@ impl Wire {
 
     /// Everything up to the blank line, with it.
     pub async fn head(&mut self) -> String {
+        let head = within("a head", self.next_head()).await;
+        head.unwrap_or_else(|| panic!("the stream ended after {:?}", String::from_utf8_lossy(&self.ahead)))
+    }
+
+    /// As [`head`](Self::head); `None` where the connection ends first.
+    pub async fn next_head(&mut self) -> Option<String> {
         loop {
             if let Some(end) = self.ahead.windows(4).position(|four| four == b"\r\n\r\n") {
                 let head = self.ahead.drain(..end + 4).collect();
-                return String::from_utf8(head).unwrap();
+                return Some(String::from_utf8(head).unwrap());
             }
-            assert!(self.more().await, "the stream ended after {:?}", String::from_utf8_lossy(&self.ahead));
+            self.more_if_any().await?;
         }
     }
 
@@ -95,12 +107,18 @@ impl Wire {
 
     /// The next frame. Cancelled before it is whole, it takes nothing away.
     pub async fn frame(&mut self) -> Frame {
+        let frame = within("a frame", self.next_frame()).await;
+        frame.unwrap_or_else(|| panic!("the stream ended after {:?}", String::from_utf8_lossy(&self.ahead)))
+    }
+
+    /// As [`frame`](Self::frame); `None` where the connection ends first.
+    pub async fn next_frame(&mut self) -> Option<Frame> {
         loop {
             if let Some((frame, length)) = Frame::parse(&self.ahead) {
                 self.ahead.drain(..length);
-                return frame;
+                return Some(frame);
             }
-            assert!(self.more().await, "the stream ended after {:?}", String::from_utf8_lossy(&self.ahead));
+            self.more_if_any().await?;
         }
     }
 
