@@ -1,6 +1,11 @@
 //! How tunnels end, what each side is told, and that nothing of them is left.
 
-use crate::wire::{Frame, From, Manual, Wire, all_ended, close, frame, gateway, has, switching, text, tunnel, upgrade};
+use tokio::io::AsyncWriteExt;
+
+use crate::support::{Gateway, within};
+use crate::wire::{
+    Frame, From, Manual, Wire, all_ended, close, configuration, frame, gateway, has, switching, text, tunnel, upgrade,
+};
 
 #[tokio::test]
 async fn a_close_frame_passes_untouched_and_its_code_is_logged() {
@@ -106,7 +111,7 @@ async fn a_client_that_vanishes_under_a_backend_that_only_sends_is_noticed() {
     let (client, mut server) = tunnel(&gateway, &mut backend).await;
     client.reset();
     let mut sent = 0;
-    while tokio::io::AsyncWriteExt::write_all(&mut server.stream, &text(From::Backend, "news")).await.is_ok() {
+    while server.stream.write_all(&text(From::Backend, "news")).await.is_ok() {
         sent += 1;
         tokio::task::yield_now().await;
         assert!(sent < 10_000_000, "the backend is never told");
@@ -138,7 +143,7 @@ async fn a_client_that_vanishes_during_the_handshake_leaves_nothing() {
                 tokio::task::yield_now().await;
             }
         };
-        crate::support::within("a line in the access log", accounts).await;
+        within("a line in the access log", accounts).await;
         assert_eq!(gateway.access.count(&[" tunnel_open "]), gateway.access.count(&[" tunnel_end "]));
         assert_eq!(gateway.log.count(&["failed with"]), 0, "a client that left is no failure");
     }
@@ -189,4 +194,86 @@ async fn every_reason_is_counted() {
         let name = format!("longhaul_tunnels_ended_total{{reason=\"{reason}\",upstream=\"u\"}}");
         assert_eq!(gateway.metric(&name).await, 1.0, "{reason}");
     }
+}
+
+#[tokio::test]
+async fn the_end_of_the_gateway_closes_tunnels_with_1001() {
+    let mut backend = Manual::start().await;
+    let yaml = configuration(&[backend.address()], "") + "grace_period_seconds: 1\n";
+    let mut gateway = Gateway::start(&yaml).await;
+    let (mut client, mut server) = tunnel(&gateway, &mut backend).await;
+    gateway.signal("TERM");
+    assert_eq!(client.frame().await, Frame::close_to_client(1001, "shutdown"));
+    assert_eq!(server.frame().await, Frame::close_to_backend(1001, "shutdown"));
+    client.send(close(From::Client, 1001)).await;
+    server.send(close(From::Backend, 1001)).await;
+    assert_eq!(client.rest().await, b"");
+    assert_eq!(gateway.ended().await, Some(0));
+    has(&gateway.access.find(&[" tunnel_end "]).await, &["close_code=1001", "by=gateway", "reason=shutdown"]);
+}
+
+#[tokio::test]
+async fn a_tunnel_cut_off_by_sigint_is_accounted_for() {
+    let mut backend = Manual::start().await;
+    let mut gateway = gateway(&[backend.address()], "").await;
+    let (mut client, _server) = tunnel(&gateway, &mut backend).await;
+    client.send(text(From::Client, "counted")).await;
+    gateway.metric_becomes("longhaul_tunnel_messages_total{direction=\"to_backend\",upstream=\"u\"}", 1.0).await;
+    gateway.signal("INT");
+    assert_eq!(gateway.ended().await, Some(0));
+    has(&gateway.access.find(&[" tunnel_end "]).await, &["reason=shutdown", "messages_from_client=1"]);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_for_the_user_timeout_is_taken_for_gone() {
+    let mut backend = Manual::start().await;
+    let gateway = gateway(&[backend.address()], "    tunnel: { tcp_user_timeout: 1s }\n").await;
+    let (client, mut server) = tunnel(&gateway, &mut backend).await;
+    let message = frame(From::Backend, 0x82, &[0; 65_535]);
+    while server.stream.write_all(&message).await.is_ok() {}
+    drop(server);
+    has(&all_ended(&gateway, backend.address(), 1).await, &["by=client", "reason=client_gone", "close_code=1006"]);
+    drop(client);
+}
+
+/// What one side of a tunnel does, a roll of the dice each time, until it goes.
+async fn misbehave(mut side: Wire, from: From, mut dice: impl FnMut(u32) -> u32) {
+    loop {
+        let length = dice(2100) as usize;
+        match dice(8) {
+            0 => return side.reset(),
+            1 => return,
+            2 => return side.gone().await,
+            3 if dice(4) == 0 => {
+                side.finish().await;
+                return side.gone().await;
+            }
+            4 if side.stream.write_all(&text(from, "cut short")[..5]).await.is_err() => return,
+            5 if side.stream.write_all(&close(from, 1000)).await.is_err() => return,
+            _ if side.stream.write_all(&frame(from, 0x82, &vec![0; length])).await.is_err() => return,
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_300_tunnels_whose_sides_misbehave_at_random_nothing_is_left() {
+    let mut backend = Manual::start().await;
+    let gateway = gateway(&[backend.address()], "    tunnel: { idle: 2s, ping: 1s, max_message: 2KiB }\n").await;
+    let mut sides = tokio::task::JoinSet::new();
+    // A fixed sequence (Numerical Recipes' generator), other for each side.
+    let dice = |mut state: u32| {
+        move |sides: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 16) % sides
+        }
+    };
+    for number in 0..300 {
+        let (client, server) = tunnel(&gateway, &mut backend).await;
+        sides.spawn(misbehave(client, From::Client, dice(number)));
+        sides.spawn(misbehave(server, From::Backend, dice(number + 1000)));
+    }
+    within("every side's end", sides.join_all()).await;
+    all_ended(&gateway, backend.address(), 300).await;
+    assert_eq!(gateway.log.count(&["panicked"]), 0);
 }

@@ -74,6 +74,15 @@ async fn a_backend_that_sends_garbage_costs_the_client_nothing() {
 }
 
 #[tokio::test]
+async fn a_lone_backend_that_refuses_is_answered_502() {
+    let gateway = gateway(&[Backend::refusing()], "").await;
+    let mut client = Wire::connect(gateway.address()).await;
+    client.send(upgrade("")).await;
+    assert_eq!(client.answer().await.status(), 502);
+    assert_eq!(gateway.metric("longhaul_backend_failures_total{kind=\"connect\",upstream=\"u\"}").await, 1.0);
+}
+
+#[tokio::test]
 async fn when_every_backend_sends_garbage_the_client_gets_502() {
     let mut backend = Manual::start().await;
     let gateway = gateway(&[backend.address()], "").await;

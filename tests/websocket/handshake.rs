@@ -1,6 +1,5 @@
 //! The handshake: what is accepted, what is refused, and what is made of a backend's 101.
 
-use crate::support::Backend;
 use crate::wire::{ACCEPT, From, KEY, Manual, Wire, field, gateway, switching, text, tunnel, upgrade};
 
 /// A request of these lines, the correct ones where an empty text stands.
@@ -217,16 +216,6 @@ async fn what_precedes_the_101_does_not_disturb_it() {
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         assert_eq!(client.frame().await.payload, b"hello");
     }
-}
-
-#[tokio::test]
-async fn a_backend_that_only_refuses_is_not_reached_by_anything_but_a_connection() {
-    let refusing = Backend::refusing();
-    let gateway = gateway(&[refusing], "").await;
-    let mut client = Wire::connect(gateway.address()).await;
-    client.send(upgrade("")).await;
-    assert_eq!(client.answer().await.status(), 502);
-    assert_eq!(gateway.metric("longhaul_backend_failures_total{kind=\"connect\",upstream=\"u\"}").await, 1.0);
 }
 
 #[tokio::test]

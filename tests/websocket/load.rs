@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::{StreamExt, stream};
 use tokio::net::TcpSocket;
 
-use crate::support::{Backend, Gateway};
+use crate::support::{Backend, Gateway, within};
 use crate::wire::{From, Wire, configuration, frame, switching, text, upgrade};
 
 /// One test at a time that holds thousands of sockets: the process may have 20,000.
@@ -106,6 +106,7 @@ async fn of_10_000_tunnels_opened_under_full_processors_every_one_lives() {
         let greeted = !glued || client.next_frame().await.is_some();
         switched && greeted && echoes(&mut client, &number.to_string()).await
     };
+    let shake = |number| within("a tunnel", shake(number));
     let alive = stream::iter(0..10_000).map(shake).buffer_unordered(50).filter(|alive| std::future::ready(*alive));
     assert_eq!(alive.count().await, 10_000);
     assert_eq!(gateway.metric("longhaul_tunnels_opened_total{upstream=\"u\"}").await, 10_000.0);
@@ -139,7 +140,7 @@ async fn of_5_000_tunnels_at_once_each_is_at_its_own_backend_and_every_one_lives
     }
     let mut alive = 0;
     for (source, client) in &mut tunnels {
-        alive += usize::from(echoes(client, &source.to_string()).await);
+        alive += usize::from(within("an echo", echoes(client, &source.to_string())).await);
     }
     assert_eq!(alive, 5000);
     drop(tunnels);

@@ -166,3 +166,17 @@ async fn a_refusal_that_is_cut_short_is_cut_short_for_the_client_too() {
         assert!(!all.ends_with("0\r\n\r\n") && all.split("\r\n\r\n").nth(1).unwrap_or_default().len() < 10, "{all}");
     }
 }
+
+#[tokio::test]
+async fn frames_glued_to_a_request_that_is_refused_are_never_taken_for_a_request() {
+    let mut backend = Manual::start().await;
+    let gateway = gateway(&[backend.address()], "").await;
+    let mut client = Wire::connect(gateway.address()).await;
+    client.send(upgrade("") + "GET /smuggled HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    let mut server = backend.next().await;
+    server.head().await;
+    server.send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno").await;
+    assert_eq!(client.answer().await.body, "no");
+    assert_eq!(client.rest().await, b"", "the connection is over: what came with the request may have been frames");
+    assert_eq!(backend.backend.accepted(), 1);
+}
