@@ -4,11 +4,13 @@
 mod support;
 
 mod affinity;
+mod agreement;
 mod answers;
 mod bodies;
 mod connections;
 mod failover;
 mod forwarding;
+mod health;
 mod issued_cookie;
 mod load;
 mod routes;
