@@ -14,4 +14,5 @@ mod forwarding;
 mod health;
 mod issued_cookie;
 mod load;
+mod metrics;
 mod routes;
