@@ -41,8 +41,11 @@ enum Command {
     /// Name every problem in a configuration file, each with line, path and remedy
     Check {
         /// The configuration file
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
+        #[arg(short, long, value_name = "FILE", required_unless_present = "file")]
+        conf: Option<PathBuf>,
+        /// The same, without the flag
+        #[arg(value_name = "FILE", conflicts_with = "conf")]
+        file: Option<PathBuf>,
     },
     /// Say which route and backend a request would get, and why, from the file alone
     Where(locate::Question),
@@ -74,7 +77,7 @@ pub fn run() -> ExitCode {
         .format_timestamp_millis()
         .init();
     match arguments.command {
-        Some(Command::Check { file }) => check::run(&file),
+        Some(Command::Check { conf, file }) => check::run(&conf.or(file).expect("clap asks for one of the two")),
         Some(Command::Where(question)) => locate::run(&question),
         #[cfg(feature = "demo")]
         Some(Command::Demo { listen }) => demo::run(listen),
