@@ -80,6 +80,7 @@ impl Service for Edge {
             let buffers = L4BufferSettings::default().read(0);
             proxy.add_listener(ListenerConfig::tcp(bound.address.to_string()).l4_buffer(buffers));
         }
+        self.ending.signals_are_taken().await;
         if let Err(error) = self.listen(fds.as_ref()) {
             error!("{error}");
             std::process::exit(1);
