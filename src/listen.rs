@@ -26,7 +26,7 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Binds an address. An IPv6 address takes IPv6 clients only, as nginx's `ipv6only=on`.
+    /// Binds an address. `[::]` takes IPv4 clients too, whatever `net.ipv6.bindv6only` says.
     ///
     /// # Errors
     /// The system refuses: the address is in use, is not this machine's, or its port is privileged.
@@ -34,7 +34,7 @@ impl Bound {
         let bound = || {
             let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
             if address.is_ipv6() {
-                socket.set_only_v6(true)?;
+                socket.set_only_v6(false)?;
             }
             // Connections of a gateway that has ended do not keep its successor from the address.
             socket.set_reuse_address(true)?;

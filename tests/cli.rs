@@ -1,5 +1,7 @@
 //! The command line as its users meet it: exit codes, words, signals.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
 #[path = "support/mod.rs"]
 mod support;
 
@@ -41,8 +43,7 @@ fn file(text: &str) -> (TempDir, String) {
 #[test]
 fn a_good_file_passes_every_way_of_checking_it() {
     let (_dir, path) = file(CONFIG);
-    for arguments in [&["check", &path][..], &["check", "-c", &path], &["check", "--conf", &path], &["-t", "-c", &path]]
-    {
+    for arguments in [&["check", "-c", &path][..], &["check", "--conf", &path], &["-t", "-c", &path]] {
         let output = longhaul(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
         assert_eq!(stdout(&output), format!("{path}: ok (1 listener, 1 route, 1 upstream, 1 backend)\n"));
@@ -53,9 +54,12 @@ fn a_good_file_passes_every_way_of_checking_it() {
 #[test]
 fn every_command_that_reads_a_bad_file_names_its_problems_and_exits_2() {
     let (_dir, path) = file(&CONFIG.replace("upstream: u", "upstream: v").replace("127.0.0.1:9", "127.0.0.1:99999"));
-    for arguments in
-        [&["check", &path][..], &["-t", "-c", &path], &["-c", &path], &["where", "-c", &path, "--ip", "127.0.0.1"]]
-    {
+    for arguments in [
+        &["check", "-c", &path][..],
+        &["-t", "-c", &path],
+        &["-c", &path],
+        &["where", "-c", &path, "--ip", "127.0.0.1"],
+    ] {
         let output = longhaul(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
         let said = stderr(&output);
@@ -70,8 +74,8 @@ fn a_file_that_cannot_be_read_is_named_and_exits_2() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("missing.yaml");
     for path in [missing.to_str().unwrap(), dir.path().to_str().unwrap()] {
-        for arguments in [["check", path], ["-c", path]] {
-            let output = longhaul(&arguments);
+        for arguments in [&["check", "-c", path][..], &["-c", path]] {
+            let output = longhaul(arguments);
             assert_eq!(output.status.code(), Some(2), "{output:?}");
             assert!(stderr(&output).contains(path), "{output:?}");
         }
@@ -88,7 +92,6 @@ fn wrong_usage_exits_2_with_a_word_on_what_is_right() {
         (&["-d"], "--conf"),
         (&["-t"], "--conf"),
         (&["check"], "FILE"),
-        (&["check", &path, "-c", &path], "cannot be used with"),
         (&["-c"], "FILE"),
         (&["-c", &path, "check", &path], "check"),
         (&["where", "-c", &path], "--ip"),

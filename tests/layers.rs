@@ -1,5 +1,7 @@
 //! The shape of the source: imports point down, `unsafe` stays in its place, files stay short.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

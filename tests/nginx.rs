@@ -31,7 +31,10 @@ const WEIGHTS: [u16; 4] = [1, 2, 3, 5];
 fn clients_keep_the_backend_that_hash_remote_addr_gave_them() {
     let source = AffinitySource::ClientIp { ipv4_prefix: 32, ipv6_prefix: 64 };
     let client = |n: u32| Ipv4Addr::new(127, 100 + (n % 50) as u8, (n / 50) as u8, 1 + (n * 37 % 250) as u8);
-    agrees(0, "$remote_addr", &source, |n| Question { client: client(n), ..Question::default() });
+    agrees(Nginx::start(0, "$remote_addr", &WEIGHTS), "$remote_addr", &source, |n| Question {
+        client: client(n),
+        ..Question::default()
+    });
 }
 
 #[test]
@@ -42,16 +45,22 @@ fn clients_keep_the_backend_that_hash_cookie_gave_them() {
         2 => format!("session_idx=no; session_id=a=b+%20{n}&c,d; session_id=second"),
         _ => format!("a=1;session_id = {n} ; b=2"),
     };
-    agrees(1, "$cookie_session_id", &AffinitySource::Cookie("session_id".to_owned()), |n| {
-        Question::with_header("Cookie", &cookie(n))
-    });
+    agrees(
+        Nginx::start(1, "$cookie_session_id", &WEIGHTS),
+        "$cookie_session_id",
+        &AffinitySource::Cookie("session_id".to_owned()),
+        |n| Question::with_header("Cookie", &cookie(n)),
+    );
 }
 
 #[test]
 fn clients_keep_the_backend_that_hash_http_header_gave_them() {
-    agrees(2, "$http_x_room", &AffinitySource::Header("x-room".to_owned()), |n| {
-        Question::with_header(if n % 2 == 0 { "X-Room" } else { "x-room" }, &format!("room {n}, \"größe\""))
-    });
+    agrees(
+        Nginx::start(2, "$http_x_room", &WEIGHTS),
+        "$http_x_room",
+        &AffinitySource::Header("x-room".to_owned()),
+        |n| Question::with_header(if n % 2 == 0 { "X-Room" } else { "x-room" }, &format!("room {n}, \"größe\"")),
+    );
 }
 
 #[test]
@@ -62,16 +71,23 @@ fn clients_keep_the_backend_that_hash_arg_gave_them() {
         2 => format!("room&a=room=7&room=x=y{n}&b"),
         _ => format!("a=1&&room={n}?c/d&room="),
     };
-    agrees(3, "$arg_room", &AffinitySource::Query("room".to_owned()), |n| Question {
-        query: Some(query(n)),
+    agrees(Nginx::start(3, "$arg_room", &WEIGHTS), "$arg_room", &AffinitySource::Query("room".to_owned()), |n| {
+        Question { query: Some(query(n)), ..Question::default() }
+    });
+}
+
+#[test]
+fn clients_keep_an_ipv6_backend_too() {
+    let nginx = Nginx::start_ipv6(4, "$arg_room", &WEIGHTS);
+    agrees(nginx, "IPv6 $arg_room", &AffinitySource::Query("room".to_owned()), |n| Question {
+        query: Some(format!("room={n}")),
         ..Question::default()
     });
 }
 
 /// Asks nginx and Longhaul the same questions: the library with all backends, and with each of them removed and down in
 /// turn; a running gateway before and after one of them leaves its file.
-fn agrees(lab: u8, variable: &str, source: &AffinitySource, question: impl Fn(u32) -> Question) {
-    let nginx = Nginx::start(lab, variable, &WEIGHTS);
+fn agrees(nginx: Nginx, variable: &str, source: &AffinitySource, question: impl Fn(u32) -> Question) {
     let questions: Vec<Question> = (0..QUESTIONS).map(question).collect();
 
     let ask = |variant: Variant, longhaul: &Longhaul| {
@@ -97,7 +113,7 @@ fn agrees(lab: u8, variable: &str, source: &AffinitySource, question: impl Fn(u3
         assert_eq!(agreement.disagreements, [], "{variable} {variant:?}: {agreement}");
     };
     ask_running(Variant::All, &nginx.backends);
-    let gone = usize::from(lab) % WEIGHTS.len();
+    let gone = WEIGHTS.len() - 1;
     let mut left = nginx.backends.clone();
     left.remove(gone);
     ask_running(Variant::Removed(gone), &left);

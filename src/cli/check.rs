@@ -9,14 +9,14 @@ pub(super) fn run(file: &Path) -> ExitCode {
         Err(code) => return code,
     };
     let backends: usize = config.upstreams.iter().map(|upstream| upstream.backends.len()).sum();
-    println!(
-        "{}: ok ({}, {}, {}, {})",
+    super::say(&format!(
+        "{}: ok ({}, {}, {}, {})\n",
         file.display(),
         count(config.listeners.len(), "listener"),
         count(config.routes.len(), "route"),
         count(config.upstreams.len(), "upstream"),
         count(backends, "backend"),
-    );
+    ));
     ExitCode::SUCCESS
 }
 

@@ -1,6 +1,5 @@
 //! `longhaul demo`: the gateway before three embedded backends.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -24,9 +23,7 @@ pub(super) fn run(listen: SocketAddr) -> ExitCode {
     };
     let server = Server::new(config, Options::default()).on_ready(move |addresses| {
         let address = addresses.first().copied().unwrap_or(listen);
-        println!("{}", demo::welcome(address));
-        // A closed standard output keeps nobody from the page.
-        let _ = std::io::stdout().flush();
+        super::say(&format!("{}\n", demo::welcome(address)));
     });
     // The runtime, and the backends on it, end with the process.
     super::serve(server)

@@ -55,9 +55,9 @@ pub(super) fn run(question: &Question) -> ExitCode {
     let located = snapshot.locate(&asked, String::new);
     let found = located.route.map(|route| Found::new(snapshot.target(route), &located));
     if question.json {
-        println!("{}", as_json(&located, found.as_ref()));
+        super::say(&format!("{}\n", as_json(&located, found.as_ref())));
     } else {
-        print!("{}", as_text(&located, found.as_ref()));
+        super::say(&as_text(&located, found.as_ref()));
     }
     if found.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -116,8 +116,11 @@ fn as_text(located: &Located<'_>, found: Option<&Found<'_>>) -> String {
         Ok(key) => line("key", &format!("{key:?} from {}", found.source)),
         Err(why) => line("key", &format!("none: {why}")),
     }
-    for (place, address) in found.order.iter().enumerate() {
+    for (place, address) in found.order.iter().take(SHOWN).enumerate() {
         line(if place == 0 { "backend" } else { "then" }, address);
+    }
+    if found.order.len() > SHOWN {
+        line("then", &format!("{} more", found.order.len() - SHOWN));
     }
     text
 }
@@ -153,5 +156,7 @@ fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     Ok((name, value))
 }
 
+/// Backends that the text names; JSON has them all.
+const SHOWN: usize = 10;
 const LEAST_LOADED: &str = "no source has a value; the backend with the fewest open tunnels and requests is taken";
 const MINTED: &str = "the client has no cookie yet; a new one is issued, and its random value decides";

@@ -8,6 +8,7 @@ mod demo;
 mod locate;
 
 use std::fmt::Display;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -41,11 +42,8 @@ enum Command {
     /// Name every problem in a configuration file, each with line, path and remedy
     Check {
         /// The configuration file
-        #[arg(short, long, value_name = "FILE", required_unless_present = "file")]
-        conf: Option<PathBuf>,
-        /// The same, without the flag
-        #[arg(value_name = "FILE", conflicts_with = "conf")]
-        file: Option<PathBuf>,
+        #[arg(short, long, value_name = "FILE")]
+        conf: PathBuf,
     },
     /// Say which route and backend a request would get, and why, from the file alone
     Where(locate::Question),
@@ -77,7 +75,7 @@ pub fn run() -> ExitCode {
         .format_timestamp_millis()
         .init();
     match arguments.command {
-        Some(Command::Check { conf, file }) => check::run(&conf.or(file).expect("clap asks for one of the two")),
+        Some(Command::Check { conf }) => check::run(&conf),
         Some(Command::Where(question)) => locate::run(&question),
         #[cfg(feature = "demo")]
         Some(Command::Demo { listen }) => demo::run(listen),
@@ -128,6 +126,12 @@ fn load(file: &Path) -> Result<Config, ExitCode> {
             Err(WRONG.into())
         }
     }
+}
+
+/// Writes to standard output. A reader that went away (`| head`) has seen enough, and is no reason to panic.
+fn say(text: &str) {
+    let mut output = std::io::stdout().lock();
+    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
 }
 
 fn failed(error: impl Display) -> ExitCode {

@@ -71,7 +71,13 @@ pub(super) fn network(value: &Value<'_>, report: &mut Report) -> Option<IpNet> {
             )
         }
         Err(_) => {
-            report.refuse(value.error(format!("{} is not a range of addresses", quoted(text))).expected(EXPECTED))
+            let problem = value.error(format!("{} is not a range of addresses", quoted(text))).expected(EXPECTED);
+            let is_name = text.contains(|c: char| c.is_ascii_alphabetic()) && !text.contains(':');
+            report.refuse(if is_name {
+                problem.remedy("host names are not resolved: write IP addresses")
+            } else {
+                problem
+            })
         }
     }
 }
@@ -90,6 +96,11 @@ fn not_an_address(value: &Value<'_>, text: &str, purpose: Use) -> Problem {
         return value
             .error(format!("{shown} is a URL"))
             .remedy(format!("without the `{}://`: {rest}", scheme.escape_debug()));
+    }
+    if let Some(address) = ipv6_without_brackets(text) {
+        return value
+            .error(format!("the port is missing in {shown}, or the brackets"))
+            .remedy(format!("such as `\"{address}\"`"));
     }
     if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
         let example = SocketAddr::new(ip, if purpose == Use::Listen { 8080 } else { 9001 });
@@ -121,6 +132,13 @@ fn not_an_address(value: &Value<'_>, text: &str, purpose: Use) -> Problem {
     host_name_or_garbage(value, host).unwrap_or_else(|| value.error(format!("{shown} is not an address")))
 }
 
+/// `::1:9001` is a whole IPv6 address, but was hardly meant as one.
+fn ipv6_without_brackets(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.rsplit_once(':')?;
+    let port = if port.len() >= 4 { port.parse().ok()? } else { return None };
+    Some(SocketAddr::new(IpAddr::V6(ip.parse().ok()?), port))
+}
+
 fn host_name_or_garbage(value: &Value<'_>, host: &str) -> Option<Problem> {
     let is_name = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
     if !is_name || host.is_empty() {
@@ -131,7 +149,7 @@ fn host_name_or_garbage(value: &Value<'_>, host: &str) -> Option<Problem> {
     }
     let problem = value.error(format!("{} is a host name, and names are not resolved", quoted(host)));
     Some(problem.remedy(match host {
-        "localhost" => "write `127.0.0.1`".to_owned(),
+        "localhost" => "write `127.0.0.1` instead of it".to_owned(),
         _ => format!("write the IP address that `getent hosts {host}` prints"),
     }))
 }

@@ -101,8 +101,8 @@ fn config(root: &Value<'_>, report: &mut Report) -> Option<Config> {
     let trusted_proxies = fields.take_or("trusted_proxies", Vec::new(), |v| listeners::trusted_proxies(v, report));
     let access_log = fields.take_or("access_log", Some(AccessLog::default()), |v| access_log::read(v, report));
 
-    let upstreams = fields.required("upstreams", "a mapping of names to upstreams", report);
     let routes = fields.required("routes", "a list such as `- upstream: NAME`", report);
+    let upstreams = fields.required("upstreams", "a mapping of names to upstreams", report);
     let scope = Scope { tls_possible: trusted_proxies.as_ref().is_none_or(|proxies| !proxies.is_empty()) };
     let pingora = pingora_keys::read(fields.rest(), report);
     let named = upstreams.and_then(|v| upstreams::read(&v, scope, report));

@@ -69,7 +69,10 @@ fn read_check(fields: &mut Fields<'_, '_>, report: &mut Report) -> Option<Check>
     }
     let path = path.map_or(Some("/".to_owned()), |v| request_path(&v, report));
     let host = host.map_or(Some(None), |v| host_header(&v, report).map(Some));
-    let expect = expect.map_or(Some(vec![(200, 399)]), |v| statuses(&v, report));
+    let expect = match expect {
+        Some(value) if kind.is_none_or(|kind| kind == Kind::Http) => statuses(&value, report),
+        _ => Some(vec![(200, 399)]),
+    };
     Some(match kind? {
         Kind::Tcp => Check::Tcp,
         Kind::Http => Check::Http { path: path?, host: host?, expect: expect? },
@@ -90,7 +93,7 @@ fn read_times(fields: &mut Fields<'_, '_>, defaults: &Health, report: &mut Repor
     let Some(at) = interval_value.or(timeout_value).filter(|_| interval < timeout) else {
         return Some((interval, timeout));
     };
-    let by_default = |value: Option<Value<'_>>| if value.is_none() { " it has by default" } else { "" };
+    let by_default = |value: Option<Value<'_>>| if value.is_none() { " (the default)" } else { "" };
     let problem = at
         .error(format!(
             "checks every {}{}, shorter than the timeout of {}{}",

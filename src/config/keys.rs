@@ -83,12 +83,23 @@ pub(super) fn unknown(path: String, key: &str, mark: Mark, known: &[&str], brief
     }
     let homes: Vec<_> = SECTIONS.iter().filter(|section| section.keys.contains(&key)).collect();
     match homes.as_slice() {
-        [] => problem,
+        [] => match starts_like(key, known) {
+            Some(near) => problem.remedy(format!("did you mean `{near}`?")),
+            None => problem,
+        },
         homes => {
             let homes: Vec<_> = homes.iter().map(|section| section.home()).collect();
             problem.remedy(format!("`{key}` belongs {}", homes.join(" or ")))
         }
     }
+}
+
+/// The known key that `key` goes on from, or that goes on from `key`: `hostname` and `host`, `pid` and `pid_file`.
+fn starts_like<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+    const SHORTEST: usize = 3;
+    let alike =
+        |known: &&str| known.len().min(key.len()) >= SHORTEST && (known.starts_with(key) || key.starts_with(*known));
+    known.iter().copied().filter(alike).min_by_key(|known| known.len().abs_diff(key.len()))
 }
 
 impl Section {
@@ -110,7 +121,7 @@ pub(super) fn nearest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>)
     let word = word.to_lowercase();
     let allowed = (word.chars().count() / 3).max(1);
     candidates
-        .filter(|candidate| candidate.len() <= LONGEST)
+        .filter(|candidate| candidate.len() <= LONGEST && candidate.len().abs_diff(word.len()) <= allowed)
         .map(|candidate| (strsim::osa_distance(&word, &candidate.to_lowercase()), candidate))
         .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.len())
         .min_by_key(|(distance, _)| *distance)

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span};
 
-use super::problem::{Problem, Severity, quoted};
+use super::problem::{Problem, Severity, printable, quoted};
 
 /// A position in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,7 +106,9 @@ impl Tree {
         match event {
             Event::DocumentStart(_) => self.start_document(mark),
             Event::Scalar(_, _, _, Some(_)) | Event::SequenceStart(_, Some(_)) | Event::MappingStart(_, Some(_)) => {
-                Err(problem(mark, "a tag (`!…`)").expected("a value without a tag").remedy("remove the tag"))
+                Err(problem(mark, "tags (`!…`) are not supported")
+                    .expected("a value without a tag")
+                    .remedy("remove the tag"))
             }
             Event::Scalar(text, style, anchor, None) => {
                 let plain = style == ScalarStyle::Plain;
@@ -211,7 +213,7 @@ fn syntax_error(text: &str, error: &ScanError) -> Problem {
     let info = error.info();
     let from_here: String = text.chars().skip(error.marker().index()).take_while(|c| !"\n,]}#".contains(*c)).collect();
     let word = from_here.split_whitespace().next().unwrap_or_default();
-    let found = problem(error.marker().into(), format!("not YAML: {info}"));
+    let found = problem(error.marker().into(), format!("not YAML: {}", printable(info)));
     if info.contains("unknown anchor") {
         return problem(
             error.marker().into(),
@@ -219,13 +221,17 @@ fn syntax_error(text: &str, error: &ScanError) -> Problem {
         )
         .remedy(format!("put a value that begins with `*` in quotes: `\"{}\"`", word.escape_debug()));
     }
-    let remedy = if info.contains("tab") {
+    let line = text.lines().nth(error.marker().line().saturating_sub(1)).unwrap_or_default();
+    let bracket_and_port = line.split("]:").skip(1).any(|after| after.starts_with(|c: char| c.is_ascii_digit()));
+    let remedy = if bracket_and_port {
+        "put an address that begins with `[` in quotes, such as `\"[::1]:8080\"`"
+    } else if info.contains("tab") {
         "indent with spaces; a tab cannot be used for that"
     } else if info.contains("unexpected character") || info.contains("alphabetic or numeric character") {
         "put a value that begins with a special character in quotes"
     } else if info.contains("quoted scalar") {
         "close the quote, and mind that `\\` begins an escape inside double quotes"
-    } else if info.contains("flow") || info.contains("bracket") {
+    } else if info.contains("flow") || info.contains("bracket") || info.contains("placement") {
         "close every `[` with `]` and every `{` with `}`, and put `, ` between what they hold"
     } else {
         "look at this line and the one before: keys of one mapping begin in the same column, each ends with `: `, \

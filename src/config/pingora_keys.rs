@@ -7,7 +7,7 @@ use pingora_core::server::configuration::ServerConf;
 use serde_yaml::{Mapping, Value as Yaml};
 
 use super::node::{Content, Node};
-use super::problem::{Problem, Report, quoted};
+use super::problem::{Problem, Report, printable, quoted};
 use super::scalar::whole;
 use super::value::Value;
 
@@ -95,7 +95,7 @@ fn refused(key: &str, value: &Value<'_>, error: &str) -> Problem {
         }
         Some("a string" | "path string") => problem.expected("text"),
         Some(other) => problem.expected(other),
-        None => value.error(error),
+        None => value.error(printable(error)),
     }
 }
 
@@ -137,5 +137,52 @@ fn plain_to_yaml(text: &str) -> Yaml {
         // `inf` and `nan` are text in YAML; there the numbers have a dot before them.
         Ok(number) if text.bytes().any(|byte| byte.is_ascii_digit()) => number.into(),
         _ => text.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use serde::Deserialize;
+    use serde::de::value::Error;
+    use serde::de::{Deserializer, Error as _, Visitor};
+    use serde::forward_to_deserialize_any;
+
+    use super::*;
+
+    /// Takes the names of a struct's fields and gives nothing.
+    struct FieldNames<'a>(&'a Cell<&'static [&'static str]>);
+
+    impl<'de> Deserializer<'de> for FieldNames<'_> {
+        type Error = Error;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+            Err(Error::custom("only fields are asked for"))
+        }
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value, Error> {
+            self.0.set(fields);
+            self.deserialize_any(visitor)
+        }
+
+        forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    /// A key that is skipped when its default is written would be refused as unknown.
+    #[test]
+    fn every_field_that_pingora_reads_is_a_known_key() {
+        let fields = Cell::new([].as_slice());
+        assert!(ServerConf::deserialize(FieldNames(&fields)).is_err());
+        assert!(fields.get().contains(&"upgrade_sock"));
+        assert_eq!(names(), fields.get());
     }
 }

@@ -193,12 +193,15 @@ impl Problems {
     }
 }
 
-/// Text of the file as it is shown in a message: in back quotes, nothing that a terminal would obey, no longer than
-/// a line bears.
+/// Text of the file as it is shown in a message: in back quotes, [`printable`].
 pub(super) fn quoted(text: &str) -> String {
-    const SHOWN: usize = 60;
-    let mut shown = String::with_capacity(text.len().min(SHOWN) + 2);
-    shown.push('`');
+    format!("`{}`", printable(text))
+}
+
+/// `text` without anything that a terminal would obey, no longer than a line bears.
+pub(super) fn printable(text: &str) -> String {
+    const SHOWN: usize = 100;
+    let mut shown = String::with_capacity(text.len().min(SHOWN));
     for (index, character) in text.chars().enumerate() {
         match character {
             _ if index == SHOWN => {
@@ -209,6 +212,5 @@ pub(super) fn quoted(text: &str) -> String {
             _ => shown.extend(character.escape_debug()),
         }
     }
-    shown.push('`');
     shown
 }

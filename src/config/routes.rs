@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::affinity::{self, Scope};
-use super::keys::{self, nearest};
+use super::keys;
 use super::matching::{host_pattern, path_prefix};
 use super::model::{HostPattern, Route};
 use super::problem::{Report, quoted};
@@ -58,8 +58,8 @@ fn upstream_name(value: &Value<'_>, upstreams: Option<&Named>, report: &mut Repo
         return report.refuse(value.error("unknown upstream"));
     }
     let problem = value.error(format!("there is no upstream {}", quoted(name))).expected(upstreams.listed());
-    report.refuse(match nearest(name, upstreams.names()) {
+    report.refuse(match upstreams.nearest(name) {
         Some(near) => problem.remedy(format!("did you mean `{near}`?")),
-        None => problem.remedy(format!("add it under `upstreams`, or change the name here")),
+        None => problem.remedy("add it under `upstreams`, or change the name here"),
     })
 }

@@ -104,7 +104,7 @@ pub(super) fn or_off<T>(
 ) -> Option<Option<T>> {
     match value.text() {
         Some("off") => Some(None),
-        Some("Off" | "OFF" | "false" | "False" | "no" | "none" | "None" | "never" | "disabled" | "unlimited") => {
+        Some("Off" | "OFF" | "false" | "False" | "no" | "none" | "None" | "never" | "disabled" | "unlimited" | "0") => {
             report.refuse(value.wrong(expected).remedy("write `off`"))
         }
         _ => read(value, expected).map(Some).map_err(|problem| report.push(problem)).ok(),
@@ -130,7 +130,7 @@ pub(super) fn choice<T: Copy>(value: &Value<'_>, words: &[(&str, T)], report: &m
 pub(super) fn spelled(duration: Duration) -> String {
     const UNITS: [(&str, u128); 4] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
     let milliseconds = duration.as_millis();
-    match UNITS.iter().find(|(_, unit)| milliseconds > 0 && milliseconds % unit == 0) {
+    match UNITS.iter().find(|(_, unit)| milliseconds > 0 && milliseconds.is_multiple_of(*unit)) {
         Some((name, unit)) => format!("{}{name}", milliseconds / unit),
         None if milliseconds == 0 => "0s".to_owned(),
         None => format!("{milliseconds}ms"),

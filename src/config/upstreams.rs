@@ -6,30 +6,29 @@ use std::time::Duration;
 use super::address::{Use, socket_address};
 use super::affinity::{self, Scope};
 use super::health;
-use super::keys;
+use super::keys::{self, nearest};
 use super::limits;
 use super::matching::wrong_with_upstream_name;
 use super::model::{Backend, Health, Route, Timeouts, TunnelLimits, Upstream};
 use super::node::Mark;
 use super::problem::{Problem, Report, Severity, quoted};
 use super::scalar::{Span, boolean, decimal, duration, or_off, whole_in};
-use super::value::{Fields, Value};
+use super::value::{Fields, Value, join};
 
 /// Sum of an upstream's weights: a unit is 160 points of 8 bytes on the ring (pingora-ketama), so this is 128 MB.
 const MAX_TOTAL_WEIGHT: u64 = 100_000;
-
-/// Backends of one upstream: pingora-ketama counts them in 16 bits.
-const MAX_BACKENDS: usize = 65_535;
 
 /// Tunnels closed for a change may be spread over this long; at 0 they are all closed at once.
 const DRAIN_WINDOW: Span = Span { least: Duration::ZERO, most: Duration::from_secs(86_400), example: "30s" };
 
 const BACKENDS: &str = "a list of addresses, such as `- 127.0.0.1:9001`";
 
-/// The upstreams by name, those included that could not be read.
+/// The upstreams as far as they could be read, and all their names.
 pub(super) struct Named {
-    all: Vec<(String, Mark, Option<Upstream>)>,
+    read: Vec<(Mark, Option<Upstream>)>,
     names: HashSet<String>,
+    /// The names that may be shown and proposed.
+    well_formed: Vec<String>,
 }
 
 impl Named {
@@ -37,16 +36,20 @@ impl Named {
         self.names.contains(name)
     }
 
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.all.iter().map(|(name, ..)| name.as_str())
+    /// The name that `name` was probably meant to be.
+    pub(super) fn nearest(&self, name: &str) -> Option<&str> {
+        // A bound on the time taken where thousands of routes lead to thousands of misspelled names.
+        const LOOKED_AT: usize = 500;
+        nearest(name, self.well_formed.iter().take(LOOKED_AT).map(String::as_str))
     }
 
     /// The names for a message, cut short where there are many.
     pub(super) fn listed(&self) -> String {
         const SHOWN: usize = 12;
-        let shown: Vec<_> = self.names().take(SHOWN).collect();
-        match (self.all.len(), self.all.len().saturating_sub(SHOWN)) {
-            (1, _) => format!("`{}`, the one entry of `upstreams`", shown.join("")),
+        let shown = &self.well_formed[..self.well_formed.len().min(SHOWN)];
+        match (shown, self.well_formed.len() - shown.len()) {
+            ([], _) => "the name of an entry of `upstreams`".to_owned(),
+            ([one], _) => format!("`{one}`, the one entry of `upstreams`"),
             (_, 0) => format!("one of {}", shown.join(", ")),
             (_, more) => format!("one of {}, and {more} more", shown.join(", ")),
         }
@@ -55,8 +58,11 @@ impl Named {
     /// Warns of each upstream that none of `routes` leads to.
     pub(super) fn warn_of_unused(&self, routes: &[Route], report: &mut Report) {
         let used: HashSet<_> = routes.iter().map(|route| route.upstream.as_str()).collect();
-        for (name, mark, _) in self.all.iter().filter(|(name, ..)| !used.contains(name.as_str())) {
-            let path = format!("upstreams.{name}");
+        for (mark, upstream) in &self.read {
+            let Some(Upstream { name, .. }) = upstream.as_ref().filter(|one| !used.contains(one.name.as_str())) else {
+                continue;
+            };
+            let path = join("upstreams", name);
             let problem = Problem::new(Severity::Warning, *mark, path, "no route leads to this upstream");
             report.push(problem.remedy(format!("add a route with `upstream: {name}`, or remove the upstream")));
         }
@@ -64,7 +70,7 @@ impl Named {
 
     /// The upstreams, if all could be read.
     pub(super) fn all(self) -> Option<Vec<Upstream>> {
-        self.all.into_iter().map(|(_, _, upstream)| upstream).collect()
+        self.read.into_iter().map(|(_, upstream)| upstream).collect()
     }
 }
 
@@ -75,13 +81,14 @@ pub(super) fn read(value: &Value<'_>, scope: Scope, report: &mut Report) -> Opti
     if entries.is_empty() {
         return report.refuse(value.error("no upstream: there is nowhere to send a request").expected(EXPECTED));
     }
-    let mut named = Named { all: Vec::with_capacity(entries.len()), names: HashSet::with_capacity(entries.len()) };
+    let mut named = Named { read: Vec::new(), names: HashSet::new(), well_formed: Vec::new() };
     for (name, mark, entry) in entries {
-        if let Some(problem) = wrong_with_upstream_name(name, mark, entry.path()) {
-            report.push(problem);
+        match wrong_with_upstream_name(name, mark, entry.path()) {
+            Some(problem) => report.push(problem),
+            None => named.well_formed.push(name.to_owned()),
         }
         named.names.insert(name.to_owned());
-        named.all.push((name.to_owned(), mark, read_upstream(name, &entry, scope, report)));
+        named.read.push((mark, read_upstream(name, &entry, scope, report)));
     }
     Some(named)
 }
@@ -118,10 +125,6 @@ fn read_backends(value: &Value<'_>, report: &mut Report) -> Option<Vec<Backend>>
     if items.is_empty() {
         return report.refuse(value.error("no backend").expected(BACKENDS));
     }
-    if items.len() > MAX_BACKENDS {
-        let problem = value.error(format!("{} backends", items.len()));
-        report.push(problem.expected(format!("at most {MAX_BACKENDS}, for the ring counts them in 16 bits")));
-    }
     let mut seen = HashMap::with_capacity(items.len());
     let mut backends = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
@@ -157,17 +160,17 @@ fn read_backend(value: &Value<'_>, report: &mut Report) -> Option<Backend> {
 
 fn read_weight(value: &Value<'_>, report: &mut Report) -> Option<u16> {
     let weight = whole_in(value, &(0..=u64::from(u16::MAX))).map_err(|problem| {
-        let problem = match value.text() {
-            Some(text) if text.starts_with('-') => problem.remedy("0 takes a backend out: it gets nothing new"),
-            Some(text) if decimal(text).is_some_and(|number| number.fract() != 0.0) => {
+        let written = value.plain_text().and_then(|text| text.strip_prefix('-').or(Some(text))).and_then(decimal);
+        let negative = value.text().is_some_and(|text| text.starts_with('-'));
+        report.push(match written {
+            _ if problem.remedy.is_some() => problem,
+            None => problem,
+            Some(_) if negative => problem.remedy("0 takes a backend out: it gets nothing new"),
+            Some(weight) if weight.fract() != 0.0 => {
                 problem.remedy("multiply all weights of the upstream alike until they are whole")
             }
-            _ if problem.remedy.is_none() => {
-                problem.remedy("only the ratio of the weights matters: 1 and 2 do what 50000 and 100000 would")
-            }
-            _ => problem,
-        };
-        report.push(problem);
+            Some(_) => problem.remedy("divide all weights of the upstream alike: only their ratio matters"),
+        });
     });
     u16::try_from(weight.ok()?).ok()
 }

@@ -84,7 +84,7 @@ impl<'v> Value<'v> {
     /// The problem of a value of the wrong kind.
     pub(super) fn wrong(&self, expected: impl Into<String>) -> Problem {
         let found = match &self.node.content {
-            _ if self.is_null() => "no value".to_owned(),
+            _ if self.is_null() => return self.error("the value is missing").expected(expected),
             Content::Scalar { text, .. } => quoted(text),
             Content::Sequence(_) => "a list".to_owned(),
             Content::Mapping(_) => "a mapping".to_owned(),
@@ -99,7 +99,12 @@ impl<'v> Value<'v> {
                 let place = |(index, node)| Value { node, step: Step::Index(self, index) };
                 Some(items.iter().map(|node| &**node).enumerate().map(place).collect())
             }
-            _ => report.refuse(self.wrong(expected)),
+            Content::Mapping(_) => report.refuse(self.wrong(expected).remedy("begin each item of the list with `- `")),
+            Content::Scalar { .. } if self.is_null() => report.refuse(self.wrong(expected)),
+            Content::Scalar { .. } => {
+                let problem = self.wrong(expected);
+                report.refuse(problem.remedy("put each item on a line of its own, after `- `"))
+            }
         }
     }
 
@@ -165,6 +170,11 @@ impl<'v, 'k> Fields<'v, 'k> {
     pub(super) fn with_keys(of: &'v Value<'v>, keys: &'k [&'k str], report: &mut Report) -> Option<Self> {
         let mut values = vec![None; keys.len()];
         let mut marks = vec![Mark::START; keys.len()];
+        if let Some(key) = of.text().and_then(|text| text.split_whitespace().next()).filter(|word| keys.contains(word))
+        {
+            let problem = of.error(format!("`{key}` is read as text, and not as a key"));
+            return report.refuse(problem.expected(format!("`{key}:` and its value")).remedy("put a `:` after it"));
+        }
         let mut unknown = 0;
         let expected = format!("a mapping with the keys {}", keys.join(", "));
         of.each_entry(&expected, report, |key, mark, value, report| {
@@ -234,7 +244,8 @@ fn path_of(of: &Value<'_>, key: &str) -> String {
     join(&of.path(), key)
 }
 
-fn join(path: &str, key: &str) -> String {
+/// The path of `key` in the mapping at `path`; a key that would not be told from the path is quoted.
+pub(super) fn join(path: &str, key: &str) -> String {
     let mut path = path.to_owned();
     if !path.is_empty() {
         path.push('.');

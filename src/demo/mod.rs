@@ -118,8 +118,8 @@ upstreams:
     health:
       check: websocket
       path: /health
-      interval: 500ms
-      timeout: 500ms
+      interval: 1s
+      timeout: 1s
       rise: 1
       fall: 1
   page:

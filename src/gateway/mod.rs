@@ -168,12 +168,12 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
-        let answer = ctx.answer.take().unwrap_or_else(|| answer_to(error));
-        let status = answer.status();
-        if client_is_gone(error) || ctx.taken_over {
+        if ctx.taken_over || client_is_gone(error) {
             debug!("client is gone: {error} (request {})", ctx.id());
             return FailToProxy { error_code: record::CLIENT_GONE, can_reuse_downstream: false };
         }
+        let answer = ctx.answer.take().unwrap_or_else(|| answer_to(error));
+        let status = answer.status();
         if !matches!(error.etype(), ErrorType::HTTPStatus(_)) {
             warn!("request {} failed with {status}: {error}", ctx.id());
         }
@@ -239,9 +239,6 @@ fn answer_to(error: &Error) -> Answer {
         }
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => {
             Answer::new(StatusCode::REQUEST_TIMEOUT, "the request took too long")
-        }
-        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader) => {
-            Answer::new(StatusCode::BAD_REQUEST, "the request is malformed")
         }
         (ErrorSource::Upstream, _) if is_timeout(error) => Answer::too_slow(),
         (ErrorSource::Upstream, _) => Answer::backend_failed(),

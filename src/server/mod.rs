@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use log::info;
+use log::{debug, info, warn};
 use pingora::server::configuration::Opt;
 use pingora::server::{RunArgs, Server as PingoraServer};
 
@@ -44,6 +44,14 @@ pub enum StartError {
         /// What the system said.
         error: std::io::Error,
     },
+}
+
+/// A tunnel takes two descriptors; the soft limit is often 1,024 where the hard one is far higher.
+fn raise_descriptor_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => debug!("at most {limit} descriptors, which is about {} tunnels", limit / 2),
+        Err(error) => warn!("the limit of open descriptors cannot be raised: {error}"),
+    }
 }
 
 fn target(to: &LogTarget) -> String {
@@ -89,6 +97,7 @@ impl Server {
         if let Some(log) = &config.access_log {
             AccessLog::probe(log).map_err(|error| StartError::AccessLog { to: log.to.clone(), error })?;
         }
+        raise_descriptor_limit();
         let bind = |address| if options.upgrade { Ok(Bound::inherited(address)) } else { Bound::bind(address) };
         let listeners =
             config.listeners.iter().map(|listener| bind(listener.address)).collect::<Result<Vec<_>, _>>()?;

@@ -12,7 +12,7 @@ use crate::config;
 
 pub use self::health::{Change, HealthState, Thresholds};
 pub use self::pick::{Pick, Picked, Unavailable};
-pub use self::ring::{MAX_WEIGHT, Ring, Walk};
+pub use self::ring::{Ring, Walk};
 pub use self::state::{BackendState, LoadGuard, Registry};
 
 /// One upstream of a snapshot: its configuration, its ring, and the live state of its backends.

@@ -1,5 +1,7 @@
 //! Plain HTTP through a real gateway: routes, bodies, headers, failover, answers of its own.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
 #[path = "../support/mod.rs"]
 mod support;
 

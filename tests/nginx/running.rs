@@ -28,7 +28,7 @@ impl Running {
             "version: 1\nlisteners:\n  - address: 127.0.0.1:0\naccess_log: off\nroutes:\n  - upstream: lab\nupstreams:\n  lab:\n    affinity: [{source}]\n    backends:\n"
         );
         for Backend { address, weight } in backends {
-            let _ = writeln!(yaml, "      - {{ address: {address}, weight: {weight} }}");
+            let _ = writeln!(yaml, "      - {{ address: \"{address}\", weight: {weight} }}");
         }
         let gateway = Runtime::new().unwrap().block_on(Gateway::start(&yaml));
         let asker = Asker::new(gateway.address(), "/");

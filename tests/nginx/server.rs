@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 use longhaul::config::Backend;
@@ -48,10 +48,21 @@ impl Nginx {
     ///
     /// Labs of different numbers (0 to 15) live on different addresses.
     pub(crate) fn start(lab: u8, variable: &str, weights: &[u16]) -> Self {
+        Self::start_with(lab, variable, weights, |[a, b, c], n| (Ipv4Addr::new(a, b, c, n), PORT + 1).into())
+    }
+
+    /// The same, with IPv6 backends. There is but one IPv6 loopback address, so they have ports of their own.
+    pub(crate) fn start_ipv6(lab: u8, variable: &str, weights: &[u16]) -> Self {
+        Self::start_with(lab, variable, weights, |[_, _, c], n| {
+            (Ipv6Addr::LOCALHOST, PORT + 2 + 8 * u16::from(c) + u16::from(n)).into()
+        })
+    }
+
+    fn start_with(lab: u8, variable: &str, weights: &[u16], host: impl Fn([u8; 3], u8) -> SocketAddr) -> Self {
         let network = free_network(lab);
-        let host = |n: u8| Ipv4Addr::from_octets([network[0], network[1], network[2], n]);
-        let address = SocketAddr::from((host(100), PORT));
-        let backend = |(n, &weight): (usize, &u16)| Backend { address: (host(1 + n as u8), PORT + 1).into(), weight };
+        let [a, b, c] = network;
+        let address = SocketAddr::from((Ipv4Addr::new(a, b, c, 100), PORT));
+        let backend = |(n, &weight): (usize, &u16)| Backend { address: host(network, 1 + n as u8), weight };
         let backends: Vec<Backend> = weights.iter().enumerate().map(backend).collect();
 
         let prefix = tempfile::tempdir().unwrap();

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 
 use super::*;
 
@@ -60,24 +59,22 @@ fn an_empty_ring_walks_nowhere() {
 }
 
 #[test]
-fn weights_beyond_the_bound_are_scaled_in_proportion() {
-    assert_eq!(ring_weights([65_535].into_iter()), [65_535]);
-    assert_eq!(ring_weights([50_000, 50_000].into_iter()), [50_000, 50_000]);
-    assert_eq!(ring_weights([60_000, 60_000, 30_000].into_iter()), [2, 2, 1]);
-    assert_eq!(ring_weights([65_535, 65_535, 1].into_iter()), [49_999, 49_999, 1]);
-    assert_eq!(ring_weights(std::iter::empty()), Vec::<usize>::new());
-}
-
-#[test]
 fn ten_thousand_backends_are_walked_once_each() {
     let ring = Ring::new(&numbered(&vec![1; 10_000]));
     assert_eq!(ring.walk(b"key").collect::<HashSet<_>>().len(), 10_000);
     assert_eq!(ring.walk(b"key").count(), 10_000);
 }
 
+/// Backends 4 and 10 share a point, which key 279 comes to.
+#[test]
+fn a_shared_point_does_not_change_hands_when_a_third_leaves() {
+    let before = numbered(&[3, 1, 1, 1, 5, 3, 3, 2, 4, 4, 3]);
+    let first = |list: &[Backend]| list[Ring::new(list).walk(&279_u32.to_be_bytes()).next().unwrap()].address;
+    assert_eq!(first(&before), first(&before[1..]));
+}
+
 proptest! {
-    // The seed is fixed because points that two backends share (see `Ring`) would make one run in a thousand fail.
-    #![proptest_config(ProptestConfig { cases: 64, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn a_walk_meets_each_backend_with_weight_once(
@@ -106,10 +103,9 @@ proptest! {
             owners(list, 500).into_iter().map(|index| list[index].address).collect()
         };
         let (at_first, at_last) = (addresses(&before), addresses(&after));
-        let moved = at_first.iter().zip(&at_last).filter(|(at_first, at_last)| at_first != at_last);
-        let without_cause = moved.filter(|(at_first, _)| **at_first != before[leaving].address).count();
-        // One point that two backends share, see `Ring`: one list in hundreds has one, with a key in thousands.
-        prop_assert!(without_cause <= 2, "{without_cause} of 500 keys moved");
+        for (at_first, at_last) in at_first.iter().zip(&at_last) {
+            prop_assert!(at_first == at_last || *at_first == before[leaving].address);
+        }
         prop_assert_eq!(addresses(&drained), at_last);
     }
 
