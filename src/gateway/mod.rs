@@ -177,7 +177,7 @@ impl ProxyHttp for Gateway {
         if !matches!(error.etype(), ErrorType::HTTPStatus(_)) {
             warn!("request {} failed with {status}: {error}", ctx.id());
         }
-        if session.response_written().is_some() {
+        if record::answered(session).is_some() {
             // Cut off: only an abrupt end tells the client that its answer is not whole.
             return FailToProxy { error_code: status, can_reuse_downstream: false };
         }
