@@ -24,7 +24,8 @@ pub(super) fn request_id(headers: &HeaderMap) -> String {
     }
 }
 
-/// Adds `X-Forwarded-For`, `-Proto` and `-Host` and the request id to a request for a backend.
+/// Adds `X-Forwarded-For`, `-Proto` and `-Host` and the request id to a request for a backend, which is asked for the
+/// path and query alone (RFC 9112 §3.2.1).
 ///
 /// `X-Forwarded-For` is appended to. `-Proto` and `-Host` are kept where a trusted proxy set them and written anew
 /// otherwise, because an untrusted client could name anything.
@@ -44,6 +45,10 @@ pub(super) fn identify(request: &mut RequestHeader, peer: IpAddr, client: &Clien
             Some(host) => request.insert_header(FORWARDED_HOST, host)?,
             None => drop(request.remove_header(FORWARDED_HOST)),
         }
+    }
+    if !matches!(request.raw_path().first(), Some(b'/' | b'*')) {
+        // Of an absolute target Pingora's URI has what follows the host, which `Host` names too.
+        request.set_uri(request.uri.clone());
     }
     request.insert_header(REQUEST_ID, request_id)
 }
@@ -82,6 +87,12 @@ pub(super) fn refusal(response: &mut ResponseHeader) -> Result<()> {
         response.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     }
     Ok(())
+}
+
+/// Has an answer end with its connection instead of its last chunk, for a client that knows no chunks (RFC 9112 §6.1);
+/// says whether it was in chunks.
+pub(super) fn drop_chunks(response: &mut ResponseHeader) -> bool {
+    response.remove_header(&header::TRANSFER_ENCODING).is_some()
 }
 
 /// Adds to a backend's answer what is ours: the issued cookie, beside the backend's own, and the request's id.

@@ -7,13 +7,16 @@ mod record;
 mod takeover;
 mod upgrade;
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use log::{debug, warn};
 use pingora::connectors::TransportConnector;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -54,10 +57,20 @@ impl ProxyHttp for Gateway {
         ctx.describe(session);
         let request = session.req_header();
         let wanted = handshake::classify(&request.method, request.version, &request.headers);
+        let host_is_missing =
+            request.version == http::Version::HTTP_11 && !request.headers.contains_key(http::header::HOST);
+        // Requests may come before the one ahead is answered (RFC 9112 §9.3.2); behind an upgrade come a tunnel's bytes.
+        session.set_pipelining_enabled(!matches!(wanted, Ok(Wanted::WebSocket(_))));
         let Some(to) = ctx.destination() else {
             self.answer(session, ctx, Answer::no_route()).await?;
             return Ok(true);
         };
+        if host_is_missing {
+            // RFC 9112 §3.2. Pingora has refused requests with more than one.
+            let answer = Answer::new(http::StatusCode::BAD_REQUEST, "the Host header is missing");
+            self.answer(session, ctx, answer).await?;
+            return Ok(true);
+        }
         let timeouts = to.upstream.config().timeouts;
         session.set_read_timeout(Some(timeouts.read));
         session.set_write_timeout(Some(timeouts.write));
@@ -97,7 +110,24 @@ impl ProxyHttp for Gateway {
                 }
             },
         };
+        ctx.connecting = Some(Instant::now());
         Ok(Box::new(upgrade::peer(address, &to.upstream.config().timeouts)))
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        _: RawFd,
+        _: Option<&Digest>,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        // A connection that was kept alive cost nothing to connect.
+        if let (false, Some(begun), Some(target)) = (reused, ctx.connecting, ctx.target()) {
+            target.to.metrics.connect_seconds.observe(begun.elapsed().as_secs_f64());
+        }
+        Ok(())
     }
 
     /// A backend that cannot be reached costs the client nothing: the next one is asked.
@@ -123,9 +153,16 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn response_filter(&self, _: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        if response.status.is_informational() {
+            // 100 and 103 precede the answer; what is ours stands in the answer itself.
+            return Ok(());
+        }
         if let Some(to) = ctx.destination() {
             self.backend_succeeded(ctx, &to);
+        }
+        if session.req_header().version < http::Version::HTTP_11 && forward::drop_chunks(response) {
+            session.set_keepalive(None);
         }
         forward::decorate(response, ctx)
     }
@@ -133,19 +170,23 @@ impl ProxyHttp for Gateway {
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
         if ctx.taken_over || client_is_gone(error) {
             debug!("client is gone: {error} (request {})", ctx.id());
-            return FailToProxy { error_code: 499, can_reuse_downstream: false };
+            return FailToProxy { error_code: record::CLIENT_GONE, can_reuse_downstream: false };
         }
         let answer = ctx.answer.take().unwrap_or_else(|| answer_to(error));
         let status = answer.status();
         if !matches!(error.etype(), ErrorType::HTTPStatus(_)) {
             warn!("request {} failed with {status}: {error}", ctx.id());
         }
-        if session.response_written().is_some() {
+        if record::answered(session).is_some() {
             // Cut off: only an abrupt end tells the client that its answer is not whole.
             return FailToProxy { error_code: status, can_reuse_downstream: false };
         }
-        let sent = self.answer(session, ctx, answer).await;
-        FailToProxy { error_code: status, can_reuse_downstream: sent.is_ok() && session.is_body_empty() }
+        // Pingora closes the connection of a request that failed, so the answer has to say so.
+        session.set_keepalive(None);
+        if let Err(error) = self.answer(session, ctx, answer).await {
+            debug!("client is gone: {error} (request {})", ctx.id());
+        }
+        FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 
     /// Every failure is logged once, in `fail_to_proxy`.
@@ -168,16 +209,24 @@ impl ProxyHttp for Gateway {
 impl Gateway {
     /// Gives an answer of our own.
     async fn answer(&self, session: &mut Session, ctx: &Ctx, answer: Answer) -> Result<()> {
-        // What is left of a body that nobody wants is read for so long, to keep the connection; then it is cut.
+        answer.send(session, ctx.id()).await?;
+        // A connection closed with unread bytes is reset, and the answer may be lost with it (RFC 9112 §9.6): what is left
+        // of a body that nobody wants is read first, for a while.
         session.set_total_drain_timeout(Some(DRAIN_UNWANTED_BODY));
-        answer.send(session, ctx.id()).await
+        if let Err(error) = session.drain_request_body().await {
+            debug!("an unwanted body did not end: {error} (request {})", ctx.id());
+        }
+        Ok(())
     }
 }
 
-/// Whether there is nobody left to answer: neither a malformed request nor one that takes too long to come.
+/// Whether there is nobody left to answer.
 fn client_is_gone(error: &Error) -> bool {
     *error.esource() == ErrorSource::Downstream
-        && !matches!(error.etype(), ErrorType::InvalidHTTPHeader | ErrorType::ReadTimedout)
+        && matches!(
+            error.etype(),
+            ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError | ErrorType::WriteTimedout
+        )
 }
 
 /// The answer that tells a client of an error.
@@ -198,4 +247,4 @@ fn answer_to(error: &Error) -> Answer {
     }
 }
 
-const DRAIN_UNWANTED_BODY: std::time::Duration = std::time::Duration::from_secs(5);
+const DRAIN_UNWANTED_BODY: Duration = Duration::from_secs(5);

@@ -14,7 +14,7 @@ use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use pingora::services::listening::Service as Listening;
 use pingora_proxy::http_proxy_service_with_name;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::OnReady;
 use super::metrics::Exporter;
@@ -45,6 +45,8 @@ pub(super) struct Edge {
 #[async_trait]
 impl Service for Edge {
     async fn start_service(&mut self, fds: Option<ListenFds>, shutdown: ShutdownWatch, tasks_per_fd: usize) {
+        // First of all: a signal that nobody takes ends the process.
+        let signals = [SignalKind::user_defined1(), SignalKind::hangup()].map(signal);
         let registry = Registry::default();
         let metrics = Arc::new(Metrics::new());
         let (log, tunnels) = match self.start_threads(&metrics) {
@@ -78,6 +80,7 @@ impl Service for Edge {
             let buffers = L4BufferSettings::default().read(0);
             proxy.add_listener(ListenerConfig::tcp(bound.address.to_string()).l4_buffer(buffers));
         }
+        self.ending.signals_are_taken().await;
         if let Err(error) = self.listen(fds.as_ref()) {
             error!("{error}");
             std::process::exit(1);
@@ -94,7 +97,7 @@ impl Service for Edge {
         tokio::join!(
             proxy.start_service(fds.clone(), shutdown.clone(), tasks_per_fd),
             serve_metrics,
-            obey_signals(&log),
+            obey(signals, &log),
             self.end_after(shutdown.clone(), &snapshot),
         );
     }
@@ -186,8 +189,7 @@ fn targets(snapshot: &Snapshot, tunnels: &Arc<Tunnels>) -> Vec<Target> {
 }
 
 /// SIGUSR1 opens the access log anew. SIGHUP, which would end the process, is answered with a word.
-async fn obey_signals(log: &AccessLog) {
-    let signals = [SignalKind::user_defined1(), SignalKind::hangup()].map(signal);
+async fn obey(signals: [std::io::Result<Signal>; 2], log: &AccessLog) {
     let [Ok(mut reopen), Ok(mut reload)] = signals else {
         return error!("SIGUSR1 and SIGHUP cannot be received");
     };

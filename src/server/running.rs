@@ -46,8 +46,10 @@ impl Running {
     pub(super) async fn drain(&self, snapshot: &Snapshot, ending: &Ending) {
         let Some(Parts { tunnels, .. }) = self.parts.get() else { return };
         if !ending.to_successor() {
-            let over = (self.grace / 2).min(LONGEST_CLOSING);
-            info!("ending: {} tunnels get Close 1001 within {}", tunnels.count(), humantime::format_duration(over));
+            let count = tunnels.count();
+            let paced = CLOSING_PACE.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+            let over = paced.min(self.grace / 2).min(LONGEST_CLOSING);
+            info!("ending: {count} tunnels get Close 1001 within {}", humantime::format_duration(over));
             tunnels.end(&Scope::All, Reason::Shutdown, over);
         }
         let mut again = [SignalKind::terminate(), SignalKind::interrupt()].map(|kind| signal(kind).ok());
@@ -80,6 +82,9 @@ async fn received(signal: &mut Option<Signal>) {
 
 /// Pingora's own default for `grace_period_seconds`.
 const PINGORA_GRACE_SECONDS: u64 = 300;
-/// The time over which tunnels are closed at the end, where the grace period leaves as much.
+/// Tunnels are closed at this pace at the end, so that their clients do not come back all at once; a few are closed
+/// within the ten seconds that container runtimes leave.
+const CLOSING_PACE: Duration = Duration::from_millis(10);
+/// The time over which many tunnels are closed at the end, where the grace period leaves as much.
 const LONGEST_CLOSING: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);

@@ -53,6 +53,12 @@ impl Backend {
         Self { address, accepted, task }
     }
 
+    /// Ends it; its address is free when this returns.
+    pub async fn stop(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+
     /// How many connections it has accepted.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)

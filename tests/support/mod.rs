@@ -4,10 +4,12 @@
 
 mod backend;
 mod gateway;
+mod http;
 mod lines;
 
 pub use backend::{Backend, Echo};
 pub use gateway::Gateway;
+pub use http::{Head, Message, Named, Wire, ask_where, located, one_upstream, order};
 pub use lines::Lines;
 
 use std::future::Future;
