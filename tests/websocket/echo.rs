@@ -58,6 +58,7 @@ async fn real_peers_answer_the_gateways_pings_and_keep_their_tunnel() {
 #[tokio::test]
 async fn a_subprotocol_is_agreed_on_through_the_gateway() {
     let backend = Backend::start(|stream| async move {
+        #[allow(clippy::result_large_err, reason = "the library's own callback type")]
         let choose = |request: &Request, mut response: Response| {
             assert_eq!(request.headers()["sec-websocket-protocol"], "chat.v2, chat.v1");
             response.headers_mut().insert("sec-websocket-protocol", "chat.v1".parse().unwrap());

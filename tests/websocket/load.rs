@@ -1,5 +1,4 @@
 //! Many handshakes, many tunnels: none is lost, and each is where it belongs.
-#![allow(unreachable_pub, reason = "a test binary's modules are seen by nobody else")]
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,4 +1,6 @@
 //! WebSockets through a real gateway: handshakes, tunnels, and every way they end.
+#![allow(unreachable_pub, reason = "a test binary's modules are seen by nobody else")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -48,11 +48,11 @@ fn any_stream_of_frames_in_any_pieces_arrives_as_it_was_sent() {
         let backend = Manual::start().await;
         (gateway(&[backend.address()], "").await, backend)
     });
-    let backend = std::cell::RefCell::new(backend);
+    let backend = tokio::sync::Mutex::new(backend);
     let mut runner = TestRunner::new(Config { cases: 48, failure_persistence: None, ..Config::default() });
     let outcome = runner.run(&(stream(From::Client), stream(From::Backend)), |(to_backend, to_client)| {
         runtime.block_on(async {
-            let (client, server) = tunnel(&gateway, &mut backend.borrow_mut()).await;
+            let (client, server) = tunnel(&gateway, &mut *backend.lock().await).await;
             let (client_reads, client_writes) = client.stream.into_split();
             let (server_reads, server_writes) = server.stream.into_split();
             let all = async {

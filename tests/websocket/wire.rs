@@ -1,5 +1,4 @@
 //! Raw peers: the test says which bytes go out, and sees the bytes that come.
-#![allow(unreachable_pub, reason = "a test binary's modules are seen by nobody else")]
 
 use std::net::SocketAddr;
 
