@@ -6,15 +6,20 @@
 mod compare;
 #[path = "nginx/library.rs"]
 mod library;
+#[path = "nginx/running.rs"]
+mod running;
 #[path = "nginx/server.rs"]
 mod server;
+#[path = "support/mod.rs"]
+mod support;
 
 use std::net::Ipv4Addr;
 
-use longhaul::config::AffinitySource;
+use longhaul::config::{AffinitySource, Backend};
 
 use self::compare::{Question, compare};
 use self::library::Longhaul;
+use self::running::Running;
 use self::server::{Nginx, Variant};
 
 const QUESTIONS: u32 = 1_200;
@@ -80,7 +85,8 @@ fn clients_keep_an_ipv6_backend_too() {
     });
 }
 
-/// Asks nginx and Longhaul the same questions: with all backends, and with each of them removed and down in turn.
+/// Asks nginx and Longhaul the same questions: the library with all backends, and with each of them removed and down in
+/// turn; a running gateway before and after one of them leaves its file.
 fn agrees(nginx: Nginx, variable: &str, source: &AffinitySource, question: impl Fn(u32) -> Question) {
     let questions: Vec<Question> = (0..QUESTIONS).map(question).collect();
 
@@ -98,4 +104,17 @@ fn agrees(nginx: Nginx, variable: &str, source: &AffinitySource, question: impl 
         ask(Variant::Removed(gone), &Longhaul::with_drained(&nginx.backends, source, gone));
         ask(Variant::Down(gone), &Longhaul::with_down(&nginx.backends, source, gone));
     }
+
+    let ask_running = |variant: Variant, backends: &[Backend]| {
+        let gateway = Running::with(backends, source);
+        let agreement = compare(nginx.address, &variant.path(), &questions, |question| Some(gateway.ask(question)));
+        println!("{variable} {variant:?}, a running gateway: {agreement}");
+        assert!(agreement.compared >= 1_000, "{variable} {variant:?}: {agreement}");
+        assert_eq!(agreement.disagreements, [], "{variable} {variant:?}: {agreement}");
+    };
+    ask_running(Variant::All, &nginx.backends);
+    let gone = WEIGHTS.len() - 1;
+    let mut left = nginx.backends.clone();
+    left.remove(gone);
+    ask_running(Variant::Removed(gone), &left);
 }

@@ -21,6 +21,8 @@ pub struct Ctx {
     pub(super) request: Option<Request>,
     /// The backend at work for this request.
     pub(super) pick: Option<Pick>,
+    /// When the backend at work was about to be connected to.
+    pub(super) connecting: Option<Instant>,
     /// Backends that failed this request.
     pub(super) tried: Vec<usize>,
     /// The answer to give instead of a backend's.
@@ -60,6 +62,7 @@ impl Ctx {
             started: Instant::now(),
             request: None,
             pick: None,
+            connecting: None,
             tried: Vec::new(),
             answer: None,
             timed_out: false,

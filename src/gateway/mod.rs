@@ -7,12 +7,15 @@ mod record;
 mod takeover;
 mod upgrade;
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use log::{debug, warn};
 use pingora::connectors::TransportConnector;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -97,7 +100,24 @@ impl ProxyHttp for Gateway {
                 }
             },
         };
+        ctx.connecting = Some(Instant::now());
         Ok(Box::new(upgrade::peer(address, &to.upstream.config().timeouts)))
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        _: RawFd,
+        _: Option<&Digest>,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        // A connection that was kept alive cost nothing to connect.
+        if let (false, Some(begun), Some(target)) = (reused, ctx.connecting, ctx.target()) {
+            target.to.metrics.connect_seconds.observe(begun.elapsed().as_secs_f64());
+        }
+        Ok(())
     }
 
     /// A backend that cannot be reached costs the client nothing: the next one is asked.
@@ -147,7 +167,7 @@ impl ProxyHttp for Gateway {
         if !matches!(error.etype(), ErrorType::HTTPStatus(_)) {
             warn!("request {} failed with {status}: {error}", ctx.id());
         }
-        if session.response_written().is_some() {
+        if record::answered(session).is_some() {
             // Cut off: only an abrupt end tells the client that its answer is not whole.
             return FailToProxy { error_code: status, can_reuse_downstream: false };
         }
@@ -217,4 +237,4 @@ fn answer_to(error: &Error) -> Answer {
     }
 }
 
-const DRAIN_UNWANTED_BODY: std::time::Duration = std::time::Duration::from_secs(5);
+const DRAIN_UNWANTED_BODY: Duration = Duration::from_secs(5);

@@ -1,5 +1,6 @@
 //! The access log line and the counts of a request that Pingora's own path served.
 
+use http::StatusCode;
 use pingora::Error;
 use pingora_proxy::Session;
 
@@ -12,7 +13,7 @@ impl Gateway {
     /// Counts and logs a request that has been answered, or that ended without an answer (status 499).
     pub(super) fn record(&self, session: &Session, error: Option<&Error>, ctx: &Ctx) {
         let Some(request) = &ctx.request else { return };
-        let status = session.response_written().map_or(CLIENT_GONE, |response| response.status.as_u16());
+        let status = answered(session).map_or(CLIENT_GONE, |status| status.as_u16());
         let elapsed = ctx.started.elapsed();
         match ctx.target() {
             Some(target) => {
@@ -44,6 +45,11 @@ impl Gateway {
                 .maybe("error", error.map(describe))
         });
     }
+}
+
+/// The status of the answer that the client has, or has begun to get; a 1xx is none (RFC 9110 §15.2).
+pub(super) fn answered(session: &Session) -> Option<StatusCode> {
+    session.response_written().map(|response| response.status).filter(|status| !status.is_informational())
 }
 
 /// nginx's status for a client that went away before it was answered.

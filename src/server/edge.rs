@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::OnReady;
 use super::acceptor::{Acceptor, Sockets};
 use super::operator::Operator;
+use super::signals::Signals;
 use super::succession::{self, Succession};
 use crate::access_log::AccessLog;
 use crate::config::Config;
@@ -35,6 +36,14 @@ pub(super) struct Edge {
 #[async_trait]
 impl Service for Edge {
     async fn start_service(&mut self, fds: Option<ListenFds>, _shutdown: ShutdownWatch, tasks_per_socket: usize) {
+        // First of all: a signal that nobody takes ends the process.
+        let signals = match Signals::listen() {
+            Ok(signals) => signals,
+            Err(error) => {
+                error!("cannot start: signals cannot be received: {error}");
+                std::process::exit(1);
+            }
+        };
         let lent = fds.expect("Pingora gives every service its table of sockets on Unix");
         let sockets = self.sockets.take().expect("a service is started once");
         let running = match self.start_threads() {
@@ -63,7 +72,7 @@ impl Service for Edge {
             on_ready(&addresses);
         }
         let predecessor = self.taker.take().map(|taker| begin_succession(taker, &running));
-        let code = Operator::new(running, acceptor, &self.pingora).run(predecessor).await;
+        let code = Operator::new(running, acceptor, &self.pingora).run(signals, predecessor).await;
         info!("ended");
         std::process::exit(code);
     }

@@ -44,14 +44,8 @@ impl Operator {
     /// Returns when the process is to end, with its exit code; nothing that is left has to be waited for then.
     ///
     /// `predecessor` is there while this process takes over from another.
-    pub(super) async fn run(mut self, predecessor: Option<UnboundedReceiver<Succession>>) -> i32 {
-        let code = match Signals::listen() {
-            Ok(mut signals) => self.obey(&mut signals, predecessor).await,
-            Err(error) => {
-                error!("signals cannot be received, the gateway ends: {error}");
-                1
-            }
-        };
+    pub(super) async fn run(mut self, mut signals: Signals, predecessor: Option<UnboundedReceiver<Succession>>) -> i32 {
+        let code = self.obey(&mut signals, predecessor).await;
         self.acceptor.close();
         self.running.tunnels.stop();
         self.running.log.flush();
@@ -115,12 +109,10 @@ impl Operator {
     /// Takes nothing new, ends the tunnels, and returns as soon as nothing is left to serve, or when told again.
     async fn drain(&mut self, signals: &mut Signals) {
         self.acceptor.close();
-        let over = (self.grace / 2).min(LONGEST_CLOSING);
-        info!(
-            "ending: {} tunnels get Close 1001 within {}",
-            self.running.tunnels.count(),
-            humantime::format_duration(over)
-        );
+        let count = self.running.tunnels.count();
+        let paced = CLOSING_PACE.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+        let over = paced.min(self.grace / 2).min(LONGEST_CLOSING);
+        info!("ending: {count} tunnels get Close 1001 within {}", humantime::format_duration(over));
         self.running.tunnels.end(&Scope::All, Reason::Shutdown, over);
         tokio::select! {
             _ = idle(&self.running, None) => info!("nothing is left to serve"),
@@ -181,6 +173,9 @@ async fn told_to_end(signals: &mut Signals) {
 
 /// Pingora's own default for `grace_period_seconds`.
 const PINGORA_GRACE_SECONDS: u64 = 300;
-/// The time over which tunnels are closed at the end, where the grace period leaves as much.
+/// Tunnels are closed at this pace at the end, so that their clients do not come back all at once; a few are closed
+/// within the ten seconds that container runtimes leave.
+const CLOSING_PACE: Duration = Duration::from_millis(10);
+/// The time over which many tunnels are closed at the end, where the grace period leaves as much.
 const LONGEST_CLOSING: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);

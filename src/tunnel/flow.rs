@@ -127,8 +127,10 @@ impl Flow {
             });
             if too_big {
                 self.cut = Cut::Made;
-                // Where the header began in an earlier chunk it is on its way, and no frame of ours can follow it.
-                let close = header_starts_here.then_some(Reason::MessageTooBig);
+                // Where the header began in an earlier chunk it is on its way, and no frame of ours can follow it; nor
+                // can one follow the sender's own Close.
+                let ours = header_starts_here && self.cursor.closed().is_none();
+                let close = ours.then_some(Reason::MessageTooBig);
                 return Taken { pass, messages: 0, close, too_big };
             }
             self.cursor = ahead;

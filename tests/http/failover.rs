@@ -223,6 +223,17 @@ async fn a_backend_that_answers_nonsense_or_nothing_is_a_502() {
 }
 
 #[tokio::test]
+async fn a_backend_that_dies_between_its_100_and_its_answer_is_a_502() {
+    let sent = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+    for (then, status) in [(Then::Close, 502), (Then::Reset, 502), (Then::Silence, 504)] {
+        let (_backend, gateway, mut client) = with_backend_that_sends(sent, then).await;
+        assert_eq!(client.answer().await.status(), status);
+        let line = gateway.access.find(&[" request "]).await;
+        assert!(line.contains(&format!(" status={status} ")), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn a_backend_that_is_too_slow_is_a_504() {
     for sent in [&b""[..], b"HTTP/1.1 200 OK\r\nContent-Le"] {
         let (_backend, gateway, mut client) = with_backend_that_sends(sent, Then::Silence).await;

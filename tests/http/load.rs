@@ -19,7 +19,9 @@ async fn holding(arrived: mpsc::UnboundedSender<SocketAddr>, released: watch::Re
             let mut wire = Wire::new(stream);
             while wire.request().await.is_some() {
                 arrived.send(name).unwrap();
-                released.wait_for(|released| *released).await.unwrap();
+                if released.wait_for(|released| *released).await.is_err() {
+                    return;
+                }
                 let body = name.to_string();
                 wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())).await;
             }

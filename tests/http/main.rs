@@ -1,14 +1,20 @@
 //! Plain HTTP through a real gateway: routes, bodies, headers, failover, answers of its own.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access_log;
 mod affinity;
+mod agreement;
 mod answers;
 mod bodies;
 mod connections;
 mod failover;
 mod forwarding;
+mod health;
 mod issued_cookie;
 mod load;
+mod metrics;
 mod routes;

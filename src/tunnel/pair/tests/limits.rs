@@ -246,6 +246,14 @@ fn a_header_split_over_chunks_is_measured_when_it_is_whole() {
 }
 
 #[test]
+fn a_message_too_big_behind_a_close_is_not_answered_with_another_close() {
+    let mut rig = max_message(100);
+    rig.send(Backend, &[close(Backend, 1000), binary(Backend, &[1; 101])].concat());
+    assert_eq!(rig.taken(Client), close(Backend, 1000));
+    assert_eq!(rig.frames(Backend), [Frame::close_to(Backend, 1009, "message_too_big")]);
+}
+
+#[test]
 fn what_a_sender_still_sends_after_1009_is_read_and_dropped() {
     let mut rig = max_message(100);
     rig.send(Client, &binary(Client, &[1; 5000]));

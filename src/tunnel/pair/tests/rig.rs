@@ -112,8 +112,10 @@ impl Rig {
     }
 
     fn tell(&mut self, side: Side, readiness: Readiness) {
-        self.pair.note(side, readiness);
-        self.drive();
+        if !self.ended {
+            self.pair.note(side, readiness);
+            self.drive();
+        }
     }
 
     /// Drives the pair for as long as it has something to do.
@@ -180,6 +182,21 @@ pub(super) struct Frame {
 }
 
 impl Frame {
+    /// The frame that bytes begin with, and what follows it.
+    fn parse(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let [first, second, rest @ ..] = bytes else { return None };
+        let (length, rest) = match second & 0x7F {
+            126 => rest.split_first_chunk().map(|(length, rest)| (u64::from(u16::from_be_bytes(*length)), rest))?,
+            127 => rest.split_first_chunk().map(|(length, rest)| (u64::from_be_bytes(*length), rest))?,
+            short => (u64::from(short), rest),
+        };
+        let masked = second & 0x80 != 0;
+        let (key, rest) = if masked { rest.split_first_chunk()? } else { (&[0; 4], rest) };
+        let (payload, rest) = rest.split_at_checked(usize::try_from(length).unwrap())?;
+        let payload = payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
+        Some((Self { first: *first, masked, payload }, rest))
+    }
+
     /// A Close frame: masked towards a backend, and with nothing but a code and a word.
     pub(super) fn close_to(side: Side, code: u16, word: &str) -> Self {
         let payload = [&code.to_be_bytes(), word.as_bytes()].concat();
@@ -193,22 +210,20 @@ impl Frame {
 }
 
 /// Takes bytes apart into frames; they must be whole.
-pub(super) fn frames(mut bytes: &[u8]) -> Vec<Frame> {
-    let mut frames = Vec::new();
-    while let [first, second, rest @ ..] = bytes {
-        let (length, rest) = match second & 0x7F {
-            126 => (usize::from(u16::from_be_bytes(rest[..2].try_into().unwrap())), &rest[2..]),
-            127 => (usize::try_from(u64::from_be_bytes(rest[..8].try_into().unwrap())).unwrap(), &rest[8..]),
-            short => (usize::from(short), rest),
-        };
-        let masked = second & 0x80 != 0;
-        let (key, rest) = if masked { rest.split_at(4) } else { (&[0; 4][..], rest) };
-        let payload = rest[..length].iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
-        frames.push(Frame { first: *first, masked, payload });
-        bytes = &rest[length..];
-    }
-    assert!(bytes.is_empty(), "the stream ends inside a frame");
+pub(super) fn frames(bytes: &[u8]) -> Vec<Frame> {
+    let (frames, rest) = begun_frames(bytes);
+    assert!(rest.is_empty(), "the stream ends inside a frame");
     frames
+}
+
+/// Takes bytes apart into frames and the beginning of one more.
+pub(super) fn begun_frames(mut bytes: &[u8]) -> (Vec<Frame>, &[u8]) {
+    let mut frames = Vec::new();
+    while let Some((frame, rest)) = Frame::parse(bytes) {
+        frames.push(frame);
+        bytes = rest;
+    }
+    (frames, bytes)
 }
 
 /// A frame as `side` sends it.

@@ -1,0 +1,183 @@
+//! The shape of the source: imports point down, `unsafe` stays in its place, files stay short.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// The layers from the bottom. Modules of a layer do not know each other, and know all of the layers below.
+const LAYERS: [&[&str]; 7] = [
+    &["config", "ws", "metrics", "access_log"],
+    &["client", "route", "affinity", "upstream"],
+    &["tunnel", "health"],
+    &["snapshot"],
+    &["gateway"],
+    &["listen"],
+    &["server", "cli", "demo"],
+];
+
+/// Neighbours that know each other all the same, and why.
+const NEIGHBOURS: [(&str, &str); 4] = [
+    // Its settings are values of the configuration.
+    ("access_log", "config"),
+    // The commands run what they are named for.
+    ("cli", "server"),
+    ("cli", "demo"),
+    // The binary's only module of ours.
+    ("main", "cli"),
+];
+
+/// The one file in which a descriptor changes hands.
+const UNSAFE: &str = "gateway/takeover.rs";
+
+/// Of code before a file's tests: neither blank nor comments.
+const MAX_LINES: usize = 400;
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// Every file of ours by its path below `src`, without comments.
+fn files() -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![source()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(source()).unwrap().to_str().unwrap().to_owned();
+                found.insert(name, std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    assert!(found.len() > 20, "the source is somewhere else");
+    found
+}
+
+fn without_comments(text: &str) -> String {
+    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// The module of the top level that a file belongs to.
+fn module(file: &str) -> &str {
+    file.split('/').next().unwrap().trim_end_matches(".rs")
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
+/// The modules of the top level that a text names: `crate::a::…`, `crate::{a::…, b}`, `longhaul::a::…`, and `super::…`
+/// where that leaves the module (`outside` being how many `super::` lead to the top).
+fn named(text: &str, outside: usize) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let climb = "super::".repeat(outside);
+    let roots = ["crate::", "longhaul::"].into_iter().chain((outside > 0).then_some(climb.as_str()));
+    for root in roots {
+        for (at, _) in text.match_indices(root) {
+            let begins = text[..at].chars().next_back().is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':');
+            if begins {
+                let rest = &text[at + root.len()..];
+                names.extend(match rest.strip_prefix('{') {
+                    Some(group) => first_of_each(group),
+                    None => vec![word(rest)],
+                });
+            }
+        }
+    }
+    names.remove("");
+    names
+}
+
+/// The first word of each entry of a braced group, nested groups skipped.
+fn first_of_each(group: &str) -> Vec<String> {
+    let (mut depth, mut entries, mut entry) = (0, Vec::new(), String::new());
+    for c in group.chars() {
+        match c {
+            '}' if depth == 0 => break,
+            ',' if depth == 0 => entries.push(std::mem::take(&mut entry)),
+            _ => {
+                depth += i32::from(c == '{') - i32::from(c == '}');
+                entry.push(c);
+            }
+        }
+    }
+    entries.push(entry);
+    entries.iter().map(|entry| word(entry.trim())).collect()
+}
+
+fn word(text: &str) -> String {
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+#[test]
+fn every_module_has_its_place_in_a_layer() {
+    let modules: BTreeSet<String> =
+        files().keys().map(|file| module(file).to_owned()).filter(|name| name != "lib" && name != "main").collect();
+    let placed: BTreeSet<String> = LAYERS.concat().into_iter().map(str::to_owned).collect();
+    assert_eq!(modules, placed, "left: the modules of src; right: those that LAYERS places");
+    assert_eq!(placed.len(), LAYERS.concat().len(), "a module is placed once");
+}
+
+#[test]
+fn imports_point_down() {
+    let modules: BTreeSet<&str> = LAYERS.concat().into_iter().collect();
+    let mut wrong = Vec::new();
+    for (file, text) in files().iter().filter(|(file, _)| *file != "lib.rs") {
+        let importer = module(file);
+        let outside = file.split('/').count() - usize::from(file.ends_with("/mod.rs"));
+        for imported in named(&without_comments(text), outside) {
+            let known = modules.contains(imported.as_str());
+            let down = known && layer(&imported) < layer(importer);
+            let neighbour = NEIGHBOURS.contains(&(importer, imported.as_str()));
+            // At the top level itself `super` leads nowhere else, and items inside a module have small initials too.
+            if imported != importer && !down && !neighbour && known {
+                wrong.push(format!("{file} imports {imported}"));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn the_test_of_imports_sees_every_way_to_write_one() {
+    let names = |text, outside| named(text, outside).into_iter().collect::<Vec<_>>().join(" ");
+    assert_eq!(names("use crate::ws::Frame;", 1), "ws");
+    assert_eq!(names("use crate::{config::{self, Config}, ws, tunnel::Side};", 1), "config tunnel ws");
+    assert_eq!(names("fn f() -> crate::server::Server {", 1), "server");
+    assert_eq!(names("use super::super::gateway::Ctx;", 2), "gateway");
+    assert_eq!(names("use super::record::Line;", 2), "");
+    assert_eq!(names("use other_crate::ws;", 1), "");
+    assert_eq!(names("pub(crate) fn f() {}", 1), "");
+}
+
+#[test]
+fn unsafe_code_stays_in_its_one_file() {
+    let is_unsafe = |text: &str| {
+        let text = without_comments(text);
+        text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe")
+    };
+    let with: Vec<String> = files().into_iter().filter(|(_, text)| is_unsafe(text)).map(|(file, _)| file).collect();
+    assert_eq!(with, [UNSAFE]);
+}
+
+#[test]
+fn files_are_short_and_say_what_they_are() {
+    for (file, text) in files() {
+        assert!(text.starts_with("//! "), "{file} does not begin with a sentence about itself");
+        let code = text.lines().take_while(|line| *line != "#[cfg(test)]").map(str::trim);
+        let code = code.filter(|line| !line.is_empty() && !line.starts_with("//")).count();
+        let tests = file.ends_with("tests.rs");
+        assert!(tests || code <= MAX_LINES, "{file} has {code} lines of code before its tests");
+    }
+}
+
+#[test]
+fn no_module_is_named_for_nothing() {
+    for file in files().keys() {
+        let vague = ["utils", "util", "common", "helpers", "helper", "manager", "misc"];
+        assert!(file.split('/').all(|part| !vague.contains(&part.trim_end_matches(".rs"))), "{file}");
+    }
+}
