@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::IntoRawFd;
 
+use listenfd::ListenFd;
+use log::warn;
 use pingora::server::ListenFds;
 use socket2::{Domain, Socket, Type};
 
@@ -67,6 +69,45 @@ impl Bound {
     /// The socket, to be handed to another process.
     pub fn socket(&self) -> &Socket {
         &self.socket
+    }
+}
+
+/// Sockets that whoever started this process passed to it (systemd's socket activation, sd_listen_fds(3)).
+#[derive(Default)]
+pub struct Inherited {
+    sockets: Vec<Bound>,
+}
+
+impl Inherited {
+    /// Takes them, once, as long as no other thread runs: the environment that announces them is cleared.
+    ///
+    /// What is no TCP socket is left alone, with a warning.
+    pub fn take() -> Self {
+        let mut passed = ListenFd::from_env();
+        let mut sockets = Vec::new();
+        for index in 0..passed.len() {
+            let bound = passed.take_tcp_listener(index).and_then(|listener| {
+                let socket = Socket::from(listener.ok_or(io::ErrorKind::NotFound)?);
+                socket.set_nonblocking(true)?;
+                Bound::of(socket)
+            });
+            match bound {
+                Ok(bound) => sockets.push(bound),
+                Err(error) => warn!("socket {index} that was passed to this process cannot be used: {error}"),
+            }
+        }
+        Self { sockets }
+    }
+
+    /// The one that is bound to this address, if there is one.
+    pub fn find(&mut self, address: SocketAddr) -> Option<Bound> {
+        let index = self.sockets.iter().position(|bound| bound.address == address)?;
+        Some(self.sockets.swap_remove(index))
+    }
+
+    /// The addresses of those that were not found yet.
+    pub fn left(&self) -> impl Iterator<Item = SocketAddr> {
+        self.sockets.iter().map(|bound| bound.address)
     }
 }
 

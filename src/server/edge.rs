@@ -1,19 +1,22 @@
 //! The edge: the service that starts everything in its order, opens the listeners last, and runs until the end.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use log::{error, info};
+use log::{error, info, warn};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
+use tokio::sync::mpsc;
 
 use super::acceptor::{Acceptor, Sockets};
 use super::operator::Operator;
-use super::{Ended, OnReady};
+use super::{Ended, OnReady, notify};
 use crate::access_log::AccessLog;
 use crate::config::Config;
+use crate::control::{self, About, History, Place};
+use crate::drain::Phases;
 use crate::metrics::Metrics;
 use crate::snapshot::Running;
 use crate::tunnel::Tunnels;
@@ -42,8 +45,16 @@ impl Service for Edge {
         };
         running.check_health().await;
 
-        let mut acceptor =
-            Acceptor::new(Arc::clone(&self.pingora), Arc::clone(&running), lent, sockets, tasks_per_socket);
+        let control = self.control_socket();
+        let phases = Phases::default();
+        let mut acceptor = Acceptor::new(
+            Arc::clone(&self.pingora),
+            Arc::clone(&running),
+            phases.clone(),
+            lent,
+            sockets,
+            tasks_per_socket,
+        );
         if let Err(error) = acceptor.start() {
             error!("{error}");
             std::process::exit(1);
@@ -58,7 +69,22 @@ impl Service for Edge {
         if let Some(on_ready) = self.on_ready.take() {
             on_ready(&addresses);
         }
-        Operator::new(running, acceptor, &self.pingora).run().await;
+        let history = History::default();
+        let (commands, queue) = mpsc::channel(control::QUEUE);
+        let control = control.map(|socket| {
+            info!("control socket at {}", socket.path().display());
+            let about = About {
+                running: Arc::clone(&running),
+                phases: phases.clone(),
+                history: history.clone(),
+                listeners: addresses,
+                metrics: acceptor.metrics().map(|bound| bound.address),
+            };
+            control::Server::start(socket, about, commands)
+        });
+        notify::ready();
+        let longest = self.pingora.grace_period_seconds.map(Duration::from_secs);
+        Operator { running, acceptor, phases, history, commands: queue, control, longest }.run().await;
         self.ended.notify();
     }
 
@@ -68,6 +94,25 @@ impl Service for Edge {
 }
 
 impl Edge {
+    /// The control socket; none, and a warning, where nobody asked for one and there cannot be one.
+    fn control_socket(&self) -> Option<control::Socket> {
+        let Some(place) = Place::find(self.config.control_sock.as_deref()) else {
+            warn!("no control socket: there is no runtime folder for it; name one with control_sock");
+            return None;
+        };
+        match (control::Socket::bind(&place), &place) {
+            (Ok(socket), _) => Some(socket),
+            (Err(error), Place::Usual(_)) => {
+                warn!("no control socket: {error}");
+                None
+            }
+            (Err(error), Place::Named(_)) => {
+                error!("cannot start: {error}");
+                std::process::exit(1);
+            }
+        }
+    }
+
     fn start_threads(&self) -> std::io::Result<Running> {
         let metrics = Arc::new(Metrics::new());
         let log = match &self.config.access_log {

@@ -3,6 +3,7 @@
 mod acceptor;
 mod edge;
 mod metrics;
+mod notify;
 mod operator;
 mod signals;
 
@@ -16,7 +17,7 @@ use pingora::server::{RunArgs, Server as PingoraServer};
 
 use crate::access_log::AccessLog;
 use crate::config::{Config, LogTarget};
-use crate::listen::{BindError, Bound};
+use crate::listen::{BindError, Bound, Inherited};
 use acceptor::Sockets;
 use edge::Edge;
 use signals::Ended;
@@ -87,7 +88,8 @@ impl Server {
     }
 
     /// Runs until the process is told to end, and then ends it: SIGINT at once; SIGTERM after its tunnels were closed
-    /// (Close 1001) and its requests were served, at `grace_period_seconds` at the latest.
+    /// (`drain`) and its requests were served, at `drain.grace` + `drain.window` + 10 s at the latest, or at
+    /// `grace_period_seconds` where that is later.
     ///
     /// Threads that were started before do not survive `daemon`.
     ///
@@ -99,9 +101,14 @@ impl Server {
             AccessLog::probe(log).map_err(|error| StartError::AccessLog { to: log.to.clone(), error })?;
         }
         raise_descriptor_limit();
+        let mut inherited = Inherited::take();
+        let mut bind = |address| inherited.find(address).map_or_else(|| Bound::bind(address), Ok);
         let listeners =
-            config.listeners.iter().map(|listener| Bound::bind(listener.address)).collect::<Result<Vec<_>, _>>()?;
-        let metrics = config.metrics.as_ref().map(|metrics| Bound::bind(metrics.address)).transpose()?;
+            config.listeners.iter().map(|listener| bind(listener.address)).collect::<Result<Vec<_>, _>>()?;
+        let metrics = config.metrics.as_ref().map(|metrics| bind(metrics.address)).transpose()?;
+        for unused in inherited.left() {
+            warn!("the socket {unused} that was passed to this process is no listener of the configuration, and is closed");
+        }
 
         let opt = Opt { daemon: options.daemon, ..Opt::default() };
         let pingora = std::mem::take(&mut config.pingora);

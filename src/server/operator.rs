@@ -1,30 +1,33 @@
 //! The operator's side: signals and commands, one after the other, until the process is to end.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
-use pingora::server::configuration::ServerConf;
+use tokio::sync::mpsc;
 
 use super::acceptor::Acceptor;
+use super::notify;
 use super::signals::{Signal, Signals};
+use crate::control::{self, Asker, Command, Failure, History, Reply, Request};
+use crate::drain::{BackendDrain, Outcome, Phases, ProcessDrain};
 use crate::snapshot::Running;
-use crate::tunnel::{Reason, Scope};
 
 /// Acts on a running gateway.
 pub(super) struct Operator {
-    running: Arc<Running>,
-    acceptor: Acceptor,
-    /// How long the end may take.
-    grace: Duration,
+    pub(super) running: Arc<Running>,
+    pub(super) acceptor: Acceptor,
+    pub(super) phases: Phases,
+    pub(super) history: History,
+    /// What comes by the control socket.
+    pub(super) commands: mpsc::Receiver<Command>,
+    /// The control socket, if there is one.
+    pub(super) control: Option<control::Server>,
+    /// `grace_period_seconds`, if it is set: how long the end may take.
+    pub(super) longest: Option<Duration>,
 }
 
 impl Operator {
-    pub(super) fn new(running: Arc<Running>, acceptor: Acceptor, pingora: &ServerConf) -> Self {
-        let grace = Duration::from_secs(pingora.grace_period_seconds.unwrap_or(PINGORA_GRACE_SECONDS));
-        Self { running, acceptor, grace }
-    }
-
     /// Returns when the process is to end; nothing that is left has to be waited for then.
     pub(super) async fn run(mut self) {
         match Signals::listen() {
@@ -34,57 +37,161 @@ impl Operator {
         self.acceptor.close();
         self.running.tunnels.stop();
         self.running.log.flush();
+        if let Some(control) = self.control.take() {
+            control.stop().await;
+        }
     }
 
     async fn obey(&mut self, signals: &mut Signals) {
         loop {
-            match signals.next().await {
-                Signal::Interrupt => return,
-                Signal::Terminate => return self.drain(signals).await,
-                Signal::Quit => warn!("SIGQUIT is refused: no successor waits to take over (see `longhaul upgrade`)"),
-                Signal::Hangup => warn!("SIGHUP: this version reads its configuration at the start only; restart it"),
-                Signal::Reopen => self.running.log.reopen(),
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    Signal::Interrupt => return,
+                    Signal::Terminate => return self.drain(signals, None).await,
+                    Signal::Quit => self.refuse_quit(),
+                    Signal::Hangup => match self.reload().await {
+                        Reply::Failed(failed) => warn!("SIGHUP: {}", failed.message),
+                        _ => info!("SIGHUP: reloaded"),
+                    },
+                    Signal::Reopen => self.running.log.reopen(),
+                },
+                Some(Command { request, asker }) = self.commands.recv() => match request {
+                    Request::Drain => return self.drain(signals, Some(asker)).await,
+                    request => self.execute(request, asker).await,
+                },
             }
         }
     }
 
+    /// Executes a command after which the gateway goes on.
+    async fn execute(&mut self, request: Request, asker: Asker) {
+        match request {
+            Request::Reload => asker.finish(self.reload().await),
+            Request::Plan { .. } => asker.finish(not_available("plan")),
+            Request::DrainBackend { upstream, address, over_ms, undo: false } => {
+                let over = over_ms.map(Duration::from_millis);
+                match BackendDrain::begin(&self.running, &upstream, address, over, Instant::now()) {
+                    Ok(drain) => {
+                        info!("backend {} is drained: nothing new goes to it, and its tunnels are closed", drain.name());
+                        tokio::spawn(follow(drain, asker));
+                    }
+                    Err(unknown) => asker.finish(Reply::failed(Failure::WrongConfiguration, unknown.to_string())),
+                }
+            }
+            Request::DrainBackend { upstream, address, undo: true, .. } => {
+                asker.finish(match BackendDrain::undo(&self.running, &upstream, address) {
+                    Ok(true) => {
+                        info!("backend {upstream}/{address} is no longer drained");
+                        Reply::done(format!("{upstream}/{address} takes its share again"))
+                    }
+                    Ok(false) => Reply::done(format!("{upstream}/{address} was not drained")),
+                    Err(unknown) => Reply::failed(Failure::WrongConfiguration, unknown.to_string()),
+                });
+            }
+            // The control socket answers the first itself, and the second ends the loop that calls this.
+            Request::Status | Request::Drain => asker.finish(not_available("this")),
+        }
+    }
+
+    /// Reads the configuration anew.
+    async fn reload(&mut self) -> Reply {
+        notify::reloading();
+        let reply = not_available("reload");
+        if let Reply::Failed(failed) = &reply {
+            self.history.reloaded(false, &*failed.message);
+        }
+        notify::ready();
+        reply
+    }
+
+    fn refuse_quit(&self) {
+        warn!("SIGQUIT is refused: no successor waits to take over (see `longhaul upgrade`)");
+    }
+
     /// Takes nothing new, ends the tunnels, and returns as soon as nothing is left to serve, or when told again.
-    async fn drain(&mut self, signals: &mut Signals) {
-        self.acceptor.close();
-        let over = (self.grace / 2).min(LONGEST_CLOSING);
+    async fn drain(&mut self, signals: &mut Signals, asker: Option<Asker>) {
+        let mut drain =
+            ProcessDrain::begin(Arc::clone(&self.running), self.phases.clone(), self.longest, Instant::now());
+        notify::stopping();
+        let begun = drain.progress(Instant::now());
         info!(
-            "ending: {} tunnels get Close 1001 within {}",
-            self.running.tunnels.count(),
-            humantime::format_duration(over)
+            "draining: {} tunnels and {} requests are left, for {} at the most",
+            begun.tunnels,
+            begun.requests,
+            humantime::format_duration(Duration::from_millis(begun.remaining_ms))
         );
-        self.running.tunnels.end(&Scope::All, Reason::Shutdown, over);
-        tokio::select! {
-            () = idle(&self.running) => info!("nothing is left to serve"),
-            () = tokio::time::sleep(self.grace) => warn!("the grace period is over; what is left is cut off"),
-            () = told_to_end(signals) => info!("told again to end; what is left is cut off"),
-        }
+        let mut followers: Vec<Asker> = asker.into_iter().collect();
+        let mut looks = tokio::time::interval(LOOK_AGAIN);
+        let mut reports = tokio::time::interval(REPORT);
+        let outcome = loop {
+            tokio::select! {
+                _ = looks.tick() => {
+                    if let Some(outcome) = drain.step(Instant::now(), || self.acceptor.close_listeners()) {
+                        break Some(outcome);
+                    }
+                }
+                _ = reports.tick() => {
+                    followers.retain(|follower| !follower.is_gone());
+                    followers.iter().for_each(|follower| follower.progress(drain.progress(Instant::now())));
+                }
+                signal = signals.next() => match signal {
+                    Signal::Interrupt | Signal::Terminate => break None,
+                    Signal::Reopen => self.running.log.reopen(),
+                    Signal::Quit => self.refuse_quit(),
+                    Signal::Hangup => warn!("SIGHUP is refused: the gateway is draining"),
+                },
+                Some(Command { request, asker }) = self.commands.recv() => match request {
+                    Request::Drain => followers.push(asker),
+                    _ => asker.finish(Reply::failed(Failure::Refused, "the gateway is draining, and ends")),
+                },
+            }
+        };
+        let reply = self.drained(outcome);
+        followers.into_iter().for_each(|follower| follower.finish(reply.clone()));
+    }
+
+    /// Logs how a drain ended; the answer to whoever asked for it.
+    fn drained(&self, outcome: Option<Outcome>) -> Reply {
+        let (why, tunnels, requests) = match outcome {
+            Some(Outcome::Empty) => {
+                info!("nothing is left to serve");
+                return Reply::done("nothing is left to serve; the gateway ends");
+            }
+            Some(Outcome::Late { tunnels, requests }) => ("the deadline has come", tunnels, requests),
+            None => ("told again to end", self.running.tunnels.count(), self.running.requests()),
+        };
+        let message = format!("{why}: {tunnels} tunnels and {requests} requests are cut off");
+        warn!("{message}");
+        Reply::failed(Failure::Failed, message)
     }
 }
 
-/// Returns once no request runs and no tunnel is open.
-async fn idle(running: &Running) {
-    let mut ticks = tokio::time::interval(LOOK_AGAIN);
-    loop {
-        ticks.tick().await;
-        let snapshot = running.snapshot();
-        let mut states = snapshot.destinations().iter().flat_map(|to| to.upstream.states());
-        if running.tunnels.count() == 0 && states.all(|state| state.load() == 0) {
+/// Tells whoever asked for the drain of a backend how far it is, until nothing is left there.
+async fn follow(drain: BackendDrain, asker: Asker) {
+    let mut looks = tokio::time::interval(REPORT);
+    let reply = loop {
+        looks.tick().await;
+        let now = Instant::now();
+        let progress = drain.progress(now);
+        if asker.is_gone() {
             return;
+        } else if drain.is_undone() {
+            break Reply::failed(Failure::Refused, format!("the drain of {} was called off", drain.name()));
+        } else if (progress.tunnels, progress.requests) == (0, 0) {
+            break Reply::done(format!("{} has nothing left", drain.name()));
+        } else if drain.is_due(now) {
+            let left = format!("{} tunnels and {} requests", progress.tunnels, progress.requests);
+            break Reply::failed(Failure::Failed, format!("{} still has {left}, and gets nothing new", drain.name()));
         }
-    }
+        asker.progress(progress);
+    };
+    asker.finish(reply);
 }
 
-async fn told_to_end(signals: &mut Signals) {
-    while !matches!(signals.next().await, Signal::Interrupt | Signal::Terminate) {}
+fn not_available(what: &str) -> Reply {
+    Reply::failed(Failure::NotAvailable, format!("{what} is not available in this version"))
 }
 
-/// Pingora's own default for `grace_period_seconds`.
-const PINGORA_GRACE_SECONDS: u64 = 300;
-/// The time over which tunnels are closed at the end, where the grace period leaves as much.
-const LONGEST_CLOSING: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How often those who follow a drain are told how far it is.
+const REPORT: Duration = Duration::from_millis(200);

@@ -10,6 +10,7 @@ use log::error;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
+use tokio::sync::oneshot;
 
 use super::end::Side;
 use super::pair::{Checked, Driven, Pair, Readiness};
@@ -24,6 +25,10 @@ pub(super) enum Command {
     Open(Box<NewTunnel>),
     /// Ends the tunnels in a scope, evenly spread over a time.
     End { scope: Scope, reason: Reason, over: Duration },
+    /// Calls off ends in a scope that were announced for a reason.
+    Spare { scope: Scope, reason: Reason },
+    /// Shows every tunnel.
+    Visit { look: Arc<dyn Fn(&Record, Duration) + Send + Sync>, done: oneshot::Sender<()> },
     /// Ends the thread, and with it every tunnel left.
     Stop,
 }
@@ -40,6 +45,8 @@ pub(super) struct Worker {
     /// The next moment at which a tunnel's limits are to be looked at; none, and the worker sleeps until it is woken.
     next_check: Option<Instant>,
     last_check: Instant,
+    /// Every tunnel is being ended, for this reason and by this moment: those that open now as well.
+    ending: Option<(Instant, Reason)>,
     scratch: Box<[u8]>,
 }
 
@@ -62,6 +69,7 @@ impl Worker {
             ready: Vec::new(),
             next_check: None,
             last_check: Instant::now(),
+            ending: None,
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
         }
     }
@@ -131,6 +139,12 @@ impl Worker {
             match self.commands.try_recv() {
                 Ok(Command::Open(tunnel)) => self.open(*tunnel, now),
                 Ok(Command::End { scope, reason, over }) => self.end(&scope, reason, over, now),
+                Ok(Command::Spare { scope, reason }) => self.spare(&scope, reason),
+                Ok(Command::Visit { look, done }) => {
+                    self.tunnels.iter().for_each(|(_, tunnel)| look(&tunnel.record, now.duration_since(tunnel.since)));
+                    // Whoever asked may have gone.
+                    let _ = done.send(());
+                }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
@@ -151,6 +165,7 @@ impl Worker {
         let streams = [client, backend].map(TcpStream::from_std);
         let [client, backend] = streams;
         let mut pair = Pair::new(client, backend, limits, rand::random_range(0.0..0.1), now);
+        let late_end = self.late_end(&record, now);
         let entry = self.tunnels.vacant_entry();
         let slot = entry.key();
         for side in Side::ALL {
@@ -166,13 +181,32 @@ impl Worker {
         for side in Side::ALL {
             pair.preload(side, &early[side as usize], now, &record.metrics);
         }
+        if let Some((at, reason)) = late_end {
+            pair.plan_end(at, reason);
+        }
         let due = pair.due();
         entry.insert(Tunnel { pair, record, since: now, queued: false });
         self.check_by(due);
         self.queue(slot);
     }
 
+    /// When a tunnel that opens now is to end again, because its handshake was under way when ends were announced.
+    fn late_end(&self, record: &Record, now: Instant) -> Option<(Instant, Reason)> {
+        match self.ending {
+            Some((by, reason)) => Some((now + by.saturating_duration_since(now).mul_f64(rand::random()), reason)),
+            None => record.backend().is_draining().then_some((now, Reason::BackendDrained)),
+        }
+    }
+
+    fn spare(&mut self, scope: &Scope, reason: Reason) {
+        let tunnels = self.tunnels.iter_mut().map(|(_, tunnel)| tunnel);
+        tunnels.filter(|tunnel| scope.holds(&tunnel.record)).for_each(|tunnel| tunnel.pair.spare(reason));
+    }
+
     fn end(&mut self, scope: &Scope, reason: Reason, over: Duration, now: Instant) {
+        if matches!(scope, Scope::All) {
+            self.ending = Some((now + over, reason));
+        }
         let mut chosen: Vec<&mut Tunnel> =
             self.tunnels.iter_mut().map(|(_, tunnel)| tunnel).filter(|tunnel| scope.holds(&tunnel.record)).collect();
         let Ok(count) = u32::try_from(chosen.len()) else { return };

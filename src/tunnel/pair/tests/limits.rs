@@ -261,7 +261,7 @@ fn what_a_sender_still_sends_after_1009_is_read_and_dropped() {
 fn the_earliest_of_several_planned_ends_counts() {
     let mut rig = Rig::new(none());
     rig.pair.plan_end(rig.now + seconds(20), Reason::BackendDown);
-    rig.pair.plan_end(rig.now + seconds(10), Reason::Shutdown);
+    rig.pair.plan_end(rig.now + seconds(10), Reason::Shutdown { code: 1001 });
     rig.pair.plan_end(rig.now + seconds(30), Reason::BackendDown);
     rig.pass(seconds(10));
     assert_eq!(rig.frames(Client), [Frame::close_to(Client, 1001, "shutdown")]);
