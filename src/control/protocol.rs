@@ -114,8 +114,9 @@ impl Request {
         let bad = |error: serde_json::Error| Reply::failed(Failure::BadRequest, format!("not a request: {error}"));
         let Version { version } = serde_json::from_slice(line).map_err(bad)?;
         if version != VERSION {
-            let message =
-                format!("this gateway speaks version {VERSION} of the control protocol, and was asked in version {version}");
+            let message = format!(
+                "this gateway speaks version {VERSION} of the control protocol, and was asked in version {version}"
+            );
             return Err(Reply::failed(Failure::WrongVersion, message));
         }
         serde_json::from_slice(line).map_err(bad)

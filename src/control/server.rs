@@ -116,7 +116,11 @@ impl Office {
         let user = stream.peer_cred()?.uid();
         if user != 0 && user != rustix::process::geteuid().as_raw() {
             warn!("user {user} is refused on the control socket");
-            return say(&mut stream, &Reply::failed(Failure::Refused, "only the gateway's own user and root are heard")).await;
+            return say(
+                &mut stream,
+                &Reply::failed(Failure::Refused, "only the gateway's own user and root are heard"),
+            )
+            .await;
         }
         let mut stopped = self.stopped.clone();
         let read = tokio::select! {

@@ -38,13 +38,7 @@ impl ProcessDrain {
     pub fn begin(running: Arc<Running>, phases: Phases, longest: Option<Duration>, now: Instant) -> Self {
         let settings = running.snapshot().drain;
         phases.enter(Phase::Grace);
-        Self {
-            closes_at: now + settings.grace,
-            deadline: now + limit(settings, longest),
-            running,
-            phases,
-            settings,
-        }
+        Self { closes_at: now + settings.grace, deadline: now + limit(settings, longest), running, phases, settings }
     }
 
     /// Does what is due, and says how the drain ended once it has. `close_listeners` is called once, when `drain.grace` is

@@ -34,7 +34,9 @@ impl ServeHttp for Exporter {
                 _ => answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", b"draining\n".to_vec()),
             },
             (&Method::GET | &Method::HEAD, "/live") => answer(StatusCode::OK, "text/plain", b"alive\n".to_vec()),
-            (_, "/metrics" | "/ready" | "/live") => answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", b"only GET is answered\n".to_vec()),
+            (_, "/metrics" | "/ready" | "/live") => {
+                answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", b"only GET is answered\n".to_vec())
+            }
             _ => answer(StatusCode::NOT_FOUND, "text/plain", b"there are /metrics, /ready and /live\n".to_vec()),
         }
     }

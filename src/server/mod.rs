@@ -107,7 +107,9 @@ impl Server {
             config.listeners.iter().map(|listener| bind(listener.address)).collect::<Result<Vec<_>, _>>()?;
         let metrics = config.metrics.as_ref().map(|metrics| bind(metrics.address)).transpose()?;
         for unused in inherited.left() {
-            warn!("the socket {unused} that was passed to this process is no listener of the configuration, and is closed");
+            warn!(
+                "the socket {unused} that was passed to this process is no listener of the configuration, and is closed"
+            );
         }
 
         let opt = Opt { daemon: options.daemon, ..Opt::default() };

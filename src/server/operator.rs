@@ -72,7 +72,10 @@ impl Operator {
                 let over = over_ms.map(Duration::from_millis);
                 match BackendDrain::begin(&self.running, &upstream, address, over, Instant::now()) {
                     Ok(drain) => {
-                        info!("backend {} is drained: nothing new goes to it, and its tunnels are closed", drain.name());
+                        info!(
+                            "backend {} is drained: nothing new goes to it, and its tunnels are closed",
+                            drain.name()
+                        );
                         tokio::spawn(follow(drain, asker));
                     }
                     Err(unknown) => asker.finish(Reply::failed(Failure::WrongConfiguration, unknown.to_string())),
