@@ -1,5 +1,6 @@
 //! The edge: the service that starts everything in its order, opens the listeners last, and runs until the end.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::acceptor::{Acceptor, Sockets};
 use super::operator::Operator;
+use super::signals::Signals;
 use super::{Ended, OnReady, notify};
 use crate::access_log::AccessLog;
 use crate::config::Config;
@@ -38,10 +40,7 @@ impl Service for Edge {
         let sockets = self.sockets.take().expect("a service is started once");
         let running = match self.start_threads() {
             Ok(running) => Arc::new(running),
-            Err(error) => {
-                error!("cannot start: {error}");
-                std::process::exit(1);
-            }
+            Err(error) => fail(error),
         };
         running.check_health().await;
 
@@ -55,36 +54,31 @@ impl Service for Edge {
             sockets,
             tasks_per_socket,
         );
+        // Before anyone is told that it runs: a signal that came then would end the process there and then.
+        let signals = match Signals::listen() {
+            Ok(signals) => signals,
+            Err(error) => fail(format_args!("signals cannot be received: {error}")),
+        };
         if let Err(error) = acceptor.start() {
-            error!("{error}");
-            std::process::exit(1);
+            fail(error);
         }
-        let addresses: Vec<_> = acceptor.listeners().iter().map(|bound| bound.address).collect();
-        for address in &addresses {
-            info!("listening on {address}");
-        }
-        if let Some(bound) = acceptor.metrics() {
-            info!("metrics on http://{}/metrics", bound.address);
-        }
+        let addresses = announce(&acceptor);
         if let Some(on_ready) = self.on_ready.take() {
             on_ready(&addresses);
         }
         let history = History::default();
         let (commands, queue) = mpsc::channel(control::QUEUE);
-        let control = control.map(|socket| {
-            info!("control socket at {}", socket.path().display());
-            let about = About {
-                running: Arc::clone(&running),
-                phases: phases.clone(),
-                history: history.clone(),
-                listeners: addresses,
-                metrics: acceptor.metrics().map(|bound| bound.address),
-            };
-            control::Server::start(socket, about, commands)
-        });
+        let about = About {
+            running: Arc::clone(&running),
+            phases: phases.clone(),
+            history: history.clone(),
+            listeners: addresses,
+            metrics: acceptor.metrics().map(|bound| bound.address),
+        };
+        let control = control.map(|socket| control::Server::start(socket, about, commands));
         notify::ready();
         let longest = self.pingora.grace_period_seconds.map(Duration::from_secs);
-        Operator { running, acceptor, phases, history, commands: queue, control, longest }.run().await;
+        Operator { running, acceptor, phases, history, commands: queue, control, longest }.run(signals).await;
         self.ended.notify();
     }
 
@@ -101,15 +95,15 @@ impl Edge {
             return None;
         };
         match (control::Socket::bind(&place), &place) {
-            (Ok(socket), _) => Some(socket),
+            (Ok(socket), _) => {
+                info!("control socket at {}", socket.path().display());
+                Some(socket)
+            }
             (Err(error), Place::Usual(_)) => {
                 warn!("no control socket: {error}");
                 None
             }
-            (Err(error), Place::Named(_)) => {
-                error!("cannot start: {error}");
-                std::process::exit(1);
-            }
+            (Err(error), Place::Named(_)) => fail(error),
         }
     }
 
@@ -122,4 +116,22 @@ impl Edge {
         let tunnels = Arc::new(Tunnels::start(self.pingora.threads, &log)?);
         Ok(Running::new(&self.config, metrics, tunnels, log, Instant::now()))
     }
+}
+
+/// Says where the gateway listens.
+fn announce(acceptor: &Acceptor) -> Vec<SocketAddr> {
+    let addresses: Vec<_> = acceptor.listeners().iter().map(|bound| bound.address).collect();
+    for address in &addresses {
+        info!("listening on {address}");
+    }
+    if let Some(bound) = acceptor.metrics() {
+        info!("metrics on http://{}/metrics", bound.address);
+    }
+    addresses
+}
+
+/// Ends the process before it serves anyone.
+fn fail(error: impl std::fmt::Display) -> ! {
+    error!("cannot start: {error}");
+    std::process::exit(1)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{error, info, warn};
+use log::{info, warn};
 use tokio::sync::mpsc;
 
 use super::acceptor::Acceptor;
@@ -29,11 +29,8 @@ pub(super) struct Operator {
 
 impl Operator {
     /// Returns when the process is to end; nothing that is left has to be waited for then.
-    pub(super) async fn run(mut self) {
-        match Signals::listen() {
-            Ok(mut signals) => self.obey(&mut signals).await,
-            Err(error) => error!("signals cannot be received, the gateway ends: {error}"),
-        }
+    pub(super) async fn run(mut self, mut signals: Signals) {
+        self.obey(&mut signals).await;
         self.acceptor.close();
         self.running.tunnels.stop();
         self.running.log.flush();
@@ -121,7 +118,7 @@ impl Operator {
             "draining: {} tunnels and {} requests are left, for {} at the most",
             begun.tunnels,
             begun.requests,
-            humantime::format_duration(Duration::from_millis(begun.remaining_ms))
+            humantime::format_duration(Duration::from_secs(begun.remaining_ms.div_ceil(1000)))
         );
         let mut followers: Vec<Asker> = asker.into_iter().collect();
         let mut looks = tokio::time::interval(LOOK_AGAIN);

@@ -48,6 +48,9 @@ pub struct NewTunnel {
     pub record: Record,
 }
 
+/// What is done with every tunnel that is shown to it, with its age; runs on the workers' threads.
+pub type Look = Arc<dyn Fn(&Record, Duration) + Send + Sync>;
+
 /// Which tunnels are meant.
 #[derive(Clone)]
 pub enum Scope {
@@ -110,7 +113,7 @@ impl Tunnels {
 
     /// Shows every open tunnel, with its age, to `look`: on the workers' threads, between two turns. Returns when all
     /// have been shown.
-    pub async fn visit(&self, look: Arc<dyn Fn(&Record, Duration) + Send + Sync>) {
+    pub async fn visit(&self, look: Look) {
         let visits: Vec<_> = self.workers.iter().map(|worker| worker.visit(Arc::clone(&look))).collect();
         for visited in visits {
             // A worker that is gone has no tunnels to show.
@@ -158,7 +161,7 @@ impl Handle {
         Some((self, thread))
     }
 
-    fn visit(&self, look: Arc<dyn Fn(&Record, Duration) + Send + Sync>) -> oneshot::Receiver<()> {
+    fn visit(&self, look: Look) -> oneshot::Receiver<()> {
         let (done, visited) = oneshot::channel();
         self.command(Command::Visit { look, done });
         visited

@@ -16,7 +16,7 @@ use super::end::Side;
 use super::pair::{Checked, Driven, Pair, Readiness};
 use super::reason::Reason;
 use super::record::{Ending, Record};
-use super::{NewTunnel, Scope};
+use super::{Look, NewTunnel, Scope};
 use crate::access_log::AccessLog;
 
 /// What a worker is asked to do.
@@ -28,7 +28,7 @@ pub(super) enum Command {
     /// Calls off ends in a scope that were announced for a reason.
     Spare { scope: Scope, reason: Reason },
     /// Shows every tunnel.
-    Visit { look: Arc<dyn Fn(&Record, Duration) + Send + Sync>, done: oneshot::Sender<()> },
+    Visit { look: Look, done: oneshot::Sender<()> },
     /// Ends the thread, and with it every tunnel left.
     Stop,
 }

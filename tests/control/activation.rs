@@ -1,4 +1,5 @@
 //! systemd's side: sockets that it passes, and what it is told.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
