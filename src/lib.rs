@@ -7,8 +7,10 @@ pub mod affinity;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod control;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod drain;
 pub mod gateway;
 pub mod handover;
 pub mod health;

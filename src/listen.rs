@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::IntoRawFd;
+use std::os::fd::{IntoRawFd, OwnedFd};
 
+use listenfd::ListenFd;
+use log::warn;
 use pingora::server::ListenFds;
 use socket2::{Domain, Socket, Type};
 
@@ -50,7 +52,7 @@ impl Bound {
     /// # Errors
     /// The descriptor is not a socket that is bound to an address.
     pub fn of(socket: Socket, configured: SocketAddr) -> io::Result<Self> {
-        let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+        let address = bound_to(&socket)?;
         Ok(Self { address, configured, socket })
     }
 
@@ -73,6 +75,60 @@ impl Bound {
     pub fn copy(&self) -> io::Result<(SocketAddr, Socket)> {
         Ok((self.configured, self.socket.try_clone()?))
     }
+}
+
+/// Sockets that this process did not bind: passed by whoever started it (systemd's socket activation, sd_listen_fds(3)), or
+/// handed over by a predecessor.
+#[derive(Default)]
+pub struct Inherited {
+    sockets: Vec<Bound>,
+}
+
+impl Inherited {
+    /// Takes them, once, as long as no other thread runs: the environment that announces them is cleared.
+    ///
+    /// What is no TCP socket is left alone, with a warning.
+    pub fn take() -> Self {
+        let mut passed = ListenFd::from_env();
+        let mut sockets = Vec::new();
+        for index in 0..passed.len() {
+            let bound = passed.take_tcp_listener(index).and_then(|listener| {
+                let socket = Socket::from(listener.ok_or(io::ErrorKind::NotFound)?);
+                socket.set_nonblocking(true)?;
+                let address = bound_to(&socket)?;
+                Bound::of(socket, address)
+            });
+            match bound {
+                Ok(bound) => sockets.push(bound),
+                Err(error) => warn!("socket {index} that was passed to this process cannot be used: {error}"),
+            }
+        }
+        Self { sockets }
+    }
+
+    /// Those of a predecessor, each with the address that the predecessor's configuration names for it.
+    ///
+    /// # Errors
+    /// One is no socket that is bound to an address.
+    pub fn of(sockets: Vec<(SocketAddr, OwnedFd)>) -> io::Result<Self> {
+        let bound = |(configured, socket): (SocketAddr, OwnedFd)| Bound::of(socket.into(), configured);
+        Ok(Self { sockets: sockets.into_iter().map(bound).collect::<io::Result<_>>()? })
+    }
+
+    /// The one for this address of the configuration, if there is one.
+    pub fn find(&mut self, address: SocketAddr) -> Option<Bound> {
+        let index = self.sockets.iter().position(|bound| bound.configured == address)?;
+        Some(self.sockets.remove(index))
+    }
+
+    /// The addresses of those that were not found yet.
+    pub fn left(&self) -> impl Iterator<Item = SocketAddr> {
+        self.sockets.iter().map(|bound| bound.address)
+    }
+}
+
+fn bound_to(socket: &Socket) -> io::Result<SocketAddr> {
+    Ok(socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?)
 }
 
 /// Pingora's own; the kernel takes `net.core.somaxconn` where that is less.

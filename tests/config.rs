@@ -158,6 +158,7 @@ fn the_minimal_configuration_has_the_defaults() {
     assert_eq!(config.listeners, [Listener { address: "127.0.0.1:8080".parse().unwrap() }]);
     assert_eq!(config.access_log, Some(AccessLog::default()));
     assert_eq!((config.trusted_proxies, config.metrics), (Vec::new(), None));
+    assert_eq!((config.watch, config.control_sock, config.drain), (false, None, Drain::default()));
     let route = Route { host: HostPattern::Any, path: "/".into(), upstream: "chat".into(), affinity: None };
     assert_eq!(config.routes, [route]);
     let backends = ["127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"];
@@ -169,6 +170,8 @@ fn the_minimal_configuration_has_the_defaults() {
         health: Some(Health::default()),
         fail_open: false,
         drain_window: Duration::from_secs(30),
+        on_change: OnChange::Close,
+        rehome: None,
         timeouts: Timeouts::default(),
         tunnel: TunnelLimits::default(),
     };
@@ -188,6 +191,8 @@ fn the_values_called_defaults_are_the_defaults() {
     assert_eq!((shown.timeouts, shown.tunnel), (default.timeouts, default.tunnel));
     assert_eq!((shown.balance_factor, shown.fail_open), (default.balance_factor, default.fail_open));
     assert_eq!((shown.drain_window, &annotated.access_log), (default.drain_window, &minimal.access_log));
+    assert_eq!((shown.on_change, shown.rehome), (default.on_change, default.rehome));
+    assert_eq!((annotated.watch, annotated.drain), (minimal.watch, minimal.drain));
     assert_eq!(shown.affinity.last(), default.affinity.last());
     let plain = config::parse(&conf("minimal.yaml").replace("client_ip", "issue_cookie")).unwrap().config;
     assert_eq!(annotated.upstreams[1].affinity, plain.upstreams[0].affinity);
@@ -249,6 +254,11 @@ fn every_shape_a_value_may_have_is_read() {
 
     assert_eq!(rooms.affinity, [AffinitySource::ClientIp { ipv4_prefix: 24, ipv6_prefix: 64 }]);
     assert_eq!((&rooms.health, rooms.drain_window), (&None, Duration::ZERO));
+
+    let drain = Drain { grace: Duration::from_secs(5), window: Duration::from_secs(60), code: 1013 };
+    assert_eq!((config.watch, config.control_sock, config.drain), (true, Some("run/control".into()), drain));
+    assert_eq!((chat.on_change, chat.rehome), (OnChange::Close, None));
+    assert_eq!((rooms.on_change, rooms.rehome), (OnChange::Keep, Some(Duration::from_secs(300))));
 }
 
 #[test]

@@ -68,14 +68,35 @@ fn yaml_blocks(text: &str) -> Vec<(usize, String)> {
 /// `None` for a block that is neither.
 fn completed(block: &str) -> Option<String> {
     let has = |key: &str| block.lines().any(|line| line.starts_with(&format!("{key}:")));
-    let upstream_keys =
-        ["affinity", "backends", "balance_factor", "health", "fail_open", "drain_window", "timeouts", "tunnel"];
+    let upstream_keys = [
+        "affinity",
+        "backends",
+        "balance_factor",
+        "health",
+        "fail_open",
+        "on_change",
+        "drain_window",
+        "rehome",
+        "timeouts",
+        "tunnel",
+    ];
     if upstream_keys.iter().any(|key| has(key)) {
         let indented: String = block.lines().map(|line| format!("    {line}\n")).collect();
         let backends = if has("backends") { "" } else { "    backends: [127.0.0.1:9001]\n" };
         return Some(format!("{LISTENERS}{ROUTES}upstreams:\n  chat:\n{indented}{backends}"));
     }
-    let top_keys = ["version", "listeners", "trusted_proxies", "metrics", "access_log", "routes", "upstreams"];
+    let top_keys = [
+        "version",
+        "listeners",
+        "trusted_proxies",
+        "metrics",
+        "access_log",
+        "watch",
+        "control_sock",
+        "drain",
+        "routes",
+        "upstreams",
+    ];
     if !top_keys.iter().any(|key| has(key)) {
         return None;
     }

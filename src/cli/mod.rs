@@ -1,11 +1,14 @@
-//! The command line: `longhaul -c FILE`, `check`, `where`, `demo`.
+//! The command line: `longhaul -c FILE`, `check`, `where`, `demo`, and `status`, `reload`, `plan`, `drain` of a running gateway.
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 
 mod check;
+mod control;
 #[cfg(feature = "demo")]
 mod demo;
+mod drain;
 mod locate;
+mod status;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -47,6 +50,22 @@ enum Command {
     },
     /// Say which route and backend a request would get, and why, from the file alone
     Where(locate::Question),
+    /// Say how the running gateway is: its backends, tunnels, configuration
+    Status(control::Target),
+    /// Have the running gateway read its configuration anew
+    Reload(control::Target),
+    /// Replace the running gateway's program without dropping a connection
+    Upgrade {
+        /// The new program; the one that runs now if left out (after its file was replaced, say)
+        #[arg(long, value_name = "PATH")]
+        binary: Option<PathBuf>,
+        #[command(flatten)]
+        target: control::Target,
+    },
+    /// Say what a reload would change, and what it would cost
+    Plan(control::Plan),
+    /// End the running gateway gently, or empty one of its backends
+    Drain(drain::Drain),
     /// Run a gateway with three backends and a page to try it, no files needed
     #[cfg(feature = "demo")]
     Demo {
@@ -58,7 +77,7 @@ enum Command {
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
-Signals: INT ends at once, TERM closes tunnels first (Close 1001), USR1 opens the access log anew.
+Signals: INT ends at once, TERM drains first (`longhaul drain`), USR1 opens the access log anew.
 RUST_LOG sets what is logged to standard error; the default is `warn,longhaul=info`.";
 
 /// Runs the command that the process was called with.
@@ -77,6 +96,11 @@ pub fn run() -> ExitCode {
     match arguments.command {
         Some(Command::Check { conf }) => check::run(&conf),
         Some(Command::Where(question)) => locate::run(&question),
+        Some(Command::Status(target)) => status::run(&target),
+        Some(Command::Reload(target)) => control::reload(&target),
+        Some(Command::Upgrade { binary, target }) => control::upgrade(binary, &target),
+        Some(Command::Plan(plan)) => control::plan(&plan),
+        Some(Command::Drain(drain)) => drain::run(&drain),
         #[cfg(feature = "demo")]
         Some(Command::Demo { listen }) => demo::run(listen),
         None => gateway(&arguments),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::access_log;
 use super::affinity::Scope;
+use super::drain;
 use super::keys::TOP;
 use super::listeners;
 use super::model::{AccessLog, Config, Drain};
@@ -13,6 +14,7 @@ use super::node::{self, Mark};
 use super::pingora_keys;
 use super::problem::{Problem, Problems, Report, Severity};
 use super::routes;
+use super::scalar::boolean;
 use super::upstreams;
 use super::value::{Fields, Value};
 
@@ -100,6 +102,9 @@ fn config(root: &Value<'_>, report: &mut Report) -> Option<Config> {
     let (listeners, metrics) = listeners::read(listeners, metrics, report);
     let trusted_proxies = fields.take_or("trusted_proxies", Vec::new(), |v| listeners::trusted_proxies(v, report));
     let access_log = fields.take_or("access_log", Some(AccessLog::default()), |v| access_log::read(v, report));
+    let watch = fields.take_or("watch", false, |v| boolean(v, report));
+    let control_sock = fields.take_or("control_sock", None, |v| listeners::control_sock(v, report).map(Some));
+    let drain = fields.take_or("drain", Drain::default(), |v| drain::read(v, report));
 
     let routes = fields.required("routes", "a list such as `- upstream: NAME`", report);
     let upstreams = fields.required("upstreams", "a mapping of names to upstreams", report);
@@ -117,9 +122,9 @@ fn config(root: &Value<'_>, report: &mut Report) -> Option<Config> {
         trusted_proxies: trusted_proxies?,
         metrics: metrics?,
         access_log: access_log?,
-        watch: false,
-        control_sock: None,
-        drain: Drain::default(),
+        watch: watch?,
+        control_sock: control_sock?,
+        drain: drain?,
         routes: routes?,
         upstreams: upstreams.all()?,
     })

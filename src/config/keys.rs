@@ -13,15 +13,39 @@ pub(super) struct Section {
 }
 
 /// Every key of Longhaul's own. A reader takes its keys from here and knows no others.
-static SECTIONS: [Section; 13] = [
-    Section { path: "", keys: &["listeners", "trusted_proxies", "metrics", "access_log", "routes", "upstreams"] },
+static SECTIONS: [Section; 15] = [
+    Section {
+        path: "",
+        keys: &[
+            "listeners",
+            "trusted_proxies",
+            "metrics",
+            "access_log",
+            "watch",
+            "control_sock",
+            "drain",
+            "routes",
+            "upstreams",
+        ],
+    },
     Section { path: "listeners[]", keys: &["address"] },
     Section { path: "metrics", keys: &["address"] },
     Section { path: "access_log", keys: &["to", "format"] },
     Section { path: "routes[]", keys: &["host", "path", "upstream", "affinity"] },
     Section {
         path: "upstreams.*",
-        keys: &["affinity", "backends", "balance_factor", "health", "fail_open", "drain_window", "timeouts", "tunnel"],
+        keys: &[
+            "affinity",
+            "backends",
+            "balance_factor",
+            "health",
+            "fail_open",
+            "on_change",
+            "drain_window",
+            "rehome",
+            "timeouts",
+            "tunnel",
+        ],
     },
     Section { path: "upstreams.*.affinity[]", keys: &["cookie", "header", "query", "issue_cookie", "client_ip"] },
     Section { path: "upstreams.*.affinity[].issue_cookie", keys: &["name", "max_age", "same_site"] },
@@ -33,6 +57,8 @@ static SECTIONS: [Section; 13] = [
     },
     Section { path: "upstreams.*.timeouts", keys: &["connect", "handshake", "read", "write"] },
     Section { path: "upstreams.*.tunnel", keys: &["idle", "max_age", "ping", "max_message", "tcp_user_timeout"] },
+    Section { path: "drain", keys: &["grace", "window", "code"] },
+    Section { path: "upstreams.*.rehome", keys: &["over"] },
 ];
 
 pub(super) static TOP: &Section = &SECTIONS[0];
@@ -48,6 +74,8 @@ pub(super) static BACKEND: &Section = &SECTIONS[9];
 pub(super) static HEALTH: &Section = &SECTIONS[10];
 pub(super) static TIMEOUTS: &Section = &SECTIONS[11];
 pub(super) static TUNNEL: &Section = &SECTIONS[12];
+pub(super) static DRAIN: &Section = &SECTIONS[13];
+pub(super) static REHOME: &Section = &SECTIONS[14];
 
 /// The path of every key there is, Pingora's first: `threads`, `routes[].host`, `upstreams.*.health.check`, …
 ///

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 
@@ -9,6 +10,7 @@ use super::address::{Use, network, socket_address};
 use super::keys;
 use super::model::{Listener, Metrics};
 use super::problem::{Problem, Report};
+use super::scalar::text;
 use super::value::{Fields, Value};
 
 /// Reads `listeners` and `metrics`, and refuses addresses that cannot be bound beside each other.
@@ -31,6 +33,22 @@ pub(super) fn trusted_proxies(value: &Value<'_>, report: &mut Report) -> Option<
     let items = value.items("a list of address ranges, such as `[10.0.0.0/8]`", report)?;
     let ranges: Vec<_> = items.iter().map(|item| network(item, report)).collect();
     ranges.into_iter().collect()
+}
+
+/// Reads `control_sock`.
+pub(super) fn control_sock(value: &Value<'_>, report: &mut Report) -> Option<PathBuf> {
+    const EXPECTED: &str = "the path of a Unix socket, such as `/run/longhaul/control.sock`";
+    /// What fits into the kernel's `sockaddr_un` before the zero that ends it (unix(7)).
+    const LONGEST: usize = 107;
+    let path = text(value, EXPECTED, report)?;
+    if path.len() > LONGEST {
+        let problem = value.error(format!("the path has {} bytes", path.len()));
+        return report.refuse(problem.expected(format!("at most {LONGEST}: the system's bound for Unix sockets")));
+    }
+    if path.contains('\0') || path == "off" {
+        return report.refuse(value.wrong(EXPECTED));
+    }
+    Some(path.into())
 }
 
 fn read_listeners(value: &Value<'_>, taken: &mut Taken, report: &mut Report) -> Option<Vec<Listener>> {

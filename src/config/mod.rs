@@ -6,6 +6,7 @@
 mod access_log;
 mod address;
 mod affinity;
+mod drain;
 mod file;
 mod health;
 mod keys;

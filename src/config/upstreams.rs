@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::address::{Use, socket_address};
 use super::affinity::{self, Scope};
+use super::drain;
 use super::health;
 use super::keys::{self, nearest};
 use super::limits;
@@ -12,14 +13,11 @@ use super::matching::wrong_with_upstream_name;
 use super::model::{Backend, Health, OnChange, Route, Timeouts, TunnelLimits, Upstream};
 use super::node::Mark;
 use super::problem::{Problem, Report, Severity, quoted};
-use super::scalar::{Span, boolean, decimal, duration, or_off, whole_in};
+use super::scalar::{boolean, decimal, or_off, whole_in};
 use super::value::{Fields, Value, join};
 
 /// Sum of an upstream's weights: a unit is 160 points of 8 bytes on the ring (pingora-ketama), so this is 128 MB.
 const MAX_TOTAL_WEIGHT: u64 = 100_000;
-
-/// Tunnels closed for a change may be spread over this long; at 0 they are all closed at once.
-const DRAIN_WINDOW: Span = Span { least: Duration::ZERO, most: Duration::from_secs(86_400), example: "30s" };
 
 const BACKENDS: &str = "a list of addresses, such as `- 127.0.0.1:9001`";
 
@@ -104,7 +102,9 @@ fn read_upstream(name: &str, value: &Value<'_>, scope: Scope, report: &mut Repor
     let balance_factor = fields.take_or("balance_factor", None, |v| read_balance_factor(v, report));
     let health = fields.take_or("health", Some(Health::default()), |v| health::read(v, report));
     let fail_open = fields.take_or("fail_open", false, |v| boolean(v, report));
-    let drain_window = fields.take_or("drain_window", Duration::from_secs(30), |v| duration(v, &DRAIN_WINDOW, report));
+    let on_change = fields.take_or("on_change", OnChange::Close, |v| drain::on_change(v, report));
+    let drain_window = fields.take_or("drain_window", Duration::from_secs(30), |v| drain::window(v, report));
+    let rehome = fields.take_or("rehome", None, |v| drain::rehome(v, report));
     let timeouts = fields.take_or("timeouts", Timeouts::default(), |v| limits::timeouts(v, report));
     let tunnel = fields.take_or("tunnel", TunnelLimits::default(), |v| limits::tunnel(v, report));
     Some(Upstream {
@@ -115,8 +115,8 @@ fn read_upstream(name: &str, value: &Value<'_>, scope: Scope, report: &mut Repor
         health: health?,
         fail_open: fail_open?,
         drain_window: drain_window?,
-        on_change: OnChange::Close,
-        rehome: None,
+        on_change: on_change?,
+        rehome: rehome?,
         timeouts: timeouts?,
         tunnel: tunnel?,
     })

@@ -10,7 +10,7 @@ use super::answer::Answer;
 use super::forward;
 use crate::affinity;
 use crate::client::Client;
-use crate::snapshot::{Asked, Destination, Located, Snapshot, Target};
+use crate::snapshot::{Asked, Destination, Located, Running, Snapshot, Target, UnderWay};
 use crate::upstream::{Pick, Unavailable};
 
 /// The context of one request. It pins the snapshot that the request began with.
@@ -31,6 +31,7 @@ pub struct Ctx {
     pub(super) timed_out: bool,
     /// The connection is a tunnel now and logged by its worker; Pingora's session is an empty shell.
     pub(super) taken_over: bool,
+    _under_way: UnderWay,
 }
 
 /// A request's identity, and what was decided about it.
@@ -56,9 +57,9 @@ pub(super) struct Key {
 }
 
 impl Ctx {
-    pub(super) fn new(snapshot: Arc<Snapshot>) -> Self {
+    pub(super) fn new(running: &Running) -> Self {
         Self {
-            snapshot,
+            snapshot: running.snapshot(),
             started: Instant::now(),
             request: None,
             pick: None,
@@ -67,6 +68,7 @@ impl Ctx {
             answer: None,
             timed_out: false,
             taken_over: false,
+            _under_way: running.request(),
         }
     }
 

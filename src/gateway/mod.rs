@@ -39,7 +39,7 @@ impl ProxyHttp for Gateway {
     type CTX = Ctx;
 
     fn new_ctx(&self) -> Ctx {
-        Ctx::new(self.running.snapshot())
+        Ctx::new(&self.running)
     }
 
     /// Decides what a request is: refused, an upgrade (carried out here), or plain HTTP for Pingora's own path.

@@ -21,14 +21,12 @@
 
 mod giver;
 mod message;
-mod socket;
 mod taker;
 mod wire;
 
 pub use giver::{Giver, START_WITHIN, Successor};
 pub use message::PROTOCOL;
-pub use socket::{admits, open_door, upgrade_socket};
-pub use taker::{Heard, Inherited, Taker};
+pub use taker::{Heard, Taker};
 
 use std::io;
 use std::time::Duration;

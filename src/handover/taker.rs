@@ -16,14 +16,6 @@ pub struct Taker {
     wire: Wire,
 }
 
-/// A listening socket of the predecessor's.
-pub struct Inherited {
-    /// The address that the predecessor's configuration names for it.
-    pub configured: SocketAddr,
-    /// The socket.
-    pub socket: OwnedFd,
-}
-
 /// What a predecessor says once its successor serves.
 pub enum Heard {
     /// A batch of tunnels, each with the client's socket and the backend's. Not ours yet.
@@ -39,11 +31,12 @@ pub enum Heard {
 }
 
 impl Taker {
-    /// Asks the process that listens on `path`; its listening sockets come back.
+    /// Asks the process that listens on `path`; its listening sockets come back, each with the address that its
+    /// configuration names for it.
     ///
     /// # Errors
     /// [`Failure`]: nobody listens there, or there is no common protocol.
-    pub fn connect(path: &Path) -> Result<(Self, Vec<Inherited>), Failure> {
+    pub fn connect(path: &Path) -> Result<(Self, Vec<(SocketAddr, OwnedFd)>), Failure> {
         let stream = UnixStream::connect(path).map_err(Failure::Gone)?;
         let mut wire = Wire::new(stream).map_err(Failure::Gone)?;
         let hello = FromSuccessor::Hello {
@@ -55,9 +48,8 @@ impl Taker {
         wire.send(&hello, &[])?;
         match wire.receive("welcome", Some(WELCOME_WITHIN))? {
             (FromPredecessor::Welcome { sockets, .. }, descriptors) if sockets.len() == descriptors.len() => {
-                let inherited = sockets.into_iter().zip(descriptors);
-                let inherited = inherited.map(|(named, socket)| Inherited { configured: named.configured, socket });
-                Ok((Self { wire }, inherited.collect()))
+                let sockets = sockets.into_iter().map(|named| named.configured).zip(descriptors);
+                Ok((Self { wire }, sockets.collect()))
             }
             (FromPredecessor::Refused { reason }, _) => Err(Failure::Refused(reason)),
             (other, _) => Err(Failure::Unexpected { expected: "welcome", heard: format!("{other:?}") }),

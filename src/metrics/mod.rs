@@ -46,6 +46,7 @@ pub(crate) struct Families {
     messages: IntCounterVec,
     health_changes: IntCounterVec,
     backend_up: IntGaugeVec,
+    backend_draining: IntGaugeVec,
     backend_tunnels: IntGaugeVec,
     backend_load: IntGaugeVec,
 }
@@ -58,6 +59,8 @@ pub struct BackendReading<'a> {
     pub backend: String,
     /// Whether it is taken as up.
     pub up: bool,
+    /// Whether the operator drains it.
+    pub draining: bool,
     /// Its open tunnels.
     pub tunnels: u64,
     /// Its open tunnels and running requests.
@@ -114,12 +117,13 @@ impl Metrics {
         let _scrape = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         let families = &self.families;
         // Set anew at every scrape, so that no pair of `inc` and `dec` can drift and a backend that is gone leaves.
-        for gauge in [&families.backend_up, &families.backend_tunnels, &families.backend_load] {
-            gauge.reset();
-        }
+        let gauges =
+            [&families.backend_up, &families.backend_draining, &families.backend_tunnels, &families.backend_load];
+        gauges.into_iter().for_each(IntGaugeVec::reset);
         for reading in backends {
             let labels = [reading.upstream, reading.backend.as_str()];
             families.backend_up.with_label_values(&labels).set(i64::from(reading.up));
+            families.backend_draining.with_label_values(&labels).set(i64::from(reading.draining));
             families.backend_tunnels.with_label_values(&labels).set(reading.tunnels.cast_signed());
             families.backend_load.with_label_values(&labels).set(reading.load.cast_signed());
         }
@@ -177,6 +181,7 @@ impl Families {
                 &["upstream", "to"],
             ),
             backend_up: gauge("longhaul_backend_up", "1 when the backend is taken as up."),
+            backend_draining: gauge("longhaul_backend_draining", "1 while the operator drains the backend."),
             backend_tunnels: gauge("longhaul_backend_tunnels", "Open tunnels."),
             backend_load: gauge("longhaul_backend_load", "Open tunnels and running requests."),
         }

@@ -17,6 +17,7 @@ use socket2::Socket;
 use tokio::sync::watch;
 
 use super::metrics::Exporter;
+use crate::drain::Phases;
 use crate::gateway::Gateway;
 use crate::listen::{BindError, Bound};
 use crate::snapshot::Running;
@@ -25,25 +26,33 @@ use crate::snapshot::Running;
 pub(super) struct Acceptor {
     pingora: Arc<ServerConf>,
     running: Arc<Running>,
+    phases: Phases,
     /// Where Pingora looks for sockets before it binds its own.
     lent: ListenFds,
     listeners: Vec<Bound>,
     metrics: Option<Bound>,
     tasks_per_socket: usize,
     /// Tells who accepts now to stop; none while nobody does.
-    stop: Option<watch::Sender<bool>>,
+    stop: Option<Stop>,
+}
+
+/// What tells those who accept to stop.
+struct Stop {
+    proxy: watch::Sender<bool>,
+    exporter: watch::Sender<bool>,
 }
 
 impl Acceptor {
     pub(super) fn new(
         pingora: Arc<ServerConf>,
         running: Arc<Running>,
+        phases: Phases,
         lent: ListenFds,
         sockets: Sockets,
         tasks_per_socket: usize,
     ) -> Self {
         let Sockets { listeners, metrics } = sockets;
-        Self { pingora, running, lent, listeners, metrics, tasks_per_socket, stop: None }
+        Self { pingora, running, phases, lent, listeners, metrics, tasks_per_socket, stop: None }
     }
 
     /// The listeners, in the order of the configuration.
@@ -72,22 +81,34 @@ impl Acceptor {
         for bound in self.listeners.iter().chain(&self.metrics) {
             bound.lend_to(&self.lent)?;
         }
-        let (stop, stopped) = watch::channel(false);
-        let mut services: Vec<Box<dyn Service>> = vec![Box::new(self.proxy())];
-        services.extend(self.exporter());
-        for mut service in services {
-            let (lent, stopped, tasks) = (Arc::clone(&self.lent), stopped.clone(), self.tasks_per_socket);
-            tokio::spawn(async move { service.start_service(Some(lent), stopped, tasks).await });
+        let [proxy, exporter] = [watch::Sender::new(false), watch::Sender::new(false)];
+        self.serve(Box::new(self.proxy()), &proxy);
+        if let Some(service) = self.exporter() {
+            self.serve(service, &exporter);
         }
-        self.stop = Some(stop);
+        self.stop = Some(Stop { proxy, exporter });
         Ok(())
+    }
+
+    fn serve(&self, mut service: Box<dyn Service>, stop: &watch::Sender<bool>) {
+        let (lent, stopped, tasks) = (Arc::clone(&self.lent), stop.subscribe(), self.tasks_per_socket);
+        tokio::spawn(async move { service.start_service(Some(lent), stopped, tasks).await });
     }
 
     /// Accepts no more. New connections wait in the backlog; idle ones are closed, requests under way are served.
     pub(super) fn pause(&mut self) {
         if let Some(stop) = self.stop.take() {
-            stop.send_replace(true);
+            stop.proxy.send_replace(true);
+            stop.exporter.send_replace(true);
         }
+    }
+
+    /// Accepts no more from clients, and has the system refuse new connections; metrics and readiness are still answered.
+    pub(super) fn close_listeners(&mut self) {
+        if let Some(stop) = &self.stop {
+            stop.proxy.send_replace(true);
+        }
+        self.listeners.clear();
     }
 
     /// Accepts no more, and has the system refuse new connections.
@@ -113,7 +134,7 @@ impl Acceptor {
 
     fn exporter(&self) -> Option<Box<dyn Service>> {
         let bound = self.metrics.as_ref()?;
-        let exporter = Exporter { running: Arc::clone(&self.running) };
+        let exporter = Exporter { running: Arc::clone(&self.running), phases: self.phases.clone() };
         let mut service = Listening::new("metrics".into(), HttpServer::new_app(exporter));
         service.add_tcp(&bound.address.to_string());
         Some(Box::new(service))

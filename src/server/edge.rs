@@ -1,22 +1,26 @@
 //! The edge: the service that starts everything in its order, opens the listeners last, and runs until the end.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use log::{error, info};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc;
 
-use super::OnReady;
 use super::acceptor::{Acceptor, Sockets};
 use super::operator::Operator;
+use super::reception::{self, Desk, Reception};
 use super::signals::Signals;
 use super::succession::{self, Succession};
+use super::{OnReady, notify};
 use crate::access_log::AccessLog;
 use crate::config::Config;
+use crate::control::{self, About, Command, History, Place};
+use crate::drain::Phases;
 use crate::handover::Taker;
 use crate::metrics::Metrics;
 use crate::snapshot::Running;
@@ -36,43 +40,45 @@ pub(super) struct Edge {
 #[async_trait]
 impl Service for Edge {
     async fn start_service(&mut self, fds: Option<ListenFds>, _shutdown: ShutdownWatch, tasks_per_socket: usize) {
-        // First of all: a signal that nobody takes ends the process.
-        let signals = match Signals::listen() {
-            Ok(signals) => signals,
-            Err(error) => {
-                error!("cannot start: signals cannot be received: {error}");
-                std::process::exit(1);
-            }
-        };
         let lent = fds.expect("Pingora gives every service its table of sockets on Unix");
         let sockets = self.sockets.take().expect("a service is started once");
         let running = match self.start_threads() {
             Ok(running) => Arc::new(running),
-            Err(error) => {
-                error!("cannot start: {error}");
-                std::process::exit(1);
-            }
+            Err(error) => fail(error),
         };
         running.check_health().await;
 
-        let mut acceptor =
-            Acceptor::new(Arc::clone(&self.pingora), Arc::clone(&running), lent, sockets, tasks_per_socket);
+        let phases = Phases::default();
+        let mut acceptor = Acceptor::new(
+            Arc::clone(&self.pingora),
+            Arc::clone(&running),
+            phases.clone(),
+            lent,
+            sockets,
+            tasks_per_socket,
+        );
+        // Before anyone is told that it runs: a signal that came then would end the process there and then.
+        let signals = match Signals::listen() {
+            Ok(signals) => signals,
+            Err(error) => fail(format_args!("signals cannot be received: {error}")),
+        };
+        let (reception, commands) = self.reception(&running, &phases, &acceptor);
+        // A predecessor keeps its own sockets for operators and successors until it has parted.
+        let desk = if self.taker.is_none() { reception.open(false) } else { Ok(Desk::default()) };
+        let desk = desk.unwrap_or_else(|error| fail(error));
         if let Err(error) = acceptor.start() {
-            error!("{error}");
-            std::process::exit(1);
+            fail(error);
         }
-        let addresses: Vec<_> = acceptor.listeners().iter().map(|bound| bound.address).collect();
-        for address in &addresses {
-            info!("listening on {address}");
-        }
-        if let Some(bound) = acceptor.metrics() {
-            info!("metrics on http://{}/metrics", bound.address);
-        }
+        let addresses = announce(&acceptor);
         if let Some(on_ready) = self.on_ready.take() {
             on_ready(&addresses);
         }
+        notify::ready();
         let predecessor = self.taker.take().map(|taker| begin_succession(taker, &running));
-        let code = Operator::new(running, acceptor, &self.pingora).run(signals, predecessor).await;
+        let history = reception.history().clone();
+        let longest = self.pingora.grace_period_seconds.map(Duration::from_secs);
+        let operator = Operator { running, acceptor, phases, history, commands, reception, desk, predecessor, longest };
+        let code = operator.run(signals).await;
         info!("ended");
         std::process::exit(code);
     }
@@ -83,6 +89,26 @@ impl Service for Edge {
 }
 
 impl Edge {
+    /// Where operators and successors are received.
+    fn reception(
+        &self,
+        running: &Arc<Running>,
+        phases: &Phases,
+        acceptor: &Acceptor,
+    ) -> (Reception, mpsc::Receiver<Command>) {
+        let (commands, queue) = mpsc::channel(control::QUEUE);
+        let about = About {
+            running: Arc::clone(running),
+            phases: phases.clone(),
+            history: History::default(),
+            listeners: acceptor.listeners().iter().map(|bound| bound.address).collect(),
+            metrics: acceptor.metrics().map(|bound| bound.address),
+        };
+        let control = Place::find(self.config.control_sock.as_deref());
+        let door = reception::door(&self.pingora);
+        (Reception { control, door, about, commands }, queue)
+    }
+
     fn start_threads(&self) -> std::io::Result<Running> {
         let metrics = Arc::new(Metrics::new());
         let log = match &self.config.access_log {
@@ -94,9 +120,27 @@ impl Edge {
     }
 }
 
+/// Says where the gateway listens.
+fn announce(acceptor: &Acceptor) -> Vec<SocketAddr> {
+    let addresses: Vec<_> = acceptor.listeners().iter().map(|bound| bound.address).collect();
+    for address in &addresses {
+        info!("listening on {address}");
+    }
+    if let Some(bound) = acceptor.metrics() {
+        info!("metrics on http://{}/metrics", bound.address);
+    }
+    addresses
+}
+
+/// Ends the process before it serves anyone.
+fn fail(error: impl std::fmt::Display) -> ! {
+    error!("cannot start: {error}");
+    std::process::exit(1)
+}
+
 /// Tells the predecessor that this process serves, and takes its tunnels over.
-fn begin_succession(mut taker: Taker, running: &Arc<Running>) -> UnboundedReceiver<Succession> {
-    let (parted, predecessor) = unbounded_channel();
+fn begin_succession(mut taker: Taker, running: &Arc<Running>) -> mpsc::UnboundedReceiver<Succession> {
+    let (parted, predecessor) = mpsc::unbounded_channel();
     let begun = taker.serving().map_err(|failure| failure.to_string()).and_then(|()| {
         succession::begin(taker, Arc::clone(running), parted.clone()).map_err(|error| error.to_string())
     });

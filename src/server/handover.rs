@@ -6,37 +6,46 @@ use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 
-use super::operator::{Operator, idle};
+use super::notify;
+use super::operator::Operator;
+use super::signals::{Signal, Signals};
 use crate::handover::{BATCH, Failure, Giver};
 use crate::snapshot::Running;
 use crate::tunnel::Frozen;
 
 /// What a handover moved.
 #[derive(Clone, Copy, Debug, Default)]
-struct Moved {
-    tunnels: usize,
+pub(super) struct Moved {
+    pub(super) tunnels: usize,
     /// The longest time that a tunnel stood still on our side.
-    longest_pause: Duration,
+    pub(super) longest_pause: Duration,
 }
 
 impl Operator {
-    /// Hands everything over to the process at the other end; says whether this one is to end.
+    /// Hands everything over to the process at the other end of `stream`. Where that succeeds this process is to end.
     ///
-    /// Where it fails this process goes on: it accepts again, and has every tunnel that was not committed.
-    pub(super) async fn hand_over(&mut self, stream: UnixStream) -> bool {
-        match self.try_to_hand_over(stream).await {
-            Ok(()) => true,
+    /// # Errors
+    /// What went wrong. This process goes on: it accepts again, and has every tunnel that the successor has not.
+    pub(super) async fn give_way(&mut self, stream: UnixStream, signals: &mut Signals) -> Result<Moved, Failure> {
+        let handed_over = tokio::select! {
+            handed_over = self.hand_over(stream) => handed_over,
+            // The successor finds us gone, and goes on with what it has.
+            () = told_to_end(signals) => Ok(Moved::default()),
+        };
+        match &handed_over {
+            Ok(moved) => self.history.upgraded(true, format!("{} tunnels moved", moved.tunnels)),
             Err(failure) => {
                 error!("the handover failed, this process goes on: {failure}");
+                self.history.upgraded(false, failure.to_string());
                 if let Err(error) = self.acceptor.start() {
                     error!("{error}");
                 }
-                false
             }
         }
+        handed_over
     }
 
-    async fn try_to_hand_over(&mut self, stream: UnixStream) -> Result<(), Failure> {
+    async fn hand_over(&mut self, stream: UnixStream) -> Result<Moved, Failure> {
         let sockets = self.acceptor.copies().map_err(Failure::Gone)?;
         let giver = blocking(move || {
             let mut giver = Giver::greet(stream)?;
@@ -50,33 +59,45 @@ impl Operator {
         // Both accept now; from here on only the successor does.
         self.acceptor.pause();
         let running = Arc::clone(&self.running);
-        let (mut giver, mut moved) = blocking(move || {
-            let (giver, moved) = move_tunnels(giver, &running, Moved::default())?;
+        let (giver, moved) = blocking(move || {
+            let (mut giver, moved) = move_tunnels(giver, &running, Moved::default())?;
             info!("{} tunnels moved, longest pause {:?}", moved.tunnels, moved.longest_pause);
+            giver.done()?;
             Ok((giver, moved))
         })
         .await?;
-        giver.done()?;
-        let deadline = tokio::time::Instant::now() + self.grace;
-        // Requests under way end here; handshakes among them may still become tunnels.
-        while tokio::time::timeout_at(deadline, idle(&self.running, Some(STRAGGLERS))).await.is_ok_and(|idle| !idle) {
-            let running = Arc::clone(&self.running);
-            let step = blocking(move || move_tunnels(giver, &running, moved)).await;
-            match step {
-                Ok(step) => (giver, moved) = step,
-                Err(failure) => {
-                    warn!("tunnels that opened during the handover are cut off: {failure}");
-                    break;
-                }
-            }
-        }
+        notify::successor(giver.successor().pid);
+        let moved = self.finish_requests(giver, moved).await;
         info!(
             "handed over: {} tunnels moved, {} stayed, longest pause {:?}",
             moved.tunnels,
             self.running.tunnels.count(),
             moved.longest_pause
         );
-        Ok(())
+        Ok(moved)
+    }
+
+    /// Serves the requests under way to their end, and moves the tunnels that handshakes among them still open.
+    async fn finish_requests(&self, giver: Giver, mut moved: Moved) -> Moved {
+        let deadline = tokio::time::Instant::now() + self.longest.unwrap_or(REQUESTS_WITHIN);
+        let mut giver = Some(giver);
+        let mut looks = tokio::time::interval(LOOK_AGAIN);
+        loop {
+            tokio::select! {
+                _ = looks.tick() => {}
+                () = tokio::time::sleep_until(deadline) => return moved,
+            }
+            let tunnels = self.running.tunnels.count();
+            if tunnels == 0 && self.running.requests() == 0 {
+                return moved;
+            }
+            let Some(able) = giver.take_if(|_| tunnels > 0) else { continue };
+            let running = Arc::clone(&self.running);
+            match blocking(move || move_tunnels(able, &running, moved)).await {
+                Ok((able, more)) => (giver, moved) = (Some(able), more),
+                Err(failure) => warn!("tunnels that opened during the handover stay here: {failure}"),
+            }
+        }
     }
 }
 
@@ -103,5 +124,12 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> +
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(Failure::Refused(error.to_string())))
 }
 
-/// How often, at the least, a process that has handed over looks for tunnels that opened since.
-const STRAGGLERS: Duration = Duration::from_millis(20);
+async fn told_to_end(signals: &mut Signals) {
+    while !matches!(signals.next().await, Signal::Interrupt | Signal::Terminate) {}
+}
+
+/// How long requests may take that were under way at a handover, where `grace_period_seconds` says nothing: Pingora's own
+/// default for it.
+const REQUESTS_WITHIN: Duration = Duration::from_secs(300);
+/// How often a process that has handed over looks for what is left.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);

@@ -1,4 +1,4 @@
-//! The Prometheus listener.
+//! The Prometheus listener, which also says whether the gateway is alive and ready.
 
 use std::sync::Arc;
 
@@ -7,11 +7,13 @@ use http::{Method, Response, StatusCode, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
+use crate::drain::{Phase, Phases};
 use crate::snapshot::Running;
 
-/// Answers `GET /metrics`.
+/// Answers `GET /metrics`, `/ready` and `/live`.
 pub(super) struct Exporter {
     pub(super) running: Arc<Running>,
+    pub(super) phases: Phases,
 }
 
 #[async_trait]
@@ -27,8 +29,15 @@ impl ServeHttp for Exporter {
                     self.running.metrics.render(snapshot.readings()),
                 )
             }
-            (_, "/metrics") => answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", b"only GET is answered\n".to_vec()),
-            _ => answer(StatusCode::NOT_FOUND, "text/plain", b"metrics are at /metrics\n".to_vec()),
+            (&Method::GET | &Method::HEAD, "/ready") => match self.phases.now() {
+                Phase::Serving => answer(StatusCode::OK, "text/plain", b"ready\n".to_vec()),
+                _ => answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", b"draining\n".to_vec()),
+            },
+            (&Method::GET | &Method::HEAD, "/live") => answer(StatusCode::OK, "text/plain", b"alive\n".to_vec()),
+            (_, "/metrics" | "/ready" | "/live") => {
+                answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", b"only GET is answered\n".to_vec())
+            }
+            _ => answer(StatusCode::NOT_FOUND, "text/plain", b"there are /metrics, /ready and /live\n".to_vec()),
         }
     }
 }

@@ -4,9 +4,12 @@ mod acceptor;
 mod edge;
 mod handover;
 mod metrics;
+mod notify;
 mod operator;
+mod reception;
 mod signals;
 mod succession;
+mod upgrade;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,8 +22,8 @@ use pingora::server::{RunArgs, Server as PingoraServer};
 
 use crate::access_log::AccessLog;
 use crate::config::{Config, LogTarget};
-use crate::handover::{Failure, Inherited, Taker, upgrade_socket};
-use crate::listen::{BindError, Bound};
+use crate::handover::{Failure, Taker};
+use crate::listen::{BindError, Bound, Inherited};
 use acceptor::Sockets;
 use edge::Edge;
 use signals::NoSignals;
@@ -63,21 +66,12 @@ pub enum StartError {
 }
 
 /// Asks the running gateway for its listening sockets.
-fn take_over(config: &Config) -> Result<(Option<Taker>, Vec<Inherited>), StartError> {
-    let path = upgrade_socket(&config.pingora).ok_or(StartError::NoUpgradeSocket)?;
-    match Taker::connect(&path) {
-        Ok((taker, inherited)) => Ok((Some(taker), inherited)),
-        Err(failure) => Err(StartError::Handover { path, failure }),
-    }
-}
-
-/// The predecessor's socket for an address, or a new one.
-fn bind(address: SocketAddr, inherited: &mut Vec<Inherited>) -> Result<Bound, BindError> {
-    let found = inherited.iter().position(|inherited| inherited.configured == address);
-    match found.map(|place| inherited.remove(place)) {
-        Some(inherited) => Bound::of(inherited.socket.into(), address).map_err(|error| BindError { address, error }),
-        None => Bound::bind(address),
-    }
+fn take_over(config: &Config) -> Result<(Option<Taker>, Inherited), StartError> {
+    let place = reception::door(&config.pingora).ok_or(StartError::NoUpgradeSocket)?;
+    let failed = |failure| StartError::Handover { path: place.path().to_owned(), failure };
+    let (taker, sockets) = Taker::connect(place.path()).map_err(failed)?;
+    let inherited = Inherited::of(sockets).map_err(|error| failed(Failure::Gone(error)))?;
+    Ok((Some(taker), inherited))
 }
 
 /// A tunnel takes two descriptors; the soft limit is often 1,024 where the hard one is far higher.
@@ -120,7 +114,8 @@ impl Server {
     }
 
     /// Runs until the process is told to end, and then ends it: SIGINT at once; SIGTERM after its tunnels were closed
-    /// (Close 1001) and its requests were served, at `grace_period_seconds` at the latest.
+    /// (`drain`) and its requests were served, at `drain.grace` + `drain.window` + 10 s at the latest, or at
+    /// `grace_period_seconds` where that is later.
     ///
     /// Threads that were started before do not survive `daemon`.
     ///
@@ -132,11 +127,16 @@ impl Server {
             AccessLog::probe(log).map_err(|error| StartError::AccessLog { to: log.to.clone(), error })?;
         }
         raise_descriptor_limit();
-        let (taker, mut inherited) = if options.upgrade { take_over(&config)? } else { (None, Vec::new()) };
-        let mut bind = |address| bind(address, &mut inherited);
+        let (taker, mut inherited) = if options.upgrade { take_over(&config)? } else { (None, Inherited::take()) };
+        let mut bind = |address| inherited.find(address).map_or_else(|| Bound::bind(address), Ok);
         let listeners =
             config.listeners.iter().map(|listener| bind(listener.address)).collect::<Result<Vec<_>, _>>()?;
         let metrics = config.metrics.as_ref().map(|metrics| bind(metrics.address)).transpose()?;
+        for unused in inherited.left() {
+            warn!(
+                "the socket {unused} that was passed to this process is no listener of the configuration, and is closed"
+            );
+        }
 
         let opt = Opt { daemon: options.daemon, ..Opt::default() };
         let pingora = std::mem::take(&mut config.pingora);

@@ -1,163 +1,233 @@
-//! The operator's side: signals and successors, one after the other, until the process is to end.
+//! The operator's side: signals and commands, one after the other, until the process is to end.
 
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
-use pingora::server::configuration::ServerConf;
-use tokio::net::UnixListener;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc;
 
 use super::acceptor::Acceptor;
+use super::notify;
+use super::reception::{Desk, Reception};
 use super::signals::{Signal, Signals};
 use super::succession::Succession;
-use crate::handover::{admits, open_door, upgrade_socket};
+use crate::control::{Asker, Command, Failure, History, Reply, Request};
+use crate::drain::{BackendDrain, Outcome, Phases, ProcessDrain};
 use crate::snapshot::Running;
-use crate::tunnel::{Reason, Scope};
 
 /// Acts on a running gateway.
 pub(super) struct Operator {
     pub(super) running: Arc<Running>,
     pub(super) acceptor: Acceptor,
-    /// How long the end may take.
-    pub(super) grace: Duration,
-    upgrade_socket: Option<PathBuf>,
-}
-
-/// What the operator is to act on next.
-enum Event {
-    Signal(Signal),
-    /// A process asks to take over.
-    Successor(UnixStream),
-    /// The process that this one takes over from has parted.
-    Succession(Succession),
+    pub(super) phases: Phases,
+    pub(super) history: History,
+    /// What comes by the control socket.
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) reception: Reception,
+    pub(super) desk: Desk,
+    /// How the process that this one takes over from parts; none when it has, or never was.
+    pub(super) predecessor: Option<mpsc::UnboundedReceiver<Succession>>,
+    /// `grace_period_seconds`, if it is set: how long the end may take.
+    pub(super) longest: Option<Duration>,
 }
 
 impl Operator {
-    pub(super) fn new(running: Arc<Running>, acceptor: Acceptor, pingora: &ServerConf) -> Self {
-        let grace = Duration::from_secs(pingora.grace_period_seconds.unwrap_or(PINGORA_GRACE_SECONDS));
-        Self { running, acceptor, grace, upgrade_socket: upgrade_socket(pingora) }
-    }
-
     /// Returns when the process is to end, with its exit code; nothing that is left has to be waited for then.
-    ///
-    /// `predecessor` is there while this process takes over from another.
-    pub(super) async fn run(mut self, mut signals: Signals, predecessor: Option<UnboundedReceiver<Succession>>) -> i32 {
-        let code = self.obey(&mut signals, predecessor).await;
+    pub(super) async fn run(mut self, mut signals: Signals) -> i32 {
+        let code = self.obey(&mut signals).await;
         self.acceptor.close();
         self.running.tunnels.stop();
         self.running.log.flush();
+        if let Some(control) = self.desk.control.take() {
+            control.stop().await;
+        }
         code
     }
 
-    async fn obey(&mut self, signals: &mut Signals, mut predecessor: Option<UnboundedReceiver<Succession>>) -> i32 {
-        // A predecessor's door stays its own until it has parted.
-        let mut door = if predecessor.is_none() { self.open_door(false) } else { None };
+    async fn obey(&mut self, signals: &mut Signals) -> i32 {
         loop {
-            let event = tokio::select! {
-                signal = signals.next() => Event::Signal(signal),
-                stream = knock(door.as_ref()) => Event::Successor(stream),
-                word = parted(&mut predecessor) => Event::Succession(word),
-            };
-            match event {
-                Event::Signal(Signal::Interrupt) => return 0,
-                Event::Signal(Signal::Terminate) => {
-                    self.drain(signals).await;
-                    return 0;
-                }
-                Event::Signal(Signal::Quit) => {
-                    warn!("SIGQUIT is refused: no successor waits to take over (start one with `-u`)");
-                }
-                Event::Signal(Signal::Hangup) => {
-                    warn!("SIGHUP: this version reads its configuration at the start only; restart it");
-                }
-                Event::Signal(Signal::Reopen) => self.running.log.reopen(),
-                Event::Successor(stream) => {
-                    let ended = tokio::select! {
-                        ended = self.hand_over(stream) => ended,
-                        () = told_to_end(signals) => true,
-                    };
-                    if ended {
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    Signal::Interrupt => return 0,
+                    Signal::Terminate => {
+                        self.drain(signals, None).await;
                         return 0;
                     }
-                }
-                Event::Succession(Succession::Done) => {
-                    predecessor = None;
-                    door = self.open_door(true);
-                }
-                Event::Succession(Succession::Aborted(reason)) => {
-                    error!("the predecessor goes on, this process ends: {reason}");
-                    self.drain(signals).await;
-                    return 1;
-                }
+                    Signal::Quit => self.refuse_quit(),
+                    Signal::Hangup => match self.reload().await {
+                        Reply::Failed(failed) => warn!("SIGHUP: {}", failed.message),
+                        _ => info!("SIGHUP: reloaded"),
+                    },
+                    Signal::Reopen => self.running.log.reopen(),
+                },
+                Some(Command { request, asker }) = self.commands.recv() => match request {
+                    Request::Drain => {
+                        self.drain(signals, Some(asker)).await;
+                        return 0;
+                    }
+                    Request::Upgrade { binary } => if self.upgrade(binary, asker, signals).await {
+                        return 0;
+                    },
+                    request => self.execute(request, asker).await,
+                },
+                stream = self.desk.knock() => if self.give_way(stream, signals).await.is_ok() {
+                    return 0;
+                },
+                word = parted(&mut self.predecessor) => if let Some(code) = self.succeed(word, signals).await {
+                    return code;
+                },
             }
         }
     }
 
-    /// Waits for successors from now on; `replace` takes the place of a predecessor.
-    fn open_door(&self, replace: bool) -> Option<UnixListener> {
-        let path = self.upgrade_socket.as_ref()?;
-        let opened = open_door(path, replace).and_then(UnixListener::from_std);
-        opened
-            .inspect_err(|error| warn!("no upgrade in place is possible: {}: {error}", path.display()))
-            .inspect(|_| info!("successors are awaited at {}", path.display()))
-            .ok()
+    /// Acts on how the predecessor parted; the exit code, where this process is to end for it.
+    async fn succeed(&mut self, word: Succession, signals: &mut Signals) -> Option<i32> {
+        self.predecessor = None;
+        match word {
+            Succession::Done => {
+                match self.reception.open(true) {
+                    Ok(desk) => self.desk = desk,
+                    Err(error) => error!("no control socket: {error}"),
+                }
+                None
+            }
+            Succession::Aborted(reason) => {
+                error!("the predecessor goes on, this process ends: {reason}");
+                self.drain(signals, None).await;
+                Some(1)
+            }
+        }
+    }
+
+    /// Executes a command after which the gateway goes on.
+    async fn execute(&mut self, request: Request, asker: Asker) {
+        match request {
+            Request::Reload => asker.finish(self.reload().await),
+            Request::Plan { .. } => asker.finish(not_available("plan")),
+            Request::DrainBackend { upstream, address, over_ms, undo: false } => {
+                let over = over_ms.map(Duration::from_millis);
+                match BackendDrain::begin(&self.running, &upstream, address, over, Instant::now()) {
+                    Ok(drain) => {
+                        info!(
+                            "backend {} is drained: nothing new goes to it, and its tunnels are closed",
+                            drain.name()
+                        );
+                        tokio::spawn(follow(drain, asker));
+                    }
+                    Err(unknown) => asker.finish(Reply::failed(Failure::WrongConfiguration, unknown.to_string())),
+                }
+            }
+            Request::DrainBackend { upstream, address, undo: true, .. } => {
+                asker.finish(match BackendDrain::undo(&self.running, &upstream, address) {
+                    Ok(true) => {
+                        info!("backend {upstream}/{address} is no longer drained");
+                        Reply::done(format!("{upstream}/{address} takes its share again"))
+                    }
+                    Ok(false) => Reply::done(format!("{upstream}/{address} was not drained")),
+                    Err(unknown) => Reply::failed(Failure::WrongConfiguration, unknown.to_string()),
+                });
+            }
+            // The control socket answers the first itself, and the others may end the loop that calls this.
+            Request::Status | Request::Drain | Request::Upgrade { .. } => asker.finish(not_available("this")),
+        }
+    }
+
+    /// Reads the configuration anew.
+    async fn reload(&mut self) -> Reply {
+        notify::reloading();
+        let reply = not_available("reload");
+        if let Reply::Failed(failed) = &reply {
+            self.history.reloaded(false, &*failed.message);
+        }
+        notify::ready();
+        reply
+    }
+
+    fn refuse_quit(&self) {
+        warn!("SIGQUIT is refused: no successor waits to take over (see `longhaul upgrade`)");
     }
 
     /// Takes nothing new, ends the tunnels, and returns as soon as nothing is left to serve, or when told again.
-    async fn drain(&mut self, signals: &mut Signals) {
-        self.acceptor.close();
-        let count = self.running.tunnels.count();
-        let paced = CLOSING_PACE.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
-        let over = paced.min(self.grace / 2).min(LONGEST_CLOSING);
-        info!("ending: {count} tunnels get Close 1001 within {}", humantime::format_duration(over));
-        self.running.tunnels.end(&Scope::All, Reason::Shutdown, over);
-        tokio::select! {
-            _ = idle(&self.running, None) => info!("nothing is left to serve"),
-            () = tokio::time::sleep(self.grace) => warn!("the grace period is over; what is left is cut off"),
-            () = told_to_end(signals) => info!("told again to end; what is left is cut off"),
-        }
-    }
-}
-
-/// Returns once no request runs and no tunnel is open (true); where `tunnels_every` is given, also when it has passed and
-/// there are tunnels (false).
-pub(super) async fn idle(running: &Running, tunnels_every: Option<Duration>) -> bool {
-    let mut ticks = tokio::time::interval(tunnels_every.unwrap_or(LOOK_AGAIN));
-    ticks.tick().await;
-    loop {
-        let snapshot = running.snapshot();
-        let mut states = snapshot.destinations().iter().flat_map(|to| to.upstream.states());
-        let tunnels = running.tunnels.count();
-        if tunnels == 0 && states.all(|state| state.load() == 0) {
-            return true;
-        }
-        if tunnels > 0 && tunnels_every.is_some() {
-            return false;
-        }
-        ticks.tick().await;
-    }
-}
-
-/// The next process that asks to take over, if there is a door.
-async fn knock(door: Option<&UnixListener>) -> UnixStream {
-    let Some(door) = door else { return std::future::pending().await };
-    loop {
-        match door.accept().await.and_then(|(stream, _)| stream.into_std()) {
-            Ok(stream) if admits(&stream) => return stream,
-            Ok(_) => warn!("a process of another user asked to take over, and was turned away"),
-            Err(error) => {
-                error!("a successor was not heard: {error}");
-                // No descriptor may be left; asking again at once would find none either.
-                tokio::time::sleep(LOOK_AGAIN).await;
+    async fn drain(&mut self, signals: &mut Signals, asker: Option<Asker>) {
+        let mut drain =
+            ProcessDrain::begin(Arc::clone(&self.running), self.phases.clone(), self.longest, Instant::now());
+        notify::stopping();
+        let begun = drain.progress(Instant::now());
+        info!(
+            "draining: {} tunnels and {} requests are left, for {} at the most",
+            begun.tunnels,
+            begun.requests,
+            humantime::format_duration(Duration::from_secs(begun.remaining_ms.div_ceil(1000)))
+        );
+        let mut followers: Vec<Asker> = asker.into_iter().collect();
+        let mut looks = tokio::time::interval(LOOK_AGAIN);
+        let mut reports = tokio::time::interval(REPORT);
+        let outcome = loop {
+            tokio::select! {
+                _ = looks.tick() => {
+                    if let Some(outcome) = drain.step(Instant::now(), || self.acceptor.close_listeners()) {
+                        break Some(outcome);
+                    }
+                }
+                _ = reports.tick() => {
+                    followers.retain(|follower| !follower.is_gone());
+                    followers.iter().for_each(|follower| follower.progress(drain.progress(Instant::now())));
+                }
+                signal = signals.next() => match signal {
+                    Signal::Interrupt | Signal::Terminate => break None,
+                    Signal::Reopen => self.running.log.reopen(),
+                    Signal::Quit => self.refuse_quit(),
+                    Signal::Hangup => warn!("SIGHUP is refused: the gateway is draining"),
+                },
+                Some(Command { request, asker }) = self.commands.recv() => match request {
+                    Request::Drain => followers.push(asker),
+                    _ => asker.finish(Reply::failed(Failure::Refused, "the gateway is draining, and ends")),
+                },
             }
-        }
+        };
+        let reply = self.drained(outcome);
+        followers.into_iter().for_each(|follower| follower.finish(reply.clone()));
+    }
+
+    /// Logs how a drain ended; the answer to whoever asked for it.
+    fn drained(&self, outcome: Option<Outcome>) -> Reply {
+        let (why, tunnels, requests) = match outcome {
+            Some(Outcome::Empty) => {
+                info!("nothing is left to serve");
+                return Reply::done("nothing is left to serve; the gateway ends");
+            }
+            Some(Outcome::Late { tunnels, requests }) => ("the deadline has come", tunnels, requests),
+            None => ("told again to end", self.running.tunnels.count(), self.running.requests()),
+        };
+        let message = format!("{why}: {tunnels} tunnels and {requests} requests are cut off");
+        warn!("{message}");
+        Reply::failed(Failure::Failed, message)
     }
 }
 
-async fn parted(predecessor: &mut Option<UnboundedReceiver<Succession>>) -> Succession {
+/// Tells whoever asked for the drain of a backend how far it is, until nothing is left there.
+async fn follow(drain: BackendDrain, asker: Asker) {
+    let mut looks = tokio::time::interval(REPORT);
+    let reply = loop {
+        looks.tick().await;
+        let now = Instant::now();
+        let progress = drain.progress(now);
+        if asker.is_gone() {
+            return;
+        } else if drain.is_undone() {
+            break Reply::failed(Failure::Refused, format!("the drain of {} was called off", drain.name()));
+        } else if (progress.tunnels, progress.requests) == (0, 0) {
+            break Reply::done(format!("{} has nothing left", drain.name()));
+        } else if drain.is_due(now) {
+            let left = format!("{} tunnels and {} requests", progress.tunnels, progress.requests);
+            break Reply::failed(Failure::Failed, format!("{} still has {left}, and gets nothing new", drain.name()));
+        }
+        asker.progress(progress);
+    };
+    asker.finish(reply);
+}
+
+async fn parted(predecessor: &mut Option<mpsc::UnboundedReceiver<Succession>>) -> Succession {
     match predecessor {
         Some(words) => match words.recv().await {
             Some(word) => word,
@@ -167,15 +237,10 @@ async fn parted(predecessor: &mut Option<UnboundedReceiver<Succession>>) -> Succ
     }
 }
 
-async fn told_to_end(signals: &mut Signals) {
-    while !matches!(signals.next().await, Signal::Interrupt | Signal::Terminate) {}
+fn not_available(what: &str) -> Reply {
+    Reply::failed(Failure::NotAvailable, format!("{what} is not available in this version"))
 }
 
-/// Pingora's own default for `grace_period_seconds`.
-const PINGORA_GRACE_SECONDS: u64 = 300;
-/// Tunnels are closed at this pace at the end, so that their clients do not come back all at once; a few are closed
-/// within the ten seconds that container runtimes leave.
-const CLOSING_PACE: Duration = Duration::from_millis(10);
-/// The time over which many tunnels are closed at the end, where the grace period leaves as much.
-const LONGEST_CLOSING: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How often those who follow a drain are told how far it is.
+const REPORT: Duration = Duration::from_millis(200);

@@ -13,13 +13,13 @@ use log::{info, warn};
 
 use crate::affinity;
 use crate::client::Client;
-use crate::config::{AffinitySource, Config, HostPattern, OnDown, Route};
+use crate::config::{AffinitySource, Config, Drain, HostPattern, OnDown, Route};
 use crate::metrics::{BackendReading, Metrics, UpstreamMetrics};
 use crate::route::Routes;
 use crate::tunnel::{Reason, Scope, Tunnels};
 use crate::upstream::{BackendState, Change, Registry, Upstream};
 
-pub use running::Running;
+pub use running::{Running, UnderWay};
 
 /// One compiled configuration.
 pub struct Snapshot {
@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// Whose `X-Forwarded-*` headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// How the process ends.
+    pub drain: Drain,
     routes: Routes,
     /// In the order of the configuration's routes.
     targets: Vec<Target>,
@@ -94,6 +96,7 @@ impl Snapshot {
         Self {
             generation,
             trusted_proxies: config.trusted_proxies.clone(),
+            drain: config.drain,
             routes: Routes::compile(&config.routes),
             targets: config.routes.iter().map(target).collect(),
             destinations,
@@ -129,6 +132,7 @@ impl Snapshot {
                 upstream: state.upstream(),
                 backend: state.address().to_string(),
                 up: to.upstream.is_up(index),
+                draining: state.is_draining(),
                 tunnels: state.tunnels() as u64,
                 load: state.load() as u64,
             })

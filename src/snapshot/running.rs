@@ -29,6 +29,8 @@ pub struct Running {
     pub log: AccessLog,
     /// When it began to run.
     pub since: Instant,
+    /// Held once by every request under way.
+    requests: Arc<()>,
 }
 
 impl Running {
@@ -45,12 +47,23 @@ impl Running {
             tunnels,
             log,
             since: now,
+            requests: Arc::default(),
         }
     }
 
     /// The snapshot in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// Counts a request as under way for as long as what it returns is kept.
+    pub fn request(&self) -> UnderWay {
+        UnderWay { _counted: Arc::clone(&self.requests) }
+    }
+
+    /// How many requests are under way, whatever snapshot they began with.
+    pub fn requests(&self) -> usize {
+        Arc::strong_count(&self.requests) - 1
     }
 
     /// Checks every backend once, at most one timeout long, and then goes on checking in each one's rhythm.
@@ -100,6 +113,12 @@ impl Running {
         }
         targets
     }
+}
+
+/// One request under way, counted while it lives.
+#[must_use = "dropped at once it counts nothing"]
+pub struct UnderWay {
+    _counted: Arc<()>,
 }
 
 /// The outcome of a backend's checks, told to the backend's upstream.

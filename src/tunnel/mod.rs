@@ -20,6 +20,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mio::{Poll, Waker};
+use tokio::sync::oneshot;
 
 use crate::access_log::AccessLog;
 use crate::config::TunnelLimits;
@@ -48,6 +49,9 @@ pub struct NewTunnel {
     /// Who is connected with whom.
     pub record: Record,
 }
+
+/// What is done with every tunnel that is shown to it, with its age; runs on the workers' threads.
+pub type Look = Arc<dyn Fn(&Record, Duration) + Send + Sync>;
 
 /// Which tunnels are meant.
 #[derive(Clone)]
@@ -117,9 +121,28 @@ impl Tunnels {
     }
 
     /// Ends the tunnels in `scope` with the Close frame of `reason`, evenly spread over the time `over`.
+    ///
+    /// With [`Scope::All`] those that open later, from handshakes under way, end within what is left of the time.
     pub fn end(&self, scope: &Scope, reason: Reason, over: Duration) {
         for worker in &self.workers {
             worker.command(Command::End { scope: scope.clone(), reason, over });
+        }
+    }
+
+    /// Calls off the ends in `scope` that were announced for `reason` and have not begun.
+    pub fn spare(&self, scope: &Scope, reason: Reason) {
+        for worker in &self.workers {
+            worker.command(Command::Spare { scope: scope.clone(), reason });
+        }
+    }
+
+    /// Shows every open tunnel, with its age, to `look`: on the workers' threads, between two turns. Returns when all
+    /// have been shown.
+    pub async fn visit(&self, look: Look) {
+        let visits: Vec<_> = self.workers.iter().map(|worker| worker.visit(Arc::clone(&look))).collect();
+        for visited in visits {
+            // A worker that is gone has no tunnels to show.
+            let _ = visited.await;
         }
     }
 
@@ -161,6 +184,12 @@ impl Handle {
     fn take_thread(&self) -> Option<(&Self, JoinHandle<()>)> {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         Some((self, thread))
+    }
+
+    fn visit(&self, look: Look) -> oneshot::Receiver<()> {
+        let (done, visited) = oneshot::channel();
+        self.command(Command::Visit { look, done });
+        visited
     }
 
     fn command(&self, command: Command) {

@@ -290,6 +290,11 @@ impl<E: End> Pair<E> {
         }
     }
 
+    /// Calls an end off that was planned for this reason and has not begun.
+    pub(super) fn spare(&mut self, reason: Reason) {
+        self.planned = self.planned.filter(|(_, planned)| *planned != reason);
+    }
+
     fn expire_in(&mut self, wait: Duration, now: Instant) {
         let deadline = now + wait;
         self.nearer = true;
@@ -391,7 +396,7 @@ impl<E: End> Pair<E> {
 
     /// Notes that the process ends under the tunnel.
     pub(super) fn stop(&mut self) {
-        self.reason.get_or_insert(Reason::Shutdown);
+        self.reason.get_or_insert(Reason::Shutdown { code: NO_CLOSE_FRAME });
     }
 
     /// Why the tunnel ended; known once it has.

@@ -25,8 +25,13 @@ pub enum Reason {
     MessageTooBig,
     /// The backend went down and `health.on_down` is `close`.
     BackendDown,
+    /// The operator drains the backend.
+    BackendDrained,
     /// The gateway is ending.
-    Shutdown,
+    Shutdown {
+        /// The status code of the Close frames (`drain.code`); 1006 where none are sent.
+        code: u16,
+    },
 }
 
 impl Reason {
@@ -42,7 +47,8 @@ impl Reason {
             Self::PingTimeout => "ping_timeout",
             Self::MessageTooBig => "message_too_big",
             Self::BackendDown => "backend_down",
-            Self::Shutdown => "shutdown",
+            Self::BackendDrained => "backend_drained",
+            Self::Shutdown { .. } => "shutdown",
         }
     }
 
@@ -59,8 +65,9 @@ impl Reason {
     /// registry); `None` where it sends none or another rule chooses.
     pub(super) fn close_code(self) -> Option<u16> {
         match self {
-            Self::Idle | Self::MaxAge | Self::PingTimeout | Self::Shutdown => Some(1001),
-            Self::BackendDown => Some(1012),
+            Self::Idle | Self::MaxAge | Self::PingTimeout => Some(1001),
+            Self::Shutdown { code } => Some(code),
+            Self::BackendDown | Self::BackendDrained => Some(1012),
             Self::MessageTooBig => Some(1009),
             Self::BackendGone => Some(1014),
             Self::ClientClose | Self::BackendClose | Self::ClientGone => None,

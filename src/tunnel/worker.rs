@@ -10,13 +10,14 @@ use log::error;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
+use tokio::sync::oneshot;
 
 use super::end::Side;
 use super::frozen::Frozen;
 use super::pair::{Checked, Driven, Pair, Readiness};
 use super::reason::Reason;
 use super::record::{Ending, Record};
-use super::{NewTunnel, Scope};
+use super::{Look, NewTunnel, Scope};
 use crate::access_log::AccessLog;
 
 /// What a worker is asked to do.
@@ -29,6 +30,10 @@ pub(super) enum Command {
     Freeze { most: usize, reply: Sender<Vec<Frozen>> },
     /// Takes a frozen tunnel on.
     Thaw(Frozen),
+    /// Calls off ends in a scope that were announced for a reason.
+    Spare { scope: Scope, reason: Reason },
+    /// Shows every tunnel.
+    Visit { look: Look, done: oneshot::Sender<()> },
     /// Ends the thread, and with it every tunnel left.
     Stop,
 }
@@ -45,6 +50,8 @@ pub(super) struct Worker {
     /// The next moment at which a tunnel's limits are to be looked at; none, and the worker sleeps until it is woken.
     next_check: Option<Instant>,
     last_check: Instant,
+    /// Every tunnel is being ended, for this reason and by this moment: those that open now as well.
+    ending: Option<(Instant, Reason)>,
     scratch: Box<[u8]>,
 }
 
@@ -67,6 +74,7 @@ impl Worker {
             ready: Vec::new(),
             next_check: None,
             last_check: Instant::now(),
+            ending: None,
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
         }
     }
@@ -144,6 +152,12 @@ impl Worker {
                     }
                 }
                 Ok(Command::Thaw(frozen)) => self.thaw(frozen),
+                Ok(Command::Spare { scope, reason }) => self.spare(&scope, reason),
+                Ok(Command::Visit { look, done }) => {
+                    self.tunnels.iter().for_each(|(_, tunnel)| look(&tunnel.record, now.duration_since(tunnel.since)));
+                    // Whoever asked may have gone.
+                    let _ = done.send(());
+                }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
@@ -166,6 +180,9 @@ impl Worker {
         record.opened(&self.log);
         for side in Side::ALL {
             pair.preload(side, &early[side as usize], now, &record.metrics);
+        }
+        if let Some((at, reason)) = self.late_end(&record, now) {
+            pair.plan_end(at, reason);
         }
         self.take_on(Tunnel { pair, record, since: now, queued: false });
     }
@@ -213,7 +230,23 @@ impl Worker {
         self.take_on(*tunnel);
     }
 
+    /// When a tunnel that opens now is to end again, because its handshake was under way when ends were announced.
+    fn late_end(&self, record: &Record, now: Instant) -> Option<(Instant, Reason)> {
+        match self.ending {
+            Some((by, reason)) => Some((now + by.saturating_duration_since(now).mul_f64(rand::random()), reason)),
+            None => record.backend().is_draining().then_some((now, Reason::BackendDrained)),
+        }
+    }
+
+    fn spare(&mut self, scope: &Scope, reason: Reason) {
+        let tunnels = self.tunnels.iter_mut().map(|(_, tunnel)| tunnel);
+        tunnels.filter(|tunnel| scope.holds(&tunnel.record)).for_each(|tunnel| tunnel.pair.spare(reason));
+    }
+
     fn end(&mut self, scope: &Scope, reason: Reason, over: Duration, now: Instant) {
+        if matches!(scope, Scope::All) {
+            self.ending = Some((now + over, reason));
+        }
         let mut chosen: Vec<&mut Tunnel> =
             self.tunnels.iter_mut().map(|(_, tunnel)| tunnel).filter(|tunnel| scope.holds(&tunnel.record)).collect();
         let Ok(count) = u32::try_from(chosen.len()) else { return };

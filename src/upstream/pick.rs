@@ -39,7 +39,7 @@ pub enum Picked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unavailable {
-    /// None is up (and `fail_open` is not set): answered 503.
+    /// None is up (and `fail_open` is not set), or all that are up are being drained: answered 503.
     #[error("no backend is up")]
     AllDown,
     /// At least one was tried for this request, and there is none left to try: answered 502.
@@ -67,7 +67,7 @@ impl Picked {
 impl Upstream {
     /// Chooses a backend for a request, leaving out those of `tried` (indices, from picks before for the same request).
     ///
-    /// An empty key is no key. Backends of weight 0 are never chosen. With every backend down and `fail_open` set, all
+    /// An empty key is no key. Backends of weight 0 and those being drained are never chosen. With every backend down and `fail_open` set, all
     /// are taken as up. Without `balance_factor` a pick with a key looks at the first few backends on the ring only;
     /// otherwise it looks at all of them once.
     ///
@@ -185,7 +185,8 @@ impl Choice<'_> {
 
     /// Up, and given anything new at all.
     fn is_up(self, index: usize) -> bool {
-        self.weight(index) > 0 && (self.all_up || self.upstream.is_up(index))
+        let state = &self.upstream.states[index];
+        self.weight(index) > 0 && !state.is_draining() && (self.all_up || self.upstream.is_up(index))
     }
 
     fn allows(self, index: usize) -> bool {

@@ -21,6 +21,8 @@ pub struct BackendState {
     up: AtomicBool,
     /// `health.is_doubted()`, likewise.
     doubted: AtomicBool,
+    /// The operator drains it.
+    draining: AtomicBool,
 }
 
 impl BackendState {
@@ -33,6 +35,7 @@ impl BackendState {
             health: Mutex::default(),
             up: AtomicBool::new(true),
             doubted: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
         }
     }
 
@@ -60,6 +63,17 @@ impl BackendState {
     /// its upstream asks for health at all.
     pub fn is_up(&self) -> bool {
         self.up.load(Relaxed)
+    }
+
+    /// Whether the operator drains the backend: it is given nothing new, as with weight 0, and keeps its place on the
+    /// ring.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// Begins or ends the draining.
+    pub fn set_draining(&self, draining: bool) {
+        self.draining.store(draining, Relaxed);
     }
 
     /// A check passed; see [`HealthState::check_passed`].

@@ -183,5 +183,5 @@ fn the_end_of_the_process_accounts_for_a_tunnel_as_shutdown() {
     let mut rig = open();
     rig.pair.stop();
     rig.ended = true;
-    assert_eq!(rig.outcome(), ("shutdown", 1001));
+    assert_eq!(rig.outcome(), ("shutdown", 1006));
 }

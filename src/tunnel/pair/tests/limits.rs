@@ -269,7 +269,7 @@ fn what_a_sender_still_sends_after_1009_is_read_and_dropped() {
 fn the_earliest_of_several_planned_ends_counts() {
     let mut rig = Rig::new(none());
     rig.pair.plan_end(rig.now + seconds(20), Reason::BackendDown);
-    rig.pair.plan_end(rig.now + seconds(10), Reason::Shutdown);
+    rig.pair.plan_end(rig.now + seconds(10), Reason::Shutdown { code: 1001 });
     rig.pair.plan_end(rig.now + seconds(30), Reason::BackendDown);
     rig.pass(seconds(10));
     assert_eq!(rig.frames(Client), [Frame::close_to(Client, 1001, "shutdown")]);
@@ -349,3 +349,26 @@ fn pings_do_not_pile_up_for_a_side_that_reads_nothing() {
 
 /// What a worker reads at once.
 const READ_BYTES: usize = 64 * 1024 - 512;
+
+#[test]
+fn a_planned_end_that_is_called_off_never_comes() {
+    let mut rig = Rig::new(none());
+    rig.pair.plan_end(rig.now + seconds(10), Reason::BackendDrained);
+    rig.pair.spare(Reason::BackendDown);
+    assert_eq!(rig.pair.due(), Some(rig.now + seconds(10)));
+    rig.pair.spare(Reason::BackendDrained);
+    assert_eq!(rig.pair.due(), None);
+    rig.pass(seconds(20));
+    assert_eq!(rig.frames(Client), []);
+}
+
+#[test]
+fn an_end_that_has_begun_is_not_called_off() {
+    let mut rig = Rig::new(none());
+    rig.pair.plan_end(rig.now + seconds(1), Reason::BackendDrained);
+    rig.pass(seconds(1));
+    rig.pair.spare(Reason::BackendDrained);
+    assert_eq!(rig.frames(Client), [Frame::close_to(Client, 1012, "backend_drained")]);
+    answer(&mut rig, 1012);
+    assert_eq!(rig.outcome(), ("backend_drained", 1012));
+}

@@ -1,0 +1,208 @@
+//! What the commands to a running gateway share: where its control socket is, and how an answer is shown.
+
+use std::fs;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::json;
+
+use crate::control::{Client, Failure, Place, Reply, Request};
+use crate::drain::{Phase, Progress};
+
+/// Which gateway is meant, and how it is to be shown what it says.
+#[derive(Debug, Args)]
+pub(super) struct Target {
+    /// The running gateway's configuration file, which may name its control socket
+    #[arg(short, long, value_name = "FILE", global = true)]
+    conf: Option<PathBuf>,
+    /// The control socket; control.sock in the runtime folder if neither this nor a file names it
+    #[arg(long, value_name = "PATH", global = true, conflicts_with = "conf")]
+    socket: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// A configuration to be compared.
+#[derive(Debug, Args)]
+pub(super) struct Plan {
+    /// Compare with what runs, instead of with another file
+    #[arg(long)]
+    running: bool,
+    /// The configurations: the old one and the new one; with --running the new one alone
+    #[arg(value_name = "FILE", required = true, num_args = 1..=2)]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    target: Target,
+}
+
+pub(super) fn reload(target: &Target) -> ExitCode {
+    target.ask(&Request::Reload)
+}
+
+pub(super) fn upgrade(binary: Option<PathBuf>, target: &Target) -> ExitCode {
+    // The gateway stands in another folder than whoever asks.
+    match binary.map(std::path::absolute).transpose() {
+        Ok(binary) => target.ask(&Request::Upgrade { binary }),
+        Err(error) => wrong(error),
+    }
+}
+
+pub(super) fn plan(plan: &Plan) -> ExitCode {
+    match plan.files.as_slice() {
+        [file] if plan.running => {
+            // The gateway may run where it cannot read the file, so it is sent.
+            let text = match fs::read_to_string(file) {
+                Ok(text) => text,
+                Err(error) => return wrong(format_args!("{}: cannot be read: {error}", file.display())),
+            };
+            plan.target.ask(&Request::Plan { file: file.display().to_string(), text })
+        }
+        [_, _] if !plan.running => super::failed("plan of two files is not available in this version"),
+        _ => wrong("plan takes two files, OLD.yaml NEW.yaml, or --running and one"),
+    }
+}
+
+impl Target {
+    /// Asks the gateway and shows what it says, to the last word.
+    pub(super) fn ask(&self, request: &Request) -> ExitCode {
+        self.ask_and(request, Waits::ForTheEnd)
+    }
+
+    /// As [`ask`](Self::ask); may leave as soon as the command has begun.
+    pub(super) fn ask_and(&self, request: &Request, waits: Waits) -> ExitCode {
+        let mut screen = Screen::new(self.json);
+        let mut answer = match self.open(request) {
+            Ok(answer) => answer,
+            Err(code) => return code,
+        };
+        loop {
+            match answer.next_reply() {
+                Ok(Reply::Progress(progress)) => {
+                    screen.progress(&progress);
+                    if waits == Waits::ForTheBeginning {
+                        screen.end_line();
+                        return ExitCode::SUCCESS;
+                    }
+                }
+                Ok(reply) => return screen.last(&reply),
+                Err(error) => {
+                    screen.end_line();
+                    return super::failed(error);
+                }
+            }
+        }
+    }
+
+    fn open(&self, request: &Request) -> Result<Client, ExitCode> {
+        let named = match (&self.socket, &self.conf) {
+            (Some(socket), _) => Some(socket.clone()),
+            (None, Some(file)) => super::load(file)?.control_sock,
+            (None, None) => None,
+        };
+        let Some(place) = Place::find(named.as_deref()) else {
+            return Err(wrong("there is no runtime folder with a control socket; name it with `--socket PATH`"));
+        };
+        Client::ask(place.path(), request).map_err(super::failed)
+    }
+}
+
+/// What a command waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// That it has begun.
+    ForTheBeginning,
+    /// That it is done.
+    ForTheEnd,
+}
+
+/// Standard output, as the answer to one command.
+struct Screen {
+    json: bool,
+    /// Progress overwrites the line it stands in.
+    is_terminal: bool,
+    line_open: bool,
+    shown: Option<Instant>,
+}
+
+impl Screen {
+    fn new(json: bool) -> Self {
+        let is_terminal = !json && std::io::stdout().is_terminal();
+        Self { json, is_terminal, line_open: false, shown: None }
+    }
+
+    /// Shows progress: in place on a terminal, else a line a second.
+    fn progress(&mut self, progress: &Progress) {
+        if self.is_terminal {
+            super::say(&format!("\r\x1b[2K{}", sentence(progress)));
+            self.line_open = true;
+        } else if self.shown.is_none_or(|shown| shown.elapsed() >= A_LINE_EVERY) {
+            self.shown = Some(Instant::now());
+            if self.json {
+                super::say(&Reply::Progress(*progress).to_line());
+            } else {
+                super::say(&format!("{}\n", sentence(progress)));
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        if std::mem::take(&mut self.line_open) {
+            super::say("\n");
+        }
+    }
+
+    /// Shows the last word.
+    fn last(&mut self, reply: &Reply) -> ExitCode {
+        self.end_line();
+        if self.json {
+            match reply {
+                Reply::Status(status) => super::say(&format!("{}\n", json!(status))),
+                reply => super::say(&reply.to_line()),
+            }
+        }
+        match reply {
+            Reply::Failed(failed) => {
+                if !self.json {
+                    eprintln!("longhaul: {}", failed.message);
+                }
+                match failed.failure {
+                    Failure::WrongConfiguration => super::WRONG.into(),
+                    _ => ExitCode::FAILURE,
+                }
+            }
+            Reply::Done(done) if !self.json => {
+                super::say(&format!("{}\n", done.message));
+                ExitCode::SUCCESS
+            }
+            Reply::Status(status) if !self.json => {
+                super::say(&super::status::text(status));
+                ExitCode::SUCCESS
+            }
+            _ => ExitCode::SUCCESS,
+        }
+    }
+}
+
+/// Progress in words: how many are left, how long.
+fn sentence(progress: &Progress) -> String {
+    let seconds = |millis: u64| millis.div_ceil(1000);
+    let left = format!("{} tunnels and {} requests left", progress.tunnels, progress.requests);
+    match progress.phase {
+        Phase::Grace => format!("not ready any more; listeners close in {} s; {left}", seconds(progress.grace_ms)),
+        Phase::Serving | Phase::Closing => {
+            format!("draining: {left}, {} s at the most", seconds(progress.remaining_ms))
+        }
+    }
+}
+
+/// Wrong usage.
+pub(super) fn wrong(error: impl std::fmt::Display) -> ExitCode {
+    eprintln!("longhaul: {error}");
+    super::WRONG.into()
+}
+
+const A_LINE_EVERY: Duration = Duration::from_secs(1);

@@ -1,0 +1,64 @@
+//! How open tunnels are brought to their end: with the process, or after a change of the configuration.
+
+use std::time::Duration;
+
+use super::keys;
+use super::model::{Drain, OnChange};
+use super::problem::Report;
+use super::scalar::{Span, choice, duration};
+use super::value::{Fields, Value};
+
+/// Tunnels closed for a change may be spread over this long; at 0 they are all closed at once.
+const DRAIN_WINDOW: Span = Span { least: Duration::ZERO, most: DAY, example: "30s" };
+
+/// Whoever watches the readiness has looked again long before an hour is over.
+const GRACE: Span = Span { least: Duration::ZERO, most: Duration::from_secs(3_600), example: "5s" };
+const WINDOW: Span = Span { least: Duration::ZERO, most: DAY, example: "30s" };
+const REHOME: Span = Span { least: Duration::ZERO, most: DAY, example: "5m" };
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The status codes that clients take for "come again": going away, service restart, try again later (IANA's registry of
+/// WebSocket close codes).
+const CODES: [(&str, u16); 3] = [("1001", 1001), ("1012", 1012), ("1013", 1013)];
+
+/// Reads `drain`.
+pub(super) fn read(value: &Value<'_>, report: &mut Report) -> Option<Drain> {
+    let defaults = Drain::default();
+    let mut fields = Fields::of(value, keys::DRAIN, report)?;
+    let grace = fields.take_or("grace", defaults.grace, |v| duration(v, &GRACE, report));
+    let window = fields.take_or("window", defaults.window, |v| duration(v, &WINDOW, report));
+    let code = fields.take_or("code", defaults.code, |v| choice(v, &CODES, report));
+    Some(Drain { grace: grace?, window: window?, code: code? })
+}
+
+/// Reads an upstream's `drain_window`.
+pub(super) fn window(value: &Value<'_>, report: &mut Report) -> Option<Duration> {
+    duration(value, &DRAIN_WINDOW, report)
+}
+
+/// Reads an upstream's `on_change`.
+pub(super) fn on_change(value: &Value<'_>, report: &mut Report) -> Option<OnChange> {
+    choice(value, &[("keep", OnChange::Keep), ("close", OnChange::Close)], report)
+}
+
+/// Reads an upstream's `rehome`; `None` when `off`.
+pub(super) fn rehome(value: &Value<'_>, report: &mut Report) -> Option<Option<Duration>> {
+    const EXPECTED: &str = "`off`, or a mapping such as `over: 5m`";
+    match value.text() {
+        Some("off") => return Some(None),
+        Some("false" | "no" | "none" | "Off" | "OFF") => {
+            return report.refuse(value.wrong(EXPECTED).remedy("write `off`"));
+        }
+        Some("on" | "true" | "yes") => {
+            return report.refuse(value.wrong(EXPECTED).remedy("write `rehome: { over: 5m }`"));
+        }
+        Some(text) if humantime::parse_duration(text).is_ok() => {
+            return report.refuse(value.wrong(EXPECTED).remedy(format!("write `rehome: {{ over: {text} }}`")));
+        }
+        _ if !value.is_mapping() => return report.refuse(value.wrong(EXPECTED)),
+        _ => {}
+    }
+    let mut fields = Fields::of(value, keys::REHOME, report)?;
+    let over = fields.required("over", &REHOME.expected(), report)?;
+    duration(&over, &REHOME, report).map(Some)
+}

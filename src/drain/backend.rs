@@ -1,0 +1,116 @@
+//! The drain of one backend: nothing new goes to it, and its tunnels are closed over a time.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::process::millis;
+use super::{Phase, Progress};
+use crate::snapshot::Running;
+use crate::tunnel::{Reason, Scope};
+use crate::upstream::BackendState;
+
+/// No backend of the running configuration is meant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnknownBackend {
+    /// There is no such upstream.
+    #[error("there is no upstream `{0}`")]
+    Upstream(String),
+    /// The upstream has no such backend.
+    #[error("upstream `{upstream}` has no backend {address}")]
+    Backend {
+        /// The upstream.
+        upstream: String,
+        /// What was asked for.
+        address: SocketAddr,
+    },
+}
+
+/// A drain of a backend that has begun. Dropping it changes nothing.
+pub struct BackendDrain {
+    backend: Arc<BackendState>,
+    /// When the last of its tunnels gets its Close frame.
+    by: Instant,
+}
+
+impl BackendDrain {
+    /// Gives the backend nothing new from now on, and ends its tunnels (Close 1012) spread over the time `over`, or over the
+    /// upstream's `drain_window`. A drain that is under way begins anew with its new time.
+    ///
+    /// # Errors
+    /// [`UnknownBackend`]
+    pub fn begin(
+        running: &Running,
+        upstream: &str,
+        address: SocketAddr,
+        over: Option<Duration>,
+        now: Instant,
+    ) -> Result<Self, UnknownBackend> {
+        let (backend, window) = find(running, upstream, address)?;
+        let over = over.unwrap_or(window);
+        let scope = Scope::Backend(Arc::clone(&backend));
+        // First the flag: a tunnel that opens from now on, its handshake having been under way, sees it.
+        backend.set_draining(true);
+        running.tunnels.spare(&scope, Reason::BackendDrained);
+        running.tunnels.end(&scope, Reason::BackendDrained, over);
+        Ok(Self { backend, by: now + over })
+    }
+
+    /// Gives the backend its share again, and spares the tunnels that have not got their Close frame. Says whether it was
+    /// drained at all.
+    ///
+    /// # Errors
+    /// [`UnknownBackend`]
+    pub fn undo(running: &Running, upstream: &str, address: SocketAddr) -> Result<bool, UnknownBackend> {
+        let (backend, _) = find(running, upstream, address)?;
+        let was = backend.is_draining();
+        backend.set_draining(false);
+        running.tunnels.spare(&Scope::Backend(backend), Reason::BackendDrained);
+        Ok(was)
+    }
+
+    /// The backend, as `UPSTREAM/ADDRESS`.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.backend.upstream(), self.backend.address())
+    }
+
+    /// Whether it was undone.
+    pub fn is_undone(&self) -> bool {
+        !self.backend.is_draining()
+    }
+
+    /// Whether every tunnel must be gone by now: its Close frame was sent, and the answer awaited.
+    pub fn is_due(&self, now: Instant) -> bool {
+        now >= self.by + LAST_ANSWER
+    }
+
+    /// How far it is.
+    pub fn progress(&self, now: Instant) -> Progress {
+        let tunnels = self.backend.tunnels();
+        Progress {
+            phase: Phase::Serving,
+            tunnels,
+            // Two counters, read one after the other: a tunnel may open or end in between.
+            requests: self.backend.load().saturating_sub(tunnels),
+            grace_ms: 0,
+            remaining_ms: millis((self.by + LAST_ANSWER).saturating_duration_since(now)),
+        }
+    }
+}
+
+fn find(
+    running: &Running,
+    upstream: &str,
+    address: SocketAddr,
+) -> Result<(Arc<BackendState>, Duration), UnknownBackend> {
+    let snapshot = running.snapshot();
+    let to = snapshot.destinations().iter().find(|to| to.upstream.config().name == upstream);
+    let to = to.ok_or_else(|| UnknownBackend::Upstream(upstream.to_owned()))?;
+    let state = to.upstream.states().iter().find(|state| state.address() == address);
+    let state = state.ok_or_else(|| UnknownBackend::Backend { upstream: upstream.to_owned(), address })?;
+    Ok((Arc::clone(state), to.upstream.config().drain_window))
+}
+
+/// How long the answer to the last Close frame may take, and the end of its connection.
+const LAST_ANSWER: Duration = Duration::from_secs(10);

@@ -1,0 +1,90 @@
+//! The reception: the Unix sockets at which operators ask and successors knock.
+
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use log::{error, info, warn};
+use pingora::server::configuration::ServerConf;
+use tokio::sync::mpsc;
+
+use crate::control::{About, Command, History, Place, Server, Socket, SocketError};
+
+/// Where the sockets belong, and what is answered at the control socket.
+pub(super) struct Reception {
+    pub(super) control: Option<Place>,
+    pub(super) door: Option<Place>,
+    pub(super) about: About,
+    pub(super) commands: mpsc::Sender<Command>,
+}
+
+/// The open sockets.
+#[derive(Default)]
+pub(super) struct Desk {
+    pub(super) control: Option<Server>,
+    pub(super) door: Option<Socket>,
+}
+
+/// Where a gateway with this configuration waits for its successor: `upgrade_sock`, or `upgrade.sock` beside the control
+/// socket. Pingora's own default lies in a folder that everyone may write to, so it stands for none.
+pub(super) fn door(pingora: &ServerConf) -> Option<Place> {
+    let named = (pingora.upgrade_sock != ServerConf::default().upgrade_sock).then(|| Path::new(&pingora.upgrade_sock));
+    Place::find_other(named, "upgrade.sock")
+}
+
+impl Reception {
+    /// Opens both sockets; `replace` takes the place of a predecessor's. Where there can be none there is a warning.
+    ///
+    /// # Errors
+    /// The configuration names a control socket, and there can be none.
+    pub(super) fn open(&self, replace: bool) -> Result<Desk, SocketError> {
+        let control = match open("control socket", self.control.as_ref(), replace) {
+            Err(error) if matches!(self.control, Some(Place::Named(_))) => return Err(error),
+            Err(error) => {
+                warn!("no control socket: {error}");
+                None
+            }
+            Ok(socket) => socket,
+        };
+        let door = open("upgrade socket", self.door.as_ref(), replace).unwrap_or_else(|error| {
+            warn!("no upgrade in place is possible: {error}");
+            None
+        });
+        let control = control.map(|socket| Server::start(socket, self.about.clone(), self.commands.clone()));
+        Ok(Desk { control, door })
+    }
+
+    /// What operators are told of past reloads and upgrades.
+    pub(super) fn history(&self) -> &History {
+        &self.about.history
+    }
+}
+
+fn open(what: &str, place: Option<&Place>, replace: bool) -> Result<Option<Socket>, SocketError> {
+    let Some(place) = place else {
+        warn!("no {what}: there is no runtime folder for it; name one in the configuration");
+        return Ok(None);
+    };
+    let socket = if replace { Socket::replace(place)? } else { Socket::bind(place)? };
+    info!("{what} at {}", socket.path().display());
+    Ok(Some(socket))
+}
+
+impl Desk {
+    /// The next process that asks to take over.
+    pub(super) async fn knock(&self) -> UnixStream {
+        let Some(door) = &self.door else { return std::future::pending().await };
+        loop {
+            match door.accept().await {
+                Ok(stream) => return stream,
+                Err(error) => {
+                    error!("a successor was not heard: {error}");
+                    // No descriptor may be left; asking again at once would find none either.
+                    tokio::time::sleep(LISTEN_AGAIN).await;
+                }
+            }
+        }
+    }
+}
+
+const LISTEN_AGAIN: Duration = Duration::from_millis(50);
