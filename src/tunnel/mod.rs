@@ -8,6 +8,7 @@ mod flow;
 mod pair;
 mod reason;
 mod record;
+mod rule;
 mod worker;
 
 use std::io;
@@ -19,6 +20,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mio::{Poll, Waker};
+use tokio::sync::oneshot;
 
 use crate::access_log::AccessLog;
 use crate::config::TunnelLimits;
@@ -26,6 +28,7 @@ use crate::upstream::BackendState;
 pub use end::Side;
 pub use reason::Reason;
 pub use record::Record;
+pub use rule::{Judged, Rule, Standing, Verdict};
 use worker::{Command, WAKE, Worker};
 
 /// The workers, and every open tunnel on them. Dropping it ends them all.
@@ -98,6 +101,28 @@ impl Tunnels {
         }
     }
 
+    /// Shows every open tunnel, with its age, to `look`: on the workers' threads, between two turns. Returns when all
+    /// have been shown.
+    pub async fn visit(&self, look: Arc<dyn Fn(&Record, Duration) + Send + Sync>) {
+        let visits: Vec<_> = self.workers.iter().map(|worker| worker.visit(Arc::clone(&look))).collect();
+        for visited in visits {
+            // A worker that is gone has no tunnels to show.
+            let _ = visited.await;
+        }
+    }
+
+    /// Has `rule` decide over every open tunnel now, over those that open later, and once more when an end that it
+    /// announced is due; until another rule takes its place. Returns when the open ones have been judged.
+    pub async fn judge(&self, rule: Arc<Rule>) -> Judged {
+        let judging: Vec<_> = self.workers.iter().map(|worker| worker.judge(Arc::clone(&rule))).collect();
+        let mut all = Judged::default();
+        for judged in judging {
+            // A worker that is gone has no tunnels to judge.
+            all += judged.await.unwrap_or_default();
+        }
+        all
+    }
+
     /// Ends the workers and with them every tunnel that is left; returns when each has been accounted for.
     pub fn stop(&self) {
         let threads: Vec<_> = self.workers.iter().filter_map(Handle::take_thread).collect();
@@ -136,6 +161,18 @@ impl Handle {
     fn take_thread(&self) -> Option<(&Self, JoinHandle<()>)> {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         Some((self, thread))
+    }
+
+    fn visit(&self, look: Arc<dyn Fn(&Record, Duration) + Send + Sync>) -> oneshot::Receiver<()> {
+        let (done, visited) = oneshot::channel();
+        self.command(Command::Visit { look, done });
+        visited
+    }
+
+    fn judge(&self, rule: Arc<Rule>) -> oneshot::Receiver<Judged> {
+        let (done, judged) = oneshot::channel();
+        self.command(Command::Judge { rule, done });
+        judged
     }
 
     fn command(&self, command: Command) {

@@ -19,6 +19,8 @@ pub(super) struct Pair<E> {
     too_old: Option<Instant>,
     /// An end that was announced for later, so that many tunnels do not end at once.
     planned: Option<(Instant, Reason)>,
+    /// An end that a change of the configuration announced for later; another change may call it off.
+    changing: Option<(Instant, Reason)>,
     /// Why the tunnel ends, as far as it is known.
     reason: Option<Reason>,
     /// The latest moment at which the tunnel is dropped, whatever is left to do.
@@ -82,6 +84,7 @@ impl<E: End> Pair<E> {
             limits,
             too_old: limits.max_age.map(|age| now + age.mul_f64(1.0 - jitter)),
             planned: None,
+            changing: None,
             reason: None,
             deadline: None,
             nearer: false,
@@ -277,6 +280,26 @@ impl<E: End> Pair<E> {
         }
     }
 
+    /// Ends the tunnel at a later moment for a change of the configuration, instead of what an earlier change announced.
+    pub(super) fn plan_change(&mut self, at: Instant, reason: Reason) {
+        self.changing = Some((at, reason));
+    }
+
+    /// When and why a change of the configuration ends the tunnel; none once its end has begun.
+    pub(super) fn changing(&self) -> Option<(Instant, Reason)> {
+        self.changing.filter(|_| self.deadline.is_none())
+    }
+
+    /// Calls off what [`plan_change`](Self::plan_change) announced; says whether something was.
+    pub(super) fn call_off_change(&mut self) -> bool {
+        self.changing().is_some() && self.changing.take().is_some()
+    }
+
+    /// Whether the tunnel's end has begun.
+    pub(super) fn is_ending(&self) -> bool {
+        self.deadline.is_some()
+    }
+
     fn expire_in(&mut self, wait: Duration, now: Instant) {
         let deadline = now + wait;
         self.nearer = true;
@@ -302,6 +325,7 @@ impl<E: End> Pair<E> {
         let passed = |moment: Option<Instant>| moment.is_some_and(|moment| now >= moment);
         match self.planned {
             Some((at, reason)) if now >= at => Some(reason),
+            _ if passed(self.changing.map(|(at, _)| at)) => self.changing.map(|(_, reason)| reason),
             _ if passed(self.too_old) => Some(Reason::MaxAge),
             _ if passed(self.idle_at()) => Some(Reason::Idle),
             _ if self.ends.iter().any(|leg| leg.pinged.is_some() && passed(self.ping_at(leg))) => {
@@ -357,7 +381,7 @@ impl<E: End> Pair<E> {
             return self.deadline;
         }
         let pings = self.ends.iter().map(|leg| self.ping_at(leg));
-        let rest = [self.too_old, self.idle_at(), self.planned.map(|(at, _)| at)];
+        let rest = [self.too_old, self.idle_at(), self.planned.map(|(at, _)| at), self.changing.map(|(at, _)| at)];
         pings.chain(rest).flatten().min()
     }
 

@@ -22,6 +22,10 @@ pub enum Reason {
     MessageTooBig,
     /// The backend went down and `health.on_down` is `close`.
     BackendDown,
+    /// A reload took its route or its backend away, and `on_change` is `close`.
+    Changed,
+    /// Its key belongs to another backend since a reload, and `rehome` is on.
+    Rehomed,
     /// The gateway is ending.
     Shutdown,
 }
@@ -39,6 +43,8 @@ impl Reason {
             Self::PingTimeout => "ping_timeout",
             Self::MessageTooBig => "message_too_big",
             Self::BackendDown => "backend_down",
+            Self::Changed => "config_changed",
+            Self::Rehomed => "rehomed",
             Self::Shutdown => "shutdown",
         }
     }
@@ -57,7 +63,7 @@ impl Reason {
     pub(super) fn close_code(self) -> Option<u16> {
         match self {
             Self::Idle | Self::MaxAge | Self::PingTimeout | Self::Shutdown => Some(1001),
-            Self::BackendDown => Some(1012),
+            Self::BackendDown | Self::Changed | Self::Rehomed => Some(1012),
             Self::MessageTooBig => Some(1009),
             Self::BackendGone => Some(1014),
             Self::ClientClose | Self::BackendClose | Self::ClientGone => None,

@@ -10,11 +10,13 @@ use log::error;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
+use tokio::sync::oneshot;
 
 use super::end::Side;
 use super::pair::{Checked, Driven, Pair, Readiness};
 use super::reason::Reason;
 use super::record::{Ending, Record};
+use super::rule::{self, Judged, Rule};
 use super::{NewTunnel, Scope};
 use crate::access_log::AccessLog;
 
@@ -24,6 +26,10 @@ pub(super) enum Command {
     Open(Box<NewTunnel>),
     /// Ends the tunnels in a scope, evenly spread over a time.
     End { scope: Scope, reason: Reason, over: Duration },
+    /// Shows every tunnel.
+    Visit { look: Arc<dyn Fn(&Record, Duration) + Send + Sync>, done: oneshot::Sender<()> },
+    /// Has a rule decide over every tunnel, and over those to come.
+    Judge { rule: Arc<Rule>, done: oneshot::Sender<Judged> },
     /// Ends the thread, and with it every tunnel left.
     Stop,
 }
@@ -31,7 +37,9 @@ pub(super) enum Command {
 pub(super) struct Worker {
     poll: Poll,
     commands: Receiver<Command>,
-    tunnels: Slab<Tunnel>,
+    pub(super) tunnels: Slab<Tunnel>,
+    /// What the last change of the configuration means for tunnels.
+    pub(super) rule: Option<Arc<Rule>>,
     /// How many tunnels live here, for whoever chooses a worker.
     count: Arc<AtomicUsize>,
     log: AccessLog,
@@ -43,9 +51,9 @@ pub(super) struct Worker {
     scratch: Box<[u8]>,
 }
 
-struct Tunnel {
-    pair: Pair<TcpStream>,
-    record: Record,
+pub(super) struct Tunnel {
+    pub(super) pair: Pair<TcpStream>,
+    pub(super) record: Record,
     since: Instant,
     /// Whether it stands in `ready`.
     queued: bool,
@@ -57,6 +65,7 @@ impl Worker {
             poll,
             commands,
             tunnels: Slab::new(),
+            rule: None,
             count,
             log,
             ready: Vec::new(),
@@ -131,6 +140,16 @@ impl Worker {
             match self.commands.try_recv() {
                 Ok(Command::Open(tunnel)) => self.open(*tunnel, now),
                 Ok(Command::End { scope, reason, over }) => self.end(&scope, reason, over, now),
+                Ok(Command::Visit { look, done }) => {
+                    self.tunnels.iter().for_each(|(_, tunnel)| look(&tunnel.record, now.duration_since(tunnel.since)));
+                    // Whoever asked may have gone.
+                    let _ = done.send(());
+                }
+                Ok(Command::Judge { rule, done }) => {
+                    let judged = self.judge(rule, now);
+                    // Whoever asked may have gone.
+                    let _ = done.send(judged);
+                }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
@@ -166,8 +185,10 @@ impl Worker {
         for side in Side::ALL {
             pair.preload(side, &early[side as usize], now, &record.metrics);
         }
-        let due = pair.due();
-        entry.insert(Tunnel { pair, record, since: now, queued: false });
+        let mut tunnel = Tunnel { pair, record, since: now, queued: false };
+        rule::judge_opening(self.rule.as_deref(), &mut tunnel, now);
+        let due = tunnel.pair.due();
+        entry.insert(tunnel);
         self.check_by(due);
         self.queue(slot);
     }
@@ -175,13 +196,10 @@ impl Worker {
     fn end(&mut self, scope: &Scope, reason: Reason, over: Duration, now: Instant) {
         let mut chosen: Vec<&mut Tunnel> =
             self.tunnels.iter_mut().map(|(_, tunnel)| tunnel).filter(|tunnel| scope.holds(&tunnel.record)).collect();
-        let Ok(count) = u32::try_from(chosen.len()) else { return };
-        for (place, tunnel) in (0u32..).zip(&mut chosen) {
-            // One slot of the window each, and a random moment within the slot.
-            let share = (f64::from(place) + rand::random::<f64>()) / f64::from(count);
+        for (share, tunnel) in rule::spread(chosen.len()).zip(&mut chosen) {
             tunnel.pair.plan_end(now + over.mul_f64(share), reason);
         }
-        if count > 0 {
+        if !chosen.is_empty() {
             self.check_by(Some(now));
         }
     }
@@ -214,6 +232,7 @@ impl Worker {
         let mut changed = Vec::new();
         let mut due: Option<Instant> = None;
         for (slot, tunnel) in &mut self.tunnels {
+            rule::judge_again(self.rule.as_deref(), tunnel, now);
             match tunnel.pair.check(now) {
                 Checked::Fine => {}
                 Checked::Changed => changed.push(slot),
@@ -230,7 +249,7 @@ impl Worker {
     }
 
     /// Sees to it that limits are looked at by then, but not more often than every [`CHECK_EVERY`].
-    fn check_by(&mut self, due: Option<Instant>) {
+    pub(super) fn check_by(&mut self, due: Option<Instant>) {
         let Some(due) = due else { return };
         let due = due.max(self.last_check + CHECK_EVERY);
         self.next_check = Some(self.next_check.map_or(due, |earlier| earlier.min(due)));
