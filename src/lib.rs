@@ -13,6 +13,7 @@ pub mod gateway;
 pub mod health;
 pub mod listen;
 pub mod metrics;
+pub mod reload;
 pub mod route;
 pub mod server;
 pub mod snapshot;

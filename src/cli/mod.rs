@@ -1,4 +1,4 @@
-//! The command line: `longhaul -c FILE`, `check`, `where`, `demo`.
+//! The command line: `longhaul -c FILE`, `check`, `where`, `plan`, `demo`.
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 
@@ -6,6 +6,7 @@ mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod locate;
+mod plan;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -47,6 +48,16 @@ enum Command {
     },
     /// Say which route and backend a request would get, and why, from the file alone
     Where(locate::Question),
+    /// Say what a reload from one configuration file to another would change, and how many keys would move
+    Plan {
+        /// The file as it is
+        old: PathBuf,
+        /// The file as it would be
+        new: PathBuf,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Run a gateway with three backends and a page to try it, no files needed
     #[cfg(feature = "demo")]
     Demo {
@@ -58,7 +69,8 @@ enum Command {
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
-Signals: INT ends at once, TERM closes tunnels first (Close 1001), USR1 opens the access log anew.
+Signals: INT ends at once, TERM closes tunnels first (Close 1001), HUP
+reloads the configuration, USR1 opens the access log anew.
 RUST_LOG sets what is logged to standard error; the default is `warn,longhaul=info`.";
 
 /// Runs the command that the process was called with.
@@ -77,6 +89,7 @@ pub fn run() -> ExitCode {
     match arguments.command {
         Some(Command::Check { conf }) => check::run(&conf),
         Some(Command::Where(question)) => locate::run(&question),
+        Some(Command::Plan { old, new, json }) => plan::run(&old, &new, json),
         #[cfg(feature = "demo")]
         Some(Command::Demo { listen }) => demo::run(listen),
         None => gateway(&arguments),
@@ -97,7 +110,7 @@ fn gateway(arguments: &Arguments) -> ExitCode {
         Err(code) => return code,
     };
     let options = Options { upgrade: arguments.upgrade, daemon: arguments.daemon };
-    serve(Server::new(config, options))
+    serve(Server::new(config, options).reload_from(file))
 }
 
 /// Runs a server to the process's end; returns only if it does not start.

@@ -8,6 +8,7 @@ mod address;
 mod affinity;
 mod drain;
 mod file;
+mod fixed;
 mod health;
 mod keys;
 mod limits;

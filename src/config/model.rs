@@ -274,6 +274,17 @@ pub struct TunnelLimits {
     pub tcp_user_timeout: Option<Duration>,
 }
 
+impl Route {
+    /// Its name in logs and answers, and its identity: `host path`, with `*` for any host.
+    pub fn name(&self) -> String {
+        match &self.host {
+            HostPattern::Any => format!("* {}", self.path),
+            HostPattern::Exact(host) => format!("{host} {}", self.path),
+            HostPattern::Wildcard(suffix) => format!("*.{suffix} {}", self.path),
+        }
+    }
+}
+
 impl Default for Drain {
     fn default() -> Self {
         Self { grace: Duration::ZERO, window: Duration::from_secs(30), code: 1001 }

@@ -1,5 +1,6 @@
 //! The edge: the service that starts everything in its order, opens the listeners last, and runs until the end.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,6 +23,7 @@ use crate::tunnel::Tunnels;
 /// that goes into the background keeps none it had.
 pub(super) struct Edge {
     pub(super) config: Config,
+    pub(super) file: Option<PathBuf>,
     pub(super) pingora: Arc<ServerConf>,
     pub(super) sockets: Option<Sockets>,
     pub(super) ended: Ended,
@@ -75,6 +77,6 @@ impl Edge {
             None => AccessLog::off(),
         };
         let tunnels = Arc::new(Tunnels::start(self.pingora.threads, &log)?);
-        Ok(Running::new(&self.config, metrics, tunnels, log, Instant::now()))
+        Ok(Running::new(&self.config, metrics, tunnels, log, Instant::now()).with_file(self.file.clone()))
     }
 }

@@ -8,6 +8,7 @@ use pingora::server::configuration::ServerConf;
 
 use super::acceptor::Acceptor;
 use super::signals::{Signal, Signals};
+use crate::reload::{self, Watch};
 use crate::snapshot::Running;
 use crate::tunnel::{Reason, Scope};
 
@@ -15,6 +16,7 @@ use crate::tunnel::{Reason, Scope};
 pub(super) struct Operator {
     running: Arc<Running>,
     acceptor: Acceptor,
+    watch: Watch,
     /// How long the end may take.
     grace: Duration,
 }
@@ -22,7 +24,7 @@ pub(super) struct Operator {
 impl Operator {
     pub(super) fn new(running: Arc<Running>, acceptor: Acceptor, pingora: &ServerConf) -> Self {
         let grace = Duration::from_secs(pingora.grace_period_seconds.unwrap_or(PINGORA_GRACE_SECONDS));
-        Self { running, acceptor, grace }
+        Self { watch: Watch::new(Arc::clone(&running)), running, acceptor, grace }
     }
 
     /// Returns when the process is to end; nothing that is left has to be waited for then.
@@ -38,14 +40,28 @@ impl Operator {
 
     async fn obey(&mut self, signals: &mut Signals) {
         loop {
-            match signals.next().await {
+            let signal = tokio::select! {
+                signal = signals.next() => signal,
+                () = self.watch.changed() => {
+                    info!("the configuration file has changed");
+                    self.reload().await;
+                    continue;
+                }
+            };
+            match signal {
                 Signal::Interrupt => return,
                 Signal::Terminate => return self.drain(signals).await,
                 Signal::Quit => warn!("SIGQUIT is refused: no successor waits to take over (see `longhaul upgrade`)"),
-                Signal::Hangup => warn!("SIGHUP: this version reads its configuration at the start only; restart it"),
+                Signal::Hangup => self.reload().await,
                 Signal::Reopen => self.running.log.reopen(),
             }
         }
+    }
+
+    /// Reads the configuration file again. What comes of it is logged and counted there.
+    async fn reload(&mut self) {
+        self.watch.note_read();
+        let _ = reload::from_file(&self.running).await;
     }
 
     /// Takes nothing new, ends the tunnels, and returns as soon as nothing is left to serve, or when told again.

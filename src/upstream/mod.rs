@@ -90,6 +90,11 @@ impl Upstream {
         self.ring.walk(key).collect()
     }
 
+    /// The first backend on the ring for the key with this hash ([`Ring::hash`]), up or not.
+    pub fn first(&self, key_hash: u32) -> Option<usize> {
+        self.ring.walk_from(key_hash).next()
+    }
+
     /// Where the key with this hash ([`Ring::hash`]) is at home: the first backend on the ring that is up, however loaded.
     /// `None` while none is up.
     pub fn home(&self, key_hash: u32) -> Option<usize> {
