@@ -16,9 +16,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let server = Server::new(config, Options::default())
-        .reload_from(&file)
-        .on_ready(|addresses| println!("serving {addresses:?}"));
+    let server = Server::new(config, Options::default()).on_ready(|addresses| println!("serving {addresses:?}"));
     match server.run() {
         Ok(never) => match never {},
         Err(error) => panic!("{error}"),

@@ -110,7 +110,7 @@ fn gateway(arguments: &Arguments) -> ExitCode {
         Err(code) => return code,
     };
     let options = Options { upgrade: arguments.upgrade, daemon: arguments.daemon };
-    serve(Server::new(config, options).reload_from(file))
+    serve(Server::new(config, options))
 }
 
 /// Runs a server to the process's end; returns only if it does not start.

@@ -6,6 +6,7 @@ use super::pingora_keys;
 impl Clone for Config {
     fn clone(&self) -> Self {
         Self {
+            source: self.source.clone(),
             pingora: pingora_keys::copy(&self.pingora),
             listeners: self.listeners.clone(),
             trusted_proxies: self.trusted_proxies.clone(),

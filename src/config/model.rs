@@ -7,9 +7,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use pingora_core::server::configuration::ServerConf;
 
+use super::source::Source;
+
 /// One configuration file, read and checked.
 #[derive(Debug)]
 pub struct Config {
+    /// The file it was read from; `None` where it came from elsewhere.
+    pub source: Option<Source>,
     /// Pingora's own keys (`version`, `threads`, `pid_file`, …).
     pub pingora: ServerConf,
     /// `listeners`: the sockets accepted on; at least one, no address twice.

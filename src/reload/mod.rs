@@ -65,14 +65,14 @@ pub async fn from_file(running: &Arc<Running>) -> Result<Reloaded, ReloadError> 
         Err(error) => Err(error),
     };
     if let Err(error) = &outcome {
-        error!("the reload is refused, nothing has changed: {error}");
         running.reloaded(LastReload { at: SystemTime::now(), outcome: "failed", said: error.to_string() });
+        error!("the reload is refused, nothing has changed: {error}");
     }
     outcome
 }
 
 async fn read(running: &Running) -> Result<Config, ReloadError> {
-    let file = running.file.clone().ok_or(ReloadError::NoFile)?;
+    let file = running.snapshot().config.source.clone().ok_or(ReloadError::NoFile)?.path;
     let name = file.to_string_lossy().into_owned();
     let loaded = tokio::task::spawn_blocking(move || config::load(&file)).await;
     let loaded = loaded.map_err(|_| ReloadError::Panicked)??;
@@ -107,9 +107,9 @@ pub async fn reload(running: &Arc<Running>, config: Config) -> Result<Reloaded, 
 
     let generation = after.generation;
     let reloaded = Reloaded { generation, changes, closing: changed, rehoming: rehomed, called_off };
-    info!("reloaded: {reloaded}");
     let outcome = if reloaded.changes.needs_upgrade.is_empty() { "done" } else { "partly" };
     running.reloaded(LastReload { at: SystemTime::now(), outcome, said: reloaded.to_string() });
+    info!("reloaded: {reloaded}");
     Ok(reloaded)
 }
 

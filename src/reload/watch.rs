@@ -1,59 +1,45 @@
 //! The watch of the configuration's file: it tells when the file has changed and been still for a while.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::config::Stamp;
 use crate::snapshot::Running;
 
 /// Looks at the file once a second, as long as the configuration in force says `watch: true`.
 ///
-/// It is looked at by name, through symbolic links: an editor's rename-and-replace, a new target of a link and a file that
-/// is away for a moment are seen for what they are. Looking is one `stat`; unlike the system's notifications it also works
-/// on network file systems and bind mounts.
+/// It is looked at by name, through links: an editor's rename-and-replace, a link that is made to lead elsewhere and a
+/// file that is away for a moment are seen for what they are. Looking is one `stat`; unlike the system's notifications it
+/// also works on network file systems and bind mounts.
 pub struct Watch {
     running: Arc<Running>,
-    /// The file as it was read last.
-    read: Option<Stamp>,
-}
-
-/// What tells one state of a file from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    /// A rename over the file, or into its place, changes this even where the times were kept.
-    changed: (i64, i64),
+    /// What [`changed`](Self::changed) told of last. It is not told of again where it was refused.
+    told: Option<Stamp>,
 }
 
 impl Watch {
-    /// A watch over the file that `running` was started from, as it is now.
+    /// A watch over the file that the configuration in force was read from.
     pub fn new(running: Arc<Running>) -> Self {
-        let mut watch = Self { running, read: None };
-        watch.note_read();
-        watch
+        Self { running, told: None }
     }
 
-    /// Notes that the file is about to be read: only what happens to it from now on is a change.
-    pub fn note_read(&mut self) {
-        self.read = self.running.file.as_deref().and_then(stamp);
-    }
-
-    /// Returns when the file differs from what was last read, and has not changed for 300 ms. A file that is away is
-    /// waited for. Dropping the future loses nothing.
-    pub async fn changed(&self) {
+    /// Returns when the file is not what the configuration in force was read from, and has been still for 300 ms. A file
+    /// that is away is waited for. Dropping the future loses nothing.
+    pub async fn changed(&mut self) {
         loop {
             sleep(LOOK_EVERY).await;
-            let Some(file) = self.running.file.as_deref().filter(|_| self.running.snapshot().config.watch) else {
+            let snapshot = self.running.snapshot();
+            let Some(source) = snapshot.config.source.as_ref().filter(|_| snapshot.config.watch) else { continue };
+            let is_new = |stamp| stamp != source.stamp && Some(stamp) != self.told;
+            if !Stamp::of(&source.path).is_some_and(is_new) {
                 continue;
-            };
-            if stamp(file).is_some_and(|seen| Some(seen) != self.read) && Some(still(file).await) != self.read {
+            }
+            let stamp = still(&source.path).await;
+            if is_new(stamp) {
+                self.told = Some(stamp);
                 return;
             }
         }
@@ -63,10 +49,10 @@ impl Watch {
 /// The file's state, once it has been the same for [`STILL_FOR`].
 async fn still(file: &Path) -> Stamp {
     let mut since = Instant::now();
-    let mut last = stamp(file);
+    let mut last = Stamp::of(file);
     loop {
         sleep(LOOK_AGAIN).await;
-        let now = stamp(file);
+        let now = Stamp::of(file);
         if now != last {
             last = now;
             since = Instant::now();
@@ -74,22 +60,6 @@ async fn still(file: &Path) -> Stamp {
         match last {
             Some(stamp) if since.elapsed() >= STILL_FOR => return stamp,
             _ => {}
-        }
-    }
-}
-
-fn stamp(file: &Path) -> Option<Stamp> {
-    std::fs::metadata(file).ok().map(Stamp::from)
-}
-
-impl From<Metadata> for Stamp {
-    fn from(of: Metadata) -> Self {
-        Self {
-            device: of.dev(),
-            inode: of.ino(),
-            size: of.size(),
-            modified: (of.mtime(), of.mtime_nsec()),
-            changed: (of.ctime(), of.ctime_nsec()),
         }
     }
 }

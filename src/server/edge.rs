@@ -1,6 +1,5 @@
 //! The edge: the service that starts everything in its order, opens the listeners last, and runs until the end.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,6 +11,7 @@ use pingora::services::Service;
 
 use super::acceptor::{Acceptor, Sockets};
 use super::operator::Operator;
+use super::signals::Signals;
 use super::{Ended, OnReady};
 use crate::access_log::AccessLog;
 use crate::config::Config;
@@ -23,7 +23,6 @@ use crate::tunnel::Tunnels;
 /// that goes into the background keeps none it had.
 pub(super) struct Edge {
     pub(super) config: Config,
-    pub(super) file: Option<PathBuf>,
     pub(super) pingora: Arc<ServerConf>,
     pub(super) sockets: Option<Sockets>,
     pub(super) ended: Ended,
@@ -43,6 +42,14 @@ impl Service for Edge {
             }
         };
         running.check_health().await;
+        // Before anyone is told that the gateway is there: a signal that nobody waits for would end the process.
+        let signals = match Signals::listen() {
+            Ok(signals) => signals,
+            Err(error) => {
+                error!("cannot start, signals cannot be received: {error}");
+                std::process::exit(1);
+            }
+        };
 
         let mut acceptor =
             Acceptor::new(Arc::clone(&self.pingora), Arc::clone(&running), lent, sockets, tasks_per_socket);
@@ -60,7 +67,7 @@ impl Service for Edge {
         if let Some(on_ready) = self.on_ready.take() {
             on_ready(&addresses);
         }
-        Operator::new(running, acceptor, &self.pingora).run().await;
+        Operator::new(running, acceptor, &self.pingora).run(signals).await;
         self.ended.notify();
     }
 
@@ -77,6 +84,6 @@ impl Edge {
             None => AccessLog::off(),
         };
         let tunnels = Arc::new(Tunnels::start(self.pingora.threads, &log)?);
-        Ok(Running::new(&self.config, metrics, tunnels, log, Instant::now()).with_file(self.file.clone()))
+        Ok(Running::new(&self.config, metrics, tunnels, log, Instant::now()))
     }
 }

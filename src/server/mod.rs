@@ -8,7 +8,6 @@ mod signals;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use log::{debug, info, warn};
@@ -67,7 +66,6 @@ fn target(to: &LogTarget) -> String {
 pub struct Server {
     config: Config,
     options: Options,
-    file: Option<PathBuf>,
     on_ready: OnReady,
 }
 
@@ -75,17 +73,10 @@ pub struct Server {
 type OnReady = Box<dyn FnOnce(&[SocketAddr]) + Send + Sync>;
 
 impl Server {
-    /// A gateway for a configuration.
+    /// A gateway for a configuration. A reload reads the file anew that it was read from ([`Config::source`]); without one
+    /// there is nothing to reload.
     pub fn new(config: Config, options: Options) -> Self {
-        Self { config, options, file: None, on_ready: Box::new(|_| ()) }
-    }
-
-    /// Names the file that the configuration came from. A reload reads it again; without one there is nothing to reload.
-    #[must_use]
-    pub fn reload_from(mut self, file: &Path) -> Self {
-        // A process that goes into the background may change its working directory.
-        self.file = Some(std::path::absolute(file).unwrap_or_else(|_| file.to_owned()));
-        self
+        Self { config, options, on_ready: Box::new(|_| ()) }
     }
 
     /// Has `on_ready` called once the listeners are open, with their addresses in the order of the configuration: where
@@ -104,7 +95,7 @@ impl Server {
     /// # Errors
     /// [`StartError`], before anything is served.
     pub fn run(self) -> Result<Infallible, StartError> {
-        let Self { config, options, file, on_ready } = self;
+        let Self { config, options, on_ready } = self;
         if let Some(log) = &config.access_log {
             AccessLog::probe(log).map_err(|error| StartError::AccessLog { to: log.to.clone(), error })?;
         }
@@ -120,7 +111,6 @@ impl Server {
         let ended = Ended::default();
         server.add_service(Edge {
             config,
-            file,
             pingora: Arc::clone(&server.configuration),
             sockets: Some(Sockets { listeners, metrics }),
             ended: ended.clone(),

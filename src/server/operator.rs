@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{error, info, warn};
+use log::{info, warn};
 use pingora::server::configuration::ServerConf;
 
 use super::acceptor::Acceptor;
@@ -28,11 +28,8 @@ impl Operator {
     }
 
     /// Returns when the process is to end; nothing that is left has to be waited for then.
-    pub(super) async fn run(mut self) {
-        match Signals::listen() {
-            Ok(mut signals) => self.obey(&mut signals).await,
-            Err(error) => error!("signals cannot be received, the gateway ends: {error}"),
-        }
+    pub(super) async fn run(mut self, mut signals: Signals) {
+        self.obey(&mut signals).await;
         self.acceptor.close();
         self.running.tunnels.stop();
         self.running.log.flush();
@@ -59,8 +56,7 @@ impl Operator {
     }
 
     /// Reads the configuration file again. What comes of it is logged and counted there.
-    async fn reload(&mut self) {
-        self.watch.note_read();
+    async fn reload(&self) {
         let _ = reload::from_file(&self.running).await;
     }
 

@@ -1,7 +1,6 @@
 //! What runs: the snapshot in force, and everything that outlives it.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,8 +21,6 @@ pub struct Running {
     registry: Registry,
     turn: Mutex<Turn>,
     last_reload: std::sync::Mutex<Option<LastReload>>,
-    /// The file that the configuration came from, by an absolute path; `None` where it came from elsewhere.
-    pub file: Option<PathBuf>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Every open tunnel.
@@ -73,18 +70,11 @@ impl Running {
             registry,
             turn: Mutex::new(Turn { checkers: Checkers::new(), departed: HashMap::new() }),
             last_reload: std::sync::Mutex::default(),
-            file: None,
             metrics,
             tunnels,
             log,
             since: now,
         }
-    }
-
-    /// Notes the file that the configuration came from.
-    #[must_use]
-    pub fn with_file(self, file: Option<PathBuf>) -> Self {
-        Self { file, ..self }
     }
 
     /// The snapshot in force.

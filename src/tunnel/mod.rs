@@ -50,6 +50,9 @@ pub struct NewTunnel {
     pub record: Record,
 }
 
+/// What is shown a tunnel and its age; called on the workers' threads, it must not block.
+pub type Look = dyn Fn(&Record, Duration) + Send + Sync;
+
 /// Which tunnels are meant.
 #[derive(Clone)]
 pub enum Scope {
@@ -103,7 +106,7 @@ impl Tunnels {
 
     /// Shows every open tunnel, with its age, to `look`: on the workers' threads, between two turns. Returns when all
     /// have been shown.
-    pub async fn visit(&self, look: Arc<dyn Fn(&Record, Duration) + Send + Sync>) {
+    pub async fn visit(&self, look: Arc<Look>) {
         let visits: Vec<_> = self.workers.iter().map(|worker| worker.visit(Arc::clone(&look))).collect();
         for visited in visits {
             // A worker that is gone has no tunnels to show.
@@ -163,7 +166,7 @@ impl Handle {
         Some((self, thread))
     }
 
-    fn visit(&self, look: Arc<dyn Fn(&Record, Duration) + Send + Sync>) -> oneshot::Receiver<()> {
+    fn visit(&self, look: Arc<Look>) -> oneshot::Receiver<()> {
         let (done, visited) = oneshot::channel();
         self.command(Command::Visit { look, done });
         visited

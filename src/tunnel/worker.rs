@@ -17,7 +17,7 @@ use super::pair::{Checked, Driven, Pair, Readiness};
 use super::reason::Reason;
 use super::record::{Ending, Record};
 use super::rule::{self, Judged, Rule};
-use super::{NewTunnel, Scope};
+use super::{Look, NewTunnel, Scope};
 use crate::access_log::AccessLog;
 
 /// What a worker is asked to do.
@@ -27,7 +27,7 @@ pub(super) enum Command {
     /// Ends the tunnels in a scope, evenly spread over a time.
     End { scope: Scope, reason: Reason, over: Duration },
     /// Shows every tunnel.
-    Visit { look: Arc<dyn Fn(&Record, Duration) + Send + Sync>, done: oneshot::Sender<()> },
+    Visit { look: Arc<Look>, done: oneshot::Sender<()> },
     /// Has a rule decide over every tunnel, and over those to come.
     Judge { rule: Arc<Rule>, done: oneshot::Sender<Judged> },
     /// Ends the thread, and with it every tunnel left.
