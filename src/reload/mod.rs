@@ -170,3 +170,6 @@ impl fmt::Display for Reloaded {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,3 +114,6 @@ fn verdict(rule: &Rule, tunnel: &Tunnel) -> Verdict {
 pub(super) fn spread(count: usize) -> impl Iterator<Item = f64> {
     (0..count).map(move |place| (place as f64 + rand::random::<f64>()) / count as f64)
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,9 +54,9 @@ pub(super) struct Worker {
 pub(super) struct Tunnel {
     pub(super) pair: Pair<TcpStream>,
     pub(super) record: Record,
-    since: Instant,
+    pub(super) since: Instant,
     /// Whether it stands in `ready`.
-    queued: bool,
+    pub(super) queued: bool,
 }
 
 impl Worker {
