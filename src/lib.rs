@@ -16,6 +16,7 @@ pub mod handover;
 pub mod health;
 pub mod listen;
 pub mod metrics;
+pub mod reload;
 pub mod route;
 pub mod server;
 pub mod snapshot;

@@ -262,6 +262,24 @@ fn every_shape_a_value_may_have_is_read() {
 }
 
 #[test]
+fn a_copy_says_the_same_and_differs_in_no_fixed_key() {
+    let golden = fs::read_to_string(golden_folder().join("pingora_keys.yaml")).unwrap();
+    for text in [golden, conf("longhaul.yaml"), conf("minimal.yaml")] {
+        let config = config::parse(&text).unwrap().config;
+        let copy = config.clone();
+        assert_eq!(format!("{copy:?}"), format!("{config:?}"));
+        assert!(config.fixed_keys_that_differ(&copy).is_empty());
+    }
+    let [one, other] = ["longhaul.yaml", "minimal.yaml"].map(|file| config::parse(&conf(file)).unwrap().config);
+    let differing = one.fixed_keys_that_differ(&other);
+    assert_eq!(differing[..2], ["metrics", "control_sock"], "{differing:?}");
+    assert!(differing.contains(&"grace_period_seconds".to_owned()), "{differing:?}");
+    let kept = other.clone().with_fixed_keys_of(&one);
+    assert!(one.fixed_keys_that_differ(&kept).is_empty());
+    assert_eq!(kept.routes, other.routes);
+}
+
+#[test]
 fn a_thousand_routes_and_ten_thousand_backends_are_read() {
     let mut text = "listeners: [{ address: 127.0.0.1:0 }]\nroutes:\n".to_owned();
     for route in 0..1_000 {

@@ -61,7 +61,7 @@ pub(super) fn plan(plan: &Plan) -> ExitCode {
             };
             plan.target.ask(&Request::Plan { file: file.display().to_string(), text })
         }
-        [_, _] if !plan.running => super::failed("plan of two files is not available in this version"),
+        [old, new] if !plan.running => super::plan::run(old, new, plan.target.json),
         _ => wrong("plan takes two files, OLD.yaml NEW.yaml, or --running and one"),
     }
 }

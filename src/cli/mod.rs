@@ -8,6 +8,7 @@ mod control;
 mod demo;
 mod drain;
 mod locate;
+mod plan;
 mod status;
 
 use std::fmt::Display;
@@ -77,7 +78,8 @@ enum Command {
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
-Signals: INT ends at once, TERM drains first (`longhaul drain`), USR1 opens the access log anew.
+Signals: INT ends at once, TERM drains first (`longhaul drain`), HUP reloads the
+configuration (`longhaul reload`), USR1 opens the access log anew.
 RUST_LOG sets what is logged to standard error; the default is `warn,longhaul=info`.";
 
 /// Runs the command that the process was called with.

@@ -15,6 +15,7 @@ use super::pingora_keys;
 use super::problem::{Problem, Problems, Report, Severity};
 use super::routes;
 use super::scalar::boolean;
+use super::source::Source;
 use super::upstreams;
 use super::value::{Fields, Value};
 
@@ -61,9 +62,15 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
     let refused = |problems| LoadError::Refused { path: path.into(), problems };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(unreadable)?;
+    let source = Source {
+        path: std::path::absolute(path).map_err(unreadable)?,
+        stamp: file.metadata().map_err(unreadable)?.into(),
+    };
     file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     let text = String::from_utf8(bytes).map_err(|error| refused(not_utf8(&error).into()))?;
-    parse(&text).map_err(refused)
+    let mut loaded = parse(&text).map_err(refused)?;
+    loaded.config.source = Some(source);
+    Ok(loaded)
 }
 
 /// Reads the text of a configuration file.
@@ -117,6 +124,7 @@ fn config(root: &Value<'_>, report: &mut Report) -> Option<Config> {
         upstreams.warn_of_unused(routes, report);
     }
     Some(Config {
+        source: None,
         pingora: pingora?,
         listeners: listeners?,
         trusted_proxies: trusted_proxies?,

@@ -1,13 +1,14 @@
 //! The configuration file: read strictly, explained when wrong, and handed on as plain values.
 //!
 //! [`parse`] turns text into a [`Config`] or into every [`Problem`] of the text at once; [`load`] reads the text
-//! from a file and is the only I/O of this module. docs/configuration.md is the reference of the keys.
+//! from a file, which with [`Stamp::of`] is the only I/O of this module. docs/configuration.md is the reference of the keys.
 
 mod access_log;
 mod address;
 mod affinity;
 mod drain;
 mod file;
+mod fixed;
 mod health;
 mod keys;
 mod limits;
@@ -19,6 +20,7 @@ mod pingora_keys;
 mod problem;
 mod routes;
 mod scalar;
+mod source;
 mod upstreams;
 mod value;
 
@@ -26,3 +28,4 @@ pub use file::{LoadError, Loaded, MAX_BYTES, load, parse};
 pub use keys::keys;
 pub use model::*;
 pub use problem::{Problem, Problems, Severity};
+pub use source::{Source, Stamp};

@@ -8,9 +8,13 @@ use ipnet::IpNet;
 use pingora_core::server::configuration::ServerConf;
 use serde::{Deserialize, Serialize};
 
+use super::source::Source;
+
 /// One configuration file, read and checked.
 #[derive(Debug)]
 pub struct Config {
+    /// The file it was read from; `None` where it came from elsewhere.
+    pub source: Option<Source>,
     /// Pingora's own keys (`version`, `threads`, `pid_file`, …).
     pub pingora: ServerConf,
     /// `listeners`: the sockets accepted on; at least one, no address twice.
@@ -273,6 +277,17 @@ pub struct TunnelLimits {
     pub max_message: Option<u64>,
     /// `tcp_user_timeout`: how long a side's kernel may leave our bytes or keep-alive probes unacknowledged, default 60 s.
     pub tcp_user_timeout: Option<Duration>,
+}
+
+impl Route {
+    /// Its name in logs and answers, and its identity: `host path`, with `*` for any host.
+    pub fn name(&self) -> String {
+        match &self.host {
+            HostPattern::Any => format!("* {}", self.path),
+            HostPattern::Exact(host) => format!("{host} {}", self.path),
+            HostPattern::Wildcard(suffix) => format!("*.{suffix} {}", self.path),
+        }
+    }
 }
 
 impl Default for Drain {

@@ -41,6 +41,26 @@ pub(super) fn read<'v, 'k>(
     serde_yaml::from_value(Yaml::Mapping(conf)).ok()
 }
 
+/// A copy; [`ServerConf`] is plain values without `Clone`.
+pub(super) fn copy(conf: &ServerConf) -> ServerConf {
+    serde_yaml::to_value(conf)
+        .and_then(serde_yaml::from_value)
+        .expect("what Pingora writes of its values it reads again")
+}
+
+/// The keys whose values differ; `version`, which means nothing to anyone, is not looked at.
+pub(super) fn differing(one: &ServerConf, other: &ServerConf) -> Vec<String> {
+    let values = |conf| match serde_yaml::to_value(conf) {
+        Ok(Yaml::Mapping(values)) => values,
+        // ServerConf is a struct of plain values, which always serializes as a mapping.
+        _ => Mapping::new(),
+    };
+    let (one, other) = (values(one), values(other));
+    let differ =
+        |(key, value): (&Yaml, &Yaml)| (other.get(key) != Some(value)).then(|| key.as_str().map(str::to_owned));
+    one.iter().filter_map(differ).flatten().filter(|key| key != "version").collect()
+}
+
 fn read_key(key: &str, value: &Value<'_>, conf: &mut Mapping, report: &mut Report) -> Option<()> {
     match key {
         "threads" => whole(value, 1..=MAX_THREADS, report).map(drop)?,

@@ -36,7 +36,7 @@ impl ProcessDrain {
     ///
     /// The deadline is `drain.grace` + `drain.window` + 10 s, or `longest` (`grace_period_seconds`) where that is later.
     pub fn begin(running: Arc<Running>, phases: Phases, longest: Option<Duration>, now: Instant) -> Self {
-        let settings = running.snapshot().drain;
+        let settings = running.snapshot().config.drain;
         phases.enter(Phase::Grace);
         Self { closes_at: now + settings.grace, deadline: now + limit(settings, longest), running, phases, settings }
     }

@@ -23,6 +23,7 @@ use super::{Gateway, forward};
 use crate::config::Timeouts;
 use crate::snapshot::Destination;
 use crate::tunnel::{NewTunnel, Record};
+use crate::upstream::Ring;
 use crate::ws::handshake::{self, Offer};
 
 impl Gateway {
@@ -199,6 +200,7 @@ fn record(ctx: &mut Ctx, to: &Destination) -> Option<Record> {
         route,
         key_source: ctx.key_source(),
         key_digest: request.key.as_ref().map(|key| key.digest.as_str().into()),
+        key_hash: request.key.as_ref().map(|key| Ring::hash(&key.bytes)),
         guard,
         metrics: to.metrics.clone(),
     })

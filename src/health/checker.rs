@@ -91,8 +91,9 @@ impl Checkers {
     /// Makes `targets` the ones that are checked.
     ///
     /// Starts a checker for each new one and stops those no longer named. One that is checked already keeps its
-    /// rhythm, unless its check, timeout or interval changed; its outcomes go to the new subject. A checker's first
-    /// check comes at a random time within the interval, so that checks spread evenly.
+    /// rhythm, unless its check, timeout or interval changed; its outcomes go to the new subject. A target of which
+    /// nothing is known is checked at once; checks after that, and of all others, come at a random time within the
+    /// interval, so that they spread evenly.
     ///
     /// # Panics
     /// Outside a Tokio runtime, on which the checkers are to run.
@@ -167,7 +168,8 @@ impl Drop for Checker {
     }
 }
 
-/// A checker's life: `interval` passes from one start to the next, and longer only if a check has to wait its turn.
+/// A checker's life: a check at once where there was none yet, one at a random time within the interval, and from then on
+/// `interval` passes from one start to the next, and longer only if a check has to wait its turn.
 async fn check_for_ever(
     address: SocketAddr,
     probe: Arc<Probe>,
@@ -175,6 +177,12 @@ async fn check_for_ever(
     watched: Arc<Watched>,
     turns: Turns,
 ) {
+    if !watched.judged.load(Ordering::Relaxed) {
+        let Some(turn) = turns.wait().await else { return };
+        let outcome = turns.take(&probe, address).await;
+        drop(turn);
+        watched.report(outcome);
+    }
     let mut next = Instant::now() + interval.mul_f64(rand::random::<f64>());
     loop {
         sleep_until(next).await;

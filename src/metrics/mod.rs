@@ -6,6 +6,7 @@ mod upstream;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -27,6 +28,9 @@ pub struct Metrics {
     refused: IntCounterVec,
     /// The running snapshot's generation.
     pub generation: IntGauge,
+    reloads: IntCounterVec,
+    last_reload_succeeded: IntGauge,
+    last_reload_seconds: IntGauge,
 }
 
 /// The families whose children belong to one upstream.
@@ -79,7 +83,7 @@ impl Metrics {
         registry
             .register(Box::new(ProcessCollector::for_self()))
             .expect("the process collector's names are its own and it is registered once");
-        Self {
+        let metrics = Self {
             families,
             upstreams: Mutex::default(),
             scrape: Mutex::default(),
@@ -97,8 +101,30 @@ impl Metrics {
                 &registry,
                 IntGauge::new("longhaul_config_generation", "The generation of the running configuration."),
             ),
+            reloads: counters(&registry, "longhaul_reloads_total", "Reloads, by their outcome.", &["outcome"]),
+            last_reload_succeeded: add(
+                &registry,
+                IntGauge::new("longhaul_last_reload_succeeded", "1 unless the last reload was refused."),
+            ),
+            last_reload_seconds: add(
+                &registry,
+                IntGauge::new("longhaul_last_reload_timestamp_seconds", "When the last reload ended; 0 before any."),
+            ),
             registry,
+        };
+        for outcome in RELOAD_OUTCOMES {
+            metrics.reloads.with_label_values(&[outcome]);
         }
+        metrics.last_reload_succeeded.set(1);
+        metrics
+    }
+
+    /// Counts a reload that ended `at`; `outcome` is `done`, `partly` or `failed`.
+    pub fn reloaded(&self, outcome: &'static str, at: SystemTime) {
+        self.reloads.with_label_values(&[outcome]).inc();
+        self.last_reload_succeeded.set(i64::from(outcome != "failed"));
+        let seconds = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.last_reload_seconds.set(seconds.cast_signed());
     }
 
     /// The children of one upstream; the same for the same name.
@@ -198,6 +224,7 @@ fn add<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheu
     collector
 }
 
+const RELOAD_OUTCOMES: [&str; 3] = ["done", "partly", "failed"];
 /// From 100 µs (a backend on the same host) to 60 s (the default read timeout).
 const SECONDS: [f64; 14] =
     [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 10.0, 60.0];

@@ -23,6 +23,7 @@ use crate::control::{self, About, Command, History, Place};
 use crate::drain::Phases;
 use crate::handover::Taker;
 use crate::metrics::Metrics;
+use crate::reload::Watch;
 use crate::snapshot::Running;
 use crate::tunnel::Tunnels;
 
@@ -77,7 +78,9 @@ impl Service for Edge {
         let predecessor = self.taker.take().map(|taker| begin_succession(taker, &running));
         let history = reception.history().clone();
         let longest = self.pingora.grace_period_seconds.map(Duration::from_secs);
-        let operator = Operator { running, acceptor, phases, history, commands, reception, desk, predecessor, longest };
+        let watch = Watch::new(Arc::clone(&running));
+        let operator =
+            Operator { running, acceptor, phases, history, commands, reception, desk, predecessor, longest, watch };
         let code = operator.run(signals).await;
         info!("ended");
         std::process::exit(code);

@@ -100,7 +100,8 @@ pub struct Server {
 type OnReady = Box<dyn FnOnce(&[SocketAddr]) + Send + Sync>;
 
 impl Server {
-    /// A gateway for a configuration.
+    /// A gateway for a configuration. A reload reads the file anew that it was read from ([`Config::source`]); without one
+    /// there is nothing to reload.
     pub fn new(config: Config, options: Options) -> Self {
         Self { config, options, on_ready: Box::new(|_| ()) }
     }
@@ -122,7 +123,7 @@ impl Server {
     /// # Errors
     /// [`StartError`], before anything is served.
     pub fn run(self) -> Result<Infallible, StartError> {
-        let Self { mut config, options, on_ready } = self;
+        let Self { config, options, on_ready } = self;
         if let Some(log) = &config.access_log {
             AccessLog::probe(log).map_err(|error| StartError::AccessLog { to: log.to.clone(), error })?;
         }
@@ -139,7 +140,7 @@ impl Server {
         }
 
         let opt = Opt { daemon: options.daemon, ..Opt::default() };
-        let pingora = std::mem::take(&mut config.pingora);
+        let pingora = config.clone().pingora;
         let mut server = PingoraServer::new_with_opt_and_conf(opt, pingora);
         server.bootstrap();
         server.add_service(Edge {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
+use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::acceptor::Acceptor;
@@ -11,8 +12,10 @@ use super::notify;
 use super::reception::{Desk, Reception};
 use super::signals::{Signal, Signals};
 use super::succession::Succession;
-use crate::control::{Asker, Command, Failure, History, Reply, Request};
+use crate::config;
+use crate::control::{Asker, Command, Done, Failure, History, Reply, Request};
 use crate::drain::{BackendDrain, Outcome, Phases, ProcessDrain};
+use crate::reload::{self, Watch};
 use crate::snapshot::Running;
 
 /// Acts on a running gateway.
@@ -29,6 +32,7 @@ pub(super) struct Operator {
     pub(super) predecessor: Option<mpsc::UnboundedReceiver<Succession>>,
     /// `grace_period_seconds`, if it is set: how long the end may take.
     pub(super) longest: Option<Duration>,
+    pub(super) watch: Watch,
 }
 
 impl Operator {
@@ -54,10 +58,7 @@ impl Operator {
                         return 0;
                     }
                     Signal::Quit => self.refuse_quit(),
-                    Signal::Hangup => match self.reload().await {
-                        Reply::Failed(failed) => warn!("SIGHUP: {}", failed.message),
-                        _ => info!("SIGHUP: reloaded"),
-                    },
+                    Signal::Hangup => drop(self.reload().await),
                     Signal::Reopen => self.running.log.reopen(),
                 },
                 Some(Command { request, asker }) = self.commands.recv() => match request {
@@ -70,6 +71,10 @@ impl Operator {
                     },
                     request => self.execute(request, asker).await,
                 },
+                () = self.watch.changed() => {
+                    info!("the configuration file has changed");
+                    self.reload().await;
+                }
                 stream = self.desk.knock() => if self.give_way(stream, signals).await.is_ok() {
                     return 0;
                 },
@@ -85,6 +90,8 @@ impl Operator {
         self.predecessor = None;
         match word {
             Succession::Done => {
+                // Routes and backends of tunnels that came over may not be in this process's configuration.
+                reload::enforce(&self.running).await;
                 match self.reception.open(true) {
                     Ok(desk) => self.desk = desk,
                     Err(error) => error!("no control socket: {error}"),
@@ -103,7 +110,7 @@ impl Operator {
     async fn execute(&mut self, request: Request, asker: Asker) {
         match request {
             Request::Reload => asker.finish(self.reload().await),
-            Request::Plan { .. } => asker.finish(not_available("plan")),
+            Request::Plan { file, text } => asker.finish(self.plan(&file, &text).await),
             Request::DrainBackend { upstream, address, over_ms, undo: false } => {
                 let over = over_ms.map(Duration::from_millis);
                 match BackendDrain::begin(&self.running, &upstream, address, over, Instant::now()) {
@@ -132,15 +139,33 @@ impl Operator {
         }
     }
 
-    /// Reads the configuration anew.
+    /// Reads the configuration anew. What comes of it is logged and counted there.
     async fn reload(&mut self) -> Reply {
         notify::reloading();
-        let reply = not_available("reload");
-        if let Reply::Failed(failed) = &reply {
-            self.history.reloaded(false, &*failed.message);
-        }
+        let reply = match reload::from_file(&self.running).await {
+            Ok(reloaded) => {
+                self.history.reloaded(true, reloaded.to_string());
+                Reply::Done(Done { message: reloaded.to_string(), details: details(&reloaded) })
+            }
+            Err(error) => {
+                self.history.reloaded(false, error.to_string());
+                Reply::failed(Failure::WrongConfiguration, format!("nothing has changed: {error}"))
+            }
+        };
         notify::ready();
         reply
+    }
+
+    /// Says what a reload of the configuration `text` would do.
+    async fn plan(&self, file: &str, text: &str) -> Reply {
+        let new = match config::parse(text) {
+            Ok(loaded) => loaded.config,
+            Err(problems) => return Reply::failed(Failure::WrongConfiguration, problems.in_file(file).to_string()),
+        };
+        match reload::plan_running(&self.running, new).await {
+            Ok(plan) => Reply::Done(Done { message: plan.to_string(), details: details(&plan) }),
+            Err(error) => Reply::failed(Failure::Failed, error.to_string()),
+        }
     }
 
     fn refuse_quit(&self) {
@@ -235,6 +260,10 @@ async fn parted(predecessor: &mut Option<mpsc::UnboundedReceiver<Succession>>) -
         },
         None => std::future::pending().await,
     }
+}
+
+fn details(value: &impl Serialize) -> serde_json::Value {
+    serde_json::to_value(value).expect("it is text, numbers, and lists and maps of them")
 }
 
 fn not_available(what: &str) -> Reply {

@@ -42,7 +42,8 @@ impl Operator {
     ) -> Result<(u32, Moved), (Failure, String)> {
         let failed = |reason: String| (Failure::Failed, reason);
         let file = self.running.snapshot().config.source.clone();
-        let file = file.ok_or_else(|| failed("this gateway was not started from a file".into()))?;
+        let file =
+            file.map(|source| source.path).ok_or_else(|| failed("this gateway was not started from a file".into()))?;
         if self.desk.door.is_none() {
             return Err(failed("there is no upgrade socket; name one with upgrade_sock".into()));
         }

@@ -13,13 +13,13 @@ use log::{info, warn};
 
 use crate::affinity;
 use crate::client::Client;
-use crate::config::{AffinitySource, Config, Drain, HostPattern, OnDown, Route};
+use crate::config::{self, AffinitySource, Config, OnDown, Route};
 use crate::metrics::{BackendReading, Metrics, UpstreamMetrics};
 use crate::route::Routes;
 use crate::tunnel::{Reason, Scope, Tunnels};
 use crate::upstream::{BackendState, Change, Registry, Upstream};
 
-pub use running::{Running, UnderWay};
+pub use running::{Departed, LastReload, Running, Turn, UnderWay};
 
 /// One compiled configuration.
 pub struct Snapshot {
@@ -27,11 +27,13 @@ pub struct Snapshot {
     pub generation: u64,
     /// Whose `X-Forwarded-*` headers are believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// How the process ends.
-    pub drain: Drain,
+    /// What it was compiled from.
+    pub config: Config,
     routes: Routes,
     /// In the order of the configuration's routes.
     targets: Vec<Target>,
+    /// Indices of `targets`.
+    by_name: HashMap<Arc<str>, usize>,
     destinations: Vec<Arc<Destination>>,
 }
 
@@ -82,23 +84,36 @@ pub struct Located<'s> {
 impl Snapshot {
     /// Compiles a configuration; live state of backends that `registry` knows is kept.
     pub fn compile(config: &Config, generation: u64, registry: &Registry, metrics: &Metrics) -> Self {
-        let compile = |upstream| {
-            let upstream = Upstream::compile(upstream, registry);
-            Arc::new(Destination { metrics: metrics.upstream(&upstream.config().name), upstream })
-        };
+        Self::compile_with(config, generation, |upstream| Destination::compile(upstream, registry, metrics))
+    }
+
+    /// Compiles the configuration that follows this one. Upstreams that mean the same are taken over as they are.
+    #[must_use]
+    pub fn successor(&self, config: &Config, registry: &Registry, metrics: &Metrics) -> Self {
+        let before: HashMap<_, _> =
+            self.destinations.iter().map(|to| (to.upstream.config().name.as_str(), to)).collect();
+        Self::compile_with(config, self.generation + 1, |upstream| match before.get(upstream.name.as_str()) {
+            Some(same) if same.upstream.config() == upstream => Arc::clone(same),
+            _ => Destination::compile(upstream, registry, metrics),
+        })
+    }
+
+    fn compile_with(config: &Config, generation: u64, compile: impl Fn(&config::Upstream) -> Arc<Destination>) -> Self {
         let destinations: Vec<_> = config.upstreams.iter().map(compile).collect();
         let by_name: HashMap<_, _> = destinations.iter().map(|to| (to.upstream.config().name.as_str(), to)).collect();
         let target = |route: &Route| {
             let to = Arc::clone(by_name.get(route.upstream.as_str()).expect("the configuration's names are resolved"));
             let affinity = route.affinity.clone().unwrap_or_else(|| to.upstream.config().affinity.clone());
-            Target { route: name_of(route).into(), affinity, to }
+            Target { route: route.name().into(), affinity, to }
         };
+        let targets: Vec<_> = config.routes.iter().map(target).collect();
         Self {
             generation,
             trusted_proxies: config.trusted_proxies.clone(),
-            drain: config.drain,
+            config: config.clone(),
             routes: Routes::compile(&config.routes),
-            targets: config.routes.iter().map(target).collect(),
+            by_name: targets.iter().enumerate().map(|(index, target)| (Arc::clone(&target.route), index)).collect(),
+            targets,
             destinations,
         }
     }
@@ -118,6 +133,16 @@ impl Snapshot {
     /// When [`locate`](Self::locate) of another snapshot gave the index.
     pub fn target(&self, route: usize) -> &Target {
         &self.targets[route]
+    }
+
+    /// Where the route with this name (`host path`) leads, if there is one.
+    pub fn route_named(&self, name: &str) -> Option<&Target> {
+        self.by_name.get(name).map(|&index| &self.targets[index])
+    }
+
+    /// The upstream with this name, if there is one.
+    pub fn destination(&self, name: &str) -> Option<&Arc<Destination>> {
+        self.destinations.iter().find(|to| to.upstream.config().name == name)
     }
 
     /// Every upstream.
@@ -141,6 +166,10 @@ impl Snapshot {
 }
 
 impl Destination {
+    fn compile(upstream: &config::Upstream, registry: &Registry, metrics: &Metrics) -> Arc<Self> {
+        Arc::new(Self { upstream: Upstream::compile(upstream, registry), metrics: metrics.upstream(&upstream.name) })
+    }
+
     /// Notes that real traffic failed by a backend's fault; `kind` is `connect` or `handshake`.
     pub fn traffic_failed(&self, index: usize, kind: &'static str, reason: &str, tunnels: &Tunnels) {
         self.metrics.failure(kind);
@@ -185,14 +214,5 @@ impl Destination {
     /// When a client that found nobody healthy may try again: backends that return are noticed within one interval.
     pub fn retry_after(&self) -> Duration {
         self.upstream.config().health.as_ref().map_or(Duration::from_secs(1), |health| health.interval)
-    }
-}
-
-/// A route's name in logs and answers: `host path`, with `*` for any host.
-fn name_of(route: &Route) -> String {
-    match &route.host {
-        HostPattern::Any => format!("* {}", route.path),
-        HostPattern::Exact(host) => format!("{host} {}", route.path),
-        HostPattern::Wildcard(suffix) => format!("*.{suffix} {}", route.path),
     }
 }

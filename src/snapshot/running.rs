@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Destination, Snapshot};
 use crate::access_log::AccessLog;
-use crate::config::Config;
+use crate::config::{Config, OnChange};
 use crate::health::{Checkers, Probe, Subject, Target};
 use crate::metrics::Metrics;
 use crate::tunnel::{Frozen, Passport, Place, Tunnels};
@@ -20,7 +20,8 @@ use crate::upstream::Registry;
 pub struct Running {
     snapshot: ArcSwap<Snapshot>,
     registry: Registry,
-    checkers: Mutex<Checkers>,
+    turn: Mutex<Turn>,
+    last_reload: std::sync::Mutex<Option<LastReload>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Every open tunnel.
@@ -33,6 +34,34 @@ pub struct Running {
     requests: Arc<()>,
 }
 
+/// What only whoever changes the snapshot may touch, one after the other.
+pub struct Turn {
+    checkers: Checkers,
+    /// By name, what was to become of the tunnels of upstreams that are no longer there, for as long as any backend of
+    /// theirs is in use.
+    pub departed: HashMap<String, Departed>,
+}
+
+/// What an upstream that is no longer there said of its tunnels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Departed {
+    /// `on_change`
+    pub on_change: OnChange,
+    /// `drain_window`
+    pub drain_window: Duration,
+}
+
+/// How the last reload went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastReload {
+    /// When it ended.
+    pub at: SystemTime,
+    /// `done`, `partly` (some keys need an upgrade) or `failed`.
+    pub outcome: &'static str,
+    /// What was said of it: a summary, or the problems.
+    pub said: String,
+}
+
 impl Running {
     /// Compiles the first snapshot, of generation 1. Nothing is checked yet: see [`check_health`](Self::check_health).
     pub fn new(config: &Config, metrics: Arc<Metrics>, tunnels: Arc<Tunnels>, log: AccessLog, now: Instant) -> Self {
@@ -42,7 +71,8 @@ impl Running {
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             registry,
-            checkers: Mutex::new(Checkers::new()),
+            turn: Mutex::new(Turn { checkers: Checkers::new(), departed: HashMap::new() }),
+            last_reload: std::sync::Mutex::default(),
             metrics,
             tunnels,
             log,
@@ -71,7 +101,7 @@ impl Running {
     /// To be called on the Tokio runtime that the checkers are to live on.
     pub async fn check_health(&self) {
         let targets = self.targets(&self.snapshot());
-        let mut checkers = self.checkers.lock().await;
+        let checkers = &mut self.turn.lock().await.checkers;
         checkers.first_round(&targets).await;
         checkers.sync(targets);
     }
@@ -91,6 +121,47 @@ impl Running {
             metrics: self.metrics.upstream(&passport.upstream),
         };
         Frozen::adopt(passport, sockets, place, now)
+    }
+
+    /// Waits for the turn to change the snapshot.
+    pub async fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().await
+    }
+
+    /// Compiles the snapshot that would follow the one in force. Keys that a process takes at its start only keep their
+    /// values.
+    pub fn compile(&self, config: Config) -> Snapshot {
+        let before = self.snapshot();
+        before.successor(&config.with_fixed_keys_of(&before.config), &self.registry, &self.metrics)
+    }
+
+    /// Compiles a snapshot to look at: its backends' live state is that of the gateway, but nothing shows outside that it
+    /// was there.
+    pub fn rehearse(&self, config: &Config) -> Snapshot {
+        self.snapshot().successor(config, &self.registry, &Metrics::new())
+    }
+
+    /// Puts a snapshot in force: requests that begin from now on see it, and its backends are checked, new ones at once.
+    ///
+    /// To be called on the Tokio runtime that the checkers live on.
+    pub fn put_in_force(&self, snapshot: Snapshot, turn: &mut Turn) -> Arc<Snapshot> {
+        let snapshot = Arc::new(snapshot);
+        self.snapshot.store(Arc::clone(&snapshot));
+        self.metrics.generation.set(snapshot.generation.cast_signed());
+        turn.checkers.sync(self.targets(&snapshot));
+        turn.departed.retain(|upstream, _| self.registry.has(upstream));
+        snapshot
+    }
+
+    /// Notes, and counts, how a reload went.
+    pub fn reloaded(&self, last: LastReload) {
+        self.metrics.reloaded(last.outcome, last.at);
+        *self.last_reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
+    }
+
+    /// How the last reload went, if there was one.
+    pub fn last_reload(&self) -> Option<LastReload> {
+        self.last_reload.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What is to be checked: every backend of every upstream whose health is not `off`.

@@ -36,6 +36,7 @@ pub struct Passport {
     pub backend: SocketAddr,
     key_source: Cow<'static, str>,
     key_digest: Option<Box<str>>,
+    key_hash: Option<u32>,
     age: Duration,
     pair: State,
 }
@@ -63,6 +64,7 @@ impl Frozen {
             backend: record.backend().address(),
             key_source: Cow::Borrowed(record.key_source),
             key_digest: record.key_digest.clone(),
+            key_hash: record.key_hash,
             age: now.saturating_duration_since(*since),
             pair: pair.state(now),
         }
@@ -86,6 +88,7 @@ impl Frozen {
             route,
             key_source: known(&passport.key_source),
             key_digest: passport.key_digest,
+            key_hash: passport.key_hash,
             guard,
             metrics,
         };

@@ -9,6 +9,7 @@ mod frozen;
 mod pair;
 mod reason;
 mod record;
+mod rule;
 mod worker;
 
 use std::io;
@@ -29,6 +30,7 @@ pub use end::Side;
 pub use frozen::{Frozen, Passport, Place};
 pub use reason::Reason;
 pub use record::Record;
+pub use rule::{Judged, Rule, Standing, Verdict};
 use worker::{Command, WAKE, Worker};
 
 /// The workers, and every open tunnel on them. Dropping it ends them all.
@@ -50,8 +52,8 @@ pub struct NewTunnel {
     pub record: Record,
 }
 
-/// What is done with every tunnel that is shown to it, with its age; runs on the workers' threads.
-pub type Look = Arc<dyn Fn(&Record, Duration) + Send + Sync>;
+/// What is shown a tunnel and its age; called on the workers' threads, it must not block.
+pub type Look = dyn Fn(&Record, Duration) + Send + Sync;
 
 /// Which tunnels are meant.
 #[derive(Clone)]
@@ -138,12 +140,24 @@ impl Tunnels {
 
     /// Shows every open tunnel, with its age, to `look`: on the workers' threads, between two turns. Returns when all
     /// have been shown.
-    pub async fn visit(&self, look: Look) {
+    pub async fn visit(&self, look: Arc<Look>) {
         let visits: Vec<_> = self.workers.iter().map(|worker| worker.visit(Arc::clone(&look))).collect();
         for visited in visits {
             // A worker that is gone has no tunnels to show.
             let _ = visited.await;
         }
+    }
+
+    /// Has `rule` decide over every open tunnel now, over those that open later, and once more when an end that it
+    /// announced is due; until another rule takes its place. Returns when the open ones have been judged.
+    pub async fn judge(&self, rule: Arc<Rule>) -> Judged {
+        let judging: Vec<_> = self.workers.iter().map(|worker| worker.judge(Arc::clone(&rule))).collect();
+        let mut all = Judged::default();
+        for judged in judging {
+            // A worker that is gone has no tunnels to judge.
+            all += judged.await.unwrap_or_default();
+        }
+        all
     }
 
     /// Ends the workers and with them every tunnel that is left; returns when each has been accounted for.
@@ -186,10 +200,16 @@ impl Handle {
         Some((self, thread))
     }
 
-    fn visit(&self, look: Look) -> oneshot::Receiver<()> {
+    fn visit(&self, look: Arc<Look>) -> oneshot::Receiver<()> {
         let (done, visited) = oneshot::channel();
         self.command(Command::Visit { look, done });
         visited
+    }
+
+    fn judge(&self, rule: Arc<Rule>) -> oneshot::Receiver<Judged> {
+        let (done, judged) = oneshot::channel();
+        self.command(Command::Judge { rule, done });
+        judged
     }
 
     fn command(&self, command: Command) {

@@ -22,6 +22,8 @@ pub(super) struct Pair<E> {
     too_old: Option<Instant>,
     /// An end that was announced for later, so that many tunnels do not end at once.
     planned: Option<(Instant, Reason)>,
+    /// An end that a change of the configuration announced for later; another change may call it off.
+    changing: Option<(Instant, Reason)>,
     /// Why the tunnel ends, as far as it is known.
     reason: Option<Reason>,
     /// A side took no more bytes; what it sent before may still say why.
@@ -92,6 +94,7 @@ impl<E: End> Pair<E> {
             limits,
             too_old: limits.max_age.map(|age| now + age.mul_f64(1.0 - jitter)),
             planned: None,
+            changing: None,
             reason: None,
             refused: None,
             deadline: None,
@@ -295,6 +298,26 @@ impl<E: End> Pair<E> {
         self.planned = self.planned.filter(|(_, planned)| *planned != reason);
     }
 
+    /// Ends the tunnel at a later moment for a change of the configuration, instead of what an earlier change announced.
+    pub(super) fn plan_change(&mut self, at: Instant, reason: Reason) {
+        self.changing = Some((at, reason));
+    }
+
+    /// When and why a change of the configuration ends the tunnel; none once its end has begun.
+    pub(super) fn changing(&self) -> Option<(Instant, Reason)> {
+        self.changing.filter(|_| self.deadline.is_none())
+    }
+
+    /// Calls off what [`plan_change`](Self::plan_change) announced; says whether something was.
+    pub(super) fn call_off_change(&mut self) -> bool {
+        self.changing().is_some() && self.changing.take().is_some()
+    }
+
+    /// Whether the tunnel's end has begun.
+    pub(super) fn is_ending(&self) -> bool {
+        self.deadline.is_some()
+    }
+
     fn expire_in(&mut self, wait: Duration, now: Instant) {
         let deadline = now + wait;
         self.nearer = true;
@@ -320,6 +343,7 @@ impl<E: End> Pair<E> {
         let passed = |moment: Option<Instant>| moment.is_some_and(|moment| now >= moment);
         match self.planned {
             Some((at, reason)) if now >= at => Some(reason),
+            _ if passed(self.changing.map(|(at, _)| at)) => self.changing.map(|(_, reason)| reason),
             _ if passed(self.too_old) => Some(Reason::MaxAge),
             _ if passed(self.idle_at()) => Some(Reason::Idle),
             _ if Side::ALL.into_iter().any(|side| self.pinged(side) && passed(self.ping_at(side))) => {
@@ -385,7 +409,7 @@ impl<E: End> Pair<E> {
             return self.deadline;
         }
         let pings = Side::ALL.into_iter().map(|side| self.ping_at(side));
-        let rest = [self.too_old, self.idle_at(), self.planned.map(|(at, _)| at)];
+        let rest = [self.too_old, self.idle_at(), self.planned.map(|(at, _)| at), self.changing.map(|(at, _)| at)];
         pings.chain(rest).flatten().min()
     }
 

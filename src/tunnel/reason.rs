@@ -27,6 +27,10 @@ pub enum Reason {
     BackendDown,
     /// The operator drains the backend.
     BackendDrained,
+    /// A reload took its route or its backend away, and `on_change` is `close`.
+    Changed,
+    /// Its key belongs to another backend since a reload, and `rehome` is on.
+    Rehomed,
     /// The gateway is ending.
     Shutdown {
         /// The status code of the Close frames (`drain.code`); 1006 where none are sent.
@@ -48,6 +52,8 @@ impl Reason {
             Self::MessageTooBig => "message_too_big",
             Self::BackendDown => "backend_down",
             Self::BackendDrained => "backend_drained",
+            Self::Changed => "config_changed",
+            Self::Rehomed => "rehomed",
             Self::Shutdown { .. } => "shutdown",
         }
     }
@@ -67,7 +73,7 @@ impl Reason {
         match self {
             Self::Idle | Self::MaxAge | Self::PingTimeout => Some(1001),
             Self::Shutdown { code } => Some(code),
-            Self::BackendDown | Self::BackendDrained => Some(1012),
+            Self::BackendDown | Self::BackendDrained | Self::Changed | Self::Rehomed => Some(1012),
             Self::MessageTooBig => Some(1009),
             Self::BackendGone => Some(1014),
             Self::ClientClose | Self::BackendClose | Self::ClientGone => None,

@@ -24,6 +24,9 @@ pub struct Record {
     pub key_source: &'static str,
     /// The ring key's short hash.
     pub key_digest: Option<Box<str>>,
+    /// The ring key's place on a ring ([`Ring::hash`](crate::upstream::Ring::hash)): enough to find its backend on any
+    /// ring, and not the key itself, which may be a secret.
+    pub key_hash: Option<u32>,
     /// Counts the tunnel on its backend for as long as it is open.
     pub guard: LoadGuard,
     /// Its upstream's metrics.

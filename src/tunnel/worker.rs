@@ -17,6 +17,7 @@ use super::frozen::Frozen;
 use super::pair::{Checked, Driven, Pair, Readiness};
 use super::reason::Reason;
 use super::record::{Ending, Record};
+use super::rule::{self, Judged, Rule};
 use super::{Look, NewTunnel, Scope};
 use crate::access_log::AccessLog;
 
@@ -33,7 +34,9 @@ pub(super) enum Command {
     /// Calls off ends in a scope that were announced for a reason.
     Spare { scope: Scope, reason: Reason },
     /// Shows every tunnel.
-    Visit { look: Look, done: oneshot::Sender<()> },
+    Visit { look: Arc<Look>, done: oneshot::Sender<()> },
+    /// Has a rule decide over every tunnel, and over those to come.
+    Judge { rule: Arc<Rule>, done: oneshot::Sender<Judged> },
     /// Ends the thread, and with it every tunnel left.
     Stop,
 }
@@ -41,7 +44,9 @@ pub(super) enum Command {
 pub(super) struct Worker {
     poll: Poll,
     commands: Receiver<Command>,
-    tunnels: Slab<Tunnel>,
+    pub(super) tunnels: Slab<Tunnel>,
+    /// What the last change of the configuration means for tunnels.
+    pub(super) rule: Option<Arc<Rule>>,
     /// How many tunnels live here, for whoever chooses a worker.
     count: Arc<AtomicUsize>,
     log: AccessLog,
@@ -69,6 +74,7 @@ impl Worker {
             poll,
             commands,
             tunnels: Slab::new(),
+            rule: None,
             count,
             log,
             ready: Vec::new(),
@@ -158,6 +164,11 @@ impl Worker {
                     // Whoever asked may have gone.
                     let _ = done.send(());
                 }
+                Ok(Command::Judge { rule, done }) => {
+                    let judged = self.judge(rule, now);
+                    // Whoever asked may have gone.
+                    let _ = done.send(judged);
+                }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
@@ -184,7 +195,9 @@ impl Worker {
         if let Some((at, reason)) = self.late_end(&record, now) {
             pair.plan_end(at, reason);
         }
-        self.take_on(Tunnel { pair, record, since: now, queued: false });
+        let mut tunnel = Tunnel { pair, record, since: now, queued: false };
+        rule::judge_opening(self.rule.as_deref(), &mut tunnel, now);
+        self.take_on(tunnel);
     }
 
     /// Has the poller watch a tunnel's sockets, and sees to it that it is driven.
@@ -249,13 +262,10 @@ impl Worker {
         }
         let mut chosen: Vec<&mut Tunnel> =
             self.tunnels.iter_mut().map(|(_, tunnel)| tunnel).filter(|tunnel| scope.holds(&tunnel.record)).collect();
-        let Ok(count) = u32::try_from(chosen.len()) else { return };
-        for (place, tunnel) in (0u32..).zip(&mut chosen) {
-            // One slot of the window each, and a random moment within the slot.
-            let share = (f64::from(place) + rand::random::<f64>()) / f64::from(count);
+        for (share, tunnel) in rule::spread(chosen.len()).zip(&mut chosen) {
             tunnel.pair.plan_end(now + over.mul_f64(share), reason);
         }
-        if count > 0 {
+        if !chosen.is_empty() {
             self.check_by(Some(now));
         }
     }
@@ -288,6 +298,7 @@ impl Worker {
         let mut changed = Vec::new();
         let mut due: Option<Instant> = None;
         for (slot, tunnel) in &mut self.tunnels {
+            rule::judge_again(self.rule.as_deref(), tunnel, now);
             match tunnel.pair.check(now) {
                 Checked::Fine => {}
                 Checked::Changed => changed.push(slot),
@@ -304,7 +315,7 @@ impl Worker {
     }
 
     /// Sees to it that limits are looked at by then, but not more often than every [`CHECK_EVERY`].
-    fn check_by(&mut self, due: Option<Instant>) {
+    pub(super) fn check_by(&mut self, due: Option<Instant>) {
         let Some(due) = due else { return };
         let due = due.max(self.last_check + CHECK_EVERY);
         self.next_check = Some(self.next_check.map_or(due, |earlier| earlier.min(due)));

@@ -5,6 +5,8 @@ mod pick;
 mod ring;
 mod state;
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -24,6 +26,7 @@ pub struct Upstream {
     ring: Ring,
     /// In the order of `config.backends`.
     states: Vec<Arc<BackendState>>,
+    by_address: HashMap<SocketAddr, usize>,
     /// Which of equally loaded backends is next; see `pick`.
     turn: AtomicU64,
 }
@@ -35,6 +38,7 @@ impl Upstream {
         Self {
             ring: Ring::new(&config.backends),
             states: config.backends.iter().map(state).collect(),
+            by_address: config.backends.iter().enumerate().map(|(index, backend)| (backend.address, index)).collect(),
             turn: AtomicU64::new(0),
             config: config.clone(),
         }
@@ -48,6 +52,11 @@ impl Upstream {
     /// The live state of each backend, in the order of the configuration's list.
     pub fn states(&self) -> &[Arc<BackendState>] {
         &self.states
+    }
+
+    /// The index of the backend with this address.
+    pub fn index_of(&self, address: SocketAddr) -> Option<usize> {
+        self.by_address.get(&address).copied()
     }
 
     /// Whether a backend counts as up. With health `off` every one does, whatever was once found out about it.
@@ -79,6 +88,17 @@ impl Upstream {
     /// All backends with a weight above 0 in the order in which `key` would try them, were they all up and free.
     pub fn order(&self, key: &[u8]) -> Vec<usize> {
         self.ring.walk(key).collect()
+    }
+
+    /// The first backend on the ring for the key with this hash ([`Ring::hash`]), up or not.
+    pub fn first(&self, key_hash: u32) -> Option<usize> {
+        self.ring.walk_from(key_hash).next()
+    }
+
+    /// Where the key with this hash ([`Ring::hash`]) is at home: the first backend on the ring that is up, however loaded.
+    /// `None` while none is up.
+    pub fn home(&self, key_hash: u32) -> Option<usize> {
+        self.ring.walk_from(key_hash).find(|&index| self.is_up(index))
     }
 }
 

@@ -50,7 +50,16 @@ impl Ring {
     /// The backends in the order in which `key` would try them, as indices of the list: each one with a weight above 0,
     /// once. The first costs one binary search, and all of them at most one round of the ring.
     pub fn walk(&self, key: &[u8]) -> Walk<'_> {
-        let hash = crc32fast::hash(key);
+        self.walk_from(Self::hash(key))
+    }
+
+    /// Where `key` stands on every ring.
+    pub fn hash(key: &[u8]) -> u32 {
+        crc32fast::hash(key)
+    }
+
+    /// [`walk`](Self::walk) for the key with this hash.
+    pub fn walk_from(&self, hash: u32) -> Walk<'_> {
         let (before, from) = self.points.split_at(self.points.partition_point(|point| point.hash < hash));
         let unseen = self.members.len();
         Walk {

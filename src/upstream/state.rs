@@ -182,6 +182,13 @@ impl Registry {
         backends.insert(&state);
         state
     }
+
+    /// Whether anyone still uses a backend of this upstream.
+    pub fn has(&self, upstream: &str) -> bool {
+        let backends = lock(&self.backends);
+        let by_address = backends.by_upstream.get(upstream);
+        by_address.is_some_and(|by_address| by_address.values().any(|state| state.strong_count() > 0))
+    }
 }
 
 impl Backends {

@@ -1,0 +1,21 @@
+//! `longhaul plan`: what a reload from one file to another would change.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::reload;
+
+pub(super) fn run(old: &Path, new: &Path, json: bool) -> ExitCode {
+    let (old, new) = match (super::load(old), super::load(new)) {
+        (Ok(old), Ok(new)) => (old, new),
+        (Err(code), _) | (_, Err(code)) => return code,
+    };
+    let plan = reload::plan(&old, &new);
+    if json {
+        let text = serde_json::to_string(&plan).expect("a plan is text, numbers, and lists of them");
+        super::say(&format!("{text}\n"));
+    } else {
+        super::say(&format!("{plan}\n"));
+    }
+    ExitCode::SUCCESS
+}

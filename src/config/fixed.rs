@@ -1,0 +1,50 @@
+//! The keys that are read at the start only: what of a changed configuration a running process cannot take.
+
+use super::model::Config;
+use super::pingora_keys;
+
+impl Clone for Config {
+    fn clone(&self) -> Self {
+        Self {
+            source: self.source.clone(),
+            pingora: pingora_keys::copy(&self.pingora),
+            listeners: self.listeners.clone(),
+            trusted_proxies: self.trusted_proxies.clone(),
+            metrics: self.metrics.clone(),
+            access_log: self.access_log.clone(),
+            watch: self.watch,
+            control_sock: self.control_sock.clone(),
+            drain: self.drain,
+            routes: self.routes.clone(),
+            upstreams: self.upstreams.clone(),
+        }
+    }
+}
+
+impl Config {
+    /// The keys, at the top level, whose values a process takes at its start only, and that differ in `other`.
+    ///
+    /// The order of listeners means nothing.
+    pub fn fixed_keys_that_differ(&self, other: &Self) -> Vec<String> {
+        let addresses = |config: &Self| {
+            let mut addresses: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
+            addresses.sort_unstable();
+            addresses
+        };
+        let ours = [
+            ("listeners", addresses(self) != addresses(other)),
+            ("metrics", self.metrics != other.metrics),
+            ("access_log", self.access_log != other.access_log),
+            ("control_sock", self.control_sock != other.control_sock),
+        ];
+        let ours = ours.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned());
+        ours.chain(pingora_keys::differing(&self.pingora, &other.pingora)).collect()
+    }
+
+    /// This configuration, with the values that a process takes at its start only as they are in `running`.
+    #[must_use]
+    pub fn with_fixed_keys_of(self, running: &Self) -> Self {
+        let Self { pingora, listeners, metrics, access_log, control_sock, .. } = running.clone();
+        Self { pingora, listeners, metrics, access_log, control_sock, ..self }
+    }
+}

@@ -1,0 +1,130 @@
+//! What a snapshot means for tunnels that were opened under another.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config::{Backend, OnChange};
+use crate::snapshot::{Departed, Snapshot};
+use crate::tunnel::{Reason, Record, Standing, Verdict};
+
+/// Why a change touches a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Its route (host and path) is gone.
+    RouteGone,
+    /// Its route leads to another upstream.
+    RouteMoved,
+    /// Its backend is gone from the upstream.
+    BackendGone,
+    /// Its backend has weight 0.
+    BackendWeightZero,
+    /// Its key belongs to another backend since the ring changed, and `rehome` is on.
+    AwayFromHome,
+}
+
+/// The decision over tunnels that comes with a snapshot.
+pub(super) struct Law {
+    snapshot: Arc<Snapshot>,
+    /// Upstreams whose backends or weights are others than before.
+    changed_rings: HashSet<String>,
+    departed: HashMap<String, Departed>,
+}
+
+impl Law {
+    pub(super) fn new(before: &Snapshot, snapshot: Arc<Snapshot>, departed: HashMap<String, Departed>) -> Self {
+        let changed = |to: &&Arc<crate::snapshot::Destination>| {
+            let after = to.upstream.config();
+            before
+                .destination(&after.name)
+                .is_some_and(|to| on_ring(&to.upstream.config().backends) != on_ring(&after.backends))
+        };
+        let changed_rings = snapshot.destinations().iter().filter(changed);
+        let changed_rings = changed_rings.map(|to| to.upstream.config().name.clone()).collect();
+        Self { snapshot, changed_rings, departed }
+    }
+
+    /// What becomes of a tunnel.
+    pub(super) fn verdict(&self, tunnel: &Standing<'_>) -> Verdict {
+        match self.fate(tunnel) {
+            None | Some((_, OnChange::Keep, _)) => Verdict::Keep,
+            Some((Cause::AwayFromHome, _, over)) => Verdict::End { reason: Reason::Rehomed, over },
+            Some((_, OnChange::Close, over)) => Verdict::End { reason: Reason::Changed, over },
+        }
+    }
+
+    /// Why a tunnel is touched, if it is, and what its upstream has to say about it.
+    pub(super) fn fate(&self, tunnel: &Standing<'_>) -> Option<(Cause, OnChange, Duration)> {
+        let record = tunnel.record;
+        if let Some(cause) = self.cause(record) {
+            let policy = self.policy(record.backend().upstream());
+            return Some((cause, policy.on_change, policy.drain_window));
+        }
+        let upstream = &self.snapshot.route_named(&record.route)?.to.upstream;
+        let over = upstream.config().rehome?;
+        // Who opens now was placed by a pick, which knows more than the ring; and who was away before the ring changed, for
+        // failover or for load, is left alone until it does.
+        let may_move = !tunnel.opening && self.changed_rings.contains(record.backend().upstream());
+        let announced = tunnel.announced == Some(Reason::Rehomed);
+        ((may_move || announced) && is_away(&self.snapshot, record)).then_some((
+            Cause::AwayFromHome,
+            OnChange::Close,
+            over,
+        ))
+    }
+
+    fn cause(&self, record: &Record) -> Option<Cause> {
+        let backend = record.backend();
+        let Some(target) = self.snapshot.route_named(&record.route) else { return Some(Cause::RouteGone) };
+        let upstream = &target.to.upstream;
+        if upstream.config().name != backend.upstream() {
+            return Some(Cause::RouteMoved);
+        }
+        match upstream.index_of(backend.address()) {
+            None => Some(Cause::BackendGone),
+            Some(index) if upstream.config().backends[index].weight == 0 => Some(Cause::BackendWeightZero),
+            Some(_) => None,
+        }
+    }
+
+    /// The policy of the upstream as it is now, else as it last was.
+    fn policy(&self, upstream: &str) -> Departed {
+        let now = self.snapshot.destination(upstream).map(|to| to.upstream.config());
+        let now = now.map(|config| Departed { on_change: config.on_change, drain_window: config.drain_window });
+        now.or_else(|| self.departed.get(upstream).copied()).unwrap_or(UNKNOWN)
+    }
+}
+
+/// Whether a tunnel's key has its home at another backend than the tunnel's. One without a key has none.
+pub(super) fn is_away(snapshot: &Snapshot, record: &Record) -> bool {
+    let backend = record.backend();
+    let Some(key_hash) = record.key_hash else { return false };
+    let Some(to) = snapshot.destination(backend.upstream()) else { return false };
+    to.upstream.home(key_hash).is_some_and(|home| to.upstream.states()[home].address() != backend.address())
+}
+
+/// What a ring is made of, whatever the order in the file.
+pub(super) fn on_ring(backends: &[Backend]) -> Vec<(std::net::SocketAddr, u16)> {
+    let mut members: Vec<_> = backends.iter().filter(|b| b.weight > 0).map(|b| (b.address, b.weight)).collect();
+    members.sort_unstable();
+    members
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RouteGone => "route removed",
+            Self::RouteMoved => "route leads elsewhere",
+            Self::BackendGone => "backend removed",
+            Self::BackendWeightZero => "backend at weight 0",
+            Self::AwayFromHome => "key belongs to another backend",
+        })
+    }
+}
+
+/// What holds for tunnels of an upstream that this process has never known: the defaults of the keys.
+const UNKNOWN: Departed = Departed { on_change: OnChange::Close, drain_window: Duration::from_secs(30) };

@@ -1,0 +1,175 @@
+//! Reload: another configuration in the same process, swapped at once, and only what it changes is touched.
+
+mod changes;
+mod law;
+mod plan;
+mod watch;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use log::{error, info, warn};
+use serde::Serialize;
+
+use crate::config::{self, Config, LoadError};
+use crate::snapshot::{Departed, LastReload, Running, Snapshot};
+use crate::tunnel::Judged;
+pub use changes::{BackendChange, Changes, RouteChange, UpstreamChange};
+pub use law::Cause;
+use law::Law;
+pub use plan::{Fate, KeysMoved, Plan, TunnelsPlanned, plan, plan_running};
+pub use watch::Watch;
+
+/// What a reload did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reloaded {
+    /// The generation of the snapshot that is now in force.
+    pub generation: u64,
+    /// What differs from the configuration before; `needs_upgrade` of it kept its running values.
+    pub changes: Changes,
+    /// Open tunnels that are to be closed, because their route or backend is gone (`on_change: close`). Those announced
+    /// by an earlier reload are among them.
+    pub closing: usize,
+    /// Open tunnels that are to be closed, because their key belongs to another backend (`rehome`).
+    pub rehoming: usize,
+    /// Open tunnels that an earlier reload was to close and that stay after all.
+    pub called_off: usize,
+}
+
+/// Why a reload did not happen. What ran before runs on, untouched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// The gateway was not started from a file.
+    #[error("the configuration did not come from a file: there is nothing to read again")]
+    NoFile,
+    /// The file cannot be read, or there are errors in it.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A bug: compiling the configuration panicked.
+    #[error("the configuration could not be compiled; this is a bug in Longhaul")]
+    Panicked,
+}
+
+/// Reads the file that the gateway was started from again, and puts it in force.
+///
+/// It is logged and counted either way.
+///
+/// # Errors
+/// [`ReloadError`], with every problem of the file in its text.
+pub async fn from_file(running: &Arc<Running>) -> Result<Reloaded, ReloadError> {
+    let outcome = match read(running).await {
+        Ok(config) => reload(running, config).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = &outcome {
+        running.reloaded(LastReload { at: SystemTime::now(), outcome: "failed", said: error.to_string() });
+        error!("the reload is refused, nothing has changed: {error}");
+    }
+    outcome
+}
+
+async fn read(running: &Running) -> Result<Config, ReloadError> {
+    let file = running.snapshot().config.source.clone().ok_or(ReloadError::NoFile)?.path;
+    let name = file.to_string_lossy().into_owned();
+    let loaded = tokio::task::spawn_blocking(move || config::load(&file)).await;
+    let loaded = loaded.map_err(|_| ReloadError::Panicked)??;
+    for warning in &loaded.warnings {
+        warn!("{}", warning.in_file(&name));
+    }
+    Ok(loaded.config)
+}
+
+/// Puts a configuration in force: everything is compiled first, then swapped by one store.
+///
+/// Requests under way finish on the snapshot they began with. Live state of backends (health, loads) stays with those whose
+/// upstream and address stay. What a process takes at its start only keeps its value and is named in
+/// [`Changes::needs_upgrade`]. Reloads wait for each other. To be called on the Tokio runtime of the health checks.
+///
+/// # Errors
+/// [`ReloadError::Panicked`] alone: a [`Config`] has been checked.
+pub async fn reload(running: &Arc<Running>, config: Config) -> Result<Reloaded, ReloadError> {
+    let mut turn = running.turn().await;
+    let before = running.snapshot();
+    let compiler = Arc::clone(running);
+    // Thousands of backends take a while, and no request is to wait for it.
+    let compiled = tokio::task::spawn_blocking(move || {
+        let changes = Changes::between(&compiler.snapshot().config, &config);
+        (changes, compiler.compile(config))
+    });
+    let (changes, snapshot) = compiled.await.map_err(|_| ReloadError::Panicked)?;
+    note_departed(&before, &snapshot, &mut turn.departed);
+    let after = running.put_in_force(snapshot, &mut turn);
+    let law = Law::new(&before, Arc::clone(&after), turn.departed.clone());
+    let Judged { changed, rehomed, called_off } = running.tunnels.judge(Arc::new(move |who| law.verdict(who))).await;
+
+    let generation = after.generation;
+    let reloaded = Reloaded { generation, changes, closing: changed, rehoming: rehomed, called_off };
+    let outcome = if reloaded.changes.needs_upgrade.is_empty() { "done" } else { "partly" };
+    running.reloaded(LastReload { at: SystemTime::now(), outcome, said: reloaded.to_string() });
+    info!("reloaded: {reloaded}");
+    Ok(reloaded)
+}
+
+/// Has the configuration in force decide over every open tunnel: what a reload does for those it finds, for tunnels that
+/// came by another way than the listeners. Nobody is re-homed by it.
+pub async fn enforce(running: &Running) -> Judged {
+    let turn = running.turn().await;
+    let snapshot = running.snapshot();
+    let law = Law::new(&snapshot, Arc::clone(&snapshot), turn.departed.clone());
+    running.tunnels.judge(Arc::new(move |who| law.verdict(who))).await
+}
+
+/// How many open tunnels of each upstream stand away from home: their key's first backend, of those that are up, is
+/// another one. Every upstream in force is named.
+///
+/// They came there by failover, by `balance_factor`, or by a change of the ring.
+pub async fn away_from_home(running: &Running) -> BTreeMap<String, usize> {
+    let snapshot = running.snapshot();
+    let names = snapshot.destinations().iter().map(|to| (to.upstream.config().name.clone(), 0));
+    let counts = Arc::new(Mutex::new(BTreeMap::from_iter(names)));
+    let counted = Arc::clone(&counts);
+    let look = move |record: &crate::tunnel::Record, _| {
+        if law::is_away(&snapshot, record) {
+            let mut counts = counted.lock().unwrap_or_else(PoisonError::into_inner);
+            counts.entry(record.backend().upstream().to_owned()).and_modify(|count| *count += 1);
+        }
+    };
+    running.tunnels.visit(Arc::new(look)).await;
+    std::mem::take(&mut counts.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Notes what the upstreams that leave said of their tunnels, and forgets those that are there again.
+fn note_departed(before: &Snapshot, after: &Snapshot, departed: &mut HashMap<String, Departed>) {
+    for to in before.destinations() {
+        let config = to.upstream.config();
+        let policy = Departed { on_change: config.on_change, drain_window: config.drain_window };
+        departed.insert(config.name.clone(), policy);
+    }
+    for to in after.destinations() {
+        departed.remove(&to.upstream.config().name);
+    }
+}
+
+impl fmt::Display for Reloaded {
+    /// One line, without the generation's details.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "generation {}, {}", self.generation, self.changes.summary())?;
+        for (count, what) in
+            [(self.closing, "to be closed"), (self.rehoming, "to be re-homed"), (self.called_off, "called off")]
+        {
+            if count > 0 {
+                write!(f, "; {count} tunnel{} {what}", if count == 1 { "" } else { "s" })?;
+            }
+        }
+        match self.changes.needs_upgrade.as_slice() {
+            [] => Ok(()),
+            keys => write!(f, "; kept as they were until an upgrade: {}", keys.join(", ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! The plan: what a reload would do, told beforehand.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::law::{Cause, Law, on_ring};
+use super::{Changes, ReloadError, note_departed};
+use crate::config::{Config, OnChange, Upstream};
+use crate::snapshot::{Running, Snapshot};
+use crate::tunnel::{Record, Standing};
+use crate::upstream::Ring;
+
+/// What a reload would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// What differs.
+    #[serde(flatten)]
+    pub changes: Changes,
+    /// For each upstream whose backends or weights differ, how many of all possible keys would move to another backend.
+    pub keys: Vec<KeysMoved>,
+    /// What would become of open tunnels; `None` where two files are compared.
+    pub tunnels: Option<TunnelsPlanned>,
+}
+
+/// How many keys of an upstream belong to another backend after a change, were all backends up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeysMoved {
+    /// The upstream.
+    pub upstream: String,
+    /// How many were looked at: places spread evenly over the ring, or open tunnels that have a key.
+    pub of: usize,
+    /// How many of them move.
+    pub moved: usize,
+}
+
+/// What a reload would mean for open tunnels.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TunnelsPlanned {
+    /// How many are open.
+    pub open: usize,
+    /// How many of them would be closed.
+    pub closed: usize,
+    /// Those that are touched, by upstream and cause.
+    pub touched: Vec<Fate>,
+    /// For each upstream whose backends or weights differ, how many open tunnels have a key that would move. They are
+    /// closed only with `rehome`.
+    pub keys: Vec<KeysMoved>,
+}
+
+/// Tunnels that a reload would touch for one cause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fate {
+    /// Their upstream.
+    pub upstream: String,
+    /// Why they are touched.
+    pub cause: Cause,
+    /// Whether they would be closed; else they are left, by `on_change: keep`.
+    pub closed: bool,
+    /// Over how many milliseconds.
+    pub over_ms: u64,
+    /// How many there are.
+    pub tunnels: usize,
+}
+
+/// What would change from one configuration to another.
+pub fn plan(old: &Config, new: &Config) -> Plan {
+    Plan { changes: Changes::between(old, new), keys: keys_moved(old, new), tunnels: None }
+}
+
+/// What a reload of the running gateway with `new` would do, open tunnels included. Nothing is touched.
+///
+/// # Errors
+/// [`ReloadError::Panicked`] alone.
+pub async fn plan_running(running: &Arc<Running>, new: Config) -> Result<Plan, ReloadError> {
+    let before = running.snapshot();
+    let mut departed = running.turn().await.departed.clone();
+    let compiler = Arc::clone(running);
+    let planned = tokio::task::spawn_blocking(move || {
+        let snapshot = compiler.snapshot();
+        (plan(&snapshot.config, &new), compiler.rehearse(&new))
+    });
+    let (mut plan, after) = planned.await.map_err(|_| ReloadError::Panicked)?;
+    note_departed(&before, &after, &mut departed);
+    let after = Arc::new(after);
+    let law = Law::new(&before, Arc::clone(&after), departed);
+    let changed: Vec<_> = plan.keys.iter().map(|moved| moved.upstream.clone()).collect();
+
+    let tally = Arc::new(Mutex::new(Tally::of(&changed)));
+    let told = Arc::clone(&tally);
+    let look = move |record: &Record, _| {
+        let fate = law.fate(&Standing { record, announced: None, opening: false });
+        let moved = moves(&before, &after, record);
+        told.lock().unwrap_or_else(PoisonError::into_inner).count(record, fate, moved);
+    };
+    running.tunnels.visit(Arc::new(look)).await;
+    plan.tunnels = Some(std::mem::take(&mut *tally.lock().unwrap_or_else(PoisonError::into_inner)).into());
+    Ok(plan)
+}
+
+/// Places looked at, evenly over all hashes: the share they give is off by less than one in a thousand.
+const PLACES: u32 = 10_000;
+
+fn keys_moved(old: &Config, new: &Config) -> Vec<KeysMoved> {
+    let changed = new.upstreams.iter().filter_map(|after| {
+        let before = old.upstreams.iter().find(|before| before.name == after.name)?;
+        (on_ring(&before.backends) != on_ring(&after.backends)).then_some((before, after))
+    });
+    changed.map(|(before, after)| moved_between(before, after)).collect()
+}
+
+fn moved_between(before: &Upstream, after: &Upstream) -> KeysMoved {
+    let rings = [before, after].map(|upstream| (upstream, Ring::new(&upstream.backends)));
+    let places = (0..PLACES).map(|place| place * (u32::MAX / PLACES));
+    let moved = places.filter(|&hash| {
+        let [before, after] = rings.each_ref().map(|(upstream, ring)| {
+            let first = ring.walk_from(hash).next();
+            first.map(|index| upstream.backends[index].address)
+        });
+        before != after
+    });
+    KeysMoved { upstream: after.name.clone(), of: PLACES as usize, moved: moved.count() }
+}
+
+/// Whether the key of an open tunnel, if it has one, belongs to another backend after a change.
+fn moves(before: &Snapshot, after: &Snapshot, record: &Record) -> Option<bool> {
+    let key_hash = record.key_hash?;
+    let first = |snapshot: &Snapshot| {
+        let upstream = &snapshot.destination(record.backend().upstream())?.upstream;
+        Some(upstream.states()[upstream.first(key_hash)?].address())
+    };
+    Some(first(before)? != first(after)?)
+}
+
+/// Open tunnels as they are counted.
+#[derive(Default)]
+struct Tally {
+    open: usize,
+    touched: BTreeMap<(String, Cause, bool, Duration), usize>,
+    /// Those with a key, and those of them that move, of upstreams whose ring differs.
+    keys: BTreeMap<String, (usize, usize)>,
+}
+
+impl Tally {
+    fn of(changed: &[String]) -> Self {
+        Self { keys: changed.iter().map(|upstream| (upstream.clone(), (0, 0))).collect(), ..Self::default() }
+    }
+
+    fn count(&mut self, record: &Record, fate: Option<(Cause, OnChange, Duration)>, moved: Option<bool>) {
+        self.open += 1;
+        let upstream = record.backend().upstream();
+        if let Some((cause, on_change, over)) = fate {
+            let closed = on_change == OnChange::Close;
+            *self.touched.entry((upstream.to_owned(), cause, closed, over)).or_default() += 1;
+        }
+        if let (Some(moved), Some((of, moving))) = (moved, self.keys.get_mut(upstream)) {
+            *of += 1;
+            *moving += usize::from(moved);
+        }
+    }
+}
+
+impl From<Tally> for TunnelsPlanned {
+    fn from(tally: Tally) -> Self {
+        let touched = tally.touched.into_iter().map(|((upstream, cause, closed, over), tunnels)| {
+            let over_ms = u64::try_from(over.as_millis()).unwrap_or(u64::MAX);
+            Fate { upstream, cause, closed, over_ms, tunnels }
+        });
+        let touched: Vec<_> = touched.collect();
+        let closed = touched.iter().filter(|fate| fate.closed).map(|fate| fate.tunnels).sum();
+        let keys = tally.keys.into_iter().map(|(upstream, (of, moved))| KeysMoved { upstream, of, moved });
+        Self { open: tally.open, closed, touched, keys: keys.collect() }
+    }
+}
+
+impl fmt::Display for Plan {
+    /// One or more lines, without a newline at the end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.changes)?;
+        for KeysMoved { upstream, of, moved } in &self.keys {
+            write!(f, "\nkeys of {upstream} that move to another backend: {}", share(*moved, *of))?;
+        }
+        let Some(tunnels) = &self.tunnels else { return Ok(()) };
+        write!(f, "\nopen tunnels that would be closed: {} of {}", tunnels.closed, tunnels.open)?;
+        for Fate { upstream, cause, closed, over_ms, tunnels } in &tunnels.touched {
+            let over = humantime::format_duration(Duration::from_millis(*over_ms));
+            let fate = if *closed { format!("closed over {over}") } else { "left (on_change: keep)".to_owned() };
+            write!(f, "\n    {tunnels} of {upstream}: {cause}; {fate}")?;
+        }
+        for KeysMoved { upstream, of, moved } in &tunnels.keys {
+            write!(f, "\nopen tunnels of {upstream} whose key moves: {moved} of {of} that have one")?;
+        }
+        Ok(())
+    }
+}
+
+fn share(part: usize, of: usize) -> String {
+    format!("{:.1} %", if of == 0 { 0.0 } else { 100.0 * part as f64 / of as f64 })
+}

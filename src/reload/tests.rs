@@ -1,0 +1,173 @@
+//! Plans against what reloads then do, with tunnels made by hand.
+
+use std::net::{TcpListener, TcpStream};
+use std::time::Instant;
+
+use super::*;
+use crate::access_log::AccessLog;
+use crate::config::TunnelLimits;
+use crate::metrics::Metrics;
+use crate::tunnel::{NewTunnel, Record, Tunnels};
+use crate::upstream::Ring;
+
+/// One upstream `a` with these backends and further keys, behind the route `/`.
+fn config(backends: &[&str], more: &str) -> Config {
+    let text = format!(
+        "listeners: [{{ address: 127.0.0.1:0 }}]\nroutes: [{{ upstream: a }}]\nupstreams:\n  a: {{ health: off, backends: [{}]{more} }}\n",
+        backends.join(", ")
+    );
+    config::parse(&text).unwrap().config
+}
+
+const ONE: &str = "127.0.0.1:9001";
+const TWO: &str = "127.0.0.1:9002";
+const THREE: &str = "127.0.0.1:9003";
+
+/// A gateway without listeners, and the far ends of the tunnels that were opened in it.
+struct Subject {
+    running: Arc<Running>,
+    far_ends: Vec<TcpStream>,
+}
+
+impl Subject {
+    fn new(config: &Config) -> Self {
+        let log = AccessLog::off();
+        let tunnels = Arc::new(Tunnels::start(2, &log).unwrap());
+        let running = Running::new(config, Arc::new(Metrics::new()), tunnels, log, Instant::now());
+        Self { running: Arc::new(running), far_ends: Vec::new() }
+    }
+
+    /// Opens a tunnel by the route `/` to where the ring has `key`, or to the first backend without one.
+    fn open(&mut self, key: Option<&str>) {
+        let snapshot = self.running.snapshot();
+        let to = snapshot.destination("a").unwrap();
+        let index = key.map_or(0, |key| to.upstream.order(key.as_bytes())[0]);
+        let mut guard = to.upstream.states()[index].occupy();
+        guard.mark_tunnel();
+        let record = Record {
+            request_id: "test".into(),
+            client: [127, 0, 0, 1].into(),
+            peer: ([127, 0, 0, 1], 1).into(),
+            route: "* /".into(),
+            key_source: "header",
+            key_digest: None,
+            key_hash: key.map(|key| Ring::hash(key.as_bytes())),
+            guard,
+            metrics: Arc::clone(&to.metrics),
+        };
+        let [client, backend] = [self.end(), self.end()];
+        let limits = TunnelLimits::default();
+        self.running.tunnels.open(NewTunnel { client, backend, early: Default::default(), limits, record });
+    }
+
+    fn end(&mut self) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        near.set_nonblocking(true).unwrap();
+        self.far_ends.push(listener.accept().unwrap().0);
+        near
+    }
+
+    async fn planned(&self, new: Config) -> TunnelsPlanned {
+        plan_running(&self.running, new).await.unwrap().tunnels.unwrap()
+    }
+
+    async fn reload(&self, new: Config) -> Reloaded {
+        reload(&self.running, new).await.unwrap()
+    }
+}
+
+fn keys() -> Vec<String> {
+    (0..100).map(|number| format!("room {number}")).collect()
+}
+
+#[tokio::test]
+async fn what_is_planned_for_open_tunnels_is_what_a_reload_does() {
+    for on_change in ["close", "keep"] {
+        let more = format!(", on_change: {on_change}, drain_window: 1d");
+        let mut subject = Subject::new(&config(&[ONE, TWO], &more));
+        keys().iter().for_each(|key| subject.open(Some(key)));
+        let on_one = subject.running.snapshot().destination("a").unwrap().upstream.states()[0].tunnels();
+        assert!(0 < on_one && on_one < 100);
+
+        let planned = subject.planned(config(&[TWO, THREE], &more)).await;
+        let closed = if on_change == "close" { on_one } else { 0 };
+        let fate = Fate {
+            upstream: "a".into(),
+            cause: Cause::BackendGone,
+            closed: on_change == "close",
+            over_ms: 86_400_000,
+            tunnels: on_one,
+        };
+        assert_eq!((planned.open, planned.closed, &planned.touched), (100, closed, &vec![fate]));
+        assert_eq!(subject.running.snapshot().generation, 1, "a plan changes nothing");
+        assert_eq!(subject.reload(config(&[TWO, THREE], &more)).await.closing, closed);
+    }
+}
+
+#[tokio::test]
+async fn keys_that_are_planned_to_move_are_away_from_home_after_the_reload() {
+    let mut subject = Subject::new(&config(&[ONE, TWO], ""));
+    keys().iter().for_each(|key| subject.open(Some(key)));
+    subject.open(None);
+    assert_eq!(away_from_home(&subject.running).await, BTreeMap::from([("a".to_owned(), 0)]));
+
+    let grown = || config(&[THREE, ONE, TWO], "");
+    let planned = subject.planned(grown()).await;
+    let [moves] = planned.keys.as_slice() else { panic!("one upstream changes: {planned:?}") };
+    assert!(moves.of == 100 && 0 < moves.moved && moves.moved < 100, "{moves:?}");
+    assert_eq!((planned.closed, planned.touched), (0, Vec::new()), "rehome is off");
+    assert_eq!(subject.reload(grown()).await.rehoming, 0);
+    assert_eq!(away_from_home(&subject.running).await["a"], moves.moved);
+
+    // Turned on without a change of the ring it moves nobody; with one it moves who is away then.
+    let rehome = ", rehome: { over: 1d }";
+    assert_eq!(subject.reload(config(&[ONE, TWO, THREE], rehome)).await.rehoming, 0);
+    let back = || config(&[ONE, TWO, "{ address: 127.0.0.1:9003, weight: 2 }"], rehome);
+    let planned = subject.planned(back()).await;
+    let away = planned.touched.iter().map(|fate| (fate.cause, fate.tunnels)).collect::<Vec<_>>();
+    let reloaded = subject.reload(back()).await;
+    assert_eq!(away, [(Cause::AwayFromHome, reloaded.rehoming)]);
+    assert!(reloaded.rehoming > moves.moved);
+    // What was announced stays announced over reloads that have nothing to do with it, and is called off at home.
+    let unrelated =
+        || config(&[ONE, TWO, "{ address: 127.0.0.1:9003, weight: 2 }"], ", fail_open: true, rehome: { over: 1d }");
+    assert_eq!(subject.reload(unrelated()).await.rehoming, reloaded.rehoming);
+    let home = subject.reload(config(&[ONE, TWO], rehome)).await;
+    assert_eq!((home.rehoming, home.called_off), (0, reloaded.rehoming));
+}
+
+#[tokio::test]
+async fn a_tunnel_that_came_by_another_way_is_judged_by_what_is_in_force() {
+    let mut subject = Subject::new(&config(&[ONE], ", drain_window: 1d"));
+    subject.open(None);
+    assert_eq!(enforce(&subject.running).await, Judged::default());
+    let elsewhere = "listeners: [{ address: 127.0.0.1:0 }]\nroutes: [{ path: /other, upstream: a }]\nupstreams: { a: { backends: [127.0.0.1:9001], drain_window: 1d } }";
+    let reloaded = subject.reload(config::parse(elsewhere).unwrap().config).await;
+    assert_eq!(reloaded.closing, 1);
+    assert_eq!(enforce(&subject.running).await, Judged { changed: 1, ..Judged::default() });
+}
+
+#[tokio::test]
+async fn a_configuration_without_a_file_cannot_be_read_again() {
+    let subject = Subject::new(&config(&[ONE], ""));
+    assert_eq!(from_file(&subject.running).await, Err(ReloadError::NoFile));
+    let last = subject.running.last_reload().unwrap();
+    assert_eq!((last.outcome, last.said), ("failed", ReloadError::NoFile.to_string()));
+}
+
+#[tokio::test]
+async fn policies_of_upstreams_that_left_are_kept_only_while_they_are_in_use() {
+    let with = |name: &str| {
+        let text = format!(
+            "listeners: [{{ address: 127.0.0.1:0 }}]\nroutes: [{{ upstream: {name} }}]\nupstreams: {{ {name}: {{ backends: [{ONE}] }} }}"
+        );
+        config::parse(&text).unwrap().config
+    };
+    let subject = Subject::new(&config(&[ONE], ""));
+    for number in 0..50 {
+        subject.reload(with(&format!("u{number}"))).await;
+    }
+    let departed = subject.running.turn().await.departed.len();
+    assert!(departed <= 2, "{departed}");
+}

@@ -1,0 +1,69 @@
+//! The watch of the configuration's file: it tells when the file has changed and been still for a while.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::config::Stamp;
+use crate::snapshot::Running;
+
+/// Looks at the file once a second, as long as the configuration in force says `watch: true`.
+///
+/// It is looked at by name, through links: an editor's rename-and-replace, a link that is made to lead elsewhere and a
+/// file that is away for a moment are seen for what they are. Looking is one `stat`; unlike the system's notifications it
+/// also works on network file systems and bind mounts.
+pub struct Watch {
+    running: Arc<Running>,
+    /// What [`changed`](Self::changed) told of last. It is not told of again where it was refused.
+    told: Option<Stamp>,
+}
+
+impl Watch {
+    /// A watch over the file that the configuration in force was read from.
+    pub fn new(running: Arc<Running>) -> Self {
+        Self { running, told: None }
+    }
+
+    /// Returns when the file is not what the configuration in force was read from, and has been still for 300 ms. A file
+    /// that is away is waited for. Dropping the future loses nothing.
+    pub async fn changed(&mut self) {
+        loop {
+            sleep(LOOK_EVERY).await;
+            let snapshot = self.running.snapshot();
+            let Some(source) = snapshot.config.source.as_ref().filter(|_| snapshot.config.watch) else { continue };
+            let is_new = |stamp| stamp != source.stamp && Some(stamp) != self.told;
+            if !Stamp::of(&source.path).is_some_and(is_new) {
+                continue;
+            }
+            let stamp = still(&source.path).await;
+            if is_new(stamp) {
+                self.told = Some(stamp);
+                return;
+            }
+        }
+    }
+}
+
+/// The file's state, once it has been the same for [`STILL_FOR`].
+async fn still(file: &Path) -> Stamp {
+    let mut since = Instant::now();
+    let mut last = Stamp::of(file);
+    loop {
+        sleep(LOOK_AGAIN).await;
+        let now = Stamp::of(file);
+        if now != last {
+            last = now;
+            since = Instant::now();
+        }
+        match last {
+            Some(stamp) if since.elapsed() >= STILL_FOR => return stamp,
+            _ => {}
+        }
+    }
+}
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const STILL_FOR: Duration = Duration::from_millis(300);
