@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
-use pingora::Result;
 use pingora::http::ResponseHeader;
+use pingora::{Error, Result};
 use pingora_proxy::Session;
 
 use super::forward::REQUEST_ID;
@@ -70,9 +70,9 @@ impl Answer {
             response.insert_header(*name, value.as_str())?;
         }
         let bodiless = session.req_header().method == http::Method::HEAD;
-        session.write_response_header(Box::new(response), bodiless).await?;
+        session.write_response_header(Box::new(response), bodiless).await.map_err(Error::into_down)?;
         if !bodiless {
-            session.write_response_body(Some(body), true).await?;
+            session.write_response_body(Some(body), true).await.map_err(Error::into_down)?;
         }
         Ok(())
     }

@@ -99,7 +99,7 @@ impl Gateway {
         forward::upgrade_response(&mut response)?;
         forward::decorate(&mut response, ctx)?;
         let from_backend = glued(backend.read_body_bytes());
-        session.write_response_header(Box::new(response), false).await?;
+        session.write_response_header(Box::new(response), false).await.map_err(Error::into_down)?;
         let from_client = glued(session.downstream_session.read_request_body());
 
         let (shell, _) = tokio::io::duplex(1);
@@ -171,11 +171,11 @@ async fn relay(session: &mut Session, ctx: &Ctx, mut backend: BackendSession) ->
     let mut response = backend.resp_header().expect("an answer was read").clone();
     forward::refusal(&mut response)?;
     forward::decorate(&mut response, ctx)?;
-    session.write_response_header(Box::new(response), false).await?;
-    while let Some(body) = backend.read_body_bytes().await.map_err(|error| error.into_up())? {
-        session.write_response_body(Some(body), false).await?;
+    session.write_response_header(Box::new(response), false).await.map_err(Error::into_down)?;
+    while let Some(body) = backend.read_body_bytes().await.map_err(Error::into_up)? {
+        session.write_response_body(Some(body), false).await.map_err(Error::into_down)?;
     }
-    session.write_response_body(None, true).await
+    session.write_response_body(None, true).await.map_err(Error::into_down)
 }
 
 /// Bytes that were read beyond a header: a session returns them at its first read, without waiting for more.

@@ -15,6 +15,8 @@ pub(super) struct Flow {
     written: usize,
     /// Bytes passed on, the gateway's own frames left out.
     bytes: u64,
+    /// Messages whose last byte was passed on; the cursor also counts those that were dropped.
+    messages: u64,
     /// The sender sends nothing more.
     pub(super) ended: bool,
     /// The receiver was told so, or takes nothing any more.
@@ -58,6 +60,7 @@ impl Flow {
             kept: Vec::new(),
             written: 0,
             bytes: 0,
+            messages: 0,
             ended: false,
             finished: false,
         }
@@ -68,7 +71,7 @@ impl Flow {
     }
 
     pub(super) fn messages(&self) -> u64 {
-        self.cursor.messages()
+        self.messages
     }
 
     /// The status code of the sender's Close frame, once it has passed.
@@ -104,6 +107,7 @@ impl Flow {
             self.cursor.advance(&chunk[taken.pass..], &mut |_| {});
         }
         self.bytes += taken.pass as u64;
+        self.messages += taken.messages;
         taken
     }
 
@@ -119,8 +123,10 @@ impl Flow {
             });
             if too_big {
                 self.cut = Cut::Made;
-                // Where the header began in an earlier chunk it is on its way, and no frame of ours can follow it.
-                let close = header_starts_here.then_some(Reason::MessageTooBig);
+                // Where the header began in an earlier chunk it is on its way, and no frame of ours can follow it; nor
+                // can one follow the sender's own Close.
+                let ours = header_starts_here && self.cursor.closed().is_none();
+                let close = ours.then_some(Reason::MessageTooBig);
                 return Taken { pass, messages: 0, close, too_big };
             }
             self.cursor = ahead;
@@ -164,10 +170,17 @@ impl Flow {
         self.cursor.closed().is_none().then_some(reason)
     }
 
+    /// Whether a Ping may be put into this flow, at once or at its next frame boundary.
+    pub(super) fn takes_pings(&self) -> bool {
+        self.cut == Cut::Open && !self.ended && !self.cursor.is_lost() && self.cursor.closed().is_none()
+    }
+
     /// Puts a Ping behind what was passed on, if one is legal there; says whether it was.
+    ///
+    /// A receiver that takes nothing is not sent one Ping after the other: those it has not taken will do.
     pub(super) fn ping(&mut self) -> bool {
-        let legal = self.cut == Cut::Open && self.cursor.at_boundary() && self.cursor.closed().is_none();
-        if legal {
+        let legal = self.takes_pings() && self.cursor.at_boundary();
+        if legal && self.kept().len() < MOST_KEPT {
             let ping = frame::ping(b"longhaul", self.mask());
             self.keep(&ping);
         }
@@ -209,3 +222,6 @@ impl Flow {
         }
     }
 }
+
+/// No Ping is added to so much: a Ping (14 bytes) and a Close (131 at the most) still stay within 64 KiB.
+const MOST_KEPT: usize = 64 * 1024 - 256;

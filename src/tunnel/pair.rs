@@ -21,6 +21,8 @@ pub(super) struct Pair<E> {
     planned: Option<(Instant, Reason)>,
     /// Why the tunnel ends, as far as it is known.
     reason: Option<Reason>,
+    /// A side took no more bytes; what it sent before may still say why.
+    refused: Option<Side>,
     /// The latest moment at which the tunnel is dropped, whatever is left to do.
     deadline: Option<Instant>,
     /// Something brought the next look at the clock nearer.
@@ -83,6 +85,7 @@ impl<E: End> Pair<E> {
             too_old: limits.max_age.map(|age| now + age.mul_f64(1.0 - jitter)),
             planned: None,
             reason: None,
+            refused: None,
             deadline: None,
             nearer: false,
         }
@@ -184,7 +187,11 @@ impl<E: End> Pair<E> {
                 return;
             }
             match leg.stream.write(flow.kept()) {
-                Ok(count) => flow.wrote(count),
+                Ok(count) => {
+                    flow.wrote(count);
+                    // Its sender is read again, and can be told to be silent.
+                    self.nearer |= self.limits.ping.is_some();
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => leg.writable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return self.refused(side.other(), now),
@@ -200,10 +207,7 @@ impl<E: End> Pair<E> {
         if flow.closed().is_some() {
             return;
         }
-        let reason = match side {
-            Side::Client => Reason::ClientGone,
-            Side::Backend => Reason::BackendGone,
-        };
+        let reason = gone(side);
         self.reason.get_or_insert(reason);
         if side == Side::Backend {
             flow.cut_now(reason);
@@ -220,6 +224,7 @@ impl<E: End> Pair<E> {
     /// `side` takes no more bytes; what it sent before can still be read.
     fn refused(&mut self, side: Side, now: Instant) {
         self.flows[side.other() as usize].abandon();
+        self.refused.get_or_insert(side);
         self.ends[side as usize].readable = true;
         self.expire_in(LINGER, now);
     }
@@ -304,18 +309,21 @@ impl<E: End> Pair<E> {
             Some((at, reason)) if now >= at => Some(reason),
             _ if passed(self.too_old) => Some(Reason::MaxAge),
             _ if passed(self.idle_at()) => Some(Reason::Idle),
-            _ if self.ends.iter().any(|leg| leg.pinged.is_some() && passed(self.ping_at(leg))) => {
+            _ if Side::ALL.into_iter().any(|side| self.pinged(side) && passed(self.ping_at(side))) => {
                 Some(Reason::PingTimeout)
             }
             _ => None,
         }
     }
 
+    fn pinged(&self, side: Side) -> bool {
+        self.ends[side as usize].pinged.is_some()
+    }
+
     fn send_pings(&mut self, now: Instant) -> bool {
         let mut sent = false;
         for side in Side::ALL {
-            let leg = &self.ends[side as usize];
-            if leg.pinged.is_some() || self.ping_at(leg).is_none_or(|at| now < at) {
+            if self.pinged(side) || self.ping_at(side).is_none_or(|at| now < at) {
                 continue;
             }
             let legal = self.flows[side.other() as usize].ping();
@@ -342,13 +350,20 @@ impl<E: End> Pair<E> {
         limit.map(|limit| heard + limit)
     }
 
-    /// When `leg` is to be sent a Ping, or, if it was, when it must have been heard.
-    fn ping_at(&self, leg: &Leg<E>) -> Option<Instant> {
+    /// When `side` is to be sent a Ping, or, if it was, when it must have been heard.
+    fn ping_at(&self, side: Side) -> Option<Instant> {
         let ping = self.limits.ping?;
-        Some(match leg.pinged {
-            Some(at) => at + ping,
-            None => (leg.heard + ping).max(leg.ping_after),
-        })
+        let from = &self.flows[side as usize];
+        // A side that ended its stream cannot answer, and one that is not read now may have.
+        if from.ended || !from.kept().is_empty() {
+            return None;
+        }
+        let leg = &self.ends[side as usize];
+        match leg.pinged {
+            Some(at) => Some(at + ping),
+            None if self.flows[side.other() as usize].takes_pings() => Some((leg.heard + ping).max(leg.ping_after)),
+            None => None,
+        }
     }
 
     /// The next moment at which [`check`](Self::check) may have something to do.
@@ -356,7 +371,7 @@ impl<E: End> Pair<E> {
         if self.deadline.is_some() {
             return self.deadline;
         }
-        let pings = self.ends.iter().map(|leg| self.ping_at(leg));
+        let pings = Side::ALL.into_iter().map(|side| self.ping_at(side));
         let rest = [self.too_old, self.idle_at(), self.planned.map(|(at, _)| at)];
         pings.chain(rest).flatten().min()
     }
@@ -373,7 +388,7 @@ impl<E: End> Pair<E> {
 
     /// Why the tunnel ended; known once it has.
     pub(super) fn reason(&self) -> Reason {
-        self.reason.unwrap_or(Reason::ClientGone)
+        self.reason.unwrap_or_else(|| gone(self.refused.unwrap_or(Side::Client)))
     }
 
     /// The status code the tunnel was closed with: the gateway's own, else that of the first Close frame, else 1006.
@@ -397,6 +412,14 @@ impl<E: End> Pair<E> {
     /// The stream of `side`.
     pub(super) fn stream_mut(&mut self, side: Side) -> &mut E {
         &mut self.ends[side as usize].stream
+    }
+}
+
+/// The reason for a side that went without a Close frame.
+fn gone(side: Side) -> Reason {
+    match side {
+        Side::Client => Reason::ClientGone,
+        Side::Backend => Reason::BackendGone,
     }
 }
 
@@ -435,3 +458,6 @@ const HALF_CLOSED_IDLE: Duration = Duration::from_secs(60);
 const PING_AGAIN: Duration = Duration::from_secs(1);
 /// What stands for a connection that ended without a Close frame (RFC 6455 §7.1.5).
 const NO_CLOSE_FRAME: u16 = 1006;
+
+#[cfg(test)]
+mod tests;

@@ -35,7 +35,9 @@ impl Gateway {
         let path = dir.path().join("longhaul.yaml");
         let yaml = yaml.replace("{dir}", dir.path().to_str().unwrap());
         std::fs::write(&path, &yaml).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_longhaul"))
+        // Another build of it, for measurements.
+        let binary = std::env::var_os("LONGHAUL").unwrap_or_else(|| env!("CARGO_BIN_EXE_longhaul").into());
+        let mut child = Command::new(binary)
             .arg("-c")
             .arg(&path)
             .envs(environment.iter().copied())

@@ -1,6 +1,21 @@
 //! WebSockets through a real gateway: handshakes, tunnels, and every way they end.
+#![allow(unreachable_pub, reason = "a test binary's modules are seen by nobody else")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cable;
 mod echo;
+mod endings;
+mod failover;
+mod glued;
+mod handshake;
+mod headers;
+mod idle;
+mod limits;
+mod load;
+mod on_down;
+mod refusals;
+mod stream;
+mod wire;

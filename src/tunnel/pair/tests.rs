@@ -1,0 +1,9 @@
+//! The rules of a tunnel, between two ends in memory and on a clock that the test turns.
+
+mod endings;
+mod faults;
+mod limits;
+mod rig;
+mod stream;
+
+use rig::{Frame, Rig, begun_frames, binary, close, frame_from, frames};

@@ -1,0 +1,76 @@
+//! A backend goes down: what becomes of its open tunnels.
+
+use crate::support::Gateway;
+use crate::wire::{Frame, From, Manual, Wire, close, gateway, has, switching, text, upgrade};
+
+/// A gateway before two backends, with a tunnel to each: (client, server) of the first, then of the second.
+async fn two_tunnels(on_down: &str) -> (Gateway, [Manual; 2], [(Wire, Wire); 2]) {
+    let mut backends = [Manual::start().await, Manual::start().await];
+    let addresses = [backends[0].address(), backends[1].address()];
+    let upstream = format!(
+        "    drain_window: 0s\n    \
+         health: {{ check: tcp, interval: 100ms, timeout: 100ms, fall: 2, on_down: {on_down} }}\n"
+    );
+    let gateway = gateway(&addresses, &upstream).await;
+    let mut tunnels = [None, None];
+    while tunnels.iter().any(Option::is_none) {
+        let mut client = Wire::connect(gateway.address()).await;
+        client.send(upgrade("")).await;
+        let (number, mut server) = upgraded(&mut backends).await;
+        server.send(switching("")).await;
+        assert!(client.head().await.starts_with("HTTP/1.1 101 "));
+        tunnels[number] = Some((client, server));
+    }
+    (gateway, backends, tunnels.map(Option::unwrap))
+}
+
+/// The next connection on which a request comes; those of health checks are let go.
+async fn upgraded(backends: &mut [Manual; 2]) -> (usize, Wire) {
+    let [first, second] = backends;
+    loop {
+        let (number, server) = tokio::select! {
+            server = first.next() => (0, server),
+            server = second.next() => (1, server),
+        };
+        let mut byte = [0];
+        if server.stream.peek(&mut byte).await.is_ok_and(|count| count > 0) {
+            let mut server = server;
+            server.head().await;
+            return (number, server);
+        }
+    }
+}
+
+async fn works((client, server): &mut (Wire, Wire)) {
+    client.send(text(From::Client, "there?")).await;
+    assert_eq!(server.frame().await.payload, b"there?");
+    server.send(text(From::Backend, "here")).await;
+    assert_eq!(client.frame().await.payload, b"here");
+}
+
+#[tokio::test]
+async fn close_ends_the_tunnels_of_the_backend_that_went_down_and_no_others() {
+    let (gateway, [down, _up], [mut lost, mut kept]) = two_tunnels("close").await;
+    let address = down.address();
+    drop(down);
+    gateway.log.find(&[&format!("backend u/{address} is down: check failed")]).await;
+    assert_eq!(lost.0.frame().await, Frame::close_to_client(1012, "backend_down"));
+    assert_eq!(lost.1.frame().await, Frame::close_to_backend(1012, "backend_down"));
+    lost.0.send(close(From::Client, 1012)).await;
+    lost.1.send(close(From::Backend, 1012)).await;
+    assert_eq!(lost.0.rest().await, b"");
+    let end = gateway.access.find(&[" tunnel_end ", &format!("backend={address} ")]).await;
+    has(&end, &["close_code=1012", "by=gateway", "reason=backend_down"]);
+    works(&mut kept).await;
+}
+
+#[tokio::test]
+async fn keep_leaves_them_alone() {
+    let (gateway, [down, _up], [mut first, mut second]) = two_tunnels("keep").await;
+    let address = down.address();
+    drop(down);
+    gateway.log.find(&[&format!("backend u/{address} is down: check failed")]).await;
+    gateway.metric_becomes(&format!("longhaul_backend_up{{backend=\"{address}\",upstream=\"u\"}}"), 0.0).await;
+    works(&mut first).await;
+    works(&mut second).await;
+}
