@@ -255,7 +255,7 @@ async fn an_upgrade_of_nobody_gives_up_and_exits_1() {
     // Pingora gives up after six seconds.
     let code = until("the command's end", || started.try_wait().unwrap()).await;
     assert_eq!(code.code(), Some(1));
-    assert!(!log.all().is_empty(), "it says why");
+    log.find(&["ERROR"]).await;
     assert_eq!(log.count(&["listening on"]), 0);
 }
 
@@ -277,7 +277,7 @@ async fn a_gateway_told_to_end_at_once_ends_in_order() {
         let mut gateway = Gateway::start(CONFIG).await;
         gateway.signal(signal);
         assert_eq!(gateway.ended().await, Some(0), "{signal}");
-        assert!(gateway.log.all().last().unwrap().ends_with("ended") || signal == "TERM", "{:?}", gateway.log.all());
+        gateway.log.find(&[if signal == "INT" { "ended" } else { "nothing is left to serve" }]).await;
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -215,8 +216,12 @@ pub struct Named {
 }
 
 impl Named {
+    /// On an address of its own: stopped, nobody else gets its port before it is started again.
     pub async fn start() -> Self {
-        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0))).await
+        static STARTED: AtomicU16 = AtomicU16::new(1);
+        let [high, low] = STARTED.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let run = 64 + (std::process::id() % 64) as u8;
+        Self::start_at(SocketAddr::from(([127, run, high, low], 0))).await
     }
 
     pub async fn start_at(address: SocketAddr) -> Self {
