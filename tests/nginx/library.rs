@@ -60,6 +60,8 @@ impl Longhaul {
             health: Some(config::Health::default()),
             fail_open: false,
             drain_window: Duration::from_secs(30),
+            on_change: config::OnChange::Close,
+            rehome: None,
             timeouts: config::Timeouts::default(),
             tunnel: config::TunnelLimits::default(),
         };
