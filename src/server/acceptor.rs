@@ -12,10 +12,11 @@ use pingora::server::ListenFds;
 use pingora::server::configuration::ServerConf;
 use pingora::services::Service;
 use pingora::services::listening::Service as Listening;
-use pingora_proxy::http_proxy_service_with_name;
+use pingora_proxy::http_proxy;
 use socket2::Socket;
 use tokio::sync::watch;
 
+use super::connections::Connections;
 use super::metrics::Exporter;
 use crate::gateway::Gateway;
 use crate::listen::{BindError, Bound};
@@ -30,6 +31,7 @@ pub(super) struct Acceptor {
     listeners: Vec<Bound>,
     metrics: Option<Bound>,
     tasks_per_socket: usize,
+    connections: Connections,
     /// Tells who accepts now to stop; none while nobody does.
     stop: Option<watch::Sender<bool>>,
 }
@@ -43,7 +45,16 @@ impl Acceptor {
         tasks_per_socket: usize,
     ) -> Self {
         let Sockets { listeners, metrics } = sockets;
-        Self { pingora, running, lent, listeners, metrics, tasks_per_socket, stop: None }
+        Self {
+            pingora,
+            running,
+            lent,
+            listeners,
+            metrics,
+            tasks_per_socket,
+            connections: Connections::default(),
+            stop: None,
+        }
     }
 
     /// The listeners, in the order of the configuration.
@@ -54,6 +65,11 @@ impl Acceptor {
     /// The metrics listener.
     pub(super) fn metrics(&self) -> Option<&Bound> {
         self.metrics.as_ref()
+    }
+
+    /// What was accepted and is not closed.
+    pub(super) fn connections(&self) -> &Connections {
+        &self.connections
     }
 
     /// Copies of the sockets for another process, each with the address that the configuration names for it.
@@ -102,7 +118,8 @@ impl Acceptor {
             running: Arc::clone(&self.running),
             connector: TransportConnector::new(Some(ConnectorOptions::from_server_conf(&self.pingora))),
         };
-        let mut proxy = http_proxy_service_with_name(&self.pingora, gateway, super::NAME);
+        let proxy = self.connections.of(http_proxy(&self.pingora, gateway));
+        let mut proxy = Listening::new(super::NAME.into(), proxy);
         for bound in &self.listeners {
             // Without a read buffer of Pingora's, what it has not read of an upgraded connection is still in the socket.
             let buffers = L4BufferSettings::default().read(0);
@@ -114,7 +131,7 @@ impl Acceptor {
     fn exporter(&self) -> Option<Box<dyn Service>> {
         let bound = self.metrics.as_ref()?;
         let exporter = Exporter { running: Arc::clone(&self.running) };
-        let mut service = Listening::new("metrics".into(), HttpServer::new_app(exporter));
+        let mut service = Listening::new("metrics".into(), self.connections.of(HttpServer::new_app(exporter)));
         service.add_tcp(&bound.address.to_string());
         Some(Box::new(service))
     }

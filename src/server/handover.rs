@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 
-use super::operator::{Operator, idle};
+use super::operator::Operator;
 use crate::handover::{BATCH, Failure, Giver};
 use crate::snapshot::Running;
 use crate::tunnel::Frozen;
@@ -59,7 +59,10 @@ impl Operator {
         giver.done()?;
         let deadline = tokio::time::Instant::now() + self.grace;
         // Requests under way end here; handshakes among them may still become tunnels.
-        while tokio::time::timeout_at(deadline, idle(&self.running, Some(STRAGGLERS))).await.is_ok_and(|idle| !idle) {
+        let mut ticks = tokio::time::interval(STRAGGLERS);
+        while !(self.acceptor.connections().are_gone() && self.running.tunnels.count() == 0)
+            && tokio::time::timeout_at(deadline, ticks.tick()).await.is_ok()
+        {
             let running = Arc::clone(&self.running);
             let step = blocking(move || move_tunnels(giver, &running, moved)).await;
             match step {
@@ -103,5 +106,5 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> +
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(Failure::Refused(error.to_string())))
 }
 
-/// How often, at the least, a process that has handed over looks for tunnels that opened since.
+/// How often a process that has handed over looks for tunnels that opened since.
 const STRAGGLERS: Duration = Duration::from_millis(20);

@@ -1,6 +1,7 @@
 //! The server: wires a configuration to listeners, gateway, tunnels, checkers and metrics, and runs them.
 
 mod acceptor;
+mod connections;
 mod edge;
 mod handover;
 mod metrics;

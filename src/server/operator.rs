@@ -123,29 +123,23 @@ impl Operator {
         );
         self.running.tunnels.end(&Scope::All, Reason::Shutdown, over);
         tokio::select! {
-            _ = idle(&self.running, None) => info!("nothing is left to serve"),
+            () = idle(&self.running) => info!("nothing is left to serve"),
             () = tokio::time::sleep(self.grace) => warn!("the grace period is over; what is left is cut off"),
             () = told_to_end(signals) => info!("told again to end; what is left is cut off"),
         }
     }
 }
 
-/// Returns once no request runs and no tunnel is open (true); where `tunnels_every` is given, also when it has passed and
-/// there are tunnels (false).
-pub(super) async fn idle(running: &Running, tunnels_every: Option<Duration>) -> bool {
-    let mut ticks = tokio::time::interval(tunnels_every.unwrap_or(LOOK_AGAIN));
-    ticks.tick().await;
+/// Returns once no request runs and no tunnel is open.
+async fn idle(running: &Running) {
+    let mut ticks = tokio::time::interval(LOOK_AGAIN);
     loop {
+        ticks.tick().await;
         let snapshot = running.snapshot();
         let mut states = snapshot.destinations().iter().flat_map(|to| to.upstream.states());
-        let tunnels = running.tunnels.count();
-        if tunnels == 0 && states.all(|state| state.load() == 0) {
-            return true;
+        if running.tunnels.count() == 0 && states.all(|state| state.load() == 0) {
+            return;
         }
-        if tunnels > 0 && tunnels_every.is_some() {
-            return false;
-        }
-        ticks.tick().await;
     }
 }
 

@@ -1,0 +1,8 @@
+//! Upgrades in place: a successor takes listening sockets and live tunnels over, or nothing has happened.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod arrivals;
+mod lab;
+mod ws;
