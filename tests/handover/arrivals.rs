@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use tokio::io::AsyncWriteExt;
 
 use crate::lab::{Lab, get, ready, upgrade};
-use crate::support::{Gateway, Wire};
+use crate::support::Wire;
 use crate::ws::{Tunnel, ask, finish_handshake};
 
 #[tokio::test]

@@ -5,4 +5,8 @@ mod support;
 
 mod arrivals;
 mod lab;
+mod matrix;
+mod orphans;
+mod raw;
+mod stand_in;
 mod ws;
