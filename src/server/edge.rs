@@ -88,9 +88,9 @@ impl Edge {
 /// Tells the predecessor that this process serves, and takes its tunnels over.
 fn begin_succession(mut taker: Taker, running: &Arc<Running>) -> UnboundedReceiver<Succession> {
     let (parted, predecessor) = unbounded_channel();
-    let begun = taker.serving().map_err(|failure| failure.to_string()).and_then(|()| {
-        succession::begin(taker, Arc::clone(running), parted.clone()).map_err(|error| error.to_string())
-    });
+    // Where the predecessor is gone already, its last word, or that there is none, is met when it is listened to.
+    let _ = taker.serving();
+    let begun = succession::begin(taker, Arc::clone(running), parted.clone()).map_err(|error| error.to_string());
     if let Err(reason) = begun {
         // The receiver is at hand: it cannot have gone.
         let _ = parted.send(Succession::Aborted(reason));

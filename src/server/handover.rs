@@ -42,9 +42,13 @@ impl Operator {
             let mut giver = Giver::greet(stream)?;
             let successor = giver.successor();
             info!("process {} (longhaul {}) asks to take over", successor.pid, successor.version);
-            giver.welcome(&sockets)?;
-            giver.wait_serving()?;
-            Ok(giver)
+            match giver.welcome(&sockets).and_then(|()| giver.wait_serving()) {
+                Ok(()) => Ok(giver),
+                Err(failure) => {
+                    giver.abort(&failure.to_string());
+                    Err(failure)
+                }
+            }
         })
         .await?;
         // Both accept now; from here on only the successor does.

@@ -8,5 +8,6 @@ mod lab;
 mod matrix;
 mod orphans;
 mod raw;
+mod refusals;
 mod stand_in;
 mod ws;

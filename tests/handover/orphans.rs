@@ -103,3 +103,32 @@ async fn a_successor_whose_predecessor_is_killed_goes_on_with_the_batch_it_was_r
     }))
     .await;
 }
+
+#[tokio::test]
+async fn a_successor_that_was_given_up_while_it_started_ends() {
+    let lab = Lab::start().await;
+    let old = lab.gateway("").await;
+    let (door, between) = (old.dir.path().join("upgrade.sock"), old.dir.path().join("between.sock"));
+    let knocked = UnixListener::bind(&between).unwrap();
+    let file = old.dir.path().join("longhaul.yaml");
+    let yaml = std::fs::read_to_string(&file).unwrap().replace("upgrade.sock", "between.sock");
+    std::fs::write(&file, yaml).unwrap();
+    let mut new = Gateway::begin(Arc::clone(&old.dir), &["-u"], &[]);
+    blocking(move || {
+        let mut successor = Raw::of(knocked.accept().unwrap().0);
+        let mut predecessor = Raw::connect(&door);
+        predecessor.pass_on(&successor.hear().unwrap());
+        successor.pass_on(&predecessor.hear().unwrap());
+        // Said, and the connection closed, before the successor has a word to say.
+        successor.say(serde_json::json!({ "say": "abort", "reason": "it took too long" }));
+    })
+    .await;
+    assert_eq!(new.ended().await, Some(1));
+    assert_eq!(
+        new.log.count(&["the predecessor goes on, this process ends: it took too long"]),
+        1,
+        "{:?}",
+        new.log.all()
+    );
+    assert_eq!(get(old.address()).await, lab.address());
+}
