@@ -61,6 +61,8 @@ impl Operator {
         })
         .await?;
         giver.done()?;
+        // Listeners that the successor does not have refuse from now on.
+        self.acceptor.close();
         let deadline = tokio::time::Instant::now() + self.grace;
         // Requests under way end here; handshakes among them may still become tunnels.
         let mut ticks = tokio::time::interval(STRAGGLERS);

@@ -138,6 +138,8 @@ impl Server {
         let listeners =
             config.listeners.iter().map(|listener| bind(listener.address)).collect::<Result<Vec<_>, _>>()?;
         let metrics = config.metrics.as_ref().map(|metrics| bind(metrics.address)).transpose()?;
+        // Sockets that this configuration does not name are the predecessor's alone, and end with it.
+        drop(inherited);
 
         let opt = Opt { daemon: options.daemon, ..Opt::default() };
         let pingora = std::mem::take(&mut config.pingora);

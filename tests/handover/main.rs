@@ -5,6 +5,7 @@ mod support;
 
 mod arrivals;
 mod lab;
+mod listeners;
 mod matrix;
 mod orphans;
 mod raw;
