@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -31,15 +31,17 @@ fn runtime_dir() -> Option<PathBuf> {
 /// more gives way, one that somebody does only where `replace` says so.
 ///
 /// # Errors
-/// Another gateway listens there; the folder is not ours, or others may write to it; or the system refuses.
+/// Another gateway listens there; what is there is no socket; the folder is not ours, or others may write to it; or the system refuses.
 pub fn open_door(path: &Path, replace: bool) -> io::Result<UnixListener> {
     private_folder(path)?;
     if !replace && UnixStream::connect(path).is_ok() {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "another gateway listens there"));
     }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    match fs::symlink_metadata(path) {
+        Ok(facts) if facts.file_type().is_socket() => fs::remove_file(path)?,
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "what is there is no socket")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
