@@ -8,8 +8,8 @@ use pingora::apps::http_app::HttpServer;
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::listeners::ListenerConfig;
 use pingora::protocols::l4::stream::L4BufferSettings;
-use pingora::server::ListenFds;
 use pingora::server::configuration::ServerConf;
+use pingora::server::{Fds, ListenFds};
 use pingora::services::Service;
 use pingora::services::listening::Service as Listening;
 use pingora_proxy::http_proxy;
@@ -26,8 +26,6 @@ use crate::snapshot::Running;
 pub(super) struct Acceptor {
     pingora: Arc<ServerConf>,
     running: Arc<Running>,
-    /// Where Pingora looks for sockets before it binds its own.
-    lent: ListenFds,
     listeners: Vec<Bound>,
     metrics: Option<Bound>,
     tasks_per_socket: usize,
@@ -40,21 +38,11 @@ impl Acceptor {
     pub(super) fn new(
         pingora: Arc<ServerConf>,
         running: Arc<Running>,
-        lent: ListenFds,
         sockets: Sockets,
         tasks_per_socket: usize,
     ) -> Self {
         let Sockets { listeners, metrics } = sockets;
-        Self {
-            pingora,
-            running,
-            lent,
-            listeners,
-            metrics,
-            tasks_per_socket,
-            connections: Connections::default(),
-            stop: None,
-        }
+        Self { pingora, running, listeners, metrics, tasks_per_socket, connections: Connections::default(), stop: None }
     }
 
     /// The listeners, in the order of the configuration.
@@ -85,14 +73,17 @@ impl Acceptor {
         if self.stop.is_some() {
             return Ok(());
         }
+        // Where Pingora looks for sockets before it binds its own. It takes each for its own, once: a table that served
+        // before holds numbers that may be anything by now.
+        let lent: ListenFds = Arc::new(Fds::new().into());
         for bound in self.listeners.iter().chain(&self.metrics) {
-            bound.lend_to(&self.lent)?;
+            bound.lend_to(&lent)?;
         }
         let (stop, stopped) = watch::channel(false);
         let mut services: Vec<Box<dyn Service>> = vec![Box::new(self.proxy())];
         services.extend(self.exporter());
         for mut service in services {
-            let (lent, stopped, tasks) = (Arc::clone(&self.lent), stopped.clone(), self.tasks_per_socket);
+            let (lent, stopped, tasks) = (Arc::clone(&lent), stopped.clone(), self.tasks_per_socket);
             tokio::spawn(async move { service.start_service(Some(lent), stopped, tasks).await });
         }
         self.stop = Some(stop);

@@ -34,8 +34,7 @@ pub(super) struct Edge {
 
 #[async_trait]
 impl Service for Edge {
-    async fn start_service(&mut self, fds: Option<ListenFds>, _shutdown: ShutdownWatch, tasks_per_socket: usize) {
-        let lent = fds.expect("Pingora gives every service its table of sockets on Unix");
+    async fn start_service(&mut self, _fds: Option<ListenFds>, _shutdown: ShutdownWatch, tasks_per_socket: usize) {
         let sockets = self.sockets.take().expect("a service is started once");
         let running = match self.start_threads() {
             Ok(running) => Arc::new(running),
@@ -46,8 +45,7 @@ impl Service for Edge {
         };
         running.check_health().await;
 
-        let mut acceptor =
-            Acceptor::new(Arc::clone(&self.pingora), Arc::clone(&running), lent, sockets, tasks_per_socket);
+        let mut acceptor = Acceptor::new(Arc::clone(&self.pingora), Arc::clone(&running), sockets, tasks_per_socket);
         if let Err(error) = acceptor.start() {
             error!("{error}");
             std::process::exit(1);

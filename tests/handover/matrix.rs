@@ -3,8 +3,10 @@
 use std::os::unix::process::ExitStatusExt;
 
 use futures_util::future::join_all;
+use serde_json::json;
 
-use crate::lab::{Lab, get, upgrade};
+use crate::lab::{Lab, blocking, get, upgrade};
+use crate::raw::Raw;
 use crate::stand_in::{StandIn, Step};
 use crate::support::{Gateway, Wire};
 use crate::ws::{Tunnel, all_echo, open_several};
@@ -136,4 +138,25 @@ async fn who_connects_while_nobody_accepts_is_served_when_the_handover_has_faile
     client.send("GET / HTTP/1.1\r\nHost: lab\r\n\r\n").await;
     drop(scene.successor);
     assert_eq!(client.answer().await.address(), scene.lab.address());
+}
+
+#[tokio::test]
+async fn a_batch_that_was_put_back_is_offered_to_the_very_next_successor() {
+    let mut scene = Scene::at(Step::Ready).await;
+    scene.successor.signal("KILL");
+    let door = scene.gateway.dir.path().join("upgrade.sock");
+    blocking(move || {
+        // Each knocks before the one ahead is gone.
+        let mut knocking: Vec<Raw> = (0..100).map(|_| Raw::connect(&door)).collect();
+        for raw in &mut knocking {
+            raw.say(json!({ "say": "hello", "oldest": 1, "newest": 1, "version": "0", "pid": 1 }));
+            raw.say(json!({ "say": "serving" }));
+        }
+        for (number, mut raw) in knocking.into_iter().enumerate() {
+            assert_eq!(raw.hear().unwrap().word(), "welcome");
+            assert_eq!(raw.hear().unwrap().word(), "tunnels", "successor {number}");
+        }
+    })
+    .await;
+    scene.serves().await;
 }
