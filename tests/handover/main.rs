@@ -3,7 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accounting;
 mod arrivals;
+mod crossing;
 mod lab;
 mod listeners;
 mod matrix;
