@@ -8,6 +8,7 @@ mod arrivals;
 mod crossing;
 mod lab;
 mod listeners;
+mod load;
 mod matrix;
 mod orphans;
 mod raw;
