@@ -166,15 +166,19 @@ async fn at_the_usual_place_the_second_gateway_goes_without() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_yet_says_so() {
+async fn a_reload_and_a_plan_of_the_running_gateway_answer() {
     let echo = Echo::start().await;
     let gateway = Gateway::start(&config("{}", &[echo.address()])).await;
     let file = gateway.dir.path().join("longhaul.yaml");
     for arguments in [&["reload"][..], &["plan", "--running", file.to_str().unwrap()]] {
         let said = longhaul(&gateway, arguments).await;
-        assert_eq!(said.code, Some(1), "{said:?}");
-        assert!(said.err.contains("is not available in this version"), "{said:?}");
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert!(said.out.contains("nothing"), "{said:?}");
     }
+    std::fs::write(&file, "version: 1\nlisteners: 7\n").unwrap();
+    let said = longhaul(&gateway, &["reload"]).await;
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.err.contains("longhaul.yaml:2:12: listeners"), "{said:?}");
     assert_eq!(longhaul(&gateway, &["plan", "--running", "/nowhere.yaml"]).await.code, Some(2));
     assert_eq!(longhaul(&gateway, &["plan", "one.yaml"]).await.code, Some(2));
 }
