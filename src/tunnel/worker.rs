@@ -239,6 +239,10 @@ impl Worker {
 
     fn thaw(&mut self, Frozen(mut tunnel): Frozen) {
         tunnel.pair.forget_readiness();
+        // A rule may have come while it was off; what an earlier one announced stays.
+        if tunnel.pair.changing().is_none() {
+            rule::judge_opening(self.rule.as_deref(), &mut tunnel, Instant::now());
+        }
         self.count.fetch_add(1, Ordering::Relaxed);
         self.take_on(*tunnel);
     }
