@@ -8,14 +8,15 @@ use pingora::apps::http_app::HttpServer;
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::listeners::ListenerConfig;
 use pingora::protocols::l4::stream::L4BufferSettings;
-use pingora::server::ListenFds;
 use pingora::server::configuration::ServerConf;
+use pingora::server::{Fds, ListenFds};
 use pingora::services::Service;
 use pingora::services::listening::Service as Listening;
-use pingora_proxy::http_proxy_service_with_name;
+use pingora_proxy::http_proxy;
 use socket2::Socket;
 use tokio::sync::watch;
 
+use super::connections::Connections;
 use super::metrics::Exporter;
 use crate::drain::Phases;
 use crate::gateway::Gateway;
@@ -27,11 +28,10 @@ pub(super) struct Acceptor {
     pingora: Arc<ServerConf>,
     running: Arc<Running>,
     phases: Phases,
-    /// Where Pingora looks for sockets before it binds its own.
-    lent: ListenFds,
     listeners: Vec<Bound>,
     metrics: Option<Bound>,
     tasks_per_socket: usize,
+    connections: Connections,
     /// Tells who accepts now to stop; none while nobody does.
     stop: Option<Stop>,
 }
@@ -47,12 +47,12 @@ impl Acceptor {
         pingora: Arc<ServerConf>,
         running: Arc<Running>,
         phases: Phases,
-        lent: ListenFds,
         sockets: Sockets,
         tasks_per_socket: usize,
     ) -> Self {
         let Sockets { listeners, metrics } = sockets;
-        Self { pingora, running, phases, lent, listeners, metrics, tasks_per_socket, stop: None }
+        let connections = Connections::default();
+        Self { pingora, running, phases, listeners, metrics, tasks_per_socket, connections, stop: None }
     }
 
     /// The listeners, in the order of the configuration.
@@ -63,6 +63,11 @@ impl Acceptor {
     /// The metrics listener.
     pub(super) fn metrics(&self) -> Option<&Bound> {
         self.metrics.as_ref()
+    }
+
+    /// What was accepted and is not closed.
+    pub(super) fn connections(&self) -> &Connections {
+        &self.connections
     }
 
     /// Copies of the sockets for another process, each with the address that the configuration names for it.
@@ -78,20 +83,23 @@ impl Acceptor {
         if self.stop.is_some() {
             return Ok(());
         }
+        // Where Pingora looks for sockets before it binds its own. It takes each for its own, once: a table that served
+        // before holds numbers that may be anything by now.
+        let lent: ListenFds = Arc::new(Fds::new().into());
         for bound in self.listeners.iter().chain(&self.metrics) {
-            bound.lend_to(&self.lent)?;
+            bound.lend_to(&lent)?;
         }
         let [proxy, exporter] = [watch::Sender::new(false), watch::Sender::new(false)];
-        self.serve(Box::new(self.proxy()), &proxy);
+        self.serve(Box::new(self.proxy()), &lent, &proxy);
         if let Some(service) = self.exporter() {
-            self.serve(service, &exporter);
+            self.serve(service, &lent, &exporter);
         }
         self.stop = Some(Stop { proxy, exporter });
         Ok(())
     }
 
-    fn serve(&self, mut service: Box<dyn Service>, stop: &watch::Sender<bool>) {
-        let (lent, stopped, tasks) = (Arc::clone(&self.lent), stop.subscribe(), self.tasks_per_socket);
+    fn serve(&self, mut service: Box<dyn Service>, lent: &ListenFds, stop: &watch::Sender<bool>) {
+        let (lent, stopped, tasks) = (Arc::clone(lent), stop.subscribe(), self.tasks_per_socket);
         tokio::spawn(async move { service.start_service(Some(lent), stopped, tasks).await });
     }
 
@@ -123,7 +131,8 @@ impl Acceptor {
             running: Arc::clone(&self.running),
             connector: TransportConnector::new(Some(ConnectorOptions::from_server_conf(&self.pingora))),
         };
-        let mut proxy = http_proxy_service_with_name(&self.pingora, gateway, super::NAME);
+        let proxy = self.connections.of(http_proxy(&self.pingora, gateway));
+        let mut proxy = Listening::new(super::NAME.into(), proxy);
         for bound in &self.listeners {
             // Without a read buffer of Pingora's, what it has not read of an upgraded connection is still in the socket.
             let buffers = L4BufferSettings::default().read(0);
@@ -135,7 +144,7 @@ impl Acceptor {
     fn exporter(&self) -> Option<Box<dyn Service>> {
         let bound = self.metrics.as_ref()?;
         let exporter = Exporter { running: Arc::clone(&self.running), phases: self.phases.clone() };
-        let mut service = Listening::new("metrics".into(), HttpServer::new_app(exporter));
+        let mut service = Listening::new("metrics".into(), self.connections.of(HttpServer::new_app(exporter)));
         service.add_tcp(&bound.address.to_string());
         Some(Box::new(service))
     }

@@ -40,8 +40,7 @@ pub(super) struct Edge {
 
 #[async_trait]
 impl Service for Edge {
-    async fn start_service(&mut self, fds: Option<ListenFds>, _shutdown: ShutdownWatch, tasks_per_socket: usize) {
-        let lent = fds.expect("Pingora gives every service its table of sockets on Unix");
+    async fn start_service(&mut self, _fds: Option<ListenFds>, _shutdown: ShutdownWatch, tasks_per_socket: usize) {
         let sockets = self.sockets.take().expect("a service is started once");
         let running = match self.start_threads() {
             Ok(running) => Arc::new(running),
@@ -50,14 +49,8 @@ impl Service for Edge {
         running.check_health().await;
 
         let phases = Phases::default();
-        let mut acceptor = Acceptor::new(
-            Arc::clone(&self.pingora),
-            Arc::clone(&running),
-            phases.clone(),
-            lent,
-            sockets,
-            tasks_per_socket,
-        );
+        let mut acceptor =
+            Acceptor::new(Arc::clone(&self.pingora), Arc::clone(&running), phases.clone(), sockets, tasks_per_socket);
         // Before anyone is told that it runs: a signal that came then would end the process there and then.
         let signals = match Signals::listen() {
             Ok(signals) => signals,
@@ -144,9 +137,9 @@ fn fail(error: impl std::fmt::Display) -> ! {
 /// Tells the predecessor that this process serves, and takes its tunnels over.
 fn begin_succession(mut taker: Taker, running: &Arc<Running>) -> mpsc::UnboundedReceiver<Succession> {
     let (parted, predecessor) = mpsc::unbounded_channel();
-    let begun = taker.serving().map_err(|failure| failure.to_string()).and_then(|()| {
-        succession::begin(taker, Arc::clone(running), parted.clone()).map_err(|error| error.to_string())
-    });
+    // Where the predecessor is gone already, its last word, or that there is none, is met when it is listened to.
+    let _ = taker.serving();
+    let begun = succession::begin(taker, Arc::clone(running), parted.clone()).map_err(|error| error.to_string());
     if let Err(reason) = begun {
         // The receiver is at hand: it cannot have gone.
         let _ = parted.send(Succession::Aborted(reason));

@@ -51,9 +51,13 @@ impl Operator {
             let mut giver = Giver::greet(stream)?;
             let successor = giver.successor();
             info!("process {} (longhaul {}) asks to take over", successor.pid, successor.version);
-            giver.welcome(&sockets)?;
-            giver.wait_serving()?;
-            Ok(giver)
+            match giver.welcome(&sockets).and_then(|()| giver.wait_serving()) {
+                Ok(()) => Ok(giver),
+                Err(failure) => {
+                    giver.abort(&failure.to_string());
+                    Err(failure)
+                }
+            }
         })
         .await?;
         // Both accept now; from here on only the successor does.
@@ -67,6 +71,8 @@ impl Operator {
         })
         .await?;
         notify::successor(giver.successor().pid);
+        // Listeners that the successor does not have refuse from now on.
+        self.acceptor.close();
         let moved = self.finish_requests(giver, moved).await;
         info!(
             "handed over: {} tunnels moved, {} stayed, longest pause {:?}",
@@ -88,7 +94,7 @@ impl Operator {
                 () = tokio::time::sleep_until(deadline) => return moved,
             }
             let tunnels = self.running.tunnels.count();
-            if tunnels == 0 && self.running.requests() == 0 {
+            if tunnels == 0 && self.acceptor.connections().are_gone() {
                 return moved;
             }
             let Some(able) = giver.take_if(|_| tunnels > 0) else { continue };

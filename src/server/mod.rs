@@ -1,6 +1,7 @@
 //! The server: wires a configuration to listeners, gateway, tunnels, checkers and metrics, and runs them.
 
 mod acceptor;
+mod connections;
 mod edge;
 mod handover;
 mod metrics;
@@ -138,6 +139,7 @@ impl Server {
                 "the socket {unused} that was passed to this process is no listener of the configuration, and is closed"
             );
         }
+        drop(inherited);
 
         let opt = Opt { daemon: options.daemon, ..Opt::default() };
         let pingora = config.clone().pingora;

@@ -114,7 +114,10 @@ impl Tunnels {
 
     /// Takes a frozen tunnel on, its own or another process's; bytes flow again.
     pub fn thaw(&self, frozen: Frozen) {
-        self.freest().command(Command::Thaw(frozen));
+        let worker = self.freest();
+        // Counted at once: the next to freeze must not overlook it on its way.
+        worker.count.fetch_add(1, Ordering::Relaxed);
+        worker.command(Command::Thaw(frozen));
     }
 
     fn freest(&self) -> &Handle {

@@ -29,7 +29,7 @@ pub(super) enum Command {
     End { scope: Scope, reason: Reason, over: Duration },
     /// Takes tunnels off, as they stand, this many at the most.
     Freeze { most: usize, reply: Sender<Vec<Frozen>> },
-    /// Takes a frozen tunnel on.
+    /// Takes a frozen tunnel on; as with `Open`, whoever sends it has counted it.
     Thaw(Frozen),
     /// Calls off ends in a scope that were announced for a reason.
     Spare { scope: Scope, reason: Reason },
@@ -154,7 +154,10 @@ impl Worker {
                     let frozen = self.freeze(most);
                     // Whoever asked and went away has its tunnels put back.
                     if let Err(returned) = reply.send(frozen) {
-                        returned.0.into_iter().for_each(|frozen| self.thaw(frozen));
+                        for frozen in returned.0 {
+                            self.count.fetch_add(1, Ordering::Relaxed);
+                            self.thaw(frozen);
+                        }
                     }
                 }
                 Ok(Command::Thaw(frozen)) => self.thaw(frozen),
@@ -237,13 +240,13 @@ impl Worker {
         frozen.collect()
     }
 
+    /// Takes on a frozen tunnel that is counted already.
     fn thaw(&mut self, Frozen(mut tunnel): Frozen) {
         tunnel.pair.forget_readiness();
         // A rule may have come while it was off; what an earlier one announced stays.
         if tunnel.pair.changing().is_none() {
             rule::judge_opening(self.rule.as_deref(), &mut tunnel, Instant::now());
         }
-        self.count.fetch_add(1, Ordering::Relaxed);
         self.take_on(*tunnel);
     }
 

@@ -1,7 +1,8 @@
 //! The gateway under test: the real binary, with a configuration of the test's.
 
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -11,8 +12,8 @@ use super::{Lines, within};
 /// A running gateway. It is killed when dropped.
 pub struct Gateway {
     child: Child,
-    /// Its folder, where its configuration lies and other files may.
-    pub dir: TempDir,
+    /// Its folder, where its configuration lies and other files may; its successors have the same.
+    pub dir: Arc<TempDir>,
     /// Where it listens, in the order of the configuration's listeners.
     pub addresses: Vec<SocketAddr>,
     /// The address of its metrics, if it has them.
@@ -31,15 +32,25 @@ impl Gateway {
 
     /// As [`start`](Self::start), with environment variables.
     pub async fn start_with(yaml: &str, environment: &[(&str, &str)]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("longhaul.yaml");
+        let dir = Arc::new(tempfile::tempdir().unwrap());
         let yaml = yaml.replace("{dir}", dir.path().to_str().unwrap());
-        std::fs::write(&path, &yaml).unwrap();
+        std::fs::write(dir.path().join("longhaul.yaml"), &yaml).unwrap();
+        Self::begin(dir, &[], environment).listening().await
+    }
+
+    /// Starts a process that takes over from this one, with the file as it is now, and waits until it listens.
+    pub async fn successor(&self) -> Self {
+        Self::begin(Arc::clone(&self.dir), &["-u"], &[]).listening().await
+    }
+
+    /// Starts a process with the file `longhaul.yaml` of a folder, and waits for nothing.
+    pub fn begin(dir: Arc<TempDir>, flags: &[&str], environment: &[(&str, &str)]) -> Self {
         // Another build of it, for measurements.
         let binary = std::env::var_os("LONGHAUL").unwrap_or_else(|| env!("CARGO_BIN_EXE_longhaul").into());
         let mut child = Command::new(binary)
+            .args(flags)
             .arg("-c")
-            .arg(&path)
+            .arg(dir.path().join("longhaul.yaml"))
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -48,18 +59,23 @@ impl Gateway {
             .unwrap();
         let access = Lines::of(child.stdout.take().unwrap());
         let log = Lines::of(child.stderr.take().unwrap());
-        let mut gateway = Self { child, dir, addresses: Vec::new(), metrics: None, access, log };
+        Self { child, dir, addresses: Vec::new(), metrics: None, access, log }
+    }
+
+    /// Waits until it listens everywhere.
+    pub async fn listening(mut self) -> Self {
+        let yaml = std::fs::read_to_string(self.dir.path().join("longhaul.yaml")).unwrap();
         let listeners = yaml.split("routes:").next().unwrap().matches("- address:").count();
         for number in 0..listeners {
-            let line = gateway.log.find_nth(&["listening on "], number).await;
-            gateway.addresses.push(line.rsplit(' ').next().unwrap().parse().unwrap());
+            let line = self.log.find_nth(&["listening on "], number).await;
+            self.addresses.push(line.rsplit(' ').next().unwrap().parse().unwrap());
         }
         if yaml.contains("\nmetrics:") {
-            let line = gateway.log.find(&["metrics on http://"]).await;
+            let line = self.log.find(&["metrics on http://"]).await;
             let address = line.rsplit("http://").next().unwrap().trim_end_matches("/metrics");
-            gateway.metrics = Some(address.parse().unwrap());
+            self.metrics = Some(address.parse().unwrap());
         }
-        gateway
+        self
     }
 
     /// Where its first listener is.
@@ -80,16 +96,20 @@ impl Gateway {
 
     /// Waits for its end; the exit code.
     pub async fn ended(&mut self) -> Option<i32> {
-        let child = &mut self.child;
         let ended = async {
             loop {
-                if let Some(status) = child.try_wait().unwrap() {
+                if let Some(status) = self.status() {
                     return status.code();
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         within("the gateway's end", ended).await
+    }
+
+    /// How it ended, if it has.
+    pub fn status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// The text of `/metrics`.

@@ -1,0 +1,109 @@
+//! Those who come while one process takes over from another, and those whose answers are under way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+use tokio::io::AsyncWriteExt;
+
+use crate::lab::{Lab, get, ready, upgrade};
+use crate::support::Wire;
+use crate::ws::{Tunnel, ask, finish_handshake};
+
+#[tokio::test]
+async fn a_client_that_connects_and_asks_over_and_over_sees_not_one_failure() {
+    let lab = Lab::start().await;
+    let mut gateway = lab.gateway("").await;
+    let address = gateway.address();
+    let stop = Arc::new(AtomicBool::new(false));
+    let answered = Arc::new(AtomicUsize::new(0));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
+            tokio::spawn(async move {
+                while !stop.load(SeqCst) {
+                    get(address).await;
+                    answered.fetch_add(1, SeqCst);
+                }
+            })
+        })
+        .collect();
+    for number in 0..10 {
+        upgrade(&mut gateway).await;
+        assert!(clients.iter().all(|client| !client.is_finished()), "a request failed during upgrade {number}");
+    }
+    stop.store(true, SeqCst);
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert!(answered.load(SeqCst) > 40, "{}", answered.load(SeqCst));
+}
+
+#[tokio::test]
+async fn a_connection_whose_request_is_on_its_way_is_answered() {
+    let lab = Lab::start().await;
+    let old = lab.gateway("").await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = Wire::connect(old.address()).await;
+        client.send("GET / HTTP/1.1\r\nHo").await;
+        clients.push(client);
+    }
+    // The last one's answer shows that the others were accepted before it.
+    get(old.address()).await;
+    let _new = old.successor().await;
+    old.log.find(&["asks to take over"]).await;
+    old.log.find(&["tunnels moved"]).await;
+    for client in &mut clients {
+        client.send("st: lab\r\n\r\n").await;
+        assert_eq!(client.answer().await.address(), lab.address());
+    }
+}
+
+#[tokio::test]
+async fn answers_under_way_end_in_the_old_process_which_then_ends() {
+    let lab = Lab::start().await;
+    let mut old = lab.gateway("").await;
+    let mut slow = Wire::connect(old.address()).await;
+    slow.send("GET /slow HTTP/1.1\r\nHost: lab\r\n\r\n").await;
+    assert_eq!(lab.arrived().await.path, "/slow");
+    let mut events = Wire::connect(old.address()).await;
+    events.send("GET /events HTTP/1.1\r\nHost: lab\r\n\r\n").await;
+    let mut source = lab.puppet().await;
+    events.head().await.unwrap().unwrap();
+    source.write_all(b"7\r\ndata: 1\r\n").await.unwrap();
+    assert_eq!(events.chunk().await.unwrap().unwrap(), b"data: 1");
+
+    let new = ready(old.successor().await).await;
+    assert!(old.status().is_none(), "two answers are under way");
+    get(new.address()).await;
+    source.write_all(b"7\r\ndata: 2\r\n").await.unwrap();
+    assert_eq!(events.chunk().await.unwrap().unwrap(), b"data: 2");
+    lab.gate.send(true).unwrap();
+    assert_eq!(slow.answer().await.text(), "firstother");
+    assert!(old.status().is_none(), "events still come");
+    source.write_all(b"7\r\ndata: 3\r\n0\r\n\r\n").await.unwrap();
+    assert_eq!(events.chunk().await.unwrap().unwrap(), b"data: 3");
+    assert_eq!(events.chunk().await.unwrap(), None);
+    assert_eq!(old.ended().await, Some(0));
+    assert_eq!(old.access.count(&[" request ", " status=200 "]), 2, "{:?}", old.access.all());
+}
+
+#[tokio::test]
+async fn a_handshake_under_way_becomes_a_tunnel_that_moves() {
+    let lab = Lab::start().await;
+    let mut old = lab.gateway("").await;
+    let mut stream = ask(old.address(), "/late", None).await;
+    assert_eq!(lab.arrived().await.path, "/late");
+    let new = ready(old.successor().await).await;
+    let mut others = Tunnel::open(new.address(), "/echo").await;
+    assert!(old.status().is_none(), "a handshake is under way");
+    lab.gate.send(true).unwrap();
+    finish_handshake(&mut stream).await;
+    let mut tunnel = Tunnel::of(stream);
+    tunnel.echoes().await;
+    assert_eq!(old.ended().await, Some(0));
+    tunnel.echoes().await;
+    others.echoes().await;
+    new.metric_becomes("longhaul_tunnels_adopted_total{upstream=\"u\"}", 1.0).await;
+    old.log.find(&["handed over: 1 tunnels moved, 0 stayed"]).await;
+}

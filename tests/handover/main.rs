@@ -1,0 +1,17 @@
+//! Upgrades in place: a successor takes listening sockets and live tunnels over, or nothing has happened.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod accounting;
+mod arrivals;
+mod crossing;
+mod lab;
+mod listeners;
+mod load;
+mod matrix;
+mod orphans;
+mod raw;
+mod refusals;
+mod stand_in;
+mod ws;

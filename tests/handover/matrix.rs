@@ -1,0 +1,162 @@
+//! A successor that dies, hangs or panics, at every step: the old process goes on as if nothing had been asked.
+
+use std::os::unix::process::ExitStatusExt;
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use crate::lab::{Lab, blocking, get, upgrade};
+use crate::raw::Raw;
+use crate::stand_in::{StandIn, Step};
+use crate::support::{Gateway, Wire};
+use crate::ws::{Tunnel, all_echo, open_several};
+
+/// A gateway with open tunnels, and a successor that stands at a step.
+struct Scene {
+    lab: Lab,
+    gateway: Gateway,
+    tunnels: Vec<Tunnel>,
+    successor: StandIn,
+}
+
+impl Scene {
+    async fn at(step: Step) -> Self {
+        let lab = Lab::start().await;
+        let gateway = lab.gateway("").await;
+        let mut tunnels = open_several(gateway.address(), 3).await;
+        all_echo(&mut tunnels).await;
+        let successor = StandIn::at(&gateway, step).await;
+        Self { lab, gateway, tunnels, successor }
+    }
+
+    /// Old tunnels and new connections work.
+    async fn serves(&mut self) {
+        all_echo(&mut self.tunnels).await;
+        assert_eq!(get(self.gateway.address()).await, self.lab.address());
+        let mut tunnel = Tunnel::open(self.gateway.address(), "/echo").await;
+        tunnel.echoes().await;
+        self.tunnels.push(tunnel);
+    }
+
+    /// The old process has said why it goes on.
+    async fn said_why(&self, step: Step, why: &[&str]) {
+        let line = self.gateway.log.find(&["the handover failed, this process goes on: "]).await;
+        assert!(why.iter().any(|why| line.contains(why)), "{step:?}: {line}");
+    }
+
+    /// A real successor takes everything over.
+    async fn upgrades(mut self) {
+        let old = upgrade(&mut self.gateway).await;
+        let moved = format!("handed over: {} tunnels moved, 0 stayed", self.tunnels.len());
+        assert_eq!(old.log.count(&[&moved]), 1, "{:?}", old.log.all());
+        assert_eq!(old.log.count(&["goes on"]), 1, "{:?}", old.log.all());
+        self.serves().await;
+    }
+}
+
+#[tokio::test]
+async fn a_successor_killed_at_any_step_changes_nothing() {
+    join_all(Step::ALL.map(|step| async move {
+        let mut scene = Scene::at(step).await;
+        scene.successor.signal("KILL");
+        scene.said_why(step, &["the other process is gone"]).await;
+        scene.serves().await;
+        scene.upgrades().await;
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn a_successor_that_panics_at_any_step_changes_nothing() {
+    join_all(Step::ALL.map(|step| async move {
+        let mut scene = Scene::at(step).await;
+        scene.successor.panic();
+        // By its panic; or by its predecessor, which makes sure of it after `commit`.
+        assert!(!scene.successor.ended().await.success());
+        scene.said_why(step, &["the other process is gone"]).await;
+        scene.serves().await;
+        scene.upgrades().await;
+    }))
+    .await;
+}
+
+/// The start of a successor may take long, and everything is served meanwhile.
+#[tokio::test]
+async fn a_successor_that_hangs_before_it_serves_holds_nobody_up() {
+    join_all([Step::Hello, Step::Welcome].map(|step| async move {
+        let mut scene = Scene::at(step).await;
+        scene.successor.signal("STOP");
+        scene.gateway.log.find(&["asks to take over"]).await;
+        for _ in 0..3 {
+            scene.serves().await;
+        }
+        assert_eq!(scene.gateway.log.count(&["the handover failed"]), 0);
+        scene.successor.signal("KILL");
+        scene.said_why(step, &["the other process is gone"]).await;
+        scene.upgrades().await;
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn a_successor_that_hangs_before_it_is_ready_is_given_up() {
+    join_all([Step::Connected, Step::Serving, Step::Tunnels].map(|step| async move {
+        let mut scene = Scene::at(step).await;
+        scene.successor.signal("STOP");
+        let word = if step == Step::Connected { "did not say `hello`" } else { "did not say `ready`" };
+        scene.said_why(step, &[word]).await;
+        scene.serves().await;
+        scene.successor.signal("CONT");
+        if step > Step::Connected {
+            let heard = scene.successor.go_on().await;
+            assert!(heard.contains("abort: the other process did not say `ready`"), "{step:?}: {heard}");
+        }
+        scene.serves().await;
+        scene.upgrades().await;
+    }))
+    .await;
+}
+
+/// It might wake up and take the batch that its predecessor has put back.
+#[tokio::test]
+async fn a_successor_that_hangs_after_it_was_ready_is_killed() {
+    join_all([Step::Ready, Step::Commit].map(|step| async move {
+        let mut scene = Scene::at(step).await;
+        scene.successor.signal("STOP");
+        assert_eq!(scene.successor.ended().await.signal(), Some(9));
+        scene.said_why(step, &["did not say `taken`"]).await;
+        scene.serves().await;
+        scene.upgrades().await;
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn who_connects_while_nobody_accepts_is_served_when_the_handover_has_failed() {
+    let scene = Scene::at(Step::Tunnels).await;
+    let mut client = Wire::connect(scene.gateway.address()).await;
+    client.send("GET / HTTP/1.1\r\nHost: lab\r\n\r\n").await;
+    drop(scene.successor);
+    assert_eq!(client.answer().await.address(), scene.lab.address());
+}
+
+#[tokio::test]
+async fn a_batch_that_was_put_back_is_offered_to_the_very_next_successor() {
+    let mut scene = Scene::at(Step::Ready).await;
+    scene.successor.signal("KILL");
+    let door = scene.gateway.dir.path().join("upgrade.sock");
+    blocking(move || {
+        // Each knocks before the one ahead is gone.
+        let mut knocking: Vec<Raw> = (0..100).map(|_| Raw::connect(&door)).collect();
+        for raw in &mut knocking {
+            raw.say(json!({ "say": "hello", "oldest": 1, "newest": 1, "version": "0", "pid": 1 }));
+            raw.say(json!({ "say": "serving" }));
+        }
+        for (number, mut raw) in knocking.into_iter().enumerate() {
+            assert_eq!(raw.hear().unwrap().word(), "welcome");
+            assert_eq!(raw.hear().unwrap().word(), "tunnels", "successor {number}");
+        }
+    })
+    .await;
+    scene.serves().await;
+}

@@ -1,0 +1,134 @@
+//! A predecessor that dies in the middle of a handover: the successor goes on alone.
+
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use futures_util::future::join_all;
+
+use crate::lab::{Lab, blocking, get, ready, upgrade};
+use crate::raw::Raw;
+use crate::support::Gateway;
+use crate::ws::{Tunnel, all_echo, open_several};
+
+/// What was last passed on between the two processes when the predecessor is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+enum Last {
+    Welcome,
+    Serving,
+    Tunnels,
+    Ready,
+    Commit,
+    Taken,
+}
+
+/// Stands between a predecessor and its successor, passes words on up to `last`, and has the predecessor killed then.
+fn pass_on(knocked: UnixListener, mut predecessor: Raw, last: Last, kill: impl FnOnce()) {
+    let mut successor = Raw::of(knocked.accept().unwrap().0);
+    let words = [Last::Welcome, Last::Serving, Last::Tunnels, Last::Ready, Last::Commit, Last::Taken];
+    predecessor.pass_on(&successor.hear().unwrap());
+    for word in words.into_iter().take_while(|word| *word <= last) {
+        let (from, to) = match word {
+            Last::Welcome | Last::Tunnels | Last::Commit => (&mut predecessor, &mut successor),
+            Last::Serving | Last::Ready | Last::Taken => (&mut successor, &mut predecessor),
+        };
+        let said = from.hear().unwrap();
+        assert_eq!(said.word(), format!("{word:?}").to_lowercase());
+        to.pass_on(&said);
+    }
+    if last == Last::Tunnels {
+        // It was offered them, and is ready for them; that word is not heard any more.
+        assert_eq!(successor.hear().unwrap().word(), "ready");
+    }
+    kill();
+    // It is gone when its connection is.
+    while predecessor.hear().is_ok() {}
+}
+
+/// A successor whose predecessor was killed behind `last`, and the tunnels that the predecessor had.
+async fn orphan(lab: &Lab, last: Last, tunnels: usize) -> (Gateway, Vec<Tunnel>) {
+    // One worker, so that all of its tunnels are one batch.
+    let yaml = lab.config("").replace("threads: 2", "threads: 1");
+    let mut old = ready(Gateway::start(&yaml).await).await;
+    let mut tunnels = open_several(old.address(), tunnels).await;
+    all_echo(&mut tunnels).await;
+    let (door, between) = (old.dir.path().join("upgrade.sock"), old.dir.path().join("between.sock"));
+    let knocked = UnixListener::bind(&between).unwrap();
+    let file = old.dir.path().join("longhaul.yaml");
+    let yaml = std::fs::read_to_string(&file).unwrap().replace("upgrade.sock", "between.sock");
+    std::fs::write(&file, yaml).unwrap();
+    let new = Gateway::begin(Arc::clone(&old.dir), &["-u"], &[]);
+    let (killed, kill) = mpsc::channel();
+    let pid = old.pid();
+    blocking(move || {
+        pass_on(knocked, Raw::connect(&door), last, || {
+            let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            killed.send(()).unwrap();
+        });
+    })
+    .await;
+    kill.try_recv().unwrap();
+    assert_eq!(old.ended().await, None, "it was killed");
+    (ready(new.listening().await).await, tunnels)
+}
+
+#[tokio::test]
+async fn a_successor_whose_predecessor_is_killed_goes_on_with_the_listeners() {
+    join_all([Last::Welcome, Last::Serving].map(|last| async move {
+        let lab = Lab::start().await;
+        let (mut new, _) = orphan(&lab, last, 0).await;
+        new.log.find(&["the predecessor is gone in the middle of the handover; this process goes on"]).await;
+        assert_eq!(get(new.address()).await, lab.address());
+        let mut tunnel = Tunnel::open(new.address(), "/echo").await;
+        tunnel.echoes().await;
+        upgrade(&mut new).await;
+        tunnel.echoes().await;
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn a_successor_whose_predecessor_is_killed_goes_on_with_the_batch_it_was_ready_for() {
+    join_all([Last::Tunnels, Last::Ready, Last::Commit, Last::Taken].map(|last| async move {
+        let lab = Lab::start().await;
+        let (mut new, mut tunnels) = orphan(&lab, last, 5).await;
+        all_echo(&mut tunnels).await;
+        assert_eq!(get(new.address()).await, lab.address());
+        new.metric_becomes("longhaul_tunnels_adopted_total{upstream=\"u\"}", 5.0).await;
+        upgrade(&mut new).await;
+        all_echo(&mut tunnels).await;
+        tunnels.push(Tunnel::open(new.address(), "/echo").await);
+        all_echo(&mut tunnels).await;
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn a_successor_that_was_given_up_while_it_started_ends() {
+    let lab = Lab::start().await;
+    let old = lab.gateway("").await;
+    let (door, between) = (old.dir.path().join("upgrade.sock"), old.dir.path().join("between.sock"));
+    let knocked = UnixListener::bind(&between).unwrap();
+    let file = old.dir.path().join("longhaul.yaml");
+    let yaml = std::fs::read_to_string(&file).unwrap().replace("upgrade.sock", "between.sock");
+    std::fs::write(&file, yaml).unwrap();
+    let mut new = Gateway::begin(Arc::clone(&old.dir), &["-u"], &[]);
+    blocking(move || {
+        let mut successor = Raw::of(knocked.accept().unwrap().0);
+        let mut predecessor = Raw::connect(&door);
+        predecessor.pass_on(&successor.hear().unwrap());
+        successor.pass_on(&predecessor.hear().unwrap());
+        // Said, and the connection closed, before the successor has a word to say.
+        successor.say(serde_json::json!({ "say": "abort", "reason": "it took too long" }));
+    })
+    .await;
+    assert_eq!(new.ended().await, Some(1));
+    assert_eq!(
+        new.log.count(&["the predecessor goes on, this process ends: it took too long"]),
+        1,
+        "{:?}",
+        new.log.all()
+    );
+    assert_eq!(get(old.address()).await, lab.address());
+}

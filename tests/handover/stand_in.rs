@@ -1,0 +1,169 @@
+//! A successor that goes as far as it is told and no further, in a process of its own that can be killed and stopped.
+
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use longhaul::handover::{Heard, Taker};
+use serde_json::json;
+
+use crate::raw::Raw;
+use crate::support::{Gateway, Lines, within};
+
+/// How far a successor has come, in the order of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub(crate) enum Step {
+    /// It has connected and said nothing.
+    Connected,
+    /// It has said `hello`.
+    Hello,
+    /// It has the listening sockets.
+    Welcome,
+    /// It has said `serving`.
+    Serving,
+    /// A batch of tunnels was offered to it.
+    Tunnels,
+    /// It has said `ready`.
+    Ready,
+    /// It has read `commit`.
+    Commit,
+}
+
+impl Step {
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Connected, Self::Hello, Self::Welcome, Self::Serving, Self::Tunnels, Self::Ready, Self::Commit];
+}
+
+/// A successor's process, which stands at a step. It is killed when dropped.
+pub(crate) struct StandIn {
+    child: Child,
+    input: ChildStdin,
+    output: Lines,
+}
+
+impl StandIn {
+    /// Starts one that goes to `step`, and waits until it stands there.
+    pub(crate) async fn at(gateway: &Gateway, step: Step) -> Self {
+        let mut child = itself("stand_in::process")
+            .env(STEP, (step as usize).to_string())
+            .env(DOOR, gateway.dir.path().join("upgrade.sock"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take().unwrap();
+        let output = Lines::of(child.stdout.take().unwrap());
+        output.find(&["stands at"]).await;
+        Self { child, input, output }
+    }
+
+    /// Sends it a signal, named as `kill` names it.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Has it panic.
+    pub(crate) fn panic(&mut self) {
+        writeln!(self.input, "panic").unwrap();
+    }
+
+    /// Has it go on with the protocol; the last word that it hears.
+    pub(crate) async fn go_on(&mut self) -> String {
+        writeln!(self.input, "go on").unwrap();
+        self.output.find(&["heard last: "]).await
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        let ended = async {
+            loop {
+                if let Some(status) = child.try_wait().unwrap() {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        within("the stand-in's end", ended).await
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// This test binary, to run one test that is a process of another test's.
+pub(crate) fn itself(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "--nocapture", test]).env("RUST_BACKTRACE", "0");
+    command
+}
+
+#[test]
+#[ignore = "the process of a stand-in, started by other tests"]
+fn process() {
+    let Some(door) = std::env::var_os(DOOR) else { return };
+    let step = Step::ALL[std::env::var(STEP).unwrap().parse::<usize>().unwrap()];
+    play(Path::new(&door), step);
+}
+
+/// Goes to a step, and waits there to be told how to go on.
+fn play(door: &Path, step: Step) {
+    if step <= Step::Hello {
+        let mut raw = Raw::connect(door);
+        if step == Step::Hello {
+            raw.say(json!({ "say": "hello", "oldest": 1, "newest": 1, "version": "0", "pid": std::process::id() }));
+        }
+        stand(step);
+        return;
+    }
+    let (mut taker, listeners) = Taker::connect(door).unwrap();
+    assert_eq!(listeners.len(), 2);
+    if step >= Step::Serving {
+        taker.serving().unwrap();
+    }
+    // Held until the end, as a real one would.
+    let mut batch = None;
+    if step >= Step::Tunnels {
+        let Heard::Tunnels(tunnels) = taker.hear().unwrap() else { panic!("tunnels are expected") };
+        batch = Some(tunnels);
+    }
+    if step >= Step::Ready {
+        taker.ready().unwrap();
+    }
+    if step >= Step::Commit {
+        assert!(matches!(taker.hear().unwrap(), Heard::Commit));
+    }
+    stand(step);
+    let _ = taker.ready();
+    let last = loop {
+        match taker.hear() {
+            Ok(Heard::Tunnels(_)) => continue,
+            Ok(Heard::Commit) => break "commit".to_owned(),
+            Ok(Heard::Done) => break "done".to_owned(),
+            Ok(Heard::Abort(reason)) => break format!("abort: {reason}"),
+            Ok(Heard::Gone) => break "nothing".to_owned(),
+            Err(failure) => break failure.to_string(),
+        }
+    };
+    println!("heard last: {last}");
+    drop(batch);
+}
+
+/// Says where it stands, and waits for the next line.
+fn stand(step: Step) {
+    println!("stands at {step:?}");
+    std::io::stdout().flush().unwrap();
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).unwrap();
+    assert_ne!(line.trim(), "panic", "told to panic");
+}
+
+const STEP: &str = "STAND_IN_STEP";
+const DOOR: &str = "STAND_IN_DOOR";
