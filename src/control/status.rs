@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::drain::{Phase, Phases};
+use crate::reload;
 use crate::snapshot::{Destination, Running};
 
 /// How a gateway is.
@@ -147,6 +148,7 @@ impl About {
     pub async fn status(&self) -> Status {
         let snapshot = self.running.snapshot();
         let ages = self.ages().await;
+        let away: usize = reload::away_from_home(&self.running).await.values().sum();
         let last = self.history.last();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -159,8 +161,7 @@ impl About {
             requests: self.running.requests(),
             tunnels: self.running.tunnels.count(),
             ages,
-            // Nobody compares open tunnels with the ring yet.
-            away_from_home: None,
+            away_from_home: Some(away as u64),
             last_reload: last.reload.clone(),
             last_upgrade: last.upgrade.clone(),
             upstreams: snapshot.destinations().iter().map(|to| UpstreamStatus::of(to)).collect(),

@@ -243,6 +243,10 @@ impl Worker {
     /// Takes on a frozen tunnel that is counted already.
     fn thaw(&mut self, Frozen(mut tunnel): Frozen) {
         tunnel.pair.forget_readiness();
+        // A rule may have come while it was off; what an earlier one announced stays.
+        if tunnel.pair.changing().is_none() {
+            rule::judge_opening(self.rule.as_deref(), &mut tunnel, Instant::now());
+        }
         self.take_on(*tunnel);
     }
 

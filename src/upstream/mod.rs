@@ -95,10 +95,10 @@ impl Upstream {
         self.ring.walk_from(key_hash).next()
     }
 
-    /// Where the key with this hash ([`Ring::hash`]) is at home: the first backend on the ring that is up, however loaded.
-    /// `None` while none is up.
+    /// Where the key with this hash ([`Ring::hash`]) is at home: the first backend on the ring that is up and not being
+    /// drained, however loaded. `None` while there is none.
     pub fn home(&self, key_hash: u32) -> Option<usize> {
-        self.ring.walk_from(key_hash).find(|&index| self.is_up(index))
+        self.ring.walk_from(key_hash).find(|&index| self.is_up(index) && !self.states[index].is_draining())
     }
 }
 
