@@ -6,6 +6,7 @@ mod support;
 mod accounting;
 mod arrivals;
 mod crossing;
+mod kills;
 mod lab;
 mod listeners;
 mod load;
