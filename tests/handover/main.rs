@@ -6,6 +6,7 @@ mod support;
 mod accounting;
 mod arrivals;
 mod crossing;
+mod fixture;
 mod kills;
 mod lab;
 mod listeners;
