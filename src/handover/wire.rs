@@ -7,6 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use rustix::io::retry_on_intr;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
@@ -45,7 +46,8 @@ impl Wire {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for one message"));
             }
             // Four bytes go into the socket whole or not at all, and the descriptors with them.
-            sendmsg(&self.stream, &[IoSlice::new(&length.to_be_bytes())], &mut beside, SendFlags::NOSIGNAL)?;
+            let length = length.to_be_bytes();
+            retry_on_intr(|| sendmsg(&self.stream, &[IoSlice::new(&length)], &mut beside, SendFlags::NOSIGNAL))?;
             (&self.stream).write_all(&json)
         };
         send().map_err(Failure::Gone)
@@ -80,7 +82,8 @@ impl Wire {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
             let mut beside = RecvAncillaryBuffer::new(&mut space);
             let mut parts = [IoSliceMut::new(&mut header[have..])];
-            let received = recvmsg(&self.stream, &mut parts, &mut beside, RecvFlags::CMSG_CLOEXEC)?;
+            // Where a timeout is set, a process that is stopped and goes on finds its call interrupted (signal(7)).
+            let received = retry_on_intr(|| recvmsg(&self.stream, &mut parts, &mut beside, RecvFlags::CMSG_CLOEXEC))?;
             if received.bytes == 0 {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection"));
             }

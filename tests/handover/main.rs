@@ -8,6 +8,8 @@ mod support;
 mod accounting;
 mod arrivals;
 mod crossing;
+mod fixture;
+mod kills;
 mod lab;
 mod listeners;
 mod load;

@@ -1,11 +1,14 @@
 //! A successor that dies, hangs or panics, at every step: the old process goes on as if nothing had been asked.
 
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
+use std::sync::Arc;
 
 use futures_util::future::join_all;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::lab::{Lab, blocking, get, upgrade};
+use crate::lab::{Lab, blocking, get, ready, upgrade};
 use crate::raw::Raw;
 use crate::stand_in::{StandIn, Step};
 use crate::support::{Gateway, Wire};
@@ -159,4 +162,51 @@ async fn a_batch_that_was_put_back_is_offered_to_the_very_next_successor() {
     })
     .await;
     scene.serves().await;
+}
+
+#[tokio::test]
+async fn processes_that_are_stopped_and_go_on_in_the_middle_of_it_finish_it() {
+    let lab = Lab::start().await;
+    let mut old = lab.gateway("").await;
+    let mut tunnels = open_several(old.address(), 3).await;
+    let between = old.dir.path().join("between.sock");
+    let knocked = UnixListener::bind(&between).unwrap();
+    let file = old.dir.path().join("longhaul.yaml");
+    let yaml = std::fs::read_to_string(&file).unwrap().replace("upgrade.sock", "between.sock");
+    std::fs::write(&file, yaml).unwrap();
+    let new = Gateway::begin(Arc::clone(&old.dir), &["-u"], &[]);
+    let (door, pids) = (old.dir.path().join("upgrade.sock"), [old.pid(), new.pid()]);
+    let relay = std::thread::spawn(move || {
+        let [predecessor, successor] = pids;
+        let (mut to_old, mut to_new) = (Raw::connect(&door), Raw::of(knocked.accept().unwrap().0));
+        to_old.pass_on(&to_new.hear().unwrap());
+        let welcome = to_old.hear().unwrap();
+        // One waits for `serving`, the other for `welcome`.
+        [predecessor, successor].map(stop_and_go_on);
+        to_new.pass_on(&welcome);
+        to_old.pass_on(&to_new.hear().unwrap());
+        // Each batch, and `done`; then the old one is gone.
+        while let Ok(said) = to_old.hear() {
+            to_new.pass_on(&said);
+            if ["tunnels", "commit"].contains(&said.word()) {
+                to_old.pass_on(&to_new.hear().unwrap());
+            }
+        }
+    });
+    let new = ready(new.listening().await).await;
+    assert_eq!(old.ended().await, Some(0), "{:?}", old.log.all());
+    blocking(move || relay.join().unwrap()).await;
+    all_echo(&mut tunnels).await;
+    assert_eq!(get(new.address()).await, lab.address());
+}
+
+/// Stops a process, and lets it go on once it stands still.
+fn stop_and_go_on(pid: u32) {
+    let stopped = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") T ");
+    let pid = Pid::from_raw(pid.cast_signed()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    while !stopped() {
+        std::thread::yield_now();
+    }
+    kill_process(pid, Signal::CONT).unwrap();
 }

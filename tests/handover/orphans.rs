@@ -6,6 +6,7 @@ use std::sync::mpsc;
 
 use futures_util::future::join_all;
 
+use crate::fixture::word;
 use crate::lab::{Lab, blocking, get, ready, upgrade};
 use crate::raw::Raw;
 use crate::support::Gateway;
@@ -120,12 +121,12 @@ async fn a_successor_that_was_given_up_while_it_started_ends() {
         predecessor.pass_on(&successor.hear().unwrap());
         successor.pass_on(&predecessor.hear().unwrap());
         // Said, and the connection closed, before the successor has a word to say.
-        successor.say(serde_json::json!({ "say": "abort", "reason": "it took too long" }));
+        successor.say(word("abort"));
     })
     .await;
     assert_eq!(new.ended().await, Some(1));
     assert_eq!(
-        new.log.count(&["the predecessor goes on, this process ends: it took too long"]),
+        new.log.count(&["the predecessor goes on, this process ends: the other process did not say `ready` within 2s"]),
         1,
         "{:?}",
         new.log.all()

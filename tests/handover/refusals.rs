@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use crate::fixture::word;
 use crate::lab::{Lab, blocking, get, ready, upgrade};
 use crate::raw::Raw;
 use crate::stand_in::{StandIn, Step, itself};
@@ -60,12 +61,15 @@ async fn a_successor_that_is_refused_says_why_and_ends() {
     blocking(move || {
         let mut raw = Raw::of(knocked.accept().unwrap().0);
         assert_eq!(raw.hear().unwrap().value["newest"], 1);
-        raw.say(json!({ "say": "refused", "reason": "no common protocol: said the other" }));
+        raw.say(word("refused"));
     })
     .await;
     assert_eq!(new.ended().await, Some(1));
     let line = new.log.find(&["longhaul: cannot take over from the gateway at "]).await;
-    assert!(line.ends_with("upgrade.sock: no common protocol: said the other"), "{line}");
+    assert!(
+        line.ends_with("upgrade.sock: no common protocol: longhaul 0.2.0 speaks 2 to 2, longhaul 0.1.0 speaks 1 to 1"),
+        "{line}"
+    );
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The rules of a tunnel, between two ends in memory and on a clock that the test turns.
 
+mod crossing;
 mod endings;
 mod faults;
 mod limits;

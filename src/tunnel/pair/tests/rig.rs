@@ -55,6 +55,18 @@ impl End for Memory {
     }
 }
 
+impl Memory {
+    /// It has room for so many bytes, and nobody was told yet.
+    pub(super) fn room_now(&mut self, bytes: usize) {
+        self.room = bytes;
+    }
+
+    /// It ended its stream, and nobody was told yet.
+    pub(super) fn hang_up(&mut self) {
+        self.ended = true;
+    }
+}
+
 /// A pair, its clock, and what a worker would do with both.
 pub(super) struct Rig {
     pub(super) pair: Pair<Memory>,
@@ -109,6 +121,22 @@ impl Rig {
     pub(super) fn room(&mut self, side: Side, bytes: usize) {
         let was_full = std::mem::replace(&mut self.end(side).room, bytes) == 0;
         self.tell(side, Readiness { writable: was_full && bytes > 0, ..Readiness::default() });
+    }
+
+    /// The tunnel goes on in another process, which is reached after `gap`: its state as text, its ends as they are, and a
+    /// poller that says anew what is ready.
+    pub(super) fn cross(&mut self, gap: Duration) {
+        let text = serde_json::to_string(&self.pair.state(self.now)).unwrap();
+        let [client, backend] = Side::ALL.map(|side| std::mem::take(self.end(side)));
+        self.now += gap;
+        self.pair = Pair::resume(client, backend, serde_json::from_str(&text).unwrap(), self.now);
+        for side in Side::ALL {
+            let end = self.end(side);
+            let (ended, broken) = (end.ended, end.broken);
+            let readable = !end.arrived.is_empty() || ended || broken;
+            self.pair.note(side, Readiness { readable, writable: true, hung_up: ended || broken });
+        }
+        self.drive();
     }
 
     fn tell(&mut self, side: Side, readiness: Readiness) {

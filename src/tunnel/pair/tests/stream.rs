@@ -1,5 +1,7 @@
 //! The bytes: whatever they are, and however they come and are taken, they arrive as they were, and little is kept.
 
+use std::time::Duration;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -14,6 +16,8 @@ enum Step {
     Send(Side, usize),
     /// A side has room for so many bytes.
     Room(Side, usize),
+    /// It goes on in another process.
+    Cross,
 }
 
 fn side() -> impl Strategy<Value = Side> {
@@ -23,8 +27,9 @@ fn side() -> impl Strategy<Value = Side> {
 fn step() -> impl Strategy<Value = Step> {
     let size = || prop_oneof![0..4_usize, 0..200_usize, 0..3000_usize];
     prop_oneof![
-        (side(), size()).prop_map(|(s, n)| Step::Send(s, n)),
-        (side(), size()).prop_map(|(s, n)| Step::Room(s, n))
+        4 => (side(), size()).prop_map(|(s, n)| Step::Send(s, n)),
+        4 => (side(), size()).prop_map(|(s, n)| Step::Room(s, n)),
+        1 => Just(Step::Cross),
     ]
 }
 
@@ -51,6 +56,7 @@ fn run(streams: [&[u8]; 2], steps: &[Step], scratch: usize) -> Rig {
     for step in steps {
         match *step {
             Step::Room(side, bytes) => rig.room(side, bytes),
+            Step::Cross => rig.cross(Duration::ZERO),
             Step::Send(side, count) => {
                 let rest = &streams[side as usize][sent[side as usize]..];
                 let count = count.min(rest.len());
