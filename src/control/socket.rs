@@ -16,10 +16,10 @@ use super::place::Place;
 #[non_exhaustive]
 pub enum SocketError {
     /// Another gateway answers there.
-    #[error("another gateway has its control socket at {}", .0.display())]
+    #[error("another gateway listens at {}", .0.display())]
     InUse(PathBuf),
     /// Others could put a socket of theirs into the folder.
-    #[error("the control socket's folder {} is refused: {reason}", folder.display())]
+    #[error("the folder {} of a socket is refused: {reason}", folder.display())]
     Folder {
         /// The folder.
         folder: PathBuf,
@@ -30,7 +30,7 @@ pub enum SocketError {
     #[error("{} is there already, and is no socket", .0.display())]
     NoSocket(PathBuf),
     /// The system refuses.
-    #[error("cannot make the control socket {}: {error}", path.display())]
+    #[error("cannot make the socket {}: {error}", path.display())]
     Io {
         /// The path asked for.
         path: PathBuf,

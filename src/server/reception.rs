@@ -46,10 +46,16 @@ impl Reception {
             }
             Ok(socket) => socket,
         };
+        if let Some(socket) = &control {
+            info!("control socket at {}", socket.path().display());
+        }
         let door = open("upgrade socket", self.door.as_ref(), replace).unwrap_or_else(|error| {
             warn!("no upgrade in place is possible: {error}");
             None
         });
+        if let Some(socket) = &door {
+            info!("successors are awaited at {}", socket.path().display());
+        }
         let control = control.map(|socket| Server::start(socket, self.about.clone(), self.commands.clone()));
         Ok(Desk { control, door })
     }
@@ -65,9 +71,7 @@ fn open(what: &str, place: Option<&Place>, replace: bool) -> Result<Option<Socke
         warn!("no {what}: there is no runtime folder for it; name one in the configuration");
         return Ok(None);
     };
-    let socket = if replace { Socket::replace(place)? } else { Socket::bind(place)? };
-    info!("{what} at {}", socket.path().display());
-    Ok(Some(socket))
+    if replace { Socket::replace(place) } else { Socket::bind(place) }.map(Some)
 }
 
 impl Desk {

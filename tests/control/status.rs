@@ -39,7 +39,7 @@ async fn the_status_agrees_with_the_facts() {
 
     let text = longhaul(&gateway, &["status"]).await;
     assert_eq!(text.code, Some(0));
-    assert!(text.out.contains("\ntunnels      10 open\nby age       under 1m: 10\n"), "{text:?}");
+    assert!(text.out.contains("\ntunnels      10 open, 0 away from home\nby age       under 1m: 10\n"), "{text:?}");
     assert!(text.out.contains(&format!("\nlisteners    {}\n", gateway.address())), "{text:?}");
 }
 

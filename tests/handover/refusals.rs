@@ -115,7 +115,7 @@ async fn a_process_of_another_user_is_turned_away() {
         output => output.unwrap(),
     };
     assert!(output.status.success(), "{output:?}");
-    gateway.log.find(&["a process of another user asked to take over, and was turned away"]).await;
+    gateway.log.find(&["is refused at"]).await;
     upgrade(&mut gateway).await;
 }
 
