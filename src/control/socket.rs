@@ -144,7 +144,7 @@ fn wrong_with(folder: &Metadata, ours: u32) -> Option<&'static str> {
     } else if folder.uid() != ours && folder.uid() != 0 {
         Some("it belongs to another user")
     } else if folder.mode() & 0o022 != 0 {
-        Some("others may write to it; `chmod go-w` it, or name another with control_sock")
+        Some("others may write to it; `chmod go-w` it, or name another socket")
     } else {
         None
     }

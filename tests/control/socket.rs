@@ -131,7 +131,7 @@ async fn a_named_socket_that_is_in_use_is_a_start_error() {
     fs::write(&file, config_at(&path, &echo)).unwrap();
     let said = command(&["-c", file.to_str().unwrap()], &[]).await;
     assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.err.contains("cannot start: another gateway has its control socket at"), "{said:?}");
+    assert!(said.err.contains("cannot start: another gateway listens at"), "{said:?}");
     assert!(!said.err.contains("listening on"), "{said:?}");
     let status = command(&["status", "--json", "--socket", path.to_str().unwrap()], &[]).await;
     assert_eq!(status.json()["pid"], first.pid());
@@ -157,7 +157,7 @@ async fn at_the_usual_place_the_second_gateway_goes_without() {
     let yaml = config("{}", &[echo.address()]).replace("control_sock: \"{dir}/control.sock\"\n", "");
     let mut first = Gateway::start_with(&yaml, &environment).await;
     let second = Gateway::start_with(&yaml, &environment).await;
-    second.log.find(&["no control socket: another gateway has its control socket at"]).await;
+    second.log.find(&["no control socket: another gateway listens at"]).await;
     let said = command(&["status", "--json"], &environment).await;
     assert_eq!(said.json()["pid"], first.pid());
     first.signal("INT");

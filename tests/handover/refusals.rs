@@ -137,7 +137,7 @@ async fn no_door_opens_in_a_folder_that_others_may_write_to() {
     let door = open.path().join("upgrade.sock");
     let gateway = Gateway::start(&lab.config("").replace("{dir}/upgrade.sock", door.to_str().unwrap())).await;
     let line = gateway.log.find(&["no upgrade in place is possible"]).await;
-    assert!(line.contains("nobody else may write to it (chmod 0700)"), "{line}");
+    assert!(line.contains("others may write to it"), "{line}");
     assert!(!door.exists());
     get(gateway.address()).await;
 }
@@ -162,7 +162,7 @@ async fn a_second_gateway_leaves_the_first_ones_door_alone() {
     let yaml = lab.config("").replace("{dir}/upgrade.sock", door(&first).to_str().unwrap());
     let second = Gateway::start(&yaml).await;
     let line = second.log.find(&["no upgrade in place is possible"]).await;
-    assert!(line.contains("another gateway listens there"), "{line}");
+    assert!(line.contains("another gateway listens at"), "{line}");
     get(second.address()).await;
     upgrade(&mut first).await;
     tunnel.echoes().await;
