@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::lab::{Lab, blocking, get, ready, upgrade};
 use crate::raw::Raw;
 use crate::stand_in::{StandIn, Step};
-use crate::support::{Gateway, Wire};
+use crate::support::{Gateway, Wire, within};
 use crate::ws::{Tunnel, all_echo, open_several};
 
 /// A gateway with open tunnels, and a successor that stands at a step.
@@ -132,6 +132,24 @@ async fn a_successor_that_hangs_after_it_was_ready_is_killed() {
         scene.upgrades().await;
     }))
     .await;
+}
+
+#[tokio::test]
+async fn it_is_killed_even_where_another_process_had_knocked() {
+    let lab = Lab::start().await;
+    let mut gateway = lab.gateway("").await;
+    let mut tunnels = open_several(gateway.address(), 3).await;
+    let (_foreground, pid) = StandIn::hanging_in_the_background(&gateway).await;
+    let dead = || std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "));
+    let died = async {
+        while !dead() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    within("its death", died).await;
+    all_echo(&mut tunnels).await;
+    upgrade(&mut gateway).await;
+    all_echo(&mut tunnels).await;
 }
 
 #[tokio::test]
