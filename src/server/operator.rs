@@ -81,12 +81,17 @@ impl Operator {
                 }
                 Event::Signal(Signal::Reopen) => self.running.log.reopen(),
                 Event::Successor(stream) => {
-                    let ended = tokio::select! {
-                        ended = self.hand_over(stream) => ended,
-                        () = told_to_end(signals) => true,
-                    };
-                    if ended {
-                        return 0;
+                    tokio::select! {
+                        ended = self.hand_over(stream) => if ended {
+                            return 0;
+                        },
+                        // A successor that has begun finds this process gone, and goes on alone.
+                        signal = told_to_end(signals) => {
+                            if signal == Signal::Terminate {
+                                self.drain(signals).await;
+                            }
+                            return 0;
+                        }
                     }
                 }
                 Event::Succession(Succession::Done) => {
@@ -125,7 +130,7 @@ impl Operator {
         tokio::select! {
             () = idle(&self.running) => info!("nothing is left to serve"),
             () = tokio::time::sleep(self.grace) => warn!("the grace period is over; what is left is cut off"),
-            () = told_to_end(signals) => info!("told again to end; what is left is cut off"),
+            _ = told_to_end(signals) => info!("told again to end; what is left is cut off"),
         }
     }
 }
@@ -169,8 +174,13 @@ async fn parted(predecessor: &mut Option<UnboundedReceiver<Succession>>) -> Succ
     }
 }
 
-async fn told_to_end(signals: &mut Signals) {
-    while !matches!(signals.next().await, Signal::Interrupt | Signal::Terminate) {}
+async fn told_to_end(signals: &mut Signals) -> Signal {
+    loop {
+        let signal = signals.next().await;
+        if matches!(signal, Signal::Interrupt | Signal::Terminate) {
+            return signal;
+        }
+    }
 }
 
 /// Pingora's own default for `grace_period_seconds`.
