@@ -83,7 +83,9 @@ pub(crate) async fn ready(gateway: Gateway) -> Gateway {
 pub(crate) async fn upgrade(gateway: &mut Gateway) -> Gateway {
     let successor = ready(gateway.successor().await).await;
     let mut old = std::mem::replace(gateway, successor);
-    assert_eq!(old.ended().await, Some(0), "{:?}", old.log.all());
+    assert_eq!(old.ended().await, Some(0), "{:?}", old.log.to_the_end().await);
+    old.log.to_the_end().await;
+    old.access.to_the_end().await;
     old
 }
 

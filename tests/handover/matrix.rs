@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::lab::{Lab, blocking, get, ready, upgrade};
 use crate::raw::Raw;
 use crate::stand_in::{StandIn, Step};
-use crate::support::{Gateway, Wire};
+use crate::support::{Gateway, Wire, within};
 use crate::ws::{Tunnel, all_echo, open_several};
 
 /// A gateway with open tunnels, and a successor that stands at a step.
@@ -51,7 +51,7 @@ impl Scene {
     async fn upgrades(mut self) {
         let old = upgrade(&mut self.gateway).await;
         let moved = format!("handed over: {} tunnels moved, 0 stayed", self.tunnels.len());
-        assert_eq!(old.log.count(&[&moved]), 1, "{:?}", old.log.all());
+        old.log.find(&[&moved]).await;
         assert_eq!(old.log.count(&["goes on"]), 1, "{:?}", old.log.all());
         self.serves().await;
     }
@@ -135,6 +135,24 @@ async fn a_successor_that_hangs_after_it_was_ready_is_killed() {
 }
 
 #[tokio::test]
+async fn it_is_killed_even_where_another_process_had_knocked() {
+    let lab = Lab::start().await;
+    let mut gateway = lab.gateway("").await;
+    let mut tunnels = open_several(gateway.address(), 3).await;
+    let (_foreground, pid) = StandIn::hanging_in_the_background(&gateway).await;
+    let dead = || std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "));
+    let died = async {
+        while !dead() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    within("its death", died).await;
+    all_echo(&mut tunnels).await;
+    upgrade(&mut gateway).await;
+    all_echo(&mut tunnels).await;
+}
+
+#[tokio::test]
 async fn who_connects_while_nobody_accepts_is_served_when_the_handover_has_failed() {
     let scene = Scene::at(Step::Tunnels).await;
     let mut client = Wire::connect(scene.gateway.address()).await;
@@ -194,7 +212,7 @@ async fn processes_that_are_stopped_and_go_on_in_the_middle_of_it_finish_it() {
         }
     });
     let new = ready(new.listening().await).await;
-    assert_eq!(old.ended().await, Some(0), "{:?}", old.log.all());
+    assert_eq!(old.ended().await, Some(0), "{:?}", old.log.to_the_end().await);
     blocking(move || relay.join().unwrap()).await;
     all_echo(&mut tunnels).await;
     assert_eq!(get(new.address()).await, lab.address());
