@@ -91,7 +91,9 @@ impl Wire {
             // Where a timeout is set, a process that is stopped and goes on finds its call interrupted (signal(7)).
             let received = retry_on_intr(|| recvmsg(&self.stream, &mut parts, &mut beside, RecvFlags::CMSG_CLOEXEC))?;
             if received.bytes == 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection"));
+                // In the middle of a frame it is no orderly end.
+                let kind = if have == 0 { io::ErrorKind::ConnectionAborted } else { io::ErrorKind::UnexpectedEof };
+                return Err(io::Error::new(kind, "it closed the connection"));
             }
             have += received.bytes;
             for message in beside.drain() {

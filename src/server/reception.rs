@@ -1,5 +1,6 @@
 //! The reception: the Unix sockets at which operators ask and successors knock.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -113,7 +114,9 @@ impl Door {
                         info!("process {} (longhaul {}) asks to take over", successor.pid, successor.version);
                         return giver;
                     }
-                    Ok(Err(failure @ Failure::Gone(_))) => debug!("a process knocked and left: {failure}"),
+                    Ok(Err(Failure::Gone(error))) if error.kind() == ErrorKind::ConnectionAborted => {
+                        debug!("a process knocked and left");
+                    }
                     Ok(Err(failure)) => error!("the handover failed, this process goes on: {failure}"),
                     Err(error) => error!("a successor was not heard: {error}"),
                 },

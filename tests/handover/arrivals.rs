@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncWriteExt;
 
 use crate::lab::{Lab, get, ready, upgrade};
-use crate::support::{Gateway, Wire};
+use crate::support::{Gateway, Wire, within};
 use crate::ws::{Tunnel, ask, finish_handshake};
 
 #[tokio::test]
@@ -120,7 +120,15 @@ async fn a_successor_may_go_into_the_background() {
     let dir = Arc::clone(&old.dir);
     let mut foreground = Gateway::begin(Arc::clone(&dir), &["-u", "-d"], &[]);
     assert_eq!(foreground.ended().await, Some(0), "{:?}", foreground.log.all());
-    let background = Background::of(&dir.path().join("pid"));
+    // The process in the background writes its number when the one in the foreground has gone.
+    let pid_file = dir.path().join("pid");
+    within("the pid file", async {
+        while !std::fs::read_to_string(&pid_file).is_ok_and(|text| text.trim().parse::<i32>().is_ok()) {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let background = Background::of(&pid_file);
     assert_eq!(old.ended().await, Some(0), "{:?}", old.log.all());
     tunnel.echoes().await;
     assert_eq!(get(old.address()).await, lab.address());
