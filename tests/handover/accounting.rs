@@ -102,7 +102,7 @@ async fn counters_and_gauges_follow_the_tunnels() {
 }
 
 #[tokio::test]
-async fn tunnels_that_moved_while_requests_end_are_counted_as_handed_over() {
+async fn a_batch_that_was_put_back_counts_once_and_not_as_handed_over() {
     let lab = Lab::start().await;
     let old = lab.gateway("").await;
     let metrics = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
