@@ -1,7 +1,6 @@
 //! A backend for every case, and upgrades from one process to the next.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use tokio::io::{AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
@@ -155,9 +154,6 @@ async fn echo(stream: TcpStream) {
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     within("blocking work", tokio::task::spawn_blocking(work)).await.unwrap()
 }
-
-/// A list that several tasks fill.
-pub(crate) type Shared<T> = Arc<std::sync::Mutex<T>>;
 
 const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                          Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";

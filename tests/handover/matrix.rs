@@ -204,7 +204,8 @@ async fn processes_that_are_stopped_and_go_on_in_the_middle_of_it_finish_it() {
         to_old.pass_on(&to_new.hear().unwrap());
         let welcome = to_old.hear().unwrap();
         // One waits for `serving`, the other for `welcome`.
-        [predecessor, successor].map(stop_and_go_on);
+        stop_and_go_on(predecessor);
+        stop_and_go_on(successor);
         to_new.pass_on(&welcome);
         to_old.pass_on(&to_new.hear().unwrap());
         // Each batch, and `done`; then the old one is gone.
