@@ -6,6 +6,7 @@ mod support;
 
 mod accounting;
 mod arrivals;
+mod command;
 mod crossing;
 mod fixture;
 mod kills;

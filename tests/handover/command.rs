@@ -1,0 +1,96 @@
+//! `longhaul upgrade`: the running gateway starts its own successor.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::lab::{Lab, blocking, get};
+use crate::support::Gateway;
+use crate::ws::{Tunnel, all_echo, open_several};
+
+/// Asks the gateway to upgrade, as an operator does.
+async fn upgrade(gateway: &Gateway, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_longhaul"));
+    command.arg("upgrade").args(arguments).arg("--socket").arg(gateway.dir.path().join("control.sock"));
+    blocking(move || command.stdin(Stdio::null()).output().unwrap()).await
+}
+
+/// A process that took over, and is nobody's child any more. It is killed when dropped.
+struct Orphan(Pid);
+
+impl Orphan {
+    /// The process that an upgrade names.
+    fn of(said: &str) -> Self {
+        let number = said.strip_prefix("process ").unwrap().split(' ').next().unwrap();
+        Self(Pid::from_raw(number.parse().unwrap()).unwrap())
+    }
+}
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = kill_process(self.0, Signal::KILL);
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_by_command_moves_every_tunnel_and_ends_the_old_process() {
+    let lab = Lab::start().await;
+    let mut gateway = lab.gateway("").await;
+    gateway.log.find(&["control socket at"]).await;
+    let mut tunnels = open_several(gateway.address(), 5).await;
+    all_echo(&mut tunnels).await;
+    let output = upgrade(&gateway, &[]).await;
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let successor = Orphan::of(&said);
+    assert!(said.contains(" has taken over: 5 tunnels moved, 0 stayed, longest pause "), "{said}");
+    assert_eq!(gateway.ended().await, Some(0));
+    all_echo(&mut tunnels).await;
+    assert_eq!(get(gateway.address()).await, lab.address());
+
+    // The successor listens at the same sockets for operators and for its own successor.
+    gateway.log.find_nth(&["control socket at"], 1).await;
+    let output = upgrade(&gateway, &[]).await;
+    let said = String::from_utf8(output.stdout).unwrap();
+    let _next = Orphan::of(&said);
+    assert!(said.contains(" has taken over: 5 tunnels moved, 0 stayed"), "{said}");
+    all_echo(&mut tunnels).await;
+    drop(successor);
+}
+
+#[tokio::test]
+async fn an_upgrade_that_cannot_be_says_why_and_changes_nothing() {
+    let lab = Lab::start().await;
+    let mut gateway = lab.gateway("").await;
+    gateway.log.find(&["control socket at"]).await;
+    let mut tunnel = Tunnel::open(gateway.address(), "/echo").await;
+    let file = gateway.dir.path().join("longhaul.yaml");
+    let good = std::fs::read_to_string(&file).unwrap();
+    // It passes the test of the configuration, and ends at once when it is to take over.
+    let script = gateway.dir.path().join("dies");
+    std::fs::write(&script, "#!/bin/sh\n[ \"$1\" = -t ]\n").unwrap();
+    make_executable(&script);
+    let cases = [
+        (vec!["--binary", "/nowhere/longhaul"], None, 1, "cannot be run: No such file or directory"),
+        (vec![], Some("version: 1\nlisteners: 7\n"), 2, "longhaul.yaml:2:12: listeners"),
+        (vec!["--binary", script.to_str().unwrap()], None, 1, "the new process ended before it took over"),
+    ];
+    for (arguments, yaml, code, why) in cases {
+        std::fs::write(&file, yaml.unwrap_or(&good)).unwrap();
+        let output = upgrade(&gateway, &arguments).await;
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains("nothing has changed: ") && said.contains(why), "{said}");
+        tunnel.echoes().await;
+        assert_eq!(get(gateway.address()).await, lab.address());
+    }
+    gateway.signal("INT");
+    assert_eq!(gateway.ended().await, Some(0));
+}
+
+fn make_executable(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
