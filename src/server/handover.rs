@@ -8,7 +8,7 @@ use log::{error, info, warn};
 
 use super::notify;
 use super::operator::Operator;
-use super::signals::{Signal, Signals};
+use super::signals::Signals;
 use crate::handover::{BATCH, Failure, Giver};
 use crate::snapshot::Running;
 use crate::tunnel::Frozen;
@@ -30,7 +30,7 @@ impl Operator {
         let handed_over = tokio::select! {
             handed_over = self.hand_over(stream) => handed_over,
             // The successor finds us gone, and goes on with what it has.
-            () = told_to_end(signals) => Ok(Moved::default()),
+            () = signals.told_to_end() => Ok(Moved::default()),
         };
         match &handed_over {
             Ok(moved) => self.history.upgraded(true, format!("{} tunnels moved", moved.tunnels)),
@@ -128,10 +128,6 @@ fn move_tunnels(mut giver: Giver, running: &Running, mut moved: Moved) -> Result
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(Failure::Refused(error.to_string())))
-}
-
-async fn told_to_end(signals: &mut Signals) {
-    while !matches!(signals.next().await, Signal::Interrupt | Signal::Terminate) {}
 }
 
 /// How long requests may take that were under way at a handover, where `grace_period_seconds` says nothing: Pingora's own

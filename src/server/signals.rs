@@ -24,6 +24,8 @@ pub(super) enum Signal {
 /// The signals as they come.
 pub(super) struct Signals {
     streams: [(Signal, Stream); 5],
+    /// Those that came while only the end was waited for; each kind once.
+    kept: Vec<Signal>,
 }
 
 impl Signals {
@@ -38,11 +40,30 @@ impl Signals {
                 stream(Signal::Hangup, SignalKind::hangup())?,
                 stream(Signal::Reopen, SignalKind::user_defined1())?,
             ],
+            kept: Vec::new(),
         })
     }
 
     /// The next signal. Dropping the future loses none.
     pub(super) async fn next(&mut self) -> Signal {
+        match self.kept.pop() {
+            Some(kept) => kept,
+            None => self.receive().await,
+        }
+    }
+
+    /// Returns when the process is told to end. Everything else that comes is kept for [`next`](Self::next).
+    pub(super) async fn told_to_end(&mut self) {
+        loop {
+            match self.receive().await {
+                Signal::Interrupt | Signal::Terminate => return,
+                other if self.kept.contains(&other) => {}
+                other => self.kept.push(other),
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Signal {
         let received = self.streams.iter_mut().map(|(name, stream)| {
             Box::pin(async move {
                 match stream.recv().await {
