@@ -11,8 +11,8 @@ const LAYERS: [&[&str]; 7] = [
     &["client", "route", "affinity", "upstream"],
     &["tunnel", "health"],
     &["snapshot"],
-    &["gateway"],
-    &["listen"],
+    &["gateway", "reload", "drain"],
+    &["listen", "control", "handover"],
     &["server", "cli", "demo"],
 ];
 

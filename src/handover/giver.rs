@@ -102,7 +102,7 @@ impl Giver {
             Ok(()) => return Ok(()),
             Err(failure) => failure,
         };
-        if let Some(pid) = self.wire.peer() {
+        if let Some(pid) = self.wire.sender() {
             // It may have gone by itself.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }

@@ -1,7 +1,7 @@
 //! The handover: a new process asks the running one for its listening sockets, serves, and then gets its tunnels.
 //!
 //! Both talk over a Unix stream socket, the predecessor's `upgrade_sock`, in frames of JSON with descriptors beside them
-//! ([`wire`]). The exchange, with what each side may count on:
+//! (`wire`). The exchange, with what each side may count on:
 //!
 //! | who | says | then |
 //! |---|---|---|

@@ -10,8 +10,9 @@ use std::time::Duration;
 use rustix::io::retry_on_intr;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    recvmsg, sendmsg, sockopt,
 };
+use rustix::process::Pid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -20,6 +21,9 @@ use super::Failure;
 /// One end of a handover's connection. Blocks, for as long as it is told to at the most.
 pub(super) struct Wire {
     stream: UnixStream,
+    /// Who sent the latest value, as the kernel says. It need not be the process that connected: that one may have gone
+    /// into the background since.
+    sender: Option<Pid>,
 }
 
 impl Wire {
@@ -27,12 +31,13 @@ impl Wire {
         stream.set_nonblocking(false)?;
         // A process that takes nothing in for so long hangs.
         stream.set_write_timeout(Some(WRITE_WITHIN))?;
-        Ok(Self { stream })
+        sockopt::set_socket_passcred(&stream, true)?;
+        Ok(Self { stream, sender: None })
     }
 
-    /// The process at the other end.
-    pub(super) fn peer(&self) -> Option<rustix::process::Pid> {
-        rustix::net::sockopt::socket_peercred(&self.stream).ok().map(|peer| peer.pid)
+    /// The process that sent the latest value.
+    pub(super) fn sender(&self) -> Option<Pid> {
+        self.sender
     }
 
     /// Sends a value, with copies of `descriptors`.
@@ -74,23 +79,28 @@ impl Wire {
         Ok((value, descriptors))
     }
 
-    fn header(&self) -> io::Result<(usize, VecDeque<OwnedFd>)> {
+    fn header(&mut self) -> io::Result<(usize, VecDeque<OwnedFd>)> {
         let mut header = [0; 4];
         let mut have = 0;
         let mut descriptors = VecDeque::new();
         while have < header.len() {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+            let mut space =
+                [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS), ScmCredentials(1))];
             let mut beside = RecvAncillaryBuffer::new(&mut space);
             let mut parts = [IoSliceMut::new(&mut header[have..])];
             // Where a timeout is set, a process that is stopped and goes on finds its call interrupted (signal(7)).
             let received = retry_on_intr(|| recvmsg(&self.stream, &mut parts, &mut beside, RecvFlags::CMSG_CLOEXEC))?;
             if received.bytes == 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection"));
+                // In the middle of a frame it is no orderly end.
+                let kind = if have == 0 { io::ErrorKind::ConnectionAborted } else { io::ErrorKind::UnexpectedEof };
+                return Err(io::Error::new(kind, "it closed the connection"));
             }
             have += received.bytes;
             for message in beside.drain() {
-                if let RecvAncillaryMessage::ScmRights(rights) = message {
-                    descriptors.extend(rights);
+                match message {
+                    RecvAncillaryMessage::ScmRights(rights) => descriptors.extend(rights),
+                    RecvAncillaryMessage::ScmCredentials(sender) => self.sender = Some(sender.pid),
+                    _ => {}
                 }
             }
         }

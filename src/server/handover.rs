@@ -1,6 +1,5 @@
 //! The predecessor's side of a handover, as the operator carries it out.
 
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,16 +21,12 @@ pub(super) struct Moved {
 }
 
 impl Operator {
-    /// Hands everything over to the process at the other end of `stream`. Where that succeeds this process is to end.
+    /// Hands everything over to the successor that `giver` speaks to. Where that succeeds this process is to end.
     ///
     /// # Errors
     /// What went wrong. This process goes on: it accepts again, and has every tunnel that the successor has not.
-    pub(super) async fn give_way(&mut self, stream: UnixStream, signals: &mut Signals) -> Result<Moved, Failure> {
-        let handed_over = tokio::select! {
-            handed_over = self.hand_over(stream) => handed_over,
-            // The successor finds us gone, and goes on with what it has.
-            () = signals.told_to_end() => Ok(Moved::default()),
-        };
+    pub(super) async fn give_way(&mut self, giver: Giver, signals: &mut Signals) -> Result<Moved, Failure> {
+        let handed_over = self.hand_over(giver, signals).await;
         match &handed_over {
             Ok(moved) => self.history.upgraded(true, format!("{} tunnels moved", moved.tunnels)),
             Err(failure) => {
@@ -45,21 +40,20 @@ impl Operator {
         handed_over
     }
 
-    async fn hand_over(&mut self, stream: UnixStream) -> Result<Moved, Failure> {
+    async fn hand_over(&mut self, mut giver: Giver, signals: &mut Signals) -> Result<Moved, Failure> {
         let sockets = self.acceptor.copies().map_err(Failure::Gone)?;
-        let giver = blocking(move || {
-            let mut giver = Giver::greet(stream)?;
-            let successor = giver.successor();
-            info!("process {} (longhaul {}) asks to take over", successor.pid, successor.version);
-            match giver.welcome(&sockets).and_then(|()| giver.wait_serving()) {
-                Ok(()) => Ok(giver),
-                Err(failure) => {
-                    giver.abort(&failure.to_string());
-                    Err(failure)
-                }
+        let serving = blocking(move || match giver.welcome(&sockets).and_then(|()| giver.wait_serving()) {
+            Ok(()) => Ok(giver),
+            Err(failure) => {
+                giver.abort(&failure.to_string());
+                Err(failure)
             }
-        })
-        .await?;
+        });
+        let giver = tokio::select! {
+            giver = serving => giver?,
+            // Nothing has changed hands. A successor that comes to serve finds this process gone, and goes on alone.
+            () = signals.told_to_end() => return Err(Failure::Refused("this process is told to end".into())),
+        };
         // Both accept now; from here on only the successor does.
         self.acceptor.pause();
         let running = Arc::clone(&self.running);
@@ -73,7 +67,10 @@ impl Operator {
         notify::successor(giver.successor().pid);
         // Listeners that the successor does not have refuse from now on.
         self.acceptor.close();
-        let moved = self.finish_requests(giver, moved).await;
+        let moved = tokio::select! {
+            moved = self.finish_requests(giver, moved) => moved,
+            () = signals.told_to_end() => moved,
+        };
         info!(
             "handed over: {} tunnels moved, {} stayed, longest pause {:?}",
             moved.tunnels,

@@ -75,7 +75,7 @@ impl Operator {
                     info!("the configuration file has changed");
                     self.reload().await;
                 }
-                stream = self.desk.knock() => if self.give_way(stream, signals).await.is_ok() {
+                giver = self.desk.successor() => if self.give_way(giver, signals).await.is_ok() {
                     return 0;
                 },
                 word = parted(&mut self.predecessor) => if let Some(code) = self.succeed(word, signals).await {

@@ -1,14 +1,16 @@
 //! The reception: the Unix sockets at which operators ask and successors knock.
 
-use std::os::unix::net::UnixStream;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use log::{error, info, warn};
+use log::{debug, error, info, warn};
 use pingora::server::configuration::ServerConf;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::control::{About, Command, History, Place, Server, Socket, SocketError};
+use crate::handover::{Failure, Giver};
 
 /// Where the sockets belong, and what is answered at the control socket.
 pub(super) struct Reception {
@@ -22,7 +24,7 @@ pub(super) struct Reception {
 #[derive(Default)]
 pub(super) struct Desk {
     pub(super) control: Option<Server>,
-    pub(super) door: Option<Socket>,
+    pub(super) door: Option<Door>,
 }
 
 /// Where a gateway with this configuration waits for its successor: `upgrade_sock`, or `upgrade.sock` beside the control
@@ -53,11 +55,8 @@ impl Reception {
             warn!("no upgrade in place is possible: {error}");
             None
         });
-        if let Some(socket) = &door {
-            info!("successors are awaited at {}", socket.path().display());
-        }
         let control = control.map(|socket| Server::start(socket, self.about.clone(), self.commands.clone()));
-        Ok(Desk { control, door })
+        Ok(Desk { control, door: door.map(Door::new) })
     }
 
     /// What operators are told of past reloads and upgrades.
@@ -75,20 +74,57 @@ fn open(what: &str, place: Option<&Place>, replace: bool) -> Result<Option<Socke
 }
 
 impl Desk {
-    /// The next process that asks to take over.
-    pub(super) async fn knock(&self) -> UnixStream {
-        let Some(door) = &self.door else { return std::future::pending().await };
+    /// The next process that asks to take over, once it has said so.
+    pub(super) async fn successor(&mut self) -> Giver {
+        match &mut self.door {
+            Some(door) => door.successor().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// The socket that successors knock at, and those who have knocked and said nothing yet.
+///
+/// Who only looks whether anyone is there (another gateway at its start) says nothing, and keeps nobody from their work.
+pub(super) struct Door {
+    socket: Socket,
+    greetings: JoinSet<Result<Giver, Failure>>,
+}
+
+impl Door {
+    fn new(socket: Socket) -> Self {
+        info!("successors are awaited at {}", socket.path().display());
+        Self { socket, greetings: JoinSet::new() }
+    }
+
+    async fn successor(&mut self) -> Giver {
         loop {
-            match door.accept().await {
-                Ok(stream) => return stream,
-                Err(error) => {
-                    error!("a successor was not heard: {error}");
-                    // No descriptor may be left; asking again at once would find none either.
-                    tokio::time::sleep(LISTEN_AGAIN).await;
-                }
+            tokio::select! {
+                stream = self.socket.accept(), if self.greetings.len() < GREETINGS => match stream {
+                    Ok(stream) => drop(self.greetings.spawn_blocking(move || Giver::greet(stream))),
+                    Err(error) => {
+                        error!("a successor was not heard: {error}");
+                        // No descriptor may be left; asking again at once would find none either.
+                        tokio::time::sleep(LISTEN_AGAIN).await;
+                    }
+                },
+                Some(greeting) = self.greetings.join_next() => match greeting {
+                    Ok(Ok(giver)) => {
+                        let successor = giver.successor();
+                        info!("process {} (longhaul {}) asks to take over", successor.pid, successor.version);
+                        return giver;
+                    }
+                    Ok(Err(Failure::Gone(error))) if error.kind() == ErrorKind::ConnectionAborted => {
+                        debug!("a process knocked and left");
+                    }
+                    Ok(Err(failure)) => error!("the handover failed, this process goes on: {failure}"),
+                    Err(error) => error!("a successor was not heard: {error}"),
+                },
             }
         }
     }
 }
 
+/// How many may stand at the door and say nothing; each is sent away after two seconds.
+const GREETINGS: usize = 16;
 const LISTEN_AGAIN: Duration = Duration::from_millis(50);

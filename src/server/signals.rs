@@ -1,5 +1,6 @@
 //! Signals: every one that Longhaul knows, and Pingora's own kept from it.
 
+use std::collections::VecDeque;
 use std::io;
 
 use async_trait::async_trait;
@@ -24,8 +25,8 @@ pub(super) enum Signal {
 /// The signals as they come.
 pub(super) struct Signals {
     streams: [(Signal, Stream); 5],
-    /// Those that came while only the end was waited for; each kind once.
-    kept: Vec<Signal>,
+    /// Came at a moment when they could not be acted on.
+    kept: VecDeque<Signal>,
 }
 
 impl Signals {
@@ -40,30 +41,32 @@ impl Signals {
                 stream(Signal::Hangup, SignalKind::hangup())?,
                 stream(Signal::Reopen, SignalKind::user_defined1())?,
             ],
-            kept: Vec::new(),
+            kept: VecDeque::new(),
         })
     }
 
-    /// The next signal. Dropping the future loses none.
+    /// The next signal, those that were kept first. Dropping the future loses none.
     pub(super) async fn next(&mut self) -> Signal {
-        match self.kept.pop() {
-            Some(kept) => kept,
-            None => self.receive().await,
+        match self.kept.pop_front() {
+            Some(signal) => signal,
+            None => self.received().await,
         }
     }
 
-    /// Returns when the process is told to end. Everything else that comes is kept for [`next`](Self::next).
+    /// Returns when the process is told to end (SIGINT, SIGTERM); that signal and all others are kept for
+    /// [`next`](Self::next).
     pub(super) async fn told_to_end(&mut self) {
-        loop {
-            match self.receive().await {
-                Signal::Interrupt | Signal::Terminate => return,
-                other if self.kept.contains(&other) => {}
-                other => self.kept.push(other),
+        let ends = |signal: &Signal| matches!(signal, Signal::Interrupt | Signal::Terminate);
+        while !self.kept.iter().any(ends) {
+            let signal = self.received().await;
+            // The same signal twice is one, as it is for the system.
+            if !self.kept.contains(&signal) {
+                self.kept.push_back(signal);
             }
         }
     }
 
-    async fn receive(&mut self) -> Signal {
+    async fn received(&mut self) -> Signal {
         let received = self.streams.iter_mut().map(|(name, stream)| {
             Box::pin(async move {
                 match stream.recv().await {

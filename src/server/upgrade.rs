@@ -52,8 +52,8 @@ impl Operator {
         let mut child = start(&binary, &file).map_err(failed)?;
         let pid = child.id().unwrap_or_default();
         info!("started process {pid} ({}) to take over", binary.display());
-        let stream = tokio::select! {
-            stream = self.desk.knock() => stream,
+        let giver = tokio::select! {
+            giver = self.desk.successor() => giver,
             status = child.wait() => {
                 let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
                 return Err(failed(format!("the new process ended before it took over ({status}); its log says why")));
@@ -63,7 +63,7 @@ impl Operator {
                 return Err(failed(format!("the new process did not ask to take over within {START_WITHIN:?}")));
             }
         };
-        match self.give_way(stream, signals).await {
+        match self.give_way(giver, signals).await {
             Ok(moved) => Ok((pid, moved)),
             Err(failure) => {
                 end(child).await;

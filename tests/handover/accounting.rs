@@ -37,6 +37,8 @@ async fn a_tunnel_has_one_opening_and_one_end_with_the_totals_of_every_process()
     let mut gateway = lab.gateway("    affinity: [query: room]\n").await;
     let before = Instant::now();
     let mut tunnel = Tunnel::open(gateway.address(), "/echo?room=7").await;
+    // Only what comes through shows that it is open; the 101 goes ahead of it.
+    tunnel.echoes().await;
     let opened = Instant::now();
     let sizes = [10, 1_000, 70_000];
     let mut processes = Vec::new();
@@ -59,11 +61,13 @@ async fn a_tunnel_has_one_opening_and_one_end_with_the_totals_of_every_process()
     }
     assert_eq!(field(&open, "key_source"), "query");
 
-    let from_client: usize = sizes.iter().map(|size| frame(BINARY, &vec![1; *size], true).len()).sum::<usize>() + 8;
-    let from_backend: usize = sizes.iter().map(|size| frame(BINARY, &vec![1; *size], false).len()).sum::<usize>() + 4;
+    let from_client: usize =
+        sizes.iter().map(|size| frame(BINARY, &vec![1; *size], true).len()).sum::<usize>() + 14 + 8;
+    let from_backend: usize =
+        sizes.iter().map(|size| frame(BINARY, &vec![1; *size], false).len()).sum::<usize>() + 10 + 4;
     assert_eq!(field(&end, "bytes_from_client"), from_client.to_string());
     assert_eq!(field(&end, "bytes_from_backend"), from_backend.to_string());
-    assert_eq!((field(&end, "messages_from_client"), field(&end, "messages_from_backend")), ("3", "3"));
+    assert_eq!((field(&end, "messages_from_client"), field(&end, "messages_from_backend")), ("4", "4"));
     assert_eq!((field(&end, "reason"), field(&end, "close_code")), ("client_close", "1000"));
     let lasted = Duration::from_millis(field(&end, "duration_ms").parse().unwrap());
     // Whole milliseconds are logged, and the time on the way from one process to the next counts for neither.
@@ -98,7 +102,7 @@ async fn counters_and_gauges_follow_the_tunnels() {
 }
 
 #[tokio::test]
-async fn tunnels_that_moved_while_requests_end_are_counted_as_handed_over() {
+async fn a_batch_that_was_put_back_counts_once_and_not_as_handed_over() {
     let lab = Lab::start().await;
     let old = lab.gateway("").await;
     let metrics = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();

@@ -1,12 +1,14 @@
 //! Those who come while one process takes over from another, and those whose answers are under way.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncWriteExt;
 
 use crate::lab::{Lab, get, ready, upgrade};
-use crate::support::Wire;
+use crate::support::{Gateway, Wire, within};
 use crate::ws::{Tunnel, ask, finish_handshake};
 
 #[tokio::test]
@@ -85,7 +87,7 @@ async fn answers_under_way_end_in_the_old_process_which_then_ends() {
     assert_eq!(events.chunk().await.unwrap().unwrap(), b"data: 3");
     assert_eq!(events.chunk().await.unwrap(), None);
     assert_eq!(old.ended().await, Some(0));
-    assert_eq!(old.access.count(&[" request ", " status=200 "]), 2, "{:?}", old.access.all());
+    old.access.find_nth(&[" request ", " status=200 "], 1).await;
 }
 
 #[tokio::test]
@@ -106,4 +108,46 @@ async fn a_handshake_under_way_becomes_a_tunnel_that_moves() {
     others.echoes().await;
     new.metric_becomes("longhaul_tunnels_adopted_total{upstream=\"u\"}", 1.0).await;
     old.log.find(&["handed over: 1 tunnels moved, 0 stayed"]).await;
+}
+
+#[tokio::test]
+async fn a_successor_may_go_into_the_background() {
+    let lab = Lab::start().await;
+    let yaml = lab.config("").replace("version: 1\n", "version: 1\npid_file: {dir}/pid\nerror_log: {dir}/error.log\n");
+    let mut old = ready(Gateway::start(&yaml).await).await;
+    let mut tunnel = Tunnel::open(old.address(), "/echo").await;
+    tunnel.echoes().await;
+    let dir = Arc::clone(&old.dir);
+    let mut foreground = Gateway::begin(Arc::clone(&dir), &["-u", "-d"], &[]);
+    assert_eq!(foreground.ended().await, Some(0), "{:?}", foreground.log.all());
+    // The process in the background writes its number when the one in the foreground has gone.
+    let pid_file = dir.path().join("pid");
+    within("the pid file", async {
+        while !std::fs::read_to_string(&pid_file).is_ok_and(|text| text.trim().parse::<i32>().is_ok()) {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let background = Background::of(&pid_file);
+    assert_eq!(old.ended().await, Some(0), "{:?}", old.log.all());
+    tunnel.echoes().await;
+    assert_eq!(get(old.address()).await, lab.address());
+    drop(background);
+}
+
+/// A process in the background. It is killed when dropped.
+struct Background(Pid);
+
+impl Background {
+    fn of(file: &Path) -> Self {
+        let number = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
+        Self(Pid::from_raw(number).unwrap())
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = kill_process(self.0, Signal::KILL);
+    }
 }

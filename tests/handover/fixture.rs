@@ -136,7 +136,9 @@ fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap() as SocketAddr).unwrap();
     let (far, _) = listener.accept().unwrap();
-    [&near, &far].map(|end| end.set_nonblocking(true).unwrap());
+    for end in [&near, &far] {
+        end.set_nonblocking(true).unwrap();
+    }
     (near, far)
 }
 

@@ -1,7 +1,6 @@
 //! A backend for every case, and upgrades from one process to the next.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use tokio::io::{AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
@@ -83,7 +82,9 @@ pub(crate) async fn ready(gateway: Gateway) -> Gateway {
 pub(crate) async fn upgrade(gateway: &mut Gateway) -> Gateway {
     let successor = ready(gateway.successor().await).await;
     let mut old = std::mem::replace(gateway, successor);
-    assert_eq!(old.ended().await, Some(0), "{:?}", old.log.all());
+    assert_eq!(old.ended().await, Some(0), "{:?}", old.log.to_the_end().await);
+    old.log.to_the_end().await;
+    old.access.to_the_end().await;
     old
 }
 
@@ -153,9 +154,6 @@ async fn echo(stream: TcpStream) {
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     within("blocking work", tokio::task::spawn_blocking(work)).await.unwrap()
 }
-
-/// A list that several tasks fill.
-pub(crate) type Shared<T> = Arc<std::sync::Mutex<T>>;
 
 const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                          Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";

@@ -71,7 +71,7 @@ async fn every_listener_stays_when_the_handover_fails() {
     listen_on(&gateway, &[kept, taken]);
     let mut failed = Gateway::begin(gateway.dir.clone(), &["-u"], &[]);
     assert_eq!(failed.ended().await, Some(1));
-    assert_eq!(failed.log.count(&[&format!("cannot listen on {taken}")]), 1, "{:?}", failed.log.all());
+    failed.log.find(&[&format!("cannot listen on {taken}")]).await;
     gateway.log.find(&["the handover failed, this process goes on"]).await;
     for address in [kept, removed] {
         assert_eq!(get(address).await, lab.address());

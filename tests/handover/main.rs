@@ -1,5 +1,4 @@
 //! Upgrades in place: a successor takes listening sockets and live tunnels over, or nothing has happened.
-
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 #[path = "../support/mod.rs"]

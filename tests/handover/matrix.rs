@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::lab::{Lab, blocking, get, ready, upgrade};
 use crate::raw::Raw;
 use crate::stand_in::{StandIn, Step};
-use crate::support::{Gateway, Wire};
+use crate::support::{Gateway, Wire, within};
 use crate::ws::{Tunnel, all_echo, open_several};
 
 /// A gateway with open tunnels, and a successor that stands at a step.
@@ -43,6 +43,10 @@ impl Scene {
 
     /// The old process has said why it goes on.
     async fn said_why(&self, step: Step, why: &[&str]) {
+        if step == Step::Connected {
+            // Who knocks and leaves without a word may only have looked whether anyone is there.
+            return;
+        }
         let line = self.gateway.log.find(&["the handover failed, this process goes on: "]).await;
         assert!(why.iter().any(|why| line.contains(why)), "{step:?}: {line}");
     }
@@ -51,8 +55,8 @@ impl Scene {
     async fn upgrades(mut self) {
         let old = upgrade(&mut self.gateway).await;
         let moved = format!("handed over: {} tunnels moved, 0 stayed", self.tunnels.len());
-        assert_eq!(old.log.count(&[&moved]), 1, "{:?}", old.log.all());
-        assert_eq!(old.log.count(&["goes on"]), 1, "{:?}", old.log.all());
+        old.log.find(&[&moved]).await;
+        assert!(old.log.count(&["goes on"]) <= 1, "{:?}", old.log.all());
         self.serves().await;
     }
 }
@@ -135,6 +139,24 @@ async fn a_successor_that_hangs_after_it_was_ready_is_killed() {
 }
 
 #[tokio::test]
+async fn it_is_killed_even_where_another_process_had_knocked() {
+    let lab = Lab::start().await;
+    let mut gateway = lab.gateway("").await;
+    let mut tunnels = open_several(gateway.address(), 3).await;
+    let (_foreground, pid) = StandIn::hanging_in_the_background(&gateway).await;
+    let dead = || std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "));
+    let died = async {
+        while !dead() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    within("its death", died).await;
+    all_echo(&mut tunnels).await;
+    upgrade(&mut gateway).await;
+    all_echo(&mut tunnels).await;
+}
+
+#[tokio::test]
 async fn who_connects_while_nobody_accepts_is_served_when_the_handover_has_failed() {
     let scene = Scene::at(Step::Tunnels).await;
     let mut client = Wire::connect(scene.gateway.address()).await;
@@ -182,7 +204,8 @@ async fn processes_that_are_stopped_and_go_on_in_the_middle_of_it_finish_it() {
         to_old.pass_on(&to_new.hear().unwrap());
         let welcome = to_old.hear().unwrap();
         // One waits for `serving`, the other for `welcome`.
-        [predecessor, successor].map(stop_and_go_on);
+        stop_and_go_on(predecessor);
+        stop_and_go_on(successor);
         to_new.pass_on(&welcome);
         to_old.pass_on(&to_new.hear().unwrap());
         // Each batch, and `done`; then the old one is gone.
@@ -194,7 +217,7 @@ async fn processes_that_are_stopped_and_go_on_in_the_middle_of_it_finish_it() {
         }
     });
     let new = ready(new.listening().await).await;
-    assert_eq!(old.ended().await, Some(0), "{:?}", old.log.all());
+    assert_eq!(old.ended().await, Some(0), "{:?}", old.log.to_the_end().await);
     blocking(move || relay.join().unwrap()).await;
     all_echo(&mut tunnels).await;
     assert_eq!(get(new.address()).await, lab.address());

@@ -125,11 +125,8 @@ async fn a_successor_that_was_given_up_while_it_started_ends() {
     })
     .await;
     assert_eq!(new.ended().await, Some(1));
-    assert_eq!(
-        new.log.count(&["the predecessor goes on, this process ends: the other process did not say `ready` within 2s"]),
-        1,
-        "{:?}",
-        new.log.all()
-    );
+    new.log
+        .find(&["the predecessor goes on, this process ends: the other process did not say `ready` within 2s"])
+        .await;
     assert_eq!(get(old.address()).await, lab.address());
 }

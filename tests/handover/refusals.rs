@@ -15,7 +15,7 @@ use crate::lab::{Lab, blocking, get, ready, upgrade};
 use crate::raw::Raw;
 use crate::stand_in::{StandIn, Step, itself};
 use crate::support::Gateway;
-use crate::ws::Tunnel;
+use crate::ws::{CLOSE, Tunnel, frame};
 
 #[tokio::test]
 async fn a_successor_that_is_given_up_while_it_starts_is_told() {
@@ -221,6 +221,21 @@ async fn sigquit_without_a_successor_is_refused() {
         tunnel.echoes().await;
         get(gateway.address()).await;
     }
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_told_to_end_while_a_successor_starts_drains() {
+    let lab = Lab::start().await;
+    let mut gateway = ready(Gateway::start(&format!("{}grace_period_seconds: 1\n", lab.config(""))).await).await;
+    let mut tunnel = Tunnel::open(gateway.address(), "/echo").await;
+    let successor = StandIn::at(&gateway, Step::Welcome).await;
+    gateway.log.find(&["asks to take over"]).await;
+    gateway.signal("TERM");
+    assert_eq!(tunnel.receive().await.code(), 1001);
+    tunnel.send(&frame(CLOSE, &1001u16.to_be_bytes(), true)).await;
+    assert_eq!(gateway.ended().await, Some(0));
+    gateway.access.find(&[" tunnel_end ", "reason=shutdown"]).await;
+    drop(successor);
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! A successor that goes as far as it is told and no further, in a process of its own that can be killed and stopped.
 
 use std::io::{BufRead, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -9,7 +11,7 @@ use longhaul::handover::{Heard, Taker};
 use serde_json::json;
 
 use crate::raw::Raw;
-use crate::support::{Gateway, Lines, within};
+use crate::support::{Gateway, Lines, PATIENCE, within};
 
 /// How far a successor has come, in the order of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
@@ -45,7 +47,20 @@ pub(crate) struct StandIn {
 impl StandIn {
     /// Starts one that goes to `step`, and waits until it stands there.
     pub(crate) async fn at(gateway: &Gateway, step: Step) -> Self {
-        let mut child = itself("stand_in::process")
+        Self::start(gateway, step, "stand_in::process").await
+    }
+
+    /// Starts one that reads `commit` and then hangs; its process is not the one that knocked, as with one that goes into
+    /// the background. Its process id comes along.
+    pub(crate) async fn hanging_in_the_background(gateway: &Gateway) -> (Self, u32) {
+        let stand_in = Self::start(gateway, Step::Commit, "stand_in::foreground").await;
+        let line = stand_in.output.find(&["in the background is "]).await;
+        let pid = line.rsplit(' ').next().unwrap().parse().unwrap();
+        (stand_in, pid)
+    }
+
+    async fn start(gateway: &Gateway, step: Step, test: &str) -> Self {
+        let mut child = itself(test)
             .env(STEP, (step as usize).to_string())
             .env(DOOR, gateway.dir.path().join("upgrade.sock"))
             .stdin(Stdio::piped())
@@ -111,6 +126,36 @@ fn process() {
     let Some(door) = std::env::var_os(DOOR) else { return };
     let step = Step::ALL[std::env::var(STEP).unwrap().parse::<usize>().unwrap()];
     play(Path::new(&door), step);
+}
+
+#[test]
+#[expect(clippy::zombie_processes, reason = "it is what this one is for: the child outlives it")]
+#[ignore = "the process of a stand-in that knocks and ends, started by other tests"]
+fn foreground() {
+    let Some(door) = std::env::var_os(DOOR) else { return };
+    let mut raw = Raw::connect(Path::new(&door));
+    raw.say(json!({ "say": "hello", "oldest": 1, "newest": 1, "version": "0", "pid": std::process::id() }));
+    let child = itself("stand_in::background").env(DOOR, door).stdin(OwnedFd::from(raw.stream)).spawn().unwrap();
+    println!("in the background is {}", child.id());
+}
+
+#[test]
+#[ignore = "the process of a stand-in in the background, started by another"]
+fn background() {
+    if std::env::var_os(DOOR).is_none() {
+        return;
+    }
+    let socket = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
+    let mut raw = Raw::of(UnixStream::from(socket));
+    assert_eq!(raw.hear().unwrap().word(), "welcome");
+    raw.say(json!({ "say": "serving" }));
+    let batch = raw.hear().unwrap();
+    raw.say(json!({ "say": "ready" }));
+    assert_eq!(raw.hear().unwrap().word(), "commit");
+    println!("stands at Commit");
+    // It hangs for longer than any test waits, and holds what it has.
+    std::thread::park_timeout(PATIENCE * 2);
+    drop(batch);
 }
 
 /// Goes to a step, and waits there to be told how to go on.

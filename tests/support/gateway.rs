@@ -51,6 +51,8 @@ impl Gateway {
             .args(flags)
             .arg("-c")
             .arg(dir.path().join("longhaul.yaml"))
+            // Its own, or every test's gateway would wait for successors at the same place.
+            .env("RUNTIME_DIRECTORY", dir.path())
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

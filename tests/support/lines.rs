@@ -62,6 +62,13 @@ impl Lines {
         within(&format!("a line with {parts:?}, after {skip} others"), search).await
     }
 
+    /// Every line, once there will be no more: the process has ended.
+    pub async fn to_the_end(&self) -> Vec<String> {
+        let mut count = self.count.clone();
+        within("the process's last line", async { while count.changed().await.is_ok() {} }).await;
+        self.all()
+    }
+
     /// How many lines so far hold every one of `parts`.
     pub fn count(&self, parts: &[&str]) -> usize {
         self.all().iter().filter(|line| parts.iter().all(|part| line.contains(part))).count()
