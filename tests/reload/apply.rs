@@ -59,9 +59,9 @@ async fn a_bad_file_changes_nothing_and_the_log_names_line_and_column() {
     let mut subject = Subject::start(&good).await;
 
     subject.refuse(&whole(&good.replace("backends", "bakends"))).await;
-    // The listeners' part has six lines, routes and upstreams come after it.
+    // What comes before the routes has eight lines.
     let file = subject.file();
-    let at = format!("{}:11:8: upstreams.a.bakends: unknown key", file.display());
+    let at = format!("{}:13:8: upstreams.a.bakends: unknown key", file.display());
     subject.gateway.log.find(&[&at]).await;
     subject.refuse("").await;
     subject.refuse("listeners: [").await;
@@ -112,10 +112,11 @@ async fn what_cannot_change_in_place_is_named_and_the_rest_is_in_force() {
     let mut subject = Subject::start(&upstreams(&[("a", &format!("backends: [{}]", one.address))])).await;
     let changed = whole(&upstreams(&[("a", &format!("backends: [{}]", two.address))]))
         .replace("listeners:\n", "listeners:\n  - address: 127.0.0.1:1\n")
-        .replace("threads: 2", "threads: 3\nversion: 7\ncontrol_sock: /run/other.sock")
+        .replace("threads: 2", "threads: 3\nversion: 7")
+        .replace("/control.sock", "/other.sock")
         .replace("to: stdout", "to: stdout, format: json");
     for _ in 0..2 {
-        std::fs::write(subject.file(), &changed).unwrap();
+        subject.write_at(&subject.file(), &changed);
         subject.gateway.signal("HUP");
         let line = subject.reloaded().await;
         let note = "kept as they were until an upgrade: listeners, access_log, control_sock, threads";
@@ -174,4 +175,18 @@ async fn what_means_the_same_touches_nothing() {
         client.echo("untouched").await;
     }
     assert_eq!(subject.gateway.access.count(&["tunnel_end"]), 0);
+}
+
+#[tokio::test]
+async fn a_reload_asked_for_while_somebody_knocks_at_the_upgrade_socket_is_not_lost() {
+    let backend = named().await;
+    let file = upstreams(&[("a", &format!("backends: [{}]", backend.address))]);
+    let mut subject = Subject::start(&file).await;
+    let door = subject.gateway.dir.path().join("upgrade.sock");
+    for _ in 0..20 {
+        let visitor = tokio::net::UnixStream::connect(&door).await.unwrap();
+        subject.gateway.signal("HUP");
+        drop(visitor);
+        subject.reloaded().await;
+    }
 }

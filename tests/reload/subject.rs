@@ -1,7 +1,7 @@
 //! The gateway under test with its configuration file, and backends that say who they are.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -29,7 +29,12 @@ impl Subject {
 
     /// Writes the file anew.
     pub(crate) fn write(&self, rest: &str) {
-        std::fs::write(self.file(), whole(rest)).unwrap();
+        self.write_at(&self.file(), &whole(rest));
+    }
+
+    /// Writes a whole file anywhere.
+    pub(crate) fn write_at(&self, path: &Path, text: &str) {
+        std::fs::write(path, text.replace("{dir}", self.gateway.dir.path().to_str().unwrap())).unwrap();
     }
 
     /// Writes the file anew and has it read by SIGHUP; the line that the log has of it.
@@ -47,7 +52,7 @@ impl Subject {
 
     /// Writes the whole file anew and has it read by SIGHUP, which must be refused; what the log says after that line.
     pub(crate) async fn refuse(&mut self, text: &str) -> String {
-        std::fs::write(self.file(), text).unwrap();
+        self.write_at(&self.file(), text);
         self.gateway.signal("HUP");
         self.refusals += 1;
         self.gateway.log.find_nth(&["the reload is refused, nothing has changed"], self.refusals - 1).await
@@ -67,10 +72,12 @@ impl Subject {
     }
 }
 
-/// A complete file.
+/// A complete file; `{dir}` stands for the gateway's folder.
 pub(crate) fn whole(rest: &str) -> String {
     format!(
-        "listeners:\n  - address: 127.0.0.1:0\nthreads: 2\naccess_log: {{ to: stdout }}\nmetrics:\n  address: 127.0.0.1:0\n{rest}"
+        "listeners:\n  - address: 127.0.0.1:0\nthreads: 2\naccess_log: {{ to: stdout }}\n\
+         control_sock: \"{{dir}}/control.sock\"\nupgrade_sock: \"{{dir}}/upgrade.sock\"\n\
+         metrics:\n  address: 127.0.0.1:0\n{rest}"
     )
 }
 

@@ -20,7 +20,7 @@ async fn every_way_of_changing_the_file_is_noticed() {
     assert_eq!(subject.backend_of("/a").await, backends[1].address);
 
     // As editors do: written beside it, then renamed over it.
-    fs::write(&beside, whole(&with(2))).unwrap();
+    subject.write_at(&beside, &whole(&with(2)));
     fs::rename(&beside, &file).unwrap();
     subject.reloaded().await;
     assert_eq!(subject.backend_of("/a").await, backends[2].address);
@@ -33,8 +33,8 @@ async fn every_way_of_changing_the_file_is_noticed() {
 
     // As configuration maps do: a link whose target is replaced.
     let (old, new) = (subject.gateway.dir.path().join("old"), subject.gateway.dir.path().join("new"));
-    fs::write(&old, whole(&with(0))).unwrap();
-    fs::write(&new, whole(&with(1))).unwrap();
+    subject.write_at(&old, &whole(&with(0)));
+    subject.write_at(&new, &whole(&with(1)));
     for (target, number) in [(&old, 0), (&new, 1)] {
         fs::remove_file(&file).unwrap();
         std::os::unix::fs::symlink(target, &file).unwrap();
