@@ -1,5 +1,6 @@
 //! The rules of one tunnel: two ends, a flow each way, and every way it can end.
 
+mod clock;
 mod state;
 
 use std::io;
@@ -10,6 +11,7 @@ use super::flow::Flow;
 use super::reason::Reason;
 use crate::config::TunnelLimits;
 use crate::metrics::UpstreamMetrics;
+pub(super) use clock::Checked;
 pub(super) use state::State;
 
 /// Two ends and what passes between them. Reads no clock: `now` is handed in.
@@ -286,136 +288,10 @@ impl<E: End> Pair<E> {
         self.expire_in(CLOSE_WAIT, now);
     }
 
-    /// Ends the tunnel at a later moment.
-    pub(super) fn plan_end(&mut self, at: Instant, reason: Reason) {
-        if self.planned.is_none_or(|(earlier, _)| at < earlier) {
-            self.planned = Some((at, reason));
-        }
-    }
-
-    /// Calls an end off that was planned for this reason and has not begun.
-    pub(super) fn spare(&mut self, reason: Reason) {
-        self.planned = self.planned.filter(|(_, planned)| *planned != reason);
-    }
-
-    /// Ends the tunnel at a later moment for a change of the configuration, instead of what an earlier change announced.
-    pub(super) fn plan_change(&mut self, at: Instant, reason: Reason) {
-        self.changing = Some((at, reason));
-    }
-
-    /// When and why a change of the configuration ends the tunnel; none once its end has begun.
-    pub(super) fn changing(&self) -> Option<(Instant, Reason)> {
-        self.changing.filter(|_| self.deadline.is_none())
-    }
-
-    /// Calls off what [`plan_change`](Self::plan_change) announced; says whether something was.
-    pub(super) fn call_off_change(&mut self) -> bool {
-        self.changing().is_some() && self.changing.take().is_some()
-    }
-
-    /// Whether the tunnel's end has begun.
-    pub(super) fn is_ending(&self) -> bool {
-        self.deadline.is_some()
-    }
-
     fn expire_in(&mut self, wait: Duration, now: Instant) {
         let deadline = now + wait;
         self.nearer = true;
         self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
-    }
-
-    /// Applies the limits that have to do with time; says whether the pair is to be driven, or dropped.
-    pub(super) fn check(&mut self, now: Instant) -> Checked {
-        if self.deadline.is_some_and(|deadline| now >= deadline) {
-            return Checked::Expired;
-        }
-        if self.deadline.is_some() {
-            return Checked::Fine;
-        }
-        if let Some(reason) = self.overdue(now) {
-            self.end(reason, now);
-            return Checked::Changed;
-        }
-        if self.send_pings(now) { Checked::Changed } else { Checked::Fine }
-    }
-
-    fn overdue(&self, now: Instant) -> Option<Reason> {
-        let passed = |moment: Option<Instant>| moment.is_some_and(|moment| now >= moment);
-        match self.planned {
-            Some((at, reason)) if now >= at => Some(reason),
-            _ if passed(self.changing.map(|(at, _)| at)) => self.changing.map(|(_, reason)| reason),
-            _ if passed(self.too_old) => Some(Reason::MaxAge),
-            _ if passed(self.idle_at()) => Some(Reason::Idle),
-            _ if Side::ALL.into_iter().any(|side| self.pinged(side) && passed(self.ping_at(side))) => {
-                Some(Reason::PingTimeout)
-            }
-            _ => None,
-        }
-    }
-
-    fn pinged(&self, side: Side) -> bool {
-        self.ends[side as usize].pinged.is_some()
-    }
-
-    fn send_pings(&mut self, now: Instant) -> bool {
-        let mut sent = false;
-        for side in Side::ALL {
-            if self.pinged(side) || self.ping_at(side).is_none_or(|at| now < at) {
-                continue;
-            }
-            let legal = self.flows[side.other() as usize].ping();
-            let leg = &mut self.ends[side as usize];
-            if legal {
-                leg.pinged = Some(now);
-                sent = true;
-            } else {
-                leg.ping_after = now + PING_AGAIN;
-            }
-        }
-        sent
-    }
-
-    /// When the tunnel counts as idle. A tunnel that is closed one way is not given a day for the other.
-    fn idle_at(&self) -> Option<Instant> {
-        let heard = self.ends.iter().map(|leg| leg.heard).max()?;
-        let half_closed = self.flows.iter().any(|flow| flow.ended);
-        let limit = match self.limits.idle {
-            Some(idle) if half_closed => Some(idle.min(HALF_CLOSED_IDLE)),
-            None if half_closed => Some(HALF_CLOSED_IDLE),
-            idle => idle,
-        };
-        limit.map(|limit| heard + limit)
-    }
-
-    /// When `side` is to be sent a Ping, or, if it was, when it must have been heard.
-    fn ping_at(&self, side: Side) -> Option<Instant> {
-        let ping = self.limits.ping?;
-        let from = &self.flows[side as usize];
-        // A side that ended its stream cannot answer, and one that is not read now may have.
-        if from.ended || !from.kept().is_empty() {
-            return None;
-        }
-        let leg = &self.ends[side as usize];
-        match leg.pinged {
-            Some(at) => Some(at + ping),
-            None if self.flows[side.other() as usize].takes_pings() => Some((leg.heard + ping).max(leg.ping_after)),
-            None => None,
-        }
-    }
-
-    /// The next moment at which [`check`](Self::check) may have something to do.
-    pub(super) fn due(&self) -> Option<Instant> {
-        if self.deadline.is_some() {
-            return self.deadline;
-        }
-        let pings = Side::ALL.into_iter().map(|side| self.ping_at(side));
-        let rest = [self.too_old, self.idle_at(), self.planned.map(|(at, _)| at), self.changing.map(|(at, _)| at)];
-        pings.chain(rest).flatten().min()
-    }
-
-    /// Whether [`due`](Self::due) may have come nearer since this was last asked.
-    pub(super) fn take_nearer(&mut self) -> bool {
-        std::mem::take(&mut self.nearer)
     }
 
     /// Notes that the process ends under the tunnel.
@@ -465,17 +341,6 @@ fn gone(side: Side) -> Reason {
     }
 }
 
-/// What came of a look at the clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Checked {
-    /// Nothing is due.
-    Fine,
-    /// The pair has something to write.
-    Changed,
-    /// The pair is to be dropped as it is.
-    Expired,
-}
-
 impl Flow {
     /// Writes `bytes` to `leg` as far as it takes them at once, and keeps the rest.
     fn keep_unwritten<E: End>(&mut self, leg: &mut Leg<E>, bytes: &[u8]) {
@@ -494,10 +359,6 @@ const READS_PER_TURN: usize = 16;
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// How long a tunnel whose one side is gone, or whose Close frames are both exchanged, may take to end.
 const LINGER: Duration = Duration::from_secs(5);
-/// The idle limit of a tunnel that is closed one way, where `idle` is not shorter.
-const HALF_CLOSED_IDLE: Duration = Duration::from_secs(60);
-/// When a Ping that was not legal, because the stream stood inside a frame, is tried again.
-const PING_AGAIN: Duration = Duration::from_secs(1);
 /// What stands for a connection that ended without a Close frame (RFC 6455 §7.1.5).
 const NO_CLOSE_FRAME: u16 = 1006;
 
