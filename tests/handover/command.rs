@@ -1,12 +1,13 @@
 //! `longhaul upgrade`: the running gateway starts its own successor.
 
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::lab::{Lab, blocking, get};
-use crate::support::Gateway;
+use crate::support::{Gateway, PATIENCE};
 use crate::ws::{Tunnel, all_echo, open_several};
 
 /// Asks the gateway to upgrade, as an operator does.
@@ -58,6 +59,35 @@ async fn an_upgrade_by_command_moves_every_tunnel_and_ends_the_old_process() {
     assert!(said.contains(" has taken over: 5 tunnels moved, 0 stayed"), "{said}");
     all_echo(&mut tunnels).await;
     drop(successor);
+}
+
+/// systemd follows the process that is the main one from then on (sd_notify(3), `MAINPID`).
+#[tokio::test]
+async fn the_service_manager_is_told_which_process_is_the_main_one() {
+    let lab = Lab::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let socket = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let named = dir.path().join("notify");
+    let mut gateway = Gateway::start_with(&lab.config(""), &[("NOTIFY_SOCKET", named.to_str().unwrap())]).await;
+    gateway.log.find(&["control socket at"]).await;
+    let output = upgrade(&gateway, &[]).await;
+    let said = String::from_utf8(output.stdout).unwrap();
+    let successor = Orphan::of(&said);
+    assert_eq!(gateway.ended().await, Some(0));
+    let told = blocking(move || {
+        let mut told = Vec::new();
+        while !told.iter().any(|text: &String| text.contains("MAINPID=")) {
+            let mut datagram = [0; 4096];
+            let length = socket.recv(&mut datagram).unwrap();
+            told.push(String::from_utf8_lossy(&datagram[..length]).into_owned());
+        }
+        told
+    })
+    .await;
+    assert!(told[0].contains("READY=1"), "{told:?}");
+    let main = format!("MAINPID={}", successor.0.as_raw_nonzero());
+    assert!(told.iter().any(|text| text.lines().any(|line| line == main)), "{told:?}");
 }
 
 #[tokio::test]
