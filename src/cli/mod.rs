@@ -31,7 +31,7 @@ struct Arguments {
     /// Run in the background (`pid_file`, `error_log`, `user` and `group` apply)
     #[arg(short, long, requires = "conf")]
     daemon: bool,
-    /// Take the listening sockets over from the process that runs now; then send that one SIGQUIT
+    /// Take listening sockets and live tunnels over from the gateway that runs now, which then ends
     #[arg(short, long, requires = "conf")]
     upgrade: bool,
     /// Test the configuration and exit

@@ -32,7 +32,7 @@ use signals::NoSignals;
 /// How to run, beside what the configuration says: Pingora's flags.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// `-u`: take the listening sockets over from the process that runs now.
+    /// `-u`: take listening sockets and live tunnels over from the gateway that runs now.
     pub upgrade: bool,
     /// `-d`: run in the background.
     pub daemon: bool,
