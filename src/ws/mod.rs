@@ -2,6 +2,7 @@
 //!
 //! Bytes and values in, decisions out: nothing here does I/O, reads a clock or draws random numbers.
 
+pub(crate) mod base64_text;
 pub mod cursor;
 pub mod frame;
 pub mod handshake;
