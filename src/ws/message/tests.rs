@@ -31,7 +31,7 @@ fn read(assembler: &mut Assembler, parts: &[&[u8]]) -> Vec<Result<Item, Violatio
     items
 }
 
-/// Everything that comes of a backend's frames where permessage-deflate is agreed and messages have 1,000 bytes at most.
+/// Everything that comes of a backend's frames, with permessage-deflate agreed and at most 1,000 bytes a message.
 fn from_backend(frames: &[Frame]) -> Vec<Result<Item, Violation>> {
     read(&mut Assembler::new(Sender::Backend, true, 1000), &[&stream(frames)])
 }
