@@ -57,7 +57,7 @@ pub enum LoadError {
 ///
 /// # Errors
 /// [`LoadError::Unreadable`] when the file cannot be opened or read, [`LoadError::Refused`] with every problem in it.
-pub fn load(path: &Path) -> Result<Loaded, LoadError> {
+pub fn load(path: &Path, hooks: &dyn super::KnownHooks) -> Result<Loaded, LoadError> {
     let unreadable = |error: std::io::Error| LoadError::Unreadable { path: path.into(), reason: error.to_string() };
     let refused = |problems| LoadError::Refused { path: path.into(), problems };
     let mut bytes = Vec::new();
@@ -68,7 +68,7 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
     };
     file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     let text = String::from_utf8(bytes).map_err(|error| refused(not_utf8(&error).into()))?;
-    let mut loaded = parse(&text).map_err(refused)?;
+    let mut loaded = parse(&text, hooks).map_err(refused)?;
     loaded.config.source = Some(source);
     Ok(loaded)
 }
@@ -79,7 +79,7 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
 ///
 /// # Errors
 /// Every problem in `text`, in the order of their positions; only the first where it is not one YAML document.
-pub fn parse(text: &str) -> Result<Loaded, Problems> {
+pub fn parse(text: &str, _: &dyn super::KnownHooks) -> Result<Loaded, Problems> {
     if text.len() > MAX_BYTES {
         return Err(whole_file("the file is too long").expected(format!("at most {MAX_BYTES} bytes")).into());
     }

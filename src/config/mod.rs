@@ -21,6 +21,8 @@ mod problem;
 mod routes;
 mod scalar;
 mod source;
+mod stub;
+pub use stub::*;
 mod upstreams;
 mod value;
 

@@ -90,6 +90,8 @@ pub struct Route {
     pub upstream: String,
     /// `affinity`: instead of the upstream's, where given.
     pub affinity: Option<Vec<AffinitySource>>,
+    /// `hooks`
+    pub hooks: Vec<super::HookEntry>,
 }
 
 /// Which hosts a route matches; names are in lower case and without a port.

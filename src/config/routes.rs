@@ -48,7 +48,7 @@ fn read_route(value: &Value<'_>, upstreams: Option<&Named>, scope: Scope, report
     let upstream = fields.required("upstream", "the name of an entry of `upstreams`", report);
     let upstream = upstream.and_then(|v| upstream_name(&v, upstreams, report));
     let affinity = fields.take_or("affinity", None, |v| affinity::read(v, scope, report).map(Some));
-    Some(Route { host: host?, path: path?, upstream: upstream?, affinity: affinity? })
+    Some(Route { host: host?, path: path?, upstream: upstream?, affinity: affinity?, hooks: Vec::new() })
 }
 
 fn upstream_name(value: &Value<'_>, upstreams: Option<&Named>, report: &mut Report) -> Option<String> {

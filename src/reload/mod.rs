@@ -48,6 +48,9 @@ pub enum ReloadError {
     /// The file cannot be read, or there are errors in it.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A hook cannot be made of its settings.
+    #[error("{}", .0.in_file("the configuration"))]
+    Hooks(config::Problems),
     /// A bug: compiling the configuration panicked.
     #[error("the configuration could not be compiled; this is a bug in Longhaul")]
     Panicked,
@@ -74,7 +77,8 @@ pub async fn from_file(running: &Arc<Running>) -> Result<Reloaded, ReloadError> 
 async fn read(running: &Running) -> Result<Config, ReloadError> {
     let file = running.snapshot().config.source.clone().ok_or(ReloadError::NoFile)?.path;
     let name = file.to_string_lossy().into_owned();
-    let loaded = tokio::task::spawn_blocking(move || config::load(&file)).await;
+    let hooks = Arc::clone(running.hooks());
+    let loaded = tokio::task::spawn_blocking(move || config::load(&file, &*hooks)).await;
     let loaded = loaded.map_err(|_| ReloadError::Panicked)??;
     for warning in &loaded.warnings {
         warn!("{}", warning.in_file(&name));
@@ -100,6 +104,7 @@ pub async fn reload(running: &Arc<Running>, config: Config) -> Result<Reloaded, 
         (changes, compiler.compile(config))
     });
     let (changes, snapshot) = compiled.await.map_err(|_| ReloadError::Panicked)?;
+    let snapshot = snapshot.map_err(ReloadError::Hooks)?;
     note_departed(&before, &snapshot, &mut turn.departed);
     let after = running.put_in_force(snapshot, &mut turn);
     let law = Law::new(&before, Arc::clone(&after), turn.departed.clone());
