@@ -9,7 +9,7 @@ use longhaul::server::{Options, Server};
 fn main() -> ExitCode {
     env_logger::init();
     let file = std::env::args().nth(1).map_or_else(|| PathBuf::from("conf/minimal.yaml"), PathBuf::from);
-    let config = match config::load(&file) {
+    let config = match config::load(&file, &config::NoHooks) {
         Ok(loaded) => loaded.config,
         Err(error) => {
             eprintln!("{error}");

@@ -17,7 +17,7 @@ pub(super) fn run(listen: SocketAddr) -> ExitCode {
         Err(error) => return super::failed(format_args!("the demo's backends cannot start: {error}")),
     };
     let text = demo.config(listen);
-    let config = match config::parse(&text) {
+    let config = match config::parse(&text, &config::NoHooks) {
         Ok(loaded) => loaded.config,
         Err(problems) => return super::failed(problems.in_file("the demo's configuration")),
     };

@@ -136,7 +136,7 @@ fn serve(server: Server) -> ExitCode {
 
 /// Reads a configuration file; warnings are shown, problems are shown and end the command.
 fn load(file: &Path) -> Result<Config, ExitCode> {
-    match config::load(file) {
+    match config::load(file, &config::NoHooks) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 eprintln!("{}", warning.in_file(&file.to_string_lossy()));

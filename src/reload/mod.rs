@@ -74,7 +74,7 @@ pub async fn from_file(running: &Arc<Running>) -> Result<Reloaded, ReloadError> 
 async fn read(running: &Running) -> Result<Config, ReloadError> {
     let file = running.snapshot().config.source.clone().ok_or(ReloadError::NoFile)?.path;
     let name = file.to_string_lossy().into_owned();
-    let loaded = tokio::task::spawn_blocking(move || config::load(&file)).await;
+    let loaded = tokio::task::spawn_blocking(move || config::load(&file, &config::NoHooks)).await;
     let loaded = loaded.map_err(|_| ReloadError::Panicked)??;
     for warning in &loaded.warnings {
         warn!("{}", warning.in_file(&name));
