@@ -112,15 +112,21 @@ impl Edge {
         (Reception { control, door, about, commands }, queue)
     }
 
-    fn start_threads(&self) -> std::io::Result<Running> {
+    fn start_threads(&self) -> Result<Running, String> {
         let metrics = Arc::new(Metrics::new());
         let log = match &self.config.access_log {
-            Some(settings) => AccessLog::start(settings, metrics.access_log_dropped.clone())?,
+            Some(settings) => {
+                AccessLog::start(settings, metrics.access_log_dropped.clone()).map_err(|error| error.to_string())?
+            }
             None => AccessLog::off(),
         };
-        let tunnels = Arc::new(Tunnels::start(self.pingora.threads, &log)?);
+        let tunnels = Arc::new(Tunnels::start(self.pingora.threads, &log).map_err(|error| error.to_string())?);
         let hooks = Arc::clone(&self.hooks);
-        Running::new(&self.config, hooks, metrics, tunnels, log, Instant::now()).map_err(std::io::Error::other)
+        Running::new(&self.config, hooks, metrics, tunnels, log, Instant::now()).map_err(|problems| {
+            let file =
+                self.config.source.as_ref().map_or_else(Default::default, |source| source.path.to_string_lossy());
+            problems.in_file(&file).to_string()
+        })
     }
 }
 
