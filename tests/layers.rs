@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 7] = [
 ];
 
 /// Neighbours that know each other all the same, and why.
-const NEIGHBOURS: [(&str, &str); 5] = [
+const NEIGHBOURS: [(&str, &str); 6] = [
     // Its settings are values of the configuration.
     ("access_log", "config"),
     // The commands run what they are named for.
@@ -25,6 +25,7 @@ const NEIGHBOURS: [(&str, &str); 5] = [
     ("cli", "demo"),
     // The command line with a program's own hooks.
     ("builder", "cli"),
+    ("builder", "server"),
     // The binary's only module of ours.
     ("main", "builder"),
 ];
