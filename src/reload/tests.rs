@@ -16,7 +16,7 @@ fn config(backends: &[&str], more: &str) -> Config {
         "listeners: [{{ address: 127.0.0.1:0 }}]\nroutes: [{{ upstream: a }}]\nupstreams:\n  a: {{ health: off, backends: [{}]{more} }}\n",
         backends.join(", ")
     );
-    config::parse(&text).unwrap().config
+    config::parse(&text, &config::NoHooks).unwrap().config
 }
 
 const ONE: &str = "127.0.0.1:9001";
@@ -33,7 +33,8 @@ impl Subject {
     fn new(config: &Config) -> Self {
         let log = AccessLog::off();
         let tunnels = Arc::new(Tunnels::start(2, &log).unwrap());
-        let running = Running::new(config, Arc::new(Metrics::new()), tunnels, log, Instant::now());
+        let running =
+            Running::new(config, Arc::default(), Arc::new(Metrics::new()), tunnels, log, Instant::now()).unwrap();
         Self { running: Arc::new(running), far_ends: Vec::new() }
     }
 
@@ -143,7 +144,7 @@ async fn a_tunnel_that_came_by_another_way_is_judged_by_what_is_in_force() {
     subject.open(None);
     assert_eq!(enforce(&subject.running).await, Judged::default());
     let elsewhere = "listeners: [{ address: 127.0.0.1:0 }]\nroutes: [{ path: /other, upstream: a }]\nupstreams: { a: { backends: [127.0.0.1:9001], drain_window: 1d } }";
-    let reloaded = subject.reload(config::parse(elsewhere).unwrap().config).await;
+    let reloaded = subject.reload(config::parse(elsewhere, &config::NoHooks).unwrap().config).await;
     assert_eq!(reloaded.closing, 1);
     assert_eq!(enforce(&subject.running).await, Judged { changed: 1, ..Judged::default() });
 }
@@ -162,7 +163,7 @@ async fn policies_of_upstreams_that_left_are_kept_only_while_they_are_in_use() {
         let text = format!(
             "listeners: [{{ address: 127.0.0.1:0 }}]\nroutes: [{{ upstream: {name} }}]\nupstreams: {{ {name}: {{ backends: [{ONE}] }} }}"
         );
-        config::parse(&text).unwrap().config
+        config::parse(&text, &config::NoHooks).unwrap().config
     };
     let subject = Subject::new(&config(&[ONE], ""));
     for number in 0..50 {
