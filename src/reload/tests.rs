@@ -138,6 +138,41 @@ async fn keys_that_are_planned_to_move_are_away_from_home_after_the_reload() {
 }
 
 #[tokio::test]
+async fn other_hooks_are_a_change_of_the_route_that_touches_no_tunnel() {
+    let with = |compression, hooks: &[(&str, &str)]| {
+        let mut config = config(&[ONE], "");
+        let entry = |(name, settings): &(&str, &str)| config::HookEntry {
+            name: (*name).to_owned(),
+            settings: config::Settings::parse(settings).unwrap(),
+            timeout: config::HookEntry::DEFAULT_TIMEOUT,
+        };
+        config.routes[0].hooks = hooks.iter().map(entry).collect();
+        config.routes[0].compression = compression;
+        config
+    };
+    let (inspect, strip) = (config::Compression::Inspect, config::Compression::Strip);
+    let limits = [("limit", "{ rate: 1, burst: 2 }"), ("log", "")];
+    let mut subject = Subject::new(&with(inspect, &limits));
+    subject.open(None);
+
+    let same = with(inspect, &[("limit", "{ burst: 2, rate: 1 } # as before"), ("log", "{}")]);
+    assert!(Changes::between(&subject.running.snapshot().config, &same).is_empty());
+    let others = [
+        with(inspect, &[("log", ""), ("limit", "{ rate: 1, burst: 2 }")]),
+        with(inspect, &[("limit", "{ rate: 1, burst: 3 }"), ("log", "")]),
+        with(inspect, &[]),
+    ];
+    for other in others {
+        let reloaded = subject.reload(other).await;
+        assert_eq!(reloaded.changes.routes, [RouteChange::Hooks { route: "* /".into() }]);
+        assert_eq!((reloaded.closing, reloaded.rehoming), (0, 0));
+    }
+    let changes = subject.reload(with(strip, &limits)).await.changes;
+    assert_eq!(changes.summary(), "1 route changed");
+    assert_eq!(changes.to_string(), "~ route * /: hooks\n~ route * /: compression");
+}
+
+#[tokio::test]
 async fn a_tunnel_that_came_by_another_way_is_judged_by_what_is_in_force() {
     let mut subject = Subject::new(&config(&[ONE], ", drain_window: 1d"));
     subject.open(None);

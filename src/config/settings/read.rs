@@ -7,7 +7,7 @@ use std::vec;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Expected, MapAccess, SeqAccess};
 use serde::de::{VariantAccess, Visitor};
 
-use super::error::{Error, Trouble, unknown_key};
+use super::error::{Error, Part, Trouble, unknown_key};
 use crate::config::core_schema::{self, Whole};
 use crate::config::keys::{MERGE, NO_MERGE};
 use crate::config::node::Content;
@@ -15,17 +15,19 @@ use crate::config::problem::{Problem, Report, quoted};
 use crate::config::scalar::{self, one_of, wrong_with_whole};
 use crate::config::value::Value;
 
-/// How often the same settings are read to find what else is wrong with them.
+/// How often the same settings are read to find what else is wrong with them, and how many values are read for that: wrong
+/// settings of any size are told within a second.
 const MAX_PASSES: usize = 32;
+const MAX_READ_AGAIN: usize = 500_000;
 
 /// Reads `root` as a `T`, or finds everything wrong with it.
 ///
-/// A type gives up at the first value that does not fit. So it is read again without the entry that this value is in, until
-/// nothing new is found.
+/// A type gives up at the first value that does not fit. So it is read again without the entry or the item of a list that
+/// this value is, until nothing new is found.
 pub(super) fn all<T: DeserializeOwned>(root: &Value<'_>) -> Result<T, Vec<Problem>> {
     let mut found: Vec<Problem> = Vec::new();
     let mut pass = Pass::default();
-    for _ in 0..MAX_PASSES {
+    for _ in 0..MAX_PASSES.min(1 + MAX_READ_AGAIN / root.node().size) {
         let outcome =
             T::deserialize(Reader { value: *root, pass: &mut pass }).map_err(|error| pass.settle(error, root));
         for problem in std::mem::take(&mut pass.report).close().into_list() {
@@ -35,7 +37,7 @@ pub(super) fn all<T: DeserializeOwned>(root: &Value<'_>) -> Result<T, Vec<Proble
         }
         match outcome {
             Ok(read) if found.is_empty() => return Ok(read),
-            Err(Error { entry: Some(entry), .. }) => pass.hidden.push(entry),
+            Err(Error { part: Some(part), .. }) => pass.hidden.push(part),
             _ => break,
         }
     }
@@ -47,31 +49,38 @@ pub(super) fn all<T: DeserializeOwned>(root: &Value<'_>) -> Result<T, Vec<Proble
 #[derive(Default)]
 struct Pass {
     report: Report,
-    /// Paths of entries that are passed over, for what is wrong with them has been told.
-    hidden: Vec<String>,
+    /// Entries and items that are passed over, for what is wrong with them has been told.
+    hidden: Vec<Part>,
 }
 
 impl Pass {
     fn hides(&self, value: &Value<'_>) -> bool {
-        !self.hidden.is_empty() && self.hidden.contains(&value.path())
+        // The place alone does not tell: what an alias repeats stands in one place, at several paths.
+        self.hidden.iter().any(|part| part.mark == value.mark() && part.path == value.path())
     }
 
     /// Tells what is wrong with `value`, unless it is that something in it is hidden.
     fn settle(&mut self, mut error: Error, value: &Value<'_>) -> Error {
         let Some(trouble) = error.trouble.take() else { return error };
         let problem = trouble.with(value);
-        let is_below = |entry: &String| {
-            let rest = entry.strip_prefix(&value.path());
+        let is_below = |part: &Part| {
+            let rest = part.path.strip_prefix(&value.path());
             rest.is_some_and(|rest| value.path().is_empty() || rest.starts_with(['.', '[']))
         };
         let for_what_is_hidden = match *trouble {
-            Trouble::Missing(_) => self.hidden.contains(&problem.path),
+            Trouble::Missing(_) => self.hidden.iter().any(|part| part.path == problem.path),
             _ => self.hidden.iter().any(is_below),
         };
         if !for_what_is_hidden {
             self.report.push(problem);
         }
         error
+    }
+
+    /// [`Pass::settle`] for what can be passed over.
+    fn settle_part(&mut self, error: Error, part: &Value<'_>) -> Error {
+        let error = self.settle(error, part);
+        Error { part: error.part.or_else(|| Some(Part { mark: part.mark(), path: part.path() })), ..error }
     }
 
     /// The error of a problem, which is told.
@@ -333,7 +342,7 @@ impl<'de> Deserializer<'de> for Reader<'_, '_> {
             [(_, name, content)] => visitor.visit_enum(Variant { name: *name, content: Some(*content), pass }),
             _ => {
                 let problem = value.error(format!("a mapping with {} keys does not fit here", pairs.len()));
-                Err(pass.refuse(problem.expected(format!("one key, {expected}"))))
+                Err(pass.refuse(problem.expected(format!("{expected}, and no other key"))))
             }
         }
     }
@@ -359,9 +368,10 @@ impl<'de> SeqAccess<'de> for Items<'_, '_> {
     type Error = Error;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
-        let Some(value) = self.left.next() else { return Ok(None) };
+        let pass = &*self.pass;
+        let Some(value) = self.left.find(|value| !pass.hides(value)) else { return Ok(None) };
         let read = seed.deserialize(Reader { value, pass: self.pass });
-        read.map(Some).map_err(|error| self.pass.settle(error, &value))
+        read.map(Some).map_err(|error| self.pass.settle_part(error, &value))
     }
 }
 
@@ -370,13 +380,6 @@ struct Entries<'v, 'p> {
     /// Of the key that was read last.
     value: Option<Value<'v>>,
     pass: &'p mut Pass,
-}
-
-impl<'v> Entries<'v, '_> {
-    fn settle(&mut self, error: Error, value: &Value<'v>) -> Error {
-        let error = self.pass.settle(error, value);
-        Error { entry: error.entry.or_else(|| Some(value.path())), ..error }
-    }
 }
 
 impl<'de> MapAccess<'de> for Entries<'_, '_> {
@@ -389,13 +392,13 @@ impl<'de> MapAccess<'de> for Entries<'_, '_> {
         };
         self.value = Some(value);
         let read = seed.deserialize(Reader { value: key, pass: self.pass });
-        read.map(Some).map_err(|error| self.settle(error, &key))
+        read.map(Some).map_err(|error| self.pass.settle_part(error, &key))
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
         let value = self.value.take().expect("serde asks for a key before its value");
         let read = seed.deserialize(Reader { value, pass: self.pass });
-        read.map_err(|error| self.settle(error, &value))
+        read.map_err(|error| self.pass.settle_part(error, &value))
     }
 }
 
