@@ -165,6 +165,15 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// The problems of a list that is not empty.
+impl From<Vec<Problem>> for Problems {
+    fn from(list: Vec<Problem>) -> Self {
+        let mut report = Report::default();
+        list.into_iter().for_each(|problem| report.push(problem));
+        report.close()
+    }
+}
+
 impl From<Problem> for Problems {
     fn from(problem: Problem) -> Self {
         Self { list: vec![problem], left_out: 0 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::*;
 use crate::access_log::AccessLog;
 use crate::config::TunnelLimits;
+use crate::hook::{Hook, Registry, Setup, SetupError};
 use crate::metrics::Metrics;
 use crate::tunnel::{NewTunnel, Record, Tunnels};
 use crate::upstream::Ring;
@@ -31,9 +32,14 @@ struct Subject {
 
 impl Subject {
     fn new(config: &Config) -> Self {
+        Self::with_hooks(config, Registry::empty())
+    }
+
+    fn with_hooks(config: &Config, hooks: Registry) -> Self {
         let log = AccessLog::off();
         let tunnels = Arc::new(Tunnels::start(2, &log).unwrap());
-        let running = Running::new(config, Arc::new(Metrics::new()), tunnels, log, Instant::now());
+        let running =
+            Running::new(config, Arc::new(hooks), Arc::new(Metrics::new()), tunnels, log, Instant::now()).unwrap();
         Self { running: Arc::new(running), far_ends: Vec::new() }
     }
 
@@ -137,6 +143,18 @@ async fn keys_that_are_planned_to_move_are_away_from_home_after_the_reload() {
     assert_eq!((home.rehoming, home.called_off), (0, reloaded.rehoming));
 }
 
+/// A hook that takes any settings and does nothing.
+struct Idle;
+
+impl Hook for Idle {
+    type Settings = serde_json::Value;
+    type Context = ();
+
+    fn new(_: serde_json::Value, _: &Setup<'_, Self>) -> Result<Self, SetupError> {
+        Ok(Self)
+    }
+}
+
 #[tokio::test]
 async fn other_hooks_are_a_change_of_the_route_that_touches_no_tunnel() {
     let with = |compression, hooks: &[(&str, &str)]| {
@@ -152,7 +170,10 @@ async fn other_hooks_are_a_change_of_the_route_that_touches_no_tunnel() {
     };
     let (inspect, strip) = (config::Compression::Inspect, config::Compression::Strip);
     let limits = [("limit", "{ rate: 1, burst: 2 }"), ("log", "")];
-    let mut subject = Subject::new(&with(inspect, &limits));
+    let mut known = Registry::empty();
+    known.add::<Idle>("limit");
+    known.add::<Idle>("log");
+    let mut subject = Subject::with_hooks(&with(inspect, &limits), known);
     subject.open(None);
 
     let same = with(inspect, &[("limit", "{ burst: 2, rate: 1 } # as before"), ("log", "{}")]);

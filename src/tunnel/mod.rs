@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 
 use crate::access_log::AccessLog;
 use crate::config::TunnelLimits;
+use crate::hook::{Item, Outlet, To};
 use crate::upstream::BackendState;
 pub use end::Side;
 pub use frozen::{Frozen, Passport, Place};
@@ -179,6 +180,10 @@ impl Tunnels {
     pub fn count(&self) -> usize {
         self.workers.iter().map(|worker| worker.count.load(Ordering::Relaxed)).sum()
     }
+}
+
+impl Outlet for Tunnels {
+    fn deliver(&self, _to: To, _item: Item, _done: tokio::sync::mpsc::UnboundedSender<usize>) {}
 }
 
 impl Drop for Tunnels {
