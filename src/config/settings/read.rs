@@ -77,9 +77,9 @@ impl Pass {
         error
     }
 
-    /// [`Pass::settle`] for what can be passed over.
-    fn settle_part(&mut self, error: Error, part: &Value<'_>) -> Error {
-        let error = self.settle(error, part);
+    /// [`Pass::settle`] where `part` can be passed over, to which `value` belongs.
+    fn settle_part(&mut self, error: Error, value: &Value<'_>, part: &Value<'_>) -> Error {
+        let error = self.settle(error, value);
         Error { part: error.part.or_else(|| Some(Part { mark: part.mark(), path: part.path() })), ..error }
     }
 
@@ -371,7 +371,7 @@ impl<'de> SeqAccess<'de> for Items<'_, '_> {
         let pass = &*self.pass;
         let Some(value) = self.left.find(|value| !pass.hides(value)) else { return Ok(None) };
         let read = seed.deserialize(Reader { value, pass: self.pass });
-        read.map(Some).map_err(|error| self.pass.settle_part(error, &value))
+        read.map(Some).map_err(|error| self.pass.settle_part(error, &value, &value))
     }
 }
 
@@ -392,13 +392,13 @@ impl<'de> MapAccess<'de> for Entries<'_, '_> {
         };
         self.value = Some(value);
         let read = seed.deserialize(Reader { value: key, pass: self.pass });
-        read.map(Some).map_err(|error| self.pass.settle_part(error, &key))
+        read.map(Some).map_err(|error| self.pass.settle_part(error, &key, &value))
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
         let value = self.value.take().expect("serde asks for a key before its value");
         let read = seed.deserialize(Reader { value, pass: self.pass });
-        read.map_err(|error| self.pass.settle_part(error, &value))
+        read.map_err(|error| self.pass.settle_part(error, &value, &value))
     }
 }
 
