@@ -1,6 +1,7 @@
 //! The settings of a hook: a part of the file that only the hook's own type can judge.
 
 mod error;
+mod parts;
 mod quantity;
 mod read;
 

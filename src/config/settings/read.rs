@@ -2,12 +2,11 @@
 
 use std::fmt::Display;
 use std::num::ParseIntError;
-use std::vec;
 
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Expected, MapAccess, SeqAccess};
-use serde::de::{VariantAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, Expected, Visitor};
 
 use super::error::{Error, Part, Trouble, unknown_key};
+use super::parts::{Entries, Items, Variant};
 use crate::config::core_schema::{self, Whole};
 use crate::config::keys::{MERGE, NO_MERGE};
 use crate::config::node::Content;
@@ -47,20 +46,20 @@ pub(super) fn all<T: DeserializeOwned>(root: &Value<'_>) -> Result<T, Vec<Proble
 
 /// One reading from beginning to end.
 #[derive(Default)]
-struct Pass {
+pub(super) struct Pass {
     report: Report,
     /// Entries and items that are passed over, for what is wrong with them has been told.
     hidden: Vec<Part>,
 }
 
 impl Pass {
-    fn hides(&self, value: &Value<'_>) -> bool {
+    pub(super) fn hides(&self, value: &Value<'_>) -> bool {
         // The place alone does not tell: what an alias repeats stands in one place, at several paths.
         self.hidden.iter().any(|part| part.mark == value.mark() && part.path == value.path())
     }
 
     /// Tells what is wrong with `value`, unless it is that something in it is hidden.
-    fn settle(&mut self, mut error: Error, value: &Value<'_>) -> Error {
+    pub(super) fn settle(&mut self, mut error: Error, value: &Value<'_>) -> Error {
         let Some(trouble) = error.trouble.take() else { return error };
         let problem = trouble.with(value);
         let is_below = |part: &Part| {
@@ -78,22 +77,22 @@ impl Pass {
     }
 
     /// [`Pass::settle`] where `part` can be passed over, to which `value` belongs.
-    fn settle_part(&mut self, error: Error, value: &Value<'_>, part: &Value<'_>) -> Error {
+    pub(super) fn settle_part(&mut self, error: Error, value: &Value<'_>, part: &Value<'_>) -> Error {
         let error = self.settle(error, value);
         Error { part: error.part.or_else(|| Some(Part { mark: part.mark(), path: part.path() })), ..error }
     }
 
     /// The error of a problem, which is told.
-    fn refuse(&mut self, problem: Problem) -> Error {
+    pub(super) fn refuse(&mut self, problem: Problem) -> Error {
         self.report.push(problem);
         Error::told()
     }
 }
 
 /// One value that is to be read.
-struct Reader<'v, 'p> {
-    value: Value<'v>,
-    pass: &'p mut Pass,
+pub(super) struct Reader<'v, 'p> {
+    pub(super) value: Value<'v>,
+    pub(super) pass: &'p mut Pass,
 }
 
 impl<'v> Reader<'v, '_> {
@@ -136,7 +135,7 @@ impl<'v> Reader<'v, '_> {
         self.value.text().ok_or_else(|| self.pass.refuse(self.value.wrong(expected.to_string())))
     }
 
-    fn list<'de, V: Visitor<'de>>(self, length: Option<usize>, visitor: V) -> Result<V::Value, Error> {
+    pub(super) fn list<'de, V: Visitor<'de>>(self, length: Option<usize>, visitor: V) -> Result<V::Value, Error> {
         let Self { value, pass } = self;
         let expected = length.map_or_else(|| "a list".to_owned(), |length| format!("a list of {length}"));
         let Some(items) = value.items(&expected, &mut pass.report) else { return Err(Error::told()) };
@@ -149,7 +148,7 @@ impl<'v> Reader<'v, '_> {
     }
 
     /// `known` are the keys that the mapping may have; any where that is `None`.
-    fn mapping<'de, V: Visitor<'de>>(self, known: Option<&[&str]>, visitor: V) -> Result<V::Value, Error> {
+    pub(super) fn mapping<'de, V: Visitor<'de>>(self, known: Option<&[&str]>, visitor: V) -> Result<V::Value, Error> {
         let Self { value, pass } = self;
         let expected = match known {
             Some(known @ [_, ..]) => format!("a mapping with the keys {}", known.join(", ")),
@@ -167,7 +166,7 @@ impl<'v> Reader<'v, '_> {
         visitor.visit_map(Entries { left: pairs.into_iter(), value: None, pass })
     }
 
-    fn nothing(&mut self) -> Result<(), Error> {
+    pub(super) fn nothing(&mut self) -> Result<(), Error> {
         let is_empty = matches!(&self.value.node().content, Content::Mapping(entries) if entries.is_empty());
         if self.value.is_null() || is_empty {
             return Ok(());
@@ -356,102 +355,5 @@ impl<'de> Deserializer<'de> for Reader<'_, '_> {
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_unit()
-    }
-}
-
-struct Items<'v, 'p> {
-    left: vec::IntoIter<Value<'v>>,
-    pass: &'p mut Pass,
-}
-
-impl<'de> SeqAccess<'de> for Items<'_, '_> {
-    type Error = Error;
-
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
-        let pass = &*self.pass;
-        let Some(value) = self.left.find(|value| !pass.hides(value)) else { return Ok(None) };
-        let read = seed.deserialize(Reader { value, pass: self.pass });
-        read.map(Some).map_err(|error| self.pass.settle_part(error, &value, &value))
-    }
-}
-
-struct Entries<'v, 'p> {
-    left: vec::IntoIter<(&'v str, Value<'v>, Value<'v>)>,
-    /// Of the key that was read last.
-    value: Option<Value<'v>>,
-    pass: &'p mut Pass,
-}
-
-impl<'de> MapAccess<'de> for Entries<'_, '_> {
-    type Error = Error;
-
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
-        let pass = &*self.pass;
-        let Some((_, key, value)) = self.left.by_ref().find(|(_, _, value)| !pass.hides(value)) else {
-            return Ok(None);
-        };
-        self.value = Some(value);
-        let read = seed.deserialize(Reader { value: key, pass: self.pass });
-        read.map(Some).map_err(|error| self.pass.settle_part(error, &key, &value))
-    }
-
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
-        let value = self.value.take().expect("serde asks for a key before its value");
-        let read = seed.deserialize(Reader { value, pass: self.pass });
-        read.map_err(|error| self.pass.settle_part(error, &value, &value))
-    }
-}
-
-/// A word, or a mapping with one key: the variant of an enumeration.
-struct Variant<'v, 'p> {
-    name: Value<'v>,
-    content: Option<Value<'v>>,
-    pass: &'p mut Pass,
-}
-
-impl<'v> Variant<'v, '_> {
-    fn read<T>(self, read: impl FnOnce(Reader<'v, '_>) -> Result<T, Error>) -> Result<T, Error> {
-        let Self { name, content, pass } = self;
-        let Some(value) = content else {
-            let word = name.text().unwrap_or_default();
-            let problem = name.error(format!("{} needs a value here", quoted(word)));
-            return Err(pass.refuse(problem.expected(format!("{} and its value", quoted(&format!("{word}:"))))));
-        };
-        read(Reader { value, pass }).map_err(|error| pass.settle(error, &value))
-    }
-}
-
-impl<'de, 'v, 'p> EnumAccess<'de> for Variant<'v, 'p> {
-    type Error = Error;
-    type Variant = Self;
-
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), Error> {
-        match seed.deserialize(Reader { value: self.name, pass: self.pass }) {
-            Ok(variant) => Ok((variant, self)),
-            Err(error) => Err(self.pass.settle(error, &self.name)),
-        }
-    }
-}
-
-impl<'de> VariantAccess<'de> for Variant<'_, '_> {
-    type Error = Error;
-
-    fn unit_variant(self) -> Result<(), Error> {
-        match self.content {
-            None => Ok(()),
-            Some(_) => self.read(|mut reader| reader.nothing()),
-        }
-    }
-
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Error> {
-        self.read(|reader| seed.deserialize(reader))
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Error> {
-        self.read(|reader| reader.list(Some(length), visitor))
-    }
-
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
-        self.read(|reader| reader.mapping(Some(fields), visitor))
     }
 }
