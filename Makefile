@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build check test clean
+.PHONY: help demo build check test counts clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,11 @@ test: ## check, and run every test, installing what they need first
 	ulimit -n "$$(ulimit -Hn)" && $(CARGO) test --locked
 	$(CARGO) build --locked
 	tests/browser.sh target/debug/longhaul
+	$(MAKE) counts
+
+counts: ## count the instructions of a message and of a handshake, and compare them with what is stated
+	@tests/install.sh test
+	$(CARGO) bench --locked --profile dev --bench counts
 
 clean: ## remove what was built and what the browser test installed
 	$(CARGO) clean

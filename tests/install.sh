@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, by apt-get: tests/install.sh build | test
 #   build  what compiling needs beside git, a C compiler and cargo
-#   test   that, and what the tests start: nginx, a headless Chromium, Node.js
+#   test   that, and what the tests start: nginx, a headless Chromium, Node.js, valgrind
 # Does nothing, and asks for no rights, when all of it is there.
 set -euo pipefail
 
@@ -11,7 +11,8 @@ tests="nginx nginx-light
 chromium chromium
 node nodejs
 npm npm
-ip iproute2"
+ip iproute2
+valgrind valgrind"
 
 missing() {
   while read -r command package; do
