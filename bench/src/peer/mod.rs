@@ -110,8 +110,20 @@ impl Peer {
         }
     }
 
+    /// What its configuration file is called: Envoy goes by the ending.
+    fn file_name(self) -> &'static str {
+        match self {
+            Self::Direct => "",
+            Self::Longhaul => "longhaul.yaml",
+            Self::Nginx | Self::Nginx16k => "nginx.conf",
+            Self::Haproxy => "haproxy.cfg",
+            Self::Envoy => "envoy.yaml",
+            Self::Caddy => "Caddyfile",
+        }
+    }
+
     fn extra(self) -> &'static str {
-        if self == Self::Nginx16k { "proxy_buffer_size 16k;" } else { "" }
+        if self == Self::Nginx16k { "proxy_buffer_size 16k; proxy_buffers 8 16k;" } else { "" }
     }
 
     fn arguments(self, file: &str, dir: &str) -> Vec<String> {
@@ -167,10 +179,10 @@ impl Peer {
     }
 }
 
-/// Looks for a program where packages put theirs, and where `bench/install.sh` puts Envoy.
+/// Looks for a program where `bench/install.sh` puts Envoy, and where packages put theirs.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
-    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/target/envoy/bin");
-    let folders = path.split(':').chain(["/usr/sbin", "/sbin", "/usr/local/sbin", own]);
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/target/envoy/envoy/_bin");
+    let folders = [own].into_iter().chain(path.split(':')).chain(["/usr/sbin", "/sbin", "/usr/local/sbin"]);
     folders.map(|folder| Path::new(folder).join(name)).find(|program| program.is_file())
 }

@@ -66,7 +66,7 @@ impl<'a> Site<'a> {
         }
         let listen = TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?;
         site.targets = vec![listen];
-        site.file = site.path("config");
+        site.file = site.path(peer.file_name());
         site.configure(3)?;
         site.first = Some(site.spawn(&peer.arguments(&site.file, &site.path("")))?);
         site.wait_for_answer()?;
@@ -158,8 +158,12 @@ impl<'a> Site<'a> {
         for name in ["log", "error.log"] {
             words += &std::fs::read_to_string(self.path(name)).unwrap_or_default();
         }
-        let lines: Vec<&str> = words.trim().lines().collect();
-        lines[lines.len().saturating_sub(3)..].join(" / ")
+        let mut lines: Vec<&str> = words.trim().lines().collect();
+        let is_trouble = |line: &&str| ["rror", "emerg", "critical", "ALERT"].iter().any(|word| line.contains(word));
+        if lines.iter().any(is_trouble) {
+            lines.retain(is_trouble);
+        }
+        lines[lines.len().saturating_sub(2)..].join(" / ")
     }
 
     /// A path in the site's folder; the folder itself for "".
