@@ -104,10 +104,12 @@ fn compare(options: &Options) -> Result<()> {
         peers: installed(options),
         works: all_if_empty(&options.only),
         repeats: options.repeats as usize,
+        steady_repeats: options.repeats as usize,
         amount: Amount {
             load: Duration::from_secs_f64(options.seconds),
             idle: options.idle,
             wait: Duration::from_secs_f64(options.wait),
+            watch: Duration::from_secs_f64(options.wait * 1.5),
             rate: options.rate,
         },
     };

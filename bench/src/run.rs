@@ -17,6 +17,8 @@ pub struct Plan {
     pub works: Vec<Work>,
     /// How often.
     pub repeats: usize,
+    /// How often work is done that hardly differs from time to time; at most `repeats`.
+    pub steady_repeats: usize,
     /// How much of it.
     pub amount: Amount,
 }
@@ -32,7 +34,8 @@ pub fn run(plan: &Plan, ground: &Ground) -> Result<Results> {
         for work in &plan.works {
             for peer in &plan.peers {
                 ground.stop.check()?;
-                if failed.contains(&(*work, *peer)) {
+                let is_enough = work.is_steady() && repeat > plan.steady_repeats;
+                if is_enough || !work.concerns(*peer) || failed.contains(&(*work, *peer)) {
                     continue;
                 }
                 let begun = Instant::now();
@@ -59,8 +62,8 @@ pub fn run(plan: &Plan, ground: &Ground) -> Result<Results> {
 
 fn measure(work: Work, peer: Peer, plan: &Plan, ground: &Ground) -> Result<Figures> {
     let _pinned = if work.is_pinned() { Some(Pinned::to_one_core()?) } else { None };
-    let site = Site::start(peer, ground)?;
-    work.measure(&site, peer, &plan.amount, &ground.stop)
+    let mut site = Site::start(peer, ground)?;
+    work.measure(&mut site, peer, &plan.amount, &ground.stop)
 }
 
 fn progress(repeat: usize, work: Work, peer: Peer, figures: &Figures, begun: Instant) {

@@ -147,6 +147,11 @@ impl Peer {
         if self == Self::Longhaul { Signal::INT } else { Signal::TERM }
     }
 
+    /// The file that names its first process, where that is not the one that was started.
+    fn pid_file(self) -> Option<&'static str> {
+        matches!(self, Self::Nginx | Self::Nginx16k).then_some("nginx.pid")
+    }
+
     /// Another configuration in force; `None` if it has no way that keeps serving.
     pub fn reload(self, file: &str, dir: &str) -> Option<Way> {
         match self {

@@ -68,8 +68,7 @@ impl<'a> Site<'a> {
         site.targets = vec![listen];
         site.file = site.path(peer.file_name());
         site.configure(3)?;
-        site.first = Some(site.spawn(&peer.arguments(&site.file, &site.path("")))?);
-        site.wait_for_answer()?;
+        site.start_gateway()?;
         Ok(site)
     }
 
@@ -115,6 +114,45 @@ impl<'a> Site<'a> {
         let code = status.and_then(|(_, status)| status.exit_status());
         ensure!(code == Some(0), "`{}` failed: {}", arguments.join(" "), self.last_words());
         Ok(())
+    }
+
+    /// Ends the gateway and starts it again, with the configuration as it is now.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn restart(&mut self) -> Result<()> {
+        self.end_gateway();
+        self.start_gateway()
+    }
+
+    fn start_gateway(&mut self) -> Result<()> {
+        let started = self.spawn(&self.peer.arguments(&self.file, &self.path("")))?;
+        self.wait_for_answer()?;
+        self.first = match self.peer.pid_file() {
+            None => Some(started),
+            Some(name) => {
+                let pid = std::fs::read_to_string(self.path(name)).context("no pid file")?;
+                Some(pid.trim().parse().context("no process id in the pid file")?)
+            }
+        };
+        Ok(())
+    }
+
+    fn end_gateway(&self) {
+        // Asked first, so that it can take its children along; whoever is left after that is killed.
+        signal_all(&self.processes(), self.peer.end());
+        // A user in a hurry does not wait: then this ends at once.
+        let _ = self.ground.stop.wait_until(Duration::from_secs(2), || Ok(self.processes().is_empty()));
+        // Each round kills what a dying process left behind; the second one usually finds nothing.
+        for _ in 0..200 {
+            let left = self.processes();
+            signal_all(&left, Signal::KILL);
+            while matches!(waitpid(None, WaitOptions::NOHANG), Ok(Some(_))) {}
+            if left.is_empty() {
+                break;
+            }
+            Stop::pause(Duration::from_millis(10));
+        }
     }
 
     fn start_backend(&mut self, name: &str) -> Result<()> {
@@ -175,22 +213,12 @@ impl<'a> Site<'a> {
 
 impl Drop for Site<'_> {
     fn drop(&mut self) {
-        // Asked first, so that it can take its children along; whoever is left after that is killed.
-        signal_all(&self.processes(), self.peer.end());
-        let gone = || Ok(self.processes().is_empty());
-        // A user in a hurry does not wait: then the loop ends at once.
-        let _ = self.ground.stop.wait_until(Duration::from_secs(2), gone);
+        self.end_gateway();
         let backends: BTreeSet<Pid> = self.backends.iter().map(|backend| backend.pid).collect();
         signal_all(&backends, Signal::KILL);
-        // Each round kills what a dying process left behind; the second one usually finds nothing.
-        for _ in 0..200 {
-            let left = self.processes();
-            signal_all(&left, Signal::KILL);
-            while matches!(waitpid(None, WaitOptions::NOHANG), Ok(Some(_))) {}
-            if left.is_empty() && backends.iter().all(|pid| !proc::is_alive(*pid)) {
-                break;
-            }
-            Stop::pause(Duration::from_millis(10));
+        for pid in backends.iter().filter_map(|pid| rustix::process::Pid::from_raw(*pid)) {
+            // It was killed, so it ends.
+            let _ = waitpid(Some(pid), WaitOptions::empty());
         }
     }
 }

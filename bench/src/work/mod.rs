@@ -1,7 +1,10 @@
 //! The work that is put on every gateway, and what is measured of it.
 
+mod change;
 mod echo;
+mod http;
 mod idle;
+mod keys;
 
 use std::time::Duration;
 
@@ -28,6 +31,14 @@ pub enum Work {
     Handshake,
     /// 9,900 tunnels that say nothing, then each one message, then the end of all.
     Idle,
+    /// HTTP requests over 64 kept connections, by wrk.
+    Http,
+    /// 500 tunnels while the gateway reads its configuration anew.
+    Reload,
+    /// 500 tunnels while the gateway is replaced by another program.
+    Upgrade,
+    /// Which clients are sent elsewhere when one of three backends leaves.
+    Keys,
 }
 
 /// How much of everything.
@@ -39,6 +50,8 @@ pub struct Amount {
     pub idle: usize,
     /// How long memory may take to come back, and how long wake-ups are counted.
     pub wait: Duration,
+    /// How long tunnels are watched after a reload or an upgrade.
+    pub watch: Duration,
     /// Messages a second of [`Work::Paced`].
     pub rate: f64,
 }
@@ -52,11 +65,28 @@ impl Work {
         self == Self::Echo1
     }
 
+    /// Whether it is a question that the peer has an answer to.
+    pub fn concerns(self, peer: Peer) -> bool {
+        match self {
+            Self::Idle => peer != Peer::Direct,
+            Self::Keys => !matches!(peer, Peer::Direct | Peer::Nginx16k),
+            Self::Reload => peer.reload("", "").is_some() && peer != Peer::Nginx16k,
+            Self::Upgrade => peer.upgrade("", "").is_some() && peer != Peer::Nginx16k,
+            Self::Stream => true,
+            _ => peer != Peer::Nginx16k,
+        }
+    }
+
+    /// Whether it is one of those that hardly differ from time to time, and take their time.
+    pub fn is_steady(self) -> bool {
+        matches!(self, Self::Idle | Self::Reload | Self::Upgrade | Self::Keys)
+    }
+
     /// Puts this work on a site.
     ///
     /// # Errors
     /// When the gateway cannot do it at all, or the user wants an end. Single failures are counted in the figures.
-    pub fn measure(self, site: &Site, peer: Peer, amount: &Amount, stop: &Stop) -> Result<Figures> {
+    pub fn measure(self, site: &mut Site, peer: Peer, amount: &Amount, stop: &Stop) -> Result<Figures> {
         let mut figures = match self {
             Self::Echo64 => echo::closed(site, amount, 64, &echo::OVER_64, stop),
             Self::Echo1 => echo::closed(site, amount, 1, &echo::OVER_1, stop),
@@ -65,9 +95,13 @@ impl Work {
             Self::Stream => echo::stream(site, amount, stop),
             Self::Handshake => echo::handshake(site, amount, stop),
             Self::Idle => idle::measure(site, amount, stop),
+            Self::Http => http::measure(site, amount, stop),
+            Self::Reload => change::reload(site, peer, amount, stop),
+            Self::Upgrade => change::upgrade(site, peer, amount, stop),
+            Self::Keys => keys::measure(site, stop),
         }?;
         if peer == Peer::Direct {
-            figures.retain(|(id, _)| !id.ends_with(".cpu") && !id.starts_with("idle."));
+            figures.retain(|(id, _)| !id.ends_with(".cpu"));
         }
         Ok(figures)
     }
