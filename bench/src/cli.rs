@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, Signal};
 
 use crate::echo;
 use crate::peer::{Ground, Peer};
-use crate::report;
+use crate::report::{self, About};
 use crate::run::{self, Plan};
 use crate::stop::Stop;
 use crate::work::{Amount, Work};
@@ -38,21 +38,28 @@ struct Options {
     /// Peers to measure; all if left out
     #[arg(long, value_delimiter = ',', value_name = "PEER,…")]
     peers: Vec<Peer>,
-    /// How often everything is measured; the table has medians
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
-    repeats: u32,
-    /// Seconds of each load
-    #[arg(long, default_value_t = 3.0, value_name = "SECONDS", value_parser = seconds)]
-    seconds: f64,
+    /// Under five minutes for all of it: shorter loads, fewer repeats, shorter waits
+    #[arg(long)]
+    quick: bool,
+    /// How often everything is measured, the table has medians [default: 3; quick: 2, and 1 for what is steady]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+    repeats: Option<u32>,
+    /// Seconds of each load [default: 3; quick: 0.7]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    seconds: Option<f64>,
+    /// Seconds that memory may take to come back, that wake-ups are counted, and that tunnels are watched after a reload or an
+    /// upgrade (half as long again) [default: 10; quick: 3]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    wait: Option<f64>,
     /// Idle tunnels; each takes two of a gateway's descriptors
     #[arg(long, default_value_t = 9_900, value_name = "TUNNELS")]
     idle: usize,
-    /// Seconds that memory may take to come back, and that wake-ups are counted
-    #[arg(long, default_value_t = 10.0, value_name = "SECONDS", value_parser = seconds)]
-    wait: f64,
     /// Messages a second of the work `paced`
     #[arg(long, default_value_t = 10_000.0, value_name = "PER_SECOND")]
     rate: f64,
+    /// Write results.md, results.json and charts into this folder too
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
     /// Longhaul's program
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/longhaul"), value_name = "PATH")]
     longhaul: PathBuf,
@@ -100,23 +107,37 @@ fn compare(options: &Options) -> Result<()> {
     raise_descriptors()?;
     // What a gateway leaves behind when it replaces itself becomes a child of this process, and is ended with the rest.
     rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1)).context("orphans cannot be adopted")?;
-    let plan = Plan {
-        peers: installed(options),
-        works: all_if_empty(&options.only),
-        repeats: options.repeats as usize,
-        steady_repeats: options.repeats as usize,
-        amount: Amount {
-            load: Duration::from_secs_f64(options.seconds),
-            idle: options.idle,
-            wait: Duration::from_secs_f64(options.wait),
-            watch: Duration::from_secs_f64(options.wait * 1.5),
-            rate: options.rate,
-        },
-    };
+    let plan = options.plan();
     let ground = Ground { longhaul: options.longhaul.clone(), stop: Stop::on_signals()? };
     let results = run::run(&plan, &ground)?;
-    print!("{}", report::markdown(&results));
-    Ok(())
+    let about = About::here(&plan.peers, &options.longhaul, plan.method());
+    print!("{}", report::page(&results, &about));
+    match &options.out {
+        Some(folder) => report::write(folder, &results, &about),
+        None => Ok(()),
+    }
+}
+
+impl Options {
+    fn plan(&self) -> Plan {
+        let either = |full: f64, quick: f64| if self.quick { quick } else { full };
+        let seconds = |chosen: Option<f64>, default: f64| Duration::from_secs_f64(chosen.unwrap_or(default));
+        let repeats = self.repeats.unwrap_or(if self.quick { 2 } else { 3 }) as usize;
+        let wait = seconds(self.wait, either(10.0, 3.0));
+        Plan {
+            peers: installed(self),
+            works: all_if_empty(&self.only),
+            repeats,
+            steady_repeats: if self.quick && self.repeats.is_none() { 1 } else { repeats },
+            amount: Amount {
+                load: seconds(self.seconds, either(3.0, 0.7)),
+                idle: self.idle,
+                wait,
+                watch: wait.mul_f64(1.5),
+                rate: self.rate,
+            },
+        }
+    }
 }
 
 fn all_if_empty<T: ValueEnum + Clone>(chosen: &[T]) -> Vec<T> {

@@ -23,6 +23,19 @@ pub struct Plan {
     pub amount: Amount,
 }
 
+impl Plan {
+    /// How it is measured, in a sentence for the reader of the results.
+    pub fn method(&self) -> String {
+        format!(
+            "Medians of {} runs (± half the distance between the extremes) in which peers took turns; {} s of load each; the old \
+             processes of reloads and upgrades were watched for {} s.",
+            self.repeats,
+            self.amount.load.as_secs_f64(),
+            self.amount.watch.as_secs_f64()
+        )
+    }
+}
+
 /// Measures all of it. Peers alternate within each work, so that a change of the machine's mood hits all of them.
 ///
 /// # Errors
