@@ -156,13 +156,20 @@ impl Chain {
         Contexts(self.links.iter().map(|link| link.hook.context()).collect())
     }
 
+    /// Logs and counts that a hook of this chain asked for what cannot be done.
+    pub fn failed(&self, hook: &str, phase: Phase, why: String) -> Option<Failure> {
+        self.named(hook).next().map(|link| link.failed(phase, FailureKind::Error(why)))
+    }
+
     /// Calls [`Hook::on_request`](super::Hook::on_request), in order, until one answers.
     ///
     /// # Errors
     /// The first failure.
     pub async fn on_request(&self, request: &mut Request<'_>, contexts: &mut Contexts) -> Result<Next, Failure> {
         for (link, context) in self.links.iter().zip(&mut contexts.0) {
-            match link.guard(Phase::Request, link.hook.on_request(request, &mut **context)).await? {
+            let next = link.guard(Phase::Request, link.hook.on_request(request, &mut **context)).await?;
+            request.called(&link.name);
+            match next {
                 Next::Continue => {}
                 answer @ Next::Answer(_) => {
                     link.metrics.verdict(Phase::Request.as_str(), "answer");
@@ -179,7 +186,9 @@ impl Chain {
     /// The first failure.
     pub async fn on_upgrade(&self, upgrade: &mut Upgrade<'_>, contexts: &mut Contexts) -> Result<Next, Failure> {
         for (link, context) in self.links.iter().zip(&mut contexts.0) {
-            match link.guard(Phase::Upgrade, link.hook.on_upgrade(upgrade, &mut **context)).await? {
+            let next = link.guard(Phase::Upgrade, link.hook.on_upgrade(upgrade, &mut **context)).await?;
+            upgrade.request.called(&link.name);
+            match next {
                 Next::Continue => {}
                 answer @ Next::Answer(_) => {
                     link.metrics.verdict(Phase::Upgrade.as_str(), "answer");
