@@ -144,8 +144,7 @@ impl Hooks {
     pub(super) async fn accept(&mut self, pick: &Pick, tries: usize) -> Result<bool, Answer> {
         let (chain, contexts) = self.parts();
         let state = &pick.state;
-        let backend =
-            Backend { upstream: state.upstream(), address: state.address(), tunnels: state.tunnels(), tries };
+        let backend = Backend { upstream: state.upstream(), address: state.address(), tunnels: state.tunnels(), tries };
         match chain.on_pick(&backend, contexts).await {
             Ok(hook::Pick::Accept) => Ok(true),
             Ok(hook::Pick::Veto) => {
