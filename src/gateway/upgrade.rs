@@ -141,7 +141,14 @@ impl Gateway {
             }
         }
         let Some(record) = record(ctx, to) else { return Ok(()) };
-        self.running.tunnels.open(NewTunnel { client, backend, early: [from_client, from_backend], limits, record });
+        self.running.tunnels.open(NewTunnel {
+            client,
+            backend,
+            early: [from_client, from_backend],
+            limits,
+            record,
+            hooks: None,
+        });
         Ok(())
     }
 

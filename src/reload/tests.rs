@@ -64,7 +64,14 @@ impl Subject {
         };
         let [client, backend] = [self.end(), self.end()];
         let limits = TunnelLimits::default();
-        self.running.tunnels.open(NewTunnel { client, backend, early: Default::default(), limits, record });
+        self.running.tunnels.open(NewTunnel {
+            client,
+            backend,
+            early: Default::default(),
+            limits,
+            record,
+            hooks: None,
+        });
     }
 
     fn end(&mut self) -> TcpStream {
