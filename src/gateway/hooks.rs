@@ -12,8 +12,12 @@ use super::context::{Ctx, Key};
 use crate::affinity::{self, Source};
 use crate::client::Client;
 use crate::config::{Compression, TunnelLimits};
-use crate::hook::{self, Answer, Backend, Chain, Chosen, Contexts, Entry, Facts, Next, Phase, Upgrade};
+use crate::hook::{
+    self, Answer, Backend, Chain, Chosen, Contexts, Entry, Facts, Injector, KeyTag, Next, Phase, Tunnel, TunnelId,
+    Upgrade,
+};
 use crate::snapshot::{Destination, Snapshot};
+use crate::tunnel::{Hooked, Record};
 use crate::upstream::Pick;
 use crate::ws::deflate::{self, Agreement, BadAgreement, Offer};
 use crate::ws::handshake::{self, UpgradeRefused, Wanted};
@@ -58,11 +62,6 @@ impl Hooks {
     /// Where a hook sent the request.
     pub(super) fn to(&self) -> Option<&Arc<Destination>> {
         self.to.as_ref()
-    }
-
-    /// The limits that a hook gave the tunnel.
-    pub(super) fn limits(&self) -> Option<TunnelLimits> {
-        self.limits
     }
 
     /// How many of the backends tried were vetoed.
@@ -213,6 +212,29 @@ impl Ctx {
             Some(agreement) => response.insert_header(header::SEC_WEBSOCKET_EXTENSIONS, agreement.header()),
             None => Ok(()),
         }
+    }
+
+    /// The limits of the tunnel: a hook's, or those of its upstream.
+    pub(super) fn limits(&self, to: &Destination) -> TunnelLimits {
+        self.hooks.as_ref().and_then(|hooks| hooks.limits).unwrap_or(to.upstream.config().tunnel)
+    }
+
+    /// Lets go of the hooks, for the tunnel that the request has become.
+    pub(super) fn hooks_of_tunnel(&mut self, record: &Record, injector: &Injector) -> Option<Hooked> {
+        let Hooks { chain, contexts, agreement, .. } = *self.hooks.take()?;
+        let key = self.request.as_ref().and_then(|request| request.key.as_ref());
+        let tunnel = Tunnel {
+            id: TunnelId::random(),
+            request_id: record.request_id.clone(),
+            client: record.client,
+            route: Arc::clone(&record.route),
+            upstream: record.backend().upstream().into(),
+            backend: record.backend().address(),
+            key: key.map(|key| KeyTag::of(&key.bytes)),
+            injector: injector.clone(),
+        };
+        let contexts = contexts.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Some(Hooked { chain, contexts, tunnel, agreement })
     }
 
     /// Shows hooks how the request ended; the fields that they add to its log line.

@@ -133,21 +133,21 @@ impl Gateway {
         let streams = take_over(client.into_inner()).and_then(|client| Ok((client, take_over(backend.into_inner())?)));
         let (client, backend) =
             streams.map_err(|error| Error::because(ErrorType::InternalError, "taking over", error))?;
-        let given = ctx.hooks.as_ref().and_then(|hooks| hooks.limits());
-        let limits = given.unwrap_or(to.upstream.config().tunnel);
+        let limits = ctx.limits(to);
         for socket in [&client, &backend] {
             if let Err(error) = watch_for_loss(socket, limits.tcp_user_timeout) {
                 debug!("a tunnel's socket cannot be watched for a lost peer: {error}");
             }
         }
         let Some(record) = record(ctx, to) else { return Ok(()) };
+        let hooks = ctx.hooks_of_tunnel(&record, &self.running.injector);
         self.running.tunnels.open(NewTunnel {
             client,
             backend,
             early: [from_client, from_backend],
             limits,
             record,
-            hooks: None,
+            hooks,
         });
         Ok(())
     }
