@@ -26,6 +26,7 @@ pub struct Chain {
 /// One hook in its place.
 pub(super) struct Link {
     pub(super) name: Arc<str>,
+    route: Arc<str>,
     pub(super) hook: Arc<dyn Erased>,
     pub(super) timeout: Duration,
     pub(super) metrics: Arc<HookMetrics>,
@@ -99,6 +100,7 @@ impl Chain {
         metrics: impl Fn(&str) -> Arc<HookMetrics>,
     ) -> Result<Self, Vec<Problem>> {
         let mut links = Vec::with_capacity(entries.len());
+        let at: Arc<str> = route.into();
         let mut problems = Vec::new();
         for (index, entry) in entries.iter().enumerate() {
             let nth = entries[..index].iter().filter(|before| before.name == entry.name).count();
@@ -108,6 +110,7 @@ impl Chain {
             match registry.make(&place, &entry.settings, previous) {
                 Ok(hook) => links.push(Link {
                     name: entry.name.as_str().into(),
+                    route: Arc::clone(&at),
                     hook,
                     timeout: entry.timeout,
                     metrics: metrics(&entry.name),
@@ -279,7 +282,7 @@ impl Link {
     fn failed(&self, phase: Phase, kind: FailureKind) -> Failure {
         self.metrics.failure(phase.as_str(), kind.as_str());
         let failure = Failure { hook: Arc::clone(&self.name), phase, kind };
-        error!("{failure}");
+        error!("{failure} (route {})", self.route);
         failure
     }
 }
