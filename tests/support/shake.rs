@@ -15,7 +15,8 @@ pub fn serve(dir: &Path) -> SocketAddr {
     let config = parse(&format!("backends: [{backend}]\n    affinity: [client_ip]\n    health: off"));
     let config = Config { control_sock: Some(dir.join("control.sock")), ..config };
     let (ready, addresses) = mpsc::channel();
-    let server = Server::new(config, Registry::empty(), Options::default()).on_ready(move |addresses| ready.send(addresses[0]).unwrap());
+    let server = Server::new(config, Registry::empty(), Options::default())
+        .on_ready(move |addresses| ready.send(addresses[0]).unwrap());
     std::thread::spawn(move || server.run());
     addresses.recv().unwrap()
 }
