@@ -116,6 +116,8 @@ fn finding_a_route_allocates_nothing() {
         path: "/ws".to_owned(),
         upstream: "u".to_owned(),
         affinity: None,
+        compression: longhaul::config::Compression::Inspect,
+        hooks: Vec::new(),
     };
     let routes = Routes::compile(&(0..1_000).map(route).collect::<Vec<_>>());
     let find = |_| assert_eq!(routes.find(Some("tenant-7.example.com:443"), "/ws/room"), Some(7));

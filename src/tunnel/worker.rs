@@ -191,7 +191,7 @@ impl Worker {
     }
 
     fn open(&mut self, new: NewTunnel, now: Instant) {
-        let NewTunnel { client, backend, early, limits, record } = new;
+        let NewTunnel { client, backend, early, limits, record, hooks: _ } = new;
         let [client, backend] = [client, backend].map(TcpStream::from_std);
         let mut pair = Pair::new(client, backend, limits, rand::random_range(0.0..0.1), now);
         record.opened(&self.log);

@@ -26,7 +26,9 @@ impl Lane {
             backend: towards_backend,
             early: [Vec::new(), Vec::new()],
             limits,
+            hooks: None,
             record: Record {
+                by_hook: false,
                 request_id: "lane".into(),
                 client: address.ip(),
                 peer: client.local_addr().unwrap(),

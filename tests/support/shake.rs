@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::mpsc;
 
 use longhaul::config::{self, Config};
+use longhaul::hook::Registry;
 use longhaul::server::{Options, Server};
 
 /// Starts a backend, then a gateway before it with one worker and no logs; `dir` is for its control socket.
@@ -14,7 +15,8 @@ pub fn serve(dir: &Path) -> SocketAddr {
     let config = parse(&format!("backends: [{backend}]\n    affinity: [client_ip]\n    health: off"));
     let config = Config { control_sock: Some(dir.join("control.sock")), ..config };
     let (ready, addresses) = mpsc::channel();
-    let server = Server::new(config, Options::default()).on_ready(move |addresses| ready.send(addresses[0]).unwrap());
+    let server = Server::new(config, Registry::empty(), Options::default())
+        .on_ready(move |addresses| ready.send(addresses[0]).unwrap());
     std::thread::spawn(move || server.run());
     addresses.recv().unwrap()
 }
@@ -25,7 +27,7 @@ pub fn parse(upstream: &str) -> Config {
         "version: 1\nthreads: 1\naccess_log: off\nlisteners: [{{ address: 127.0.0.1:0 }}]\nroutes: [{{ upstream: u }}]\n\
          upstreams:\n  u:\n    {upstream}\n"
     );
-    config::parse(&yaml).unwrap().config
+    config::parse(&yaml, &config::NoHooks).unwrap().config
 }
 
 /// A backend that takes every upgrade, one after the other, and waits for its end.
