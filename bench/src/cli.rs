@@ -54,10 +54,10 @@ struct Options {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     wait: Option<f64>,
     /// Idle tunnels; each takes two of a gateway's descriptors
-    #[arg(long, default_value_t = 9_900, value_name = "TUNNELS")]
-    idle: usize,
+    #[arg(long, default_value_t = 9_900, value_name = "TUNNELS", value_parser = clap::value_parser!(u32).range(1..=500_000))]
+    idle: u32,
     /// Messages a second of the work `paced`
-    #[arg(long, default_value_t = 10_000.0, value_name = "PER_SECOND")]
+    #[arg(long, default_value_t = 10_000.0, value_name = "PER_SECOND", value_parser = rate)]
     rate: f64,
     #[command(flatten)]
     places: Places,
@@ -87,7 +87,7 @@ enum Sub {
         #[arg(long, default_value_t = 3.0, value_name = "SECONDS", value_parser = seconds)]
         seconds: f64,
         /// Messages a second over all tunnels
-        #[arg(long, default_value_t = 10_000.0, value_name = "PER_SECOND")]
+        #[arg(long, default_value_t = 10_000.0, value_name = "PER_SECOND", value_parser = rate)]
         rate: f64,
         #[command(flatten)]
         places: Places,
@@ -185,7 +185,7 @@ impl Options {
             steady_repeats: if self.quick && self.repeats.is_none() { 1 } else { repeats },
             amount: Amount {
                 load: seconds(self.seconds, either(3.0, 0.7)),
-                idle: self.idle,
+                idle: self.idle as usize,
                 wait,
                 watch: wait.mul_f64(1.5),
                 rate: self.rate,
@@ -204,7 +204,8 @@ fn installed(peers: &[Peer], places: &Places) -> Vec<Peer> {
     peers.retain(|peer| {
         let is_there = *peer == Peer::Direct || peer.program(&places.longhaul).is_some();
         if !is_there {
-            eprintln!("longhaul-bench: {} is not installed and left out (bench/install.sh)", peer.title());
+            let remedy = if *peer == Peer::Longhaul { "make build, or --longhaul PATH" } else { "bench/install.sh" };
+            eprintln!("longhaul-bench: {} is not there and left out ({remedy})", peer.title());
         }
         is_there
     });
@@ -243,5 +244,12 @@ fn minutes(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(minutes) if (0.1..=10_080.0).contains(&minutes) => Ok(minutes),
         _ => Err("0.1 to 10080 minutes".into()),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (1.0..=1e6).contains(&rate) => Ok(rate),
+        _ => Err("1 to 1000000 a second".into()),
     }
 }
