@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build check test bench bench-quick clean
+.PHONY: help demo build check test counts bench bench-quick clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,11 @@ test: ## check, and run every test, installing what they need first
 	$(CARGO) test --locked --manifest-path bench/Cargo.toml
 	$(CARGO) build --locked
 	tests/browser.sh target/debug/longhaul
+	$(MAKE) counts
+
+counts: ## count the instructions of a message and of a handshake, and compare them with what is stated
+	@tests/install.sh test
+	$(CARGO) bench --locked --profile dev --bench counts
 
 bench: build ## measure Longhaul and other gateways side by side, about 30 minutes: bench/results
 	@bench/install.sh

@@ -4,6 +4,7 @@
 
 pub mod access_log;
 pub mod affinity;
+mod builder;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -14,12 +15,18 @@ pub mod drain;
 pub mod gateway;
 pub mod handover;
 pub mod health;
+pub mod hook;
 pub mod listen;
 pub mod metrics;
 pub mod reload;
 pub mod route;
 pub mod server;
 pub mod snapshot;
+pub mod stock;
 pub mod tunnel;
 pub mod upstream;
 pub mod ws;
+
+pub use builder::{Builder, Gateway};
+// What the doors of hooks lead to, and the types their everyday signatures have.
+pub use {bytes, http, pingora, pingora_proxy, serde, tokio};

@@ -1,4 +1,4 @@
-//! The `longhaul` binary: the library's command line over an allocator that gives memory back.
+//! The `longhaul` binary: the library's gateway over an allocator that gives memory back.
 
 use std::process::ExitCode;
 
@@ -6,5 +6,5 @@ use std::process::ExitCode;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    longhaul::cli::run()
+    longhaul::Gateway::builder().run()
 }

@@ -16,6 +16,17 @@ use proptest::prelude::{any, proptest};
 use proptest::sample;
 use serde_yaml::Value as Yaml;
 
+#[path = "config/hooks.rs"]
+mod hooks;
+
+fn parse(text: &str) -> Result<Loaded, Problems> {
+    config::parse(text, &hooks::Program)
+}
+
+fn load(path: &Path) -> Result<Loaded, LoadError> {
+    config::load(path, &NoHooks)
+}
+
 fn golden_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config")
 }
@@ -47,7 +58,7 @@ fn every_golden_file_gets_the_answer_beside_it() {
     let mut wrong = String::new();
     for name in names_with("yaml") {
         let text = fs::read_to_string(golden_folder().join(format!("{name}.yaml"))).unwrap();
-        let said = said_of(config::parse(&text).as_ref(), &format!("{name}.yaml"));
+        let said = said_of(parse(&text).as_ref(), &format!("{name}.yaml"));
         let beside = golden_folder().join(format!("{name}.expected"));
         if update {
             fs::write(&beside, &said).unwrap();
@@ -68,6 +79,17 @@ fn every_golden_answer_has_its_file() {
 
 fn conf(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf").join(name)).unwrap()
+}
+
+/// conf/longhaul.yaml with the hooks that stand there as comments: the gateway itself has none.
+fn annotated() -> String {
+    let mut in_hooks = false;
+    let shown = conf("longhaul.yaml").lines().fold(String::new(), |text, line| {
+        in_hooks = line == "    # hooks:" || in_hooks && line.starts_with("    #  ");
+        text + &if in_hooks { line.replacen("# ", "", 1) } else { line.to_owned() } + "\n"
+    });
+    assert!(shown.contains("\n    hooks:\n"), "where are the hooks?");
+    shown
 }
 
 /// One step from a value of a YAML file to one below it.
@@ -118,9 +140,10 @@ fn places(value: &Yaml, pattern: &str, path: &str, steps: &[Step]) -> Vec<Place>
 
 #[test]
 fn the_annotated_configuration_shows_every_key_and_is_sound() {
-    let text = conf("longhaul.yaml");
-    let loaded = config::parse(&text);
-    assert_eq!(said_of(loaded.as_ref(), "longhaul.yaml"), "longhaul.yaml: ok\n");
+    for text in [conf("longhaul.yaml"), annotated()] {
+        assert_eq!(said_of(parse(&text).as_ref(), "longhaul.yaml"), "longhaul.yaml: ok\n");
+    }
+    let text = annotated();
     let file: Yaml = serde_yaml::from_str(&text).unwrap();
     let shown: BTreeSet<_> = places(&file, "", "", &[]).into_iter().map(|place| place.pattern).collect();
     let missing: Vec<_> = config::keys().into_iter().filter(|key| !shown.contains(key)).collect();
@@ -137,7 +160,7 @@ fn the_reference_names_every_key() {
 /// A key that is known but that nothing reads would be a setting silently ignored.
 #[test]
 fn nonsense_under_any_key_is_refused_there() {
-    let file: Yaml = serde_yaml::from_str(&conf("longhaul.yaml")).unwrap();
+    let file: Yaml = serde_yaml::from_str(&annotated()).unwrap();
     let nonsense: Yaml = serde_yaml::from_str("{ nonsense: 1 }").unwrap();
     for place in places(&file, "", "", &[]).into_iter().filter(|place| place.pattern != "upstreams") {
         let mut wrong = file.clone();
@@ -146,20 +169,27 @@ fn nonsense_under_any_key_is_refused_there() {
             Step::Index(index) => &mut value[*index],
         });
         *target = nonsense.clone();
-        let problems = config::parse(&serde_yaml::to_string(&wrong).unwrap()).expect_err(&place.path);
+        let problems = parse(&serde_yaml::to_string(&wrong).unwrap()).expect_err(&place.path);
         assert!(problems.iter().any(|problem| problem.path.starts_with(&place.path)), "{}: {problems}", place.path);
     }
 }
 
 #[test]
 fn the_minimal_configuration_has_the_defaults() {
-    let Loaded { config, warnings } = config::parse(&conf("minimal.yaml")).unwrap();
+    let Loaded { config, warnings } = parse(&conf("minimal.yaml")).unwrap();
     assert!(warnings.is_empty());
     assert_eq!(config.listeners, [Listener { address: "127.0.0.1:8080".parse().unwrap() }]);
     assert_eq!(config.access_log, Some(AccessLog::default()));
     assert_eq!((config.trusted_proxies, config.metrics), (Vec::new(), None));
     assert_eq!((config.watch, config.control_sock, config.drain), (false, None, Drain::default()));
-    let route = Route { host: HostPattern::Any, path: "/".into(), upstream: "chat".into(), affinity: None };
+    let route = Route {
+        host: HostPattern::Any,
+        path: "/".into(),
+        upstream: "chat".into(),
+        affinity: None,
+        hooks: Vec::new(),
+        compression: Compression::Inspect,
+    };
     assert_eq!(config.routes, [route]);
     let backends = ["127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"];
     let upstream = Upstream {
@@ -183,8 +213,8 @@ fn the_minimal_configuration_has_the_defaults() {
 /// But for the keys that its comments say have another value there, the annotated file changes nothing.
 #[test]
 fn the_values_called_defaults_are_the_defaults() {
-    let annotated = config::parse(&conf("longhaul.yaml")).unwrap().config;
-    let minimal = config::parse(&conf("minimal.yaml")).unwrap().config;
+    let annotated = parse(&annotated()).unwrap().config;
+    let minimal = parse(&conf("minimal.yaml")).unwrap().config;
     let (shown, default) = (&annotated.upstreams[0], &minimal.upstreams[0]);
     let checks = |upstream: &Upstream| upstream.health.clone().map(|health| Health { check: Check::Tcp, ..health });
     assert_eq!(checks(shown), checks(default));
@@ -194,7 +224,9 @@ fn the_values_called_defaults_are_the_defaults() {
     assert_eq!((shown.on_change, shown.rehome), (default.on_change, default.rehome));
     assert_eq!((annotated.watch, annotated.drain), (minimal.watch, minimal.drain));
     assert_eq!(shown.affinity.last(), default.affinity.last());
-    let plain = config::parse(&conf("minimal.yaml").replace("client_ip", "issue_cookie")).unwrap().config;
+    let (route, plain) = (&annotated.routes[0], &minimal.routes[0]);
+    assert_eq!((route.compression, route.hooks[1].timeout), (plain.compression, route.hooks[0].timeout));
+    let plain = parse(&conf("minimal.yaml").replace("client_ip", "issue_cookie")).unwrap().config;
     assert_eq!(annotated.upstreams[1].affinity, plain.upstreams[0].affinity);
     let stated = ServerConf {
         version: 1,
@@ -214,7 +246,7 @@ fn the_values_called_defaults_are_the_defaults() {
 #[test]
 fn every_shape_a_value_may_have_is_read() {
     let text = fs::read_to_string(golden_folder().join("every_shape.yaml")).unwrap();
-    let config = config::parse(&text).unwrap().config;
+    let config = parse(&text).unwrap().config;
     let hosts: Vec<_> = config.routes.iter().map(|route| (route.host.clone(), route.path.as_str())).collect();
     let exact = |name: &str| HostPattern::Exact(name.into());
     let wildcard = |name: &str| HostPattern::Wildcard(name.into());
@@ -265,18 +297,62 @@ fn every_shape_a_value_may_have_is_read() {
 fn a_copy_says_the_same_and_differs_in_no_fixed_key() {
     let golden = fs::read_to_string(golden_folder().join("pingora_keys.yaml")).unwrap();
     for text in [golden, conf("longhaul.yaml"), conf("minimal.yaml")] {
-        let config = config::parse(&text).unwrap().config;
+        let config = parse(&text).unwrap().config;
         let copy = config.clone();
         assert_eq!(format!("{copy:?}"), format!("{config:?}"));
         assert!(config.fixed_keys_that_differ(&copy).is_empty());
     }
-    let [one, other] = ["longhaul.yaml", "minimal.yaml"].map(|file| config::parse(&conf(file)).unwrap().config);
+    let [one, other] = ["longhaul.yaml", "minimal.yaml"].map(|file| parse(&conf(file)).unwrap().config);
     let differing = one.fixed_keys_that_differ(&other);
     assert_eq!(differing[..2], ["metrics", "control_sock"], "{differing:?}");
     assert!(differing.contains(&"grace_period_seconds".to_owned()), "{differing:?}");
     let kept = other.clone().with_fixed_keys_of(&one);
     assert!(one.fixed_keys_that_differ(&kept).is_empty());
     assert_eq!(kept.routes, other.routes);
+}
+
+/// What a route with the hook `origin` is told by a program with these hooks.
+fn said_of_origin(program: &dyn KnownHooks) -> String {
+    let text = conf("minimal.yaml").replace("upstream: chat", "upstream: chat\n    hooks: [origin]");
+    config::parse(&text, program)
+        .unwrap_err()
+        .iter()
+        .map(|problem| format!("{}: {}", problem.path, problem.message))
+        .collect()
+}
+
+#[test]
+fn a_program_without_hooks_refuses_every_hook() {
+    assert_eq!(said_of_origin(&NoHooks), "routes[0].hooks[0]: there is no hook `origin`");
+}
+
+#[test]
+fn a_hook_that_refuses_its_settings_without_a_word_is_named() {
+    struct Mute;
+    impl KnownHooks for Mute {
+        fn names(&self) -> Vec<&str> {
+            vec!["origin"]
+        }
+        fn check(&self, _: &str, _: &Settings) -> Result<(), Vec<Problem>> {
+            Err(Vec::new())
+        }
+    }
+    assert_eq!(said_of_origin(&Mute), "routes[0].hooks[0].with: `origin` refuses its settings");
+}
+
+#[test]
+fn the_hooks_of_a_route_are_read_in_their_order() {
+    let text = fs::read_to_string(golden_folder().join("hooks.yaml")).unwrap();
+    let route = parse(&text).unwrap().config.routes.remove(0);
+    assert_eq!(route.compression, Compression::Strip);
+    let names: Vec<_> = route.hooks.iter().map(|hook| hook.name.as_str()).collect();
+    assert_eq!(names[..5], ["origin", "jwt", "rate_limit", "rate_limit", "headers"]);
+    let settings = |text: &str| Settings::parse(text).unwrap();
+    assert_eq!((&route.hooks[0].settings, route.hooks[0].timeout), (&Settings::empty(), HookEntry::DEFAULT_TIMEOUT));
+    assert_eq!(
+        (&route.hooks[3].settings, route.hooks[1].timeout),
+        (&settings("messages: 5/s"), Duration::from_secs(2))
+    );
 }
 
 #[test]
@@ -292,7 +368,7 @@ fn a_thousand_routes_and_ten_thousand_backends_are_read() {
             writeln!(text, "      - {{ address: 10.{upstream}.{backend}.1:9001, weight: 2 }}").unwrap();
         }
     }
-    let Loaded { config, warnings } = config::parse(&text).unwrap();
+    let Loaded { config, warnings } = parse(&text).unwrap();
     assert_eq!((config.routes.len(), config.upstreams.len(), warnings.len()), (1_000, 100, 0));
     assert_eq!(config.upstreams.iter().map(|upstream| upstream.backends.len()).sum::<usize>(), 10_000);
 }
@@ -301,7 +377,7 @@ fn a_thousand_routes_and_ten_thousand_backends_are_read() {
 fn beyond_a_thousand_problems_the_rest_is_counted() {
     let mut text = conf("minimal.yaml");
     (0..1_500).for_each(|n| writeln!(text, "unknown{n}: 1").unwrap());
-    let problems = config::parse(&text).unwrap_err();
+    let problems = parse(&text).unwrap_err();
     assert_eq!((problems.iter().count(), problems.left_out()), (1_000, 500));
     assert!(problems.in_file("f").to_string().ends_with("\nf: and 500 more problems"));
 }
@@ -314,21 +390,21 @@ fn a_file_is_read_from_its_path_and_its_problems_name_it() {
         fs::write(&path, content).unwrap();
         path
     };
-    assert_eq!(config::load(&write("good.yaml", conf("minimal.yaml").as_bytes())).unwrap().config.routes.len(), 1);
+    assert_eq!(load(&write("good.yaml", conf("minimal.yaml").as_bytes())).unwrap().config.routes.len(), 1);
 
     let path = write("bad.yaml", b"listners: []\n");
-    let said = config::load(&path).unwrap_err().to_string();
+    let said = load(&path).unwrap_err().to_string();
     assert!(said.contains(&format!("{}:1:1: listners: unknown key\n", path.display())), "{said}");
 
     let path = write("latin1.yaml", b"# ok\nuser: J\xfcrgen\n");
-    let said = config::load(&path).unwrap_err().to_string();
+    let said = load(&path).unwrap_err().to_string();
     assert_eq!(said, format!("{}:2:8: not UTF-8\n  save the file as UTF-8", path.display()));
 
     let path = write("long.yaml", &vec![b'#'; config::MAX_BYTES + 1]);
-    assert!(config::load(&path).unwrap_err().to_string().contains("the file is too long"));
+    assert!(load(&path).unwrap_err().to_string().contains("the file is too long"));
 
     for path in [folder.path().to_owned(), folder.path().join("none.yaml")] {
-        let error = config::load(&path).unwrap_err();
+        let error = load(&path).unwrap_err();
         assert!(matches!(error, LoadError::Unreadable { .. }));
         assert!(error.to_string().starts_with(&format!("{}: cannot be read: ", path.display())), "{error}");
     }
@@ -336,7 +412,7 @@ fn a_file_is_read_from_its_path_and_its_problems_name_it() {
 
 /// A text is read or refused with at least one error, in the order of their positions; it never panics.
 fn assert_read_or_refused(text: &str) {
-    let problems = match config::parse(text) {
+    let problems = match parse(text) {
         Ok(loaded) => {
             assert!(loaded.warnings.iter().all(|warning| warning.severity == Severity::Warning));
             loaded.warnings

@@ -15,7 +15,7 @@ fn every_configuration_in_the_documentation_is_accepted_without_a_warning() {
             let Some(file) = completed(&block) else { continue };
             checked += 1;
             let place = format!("{}:{line}", page.display());
-            match config::parse(&file) {
+            match config::parse(&file, &config::NoHooks) {
                 Ok(loaded) => wrong.extend(loaded.warnings.iter().map(|warning| format!("{place}: {warning}\n{file}"))),
                 Err(problems) => wrong.push(format!("{place}: {problems}\n{file}")),
             }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, by apt-get: tests/install.sh build | test | bench
 #   build  what compiling needs beside git, a C compiler and cargo
-#   test   that, and what the tests start: nginx, a headless Chromium, Node.js
+#   test   that, and what the tests start: nginx, a headless Chromium, Node.js, valgrind
 #   bench  what compiling needs, and what the benchmarks start but Envoy (bench/install.sh)
 # Does nothing, and asks for no rights, when all of it is there.
 set -euo pipefail
@@ -12,7 +12,8 @@ tests="nginx nginx-light
 chromium chromium
 node nodejs
 npm npm
-ip iproute2"
+ip iproute2
+valgrind valgrind"
 bench="nginx nginx-light
 haproxy haproxy
 caddy caddy

@@ -8,23 +8,26 @@ use std::path::{Path, PathBuf};
 /// The layers from the bottom. Modules of a layer do not know each other, and know all of the layers below.
 const LAYERS: [&[&str]; 7] = [
     &["config", "ws", "metrics", "access_log"],
-    &["client", "route", "affinity", "upstream"],
-    &["tunnel", "health"],
+    &["client", "route", "affinity", "upstream", "hook"],
+    &["tunnel", "health", "stock"],
     &["snapshot"],
     &["gateway", "reload", "drain"],
     &["listen", "control", "handover"],
-    &["server", "cli", "demo"],
+    &["server", "cli", "demo", "builder"],
 ];
 
 /// Neighbours that know each other all the same, and why.
-const NEIGHBOURS: [(&str, &str); 4] = [
+const NEIGHBOURS: [(&str, &str); 6] = [
     // Its settings are values of the configuration.
     ("access_log", "config"),
     // The commands run what they are named for.
     ("cli", "server"),
     ("cli", "demo"),
+    // The command line with a program's own hooks.
+    ("builder", "cli"),
+    ("builder", "server"),
     // The binary's only module of ours.
-    ("main", "cli"),
+    ("main", "builder"),
 ];
 
 /// The one file in which a descriptor changes hands.

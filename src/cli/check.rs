@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-pub(super) fn run(file: &Path) -> ExitCode {
-    let config = match super::load(file) {
+use crate::hook::Registry;
+
+pub(super) fn run(file: &Path, hooks: &Registry) -> ExitCode {
+    let config = match super::load(file, hooks) {
         Ok(config) => config,
         Err(code) => return code,
     };

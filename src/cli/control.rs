@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::control::{Client, Failure, Place, Reply, Request};
 use crate::drain::{Phase, Progress};
+use crate::hook::Registry;
 
 /// Which gateway is meant, and how it is to be shown what it says.
 #[derive(Debug, Args)]
@@ -39,19 +40,19 @@ pub(super) struct Plan {
     target: Target,
 }
 
-pub(super) fn reload(target: &Target) -> ExitCode {
-    target.ask(&Request::Reload)
+pub(super) fn reload(target: &Target, hooks: &Registry) -> ExitCode {
+    target.ask(&Request::Reload, hooks)
 }
 
-pub(super) fn upgrade(binary: Option<PathBuf>, target: &Target) -> ExitCode {
+pub(super) fn upgrade(binary: Option<PathBuf>, target: &Target, hooks: &Registry) -> ExitCode {
     // The gateway stands in another folder than whoever asks.
     match binary.map(std::path::absolute).transpose() {
-        Ok(binary) => target.ask(&Request::Upgrade { binary }),
+        Ok(binary) => target.ask(&Request::Upgrade { binary }, hooks),
         Err(error) => wrong(error),
     }
 }
 
-pub(super) fn plan(plan: &Plan) -> ExitCode {
+pub(super) fn plan(plan: &Plan, hooks: &Registry) -> ExitCode {
     match plan.files.as_slice() {
         [file] if plan.running => {
             // The gateway may run where it cannot read the file, so it is sent.
@@ -59,23 +60,23 @@ pub(super) fn plan(plan: &Plan) -> ExitCode {
                 Ok(text) => text,
                 Err(error) => return wrong(format_args!("{}: cannot be read: {error}", file.display())),
             };
-            plan.target.ask(&Request::Plan { file: file.display().to_string(), text })
+            plan.target.ask(&Request::Plan { file: file.display().to_string(), text }, hooks)
         }
-        [old, new] if !plan.running => super::plan::run(old, new, plan.target.json),
+        [old, new] if !plan.running => super::plan::run(old, new, plan.target.json, hooks),
         _ => wrong("plan takes two files, OLD.yaml NEW.yaml, or --running and one"),
     }
 }
 
 impl Target {
     /// Asks the gateway and shows what it says, to the last word.
-    pub(super) fn ask(&self, request: &Request) -> ExitCode {
-        self.ask_and(request, Waits::ForTheEnd)
+    pub(super) fn ask(&self, request: &Request, hooks: &Registry) -> ExitCode {
+        self.ask_and(request, Waits::ForTheEnd, hooks)
     }
 
     /// As [`ask`](Self::ask); may leave as soon as the command has begun.
-    pub(super) fn ask_and(&self, request: &Request, waits: Waits) -> ExitCode {
+    pub(super) fn ask_and(&self, request: &Request, waits: Waits, hooks: &Registry) -> ExitCode {
         let mut screen = Screen::new(self.json);
-        let mut answer = match self.open(request) {
+        let mut answer = match self.open(request, hooks) {
             Ok(answer) => answer,
             Err(code) => return code,
         };
@@ -97,10 +98,10 @@ impl Target {
         }
     }
 
-    fn open(&self, request: &Request) -> Result<Client, ExitCode> {
+    fn open(&self, request: &Request, hooks: &Registry) -> Result<Client, ExitCode> {
         let named = match (&self.socket, &self.conf) {
             (Some(socket), _) => Some(socket.clone()),
-            (None, Some(file)) => super::load(file)?.control_sock,
+            (None, Some(file)) => super::load(file, hooks)?.control_sock,
             (None, None) => None,
         };
         let Some(place) = Place::find(named.as_deref()) else {

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use crate::config;
 use crate::demo::{self, Demo};
+use crate::hook::Registry;
 use crate::server::{Options, Server};
 
-pub(super) fn run(listen: SocketAddr) -> ExitCode {
+pub(super) fn run(listen: SocketAddr, hooks: Registry) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return super::failed(error),
@@ -17,11 +18,11 @@ pub(super) fn run(listen: SocketAddr) -> ExitCode {
         Err(error) => return super::failed(format_args!("the demo's backends cannot start: {error}")),
     };
     let text = demo.config(listen);
-    let config = match config::parse(&text) {
+    let config = match config::parse(&text, &hooks) {
         Ok(loaded) => loaded.config,
         Err(problems) => return super::failed(problems.in_file("the demo's configuration")),
     };
-    let server = Server::new(config, Options::default()).on_ready(move |addresses| {
+    let server = Server::new(config, hooks, Options::default()).on_ready(move |addresses| {
         let address = addresses.first().copied().unwrap_or(listen);
         super::say(&format!("{}\n", demo::welcome(address)));
     });

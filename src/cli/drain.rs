@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::control::{Target, Waits};
 use crate::control::Request;
+use crate::hook::Registry;
 
 /// What is to be drained.
 #[derive(Debug, Args)]
@@ -37,7 +38,7 @@ enum What {
     },
 }
 
-pub(super) fn run(drain: &Drain) -> ExitCode {
+pub(super) fn run(drain: &Drain, hooks: &Registry) -> ExitCode {
     let request = match &drain.what {
         None => Request::Drain,
         Some(What::Backend { backend: (upstream, address), over, undo }) => Request::DrainBackend {
@@ -47,7 +48,7 @@ pub(super) fn run(drain: &Drain) -> ExitCode {
             undo: *undo,
         },
     };
-    drain.target.ask_and(&request, if drain.no_wait { Waits::ForTheBeginning } else { Waits::ForTheEnd })
+    drain.target.ask_and(&request, if drain.no_wait { Waits::ForTheBeginning } else { Waits::ForTheEnd }, hooks)
 }
 
 fn backend(text: &str) -> Result<(String, SocketAddr), String> {

@@ -9,9 +9,10 @@ use clap::Args;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 
+use crate::hook::Registry;
 use crate::metrics::Metrics;
 use crate::snapshot::{Asked, Located, Snapshot, Target};
-use crate::upstream::Registry;
+use crate::upstream;
 
 /// A request to be located.
 #[derive(Debug, Args)]
@@ -39,12 +40,12 @@ pub(super) struct Question {
     json: bool,
 }
 
-pub(super) fn run(question: &Question) -> ExitCode {
-    let config = match super::load(&question.conf) {
+pub(super) fn run(question: &Question, hooks: &Registry) -> ExitCode {
+    let config = match super::load(&question.conf, hooks) {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let snapshot = Snapshot::compile(&config, 1, &Registry::default(), &Metrics::new());
+    let snapshot = Snapshot::compile(&config, 1, &upstream::Registry::default(), &Metrics::new());
     let headers = question.headers();
     let (path, query) = match question.path.split_once('?') {
         Some((path, query)) => (path, Some(query)),

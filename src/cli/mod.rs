@@ -11,6 +11,7 @@ mod locate;
 mod plan;
 mod status;
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{self, Config, LoadError};
-use crate::server::{Options, Server};
+use crate::hook::Registry;
+use crate::server::{OnStart, Options, Server};
 
 /// The gateway for connections that last: sticky WebSockets and HTTP from one YAML file.
 #[derive(Debug, Parser)]
@@ -82,9 +84,13 @@ Signals: INT ends at once, TERM drains first (`longhaul drain`), HUP reloads the
 configuration (`longhaul reload`), USR1 opens the access log anew.
 RUST_LOG sets what is logged to standard error; the default is `warn,longhaul=info`.";
 
-/// Runs the command that the process was called with.
-pub fn run() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+/// Runs a command, with the hooks that a configuration may name; a gateway calls `on_start` once its listeners are open.
+pub fn run(
+    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    hooks: Registry,
+    on_start: Option<OnStart>,
+) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Nothing more can be done when not even standard error takes it.
@@ -96,34 +102,38 @@ pub fn run() -> ExitCode {
         .format_timestamp_millis()
         .init();
     match arguments.command {
-        Some(Command::Check { conf }) => check::run(&conf),
-        Some(Command::Where(question)) => locate::run(&question),
-        Some(Command::Status(target)) => status::run(&target),
-        Some(Command::Reload(target)) => control::reload(&target),
-        Some(Command::Upgrade { binary, target }) => control::upgrade(binary, &target),
-        Some(Command::Plan(plan)) => control::plan(&plan),
-        Some(Command::Drain(drain)) => drain::run(&drain),
+        Some(Command::Check { conf }) => check::run(&conf, &hooks),
+        Some(Command::Where(question)) => locate::run(&question, &hooks),
+        Some(Command::Status(target)) => status::run(&target, &hooks),
+        Some(Command::Reload(target)) => control::reload(&target, &hooks),
+        Some(Command::Upgrade { binary, target }) => control::upgrade(binary, &target, &hooks),
+        Some(Command::Plan(plan)) => control::plan(&plan, &hooks),
+        Some(Command::Drain(drain)) => drain::run(&drain, &hooks),
         #[cfg(feature = "demo")]
-        Some(Command::Demo { listen }) => demo::run(listen),
-        None => gateway(&arguments),
+        Some(Command::Demo { listen }) => demo::run(listen, hooks),
+        None => gateway(&arguments, hooks, on_start),
     }
 }
 
-fn gateway(arguments: &Arguments) -> ExitCode {
+fn gateway(arguments: &Arguments, hooks: Registry, on_start: Option<OnStart>) -> ExitCode {
     let Some(file) = &arguments.conf else {
         eprintln!("longhaul: no configuration; name one with `-c FILE`, or try `longhaul demo`\n");
         eprintln!("{}", Arguments::command().render_usage());
         return WRONG.into();
     };
     if arguments.test {
-        return check::run(file);
+        return check::run(file, &hooks);
     }
-    let config = match load(file) {
+    let config = match load(file, &hooks) {
         Ok(config) => config,
         Err(code) => return code,
     };
     let options = Options { upgrade: arguments.upgrade, daemon: arguments.daemon };
-    serve(Server::new(config, options))
+    let server = Server::new(config, hooks, options);
+    serve(match on_start {
+        Some(on_start) => server.on_start(on_start),
+        None => server,
+    })
 }
 
 /// Runs a server to the process's end; returns only if it does not start.
@@ -135,8 +145,8 @@ fn serve(server: Server) -> ExitCode {
 }
 
 /// Reads a configuration file; warnings are shown, problems are shown and end the command.
-fn load(file: &Path) -> Result<Config, ExitCode> {
-    match config::load(file) {
+fn load(file: &Path, hooks: &Registry) -> Result<Config, ExitCode> {
+    match config::load(file, hooks) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 eprintln!("{}", warning.in_file(&file.to_string_lossy()));

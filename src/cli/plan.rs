@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::hook::Registry;
 use crate::reload;
 
-pub(super) fn run(old: &Path, new: &Path, json: bool) -> ExitCode {
-    let (old, new) = match (super::load(old), super::load(new)) {
+pub(super) fn run(old: &Path, new: &Path, json: bool, hooks: &Registry) -> ExitCode {
+    let (old, new) = match (super::load(old, hooks), super::load(new, hooks)) {
         (Ok(old), Ok(new)) => (old, new),
         (Err(code), _) | (_, Err(code)) => return code,
     };

@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::control::Target;
 use crate::control::{BackendStatus, Event, Request, Status};
 use crate::drain::Phase;
+use crate::hook::Registry;
 
-pub(super) fn run(target: &Target) -> ExitCode {
-    target.ask(&Request::Status)
+pub(super) fn run(target: &Target, hooks: &Registry) -> ExitCode {
+    target.ask(&Request::Status, hooks)
 }
 
 /// A status for a person.

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use super::access_log;
 use super::affinity::Scope;
 use super::drain;
+use super::hooks::{KnownHooks, Registered};
 use super::keys::TOP;
 use super::listeners;
 use super::model::{AccessLog, Config, Drain};
 use super::node::{self, Mark};
 use super::pingora_keys;
 use super::problem::{Problem, Problems, Report, Severity};
-use super::routes;
+use super::routes::{self, Parts};
 use super::scalar::boolean;
 use super::source::Source;
 use super::upstreams;
@@ -53,11 +54,11 @@ pub enum LoadError {
     },
 }
 
-/// Reads the configuration file at `path`.
+/// Reads the configuration file at `path`, whose routes may have the hooks that `hooks` knows.
 ///
 /// # Errors
 /// [`LoadError::Unreadable`] when the file cannot be opened or read, [`LoadError::Refused`] with every problem in it.
-pub fn load(path: &Path) -> Result<Loaded, LoadError> {
+pub fn load(path: &Path, hooks: &dyn KnownHooks) -> Result<Loaded, LoadError> {
     let unreadable = |error: std::io::Error| LoadError::Unreadable { path: path.into(), reason: error.to_string() };
     let refused = |problems| LoadError::Refused { path: path.into(), problems };
     let mut bytes = Vec::new();
@@ -68,18 +69,18 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
     };
     file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     let text = String::from_utf8(bytes).map_err(|error| refused(not_utf8(&error).into()))?;
-    let mut loaded = parse(&text).map_err(refused)?;
+    let mut loaded = parse(&text, hooks).map_err(refused)?;
     loaded.config.source = Some(source);
     Ok(loaded)
 }
 
-/// Reads the text of a configuration file.
+/// Reads the text of a configuration file, whose routes may have the hooks that `hooks` knows.
 ///
-/// Does no I/O, and never panics. Where `threads` is left out it becomes the number of cores this process may use.
+/// Does no I/O (unless `hooks` does), and never panics. Where `threads` is left out it becomes the number of cores this process may use.
 ///
 /// # Errors
 /// Every problem in `text`, in the order of their positions; only the first where it is not one YAML document.
-pub fn parse(text: &str) -> Result<Loaded, Problems> {
+pub fn parse(text: &str, hooks: &dyn KnownHooks) -> Result<Loaded, Problems> {
     if text.len() > MAX_BYTES {
         return Err(whole_file("the file is too long").expected(format!("at most {MAX_BYTES} bytes")).into());
     }
@@ -89,14 +90,14 @@ pub fn parse(text: &str) -> Result<Loaded, Problems> {
         return Err(problem.remedy("conf/minimal.yaml is a working example").into());
     };
     let mut report = Report::default();
-    let config = config(&Value::root(&root), &mut report);
+    let config = config(&Value::root(&root), hooks, &mut report);
     match config {
         Some(config) if !report.has_errors() => Ok(Loaded { config, warnings: report.close().into_list() }),
         _ => Err(report.close()),
     }
 }
 
-fn config(root: &Value<'_>, report: &mut Report) -> Option<Config> {
+fn config(root: &Value<'_>, hooks: &dyn KnownHooks, report: &mut Report) -> Option<Config> {
     if !root.is_mapping() {
         return report.refuse(root.wrong("a mapping with the keys listeners, routes and upstreams"));
     }
@@ -118,7 +119,8 @@ fn config(root: &Value<'_>, report: &mut Report) -> Option<Config> {
     let scope = Scope { tls_possible: trusted_proxies.as_ref().is_none_or(|proxies| !proxies.is_empty()) };
     let pingora = pingora_keys::read(fields.rest(), report);
     let named = upstreams.and_then(|v| upstreams::read(&v, scope, report));
-    let routes = routes.and_then(|v| routes::read(&v, named.as_ref(), scope, report));
+    let parts = Parts { upstreams: named.as_ref(), scope, hooks: Registered::from(hooks) };
+    let routes = routes.and_then(|v| routes::read(&v, &parts, report));
     let upstreams = named?;
     if let Some(routes) = routes.as_ref().filter(|_| !report.has_errors()) {
         upstreams.warn_of_unused(routes, report);

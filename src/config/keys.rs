@@ -13,7 +13,7 @@ pub(super) struct Section {
 }
 
 /// Every key of Longhaul's own. A reader takes its keys from here and knows no others.
-static SECTIONS: [Section; 15] = [
+static SECTIONS: [Section; 16] = [
     Section {
         path: "",
         keys: &[
@@ -31,7 +31,7 @@ static SECTIONS: [Section; 15] = [
     Section { path: "listeners[]", keys: &["address"] },
     Section { path: "metrics", keys: &["address"] },
     Section { path: "access_log", keys: &["to", "format"] },
-    Section { path: "routes[]", keys: &["host", "path", "upstream", "affinity"] },
+    Section { path: "routes[]", keys: &["host", "path", "upstream", "affinity", "hooks", "compression"] },
     Section {
         path: "upstreams.*",
         keys: &[
@@ -59,6 +59,7 @@ static SECTIONS: [Section; 15] = [
     Section { path: "upstreams.*.tunnel", keys: &["idle", "max_age", "ping", "max_message", "tcp_user_timeout"] },
     Section { path: "drain", keys: &["grace", "window", "code"] },
     Section { path: "upstreams.*.rehome", keys: &["over"] },
+    Section { path: "routes[].hooks[]", keys: &["hook", "with", "timeout"] },
 ];
 
 pub(super) static TOP: &Section = &SECTIONS[0];
@@ -76,6 +77,7 @@ pub(super) static TIMEOUTS: &Section = &SECTIONS[11];
 pub(super) static TUNNEL: &Section = &SECTIONS[12];
 pub(super) static DRAIN: &Section = &SECTIONS[13];
 pub(super) static REHOME: &Section = &SECTIONS[14];
+pub(super) static HOOK: &Section = &SECTIONS[15];
 
 /// The path of every key there is, Pingora's first: `threads`, `routes[].host`, `upstreams.*.health.check`, …
 ///
@@ -102,12 +104,14 @@ pub(super) fn unknown(path: String, key: &str, mark: Mark, known: &[&str], brief
         }
         _ => format!("one of {}", known.join(", ")),
     });
-    if key == "<<" {
-        return problem
-            .remedy("merge keys are not read: write the keys out, or let an alias stand for the whole value");
+    if key == MERGE {
+        return problem.remedy(NO_MERGE);
     }
     if let Some(near) = nearest(key, known.iter().copied()) {
         return problem.remedy(format!("did you mean `{near}`?"));
+    }
+    if known == HOOK.keys {
+        return problem.remedy("the settings of a hook are written under `with:`");
     }
     let homes: Vec<_> = SECTIONS.iter().filter(|section| section.keys.contains(&key)).collect();
     match homes.as_slice() {
@@ -120,6 +124,16 @@ pub(super) fn unknown(path: String, key: &str, mark: Mark, known: &[&str], brief
             problem.remedy(format!("`{key}` belongs {}", homes.join(" or ")))
         }
     }
+}
+
+/// The key that means, to programs that know it, the entries of another mapping.
+pub(super) const MERGE: &str = "<<";
+pub(super) const NO_MERGE: &str =
+    "merge keys are not read: write the keys out, or let an alias stand for the whole value";
+
+/// The known key that `key` was probably meant to be.
+pub(super) fn likely<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+    nearest(key, known.iter().copied()).or_else(|| starts_like(key, known))
 }
 
 /// The known key that `key` goes on from, or that goes on from `key`: `hostname` and `host`, `pid` and `pid_file`.

@@ -6,10 +6,12 @@
 mod access_log;
 mod address;
 mod affinity;
+mod core_schema;
 mod drain;
 mod file;
 mod fixed;
 mod health;
+mod hooks;
 mod keys;
 mod limits;
 mod listeners;
@@ -20,12 +22,15 @@ mod pingora_keys;
 mod problem;
 mod routes;
 mod scalar;
+mod settings;
 mod source;
 mod upstreams;
 mod value;
 
 pub use file::{LoadError, Loaded, MAX_BYTES, load, parse};
+pub use hooks::{KnownHooks, NoHooks};
 pub use keys::keys;
 pub use model::*;
 pub use problem::{Problem, Problems, Severity};
+pub use settings::{Cidr, Period, Settings, Size};
 pub use source::{Source, Stamp};

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use pingora_core::server::configuration::ServerConf;
 use serde::{Deserialize, Serialize};
 
+use super::settings::Settings;
 use super::source::Source;
 
 /// One configuration file, read and checked.
@@ -90,6 +91,32 @@ pub struct Route {
     pub upstream: String,
     /// `affinity`: instead of the upstream's, where given.
     pub affinity: Option<Vec<AffinitySource>>,
+    /// `hooks`: asked in this order about what comes from the client, in the reverse order about what comes from the backend;
+    /// at most 64, none if left out.
+    pub hooks: Vec<HookEntry>,
+    /// `compression`: what becomes of permessage-deflate where one of `hooks` sees messages.
+    pub compression: Compression,
+}
+
+/// One entry of a route's `hooks`: written `NAME`, or `{ hook: NAME, with: SETTINGS, timeout: DURATION }`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HookEntry {
+    /// `hook`: the name that the hook is registered by.
+    pub name: String,
+    /// `with`: its own settings, which its type has accepted.
+    pub settings: Settings,
+    /// `timeout`: the longest time that one call of it may take, 1 ms to 1 h, default 5 s.
+    pub timeout: Duration,
+}
+
+/// What becomes of permessage-deflate (RFC 7692) on a route with hooks that see messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// `inspect`: the gateway negotiates it itself, and inflates messages for the hooks.
+    #[default]
+    Inspect,
+    /// `strip`: it is taken out of the offer, and messages are never compressed.
+    Strip,
 }
 
 /// Which hosts a route matches; names are in lower case and without a port.

@@ -1,10 +1,11 @@
 //! A YAML document as a tree in which every value knows its position.
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span};
 
+use super::core_schema;
 use super::problem::{Problem, Severity, printable, quoted};
 
 /// A position in the file.
@@ -21,8 +22,8 @@ pub(super) struct Mark {
 pub(super) struct Node {
     pub(super) mark: Mark,
     pub(super) content: Content,
-    /// Values in this tree, itself included, counting what is shared as often as it is seen.
-    size: usize,
+    /// Values in this tree, itself included, counting what is shared as often as it is seen, and long texts as several.
+    pub(super) size: usize,
     /// Levels of this tree: 1 for a scalar.
     height: usize,
 }
@@ -34,9 +35,9 @@ pub(super) enum Content {
         /// Written without quotes, so that it may stand for a number, a truth value or nothing.
         plain: bool,
     },
-    Sequence(Vec<Rc<Node>>),
+    Sequence(Vec<Arc<Node>>),
     /// In the order written; a key may stand there twice.
-    Mapping(Vec<(Rc<Node>, Rc<Node>)>),
+    Mapping(Vec<Entry>),
 }
 
 /// Levels a document may have. The deepest key of ours is on the sixth.
@@ -45,6 +46,9 @@ const MAX_HEIGHT: usize = 32;
 /// Values a document may have once its aliases are resolved: a hundred times what 10,000 backends need, and still
 /// read within a second. Nine levels of aliases to nine aliases would be 400 million (the "billion laughs").
 const MAX_SIZE: usize = 2_000_000;
+
+/// So much of a text counts as one value more: who keeps a copy of every value of a document keeps 128 MB of text at most.
+const TEXT_UNIT: usize = 64;
 
 impl Mark {
     pub(super) const START: Self = Self { line: 1, column: 1 };
@@ -60,15 +64,58 @@ impl Node {
     /// Whether this is a plain scalar that YAML reads as nothing.
     pub(super) fn is_null(&self) -> bool {
         matches!(&self.content, Content::Scalar { text, plain: true }
-            if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+            if core_schema::is_null(text))
     }
+
+    /// A scalar without quotes that stands in no file.
+    pub(super) fn loose(text: &str) -> Self {
+        let content = Content::Scalar { text: text.to_owned(), plain: true };
+        Self { mark: Mark::START, content, size: 1, height: 1 }
+    }
+
+    /// A mapping without entries, in the place of one that was left out.
+    pub(super) fn empty(mark: Mark) -> Self {
+        Self { mark, content: Content::Mapping(Vec::new()), size: 1, height: 1 }
+    }
+
+    /// Whether both mean the same, wherever they stand. The order of a mapping's keys means nothing (YAML 1.2.2 §3.2.2.1).
+    pub(super) fn means_the_same_as(&self, other: &Self) -> bool {
+        match (&self.content, &other.content) {
+            (Content::Scalar { text, plain }, Content::Scalar { text: other, plain: other_plain }) => {
+                text == other && (plain == other_plain || core_schema::is_text(text))
+            }
+            (Content::Sequence(items), Content::Sequence(others)) => {
+                items.len() == others.len()
+                    && items.iter().zip(others).all(|(item, other)| item.means_the_same_as(other))
+            }
+            (Content::Mapping(entries), Content::Mapping(others)) => {
+                let same = |((key, value), (other_key, other)): (&Entry, &Entry)| {
+                    key.means_the_same_as(other_key) && value.means_the_same_as(other)
+                };
+                entries.len() == others.len() && sorted(entries).into_iter().zip(sorted(others)).all(same)
+            }
+            _ => false,
+        }
+    }
+}
+
+type Entry = (Arc<Node>, Arc<Node>);
+
+/// The entries of a mapping by the texts of their keys; those that have none stay in the order written.
+fn sorted(entries: &[Entry]) -> Vec<&Entry> {
+    let mut sorted: Vec<_> = entries.iter().collect();
+    sorted.sort_by_key(|(key, _)| match &key.content {
+        Content::Scalar { text, .. } => text.as_str(),
+        _ => "",
+    });
+    sorted
 }
 
 /// Reads the one document of `text`; `None` when there is nothing in it.
 ///
 /// # Errors
 /// The first syntax error; a second document; a tag; more levels or values than a document may have.
-pub(super) fn read(text: &str) -> Result<Option<Rc<Node>>, Problem> {
+pub(super) fn read(text: &str) -> Result<Option<Arc<Node>>, Problem> {
     let mut tree = Tree::default();
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| syntax_error(text, &error))?;
@@ -80,10 +127,10 @@ pub(super) fn read(text: &str) -> Result<Option<Rc<Node>>, Problem> {
 /// A tree while its events come in.
 #[derive(Default)]
 struct Tree {
-    root: Option<Rc<Node>>,
+    root: Option<Arc<Node>>,
     documents: usize,
     open: Vec<Open>,
-    anchored: HashMap<usize, Rc<Node>>,
+    anchored: HashMap<usize, Arc<Node>>,
 }
 
 /// A sequence or mapping whose end has not come yet.
@@ -96,8 +143,8 @@ struct Open {
 }
 
 enum Children {
-    Sequence(Vec<Rc<Node>>),
-    Mapping { entries: Vec<(Rc<Node>, Rc<Node>)>, key: Option<Rc<Node>> },
+    Sequence(Vec<Arc<Node>>),
+    Mapping { entries: Vec<Entry>, key: Option<Arc<Node>> },
 }
 
 impl Tree {
@@ -113,8 +160,9 @@ impl Tree {
             Event::Scalar(text, style, anchor, None) => {
                 let plain = style == ScalarStyle::Plain;
                 let mark = self.mark_of_scalar(mark, &text);
+                let size = 1 + text.len() / TEXT_UNIT;
                 let content = Content::Scalar { text: text.into_owned(), plain };
-                self.close(Node { mark, content, size: 1, height: 1 }, anchor)
+                self.close(Node { mark, content, size, height: 1 }, anchor)
             }
             Event::SequenceStart(anchor, None) => self.open(mark, anchor, Children::Sequence(Vec::new())),
             Event::MappingStart(anchor, None) => {
@@ -122,7 +170,7 @@ impl Tree {
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::Alias(anchor) => match self.anchored.get(&anchor) {
-                Some(node) => self.attach(Rc::clone(node), mark),
+                Some(node) => self.attach(Arc::clone(node), mark),
                 None => Err(problem(mark, "an alias inside of what it stands for")
                     .expected("an anchor (`&name`) that ends before its alias (`*name`)")),
             },
@@ -159,14 +207,14 @@ impl Tree {
 
     fn close(&mut self, node: Node, anchor: usize) -> Result<(), Problem> {
         let mark = node.mark;
-        let node = Rc::new(node);
+        let node = Arc::new(node);
         if anchor > 0 {
-            self.anchored.insert(anchor, Rc::clone(&node));
+            self.anchored.insert(anchor, Arc::clone(&node));
         }
         self.attach(node, mark)
     }
 
-    fn attach(&mut self, node: Rc<Node>, mark: Mark) -> Result<(), Problem> {
+    fn attach(&mut self, node: Arc<Node>, mark: Mark) -> Result<(), Problem> {
         if self.open.len() + node.height > MAX_HEIGHT {
             return Err(too_deep(mark));
         }
@@ -177,8 +225,9 @@ impl Tree {
         parent.size = parent.size.saturating_add(node.size);
         parent.height = parent.height.max(node.height + 1);
         if parent.size > MAX_SIZE {
-            return Err(problem(mark, "too many values, those repeated by aliases included")
-                .expected(format!("at most {MAX_SIZE} values in one file")));
+            return Err(problem(mark, "too many values, those repeated by aliases included").expected(format!(
+                "at most {MAX_SIZE} values in one file, {TEXT_UNIT} bytes of text counting as one more"
+            )));
         }
         match &mut parent.children {
             Children::Sequence(items) => items.push(node),

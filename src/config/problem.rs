@@ -38,14 +38,48 @@ impl Problem {
         Self { severity, line, column, path, message: message.into(), expected: None, remedy: None }
     }
 
-    pub(super) fn expected(mut self, expected: impl Into<String>) -> Self {
+    /// This problem, with what may stand there instead: `a duration such as `5m``.
+    #[must_use]
+    pub fn expected(mut self, expected: impl Into<String>) -> Self {
         self.expected = Some(expected.into());
         self
     }
 
-    pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+    /// This problem, with what to do about it: `write `5m``.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
+    }
+
+    /// The problem that a text by [`Problem::without_place`] is about; any other text is its message.
+    pub(super) fn from_text(mark: Mark, path: String, text: &str) -> Self {
+        let mut lines = text.lines();
+        let mut problem = Self::new(Severity::Error, mark, path, shown(lines.next().unwrap_or_default()));
+        for line in lines.map(shown) {
+            if let Some(expected) = line.strip_prefix(EXPECTED) {
+                problem.expected = Some(expected.to_owned());
+            } else if let (Some(remedy), None) = (line.strip_prefix(INDENT), &problem.remedy) {
+                problem.remedy = Some(remedy.to_owned());
+            } else {
+                problem.message = format!("{} {}", problem.message, line.trim());
+            }
+        }
+        problem
+    }
+
+    /// What is wrong and what mends it, without where it is.
+    pub(super) fn without_place(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| {
+            f.write_str(&self.message)?;
+            if let Some(expected) = &self.expected {
+                write!(f, "\n{EXPECTED}{expected}")?;
+            }
+            match &self.remedy {
+                Some(remedy) => write!(f, "\n{INDENT}{remedy}"),
+                None => Ok(()),
+            }
+        })
     }
 
     /// The problem as compilers print theirs, with `file` before the position:
@@ -72,16 +106,12 @@ impl fmt::Display for Problem {
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
         }
-        f.write_str(&self.message)?;
-        if let Some(expected) = &self.expected {
-            write!(f, "\n  expected: {expected}")?;
-        }
-        if let Some(remedy) = &self.remedy {
-            write!(f, "\n  {remedy}")?;
-        }
-        Ok(())
+        self.without_place().fmt(f)
     }
 }
+
+const INDENT: &str = "  ";
+const EXPECTED: &str = "  expected: ";
 
 /// Why a configuration file was refused: every problem found in it, in the order of their positions.
 ///
@@ -134,6 +164,15 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+/// The problems of a list that is not empty.
+impl From<Vec<Problem>> for Problems {
+    fn from(list: Vec<Problem>) -> Self {
+        let mut report = Report::default();
+        list.into_iter().for_each(|problem| report.push(problem));
+        report.close()
+    }
+}
 
 impl From<Problem> for Problems {
     fn from(problem: Problem) -> Self {
@@ -198,13 +237,21 @@ pub(super) fn quoted(text: &str) -> String {
     format!("`{}`", printable(text))
 }
 
+/// A line that others wrote, as it is told: without anything that a terminal would obey, no longer than anyone reads.
+pub(super) fn shown(line: &str) -> String {
+    cut_to(1_000, line)
+}
+
 /// `text` without anything that a terminal would obey, no longer than a line bears.
 pub(super) fn printable(text: &str) -> String {
-    const SHOWN: usize = 100;
-    let mut shown = String::with_capacity(text.len().min(SHOWN));
+    cut_to(100, text)
+}
+
+fn cut_to(most: usize, text: &str) -> String {
+    let mut shown = String::with_capacity(text.len().min(most));
     for (index, character) in text.chars().enumerate() {
         match character {
-            _ if index == SHOWN => {
+            _ if index == most => {
                 shown.push('…');
                 break;
             }

@@ -3,21 +3,25 @@
 use std::collections::HashMap;
 
 use super::affinity::{self, Scope};
+use super::hooks::{self, Registered};
 use super::keys;
 use super::matching::{host_pattern, path_prefix};
-use super::model::{HostPattern, Route};
+use super::model::{Compression, HostPattern, Route};
 use super::problem::{Report, quoted};
-use super::scalar::text;
+use super::scalar::{choice, text};
 use super::upstreams::Named;
 use super::value::{Fields, Value};
 
-/// Reads `routes`; with `upstreams` each must lead to one of them.
-pub(super) fn read(
-    value: &Value<'_>,
-    upstreams: Option<&Named>,
-    scope: Scope,
-    report: &mut Report,
-) -> Option<Vec<Route>> {
+/// What routes are made of.
+pub(super) struct Parts<'p> {
+    /// Where they may lead; not checked where it could not be read.
+    pub(super) upstreams: Option<&'p Named>,
+    pub(super) scope: Scope,
+    pub(super) hooks: Registered<'p>,
+}
+
+/// Reads `routes`.
+pub(super) fn read(value: &Value<'_>, parts: &Parts<'_>, report: &mut Report) -> Option<Vec<Route>> {
     const EXPECTED: &str = "a list such as `- upstream: NAME`";
     let items = value.items(EXPECTED, report)?;
     if items.is_empty() {
@@ -26,7 +30,7 @@ pub(super) fn read(
     let mut seen = HashMap::with_capacity(items.len());
     let mut routes = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
-        let route = read_route(item, upstreams, scope, report);
+        let route = read_route(item, parts, report);
         if let Some(route) = &route {
             let first = *seen.entry((route.host.clone(), route.path.clone())).or_insert((index, item.mark().line));
             if first.0 != index {
@@ -41,14 +45,24 @@ pub(super) fn read(
     routes.into_iter().collect()
 }
 
-fn read_route(value: &Value<'_>, upstreams: Option<&Named>, scope: Scope, report: &mut Report) -> Option<Route> {
+fn read_route(value: &Value<'_>, parts: &Parts<'_>, report: &mut Report) -> Option<Route> {
+    const COMPRESSION: [(&str, Compression); 2] = [("inspect", Compression::Inspect), ("strip", Compression::Strip)];
     let mut fields = Fields::of(value, keys::ROUTE, report)?;
     let host = fields.take_or("host", HostPattern::Any, |v| host_pattern(v, report));
     let path = fields.take_or("path", "/".to_owned(), |v| path_prefix(v, report));
     let upstream = fields.required("upstream", "the name of an entry of `upstreams`", report);
-    let upstream = upstream.and_then(|v| upstream_name(&v, upstreams, report));
-    let affinity = fields.take_or("affinity", None, |v| affinity::read(v, scope, report).map(Some));
-    Some(Route { host: host?, path: path?, upstream: upstream?, affinity: affinity? })
+    let upstream = upstream.and_then(|v| upstream_name(&v, parts.upstreams, report));
+    let affinity = fields.take_or("affinity", None, |v| affinity::read(v, parts.scope, report).map(Some));
+    let hooks = fields.take_or("hooks", Vec::new(), |v| hooks::read(v, &parts.hooks, report));
+    let compression = fields.take_or("compression", Compression::default(), |v| choice(v, &COMPRESSION, report));
+    Some(Route {
+        host: host?,
+        path: path?,
+        upstream: upstream?,
+        affinity: affinity?,
+        hooks: hooks?,
+        compression: compression?,
+    })
 }
 
 fn upstream_name(value: &Value<'_>, upstreams: Option<&Named>, report: &mut Report) -> Option<String> {

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::core_schema;
 use super::keys::nearest;
 use super::problem::{Problem, Report, quoted};
 use super::value::Value;
@@ -25,6 +26,7 @@ impl Span {
 
 /// The bytes that a message may be limited to: one, up to a bound far beyond what any application sends.
 const SIZES: RangeInclusive<u64> = 1..=1 << 40;
+pub(super) const SIZE: &str = "a size from 1B to 1TiB, such as `64KiB`";
 
 /// Text, at least one character of it.
 pub(super) fn text<'v>(value: &Value<'v>, expected: &str, report: &mut Report) -> Option<&'v str> {
@@ -39,8 +41,7 @@ pub(super) fn text<'v>(value: &Value<'v>, expected: &str, report: &mut Report) -
 pub(super) fn boolean(value: &Value<'_>, report: &mut Report) -> Option<bool> {
     let problem = value.wrong("`true` or `false`");
     match value.plain_text() {
-        Some("true" | "True" | "TRUE") => Some(true),
-        Some("false" | "False" | "FALSE") => Some(false),
+        Some(text) if let Some(boolean) = core_schema::boolean(text) => Some(boolean),
         Some("yes" | "Yes" | "on" | "On" | "1") => report.refuse(problem.remedy("write `true`")),
         Some("no" | "No" | "off" | "Off" | "0") => report.refuse(problem.remedy("write `false`")),
         _ => report.refuse(problem),
@@ -56,21 +57,29 @@ pub(super) fn whole(value: &Value<'_>, bounds: RangeInclusive<u64>, report: &mut
 pub(super) fn whole_in(value: &Value<'_>, bounds: &RangeInclusive<u64>) -> Result<u64, Problem> {
     let expected = format!("a whole number from {} to {}", bounds.start(), bounds.end());
     let Some(text) = value.text() else { return Err(value.wrong(expected)) };
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(value.error(format!("{} is not a whole number", quoted(text))).expected(expected));
-    }
-    if value.plain_text().is_none() {
-        return Err(value.error("a number in quotes is text").expected(expected).remedy("remove the quotes"));
-    }
-    if digits.len() > 1 && digits.starts_with('0') {
-        let problem = value.error(format!("{} begins with a zero, which some read as octal", quoted(text)));
-        return Err(problem.expected(expected).remedy("remove the zeros at its beginning"));
+    if let Some(problem) = wrong_with_whole(value, text) {
+        return Err(problem.expected(expected));
     }
     match text.parse() {
         Ok(number) if bounds.contains(&number) => Ok(number),
         _ => Err(value.error(format!("{} is out of bounds", quoted(text))).expected(expected)),
     }
+}
+
+/// What is wrong with `text` as a whole number in decimal digits, bounds apart.
+pub(super) fn wrong_with_whole(value: &Value<'_>, text: &str) -> Option<Problem> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(value.error(format!("{} is not a whole number", quoted(text))));
+    }
+    if value.plain_text().is_none() {
+        return Some(value.error("a number in quotes is text").remedy("remove the quotes"));
+    }
+    if digits.len() > 1 && digits.starts_with('0') {
+        let problem = value.error(format!("{} begins with a zero, which some read as octal", quoted(text)));
+        return Some(problem.remedy("remove the zeros at its beginning"));
+    }
+    None
 }
 
 /// A number with a fraction, in plain decimal digits.
@@ -92,7 +101,7 @@ pub(super) fn duration_or_off(value: &Value<'_>, span: &Span, report: &mut Repor
 
 /// A number of bytes with its unit, `64KiB` or `1MiB`, or `None` for `off`.
 pub(super) fn size_or_off(value: &Value<'_>, report: &mut Report) -> Option<Option<u64>> {
-    or_off(value, "a size from 1B to 1TiB, such as `64KiB`, or `off`".to_owned(), report, size_in)
+    or_off(value, format!("{SIZE}, or `off`"), report, size_in)
 }
 
 /// `None` for `off`, or what `read` makes of anything else.
@@ -114,16 +123,29 @@ pub(super) fn or_off<T>(
 /// One of some words.
 pub(super) fn choice<T: Copy>(value: &Value<'_>, words: &[(&str, T)], report: &mut Report) -> Option<T> {
     let names: Vec<_> = words.iter().map(|(name, _)| *name).collect();
-    let expected = format!("one of {}", names.join(", "));
-    let Some(text) = value.text() else { return report.refuse(value.wrong(expected)) };
-    if let Some((_, meant)) = words.iter().find(|(name, _)| *name == text) {
-        return Some(*meant);
+    let Some(text) = value.text() else { return report.refuse(value.wrong(one_of(&names))) };
+    match words.iter().find(|(name, _)| *name == text) {
+        Some((_, meant)) => Some(*meant),
+        None => report.refuse(not_known(value, text, &names)),
     }
-    let problem = value.error(format!("{} is not known here", quoted(text))).expected(expected);
-    report.refuse(match nearest(text, names.into_iter()) {
+}
+
+/// The problem of `text`, which is none of `names`.
+pub(super) fn not_known(value: &Value<'_>, text: &str, names: &[&str]) -> Problem {
+    let problem = value.error(format!("{} is not known here", quoted(text))).expected(one_of(names));
+    match nearest(text, names.iter().copied()) {
         Some(near) => problem.remedy(format!("did you mean `{near}`?")),
         None => problem,
-    })
+    }
+}
+
+/// What is expected where one of `names` is.
+pub(super) fn one_of(names: &[&str]) -> String {
+    match names {
+        [] => "nothing".to_owned(),
+        [one] => format!("`{one}`"),
+        _ => format!("one of {}", names.join(", ")),
+    }
 }
 
 /// A duration in its largest unit that leaves no fraction: `90s`, `1d`.
@@ -137,7 +159,7 @@ pub(super) fn spelled(duration: Duration) -> String {
     }
 }
 
-fn duration_in(value: &Value<'_>, span: &Span, expected: String) -> Result<Duration, Problem> {
+pub(super) fn duration_in(value: &Value<'_>, span: &Span, expected: String) -> Result<Duration, Problem> {
     let Some(text) = value.text() else { return Err(value.wrong(expected)) };
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         let problem = value.error(format!("{} has no unit", quoted(text))).expected(expected);
@@ -163,7 +185,7 @@ fn out_of_bounds(value: &Value<'_>, text: &str, how: impl Display) -> Problem {
     value.error(format!("{} is too {how}", quoted(text)))
 }
 
-fn size_in(value: &Value<'_>, expected: String) -> Result<u64, Problem> {
+pub(super) fn size_in(value: &Value<'_>, expected: String) -> Result<u64, Problem> {
     let Some(text) = value.text() else { return Err(value.wrong(expected)) };
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         let problem = value.error(format!("{} has no unit", quoted(text))).expected(expected);

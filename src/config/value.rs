@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use super::keys::{self, Section};
 use super::node::{Content, Mark, Node};
@@ -11,23 +12,29 @@ use super::problem::{Problem, Report, Severity, quoted};
 /// A value, and how it was reached.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Value<'v> {
-    node: &'v Node,
+    node: &'v Arc<Node>,
     step: Step<'v>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Step<'v> {
-    Root,
+    /// Where the tree at hand begins.
+    Path(&'v str),
     Key(&'v Value<'v>, &'v str),
     Index(&'v Value<'v>, usize),
 }
 
 impl<'v> Value<'v> {
-    pub(super) fn root(node: &'v Node) -> Self {
-        Self { node, step: Step::Root }
+    pub(super) fn root(node: &'v Arc<Node>) -> Self {
+        Self::at("", node)
     }
 
-    pub(super) fn node(&self) -> &'v Node {
+    /// The value at `path`, from where the paths of those below it go on.
+    pub(super) fn at(path: &'v str, node: &'v Arc<Node>) -> Self {
+        Self { node, step: Step::Path(path) }
+    }
+
+    pub(super) fn node(&self) -> &'v Arc<Node> {
         self.node
     }
 
@@ -35,10 +42,17 @@ impl<'v> Value<'v> {
         self.node.mark
     }
 
+    /// Where `key` stands in this mapping; where the mapping begins if it does not.
+    pub(super) fn mark_of(&self, key: &str) -> Mark {
+        let Content::Mapping(entries) = &self.node.content else { return self.mark() };
+        let is_it = |node: &Node| matches!(&node.content, Content::Scalar { text, .. } if text == key);
+        entries.iter().find(|(node, _)| is_it(node)).map_or(self.mark(), |(node, _)| node.mark)
+    }
+
     /// Such as `upstreams.chat.backends[1].weight`. Built only when there is something to say about it.
     pub(super) fn path(&self) -> String {
         match self.step {
-            Step::Root => String::new(),
+            Step::Path(path) => path.to_owned(),
             Step::Key(of, key) => join(&of.path(), key),
             Step::Index(of, index) => format!("{}[{index}]", of.path()),
         }
@@ -97,7 +111,7 @@ impl<'v> Value<'v> {
         match &self.node.content {
             Content::Sequence(items) => {
                 let place = |(index, node)| Value { node, step: Step::Index(self, index) };
-                Some(items.iter().map(|node| &**node).enumerate().map(place).collect())
+                Some(items.iter().enumerate().map(place).collect())
             }
             Content::Mapping(_) => report.refuse(self.wrong(expected).remedy("begin each item of the list with `- `")),
             Content::Scalar { .. } if self.is_null() => report.refuse(self.wrong(expected)),
@@ -115,23 +129,33 @@ impl<'v> Value<'v> {
         expected: &str,
         report: &mut Report,
     ) -> Option<Vec<(&'c str, Mark, Value<'c>)>> {
+        let pairs = self.pairs(expected, report)?;
+        Some(pairs.into_iter().map(|(text, key, value)| (text, key.mark(), value)).collect())
+    }
+
+    /// [`Value::entries`], with the keys as values: they may be numbers.
+    pub(super) fn pairs<'c>(
+        &'c self,
+        expected: &str,
+        report: &mut Report,
+    ) -> Option<Vec<(&'c str, Value<'c>, Value<'c>)>> {
         let mut seen = HashMap::new();
-        let mut entries = Vec::new();
-        self.each_entry(expected, report, |key, mark, value, report| match seen.entry(key) {
-            Entry::Occupied(first) => report.push(given_twice(self, key, mark, *first.get())),
+        let mut pairs = Vec::new();
+        self.each_entry(expected, report, |text, key, value, report| match seen.entry(text) {
+            Entry::Occupied(first) => report.push(given_twice(self, text, key.mark(), *first.get())),
             Entry::Vacant(vacant) => {
-                vacant.insert(mark);
-                entries.push((key, mark, value));
+                vacant.insert(key.mark());
+                pairs.push((text, key, value));
             }
         })?;
-        Some(entries)
+        Some(pairs)
     }
 
     fn each_entry<'c>(
         &'c self,
         expected: &str,
         report: &mut Report,
-        mut take: impl FnMut(&'c str, Mark, Value<'c>, &mut Report),
+        mut take: impl FnMut(&'c str, Value<'c>, Value<'c>, &mut Report),
     ) -> Option<()> {
         let Content::Mapping(entries) = &self.node.content else { return report.refuse(self.wrong(expected)) };
         for (key, node) in entries {
@@ -144,7 +168,8 @@ impl<'v> Value<'v> {
                 );
                 continue;
             };
-            take(text, key.mark, Value { node, step: Step::Key(self, text) }, report);
+            let step = Step::Key(self, text);
+            take(text, Value { node: key, step }, Value { node, step }, report);
         }
         Some(())
     }
@@ -177,7 +202,8 @@ impl<'v, 'k> Fields<'v, 'k> {
         }
         let mut unknown = 0;
         let expected = format!("a mapping with the keys {}", keys.join(", "));
-        of.each_entry(&expected, report, |key, mark, value, report| {
+        of.each_entry(&expected, report, |key, written, value, report| {
+            let mark = written.mark();
             match keys.iter().position(|known| *known == key) {
                 None => {
                     unknown += 1;

@@ -2,6 +2,7 @@
 //!
 //! Label sets are bounded: upstream and backend names come from the configuration, every other label from a fixed list.
 
+mod hook;
 mod upstream;
 
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use hook::HookMetrics;
 pub use upstream::{Direction, UpstreamMetrics};
 
 /// Every metric of one gateway, in a registry of its own.
@@ -31,6 +33,8 @@ pub struct Metrics {
     reloads: IntCounterVec,
     last_reload_succeeded: IntGauge,
     last_reload_seconds: IntGauge,
+    hook_failures: IntCounterVec,
+    hook_verdicts: IntCounterVec,
 }
 
 /// The families whose children belong to one upstream.
@@ -110,6 +114,18 @@ impl Metrics {
                 &registry,
                 IntGauge::new("longhaul_last_reload_timestamp_seconds", "When the last reload ended; 0 before any."),
             ),
+            hook_failures: counters(
+                &registry,
+                "longhaul_hook_failures_total",
+                "Calls of hooks that failed.",
+                &["hook", "phase", "cause"],
+            ),
+            hook_verdicts: counters(
+                &registry,
+                "longhaul_hook_verdicts_total",
+                "Calls by which hooks changed the course of a request or message.",
+                &["hook", "phase", "verdict"],
+            ),
             registry,
         };
         for outcome in RELOAD_OUTCOMES {
@@ -131,6 +147,11 @@ impl Metrics {
     pub fn upstream(&self, name: &str) -> Arc<UpstreamMetrics> {
         let mut upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
         upstreams.entry(name.to_owned()).or_insert_with(|| Arc::new(UpstreamMetrics::new(&self.families, name))).clone()
+    }
+
+    /// The counters of the hook of this name.
+    pub fn hook(&self, name: &str) -> Arc<HookMetrics> {
+        Arc::new(HookMetrics::new(name, &self.hook_failures, &self.hook_verdicts))
     }
 
     /// Counts a request that no route matched.

@@ -53,6 +53,17 @@ pub enum RouteChange {
         /// Its name.
         route: String,
     },
+    /// Its hooks differ, in their names, order, settings or timeouts: requests and tunnels that begin from now on meet the new
+    /// ones.
+    Hooks {
+        /// Its name.
+        route: String,
+    },
+    /// What becomes of compression differs, for tunnels that open from now on.
+    Compression {
+        /// Its name.
+        route: String,
+    },
 }
 
 /// What differs about an upstream.
@@ -150,8 +161,11 @@ impl Changes {
         let routes = |is: fn(&RouteChange) -> bool| self.routes.iter().filter(|route| is(route)).count();
         count(routes(|route| matches!(route, RouteChange::Added { .. })), "route", "added");
         count(routes(|route| matches!(route, RouteChange::Removed { .. })), "route", "removed");
-        let changed = |route: &RouteChange| matches!(route, RouteChange::Moved { .. } | RouteChange::Affinity { .. });
-        count(routes(changed), "route", "changed");
+        let changed = |route: &RouteChange| !matches!(route, RouteChange::Added { .. } | RouteChange::Removed { .. });
+        let mut changed: Vec<_> = self.routes.iter().filter(|route| changed(route)).map(RouteChange::route).collect();
+        // All that differs about a route stands together.
+        changed.dedup();
+        count(changed.len(), "route", "changed");
         let upstreams = |is: fn(&UpstreamChange) -> bool| self.upstreams.iter().filter(|change| is(change)).count();
         count(upstreams(|change| matches!(change, UpstreamChange::Added { .. })), "upstream", "added");
         count(upstreams(|change| matches!(change, UpstreamChange::Removed { .. })), "upstream", "removed");
@@ -188,6 +202,12 @@ fn route_changes(old: &Config, new: &Config) -> Vec<RouteChange> {
                 let own = before.affinity.is_some() || after.affinity.is_some();
                 if own && affinity(old, before) != affinity(new, after) {
                     changes.push(RouteChange::Affinity { route: after.name() });
+                }
+                if before.hooks != after.hooks {
+                    changes.push(RouteChange::Hooks { route: after.name() });
+                }
+                if before.compression != after.compression {
+                    changes.push(RouteChange::Compression { route: after.name() });
                 }
             }
             (None, None) => {}
@@ -269,6 +289,16 @@ fn pairs<'l, T, I: Eq + std::hash::Hash>(
     pairs
 }
 
+impl RouteChange {
+    /// The name of the route.
+    pub fn route(&self) -> &str {
+        match self {
+            Self::Added { route, .. } | Self::Removed { route, .. } | Self::Moved { route, .. } => route,
+            Self::Affinity { route } | Self::Hooks { route } | Self::Compression { route } => route,
+        }
+    }
+}
+
 impl fmt::Display for RouteChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -276,6 +306,8 @@ impl fmt::Display for RouteChange {
             Self::Removed { route, upstream } => write!(f, "- route {route} to {upstream}"),
             Self::Moved { route, from, to } => write!(f, "~ route {route}: from {from} to {to}"),
             Self::Affinity { route } => write!(f, "~ route {route}: affinity"),
+            Self::Hooks { route } => write!(f, "~ route {route}: hooks"),
+            Self::Compression { route } => write!(f, "~ route {route}: compression"),
         }
     }
 }

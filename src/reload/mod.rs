@@ -45,7 +45,7 @@ pub enum ReloadError {
     /// The gateway was not started from a file.
     #[error("the configuration did not come from a file: there is nothing to read again")]
     NoFile,
-    /// The file cannot be read, or there are errors in it.
+    /// The file cannot be read, or there are errors in it; those that hooks find in their settings count too.
     #[error(transparent)]
     Load(#[from] LoadError),
     /// A bug: compiling the configuration panicked.
@@ -74,7 +74,8 @@ pub async fn from_file(running: &Arc<Running>) -> Result<Reloaded, ReloadError> 
 async fn read(running: &Running) -> Result<Config, ReloadError> {
     let file = running.snapshot().config.source.clone().ok_or(ReloadError::NoFile)?.path;
     let name = file.to_string_lossy().into_owned();
-    let loaded = tokio::task::spawn_blocking(move || config::load(&file)).await;
+    let hooks = Arc::clone(running.hooks());
+    let loaded = tokio::task::spawn_blocking(move || config::load(&file, &*hooks)).await;
     let loaded = loaded.map_err(|_| ReloadError::Panicked)??;
     for warning in &loaded.warnings {
         warn!("{}", warning.in_file(&name));
@@ -89,7 +90,7 @@ async fn read(running: &Running) -> Result<Config, ReloadError> {
 /// [`Changes::needs_upgrade`]. Reloads wait for each other. To be called on the Tokio runtime of the health checks.
 ///
 /// # Errors
-/// [`ReloadError::Panicked`] alone: a [`Config`] has been checked.
+/// [`ReloadError::Load`] where a hook finds fault with its settings; [`ReloadError::Panicked`].
 pub async fn reload(running: &Arc<Running>, config: Config) -> Result<Reloaded, ReloadError> {
     let mut turn = running.turn().await;
     let before = running.snapshot();
@@ -100,6 +101,10 @@ pub async fn reload(running: &Arc<Running>, config: Config) -> Result<Reloaded, 
         (changes, compiler.compile(config))
     });
     let (changes, snapshot) = compiled.await.map_err(|_| ReloadError::Panicked)?;
+    let snapshot = snapshot.map_err(|problems| {
+        let path = before.config.source.as_ref().map_or_else(|| "configuration".into(), |source| source.path.clone());
+        LoadError::Refused { path, problems }
+    })?;
     note_departed(&before, &snapshot, &mut turn.departed);
     let after = running.put_in_force(snapshot, &mut turn);
     let law = Law::new(&before, Arc::clone(&after), turn.departed.clone());

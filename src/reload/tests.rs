@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::*;
 use crate::access_log::AccessLog;
 use crate::config::TunnelLimits;
+use crate::hook::{Hook, Registry, Setup, SetupError};
 use crate::metrics::Metrics;
 use crate::tunnel::{NewTunnel, Record, Tunnels};
 use crate::upstream::Ring;
@@ -16,7 +17,7 @@ fn config(backends: &[&str], more: &str) -> Config {
         "listeners: [{{ address: 127.0.0.1:0 }}]\nroutes: [{{ upstream: a }}]\nupstreams:\n  a: {{ health: off, backends: [{}]{more} }}\n",
         backends.join(", ")
     );
-    config::parse(&text).unwrap().config
+    config::parse(&text, &config::NoHooks).unwrap().config
 }
 
 const ONE: &str = "127.0.0.1:9001";
@@ -31,9 +32,14 @@ struct Subject {
 
 impl Subject {
     fn new(config: &Config) -> Self {
+        Self::with_hooks(config, Registry::empty())
+    }
+
+    fn with_hooks(config: &Config, hooks: Registry) -> Self {
         let log = AccessLog::off();
         let tunnels = Arc::new(Tunnels::start(2, &log).unwrap());
-        let running = Running::new(config, Arc::new(Metrics::new()), tunnels, log, Instant::now());
+        let running =
+            Running::new(config, Arc::new(hooks), Arc::new(Metrics::new()), tunnels, log, Instant::now()).unwrap();
         Self { running: Arc::new(running), far_ends: Vec::new() }
     }
 
@@ -50,6 +56,7 @@ impl Subject {
             peer: ([127, 0, 0, 1], 1).into(),
             route: "* /".into(),
             key_source: "header",
+            by_hook: false,
             key_digest: None,
             key_hash: key.map(|key| Ring::hash(key.as_bytes())),
             guard,
@@ -57,7 +64,14 @@ impl Subject {
         };
         let [client, backend] = [self.end(), self.end()];
         let limits = TunnelLimits::default();
-        self.running.tunnels.open(NewTunnel { client, backend, early: Default::default(), limits, record });
+        self.running.tunnels.open(NewTunnel {
+            client,
+            backend,
+            early: Default::default(),
+            limits,
+            record,
+            hooks: None,
+        });
     }
 
     fn end(&mut self) -> TcpStream {
@@ -137,13 +151,63 @@ async fn keys_that_are_planned_to_move_are_away_from_home_after_the_reload() {
     assert_eq!((home.rehoming, home.called_off), (0, reloaded.rehoming));
 }
 
+/// A hook that takes any settings and does nothing.
+struct Idle;
+
+impl Hook for Idle {
+    type Settings = serde_json::Value;
+    type Context = ();
+
+    fn new(_: serde_json::Value, _: &Setup<'_, Self>) -> Result<Self, SetupError> {
+        Ok(Self)
+    }
+}
+
+#[tokio::test]
+async fn other_hooks_are_a_change_of_the_route_that_touches_no_tunnel() {
+    let with = |compression, hooks: &[(&str, &str)]| {
+        let mut config = config(&[ONE], "");
+        let entry = |(name, settings): &(&str, &str)| config::HookEntry {
+            name: (*name).to_owned(),
+            settings: config::Settings::parse(settings).unwrap(),
+            timeout: config::HookEntry::DEFAULT_TIMEOUT,
+        };
+        config.routes[0].hooks = hooks.iter().map(entry).collect();
+        config.routes[0].compression = compression;
+        config
+    };
+    let (inspect, strip) = (config::Compression::Inspect, config::Compression::Strip);
+    let limits = [("limit", "{ rate: 1, burst: 2 }"), ("log", "")];
+    let mut known = Registry::empty();
+    known.add::<Idle>("limit");
+    known.add::<Idle>("log");
+    let mut subject = Subject::with_hooks(&with(inspect, &limits), known);
+    subject.open(None);
+
+    let same = with(inspect, &[("limit", "{ burst: 2, rate: 1 } # as before"), ("log", "{}")]);
+    assert!(Changes::between(&subject.running.snapshot().config, &same).is_empty());
+    let others = [
+        with(inspect, &[("log", ""), ("limit", "{ rate: 1, burst: 2 }")]),
+        with(inspect, &[("limit", "{ rate: 1, burst: 3 }"), ("log", "")]),
+        with(inspect, &[]),
+    ];
+    for other in others {
+        let reloaded = subject.reload(other).await;
+        assert_eq!(reloaded.changes.routes, [RouteChange::Hooks { route: "* /".into() }]);
+        assert_eq!((reloaded.closing, reloaded.rehoming), (0, 0));
+    }
+    let changes = subject.reload(with(strip, &limits)).await.changes;
+    assert_eq!(changes.summary(), "1 route changed");
+    assert_eq!(changes.to_string(), "~ route * /: hooks\n~ route * /: compression");
+}
+
 #[tokio::test]
 async fn a_tunnel_that_came_by_another_way_is_judged_by_what_is_in_force() {
     let mut subject = Subject::new(&config(&[ONE], ", drain_window: 1d"));
     subject.open(None);
     assert_eq!(enforce(&subject.running).await, Judged::default());
     let elsewhere = "listeners: [{ address: 127.0.0.1:0 }]\nroutes: [{ path: /other, upstream: a }]\nupstreams: { a: { backends: [127.0.0.1:9001], drain_window: 1d } }";
-    let reloaded = subject.reload(config::parse(elsewhere).unwrap().config).await;
+    let reloaded = subject.reload(config::parse(elsewhere, &config::NoHooks).unwrap().config).await;
     assert_eq!(reloaded.closing, 1);
     assert_eq!(enforce(&subject.running).await, Judged { changed: 1, ..Judged::default() });
 }
@@ -162,7 +226,7 @@ async fn policies_of_upstreams_that_left_are_kept_only_while_they_are_in_use() {
         let text = format!(
             "listeners: [{{ address: 127.0.0.1:0 }}]\nroutes: [{{ upstream: {name} }}]\nupstreams: {{ {name}: {{ backends: [{ONE}] }} }}"
         );
-        config::parse(&text).unwrap().config
+        config::parse(&text, &config::NoHooks).unwrap().config
     };
     let subject = Subject::new(&config(&[ONE], ""));
     for number in 0..50 {

@@ -10,7 +10,14 @@ fn route(host: &str, path: &str) -> Route {
         None if host == "*" => HostPattern::Any,
         None => HostPattern::Exact(host.to_owned()),
     };
-    Route { host, path: path.to_owned(), upstream: "u".to_owned(), affinity: None }
+    Route {
+        host,
+        path: path.to_owned(),
+        upstream: "u".to_owned(),
+        affinity: None,
+        hooks: Vec::new(),
+        compression: Default::default(),
+    }
 }
 
 fn routes(list: &[(&str, &str)]) -> Routes {

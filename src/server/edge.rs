@@ -16,12 +16,13 @@ use super::operator::Operator;
 use super::reception::{self, Desk, Reception};
 use super::signals::Signals;
 use super::succession::{self, Succession};
-use super::{OnReady, notify};
+use super::{OnReady, OnStart, notify};
 use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::control::{self, About, Command, History, Place};
 use crate::drain::Phases;
 use crate::handover::Taker;
+use crate::hook::Registry;
 use crate::metrics::Metrics;
 use crate::reload::Watch;
 use crate::snapshot::Running;
@@ -31,11 +32,13 @@ use crate::tunnel::Tunnels;
 /// that goes into the background keeps none it had.
 pub(super) struct Edge {
     pub(super) config: Config,
+    pub(super) hooks: Arc<Registry>,
     pub(super) pingora: Arc<ServerConf>,
     pub(super) sockets: Option<Sockets>,
     /// Whom this process takes over from.
     pub(super) taker: Option<Taker>,
     pub(super) on_ready: Option<OnReady>,
+    pub(super) on_start: Option<OnStart>,
 }
 
 #[async_trait]
@@ -46,6 +49,7 @@ impl Service for Edge {
             Ok(running) => Arc::new(running),
             Err(error) => fail(error),
         };
+        running.start_hooks();
         running.check_health().await;
 
         let phases = Phases::default();
@@ -66,6 +70,9 @@ impl Service for Edge {
         let addresses = announce(&acceptor);
         if let Some(on_ready) = self.on_ready.take() {
             on_ready(&addresses);
+        }
+        if let Some(on_start) = self.on_start.take() {
+            on_start(running.injector.clone());
         }
         notify::ready();
         let predecessor = self.taker.take().map(|taker| begin_succession(taker, &running));
@@ -105,14 +112,21 @@ impl Edge {
         (Reception { control, door, about, commands }, queue)
     }
 
-    fn start_threads(&self) -> std::io::Result<Running> {
+    fn start_threads(&self) -> Result<Running, String> {
         let metrics = Arc::new(Metrics::new());
         let log = match &self.config.access_log {
-            Some(settings) => AccessLog::start(settings, metrics.access_log_dropped.clone())?,
+            Some(settings) => {
+                AccessLog::start(settings, metrics.access_log_dropped.clone()).map_err(|error| error.to_string())?
+            }
             None => AccessLog::off(),
         };
-        let tunnels = Arc::new(Tunnels::start(self.pingora.threads, &log)?);
-        Ok(Running::new(&self.config, metrics, tunnels, log, Instant::now()))
+        let tunnels = Arc::new(Tunnels::start(self.pingora.threads, &log).map_err(|error| error.to_string())?);
+        let hooks = Arc::clone(&self.hooks);
+        Running::new(&self.config, hooks, metrics, tunnels, log, Instant::now()).map_err(|problems| {
+            let file =
+                self.config.source.as_ref().map_or_else(Default::default, |source| source.path.to_string_lossy());
+            problems.in_file(&file).to_string()
+        })
     }
 }
 

@@ -24,6 +24,7 @@ use pingora::server::{RunArgs, Server as PingoraServer};
 use crate::access_log::AccessLog;
 use crate::config::{Config, LogTarget};
 use crate::handover::{Failure, Taker};
+use crate::hook::{Injector, Registry};
 use crate::listen::{BindError, Bound, Inherited};
 use acceptor::Sockets;
 use edge::Edge;
@@ -93,18 +94,23 @@ fn target(to: &LogTarget) -> String {
 /// A gateway that is ready to run.
 pub struct Server {
     config: Config,
+    hooks: Arc<Registry>,
     options: Options,
     on_ready: OnReady,
+    on_start: Option<OnStart>,
 }
 
 /// What is called once the listeners are open.
 type OnReady = Box<dyn FnOnce(&[SocketAddr]) + Send + Sync>;
 
+/// What is called on the gateway's Tokio runtime once the listeners are open, with what reaches its tunnels.
+pub type OnStart = Box<dyn FnOnce(Injector) + Send + Sync>;
+
 impl Server {
-    /// A gateway for a configuration. A reload reads the file anew that it was read from ([`Config::source`]); without one
+    /// A gateway for a configuration, which has named hooks of `hooks` only. A reload reads the file anew that it was read from ([`Config::source`]); without one
     /// there is nothing to reload.
-    pub fn new(config: Config, options: Options) -> Self {
-        Self { config, options, on_ready: Box::new(|_| ()) }
+    pub fn new(config: Config, hooks: Registry, options: Options) -> Self {
+        Self { config, hooks: Arc::new(hooks), options, on_ready: Box::new(|_| ()), on_start: None }
     }
 
     /// Has `on_ready` called once the listeners are open, with their addresses in the order of the configuration: where
@@ -112,6 +118,13 @@ impl Server {
     #[must_use]
     pub fn on_ready(mut self, on_ready: impl FnOnce(&[SocketAddr]) + Send + Sync + 'static) -> Self {
         self.on_ready = Box::new(on_ready);
+        self
+    }
+
+    /// Has `on_start` called once the listeners are open, on the Tokio runtime of the gateway.
+    #[must_use]
+    pub fn on_start(mut self, on_start: OnStart) -> Self {
+        self.on_start = Some(on_start);
         self
     }
 
@@ -124,7 +137,7 @@ impl Server {
     /// # Errors
     /// [`StartError`], before anything is served.
     pub fn run(self) -> Result<Infallible, StartError> {
-        let Self { config, options, on_ready } = self;
+        let Self { config, hooks, options, on_ready, on_start } = self;
         if let Some(log) = &config.access_log {
             AccessLog::probe(log).map_err(|error| StartError::AccessLog { to: log.to.clone(), error })?;
         }
@@ -147,10 +160,12 @@ impl Server {
         server.bootstrap();
         server.add_service(Edge {
             config,
+            hooks,
             pingora: Arc::clone(&server.configuration),
             sockets: Some(Sockets { listeners, metrics }),
             taker,
             on_ready: Some(on_ready),
+            on_start,
         });
         server.run(RunArgs { shutdown_signal: Box::new(NoSignals) });
         // The operator ends the process; Pingora returns only where its services cannot be started.

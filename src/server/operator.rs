@@ -158,7 +158,7 @@ impl Operator {
 
     /// Says what a reload of the configuration `text` would do.
     async fn plan(&self, file: &str, text: &str) -> Reply {
-        let new = match config::parse(text) {
+        let new = match config::parse(text, &**self.running.hooks()) {
             Ok(loaded) => loaded.config,
             Err(problems) => return Reply::failed(Failure::WrongConfiguration, problems.in_file(file).to_string()),
         };

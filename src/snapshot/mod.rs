@@ -13,7 +13,8 @@ use log::{info, warn};
 
 use crate::affinity;
 use crate::client::Client;
-use crate::config::{self, AffinitySource, Config, OnDown, Route};
+use crate::config::{self, AffinitySource, Compression, Config, OnDown, Problems, Route};
+use crate::hook::{Chain, Injector, Registry as Hooks};
 use crate::metrics::{BackendReading, Metrics, UpstreamMetrics};
 use crate::route::Routes;
 use crate::tunnel::{Reason, Scope, Tunnels};
@@ -45,6 +46,10 @@ pub struct Target {
     pub affinity: Vec<AffinitySource>,
     /// The upstream.
     pub to: Arc<Destination>,
+    /// The route's hooks.
+    pub hooks: Arc<Chain>,
+    /// What becomes of compression where they see messages.
+    pub compression: Compression,
 }
 
 /// A compiled upstream with what is counted for it.
@@ -101,10 +106,17 @@ impl Snapshot {
     fn compile_with(config: &Config, generation: u64, compile: impl Fn(&config::Upstream) -> Arc<Destination>) -> Self {
         let destinations: Vec<_> = config.upstreams.iter().map(compile).collect();
         let by_name: HashMap<_, _> = destinations.iter().map(|to| (to.upstream.config().name.as_str(), to)).collect();
+        let no_hooks = Arc::new(Chain::empty());
         let target = |route: &Route| {
             let to = Arc::clone(by_name.get(route.upstream.as_str()).expect("the configuration's names are resolved"));
             let affinity = route.affinity.clone().unwrap_or_else(|| to.upstream.config().affinity.clone());
-            Target { route: route.name().into(), affinity, to }
+            Target {
+                route: route.name().into(),
+                affinity,
+                to,
+                hooks: Arc::clone(&no_hooks),
+                compression: route.compression,
+            }
         };
         let targets: Vec<_> = config.routes.iter().map(target).collect();
         Self {
@@ -118,13 +130,62 @@ impl Snapshot {
         }
     }
 
-    /// Who asks, which route is meant, and which key leads to a backend. `mint` makes the value of an issued cookie.
+    /// Makes the hooks that the routes name; until then the routes are without. Each finds the one whose place it takes in
+    /// `before`, under the same route.
+    ///
+    /// # Errors
+    /// Every problem that the hooks found with their settings.
+    pub fn make_hooks(&mut self, hooks: &Hooks, before: Option<&Self>, metrics: &Metrics) -> Result<(), Problems> {
+        let mut problems = Vec::new();
+        for (target, route) in self.targets.iter_mut().zip(&self.config.routes) {
+            let previous = before.and_then(|before| before.route_named(&target.route)).map(|target| &*target.hooks);
+            match Chain::build(&route.hooks, &target.route, hooks, previous, |name| metrics.hook(name)) {
+                Ok(chain) if chain.is_empty() => {}
+                Ok(chain) => target.hooks = Arc::new(chain),
+                Err(found) => problems.extend(found),
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems.into()) }
+    }
+
+    /// Tells the hooks that they are in force.
+    pub fn start_hooks(&self, injector: &Injector) {
+        self.targets.iter().for_each(|target| target.hooks.start(injector));
+    }
+
+    /// Who asks, which route is meant, and which key leads to a backend where no hook has a say. `mint` makes the value of an
+    /// issued cookie.
     pub fn locate(&self, asked: &Asked<'_>, mint: impl FnOnce() -> String) -> Located<'_> {
-        let client = Client::of(asked.peer, asked.headers, &self.trusted_proxies);
-        let route = self.routes.find((!asked.host.is_empty()).then_some(asked.host), asked.path);
+        let (client, route) = self.receive(asked);
         let request = affinity::Request { headers: asked.headers, query: asked.query, client: client.address };
-        let key = route.and_then(|route| affinity::key(&self.targets[route].affinity, &request, mint));
+        let key = route.and_then(|route| self.key(route, None, &request, mint));
         Located { client, route, key }
+    }
+
+    /// Who asks, and the index of the route that is meant, if one matches.
+    pub fn receive(&self, asked: &Asked<'_>) -> (Client, Option<usize>) {
+        let client = Client::of(asked.peer, asked.headers, &self.trusted_proxies);
+        (client, self.routes.find((!asked.host.is_empty()).then_some(asked.host), asked.path))
+    }
+
+    /// The ring key of a request on the route with this index. Where a hook `chose` another upstream, that one's affinity
+    /// counts, unless the route has its own.
+    ///
+    /// # Panics
+    /// When [`receive`](Self::receive) of another snapshot gave the index.
+    pub fn key(
+        &self,
+        route: usize,
+        chose: Option<&str>,
+        request: &affinity::Request<'_>,
+        mint: impl FnOnce() -> String,
+    ) -> Option<affinity::Key<'_>> {
+        let chose = chose.filter(|_| self.config.routes[route].affinity.is_none());
+        let sources = match chose.and_then(|name| self.destination(name)) {
+            Some(to) => &to.upstream.config().affinity,
+            None => &self.targets[route].affinity,
+        };
+        affinity::key(sources, request, mint)
     }
 
     /// Where the route with this index leads.

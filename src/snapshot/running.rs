@@ -10,8 +10,9 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Destination, Snapshot};
 use crate::access_log::AccessLog;
-use crate::config::{Config, OnChange};
+use crate::config::{Config, OnChange, Problems};
 use crate::health::{Checkers, Probe, Subject, Target};
+use crate::hook::{self, Injector};
 use crate::metrics::Metrics;
 use crate::tunnel::{Frozen, Passport, Place, Tunnels};
 use crate::upstream::Registry;
@@ -19,6 +20,7 @@ use crate::upstream::Registry;
 /// A running gateway, as requests, reloads and operators see it.
 pub struct Running {
     snapshot: ArcSwap<Snapshot>,
+    hooks: Arc<hook::Registry>,
     registry: Registry,
     turn: Mutex<Turn>,
     last_reload: std::sync::Mutex<Option<LastReload>>,
@@ -26,6 +28,8 @@ pub struct Running {
     pub metrics: Arc<Metrics>,
     /// Every open tunnel.
     pub tunnels: Arc<Tunnels>,
+    /// What reaches open tunnels from outside.
+    pub injector: Injector,
     /// Where requests and tunnels are logged.
     pub log: AccessLog,
     /// When it began to run.
@@ -63,13 +67,27 @@ pub struct LastReload {
 }
 
 impl Running {
-    /// Compiles the first snapshot, of generation 1. Nothing is checked yet: see [`check_health`](Self::check_health).
-    pub fn new(config: &Config, metrics: Arc<Metrics>, tunnels: Arc<Tunnels>, log: AccessLog, now: Instant) -> Self {
+    /// Compiles the first snapshot, of generation 1. Nothing is checked yet, and no hook is told: see
+    /// [`check_health`](Self::check_health) and [`start_hooks`](Self::start_hooks).
+    ///
+    /// # Errors
+    /// Every problem that hooks found with their settings.
+    pub fn new(
+        config: &Config,
+        hooks: Arc<hook::Registry>,
+        metrics: Arc<Metrics>,
+        tunnels: Arc<Tunnels>,
+        log: AccessLog,
+        now: Instant,
+    ) -> Result<Self, Problems> {
         let registry = Registry::default();
-        let snapshot = Snapshot::compile(config, 1, &registry, &metrics);
+        let mut snapshot = Snapshot::compile(config, 1, &registry, &metrics);
+        snapshot.make_hooks(&hooks, None, &metrics)?;
         metrics.generation.set(snapshot.generation.cast_signed());
-        Self {
+        Ok(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
+            hooks,
+            injector: Injector::new(Arc::clone(&tunnels) as Arc<dyn hook::Outlet>),
             registry,
             turn: Mutex::new(Turn { checkers: Checkers::new(), departed: HashMap::new() }),
             last_reload: std::sync::Mutex::default(),
@@ -78,7 +96,17 @@ impl Running {
             log,
             since: now,
             requests: Arc::default(),
-        }
+        })
+    }
+
+    /// The hooks that a configuration may name.
+    pub fn hooks(&self) -> &Arc<hook::Registry> {
+        &self.hooks
+    }
+
+    /// Tells the first snapshot's hooks that they are in force. To be called on the Tokio runtime that they are to live on.
+    pub fn start_hooks(&self) {
+        self.snapshot().start_hooks(&self.injector);
     }
 
     /// The snapshot in force.
@@ -130,13 +158,19 @@ impl Running {
 
     /// Compiles the snapshot that would follow the one in force. Keys that a process takes at its start only keep their
     /// values.
-    pub fn compile(&self, config: Config) -> Snapshot {
+    ///
+    /// # Errors
+    /// Every problem that hooks found with their settings.
+    pub fn compile(&self, config: Config) -> Result<Snapshot, Problems> {
         let before = self.snapshot();
-        before.successor(&config.with_fixed_keys_of(&before.config), &self.registry, &self.metrics)
+        let config = config.with_fixed_keys_of(&before.config);
+        let mut snapshot = before.successor(&config, &self.registry, &self.metrics);
+        snapshot.make_hooks(&self.hooks, Some(&before), &self.metrics)?;
+        Ok(snapshot)
     }
 
     /// Compiles a snapshot to look at: its backends' live state is that of the gateway, but nothing shows outside that it
-    /// was there.
+    /// was there. Its routes are without hooks.
     pub fn rehearse(&self, config: &Config) -> Snapshot {
         self.snapshot().successor(config, &self.registry, &Metrics::new())
     }
@@ -148,6 +182,7 @@ impl Running {
         let snapshot = Arc::new(snapshot);
         self.snapshot.store(Arc::clone(&snapshot));
         self.metrics.generation.set(snapshot.generation.cast_signed());
+        snapshot.start_hooks(&self.injector);
         turn.checkers.sync(self.targets(&snapshot));
         turn.departed.retain(|upstream, _| self.registry.has(upstream));
         snapshot

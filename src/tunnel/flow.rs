@@ -14,7 +14,7 @@ pub(super) struct Flow {
     from: Side,
     cut: Cut,
     /// What was taken from the sender and not by the receiver: `kept[written..]`. No allocation while empty.
-    #[serde(with = "text")]
+    #[serde(with = "crate::ws::base64_text")]
     kept: Vec<u8>,
     written: usize,
     /// Bytes passed on, the gateway's own frames left out.
@@ -229,20 +229,3 @@ impl Flow {
 
 /// No Ping is added to so much: a Ping (14 bytes) and a Close (131 at the most) still stay within 64 KiB.
 const MOST_KEPT: usize = 64 * 1024 - 256;
-
-/// Bytes as base64 text.
-mod text {
-    use base64::Engine;
-    use base64::engine::general_purpose::STANDARD;
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&STANDARD.encode(bytes))
-    }
-
-    pub(super) fn deserialize<'d, D: Deserializer<'d>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-        let text = <std::borrow::Cow<'d, str>>::deserialize(deserializer)?;
-        STANDARD.decode(text.as_ref()).map_err(D::Error::custom)
-    }
-}

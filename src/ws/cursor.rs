@@ -260,20 +260,20 @@ impl Cursor {
 }
 
 /// A frame's header (RFC 6455 §5.2).
-struct Header {
+pub(super) struct Header {
     /// FIN, reserved bits, opcode.
-    first: u8,
-    mask: Option<[u8; 4]>,
+    pub(super) first: u8,
+    pub(super) mask: Option<[u8; 4]>,
     /// Payload bytes.
-    payload: u64,
+    pub(super) payload: u64,
     /// Bytes of the header itself.
-    length: usize,
+    pub(super) length: usize,
 }
 
 impl Header {
     /// Reads the header that `bytes` begin with; `None` when they end inside it.
     #[inline]
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let [first, second, rest @ ..] = bytes else { return None };
         let (payload, rest) = match second & LENGTH {
             LENGTH_IN_2 => {
@@ -295,8 +295,17 @@ impl Header {
         Some(Self { first: *first, mask, payload, length: bytes.len() - rest.len() })
     }
 
+    /// Whether the length is written in as few bytes as it can be (RFC 6455 §5.2).
+    pub(super) fn is_shortest(&self) -> bool {
+        match self.length - self.mask.map_or(0, |mask| mask.len()) {
+            2 => true,
+            4 => self.payload >= u64::from(LENGTH_IN_2),
+            _ => self.payload > u64::from(u16::MAX),
+        }
+    }
+
     #[inline]
-    fn fault(&self) -> Option<Fault> {
+    pub(super) fn fault(&self) -> Option<Fault> {
         if self.first & CONTROL != 0 {
             if self.payload > MAX_CONTROL {
                 return Some(Fault::ControlTooLong);
@@ -321,11 +330,11 @@ const LENGTH: u8 = 0x7F;
 const LENGTH_IN_2: u8 = 126;
 const LENGTH_IN_8: u8 = 127;
 /// Two bytes, a length of eight, a mask of four.
-const MAX_HEADER: usize = 14;
+pub(super) const MAX_HEADER: usize = 14;
 /// Longest payload of a control frame (RFC 6455 §5.5).
 const MAX_CONTROL: u64 = 125;
 /// What a Close frame without a status code stands for (RFC 6455 §7.1.5).
 const NO_CODE: u16 = 1005;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

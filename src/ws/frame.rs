@@ -1,56 +1,157 @@
-//! Control frames of the gateway's own (RFC 6455 §5.5), to be inserted at a frame boundary.
+//! Frames of the gateway's own (RFC 6455 §5.2): whole messages, and control frames to be inserted at a frame boundary.
+
+use serde::{Deserialize, Serialize};
+
+use super::cursor::MAX_HEADER;
+use super::mask;
+
+/// What a message carries (RFC 6455 §5.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// UTF-8 text.
+    Text,
+    /// Bytes of any kind.
+    Binary,
+}
+
+/// The control frames (RFC 6455 §5.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Control {
+    /// The sender sends nothing after it.
+    Close,
+    /// Asks for a Pong with the same payload.
+    Ping,
+    /// Answers a Ping, or comes unasked.
+    Pong,
+}
+
+/// Appends a whole message, in one frame, to `out`.
+///
+/// `payload` is sent as it is: with `compressed` it is what permessage-deflate made of the message, and RSV1 says so
+/// (RFC 7692 §6). `mask`: `None` towards a client, a fresh random key towards a backend (RFC 6455 §5.3).
+pub fn message(out: &mut Vec<u8>, kind: Kind, payload: &[u8], compressed: bool, mask: Option<[u8; 4]>) {
+    let opcode = match kind {
+        Kind::Text => TEXT,
+        Kind::Binary => BINARY,
+    };
+    append(out, if compressed { FIN | RSV1 } else { FIN } | opcode, payload, mask);
+}
+
+/// Appends a control frame to `out`.
+///
+/// `mask` as for [`message`]. A payload longer than 125 bytes is cut (RFC 6455 §5.5). That of a Close frame is taken
+/// as it is; to write one from a code and a reason, see [`close`].
+pub fn control(out: &mut Vec<u8>, control: Control, payload: &[u8], mask: Option<[u8; 4]>) {
+    let opcode = match control {
+        Control::Close => CLOSE,
+        Control::Ping => PING,
+        Control::Pong => PONG,
+    };
+    append(out, FIN | opcode, &payload[..payload.len().min(MAX_CONTROL)], mask);
+}
 
 /// A Close frame with a status code and a reason.
 ///
-/// `mask`: `None` towards a client, a fresh random key towards a backend (RFC 6455 §5.3). A reason longer than 123
-/// bytes is cut at the last whole character. The codes that must never be sent (1005, 1006, 1015: RFC 6455 §7.4.1)
-/// give a Close frame without code and reason.
+/// `mask` as for [`message`]. A reason longer than 123 bytes is cut at the last whole character. The codes that must
+/// never be sent (1005, 1006, 1015: RFC 6455 §7.4.1) give a Close frame without code and reason.
 pub fn close(code: u16, reason: &str, mask: Option<[u8; 4]>) -> Vec<u8> {
-    if matches!(code, 1005 | 1006 | 1015) {
-        return control(CLOSE, &[], mask);
+    let mut payload = Vec::new();
+    if !matches!(code, 1005 | 1006 | 1015) {
+        payload.extend_from_slice(&code.to_be_bytes());
+        let end = reason.floor_char_boundary(MAX_CONTROL - payload.len());
+        payload.extend_from_slice(&reason.as_bytes()[..end]);
     }
-    let mut payload = code.to_be_bytes().to_vec();
-    let end = reason.floor_char_boundary(MAX_PAYLOAD - payload.len());
-    payload.extend_from_slice(&reason.as_bytes()[..end]);
-    control(CLOSE, &payload, mask)
+    let mut frame = Vec::new();
+    control(&mut frame, Control::Close, &payload, mask);
+    frame
 }
 
 /// A Ping frame.
 ///
-/// `mask` as for [`close`]. A payload longer than 125 bytes is cut.
+/// `mask` as for [`message`]. A payload longer than 125 bytes is cut.
 pub fn ping(payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
-    control(PING, &payload[..payload.len().min(MAX_PAYLOAD)], mask)
-}
-
-/// A whole control frame; `payload` is at most [`MAX_PAYLOAD`] bytes.
-fn control(opcode: u8, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
-    let length = u8::try_from(payload.len()).expect("both callers cut the payload to 125 bytes");
-    let mut frame = Vec::with_capacity(2 + 4 + payload.len());
-    frame.push(FIN | opcode);
-    match mask {
-        None => {
-            frame.push(length);
-            frame.extend_from_slice(payload);
-        }
-        Some(key) => {
-            frame.push(MASKED | length);
-            frame.extend_from_slice(&key);
-            frame.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-        }
-    }
+    let mut frame = Vec::new();
+    control(&mut frame, Control::Ping, payload, mask);
     frame
 }
 
-const FIN: u8 = 0x80;
+/// Appends a frame; `first` is its first byte.
+fn append(out: &mut Vec<u8>, first: u8, payload: &[u8], mask: Option<[u8; 4]>) {
+    let length = payload.len();
+    let masked = if mask.is_some() { MASKED } else { 0 };
+    out.reserve(MAX_HEADER + length);
+    out.push(first);
+    if let Ok(length) = u8::try_from(length)
+        && length < LENGTH_IN_2
+    {
+        out.push(masked | length);
+    } else if let Ok(length) = u16::try_from(length) {
+        out.push(masked | LENGTH_IN_2);
+        out.extend_from_slice(&length.to_be_bytes());
+    } else {
+        out.push(masked | LENGTH_IN_8);
+        out.extend_from_slice(&(length as u64).to_be_bytes());
+    }
+    match mask {
+        None => out.extend_from_slice(payload),
+        Some(key) => {
+            out.extend_from_slice(&key);
+            mask::append(out, payload, key);
+        }
+    }
+}
+
+pub(super) const FIN: u8 = 0x80;
+pub(super) const RSV1: u8 = 0x40;
+pub(super) const CONTINUATION: u8 = 0x0;
+pub(super) const TEXT: u8 = 0x1;
+pub(super) const BINARY: u8 = 0x2;
+pub(super) const CLOSE: u8 = 0x8;
+pub(super) const PING: u8 = 0x9;
+pub(super) const PONG: u8 = 0xA;
 const MASKED: u8 = 0x80;
-const CLOSE: u8 = 0x8;
-const PING: u8 = 0x9;
+const LENGTH_IN_2: u8 = 126;
+const LENGTH_IN_8: u8 = 127;
 /// Longest payload of a control frame (RFC 6455 §5.5).
-const MAX_PAYLOAD: usize = 125;
+const MAX_CONTROL: usize = 125;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lengths_are_written_in_the_shortest_form() {
+        let headers = [
+            (0, &[0x82, 0][..]),
+            (125, &[0x82, 125]),
+            (126, &[0x82, 126, 0, 126]),
+            (65_535, &[0x82, 126, 0xFF, 0xFF]),
+            (65_536, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ];
+        for (length, header) in headers {
+            let mut out = Vec::new();
+            message(&mut out, Kind::Binary, &vec![7; length], false, None);
+            assert_eq!(&out[..header.len()], header);
+            assert_eq!(out[header.len()..], vec![7; length]);
+        }
+    }
+
+    #[test]
+    fn a_compressed_message_has_rsv1_and_a_masked_one_its_key() {
+        let mut out = vec![0xFF];
+        message(&mut out, Kind::Text, &[0], true, Some([1, 2, 3, 4]));
+        assert_eq!(out, [0xFF, 0xC1, 0x81, 1, 2, 3, 4, 1]);
+    }
+
+    #[test]
+    fn control_frames_are_appended_with_their_opcode() {
+        let mut out = Vec::new();
+        control(&mut out, Control::Pong, b"a", None);
+        control(&mut out, Control::Close, &[], Some([1, 2, 3, 4]));
+        assert_eq!(out, [0x8A, 1, b'a', 0x88, 0x80, 1, 2, 3, 4]);
+    }
 
     #[test]
     fn an_unmasked_close_is_code_and_reason() {

@@ -1,10 +1,18 @@
-//! The WebSocket protocol (RFC 6455) as far as a gateway needs it: the handshake, frame boundaries, control frames.
+//! The WebSocket protocol (RFC 6455) as far as a gateway needs it: the handshake, frame boundaries, whole messages,
+//! permessage-deflate (RFC 7692).
 //!
 //! Bytes and values in, decisions out: nothing here does I/O, reads a clock or draws random numbers.
 
+pub(crate) mod base64_text;
 pub mod cursor;
+pub mod deflate;
+mod extensions;
 pub mod frame;
 pub mod handshake;
+pub mod mask;
+pub mod message;
 
 pub use cursor::{Cursor, Event, Fault, Sender};
+pub use frame::{Control, Kind};
 pub use handshake::{BadAnswer, Offer, UpgradeRefused, Wanted};
+pub use message::{Assembled, Assembler, Item, Violation};

@@ -1,0 +1,161 @@
+//! What types have to say about the values they are read from.
+
+use std::fmt;
+
+use serde::de::{Expected, Unexpected};
+
+use crate::config::keys::{self, MERGE, NO_MERGE};
+use crate::config::node::Mark;
+use crate::config::problem::{Problem, Severity, quoted, shown};
+use crate::config::scalar::{not_known, one_of};
+use crate::config::value::{Value, join};
+
+/// Why a type could not be read.
+#[derive(Debug)]
+pub(super) struct Error {
+    /// What is yet to be told; `None` once it has been.
+    pub(super) trouble: Option<Box<Trouble>>,
+    /// The innermost entry of a mapping, or item of a list, that could not be read.
+    pub(super) part: Option<Part>,
+}
+
+/// The value of an entry of a mapping, or an item of a list.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) mark: Mark,
+    pub(super) path: String,
+}
+
+/// What is wrong with a value that is known elsewhere.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// In the type's own words.
+    Said(String),
+    /// It is something else than was expected.
+    Mismatch { found: Found, expected: String },
+    /// It has not this key.
+    Missing(&'static str),
+    /// It has this key, and may have those alone.
+    UnknownKey(String, &'static [&'static str]),
+    /// It should be one of these words.
+    UnknownWord(String, &'static [&'static str]),
+}
+
+/// What was found, by serde's account.
+#[derive(Debug)]
+pub(super) enum Found {
+    List,
+    Mapping,
+    Other(String),
+}
+
+impl Error {
+    /// The error of what has been told already.
+    pub(super) fn told() -> Self {
+        Self { trouble: None, part: None }
+    }
+
+    fn new(trouble: Trouble) -> Self {
+        Self { trouble: Some(Box::new(trouble)), part: None }
+    }
+}
+
+impl Trouble {
+    /// The problem that this is with `value`.
+    pub(super) fn with(&self, value: &Value<'_>) -> Problem {
+        match self {
+            Self::Said(text) => Problem::from_text(value.mark(), value.path(), text),
+            Self::Missing(key) => {
+                let problem = Problem::new(Severity::Error, value.mark(), join(&value.path(), key), "missing");
+                problem.expected(format!("`{key}:` and its value"))
+            }
+            Self::UnknownKey(key, known) => unknown_key(join(&value.path(), key), key, value.mark_of(key), known),
+            Self::UnknownWord(word, known) => not_known(value, word, known),
+            Self::Mismatch { found, expected } => match found {
+                Found::List if value.is_sequence() => value.wrong(expected),
+                Found::Mapping if value.is_mapping() => value.wrong(expected),
+                // serde keeps values of some types aside (`flatten`, tagged enums) and reads them without us: then it was not
+                // `value` that was found, but something in it.
+                Found::Other(_) if !value.is_sequence() && !value.is_mapping() => value.wrong(expected),
+                found => value.error(format!("{found} does not fit here")).expected(expected),
+            },
+        }
+    }
+}
+
+/// The problem of `key`, which is none of `known`.
+pub(super) fn unknown_key(path: String, key: &str, mark: Mark, known: &[&str]) -> Problem {
+    let problem = Problem::new(Severity::Error, mark, path, "unknown key").expected(one_of(known));
+    match keys::likely(key, known) {
+        _ if key == MERGE => problem.remedy(NO_MERGE),
+        Some(near) => problem.remedy(format!("did you mean `{near}`?")),
+        None => problem,
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::List => "a list",
+            Self::Mapping => "a mapping",
+            Self::Other(what) => what,
+        })
+    }
+}
+
+impl From<Unexpected<'_>> for Found {
+    fn from(unexpected: Unexpected<'_>) -> Self {
+        match unexpected {
+            Unexpected::Seq => Self::List,
+            Unexpected::Map => Self::Mapping,
+            other => Self::Other(shown(&other.to_string())),
+        }
+    }
+}
+
+impl serde::de::Error for Error {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::new(Trouble::Said(message.to_string()))
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::new(Trouble::Mismatch { found: found.into(), expected: shown(&expected.to_string()) })
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::invalid_type(found, expected)
+    }
+
+    fn invalid_length(length: usize, expected: &dyn Expected) -> Self {
+        let text = format!("the length {length} does not fit here\n  expected: {expected}");
+        Self::new(Trouble::Said(text))
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        Self::new(Trouble::UnknownWord(variant.to_owned(), expected))
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        Self::new(Trouble::UnknownKey(field.to_owned(), expected))
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::new(Trouble::Missing(field))
+    }
+
+    fn duplicate_field(field: &'static str) -> Self {
+        Self::new(Trouble::Said(format!("{} is given twice, perhaps by another name of it", quoted(field))))
+    }
+}
+
+/// Seen by nobody but serde: what is to be told is told as a [`Problem`].
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.trouble {
+            Some(trouble) => write!(f, "{trouble:?}"),
+            None => f.write_str("told already"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

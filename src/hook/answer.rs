@@ -1,0 +1,79 @@
+//! Answers that hooks give instead of a backend.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+/// An answer of the gateway's own.
+///
+/// Its body is a sentence in the gateway's form (text, or JSON where the client asks for it, with the request's id), or what
+/// [`body`](Self::body) says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    status: StatusCode,
+    sentence: String,
+    headers: HeaderMap,
+    body: Option<Bytes>,
+}
+
+impl Answer {
+    /// An answer with this status and a sentence for whoever sees it. A status that is none (below 200, above 999) is taken
+    /// as 500.
+    pub fn new(status: u16, sentence: impl Into<String>) -> Self {
+        let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_informational());
+        Self {
+            status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            sentence: sentence.into(),
+            headers: HeaderMap::new(),
+            body: None,
+        }
+    }
+
+    /// An answer that sends the client elsewhere (302).
+    pub fn redirect(location: &str) -> Self {
+        Self::new(302, "the page is elsewhere").header("location", location)
+    }
+
+    /// Adds a header. One that HTTP does not allow, and those that frame the answer (`Content-Length`, `Transfer-Encoding`,
+    /// `Connection`), which are the gateway's, are left out, with a warning in the log.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Self {
+        let value = value.as_ref();
+        match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+            (Ok(name), Ok(value)) if !FRAMING.contains(&name) => drop(self.headers.append(name, value)),
+            _ => {
+                log::warn!("a hook's answer {} has a header {name:?} that cannot be sent; it is left out", self.status)
+            }
+        }
+        self
+    }
+
+    /// Gives a body of one's own with its media type, instead of the sentence.
+    #[must_use]
+    pub fn body(mut self, media_type: &str, body: impl Into<Bytes>) -> Self {
+        self.body = Some(body.into());
+        self.headers.remove(header::CONTENT_TYPE);
+        self.header("content-type", media_type)
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The sentence.
+    pub fn sentence(&self) -> &str {
+        &self.sentence
+    }
+
+    /// The headers that were added.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The body of one's own, if there is one.
+    pub fn own_body(&self) -> Option<&Bytes> {
+        self.body.as_ref()
+    }
+}
+
+const FRAMING: [HeaderName; 3] = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION];

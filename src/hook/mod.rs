@@ -1,0 +1,251 @@
+//! Hooks: user code called at the phases of a request and of a tunnel.
+//!
+//! Implement [`Hook`], register it under a name with the gateway's builder, and name it in the `hooks` of a route.
+//! docs/hooks.md draws the life of a request and of a tunnel with every phase in it.
+
+mod answer;
+mod chain;
+mod erased;
+mod error;
+mod injector;
+mod message;
+mod registry;
+mod request;
+mod response;
+mod setup;
+mod tunnel;
+
+use std::future::{Future, ready};
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+pub use answer::Answer;
+pub use chain::{Chain, Contexts, Failure, FailureKind};
+pub use erased::Phase;
+pub use error::{Error, Result};
+pub use injector::{Injector, Item, Outlet, To};
+pub use message::{Message, Messages, Mode, Verdict};
+pub use registry::Registry;
+pub(crate) use request::Chosen;
+pub use request::{Backend, Facts, Next, Pick, Request, Upgrade};
+pub use response::{Entry, Response};
+pub use setup::{Setup, SetupError};
+pub use tunnel::{Closed, KeyTag, Tunnel, TunnelId};
+
+pub use crate::metrics::Direction;
+
+/// A hook: one value of the implementing type for each entry of a route's `hooks`, for as long as a request or tunnel
+/// that began under that configuration is there.
+///
+/// Every phase has a default that does nothing. Phases of one request, and those of one tunnel, are called one after the
+/// other, never at the same time; different requests and tunnels call at the same time. What comes from the client passes
+/// the hooks of a route in the order written, what comes from the backend in the reverse order.
+///
+/// An error, a panic or a call that exceeds the entry's `timeout` ends that request (500) or tunnel (Close 1011), is logged
+/// once with the hook's name and counted in `longhaul_hook_failures_total`. A call may be given up at any `.await`: leave
+/// nothing half-done across one.
+///
+/// A hook's own settings are read strictly: what is unknown, missing or of the wrong type is reported with line and path.
+///
+/// ```
+/// use longhaul::hook::{Answer, Hook, Next, Request, Result, Setup, SetupError};
+///
+/// /// Lets nobody in without the password.
+/// struct Password(String);
+///
+/// #[derive(serde::Deserialize)]
+/// struct Settings {
+///     password: String,
+/// }
+///
+/// impl Hook for Password {
+///     type Settings = Settings;
+///     type Context = ();
+///
+///     fn new(settings: Settings, _: &Setup<'_, Self>) -> Result<Self, SetupError> {
+///         Ok(Self(settings.password))
+///     }
+///
+///     async fn on_request(&self, request: &mut Request<'_>, _: &mut ()) -> Result<Next> {
+///         match request.header("x-password") {
+///             Some(given) if given == self.0 => Ok(Next::Continue),
+///             _ => Ok(Answer::new(401, "a password is needed").into()),
+///         }
+///     }
+/// }
+/// ```
+pub trait Hook: Sized + Send + Sync + 'static {
+    /// What stands under `with:`; `()`-like for a hook without settings is [`NoSettings`].
+    type Settings: DeserializeOwned;
+
+    /// What the hook keeps of one request, and then of the tunnel that it becomes; made by `Default` before the first phase.
+    type Context: Default + Send + 'static;
+
+    /// Makes the hook of its settings, at the start and at every reload; `longhaul check` makes it too, and drops it.
+    ///
+    /// It may read files and must not begin anything that goes on: that is [`start`](Self::start)'s.
+    ///
+    /// # Errors
+    /// [`SetupError`]: shown with the position of the setting that it names. The gateway does not start, or keeps the
+    /// configuration it has.
+    fn new(settings: Self::Settings, setup: &Setup<'_, Self>) -> Result<Self, SetupError>;
+
+    /// Called once when the configuration is put in force, on a Tokio runtime that lives as long as the process.
+    ///
+    /// A task that is spawned here should hold a [`Weak`](std::sync::Weak) reference, lest the hook outlive its last user.
+    fn start(self: &Arc<Self>, injector: &Injector) {
+        let _ = injector;
+    }
+
+    /// Which messages of a tunnel the hook is to see, decided once a tunnel; none by default, which costs a tunnel nothing.
+    fn messages(&self) -> Messages {
+        Messages::NONE
+    }
+
+    /// A request came, upgrades too; its route is known, its key and backend are not.
+    ///
+    /// # Errors
+    /// The request is answered 500.
+    fn on_request(
+        &self,
+        request: &mut Request<'_>,
+        context: &mut Self::Context,
+    ) -> impl Future<Output = Result<Next>> + Send {
+        let _ = (request, context);
+        ready(Ok(Next::Continue))
+    }
+
+    /// A WebSocket upgrade came and passed every hook's [`on_request`](Self::on_request).
+    ///
+    /// # Errors
+    /// The request is answered 500.
+    fn on_upgrade(
+        &self,
+        upgrade: &mut Upgrade<'_>,
+        context: &mut Self::Context,
+    ) -> impl Future<Output = Result<Next>> + Send {
+        let _ = (upgrade, context);
+        ready(Ok(Next::Continue))
+    }
+
+    /// A backend was picked and not yet connected to; called again for each further try.
+    ///
+    /// # Errors
+    /// The request is answered 500.
+    fn on_pick(&self, backend: &Backend<'_>, context: &mut Self::Context) -> impl Future<Output = Result<Pick>> + Send {
+        let _ = (backend, context);
+        ready(Ok(Pick::Accept))
+    }
+
+    /// The backend's answer came (its header): that to a plain request, a 101, or a refused upgrade. Not called for answers
+    /// of the gateway's own or of hooks.
+    ///
+    /// # Errors
+    /// The request is answered 500, if nothing was sent yet.
+    fn on_response(
+        &self,
+        response: &mut Response<'_>,
+        context: &mut Self::Context,
+    ) -> impl Future<Output = Result<()>> + Send {
+        let _ = (response, context);
+        ready(Ok(()))
+    }
+
+    /// The tunnel is open; its messages wait until this has returned.
+    ///
+    /// # Errors
+    /// The tunnel is ended with Close 1011.
+    fn on_open(&self, tunnel: &Tunnel, context: &mut Self::Context) -> impl Future<Output = Result<()>> + Send {
+        let _ = (tunnel, context);
+        ready(Ok(()))
+    }
+
+    /// A message of a direction for which [`messages`](Self::messages) says [`Mode::Sync`]. Called on the thread that
+    /// carries many tunnels: it must not block, and its `timeout` cannot interrupt it.
+    ///
+    /// # Errors
+    /// The tunnel is ended with Close 1011.
+    fn on_message(
+        &self,
+        tunnel: &Tunnel,
+        direction: Direction,
+        message: &Message,
+        context: &mut Self::Context,
+    ) -> Result<Verdict> {
+        let _ = (tunnel, direction, message, context);
+        Ok(Verdict::Pass)
+    }
+
+    /// A message of a direction for which [`messages`](Self::messages) says [`Mode::Async`]. It may wait: only its own tunnel
+    /// waits with it, and its sender is read no further.
+    ///
+    /// # Errors
+    /// The tunnel is ended with Close 1011.
+    fn on_message_async(
+        &self,
+        tunnel: &Tunnel,
+        direction: Direction,
+        message: &Message,
+        context: &mut Self::Context,
+    ) -> impl Future<Output = Result<Verdict>> + Send {
+        let _ = (tunnel, direction, message, context);
+        ready(Ok(Verdict::Pass))
+    }
+
+    /// The tunnel has ended, whoever ended it; called once for each tunnel whose [`on_open`](Self::on_open) was called.
+    ///
+    /// A tunnel that goes on in another process has not ended.
+    fn on_close(
+        &self,
+        tunnel: &Tunnel,
+        closed: &Closed,
+        context: &mut Self::Context,
+    ) -> impl Future<Output = ()> + Send {
+        let _ = (tunnel, closed, context);
+        ready(())
+    }
+
+    /// A request was answered, or a tunnel has ended, and is about to be logged. It must not block.
+    fn on_log(&self, entry: &mut Entry<'_>, context: &mut Self::Context) {
+        let _ = (entry, context);
+    }
+
+    /// Packs a tunnel's context for another process; `None` says that it cannot: the tunnel then stays and is ended within
+    /// `drain.window`. By default a context without a size (`()`) can and any other cannot.
+    fn pack(&self, context: &Self::Context) -> Option<Vec<u8>> {
+        (size_of_val(context) == 0).then(Vec::new)
+    }
+
+    /// Unpacks what [`pack`](Self::pack) packed in another process, which may have been of another release.
+    ///
+    /// # Errors
+    /// The tunnel is ended with Close 1011.
+    fn unpack(&self, packed: &[u8]) -> Result<Self::Context> {
+        let _ = packed;
+        Ok(Self::Context::default())
+    }
+
+    /// The hook's own state for a process that takes over, called when that process serves; `None` if there is none.
+    ///
+    /// Over a reload nothing needs to be packed: see [`Setup::previous`].
+    fn save(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Takes the state that [`save`](Self::save) gave in the process before; called while this one serves already.
+    ///
+    /// # Errors
+    /// Logged; the hook goes on with the state it has.
+    fn restore(&self, saved: &[u8]) -> Result<()> {
+        let _ = saved;
+        Ok(())
+    }
+}
+
+/// The settings of a hook that has none: anything under `with:` is an error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+pub struct NoSettings {}
+
+#[cfg(test)]
+mod tests;

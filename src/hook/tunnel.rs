@@ -1,0 +1,121 @@
+//! A tunnel as hooks see it.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
+
+use super::injector::{Injector, To};
+use super::message::Message;
+use super::{Direction, injector};
+
+/// An open tunnel: who is connected with whom.
+#[derive(Clone, Debug)]
+pub struct Tunnel {
+    /// Its id, the same in a process that takes it over.
+    pub id: TunnelId,
+    /// The id of the request that opened it.
+    pub request_id: Box<str>,
+    /// The client's address, as far as it is believed.
+    pub client: IpAddr,
+    /// The route, as `host path`.
+    pub route: Arc<str>,
+    /// The upstream's name.
+    pub upstream: Arc<str>,
+    /// The backend's address.
+    pub backend: SocketAddr,
+    /// What stands for its affinity key.
+    pub key: Option<KeyTag>,
+    /// What messages are sent with.
+    pub injector: Injector,
+}
+
+impl Tunnel {
+    /// Puts a message of one's own into the tunnel, behind what has passed in that direction; no hook sees it. It never waits:
+    /// whether it arrived is what [`Injector::send`] tells.
+    pub fn send(&self, direction: Direction, message: Message) {
+        self.injector.post(To::Tunnel(self.id), injector::Item::Message(direction, message));
+    }
+
+    /// Ends the tunnel with a Close frame to both sides; codes as in [`Verdict::Close`](super::Verdict::Close).
+    pub fn close(&self, code: u16, reason: impl Into<String>) {
+        self.injector.post(To::Tunnel(self.id), injector::Item::Close { code, reason: reason.into() });
+    }
+}
+
+/// How a tunnel ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Closed {
+    /// Why: the `reason` of the log line, such as `client_close`.
+    pub reason: &'static str,
+    /// The status code it was closed with (RFC 6455 §7.1.5).
+    pub code: u16,
+    /// How long it was open.
+    pub lasted: Duration,
+    /// Bytes passed on, by [`Direction`].
+    pub bytes: [u64; 2],
+    /// Messages passed on, by [`Direction`].
+    pub messages: [u64; 2],
+}
+
+impl Closed {
+    /// How a tunnel ended that passed this many bytes and messages on, by [`Direction`].
+    pub fn new(reason: &'static str, code: u16, lasted: Duration, bytes: [u64; 2], messages: [u64; 2]) -> Self {
+        Self { reason, code, lasted, bytes, messages }
+    }
+}
+
+/// A tunnel's id: 64 random bits, written as 16 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TunnelId(u64);
+
+impl TunnelId {
+    /// A new id.
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+}
+
+impl fmt::Display for TunnelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for TunnelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TunnelId({self})")
+    }
+}
+
+impl FromStr for TunnelId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        u64::from_str_radix(text, 16).map(Self)
+    }
+}
+
+/// What stands for an affinity key: the head of its SHA-1. The key itself, a client's secret as often as not, is not kept
+/// with a tunnel.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct KeyTag([u8; 16]);
+
+impl KeyTag {
+    /// The tag of a key.
+    pub fn of(key: &[u8]) -> Self {
+        let digest = Sha1::digest(key);
+        Self(*digest.first_chunk().expect("SHA-1 has 20 bytes"))
+    }
+}
+
+impl fmt::Debug for KeyTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyTag({:02x}{:02x}{:02x}{:02x}…)", self.0[0], self.0[1], self.0[2], self.0[3])
+    }
+}
