@@ -8,3 +8,4 @@ mod support;
 mod failures;
 mod lab;
 mod requests;
+mod upgrades;
