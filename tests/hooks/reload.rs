@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
-use tokio_tungstenite::{connect_async, tungstenite};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite};
 
 use crate::lab::{config, hooks};
 use crate::support::{Backend, Echo, Gateway, Wire, one_upstream, within};
@@ -88,19 +89,9 @@ async fn a_route_without_its_hooks_lets_go_of_them() {
 #[tokio::test]
 async fn a_tunnel_that_a_hook_sent_elsewhere_stays_until_its_backend_is_gone() {
     let (near, far, other) = (Echo::start().await, Echo::start().await, Echo::start().await);
-    let yaml = |route: &str, v: &Echo| {
-        let text = one_upstream(&[near.address()], "    drain_window: 0s\n");
-        let text = text.replace("- upstream: u", &format!("- upstream: {route}\n    hooks: {}", hooks("x")));
-        format!(
-            "{text}  v:\n    drain_window: 0s\n    backends: [{}]\n  w:\n    backends: [{}]\n",
-            v.address(),
-            other.address()
-        )
-    };
+    let yaml = |route: &str, v: &Echo| three_upstreams(route, [&near, v, &other]);
     let gateway = Gateway::start_hooked(&yaml("u", &far)).await;
-    let mut request = format!("ws://{}/", gateway.address()).into_client_request().unwrap();
-    request.headers_mut().insert("x-act", HeaderValue::from_static("a request upstream v"));
-    let (mut sent, _) = connect_async(request).await.unwrap();
+    let mut sent = sent_to_v(&gateway).await;
     assert_eq!(sent.next().await.unwrap().unwrap().into_text().unwrap(), far.address().to_string());
     let (mut stayed, _) = connect_async(format!("ws://{}/", gateway.address())).await.unwrap();
     stayed.next().await;
@@ -115,4 +106,33 @@ async fn a_tunnel_that_a_hook_sent_elsewhere_stays_until_its_backend_is_gone() {
     assert!(matches!(sent.next().await, Some(Ok(tungstenite::Message::Close(_)))));
     gateway.access.find(&["tunnel_end", "upstream=v ", "reason=config_changed"]).await;
     assert_eq!(gateway.access.count(&["tunnel_end"]), 2);
+}
+
+#[tokio::test]
+async fn that_a_hook_sent_a_tunnel_elsewhere_is_known_in_the_next_process() {
+    let (near, far, other) = (Echo::start().await, Echo::start().await, Echo::start().await);
+    let mut old = Gateway::start_hooked(&three_upstreams("u", [&near, &far, &other])).await;
+    let mut sent = sent_to_v(&old).await;
+    sent.next().await;
+    let gateway = old.successor().await;
+    assert_eq!(old.ended().await, Some(0));
+    let line = reloaded(&gateway, &three_upstreams("w", [&near, &far, &other]), 1).await;
+    assert!(!line.contains("to be closed"), "{line}");
+    sent.send("still there".into()).await.unwrap();
+    assert_eq!(sent.next().await.unwrap().unwrap().into_text().unwrap(), "still there");
+}
+
+/// Upstreams `u`, `v` and `w` of one backend each, and a route with hooks.
+fn three_upstreams(route: &str, [u, v, w]: [&Echo; 3]) -> String {
+    let text = one_upstream(&[u.address()], "    drain_window: 0s\n");
+    let text = text.replace("- upstream: u", &format!("- upstream: {route}\n    hooks: {}", hooks("x")));
+    let (v, w) = (v.address(), w.address());
+    format!("{text}  v:\n    drain_window: 0s\n    backends: [{v}]\n  w:\n    backends: [{w}]\n")
+}
+
+/// A tunnel that a hook has sent to `v`.
+async fn sent_to_v(gateway: &Gateway) -> WebSocketStream<MaybeTlsStream<TcpStream>> {
+    let mut request = format!("ws://{}/", gateway.address()).into_client_request().unwrap();
+    request.headers_mut().insert("x-act", HeaderValue::from_static("a request upstream v"));
+    connect_async(request).await.unwrap().0
 }
