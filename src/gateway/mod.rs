@@ -61,7 +61,12 @@ impl ProxyHttp for Gateway {
             self.answer(session, ctx, Answer::new(400, "the Host header is missing")).await?;
             return Ok(true);
         }
-        let wanted = match ctx.ask_hooks(session, wanted).await {
+        let asked = match ctx.hooks {
+            None => Ok(wanted),
+            // On the heap, so that requests without hooks are not given room for it.
+            Some(_) => Box::pin(ctx.ask_hooks(session, wanted)).await,
+        };
+        let wanted = match asked {
             Ok(wanted) => wanted,
             Err(answer) => {
                 self.answer(session, ctx, answer).await?;
