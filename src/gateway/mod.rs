@@ -88,12 +88,7 @@ impl ProxyHttp for Gateway {
                 Ok(true)
             }
             Err(refused) => {
-                let mut answer = Answer::new(refused.status().as_u16(), refused.to_string());
-                if refused.status() == http::StatusCode::UPGRADE_REQUIRED {
-                    // RFC 9110 §15.5.22 asks for Upgrade, RFC 6455 §4.4 for the version.
-                    answer = answer.header("upgrade", "websocket").header("sec-websocket-version", "13");
-                }
-                self.answer(session, ctx, answer).await?;
+                self.answer(session, ctx, Answer::upgrade_refused(refused)).await?;
                 Ok(true)
             }
         }
