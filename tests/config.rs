@@ -311,6 +311,50 @@ fn a_copy_says_the_same_and_differs_in_no_fixed_key() {
     assert_eq!(kept.routes, other.routes);
 }
 
+/// What a route with the hook `origin` is told by a program with these hooks.
+fn said_of_origin(program: &dyn KnownHooks) -> String {
+    let text = conf("minimal.yaml").replace("upstream: chat", "upstream: chat\n    hooks: [origin]");
+    config::parse(&text, program)
+        .unwrap_err()
+        .iter()
+        .map(|problem| format!("{}: {}", problem.path, problem.message))
+        .collect()
+}
+
+#[test]
+fn a_program_without_hooks_refuses_every_hook() {
+    assert_eq!(said_of_origin(&NoHooks), "routes[0].hooks[0]: there is no hook `origin`");
+}
+
+#[test]
+fn a_hook_that_refuses_its_settings_without_a_word_is_named() {
+    struct Mute;
+    impl KnownHooks for Mute {
+        fn names(&self) -> Vec<&str> {
+            vec!["origin"]
+        }
+        fn check(&self, _: &str, _: &Settings) -> Result<(), Vec<Problem>> {
+            Err(Vec::new())
+        }
+    }
+    assert_eq!(said_of_origin(&Mute), "routes[0].hooks[0].with: `origin` refuses its settings");
+}
+
+#[test]
+fn the_hooks_of_a_route_are_read_in_their_order() {
+    let text = fs::read_to_string(golden_folder().join("hooks.yaml")).unwrap();
+    let route = parse(&text).unwrap().config.routes.remove(0);
+    assert_eq!(route.compression, Compression::Strip);
+    let names: Vec<_> = route.hooks.iter().map(|hook| hook.name.as_str()).collect();
+    assert_eq!(names[..5], ["origin", "jwt", "rate_limit", "rate_limit", "headers"]);
+    let settings = |text: &str| Settings::parse(text).unwrap();
+    assert_eq!((&route.hooks[0].settings, route.hooks[0].timeout), (&Settings::empty(), HookEntry::DEFAULT_TIMEOUT));
+    assert_eq!(
+        (&route.hooks[3].settings, route.hooks[1].timeout),
+        (&settings("messages: 5/s"), Duration::from_secs(2))
+    );
+}
+
 #[test]
 fn a_thousand_routes_and_ten_thousand_backends_are_read() {
     let mut text = "listeners: [{ address: 127.0.0.1:0 }]\nroutes:\n".to_owned();

@@ -89,6 +89,8 @@ fn read_entry(value: &Value<'_>, hooks: &Registered<'_>, report: &mut Report) ->
     let settings = match fields.take("with") {
         Some(with) if with.is_null() => report.refuse(with.wrong("the settings of the hook")),
         Some(with) => Some(Settings::of(&with)),
+        // They are written elsewhere.
+        None if fields.had_unknown() => None,
         None => Some(without_settings()),
     };
     let timeout = fields.take_or("timeout", HookEntry::DEFAULT_TIMEOUT, |v| duration(v, &TIMEOUT, report));

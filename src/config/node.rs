@@ -23,7 +23,7 @@ pub(super) struct Node {
     pub(super) mark: Mark,
     pub(super) content: Content,
     /// Values in this tree, itself included, counting what is shared as often as it is seen, and long texts as several.
-    size: usize,
+    pub(super) size: usize,
     /// Levels of this tree: 1 for a scalar.
     height: usize,
 }

@@ -1,6 +1,7 @@
 //! The settings of a hook: a part of the file that only the hook's own type can judge.
 
 mod error;
+mod parts;
 mod quantity;
 mod read;
 
@@ -56,13 +57,15 @@ impl Settings {
     /// Scalars are those of YAML's core schema; a quoted one is text and nothing else, and where text is wanted every scalar
     /// is. A key that `T` or a structure in it does not have is a problem even if serde would pass over it. The exceptions are
     /// structures with `#[serde(flatten)]` and the variants of tagged and untagged enums, whose keys serde keeps to itself:
-    /// these need `#[serde(deny_unknown_fields)]` where serde allows it. [`Period`], [`Size`] and [`Cidr`] read what the file's
-    /// own keys read. A message by `serde::de::Error::custom` is told at the innermost value that was being read; lines of it
-    /// that begin with `  expected: ` and with two spaces become the problem's `expected` and `remedy`.
+    /// such an enum needs `#[serde(deny_unknown_fields)]`, and what is wrong in either is told at the mapping as a whole.
+    ///
+    /// [`Period`], [`Size`] and [`Cidr`] read what the file's own keys read. A message by `serde::de::Error::custom` is told at
+    /// the innermost value that was being read; lines of it that begin with `  expected: ` and with two spaces become the
+    /// problem's `expected` and `remedy`.
     ///
     /// # Errors
-    /// Every unknown key, every value that does not fit, every key given twice, and of each mapping the first key that is
-    /// missing, in the order of their positions.
+    /// Unknown keys, values that do not fit, keys given twice, and of each mapping the first key that is missing, in the order
+    /// of their positions. Of values that do not fit up to 32 are told, fewer of very large settings.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Vec<Problem>> {
         read::all(&self.value())
     }
@@ -130,3 +133,6 @@ fn content(node: &Node) -> impl fmt::Debug {
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -245,3 +245,6 @@ pub trait Hook: Sized + Send + Sync + 'static {
 /// The settings of a hook that has none: anything under `with:` is an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 pub struct NoSettings {}
+
+#[cfg(test)]
+mod tests;

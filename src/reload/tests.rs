@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::*;
 use crate::access_log::AccessLog;
 use crate::config::TunnelLimits;
+use crate::hook::{Hook, Registry, Setup, SetupError};
 use crate::metrics::Metrics;
 use crate::tunnel::{NewTunnel, Record, Tunnels};
 use crate::upstream::Ring;
@@ -31,10 +32,14 @@ struct Subject {
 
 impl Subject {
     fn new(config: &Config) -> Self {
+        Self::with_hooks(config, Registry::empty())
+    }
+
+    fn with_hooks(config: &Config, hooks: Registry) -> Self {
         let log = AccessLog::off();
         let tunnels = Arc::new(Tunnels::start(2, &log).unwrap());
         let running =
-            Running::new(config, Arc::default(), Arc::new(Metrics::new()), tunnels, log, Instant::now()).unwrap();
+            Running::new(config, Arc::new(hooks), Arc::new(Metrics::new()), tunnels, log, Instant::now()).unwrap();
         Self { running: Arc::new(running), far_ends: Vec::new() }
     }
 
@@ -143,6 +148,56 @@ async fn keys_that_are_planned_to_move_are_away_from_home_after_the_reload() {
     assert_eq!(subject.reload(unrelated()).await.rehoming, reloaded.rehoming);
     let home = subject.reload(config(&[ONE, TWO], rehome)).await;
     assert_eq!((home.rehoming, home.called_off), (0, reloaded.rehoming));
+}
+
+/// A hook that takes any settings and does nothing.
+struct Idle;
+
+impl Hook for Idle {
+    type Settings = serde_json::Value;
+    type Context = ();
+
+    fn new(_: serde_json::Value, _: &Setup<'_, Self>) -> Result<Self, SetupError> {
+        Ok(Self)
+    }
+}
+
+#[tokio::test]
+async fn other_hooks_are_a_change_of_the_route_that_touches_no_tunnel() {
+    let with = |compression, hooks: &[(&str, &str)]| {
+        let mut config = config(&[ONE], "");
+        let entry = |(name, settings): &(&str, &str)| config::HookEntry {
+            name: (*name).to_owned(),
+            settings: config::Settings::parse(settings).unwrap(),
+            timeout: config::HookEntry::DEFAULT_TIMEOUT,
+        };
+        config.routes[0].hooks = hooks.iter().map(entry).collect();
+        config.routes[0].compression = compression;
+        config
+    };
+    let (inspect, strip) = (config::Compression::Inspect, config::Compression::Strip);
+    let limits = [("limit", "{ rate: 1, burst: 2 }"), ("log", "")];
+    let mut known = Registry::empty();
+    known.add::<Idle>("limit");
+    known.add::<Idle>("log");
+    let mut subject = Subject::with_hooks(&with(inspect, &limits), known);
+    subject.open(None);
+
+    let same = with(inspect, &[("limit", "{ burst: 2, rate: 1 } # as before"), ("log", "{}")]);
+    assert!(Changes::between(&subject.running.snapshot().config, &same).is_empty());
+    let others = [
+        with(inspect, &[("log", ""), ("limit", "{ rate: 1, burst: 2 }")]),
+        with(inspect, &[("limit", "{ rate: 1, burst: 3 }"), ("log", "")]),
+        with(inspect, &[]),
+    ];
+    for other in others {
+        let reloaded = subject.reload(other).await;
+        assert_eq!(reloaded.changes.routes, [RouteChange::Hooks { route: "* /".into() }]);
+        assert_eq!((reloaded.closing, reloaded.rehoming), (0, 0));
+    }
+    let changes = subject.reload(with(strip, &limits)).await.changes;
+    assert_eq!(changes.summary(), "1 route changed");
+    assert_eq!(changes.to_string(), "~ route * /: hooks\n~ route * /: compression");
 }
 
 #[tokio::test]

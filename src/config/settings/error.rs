@@ -15,8 +15,15 @@ use crate::config::value::{Value, join};
 pub(super) struct Error {
     /// What is yet to be told; `None` once it has been.
     pub(super) trouble: Option<Box<Trouble>>,
-    /// Path of the innermost entry of a mapping that could not be read.
-    pub(super) entry: Option<String>,
+    /// The innermost entry of a mapping, or item of a list, that could not be read.
+    pub(super) part: Option<Part>,
+}
+
+/// The value of an entry of a mapping, or an item of a list.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) mark: Mark,
+    pub(super) path: String,
 }
 
 /// What is wrong with a value that is known elsewhere.
@@ -45,11 +52,11 @@ pub(super) enum Found {
 impl Error {
     /// The error of what has been told already.
     pub(super) fn told() -> Self {
-        Self { trouble: None, entry: None }
+        Self { trouble: None, part: None }
     }
 
     fn new(trouble: Trouble) -> Self {
-        Self { trouble: Some(Box::new(trouble)), entry: None }
+        Self { trouble: Some(Box::new(trouble)), part: None }
     }
 }
 

@@ -68,9 +68,4 @@ impl<T, R: FnOnce(&Value<'_>) -> Result<T, Problem>> Visitor<'_> for Text<'_, R>
         let node = Arc::new(Node::loose(text));
         (self.read)(&Value::root(&node)).map_err(|problem| E::custom(problem.without_place()))
     }
-
-    /// A number without its unit, where serde has read it before it knew for whom.
-    fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
-        self.visit_str(&number.to_string())
-    }
 }

@@ -2,12 +2,11 @@
 
 use std::fmt::Display;
 use std::num::ParseIntError;
-use std::vec;
 
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Expected, MapAccess, SeqAccess};
-use serde::de::{VariantAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, Expected, Visitor};
 
-use super::error::{Error, Trouble, unknown_key};
+use super::error::{Error, Part, Trouble, unknown_key};
+use super::parts::{Entries, Items, Variant};
 use crate::config::core_schema::{self, Whole};
 use crate::config::keys::{MERGE, NO_MERGE};
 use crate::config::node::Content;
@@ -15,17 +14,19 @@ use crate::config::problem::{Problem, Report, quoted};
 use crate::config::scalar::{self, one_of, wrong_with_whole};
 use crate::config::value::Value;
 
-/// How often the same settings are read to find what else is wrong with them.
+/// How often the same settings are read to find what else is wrong with them, and how many values are read for that: wrong
+/// settings of any size are told within a second.
 const MAX_PASSES: usize = 32;
+const MAX_READ_AGAIN: usize = 500_000;
 
 /// Reads `root` as a `T`, or finds everything wrong with it.
 ///
-/// A type gives up at the first value that does not fit. So it is read again without the entry that this value is in, until
-/// nothing new is found.
+/// A type gives up at the first value that does not fit. So it is read again without the entry or the item of a list that
+/// this value is, until nothing new is found.
 pub(super) fn all<T: DeserializeOwned>(root: &Value<'_>) -> Result<T, Vec<Problem>> {
     let mut found: Vec<Problem> = Vec::new();
     let mut pass = Pass::default();
-    for _ in 0..MAX_PASSES {
+    for _ in 0..MAX_PASSES.min(1 + MAX_READ_AGAIN / root.node().size) {
         let outcome =
             T::deserialize(Reader { value: *root, pass: &mut pass }).map_err(|error| pass.settle(error, root));
         for problem in std::mem::take(&mut pass.report).close().into_list() {
@@ -35,7 +36,7 @@ pub(super) fn all<T: DeserializeOwned>(root: &Value<'_>) -> Result<T, Vec<Proble
         }
         match outcome {
             Ok(read) if found.is_empty() => return Ok(read),
-            Err(Error { entry: Some(entry), .. }) => pass.hidden.push(entry),
+            Err(Error { part: Some(part), .. }) => pass.hidden.push(part),
             _ => break,
         }
     }
@@ -45,27 +46,28 @@ pub(super) fn all<T: DeserializeOwned>(root: &Value<'_>) -> Result<T, Vec<Proble
 
 /// One reading from beginning to end.
 #[derive(Default)]
-struct Pass {
+pub(super) struct Pass {
     report: Report,
-    /// Paths of entries that are passed over, for what is wrong with them has been told.
-    hidden: Vec<String>,
+    /// Entries and items that are passed over, for what is wrong with them has been told.
+    hidden: Vec<Part>,
 }
 
 impl Pass {
-    fn hides(&self, value: &Value<'_>) -> bool {
-        !self.hidden.is_empty() && self.hidden.contains(&value.path())
+    pub(super) fn hides(&self, value: &Value<'_>) -> bool {
+        // The place alone does not tell: what an alias repeats stands in one place, at several paths.
+        self.hidden.iter().any(|part| part.mark == value.mark() && part.path == value.path())
     }
 
     /// Tells what is wrong with `value`, unless it is that something in it is hidden.
-    fn settle(&mut self, mut error: Error, value: &Value<'_>) -> Error {
+    pub(super) fn settle(&mut self, mut error: Error, value: &Value<'_>) -> Error {
         let Some(trouble) = error.trouble.take() else { return error };
         let problem = trouble.with(value);
-        let is_below = |entry: &String| {
-            let rest = entry.strip_prefix(&value.path());
+        let is_below = |part: &Part| {
+            let rest = part.path.strip_prefix(&value.path());
             rest.is_some_and(|rest| value.path().is_empty() || rest.starts_with(['.', '[']))
         };
         let for_what_is_hidden = match *trouble {
-            Trouble::Missing(_) => self.hidden.contains(&problem.path),
+            Trouble::Missing(_) => self.hidden.iter().any(|part| part.path == problem.path),
             _ => self.hidden.iter().any(is_below),
         };
         if !for_what_is_hidden {
@@ -74,17 +76,23 @@ impl Pass {
         error
     }
 
+    /// [`Pass::settle`] where `part` can be passed over, to which `value` belongs.
+    pub(super) fn settle_part(&mut self, error: Error, value: &Value<'_>, part: &Value<'_>) -> Error {
+        let error = self.settle(error, value);
+        Error { part: error.part.or_else(|| Some(Part { mark: part.mark(), path: part.path() })), ..error }
+    }
+
     /// The error of a problem, which is told.
-    fn refuse(&mut self, problem: Problem) -> Error {
+    pub(super) fn refuse(&mut self, problem: Problem) -> Error {
         self.report.push(problem);
         Error::told()
     }
 }
 
 /// One value that is to be read.
-struct Reader<'v, 'p> {
-    value: Value<'v>,
-    pass: &'p mut Pass,
+pub(super) struct Reader<'v, 'p> {
+    pub(super) value: Value<'v>,
+    pub(super) pass: &'p mut Pass,
 }
 
 impl<'v> Reader<'v, '_> {
@@ -127,7 +135,7 @@ impl<'v> Reader<'v, '_> {
         self.value.text().ok_or_else(|| self.pass.refuse(self.value.wrong(expected.to_string())))
     }
 
-    fn list<'de, V: Visitor<'de>>(self, length: Option<usize>, visitor: V) -> Result<V::Value, Error> {
+    pub(super) fn list<'de, V: Visitor<'de>>(self, length: Option<usize>, visitor: V) -> Result<V::Value, Error> {
         let Self { value, pass } = self;
         let expected = length.map_or_else(|| "a list".to_owned(), |length| format!("a list of {length}"));
         let Some(items) = value.items(&expected, &mut pass.report) else { return Err(Error::told()) };
@@ -140,7 +148,7 @@ impl<'v> Reader<'v, '_> {
     }
 
     /// `known` are the keys that the mapping may have; any where that is `None`.
-    fn mapping<'de, V: Visitor<'de>>(self, known: Option<&[&str]>, visitor: V) -> Result<V::Value, Error> {
+    pub(super) fn mapping<'de, V: Visitor<'de>>(self, known: Option<&[&str]>, visitor: V) -> Result<V::Value, Error> {
         let Self { value, pass } = self;
         let expected = match known {
             Some(known @ [_, ..]) => format!("a mapping with the keys {}", known.join(", ")),
@@ -158,7 +166,7 @@ impl<'v> Reader<'v, '_> {
         visitor.visit_map(Entries { left: pairs.into_iter(), value: None, pass })
     }
 
-    fn nothing(&mut self) -> Result<(), Error> {
+    pub(super) fn nothing(&mut self) -> Result<(), Error> {
         let is_empty = matches!(&self.value.node().content, Content::Mapping(entries) if entries.is_empty());
         if self.value.is_null() || is_empty {
             return Ok(());
@@ -333,7 +341,7 @@ impl<'de> Deserializer<'de> for Reader<'_, '_> {
             [(_, name, content)] => visitor.visit_enum(Variant { name: *name, content: Some(*content), pass }),
             _ => {
                 let problem = value.error(format!("a mapping with {} keys does not fit here", pairs.len()));
-                Err(pass.refuse(problem.expected(format!("one key, {expected}"))))
+                Err(pass.refuse(problem.expected(format!("{expected}, and no other key"))))
             }
         }
     }
@@ -347,108 +355,5 @@ impl<'de> Deserializer<'de> for Reader<'_, '_> {
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_unit()
-    }
-}
-
-struct Items<'v, 'p> {
-    left: vec::IntoIter<Value<'v>>,
-    pass: &'p mut Pass,
-}
-
-impl<'de> SeqAccess<'de> for Items<'_, '_> {
-    type Error = Error;
-
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
-        let Some(value) = self.left.next() else { return Ok(None) };
-        let read = seed.deserialize(Reader { value, pass: self.pass });
-        read.map(Some).map_err(|error| self.pass.settle(error, &value))
-    }
-}
-
-struct Entries<'v, 'p> {
-    left: vec::IntoIter<(&'v str, Value<'v>, Value<'v>)>,
-    /// Of the key that was read last.
-    value: Option<Value<'v>>,
-    pass: &'p mut Pass,
-}
-
-impl<'v> Entries<'v, '_> {
-    fn settle(&mut self, error: Error, value: &Value<'v>) -> Error {
-        let error = self.pass.settle(error, value);
-        Error { entry: error.entry.or_else(|| Some(value.path())), ..error }
-    }
-}
-
-impl<'de> MapAccess<'de> for Entries<'_, '_> {
-    type Error = Error;
-
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
-        let pass = &*self.pass;
-        let Some((_, key, value)) = self.left.by_ref().find(|(_, _, value)| !pass.hides(value)) else {
-            return Ok(None);
-        };
-        self.value = Some(value);
-        let read = seed.deserialize(Reader { value: key, pass: self.pass });
-        read.map(Some).map_err(|error| self.settle(error, &key))
-    }
-
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
-        let value = self.value.take().expect("serde asks for a key before its value");
-        let read = seed.deserialize(Reader { value, pass: self.pass });
-        read.map_err(|error| self.settle(error, &value))
-    }
-}
-
-/// A word, or a mapping with one key: the variant of an enumeration.
-struct Variant<'v, 'p> {
-    name: Value<'v>,
-    content: Option<Value<'v>>,
-    pass: &'p mut Pass,
-}
-
-impl<'v> Variant<'v, '_> {
-    fn read<T>(self, read: impl FnOnce(Reader<'v, '_>) -> Result<T, Error>) -> Result<T, Error> {
-        let Self { name, content, pass } = self;
-        let Some(value) = content else {
-            let word = name.text().unwrap_or_default();
-            let problem = name.error(format!("{} needs a value here", quoted(word)));
-            return Err(pass.refuse(problem.expected(format!("{} and its value", quoted(&format!("{word}:"))))));
-        };
-        read(Reader { value, pass }).map_err(|error| pass.settle(error, &value))
-    }
-}
-
-impl<'de, 'v, 'p> EnumAccess<'de> for Variant<'v, 'p> {
-    type Error = Error;
-    type Variant = Self;
-
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), Error> {
-        match seed.deserialize(Reader { value: self.name, pass: self.pass }) {
-            Ok(variant) => Ok((variant, self)),
-            Err(error) => Err(self.pass.settle(error, &self.name)),
-        }
-    }
-}
-
-impl<'de> VariantAccess<'de> for Variant<'_, '_> {
-    type Error = Error;
-
-    fn unit_variant(self) -> Result<(), Error> {
-        match self.content {
-            None => Ok(()),
-            Some(_) => self.read(|mut reader| reader.nothing()),
-        }
-    }
-
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Error> {
-        self.read(|reader| seed.deserialize(reader))
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Error> {
-        self.read(|reader| reader.list(Some(length), visitor))
-    }
-
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
-        self.read(|reader| reader.mapping(Some(fields), visitor))
     }
 }
