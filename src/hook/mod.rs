@@ -28,6 +28,7 @@ pub use injector::{Injector, Item, Outlet, To};
 pub(crate) use message::sendable;
 pub use message::{Message, Messages, Mode, Verdict};
 pub use registry::Registry;
+pub(crate) use request::Chosen;
 pub use request::{Backend, Facts, Next, Pick, Request, Upgrade};
 pub use response::{Entry, Response};
 pub use setup::{Setup, SetupError};

@@ -56,6 +56,7 @@ impl Subject {
             peer: ([127, 0, 0, 1], 1).into(),
             route: "* /".into(),
             key_source: "header",
+            by_hook: false,
             key_digest: None,
             key_hash: key.map(|key| Ring::hash(key.as_bytes())),
             guard,

@@ -63,8 +63,10 @@ pub(super) struct Worker {
     /// What calls hooks; none where there is no runtime to do so on.
     pub(super) caller: Option<Arc<Caller>>,
     pub(super) directory: Directory,
-    /// Tunnels with something to do at once.
+    /// Tunnels with something to do at once; never more than there are.
     ready: Vec<usize>,
+    /// Those whose turn it is; empty between two turns, and kept because a list made anew would be an allocation a message.
+    driven: Vec<usize>,
     /// The next moment at which a tunnel's limits are to be looked at; none, and the worker sleeps until it is woken.
     next_check: Option<Instant>,
     last_check: Instant,
@@ -101,6 +103,7 @@ impl Worker {
             caller,
             directory: Directory::default(),
             ready: Vec::new(),
+            driven: Vec::new(),
             next_check: None,
             last_check: Instant::now(),
             ending: None,
@@ -326,7 +329,8 @@ impl Worker {
     }
 
     fn drive(&mut self, now: Instant) {
-        for slot in std::mem::take(&mut self.ready) {
+        let mut driven = std::mem::replace(&mut self.ready, std::mem::take(&mut self.driven));
+        for slot in driven.drain(..) {
             let tunnel = &mut self.tunnels[slot];
             tunnel.queued = false;
             match tunnel.pair.drive(&mut self.scratch, now, &tunnel.record.metrics) {
@@ -343,6 +347,7 @@ impl Worker {
                 self.check_by(due);
             }
         }
+        self.driven = driven;
     }
 
     /// Looks at every tunnel's limits, and finds out when to look again.
