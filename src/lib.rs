@@ -29,4 +29,4 @@ pub mod ws;
 
 pub use builder::{Builder, Gateway};
 // What the doors of hooks lead to, and the types their everyday signatures have.
-pub use {bytes, http, pingora, pingora_proxy, serde, tokio};
+pub use {bytes, http, pingora, pingora_proxy, prometheus, serde, tokio};
