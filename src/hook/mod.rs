@@ -13,6 +13,7 @@ mod registry;
 mod request;
 mod response;
 mod setup;
+pub mod testing;
 mod tunnel;
 
 use std::future::{Future, ready};
