@@ -43,6 +43,7 @@ pub struct Contexts(pub(super) Box<[Box<Context>]>);
 
 /// A hook did not do its work; it has been logged and counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Failure {
     /// The hook's name.
     pub hook: Arc<str>,

@@ -67,7 +67,7 @@ use super::{Answer, Chain, Contexts, Direction, Failure, Hook, Injector, Message
 use crate::config::{HookEntry, Settings};
 use crate::metrics::Metrics;
 
-pub use crate::config::{Problem, Problems};
+pub use crate::config::{Problem, Problems, Severity};
 
 /// The hooks of one route, asked by a test.
 pub struct Harness {
