@@ -1,8 +1,14 @@
 //! The hooks that ship with Longhaul: each an answer to a common need, usable from the configuration alone.
 
+pub mod rate_limit;
+
 use crate::hook::Registry;
+
+pub use rate_limit::RateLimit;
 
 /// The hooks that the stock binary knows.
 pub fn registry() -> Registry {
-    Registry::empty()
+    let mut registry = Registry::empty();
+    registry.add::<RateLimit>("rate_limit");
+    registry
 }
