@@ -2,6 +2,7 @@
 
 pub mod headers;
 pub mod ip_filter;
+pub mod message_filter;
 pub mod origin;
 pub mod rate_limit;
 
@@ -9,6 +10,7 @@ use crate::hook::Registry;
 
 pub use headers::Headers;
 pub use ip_filter::IpFilter;
+pub use message_filter::MessageFilter;
 pub use origin::Origin;
 pub use rate_limit::RateLimit;
 
@@ -17,6 +19,7 @@ pub fn registry() -> Registry {
     let mut registry = Registry::empty();
     registry.add::<Headers>("headers");
     registry.add::<IpFilter>("ip_filter");
+    registry.add::<MessageFilter>("message_filter");
     registry.add::<Origin>("origin");
     registry.add::<RateLimit>("rate_limit");
     registry
