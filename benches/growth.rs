@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use longhaul::config::{self, Backend, Compression, HostPattern, Route};
+use longhaul::config::{self, Backend, HostPattern, Route};
 use longhaul::route::Routes;
 use longhaul::upstream::{LoadGuard, Registry, Ring, Thresholds, Upstream};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -169,14 +169,8 @@ fn routes(watch: &Watch) {
         let figures = ROUTES.map(|count| {
             let route = |n| {
                 let (host, path) = named(n);
-                Route {
-                    host,
-                    path,
-                    upstream: "u".to_owned(),
-                    affinity: None,
-                    compression: Compression::Inspect,
-                    hooks: Vec::new(),
-                }
+                let compression = config::Compression::default();
+                Route { host, path, upstream: "u".to_owned(), affinity: None, hooks: Vec::new(), compression }
             };
             let routes = Routes::compile(&(0..count).map(route).collect::<Vec<_>>());
             let figure = watch.nanoseconds(|_| {
