@@ -22,6 +22,7 @@ check: ## formatting, lints and documentation
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path tests/downstream/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	cd bench && $(CARGO) fmt --check && $(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
 test: ## check, and run every test, installing what they need first
@@ -29,6 +30,7 @@ test: ## check, and run every test, installing what they need first
 	$(MAKE) check
 # The tests hold thousands of sockets: as many files as this machine allows.
 	ulimit -n "$$(ulimit -Hn)" && $(CARGO) test --locked
+	$(CARGO) test --locked --manifest-path bench/Cargo.toml
 	$(CARGO) build --locked
 	$(MAKE) downstream
 	tests/browser.sh target/debug/longhaul
@@ -43,10 +45,11 @@ counts: ## count the instructions of a message and of a handshake, and compare t
 	@tests/install.sh test
 	$(CARGO) bench --locked --profile dev --bench counts
 
-bench: build ## measure Longhaul and other gateways side by side, about 25 minutes: bench/results
+bench: build ## measure Longhaul and other gateways side by side, about 30 minutes: bench/results
 	@bench/install.sh
 	$(CARGO) build --release --locked --manifest-path bench/Cargo.toml
 	bench/target/release/longhaul-bench --out bench/results $(ARGS)
+	bench/target/release/longhaul-bench curves --out bench/results
 
 bench-quick: build ## the same in less than five minutes, less exactly; the table is printed only
 	@bench/install.sh
