@@ -1,14 +1,14 @@
 # What a fresh machine with git, a C compiler and cargo needs to run Longhaul and to test it.
 
 CARGO ?= cargo
-# Options of `longhaul demo`, as in: make demo ARGS="--listen 127.0.0.1:9090"
+# Options of `longhaul demo` or `longhaul-bench`, as in: make demo ARGS="--listen 127.0.0.1:9090"
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build check test clean
+.PHONY: help demo build check test counts bench bench-quick clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: build ## build, then run the gateway with three backends and a page to try it
 	@exec target/release/longhaul demo $(ARGS)
@@ -30,7 +30,23 @@ test: ## check, and run every test, installing what they need first
 	ulimit -n "$$(ulimit -Hn)" && $(CARGO) test --locked
 	$(CARGO) build --locked
 	tests/browser.sh target/debug/longhaul
+	$(MAKE) counts
+
+counts: ## count the instructions of a message and of a handshake, and compare them with what is stated
+	@tests/install.sh test
+	$(CARGO) bench --locked --profile dev --bench counts
+
+bench: build ## measure Longhaul and other gateways side by side, about 25 minutes: bench/results
+	@bench/install.sh
+	$(CARGO) build --release --locked --manifest-path bench/Cargo.toml
+	bench/target/release/longhaul-bench --out bench/results $(ARGS)
+
+bench-quick: build ## the same in less than five minutes, less exactly; the table is printed only
+	@bench/install.sh
+	$(CARGO) build --release --locked --manifest-path bench/Cargo.toml
+	bench/target/release/longhaul-bench --quick $(ARGS)
 
 clean: ## remove what was built and what the browser test installed
 	$(CARGO) clean
+	rm -rf bench/target
 	rm -rf tests/demo/node_modules

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs what is missing, by apt-get: tests/install.sh build | test
+# Installs what is missing, by apt-get: tests/install.sh build | test | bench
 #   build  what compiling needs beside git, a C compiler and cargo
-#   test   that, and what the tests start: nginx, a headless Chromium, Node.js
+#   test   that, and what the tests start: nginx, a headless Chromium, Node.js, valgrind
+#   bench  what compiling needs, and what the benchmarks start but Envoy (bench/install.sh)
 # Does nothing, and asks for no rights, when all of it is there.
 set -euo pipefail
 
@@ -11,7 +12,13 @@ tests="nginx nginx-light
 chromium chromium
 node nodejs
 npm npm
-ip iproute2"
+ip iproute2
+valgrind valgrind"
+bench="nginx nginx-light
+haproxy haproxy
+caddy caddy
+wrk wrk
+pip3 python3-pip"
 
 missing() {
   while read -r command package; do
@@ -23,7 +30,8 @@ missing() {
 case ${1-} in
   build) packages=$(missing <<<"$build") ;;
   test) packages=$(missing <<<"$build"$'\n'"$tests") ;;
-  *) echo "usage: $0 build | test" >&2; exit 2 ;;
+  bench) packages=$(missing <<<"$build"$'\n'"$bench") ;;
+  *) echo "usage: $0 build | test | bench" >&2; exit 2 ;;
 esac
 [ -n "$packages" ] || exit 0
 # shellcheck disable=SC2086 # one word per package
@@ -37,9 +45,16 @@ if ! command -v apt-get >/dev/null || ! command -v "${as_root[0]:-true}" >/dev/n
   exit 1
 fi
 
-# Debian starts and enables a server when it is installed. The tests start an nginx of their own, so while
-# packages are installed here a policy-rc.d (Debian Policy 9.3.3.1) forbids starting anything, and nginx is
-# kept from starting at the next boot. One that was installed before is left alone.
+# Debian starts and enables a server when it is installed. Tests and benchmarks start their own, so while packages
+# are installed here a policy-rc.d (Debian Policy 9.3.3.1) forbids starting anything, and new servers are kept from
+# starting at the next boot. One that was installed before is left alone.
+servers=
+for package in "$@"; do
+  case $package in
+    nginx-light) servers+=" nginx" ;;
+    haproxy | caddy) servers+=" $package" ;;
+  esac
+done
 policy=/usr/sbin/policy-rc.d
 forbid_starting() {
   if [ -e "$policy" ]; then return; fi
@@ -49,7 +64,7 @@ forbid_starting() {
 }
 
 echo "longhaul: installing $*" >&2
-case " $* " in *" nginx-light "*) forbid_starting ;; esac
+if [ -n "$servers" ]; then forbid_starting; fi
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
-case " $* " in *" nginx-light "*) "${as_root[@]}" /usr/sbin/update-rc.d nginx disable >&2 ;; esac
+for server in $servers; do "${as_root[@]}" /usr/sbin/update-rc.d "$server" disable >&2; done

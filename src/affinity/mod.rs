@@ -54,6 +54,8 @@ pub enum Source {
     IssueCookie,
     /// `client_ip`
     ClientIp,
+    /// None of the configuration's: a hook gave the key.
+    Hook,
 }
 
 /// The key of a request by the first of `sources` that has a value, or `None` where none has one.
@@ -115,6 +117,7 @@ impl Source {
             Self::Query => "query",
             Self::IssueCookie => "issue_cookie",
             Self::ClientIp => "client_ip",
+            Self::Hook => "hook",
         }
     }
 }

@@ -9,67 +9,60 @@ use pingora::{Error, Result};
 use pingora_proxy::Session;
 
 use super::forward::REQUEST_ID;
-
-/// An answer that Longhaul gives itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
-    status: StatusCode,
-    message: String,
-    headers: Vec<(&'static str, String)>,
-}
+use crate::hook::Answer;
 
 impl Answer {
-    /// An answer with this status and a sentence for whoever sees it.
-    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), headers: Vec::new() }
-    }
-
     /// No route fits the request.
     pub(super) fn no_route() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "no route matches this host and path")
+        Self::new(404, "no route matches this host and path")
     }
 
     /// A backend was asked and failed.
     pub(super) fn backend_failed() -> Self {
-        Self::new(StatusCode::BAD_GATEWAY, "the backend failed to answer")
+        Self::new(502, "the backend failed to answer")
     }
 
     /// A backend took too long.
     pub(super) fn too_slow() -> Self {
-        Self::new(StatusCode::GATEWAY_TIMEOUT, "the backend took too long to answer")
+        Self::new(504, "the backend took too long to answer")
     }
 
     /// No backend is up; the client may try again `after` a while.
     pub(super) fn nobody_healthy(after: Duration) -> Self {
         let seconds = after.as_secs_f64().ceil().max(1.0);
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "no backend is available").with("Retry-After", format!("{seconds}"))
+        Self::new(503, "no backend is available").header("retry-after", format!("{seconds}"))
     }
 
-    /// Adds a header.
-    pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
-        self
+    /// Something went wrong here that is no business of the client's.
+    pub(super) fn gateway_failed() -> Self {
+        Self::new(500, "the gateway failed")
     }
 
-    /// The status.
-    pub(super) fn status(&self) -> u16 {
-        self.status.as_u16()
-    }
-
-    /// Writes the answer, in JSON where the client asks for it.
+    /// Writes the answer; the sentence goes out in JSON where the client asks for it.
     pub(super) async fn send(&self, session: &mut Session, request_id: &str) -> Result<()> {
-        let json = wants_json(&session.req_header().headers);
-        let body = self.body(json, request_id);
-        let mut response = ResponseHeader::build(self.status, Some(6 + self.headers.len()))?;
-        let kind = if json { "application/json" } else { "text/plain; charset=utf-8" };
-        response.insert_header(header::CONTENT_TYPE, kind)?;
-        response.insert_header(header::CONTENT_LENGTH, body.len())?;
-        response.insert_header(header::CACHE_CONTROL, "no-store")?;
-        response.insert_header(REQUEST_ID, request_id)?;
-        for (name, value) in &self.headers {
-            response.insert_header(*name, value.as_str())?;
+        let (kind, body) = match self.own_body() {
+            Some(body) => (None, body.clone()),
+            None if wants_json(&session.req_header().headers) => (Some("application/json"), self.json(request_id)),
+            None => (Some("text/plain; charset=utf-8"), self.text(request_id)),
+        };
+        let mut response = ResponseHeader::build(self.status(), Some(6 + self.headers().len()))?;
+        // RFC 9110 §8.6, §15.3.5 and §15.4.5: such an answer ends with its header, and has no length.
+        let never_a_body = matches!(self.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if !never_a_body {
+            response.insert_header(header::CONTENT_LENGTH, body.len())?;
         }
-        let bodiless = session.req_header().method == http::Method::HEAD;
+        if let (Some(kind), false) = (kind, never_a_body) {
+            response.insert_header(header::CONTENT_TYPE, kind)?;
+        }
+        response.insert_header(header::CACHE_CONTROL, "no-store")?;
+        for name in self.headers().keys() {
+            response.remove_header(name);
+        }
+        for (name, value) in self.headers() {
+            response.append_header(name, value)?;
+        }
+        response.insert_header(REQUEST_ID, request_id)?;
+        let bodiless = never_a_body || session.req_header().method == http::Method::HEAD;
         session.write_response_header(Box::new(response), bodiless).await.map_err(Error::into_down)?;
         if !bodiless {
             session.write_response_body(Some(body), true).await.map_err(Error::into_down)?;
@@ -77,14 +70,13 @@ impl Answer {
         Ok(())
     }
 
-    fn body(&self, json: bool, request_id: &str) -> Bytes {
-        let status = self.status.as_u16();
-        let message = &self.message;
-        if json {
-            serde_json::json!({ "status": status, "error": message, "request_id": request_id }).to_string().into()
-        } else {
-            format!("{status} {message}\nrequest id: {request_id}\n").into()
-        }
+    fn text(&self, request_id: &str) -> Bytes {
+        format!("{} {}\nrequest id: {request_id}\n", self.status().as_u16(), self.sentence()).into()
+    }
+
+    fn json(&self, request_id: &str) -> Bytes {
+        let status = self.status().as_u16();
+        serde_json::json!({ "status": status, "error": self.sentence(), "request_id": request_id }).to_string().into()
     }
 }
 
@@ -120,7 +112,7 @@ mod tests {
 
     #[test]
     fn retry_after_is_whole_seconds_and_never_zero() {
-        let header = |after| Answer::nobody_healthy(after).headers[0].1.clone();
+        let header = |after| Answer::nobody_healthy(after).headers()["retry-after"].clone();
         assert_eq!(header(Duration::from_millis(200)), "1");
         assert_eq!(header(Duration::from_millis(2500)), "3");
     }

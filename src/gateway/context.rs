@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 
-use super::answer::Answer;
 use super::forward;
+use super::hooks::Hooks;
 use crate::affinity;
 use crate::client::Client;
-use crate::snapshot::{Asked, Destination, Located, Running, Snapshot, Target, UnderWay};
+use crate::hook::Answer;
+use crate::snapshot::{Asked, Destination, Running, Snapshot, Target, UnderWay};
 use crate::upstream::{Pick, Unavailable};
 
 /// The context of one request. It pins the snapshot that the request began with.
@@ -19,11 +21,13 @@ pub struct Ctx {
     pub(super) started: Instant,
     /// Known once the request's header has been looked at.
     pub(super) request: Option<Request>,
+    /// Of a route that has hooks.
+    pub(super) hooks: Option<Box<Hooks>>,
     /// The backend at work for this request.
     pub(super) pick: Option<Pick>,
     /// When the backend at work was about to be connected to.
     pub(super) connecting: Option<Instant>,
-    /// Backends that failed this request.
+    /// Backends that failed this request, or that hooks vetoed.
     pub(super) tried: Vec<usize>,
     /// The answer to give instead of a backend's.
     pub(super) answer: Option<Answer>,
@@ -56,12 +60,25 @@ pub(super) struct Key {
     pub(super) set_cookie: Option<String>,
 }
 
+impl Key {
+    /// The key of a request that came from `client`.
+    pub(super) fn of(key: affinity::Key<'_>, client: &Client) -> Self {
+        Self {
+            source: key.source.as_str(),
+            digest: key.digest(),
+            set_cookie: key.set_cookie(client.secure),
+            bytes: key.bytes,
+        }
+    }
+}
+
 impl Ctx {
     pub(super) fn new(running: &Running) -> Self {
         Self {
             snapshot: running.snapshot(),
             started: Instant::now(),
             request: None,
+            hooks: None,
             pick: None,
             connecting: None,
             tried: Vec::new(),
@@ -72,7 +89,7 @@ impl Ctx {
         }
     }
 
-    /// Looks at a request's header: who asks, for which route, with which key.
+    /// Looks at a request's header: who asks, for which route, and with which key if the route has no hooks.
     pub(super) fn describe(&mut self, session: &Session) {
         let header = session.req_header();
         let peer = session.client_addr().and_then(|address| address.as_inet().copied());
@@ -82,13 +99,12 @@ impl Ctx {
         let path = header.uri.path().to_owned();
         let asked =
             Asked { host: &host, path: &path, query: header.uri.query(), headers: &header.headers, peer: peer.ip() };
-        let Located { client, route, key } = self.snapshot.locate(&asked, affinity::mint);
-        let key = key.map(|key| Key {
-            source: key.source.as_str(),
-            digest: key.digest(),
-            set_cookie: key.set_cookie(client.secure),
-            bytes: key.bytes,
-        });
+        let (client, route) = self.snapshot.receive(&asked);
+        self.hooks = route.and_then(|route| Hooks::of(&self.snapshot.target(route).hooks));
+        let source = affinity::Request { headers: asked.headers, query: asked.query, client: client.address };
+        let key = route.filter(|_| self.hooks.is_none());
+        let key = key.and_then(|route| self.snapshot.key(route, None, &source, affinity::mint));
+        let key = key.map(|key| Key::of(key, &client));
         let id = forward::request_id(&header.headers);
         self.request = Some(Request { id, client, peer, method: header.method.to_string(), host, path, route, key });
     }
@@ -102,8 +118,10 @@ impl Ctx {
         Some(self.snapshot.target(self.request.as_ref()?.route?))
     }
 
+    /// Where the request goes: where a hook sent it, or where its route leads.
     pub(super) fn destination(&self) -> Option<Arc<Destination>> {
-        self.target().map(|target| Arc::clone(&target.to))
+        let sent = self.hooks.as_ref().and_then(|hooks| hooks.to());
+        sent.or_else(|| self.target().map(|target| &target.to)).cloned()
     }
 
     pub(super) fn set_cookie(&self) -> Option<&str> {
@@ -115,22 +133,48 @@ impl Ctx {
         self.request.as_ref().and_then(|request| request.key.as_ref()).map_or("none", |key| key.source)
     }
 
-    /// Chooses a backend that was not tried yet; on failure the answer to give is noted.
-    pub(super) fn choose(&mut self, to: &Destination) -> Result<&Pick, Answer> {
+    /// Chooses a backend that was not tried yet and that no hook vetoes; the error is the answer to give.
+    pub(super) async fn choose(&mut self, to: &Destination) -> Result<SocketAddr, Answer> {
+        let mut pick = self.next_pick(to)?;
+        // While hooks are asked no backend is at work: what time they take is not held against it.
+        while let Some(hooks) = &mut self.hooks
+            && !hooks.accept(&pick, self.tried.len()).await?
+        {
+            self.tried.push(pick.index);
+            pick = self.next_pick(to)?;
+        }
+        Ok(self.pick.insert(pick).state.address())
+    }
+
+    fn next_pick(&self, to: &Destination) -> Result<Pick, Answer> {
+        let vetoes = self.vetoes();
         let key = self.request.as_ref().and_then(|request| request.key.as_ref()).map(|key| key.bytes.as_slice());
         match to.upstream.pick(key, &self.tried) {
             Ok(pick) => {
                 if self.tried.is_empty() {
                     to.metrics.pick(self.key_source());
-                } else {
+                } else if self.tried.len() > vetoes {
                     to.metrics.failovers.inc();
                 }
-                Ok(self.pick.insert(pick))
+                Ok(pick)
             }
+            Err(Unavailable::AllTried) if self.tried.len() == vetoes => Err(Answer::nobody_healthy(to.retry_after())),
             Err(Unavailable::AllDown) => Err(Answer::nobody_healthy(to.retry_after())),
             Err(_) if self.timed_out => Err(Answer::too_slow()),
             Err(_) => Err(Answer::backend_failed()),
         }
+    }
+
+    /// How many of the backends tried were not asked, because hooks vetoed them.
+    pub(super) fn vetoes(&self) -> usize {
+        self.hooks.as_ref().map_or(0, |hooks| hooks.vetoes())
+    }
+
+    /// Notes the answer to give, and makes the error that has Pingora end the request.
+    pub(super) fn fail_with(&mut self, answer: Answer) -> Box<Error> {
+        let error = Error::new(ErrorType::HTTPStatus(answer.status().as_u16()));
+        self.answer = Some(answer);
+        error
     }
 
     /// Lets go of the backend at work, and does not come back to it for this request.

@@ -1,14 +1,12 @@
 //! What Longhaul changes in the headers it passes on.
 
-use std::net::IpAddr;
-
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Version};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 
-use super::context::Ctx;
-use crate::client::{Client, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO};
+use super::context::{Ctx, Request};
+use crate::client::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO};
 
 /// The header that carries a request's id.
 pub(super) const REQUEST_ID: &str = "x-request-id";
@@ -29,28 +27,29 @@ pub(super) fn request_id(headers: &HeaderMap) -> String {
 ///
 /// `X-Forwarded-For` is appended to. `-Proto` and `-Host` are kept where a trusted proxy set them and written anew
 /// otherwise, because an untrusted client could name anything.
-pub(super) fn identify(request: &mut RequestHeader, peer: IpAddr, client: &Client, request_id: &str) -> Result<()> {
+pub(super) fn identify(request: &mut RequestHeader, asked: &Request) -> Result<()> {
+    let Request { peer, client, host, .. } = asked;
     let mut chain = Vec::new();
     for line in request.headers.get_all(FORWARDED_FOR) {
         chain.extend_from_slice(line.as_bytes());
         chain.extend_from_slice(b", ");
     }
-    chain.extend_from_slice(peer.to_canonical().to_string().as_bytes());
+    chain.extend_from_slice(peer.ip().to_canonical().to_string().as_bytes());
     request.insert_header(FORWARDED_FOR, chain)?;
     if !(client.via_trusted && request.headers.contains_key(FORWARDED_PROTO)) {
         request.insert_header(FORWARDED_PROTO, "http")?;
     }
     if !(client.via_trusted && request.headers.contains_key(FORWARDED_HOST)) {
-        match host(request).map(|host| host.to_vec()) {
-            Some(host) => request.insert_header(FORWARDED_HOST, host)?,
-            None => drop(request.remove_header(FORWARDED_HOST)),
+        match host.as_str() {
+            "" => drop(request.remove_header(FORWARDED_HOST)),
+            host => request.insert_header(FORWARDED_HOST, host)?,
         }
     }
     if !matches!(request.raw_path().first(), Some(b'/' | b'*')) {
         // Of an absolute target Pingora's URI has what follows the host, which `Host` names too.
         request.set_uri(request.uri.clone());
     }
-    request.insert_header(REQUEST_ID, request_id)
+    request.insert_header(REQUEST_ID, &asked.id)
 }
 
 /// The host a request is for: that of an absolute request target, else the `Host` header (RFC 9112 §3.2.2).

@@ -3,6 +3,7 @@
 mod answer;
 mod context;
 mod forward;
+mod hooks;
 mod record;
 mod takeover;
 mod upgrade;
@@ -20,9 +21,9 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
+use crate::hook::Answer;
 use crate::snapshot::Running;
-use crate::ws::handshake::{self, Wanted};
-use answer::Answer;
+use crate::ws::handshake::Wanted;
 pub use context::Ctx;
 use upgrade::{describe, is_timeout};
 
@@ -45,22 +46,29 @@ impl ProxyHttp for Gateway {
     /// Decides what a request is: refused, an upgrade (carried out here), or plain HTTP for Pingora's own path.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         ctx.describe(session);
+        let wanted = hooks::classify(session);
         let request = session.req_header();
-        let wanted = handshake::classify(&request.method, request.version, &request.headers);
         let host_is_missing =
             request.version == http::Version::HTTP_11 && !request.headers.contains_key(http::header::HOST);
         // Requests may come before the one ahead is answered (RFC 9112 §9.3.2); behind an upgrade come a tunnel's bytes.
         session.set_pipelining_enabled(!matches!(wanted, Ok(Wanted::WebSocket(_))));
-        let Some(to) = ctx.destination() else {
+        if ctx.target().is_none() {
             self.answer(session, ctx, Answer::no_route()).await?;
             return Ok(true);
-        };
+        }
         if host_is_missing {
             // RFC 9112 §3.2. Pingora has refused requests with more than one.
-            let answer = Answer::new(http::StatusCode::BAD_REQUEST, "the Host header is missing");
-            self.answer(session, ctx, answer).await?;
+            self.answer(session, ctx, Answer::new(400, "the Host header is missing")).await?;
             return Ok(true);
         }
+        let wanted = match ctx.ask_hooks(session, wanted).await {
+            Ok(wanted) => wanted,
+            Err(answer) => {
+                self.answer(session, ctx, answer).await?;
+                return Ok(true);
+            }
+        };
+        let to = ctx.destination().ok_or_else(|| Error::new(ErrorType::InternalError))?;
         let timeouts = to.upstream.config().timeouts;
         session.set_read_timeout(Some(timeouts.read));
         session.set_write_timeout(Some(timeouts.write));
@@ -75,10 +83,10 @@ impl ProxyHttp for Gateway {
                 Ok(true)
             }
             Err(refused) => {
-                let mut answer = Answer::new(refused.status(), refused.to_string());
+                let mut answer = Answer::new(refused.status().as_u16(), refused.to_string());
                 if refused.status() == http::StatusCode::UPGRADE_REQUIRED {
                     // RFC 9110 §15.5.22 asks for Upgrade, RFC 6455 §4.4 for the version.
-                    answer = answer.with("Upgrade", "websocket").with("Sec-WebSocket-Version", "13");
+                    answer = answer.header("upgrade", "websocket").header("sec-websocket-version", "13");
                 }
                 self.answer(session, ctx, answer).await?;
                 Ok(true)
@@ -91,14 +99,7 @@ impl ProxyHttp for Gateway {
         // A backend that is still at work is asked again: a connection that was kept alive had died under the request.
         let address = match &ctx.pick {
             Some(pick) => pick.state.address(),
-            None => match ctx.choose(&to) {
-                Ok(pick) => pick.state.address(),
-                Err(answer) => {
-                    let status = answer.status();
-                    ctx.answer = Some(answer);
-                    return Err(Error::new(ErrorType::HTTPStatus(status)));
-                }
-            },
+            None => ctx.choose(&to).await.map_err(|answer| ctx.fail_with(answer))?,
         };
         ctx.connecting = Some(Instant::now());
         Ok(Box::new(upgrade::peer(address, &to.upstream.config().timeouts)))
@@ -114,8 +115,8 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         // A connection that was kept alive cost nothing to connect.
-        if let (false, Some(begun), Some(target)) = (reused, ctx.connecting, ctx.target()) {
-            target.to.metrics.connect_seconds.observe(begun.elapsed().as_secs_f64());
+        if let (false, Some(begun), Some(to)) = (reused, ctx.connecting, ctx.destination()) {
+            to.metrics.connect_seconds.observe(begun.elapsed().as_secs_f64());
         }
         Ok(())
     }
@@ -138,7 +139,7 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_request_filter(&self, _: &mut Session, request: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
         match &ctx.request {
-            Some(described) => forward::identify(request, described.peer.ip(), &described.client, &described.id),
+            Some(described) => forward::identify(request, described),
             None => Ok(()),
         }
     }
@@ -151,6 +152,7 @@ impl ProxyHttp for Gateway {
         if let Some(to) = ctx.destination() {
             self.backend_succeeded(ctx, &to);
         }
+        ctx.on_response(response).await.map_err(|answer| ctx.fail_with(answer))?;
         if session.req_header().version < http::Version::HTTP_11 && forward::drop_chunks(response) {
             session.set_keepalive(None);
         }
@@ -163,7 +165,7 @@ impl ProxyHttp for Gateway {
             return FailToProxy { error_code: record::CLIENT_GONE, can_reuse_downstream: false };
         }
         let answer = ctx.answer.take().unwrap_or_else(|| answer_to(error));
-        let status = answer.status();
+        let status = answer.status().as_u16();
         if !matches!(error.etype(), ErrorType::HTTPStatus(_)) {
             warn!("request {} failed with {status}: {error}", ctx.id());
         }
@@ -224,16 +226,14 @@ fn answer_to(error: &Error) -> Answer {
     use http::StatusCode;
     match (error.esource(), error.etype()) {
         (_, ErrorType::HTTPStatus(code)) => {
-            let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            Answer::new(status, status.canonical_reason().unwrap_or("error"))
+            let reason = StatusCode::from_u16(*code).ok().and_then(|status| status.canonical_reason());
+            Answer::new(*code, reason.unwrap_or("error"))
         }
-        (ErrorSource::Downstream, ErrorType::ReadTimedout) => {
-            Answer::new(StatusCode::REQUEST_TIMEOUT, "the request took too long")
-        }
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => Answer::new(408, "the request took too long"),
         (ErrorSource::Upstream, _) if is_timeout(error) => Answer::too_slow(),
         (ErrorSource::Upstream, _) => Answer::backend_failed(),
-        (ErrorSource::Downstream, _) => Answer::new(StatusCode::BAD_REQUEST, "the request is malformed"),
-        _ => Answer::new(StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed"),
+        (ErrorSource::Downstream, _) => Answer::new(400, "the request is malformed"),
+        _ => Answer::gateway_failed(),
     }
 }
 

@@ -11,20 +11,22 @@ use crate::access_log::Line;
 
 impl Gateway {
     /// Counts and logs a request that has been answered, or that ended without an answer (status 499).
-    pub(super) fn record(&self, session: &Session, error: Option<&Error>, ctx: &Ctx) {
-        let Some(request) = &ctx.request else { return };
+    pub(super) fn record(&self, session: &Session, error: Option<&Error>, ctx: &mut Ctx) {
         let status = answered(session).map_or(CLIENT_GONE, |status| status.as_u16());
         let elapsed = ctx.started.elapsed();
-        match ctx.target() {
-            Some(target) => {
-                target.to.metrics.request(status);
-                target.to.metrics.request_seconds.observe(elapsed.as_secs_f64());
+        let added = ctx.on_log(status, elapsed);
+        let Some(request) = &ctx.request else { return };
+        let to = ctx.destination();
+        match &to {
+            Some(to) => {
+                to.metrics.request(status);
+                to.metrics.request_seconds.observe(elapsed.as_secs_f64());
             }
             None => self.running.metrics.refused(status),
         }
         self.running.log.write(|| {
             let pick = ctx.pick.as_ref();
-            Line::new("request")
+            let line = Line::new("request")
                 .text("request_id", &request.id)
                 .text("client", request.client.address)
                 .text("peer", request.peer)
@@ -33,16 +35,17 @@ impl Gateway {
                 .text("path", &request.path)
                 .number("status", status.into())
                 .maybe("route", ctx.target().map(|target| &target.route))
-                .maybe("upstream", ctx.target().map(|target| &target.to.upstream.config().name))
+                .maybe("upstream", to.as_ref().map(|to| &to.upstream.config().name))
                 .maybe("backend", pick.map(|pick| pick.state.address()))
                 .maybe("picked", pick.map(|pick| pick.how.as_str()))
                 .text("key_source", ctx.key_source())
                 .maybe("key", request.key.as_ref().map(|key| &key.digest))
-                .number("tries", ctx.tried.len() as u64 + u64::from(pick.is_some()))
+                .number("tries", (ctx.tried.len() - ctx.vetoes()) as u64 + u64::from(pick.is_some()))
                 .number("duration_ms", u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
                 .number("bytes_in", session.body_bytes_read() as u64)
                 .number("bytes_out", session.body_bytes_sent() as u64)
-                .maybe("error", error.map(describe))
+                .maybe("error", error.map(describe));
+            added.into_iter().fold(line, |line, (name, value)| line.text(name, value))
         });
     }
 }

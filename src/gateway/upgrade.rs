@@ -16,11 +16,11 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 use socket2::{SockRef, TcpKeepalive};
 
-use super::answer::Answer;
 use super::context::Ctx;
 use super::takeover::take_over;
 use super::{Gateway, forward};
 use crate::config::Timeouts;
+use crate::hook::Answer;
 use crate::snapshot::Destination;
 use crate::tunnel::{NewTunnel, Record};
 use crate::upstream::Ring;
@@ -49,10 +49,11 @@ impl Gateway {
         let response = answered.resp_header().expect("the loop that read it ended with a header");
         if response.status != StatusCode::SWITCHING_PROTOCOLS {
             self.backend_succeeded(ctx, to);
-            return relay(session, ctx, answered).await;
+            return self.relay(session, ctx, answered).await;
         }
-        if let Err(bad) = handshake::verify(offer, response.status, &response.headers) {
-            self.backend_failed(ctx, to, "handshake", &bad.to_string());
+        let verified = handshake::verify(offer, response.status, &response.headers).map_err(|bad| bad.to_string());
+        if let Err(bad) = verified.and_then(|()| ctx.agree(&response.headers).map_err(|bad| bad.to_string())) {
+            self.backend_failed(ctx, to, "handshake", &bad);
             return self.answer(session, ctx, Answer::backend_failed()).await;
         }
         self.backend_succeeded(ctx, to);
@@ -63,7 +64,7 @@ impl Gateway {
     /// Asks one backend after another until one answers; the answer's header has been read then.
     async fn shake_hands(&self, session: &Session, ctx: &mut Ctx, to: &Destination) -> Result<BackendSession, Answer> {
         loop {
-            let address = ctx.choose(to)?.state.address();
+            let address = ctx.choose(to).await?;
             let timeouts = &to.upstream.config().timeouts;
             let begun = Instant::now();
             let stream = match self.connector.new_stream(&peer(address, timeouts)).await {
@@ -88,6 +89,21 @@ impl Gateway {
         }
     }
 
+    /// Relays a backend's answer that is not 101: status, headers, body.
+    async fn relay(&self, session: &mut Session, ctx: &mut Ctx, mut backend: BackendSession) -> Result<()> {
+        let mut response = backend.resp_header().expect("an answer was read").clone();
+        if let Err(answer) = ctx.on_response(&mut response).await {
+            return self.answer(session, ctx, answer).await;
+        }
+        forward::refusal(&mut response)?;
+        forward::decorate(&mut response, ctx)?;
+        session.write_response_header(Box::new(response), false).await.map_err(Error::into_down)?;
+        while let Some(body) = backend.read_body_bytes().await.map_err(Error::into_up)? {
+            session.write_response_body(Some(body), false).await.map_err(Error::into_down)?;
+        }
+        session.write_response_body(None, true).await.map_err(Error::into_down)
+    }
+
     /// Passes the 101 on and makes a tunnel of both connections.
     async fn switch(
         &self,
@@ -97,7 +113,11 @@ impl Gateway {
         mut backend: BackendSession,
     ) -> Result<()> {
         let mut response = backend.resp_header().expect("a 101 was read").clone();
+        if let Err(answer) = ctx.on_response(&mut response).await {
+            return self.answer(session, ctx, answer).await;
+        }
         forward::upgrade_response(&mut response)?;
+        ctx.name_compression(&mut response)?;
         forward::decorate(&mut response, ctx)?;
         let from_backend = glued(backend.read_body_bytes());
         session.write_response_header(Box::new(response), false).await.map_err(Error::into_down)?;
@@ -113,14 +133,22 @@ impl Gateway {
         let streams = take_over(client.into_inner()).and_then(|client| Ok((client, take_over(backend.into_inner())?)));
         let (client, backend) =
             streams.map_err(|error| Error::because(ErrorType::InternalError, "taking over", error))?;
-        let limits = to.upstream.config().tunnel;
+        let limits = ctx.limits(to);
         for socket in [&client, &backend] {
             if let Err(error) = watch_for_loss(socket, limits.tcp_user_timeout) {
                 debug!("a tunnel's socket cannot be watched for a lost peer: {error}");
             }
         }
         let Some(record) = record(ctx, to) else { return Ok(()) };
-        self.running.tunnels.open(NewTunnel { client, backend, early: [from_client, from_backend], limits, record });
+        let hooks = ctx.hooks_of_tunnel(&record, &self.running.injector);
+        self.running.tunnels.open(NewTunnel {
+            client,
+            backend,
+            early: [from_client, from_backend],
+            limits,
+            record,
+            hooks,
+        });
         Ok(())
     }
 
@@ -154,7 +182,7 @@ async fn ask(backend: &mut BackendSession, session: &Session, ctx: &Ctx) -> Resu
     let mut request: RequestHeader = session.req_header().clone();
     forward::upgrade_request(&mut request)?;
     if let Some(described) = &ctx.request {
-        forward::identify(&mut request, described.peer.ip(), &described.client, &described.id)?;
+        forward::identify(&mut request, described)?;
     }
     backend.write_request_header(Box::new(request)).await?;
     loop {
@@ -165,18 +193,6 @@ async fn ask(backend: &mut BackendSession, session: &Session, ctx: &Ctx) -> Resu
             return Ok(());
         }
     }
-}
-
-/// Relays a backend's answer that is not 101: status, headers, body.
-async fn relay(session: &mut Session, ctx: &Ctx, mut backend: BackendSession) -> Result<()> {
-    let mut response = backend.resp_header().expect("an answer was read").clone();
-    forward::refusal(&mut response)?;
-    forward::decorate(&mut response, ctx)?;
-    session.write_response_header(Box::new(response), false).await.map_err(Error::into_down)?;
-    while let Some(body) = backend.read_body_bytes().await.map_err(Error::into_up)? {
-        session.write_response_body(Some(body), false).await.map_err(Error::into_down)?;
-    }
-    session.write_response_body(None, true).await.map_err(Error::into_down)
 }
 
 /// Bytes that were read beyond a header: a session returns them at its first read, without waiting for more.
@@ -201,6 +217,7 @@ fn record(ctx: &mut Ctx, to: &Destination) -> Option<Record> {
         key_source: ctx.key_source(),
         key_digest: request.key.as_ref().map(|key| key.digest.as_str().into()),
         key_hash: request.key.as_ref().map(|key| Ring::hash(&key.bytes)),
+        by_hook: ctx.hooks.as_ref().is_some_and(|hooks| hooks.to().is_some()),
         guard,
         metrics: to.metrics.clone(),
     })

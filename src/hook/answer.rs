@@ -33,13 +33,16 @@ impl Answer {
         Self::new(302, "the page is elsewhere").header("location", location)
     }
 
-    /// Adds a header. One that HTTP does not allow is left out, with a warning in the log.
+    /// Adds a header. One that HTTP does not allow, and those that frame the answer (`Content-Length`, `Transfer-Encoding`,
+    /// `Connection`), which are the gateway's, are left out, with a warning in the log.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Self {
         let value = value.as_ref();
         match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
-            (Ok(name), Ok(value)) => drop(self.headers.append(name, value)),
-            _ => log::warn!("a hook's answer {} has an invalid header {name:?}, which is left out", self.status),
+            (Ok(name), Ok(value)) if !FRAMING.contains(&name) => drop(self.headers.append(name, value)),
+            _ => {
+                log::warn!("a hook's answer {} has a header {name:?} that cannot be sent; it is left out", self.status)
+            }
         }
         self
     }
@@ -72,3 +75,5 @@ impl Answer {
         self.body.as_ref()
     }
 }
+
+const FRAMING: [HeaderName; 3] = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION];

@@ -26,6 +26,7 @@ pub struct Chain {
 /// One hook in its place.
 pub(super) struct Link {
     pub(super) name: Arc<str>,
+    route: Arc<str>,
     pub(super) hook: Arc<dyn Erased>,
     pub(super) timeout: Duration,
     pub(super) metrics: Arc<HookMetrics>,
@@ -99,6 +100,7 @@ impl Chain {
         metrics: impl Fn(&str) -> Arc<HookMetrics>,
     ) -> Result<Self, Vec<Problem>> {
         let mut links = Vec::with_capacity(entries.len());
+        let at: Arc<str> = route.into();
         let mut problems = Vec::new();
         for (index, entry) in entries.iter().enumerate() {
             let nth = entries[..index].iter().filter(|before| before.name == entry.name).count();
@@ -108,6 +110,7 @@ impl Chain {
             match registry.make(&place, &entry.settings, previous) {
                 Ok(hook) => links.push(Link {
                     name: entry.name.as_str().into(),
+                    route: Arc::clone(&at),
                     hook,
                     timeout: entry.timeout,
                     metrics: metrics(&entry.name),
@@ -156,13 +159,20 @@ impl Chain {
         Contexts(self.links.iter().map(|link| link.hook.context()).collect())
     }
 
+    /// Logs and counts that a hook of this chain asked for what cannot be done.
+    pub fn failed(&self, hook: &str, phase: Phase, why: String) -> Option<Failure> {
+        self.named(hook).next().map(|link| link.failed(phase, FailureKind::Error(why)))
+    }
+
     /// Calls [`Hook::on_request`](super::Hook::on_request), in order, until one answers.
     ///
     /// # Errors
     /// The first failure.
     pub async fn on_request(&self, request: &mut Request<'_>, contexts: &mut Contexts) -> Result<Next, Failure> {
         for (link, context) in self.links.iter().zip(&mut contexts.0) {
-            match link.guard(Phase::Request, link.hook.on_request(request, &mut **context)).await? {
+            let next = link.guard(Phase::Request, link.hook.on_request(request, &mut **context)).await?;
+            request.called(&link.name);
+            match next {
                 Next::Continue => {}
                 answer @ Next::Answer(_) => {
                     link.metrics.verdict(Phase::Request.as_str(), "answer");
@@ -179,7 +189,9 @@ impl Chain {
     /// The first failure.
     pub async fn on_upgrade(&self, upgrade: &mut Upgrade<'_>, contexts: &mut Contexts) -> Result<Next, Failure> {
         for (link, context) in self.links.iter().zip(&mut contexts.0) {
-            match link.guard(Phase::Upgrade, link.hook.on_upgrade(upgrade, &mut **context)).await? {
+            let next = link.guard(Phase::Upgrade, link.hook.on_upgrade(upgrade, &mut **context)).await?;
+            upgrade.request.called(&link.name);
+            match next {
                 Next::Continue => {}
                 answer @ Next::Answer(_) => {
                     link.metrics.verdict(Phase::Upgrade.as_str(), "answer");
@@ -270,7 +282,7 @@ impl Link {
     fn failed(&self, phase: Phase, kind: FailureKind) -> Failure {
         self.metrics.failure(phase.as_str(), kind.as_str());
         let failure = Failure { hook: Arc::clone(&self.name), phase, kind };
-        error!("{failure}");
+        error!("{failure} (route {})", self.route);
         failure
     }
 }

@@ -27,6 +27,7 @@ pub use error::{Error, Result};
 pub use injector::{Injector, Item, Outlet, To};
 pub use message::{Message, Messages, Mode, Verdict};
 pub use registry::Registry;
+pub(crate) use request::Chosen;
 pub use request::{Backend, Facts, Next, Pick, Request, Upgrade};
 pub use response::{Entry, Response};
 pub use setup::{Setup, SetupError};

@@ -1,6 +1,7 @@
 //! A request as hooks see it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use http::{HeaderMap, Method, Uri, header};
 use pingora::http::RequestHeader;
@@ -50,6 +51,8 @@ enum Head<'r> {
 pub(crate) struct Chosen {
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) upstream: Option<String>,
+    /// The hook that chose the upstream.
+    pub(crate) upstream_by: Option<Arc<str>>,
 }
 
 /// How a request goes on.
@@ -69,8 +72,9 @@ impl From<Answer> for Next {
 }
 
 impl<'r> Request<'r> {
-    pub(crate) fn of_session(session: &'r mut Session, facts: Facts<'r>) -> Self {
-        Self { head: Head::Session(session), facts, chosen: Chosen::default() }
+    /// A request of which hooks have `chosen` this much before.
+    pub(crate) fn of_session(session: &'r mut Session, facts: Facts<'r>, chosen: Chosen) -> Self {
+        Self { head: Head::Session(session), facts, chosen }
     }
 
     /// A request without a connection: for tests of hooks.
@@ -168,7 +172,7 @@ impl<'r> Request<'r> {
     /// Sets a header, in place of all of its name.
     ///
     /// # Errors
-    /// Name or value is none that HTTP allows.
+    /// Name or value is none that HTTP allows, or the header frames the body.
     pub fn set_header(&mut self, name: &str, value: impl AsRef<str>) -> Result<()> {
         let (name, value) = response::header(name, value.as_ref())?;
         Ok(self.head_mut().insert_header(name, value)?)
@@ -177,16 +181,18 @@ impl<'r> Request<'r> {
     /// Adds a header beside those of its name.
     ///
     /// # Errors
-    /// Name or value is none that HTTP allows.
+    /// Name or value is none that HTTP allows, or the header frames the body.
     pub fn append_header(&mut self, name: &str, value: impl AsRef<str>) -> Result<()> {
         let (name, value) = response::header(name, value.as_ref())?;
         self.head_mut().append_header(name, value)?;
         Ok(())
     }
 
-    /// Takes every header of a name out.
+    /// Takes every header of a name out; not those that frame the body.
     pub fn remove_header(&mut self, name: &str) {
-        self.head_mut().remove_header(name);
+        if !response::frames_body(name) {
+            self.head_mut().remove_header(name);
+        }
     }
 
     /// Changes what the backend is asked for: a path beginning with `/`, and a query if there is to be one.
@@ -212,6 +218,7 @@ impl<'r> Request<'r> {
     /// upstream's `affinity`, unless the route has its own or a hook gave the key.
     pub fn set_upstream(&mut self, name: impl Into<String>) {
         self.chosen.upstream = Some(name.into());
+        self.chosen.upstream_by = None;
     }
 
     /// Pingora's session, for what is not covered here; `None` in tests without a connection. Its protocol state is shared
@@ -223,8 +230,12 @@ impl<'r> Request<'r> {
         }
     }
 
-    pub(crate) fn chosen(&self) -> &Chosen {
-        &self.chosen
+    /// Notes the hook that was just called, in case it chose an upstream.
+    pub(super) fn called(&mut self, hook: &Arc<str>) {
+        let Chosen { upstream, upstream_by, .. } = &mut self.chosen;
+        if upstream.is_some() && upstream_by.is_none() {
+            *upstream_by = Some(Arc::clone(hook));
+        }
     }
 
     pub(crate) fn into_chosen(self) -> Chosen {

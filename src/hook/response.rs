@@ -28,14 +28,18 @@ impl<'r> Response<'r> {
         self.header.status == StatusCode::SWITCHING_PROTOCOLS
     }
 
-    /// Changes the status; that of a 101 stays, as does every status when asked for a 1xx.
+    /// Changes the status of an answer that is not a 101.
     ///
     /// # Errors
-    /// Not a final status, or the answer is a 101.
+    /// The status is not a final one, or the answer is a 101, or one of both statuses is never followed by a body (204, 304)
+    /// and the other one is: the body is not a hook's to give or to take.
     pub fn set_status(&mut self, status: u16) -> Result<()> {
         let status = StatusCode::from_u16(status)?;
         if status.is_informational() || self.is_upgrade() {
             return Err(Error::new("a 1xx status is not a hook's to give or to change"));
+        }
+        if is_bodiless(status) != is_bodiless(self.header.status) {
+            return Err(Error::new(format!("{} cannot become {status}: one has a body", self.header.status)));
         }
         Ok(self.header.set_status(status)?)
     }
@@ -53,7 +57,7 @@ impl<'r> Response<'r> {
     /// Sets a header, in place of all of its name.
     ///
     /// # Errors
-    /// Name or value is none that HTTP allows.
+    /// Name or value is none that HTTP allows, or the header frames the body.
     pub fn set_header(&mut self, name: &str, value: impl AsRef<str>) -> Result<()> {
         let (name, value) = header(name, value.as_ref())?;
         Ok(self.header.insert_header(name, value)?)
@@ -62,16 +66,18 @@ impl<'r> Response<'r> {
     /// Adds a header beside those of its name.
     ///
     /// # Errors
-    /// Name or value is none that HTTP allows.
+    /// Name or value is none that HTTP allows, or the header frames the body.
     pub fn append_header(&mut self, name: &str, value: impl AsRef<str>) -> Result<()> {
         let (name, value) = header(name, value.as_ref())?;
         self.header.append_header(name, value)?;
         Ok(())
     }
 
-    /// Takes every header of a name out.
+    /// Takes every header of a name out; not those that frame the body.
     pub fn remove_header(&mut self, name: &str) {
-        self.header.remove_header(name);
+        if !frames_body(name) {
+            self.header.remove_header(name);
+        }
     }
 
     /// Pingora's own form of the header, for what is not covered here.
@@ -80,8 +86,22 @@ impl<'r> Response<'r> {
     }
 }
 
+/// Whether a header says where a body ends (RFC 9112 §6): changed without the body, another message begins where the body
+/// goes on, which is how requests are smuggled.
+pub(super) fn frames_body(name: &str) -> bool {
+    name.eq_ignore_ascii_case("content-length") || name.eq_ignore_ascii_case("transfer-encoding")
+}
+
+/// RFC 9110 §15.3.5 and §15.4.5.
+fn is_bodiless(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
 /// A header's name and value, parsed.
 pub(super) fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
+    if frames_body(name) {
+        return Err(Error::new(format!("{name} frames the body, which is not a hook's to change")));
+    }
     Ok((HeaderName::from_bytes(name.as_bytes())?, HeaderValue::from_str(value)?))
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::config::{Backend, OnChange};
-use crate::snapshot::{Departed, Snapshot};
+use crate::snapshot::{Departed, Destination, Snapshot};
 use crate::tunnel::{Reason, Record, Standing, Verdict};
 
 /// Why a change touches a tunnel.
@@ -37,7 +37,7 @@ pub(super) struct Law {
 
 impl Law {
     pub(super) fn new(before: &Snapshot, snapshot: Arc<Snapshot>, departed: HashMap<String, Departed>) -> Self {
-        let changed = |to: &&Arc<crate::snapshot::Destination>| {
+        let changed = |to: &&Arc<Destination>| {
             let after = to.upstream.config();
             before
                 .destination(&after.name)
@@ -64,7 +64,7 @@ impl Law {
             let policy = self.policy(record.backend().upstream());
             return Some((cause, policy.on_change, policy.drain_window));
         }
-        let upstream = &self.snapshot.route_named(&record.route)?.to.upstream;
+        let upstream = &self.leads_to(record)?.upstream;
         let over = upstream.config().rehome?;
         // Who opens now was placed by a pick, which knows more than the ring; and who was away before the ring changed, for
         // failover or for load, is left alone until it does.
@@ -79,8 +79,11 @@ impl Law {
 
     fn cause(&self, record: &Record) -> Option<Cause> {
         let backend = record.backend();
-        let Some(target) = self.snapshot.route_named(&record.route) else { return Some(Cause::RouteGone) };
-        let upstream = &target.to.upstream;
+        if self.snapshot.route_named(&record.route).is_none() {
+            return Some(Cause::RouteGone);
+        }
+        let Some(to) = self.leads_to(record) else { return Some(Cause::BackendGone) };
+        let upstream = &to.upstream;
         if upstream.config().name != backend.upstream() {
             return Some(Cause::RouteMoved);
         }
@@ -88,6 +91,14 @@ impl Law {
             None => Some(Cause::BackendGone),
             Some(index) if upstream.config().backends[index].weight == 0 => Some(Cause::BackendWeightZero),
             Some(_) => None,
+        }
+    }
+
+    /// Where a tunnel belongs: where its route leads, or where a hook sent it, which the route says nothing about.
+    fn leads_to(&self, record: &Record) -> Option<&Destination> {
+        match record.by_hook {
+            true => self.snapshot.destination(record.backend().upstream()).map(|to| &**to),
+            false => self.snapshot.route_named(&record.route).map(|target| &*target.to),
         }
     }
 

@@ -56,6 +56,7 @@ impl Subject {
             peer: ([127, 0, 0, 1], 1).into(),
             route: "* /".into(),
             key_source: "header",
+            by_hook: false,
             key_digest: None,
             key_hash: key.map(|key| Ring::hash(key.as_bytes())),
             guard,
@@ -63,7 +64,14 @@ impl Subject {
         };
         let [client, backend] = [self.end(), self.end()];
         let limits = TunnelLimits::default();
-        self.running.tunnels.open(NewTunnel { client, backend, early: Default::default(), limits, record });
+        self.running.tunnels.open(NewTunnel {
+            client,
+            backend,
+            early: Default::default(),
+            limits,
+            record,
+            hooks: None,
+        });
     }
 
     fn end(&mut self) -> TcpStream {

@@ -13,7 +13,7 @@ use log::{info, warn};
 
 use crate::affinity;
 use crate::client::Client;
-use crate::config::{self, AffinitySource, Config, OnDown, Problems, Route};
+use crate::config::{self, AffinitySource, Compression, Config, OnDown, Problems, Route};
 use crate::hook::{Chain, Injector, Registry as Hooks};
 use crate::metrics::{BackendReading, Metrics, UpstreamMetrics};
 use crate::route::Routes;
@@ -48,6 +48,8 @@ pub struct Target {
     pub to: Arc<Destination>,
     /// The route's hooks.
     pub hooks: Arc<Chain>,
+    /// What becomes of compression where they see messages.
+    pub compression: Compression,
 }
 
 /// A compiled upstream with what is counted for it.
@@ -108,7 +110,13 @@ impl Snapshot {
         let target = |route: &Route| {
             let to = Arc::clone(by_name.get(route.upstream.as_str()).expect("the configuration's names are resolved"));
             let affinity = route.affinity.clone().unwrap_or_else(|| to.upstream.config().affinity.clone());
-            Target { route: route.name().into(), affinity, to, hooks: Arc::clone(&no_hooks) }
+            Target {
+                route: route.name().into(),
+                affinity,
+                to,
+                hooks: Arc::clone(&no_hooks),
+                compression: route.compression,
+            }
         };
         let targets: Vec<_> = config.routes.iter().map(target).collect();
         Self {
@@ -145,13 +153,39 @@ impl Snapshot {
         self.targets.iter().for_each(|target| target.hooks.start(injector));
     }
 
-    /// Who asks, which route is meant, and which key leads to a backend. `mint` makes the value of an issued cookie.
+    /// Who asks, which route is meant, and which key leads to a backend where no hook has a say. `mint` makes the value of an
+    /// issued cookie.
     pub fn locate(&self, asked: &Asked<'_>, mint: impl FnOnce() -> String) -> Located<'_> {
-        let client = Client::of(asked.peer, asked.headers, &self.trusted_proxies);
-        let route = self.routes.find((!asked.host.is_empty()).then_some(asked.host), asked.path);
+        let (client, route) = self.receive(asked);
         let request = affinity::Request { headers: asked.headers, query: asked.query, client: client.address };
-        let key = route.and_then(|route| affinity::key(&self.targets[route].affinity, &request, mint));
+        let key = route.and_then(|route| self.key(route, None, &request, mint));
         Located { client, route, key }
+    }
+
+    /// Who asks, and the index of the route that is meant, if one matches.
+    pub fn receive(&self, asked: &Asked<'_>) -> (Client, Option<usize>) {
+        let client = Client::of(asked.peer, asked.headers, &self.trusted_proxies);
+        (client, self.routes.find((!asked.host.is_empty()).then_some(asked.host), asked.path))
+    }
+
+    /// The ring key of a request on the route with this index. Where a hook `chose` another upstream, that one's affinity
+    /// counts, unless the route has its own.
+    ///
+    /// # Panics
+    /// When [`receive`](Self::receive) of another snapshot gave the index.
+    pub fn key(
+        &self,
+        route: usize,
+        chose: Option<&str>,
+        request: &affinity::Request<'_>,
+        mint: impl FnOnce() -> String,
+    ) -> Option<affinity::Key<'_>> {
+        let chose = chose.filter(|_| self.config.routes[route].affinity.is_none());
+        let sources = match chose.and_then(|name| self.destination(name)) {
+            Some(to) => &to.upstream.config().affinity,
+            None => &self.targets[route].affinity,
+        };
+        affinity::key(sources, request, mint)
     }
 
     /// Where the route with this index leads.

@@ -37,6 +37,8 @@ pub struct Passport {
     key_source: Cow<'static, str>,
     key_digest: Option<Box<str>>,
     key_hash: Option<u32>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    by_hook: bool,
     age: Duration,
     pair: State,
 }
@@ -65,6 +67,7 @@ impl Frozen {
             key_source: Cow::Borrowed(record.key_source),
             key_digest: record.key_digest.clone(),
             key_hash: record.key_hash,
+            by_hook: record.by_hook,
             age: now.saturating_duration_since(*since),
             pair: pair.state(now),
         }
@@ -89,6 +92,7 @@ impl Frozen {
             key_source: known(&passport.key_source),
             key_digest: passport.key_digest,
             key_hash: passport.key_hash,
+            by_hook: passport.by_hook,
             guard,
             metrics,
         };
@@ -114,7 +118,7 @@ impl Frozen {
 
 /// The name of an affinity source, from the list of those there are.
 fn known(source: &str) -> &'static str {
-    ["cookie", "header", "query", "issue_cookie", "client_ip"]
+    ["cookie", "header", "query", "issue_cookie", "client_ip", "hook"]
         .into_iter()
         .find(|name| *name == source)
         .unwrap_or("none")

@@ -25,8 +25,9 @@ use tokio::sync::oneshot;
 
 use crate::access_log::AccessLog;
 use crate::config::TunnelLimits;
-use crate::hook::{Item, Outlet, To};
+use crate::hook::{self, Chain, Contexts, Item, Outlet, To};
 use crate::upstream::BackendState;
+use crate::ws::deflate::Agreement;
 pub use end::Side;
 pub use frozen::{Frozen, Passport, Place};
 pub use reason::Reason;
@@ -51,6 +52,21 @@ pub struct NewTunnel {
     pub limits: TunnelLimits,
     /// Who is connected with whom.
     pub record: Record,
+    /// The hooks of its route; `None` where that has none.
+    pub hooks: Option<Hooked>,
+}
+
+/// What hooks have of a tunnel that is to be opened.
+pub struct Hooked {
+    /// The hooks, as they were when the request began.
+    pub chain: Arc<Chain>,
+    /// What they keep of the request, and of the tunnel from now on.
+    pub contexts: Contexts,
+    /// The tunnel as they see it, with an id of its own.
+    pub tunnel: hook::Tunnel,
+    /// What the gateway itself agreed on about permessage-deflate; `None` where it left that to client and backend (no hook
+    /// sees messages), or where messages are never compressed.
+    pub agreement: Option<Agreement>,
 }
 
 /// What is shown a tunnel and its age; called on the workers' threads, it must not block.

@@ -27,6 +27,8 @@ pub struct Record {
     /// The ring key's place on a ring ([`Ring::hash`](crate::upstream::Ring::hash)): enough to find its backend on any
     /// ring, and not the key itself, which may be a secret.
     pub key_hash: Option<u32>,
+    /// A hook chose the upstream, which need not be the one that the route leads to.
+    pub by_hook: bool,
     /// Counts the tunnel on its backend for as long as it is open.
     pub guard: LoadGuard,
     /// Its upstream's metrics.

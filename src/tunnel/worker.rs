@@ -50,8 +50,10 @@ pub(super) struct Worker {
     /// How many tunnels live here, for whoever chooses a worker.
     count: Arc<AtomicUsize>,
     log: AccessLog,
-    /// Tunnels with something to do at once.
+    /// Tunnels with something to do at once; never more than there are.
     ready: Vec<usize>,
+    /// Those whose turn it is; empty between two turns, and kept because a list made anew would be an allocation a message.
+    driven: Vec<usize>,
     /// The next moment at which a tunnel's limits are to be looked at; none, and the worker sleeps until it is woken.
     next_check: Option<Instant>,
     last_check: Instant,
@@ -78,6 +80,7 @@ impl Worker {
             count,
             log,
             ready: Vec::new(),
+            driven: Vec::new(),
             next_check: None,
             last_check: Instant::now(),
             ending: None,
@@ -188,7 +191,7 @@ impl Worker {
     }
 
     fn open(&mut self, new: NewTunnel, now: Instant) {
-        let NewTunnel { client, backend, early, limits, record } = new;
+        let NewTunnel { client, backend, early, limits, record, hooks: _ } = new;
         let [client, backend] = [client, backend].map(TcpStream::from_std);
         let mut pair = Pair::new(client, backend, limits, rand::random_range(0.0..0.1), now);
         record.opened(&self.log);
@@ -278,7 +281,8 @@ impl Worker {
     }
 
     fn drive(&mut self, now: Instant) {
-        for slot in std::mem::take(&mut self.ready) {
+        let mut driven = std::mem::replace(&mut self.ready, std::mem::take(&mut self.driven));
+        for slot in driven.drain(..) {
             let tunnel = &mut self.tunnels[slot];
             tunnel.queued = false;
             match tunnel.pair.drive(&mut self.scratch, now, &tunnel.record.metrics) {
@@ -295,6 +299,7 @@ impl Worker {
                 self.check_by(due);
             }
         }
+        self.driven = driven;
     }
 
     /// Looks at every tunnel's limits, and finds out when to look again.

@@ -4,6 +4,7 @@ mod health;
 mod pick;
 mod ring;
 mod state;
+mod tally;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ pub use self::health::{Change, HealthState, Thresholds};
 pub use self::pick::{Pick, Picked, Unavailable};
 pub use self::ring::{Ring, Walk};
 pub use self::state::{BackendState, LoadGuard, Registry};
+use self::tally::{Eligible, Tally};
 
 /// One upstream of a snapshot: its configuration, its ring, and the live state of its backends.
 ///
@@ -27,6 +29,8 @@ pub struct Upstream {
     /// In the order of `config.backends`.
     states: Vec<Arc<BackendState>>,
     by_address: HashMap<SocketAddr, usize>,
+    /// What the states come to.
+    tally: Arc<Tally>,
     /// Which of equally loaded backends is next; see `pick`.
     turn: AtomicU64,
 }
@@ -35,9 +39,17 @@ impl Upstream {
     /// Builds the ring and finds the backends' live state, which is all that outlives a reload. Changes nothing there.
     pub fn compile(config: &config::Upstream, registry: &Registry) -> Self {
         let state = |backend: &config::Backend| registry.backend(&config.name, backend.address);
+        let states: Vec<_> = config.backends.iter().map(state).collect();
+        let tally = Arc::new(Tally::new(states.len()));
+        for (place, (state, backend)) in states.iter().zip(&config.backends).enumerate() {
+            if backend.weight > 0 {
+                state.join(&tally, place, backend.weight);
+            }
+        }
         Self {
             ring: Ring::new(&config.backends),
-            states: config.backends.iter().map(state).collect(),
+            states,
+            tally,
             by_address: config.backends.iter().enumerate().map(|(index, backend)| (backend.address, index)).collect(),
             turn: AtomicU64::new(0),
             config: config.clone(),
@@ -98,7 +110,22 @@ impl Upstream {
     /// Where the key with this hash ([`Ring::hash`]) is at home: the first backend on the ring that is up and not being
     /// drained, however loaded. `None` while there is none.
     pub fn home(&self, key_hash: u32) -> Option<usize> {
-        self.ring.walk_from(key_hash).find(|&index| self.is_up(index) && !self.states[index].is_draining())
+        let eligible = self.eligible();
+        if eligible.weight() == 0 {
+            return None;
+        }
+        self.ring.points_from(key_hash).find(|&index| eligible.holds(index))
+    }
+
+    /// The backends that may be picked: of some weight, up, and not being drained.
+    fn eligible(&self) -> &Eligible {
+        if self.config.health.is_some() { &self.tally.up } else { &self.tally.up_or_down }
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.states.iter().for_each(|state| state.leave(&self.tally));
     }
 }
 

@@ -3,13 +3,18 @@
 //! With a key the ring decides: the first backend on it that is up and was not tried yet. With a `balance_factor` c it
 //! must also have room: no backend may carry more than c times its share, by weight, of the load of all backends that
 //! are up (consistent hashing with bounded loads, Mirrokni et al. 2016; HAProxy's `hash-balance-factor`). Without a key
-//! the least loaded backend by weight is taken; those that are idle take turns by weight.
+//! the least loaded backend by weight is taken; those that are idle take turns by weight. Of more than [`FEW`] backends
+//! two are drawn by weight and the less loaded one is taken (the power of two choices, Mitzenmacher 2001; Envoy's
+//! `LEAST_REQUEST`): nearly as even, and it need not look at every backend.
+//!
+//! What has to be known of all backends together the upstream's tally knows. So a pick takes time logarithmic in the number
+//! of backends, times how many one has to pass to find one that is up: ten where nine in ten are down.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{BackendState, LoadGuard, Upstream};
+use super::{BackendState, Eligible, LoadGuard, Ring, Upstream};
 
 /// One backend, chosen for one request and already counted as loaded with it.
 #[derive(Debug)]
@@ -31,7 +36,7 @@ pub enum Picked {
     Ring,
     /// A later one on the ring: those before it are down, full or were tried.
     NextOnRing,
-    /// The least loaded: there was no key, or every backend was full.
+    /// The least loaded, of all or of two: there was no key, or every backend was full.
     LeastLoaded,
 }
 
@@ -67,85 +72,98 @@ impl Picked {
 impl Upstream {
     /// Chooses a backend for a request, leaving out those of `tried` (indices, from picks before for the same request).
     ///
-    /// An empty key is no key. Backends of weight 0 and those being drained are never chosen. With every backend down and `fail_open` set, all
-    /// are taken as up. Without `balance_factor` a pick with a key looks at the first few backends on the ring only;
-    /// otherwise it looks at all of them once.
+    /// An empty key is no key. Backends of weight 0 and those being drained are never chosen. With every backend down and
+    /// `fail_open` set, all are taken as up.
     ///
     /// # Errors
     /// [`Unavailable`], where there is no backend left to choose.
     pub fn pick(&self, key: Option<&[u8]>, tried: &[usize]) -> Result<Pick, Unavailable> {
         let key = key.filter(|key| !key.is_empty());
-        let choice = Choice { upstream: self, tried, all_up: false };
+        let choice = Choice { upstream: self, tried, eligible: self.eligible() };
+        let failing_open = Choice { eligible: &self.tally.up_or_down, ..choice };
         choice
             .pick(key)
-            .or_else(|| (self.config.fail_open && !choice.any_up()).then(|| choice.failing_open().pick(key)).flatten())
+            .or_else(|| (self.config.fail_open && choice.is_empty()).then(|| failing_open.pick(key)).flatten())
             .ok_or(if tried.is_empty() { Unavailable::AllDown } else { Unavailable::AllTried })
     }
 }
 
-/// What may be chosen from.
+/// What may be chosen from: those that are eligible and were not tried.
 #[derive(Clone, Copy)]
 struct Choice<'a> {
     upstream: &'a Upstream,
     tried: &'a [usize],
-    all_up: bool,
+    eligible: &'a Eligible,
 }
 
 impl Choice<'_> {
-    fn failing_open(self) -> Self {
-        Self { all_up: true, ..self }
-    }
-
     fn pick(self, key: Option<&[u8]>) -> Option<Pick> {
+        if self.is_empty() {
+            return None;
+        }
         match (key, self.upstream.config.balance_factor) {
-            (Some(key), None) => self.first_on_ring(key),
+            (Some(key), None) => self.first_within(key, |_| usize::MAX),
             (Some(key), Some(factor)) => {
-                let mut rounds = (0..ROUNDS).filter_map(|_| self.first_with_room(key, factor));
+                let rounds = if self.tried.is_empty() { ROUNDS } else { 1 };
+                let mut rounds = (0..rounds).filter_map(|_| self.first_with_room(key, factor));
                 rounds.next().or_else(|| self.least_loaded())
             }
             (None, _) => self.least_loaded(),
         }
     }
 
-    fn first_on_ring(self, key: &[u8]) -> Option<Pick> {
-        self.along_ring(key, |index| Some(self.upstream.states[index].occupy()))
-    }
-
     fn first_with_room(self, key: &[u8], factor: f64) -> Option<Pick> {
-        let (load, weight) = self.all().filter(|&index| self.is_up(index)).fold((0, 0), |(load, weight), index| {
-            (load + self.upstream.states[index].load(), weight + u64::from(self.weight(index)))
-        });
+        let (load, weight) = (self.eligible.load(), self.eligible.weight());
         // Requests that came in since can only have made the limit higher: together they never pass it.
-        let limit = |index| load_limit(factor, load, self.weight(index), weight);
-        self.along_ring(key, |index| self.upstream.states[index].occupy_within(limit(index)))
+        self.first_within(key, |index| load_limit(factor, load, self.weight(index), weight))
     }
 
-    /// The first backend on the ring that may be chosen and lets itself be occupied.
-    fn along_ring(self, key: &[u8], occupy: impl Fn(usize) -> Option<LoadGuard>) -> Option<Pick> {
-        for (place, index) in self.upstream.ring.walk(key).enumerate() {
+    /// The first backend on the ring that may be chosen and carries less than `limit` allows it.
+    fn first_within(self, key: &[u8], limit: impl Fn(usize) -> usize) -> Option<Pick> {
+        let mut first = None;
+        for (place, index) in self.upstream.ring.points_from(Ring::hash(key)).enumerate() {
+            let first = *first.get_or_insert(index);
             if self.allows(index)
-                && let Some(guard) = occupy(index)
+                && let Some(guard) = self.upstream.states[index].occupy_within(limit(index))
             {
-                let how = if place == 0 { Picked::Ring } else { Picked::NextOnRing };
+                let how = if index == first { Picked::Ring } else { Picked::NextOnRing };
                 return Some(Pick::new(index, guard, how));
             }
             // A whole round costs far more than looking at each backend: first see whether it can lead anywhere.
-            if place == FAR && !self.all().any(|index| self.allows(index)) {
-                return None;
+            if place == FAR {
+                let has_room = |index: usize| self.upstream.states[index].load() < limit(index);
+                self.all().find(|&index| self.allows(index) && has_room(index))?;
             }
         }
         None
     }
 
+    fn least_loaded(self) -> Option<Pick> {
+        let of_two = if self.upstream.states.len() > FEW { self.less_loaded_of_two() } else { None };
+        let index = of_two.or_else(|| self.least_loaded_of_all())?;
+        Some(Pick::new(index, self.upstream.states[index].occupy(), Picked::LeastLoaded))
+    }
+
+    /// The less loaded of two that are drawn by weight; `None` where the draws met none that may be chosen.
+    ///
+    /// The first is drawn in turn, so that idle backends get an even share, the second at random.
+    fn less_loaded_of_two(self) -> Option<usize> {
+        let drawn = |share: u64| self.eligible.at(part(share, self.eligible.weight()));
+        let shares = std::iter::once_with(|| self.take_turn()).chain(std::iter::repeat_with(rand::random));
+        let mut drawn = shares.take(DRAWS).filter_map(drawn).filter(|&index| self.allows(index));
+        let first = drawn.next()?;
+        let second = drawn.next().unwrap_or(first);
+        Some(if self.burden(second).against(self.burden(first)).is_lt() { second } else { first })
+    }
+
     /// Of the idle ones, or else of those that would be the least loaded by weight, the one whose turn it is.
     ///
     /// Two requests at the same moment may choose the same one: loads are looked at first and counted after.
-    fn least_loaded(self) -> Option<Pick> {
-        let burden = |index: usize| Burden::of(self.upstream.states[index].load(), self.weight(index));
+    fn least_loaded_of_all(self) -> Option<usize> {
         let mut least: Option<(usize, Burden)> = None;
         let mut weight_of_least = 0;
         for index in self.all().filter(|&index| self.allows(index)) {
-            let burden = burden(index);
+            let burden = self.burden(index);
             let ordering = least.map_or(Ordering::Less, |(_, least)| burden.against(least));
             if ordering.is_lt() {
                 least = Some((index, burden));
@@ -156,41 +174,36 @@ impl Choice<'_> {
             }
         }
         let (first, least) = least?;
-        let mut turn = self.take_turn(weight_of_least);
+        let mut turn = part(self.take_turn(), weight_of_least);
         let is_its_turn = |index: &usize| {
             let weight = u64::from(self.weight(*index));
             let reached = turn < weight;
             turn = turn.saturating_sub(weight);
             reached
         };
-        let mut among = self.all().filter(|&index| self.allows(index) && burden(index).against(least).is_le());
-        let index = among.find(is_its_turn).unwrap_or(first);
-        Some(Pick::new(index, self.upstream.states[index].occupy(), Picked::LeastLoaded))
+        let mut among = self.all().filter(|&index| self.allows(index) && self.burden(index).against(least).is_le());
+        Some(among.find(is_its_turn).unwrap_or(first))
     }
 
-    /// A number below `total`: multiples of the golden ratio, which over any stretch are spread evenly.
-    fn take_turn(self, total: u64) -> u64 {
-        let step = self.upstream.turn.fetch_add(1, Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        // The upper half of a product of two 64-bit numbers fits 64 bits.
-        ((u128::from(step) * u128::from(total)) >> 64) as u64
+    /// Multiples of the golden ratio, as parts of 2⁶⁴: over any stretch they are spread evenly.
+    fn take_turn(self) -> u64 {
+        self.upstream.turn.fetch_add(1, Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15)
     }
 
     fn all(self) -> impl Iterator<Item = usize> {
         0..self.upstream.states.len()
     }
 
-    fn any_up(self) -> bool {
-        self.all().any(|index| self.is_up(index))
-    }
-
-    /// Up, and given anything new at all.
-    fn is_up(self, index: usize) -> bool {
-        let state = &self.upstream.states[index];
-        self.weight(index) > 0 && !state.is_draining() && (self.all_up || self.upstream.is_up(index))
+    fn is_empty(self) -> bool {
+        self.eligible.weight() == 0
     }
 
     fn allows(self, index: usize) -> bool {
-        self.is_up(index) && !self.tried.contains(&index)
+        self.eligible.holds(index) && !self.tried.contains(&index)
+    }
+
+    fn burden(self, index: usize) -> Burden {
+        Burden::of(self.upstream.states[index].load(), self.weight(index))
     }
 
     fn weight(self, index: usize) -> u16 {
@@ -198,11 +211,23 @@ impl Choice<'_> {
     }
 }
 
-/// After so many backends in a row that cannot be chosen, a walk pauses to see whether any can.
-const FAR: usize = 16;
+/// `total` times `share`, which is a part of 2⁶⁴: a number below `total`.
+fn part(share: u64, total: u64) -> u64 {
+    // The upper half of a product of two 64-bit numbers fits 64 bits.
+    ((u128::from(share) * u128::from(total)) >> 64) as u64
+}
+
+/// Of no more backends than these, all are compared: the loads are as even as can be, in well under a microsecond.
+const FEW: usize = 32;
+
+/// Only backends that were tried are drawn in vain. Where so many draws meet nobody else, all are compared.
+const DRAWS: usize = 16;
+
+/// After so many points in a row whose backends cannot be chosen, a walk pauses to see whether any can.
+const FAR: usize = 1024;
 
 /// With a factor above 1 somebody always has room, unless others took it since loads were added up: then add up again.
-/// Where those that have room were all tried, this is in vain, and bounded.
+/// Where backends were tried already, those may be the ones that have room, and another round would be in vain.
 const ROUNDS: usize = 4;
 
 /// How loaded a backend would be with one request more, by weight; all idle ones are equal, so that each gets its turn.

@@ -36,7 +36,8 @@ impl Ring {
         let mut members: Vec<usize> = (0..backends.len()).filter(|&index| backends[index].weight > 0).collect();
         members.sort_by_key(|&index| backends[index].address);
 
-        let mut points = Vec::new();
+        let weights = members.iter().map(|&index| usize::from(backends[index].weight)).sum::<usize>();
+        let mut points = Vec::with_capacity(weights * POINTS_PER_WEIGHT);
         for (member, &index) in (0..).zip(&members) {
             let Backend { address, weight } = backends[index];
             let count = usize::from(weight) * POINTS_PER_WEIGHT;
@@ -58,9 +59,24 @@ impl Ring {
         crc32fast::hash(key)
     }
 
+    /// The owner of each point on one round from `hash`, so most of them many times, and then every backend on the ring
+    /// once more: some may own no point.
+    ///
+    /// Cheaper than [`walk_from`](Self::walk_from) for whoever asks for the first that is fit in some way.
+    pub(super) fn points_from(&self, hash: u32) -> impl Iterator<Item = usize> {
+        let (before, from) = self.split(hash);
+        let owners = from.iter().chain(before).map(|point| self.members[point.member as usize]);
+        owners.chain(self.members.iter().copied())
+    }
+
+    /// The points below `hash`, and the others.
+    fn split(&self, hash: u32) -> (&[Point], &[Point]) {
+        self.points.split_at(self.points.partition_point(|point| point.hash < hash))
+    }
+
     /// [`walk`](Self::walk) for the key with this hash.
     pub fn walk_from(&self, hash: u32) -> Walk<'_> {
-        let (before, from) = self.points.split_at(self.points.partition_point(|point| point.hash < hash));
+        let (before, from) = self.split(hash);
         let unseen = self.members.len();
         Walk {
             ring: self,

@@ -6,23 +6,40 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::health::{Change, HealthState, Thresholds};
+use super::tally::{Share, Standing, Tally};
 
 /// The live state of one backend of one upstream.
 ///
-/// Its counters are statistics that guard no other memory, so they are read and written in relaxed order.
+/// What is atomic guards no other memory, so it is read and written in relaxed order; what tallies count (load, up,
+/// draining) is written under the lock only.
 #[derive(Debug)]
 pub struct BackendState {
     upstream: String,
     address: SocketAddr,
     load: AtomicUsize,
     tunnels: AtomicUsize,
-    health: Mutex<HealthState>,
     /// `health.is_up()`, to be read without the lock.
     up: AtomicBool,
     /// `health.is_doubted()`, likewise.
     doubted: AtomicBool,
     /// The operator drains it.
     draining: AtomicBool,
+    locked: Mutex<Locked>,
+}
+
+#[derive(Debug, Default)]
+struct Locked {
+    health: HealthState,
+    /// Where it is counted: by each compiled upstream that lists it, seldom more than one.
+    seats: Vec<Seat>,
+}
+
+#[derive(Debug)]
+struct Seat {
+    tally: Arc<Tally>,
+    /// The backend's index in that upstream's list.
+    place: usize,
+    weight: u16,
 }
 
 impl BackendState {
@@ -32,10 +49,10 @@ impl BackendState {
             address,
             load: AtomicUsize::new(0),
             tunnels: AtomicUsize::new(0),
-            health: Mutex::default(),
             up: AtomicBool::new(true),
             doubted: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            locked: Mutex::default(),
         }
     }
 
@@ -73,7 +90,7 @@ impl BackendState {
 
     /// Begins or ends the draining.
     pub fn set_draining(&self, draining: bool) {
-        self.draining.store(draining, Relaxed);
+        self.change(|_| self.draining.store(draining, Relaxed));
     }
 
     /// A check passed; see [`HealthState::check_passed`].
@@ -99,24 +116,78 @@ impl BackendState {
     }
 
     fn update<T>(&self, apply: impl FnOnce(&mut HealthState) -> T) -> T {
-        let mut health = lock(&self.health);
-        let result = apply(&mut health);
-        self.up.store(health.is_up(), Relaxed);
-        self.doubted.store(health.is_doubted(), Relaxed);
+        self.change(|health| {
+            let result = apply(health);
+            self.up.store(health.is_up(), Relaxed);
+            self.doubted.store(health.is_doubted(), Relaxed);
+            result
+        })
+    }
+
+    /// Makes a change under the lock, and has every tally follow it.
+    fn change<T>(&self, make: impl FnOnce(&mut HealthState) -> T) -> T {
+        let Locked { health, seats } = &mut *lock(&self.locked);
+        let before = self.standing();
+        let result = make(health);
+        let after = self.standing();
+        if before != after {
+            seats.iter().for_each(|seat| seat.tally.change(self.share(seat), Some(before), Some(after)));
+        }
         result
+    }
+
+    fn standing(&self) -> Standing {
+        Standing { up: self.is_up(), draining: self.is_draining() }
+    }
+
+    fn share(&self, seat: &Seat) -> Share {
+        Share { place: seat.place, weight: seat.weight, load: self.load() }
+    }
+
+    /// Has a tally count the backend, at an index and with a weight, until it leaves it.
+    pub(super) fn join(&self, tally: &Arc<Tally>, place: usize, weight: u16) {
+        let seat = Seat { tally: Arc::clone(tally), place, weight };
+        let mut locked = lock(&self.locked);
+        tally.change(self.share(&seat), None, Some(self.standing()));
+        locked.seats.push(seat);
+    }
+
+    /// Takes the backend out of a tally that it joined.
+    pub(super) fn leave(&self, tally: &Arc<Tally>) {
+        lock(&self.locked).seats.retain(|seat| {
+            let stays = !Arc::ptr_eq(&seat.tally, tally);
+            if !stays {
+                tally.change(self.share(seat), Some(self.standing()), None);
+            }
+            stays
+        });
     }
 
     /// Puts one request more on the backend, for as long as the guard lives.
     pub fn occupy(self: &Arc<Self>) -> LoadGuard {
-        self.load.fetch_add(1, Relaxed);
-        LoadGuard { state: Arc::clone(self), is_tunnel: false }
+        self.occupy_locked(&lock(&self.locked))
     }
 
     /// Puts one request more on the backend if that leaves its load no higher than `limit`, in one atomic step.
     pub fn occupy_within(self: &Arc<Self>, limit: usize) -> Option<LoadGuard> {
-        let within = |load| if load < limit { Some(load + 1) } else { None };
-        self.load.fetch_update(Relaxed, Relaxed, within).ok()?;
-        Some(LoadGuard { state: Arc::clone(self), is_tunnel: false })
+        if self.load() >= limit {
+            return None;
+        }
+        let locked = lock(&self.locked);
+        (self.load() < limit).then(|| self.occupy_locked(&locked))
+    }
+
+    fn occupy_locked(self: &Arc<Self>, locked: &Locked) -> LoadGuard {
+        self.load.fetch_add(1, Relaxed);
+        locked.seats.iter().for_each(|seat| seat.tally.occupied(seat.place));
+        LoadGuard { state: Arc::clone(self), is_tunnel: false }
+    }
+
+    fn release(&self) {
+        let locked = lock(&self.locked);
+        // In this order tallies never say more than there is, and bounds reckoned from them are never too high.
+        locked.seats.iter().for_each(|seat| seat.tally.released(seat.place));
+        self.load.fetch_sub(1, Relaxed);
     }
 }
 
@@ -144,7 +215,7 @@ impl LoadGuard {
 
 impl Drop for LoadGuard {
     fn drop(&mut self) {
-        self.state.load.fetch_sub(1, Relaxed);
+        self.state.release();
         if self.is_tunnel {
             self.state.tunnels.fetch_sub(1, Relaxed);
         }

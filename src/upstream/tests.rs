@@ -125,6 +125,28 @@ fn a_reload_keeps_load_and_health() {
 }
 
 #[test]
+fn after_a_reload_the_bound_is_reckoned_with_the_new_weights_and_the_load_there_was() {
+    let registry = Registry::default();
+    let compile = |weights| {
+        let config = config::Upstream { balance_factor: Some(1.5), ..config(weights) };
+        Upstream::compile(&config, &registry)
+    };
+    let old = compile(&[1, 1, 1]);
+    let kept: Vec<_> = (0..9).map(|_| old.pick(Some(b"hot"), &[]).unwrap()).collect();
+    let loads = |upstream: &Upstream| upstream.states().iter().map(|state| state.load()).collect::<Vec<_>>();
+    let before = loads(&old);
+    let new = compile(&[0, 1, 1]);
+    drop(old);
+    let load = before[1] + before[2];
+    let more: Vec<_> = (0..20).map(|_| new.pick(Some(b"hot"), &[]).unwrap()).collect();
+    // What backend 0 still carries is not the bound's business any more.
+    let limit = pick::load_limit(1.5, load + 19, 1, 2);
+    assert_eq!(loads(&new)[more[0].index], limit, "{before:?} became {:?}", loads(&new));
+    drop((kept, more));
+    assert_eq!(loads(&new), [0, 0, 0]);
+}
+
+#[test]
 fn an_empty_key_is_no_key() {
     let upstream = upstream(&[1; 8]);
     assert_eq!(upstream.pick(Some(b""), &[]).unwrap().how, Picked::LeastLoaded);
@@ -160,6 +182,64 @@ fn keyless_requests_one_after_the_other_are_spread_by_weight_too() {
     for (count, expected) in counts.into_iter().zip([100_i32, 200, 300, 0, 400]) {
         assert!((expected - count).abs() <= 10, "{counts:?}");
     }
+}
+
+#[test]
+fn of_many_backends_idle_ones_take_turns_by_weight() {
+    let weights: Vec<u16> = (0..500).map(|n| n % 4).collect();
+    let upstream = upstream(&weights);
+    let rounds = 50;
+    let total: usize = weights.iter().map(|&weight| usize::from(weight)).sum();
+    let mut counts = vec![0_i32; weights.len()];
+    for _ in 0..rounds * total {
+        counts[upstream.pick(None, &[]).unwrap().index] += 1;
+    }
+    for (count, weight) in counts.into_iter().zip(weights) {
+        let expected = rounds as i32 * i32::from(weight);
+        assert!((expected - count).abs() <= 5, "{count} at weight {weight}, expected {expected}");
+    }
+}
+
+#[test]
+fn tunnels_on_many_backends_are_nearly_as_even_as_can_be() {
+    let weights: Vec<u16> = (0..500).map(|n| n % 4).collect();
+    let upstream = upstream(&weights);
+    let total: usize = weights.iter().map(|&weight| usize::from(weight)).sum();
+    let each = 20;
+    let _kept: Vec<_> = (0..each * total).map(|_| upstream.pick(None, &[]).unwrap()).collect();
+    for (state, weight) in upstream.states().iter().zip(weights) {
+        let expected = each * usize::from(weight);
+        // The power of two choices: the most loaded is above the average by the logarithm of a logarithm (here 2.6), however
+        // many tunnels there are; one choice alone would put it 20 or more above.
+        assert!(state.load() <= expected + 6, "{} at weight {weight}, expected {expected}", state.load());
+    }
+}
+
+#[test]
+fn of_many_backends_those_that_are_down_or_tried_are_left_out() {
+    let upstream = upstream(&[1; 200]);
+    for index in (0..200).filter(|index| ![17, 170].contains(index)) {
+        take_down(&upstream, index);
+    }
+    for _ in 0..100 {
+        assert!([17, 170].contains(&upstream.pick(None, &[]).unwrap().index));
+        assert_eq!(upstream.pick(None, &[17]).unwrap().index, 170);
+    }
+    assert_eq!(upstream.pick(None, &[17, 170]).unwrap_err(), Unavailable::AllTried);
+    take_down(&upstream, 17);
+    take_down(&upstream, 170);
+    assert_eq!(upstream.pick(None, &[]).unwrap_err(), Unavailable::AllDown);
+}
+
+#[test]
+fn of_many_backends_the_one_of_little_weight_is_found_when_it_is_all_that_is_left() {
+    let mut weights = [1; 40];
+    weights[3] = 60_000;
+    let upstream = upstream(&weights);
+    for index in (0..40).filter(|index| ![3, 4].contains(index)) {
+        take_down(&upstream, index);
+    }
+    assert_eq!(upstream.pick(None, &[3]).unwrap().index, 4);
 }
 
 #[test]

@@ -337,4 +337,4 @@ const MAX_CONTROL: u64 = 125;
 const NO_CODE: u16 = 1005;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -128,7 +128,7 @@ impl Agreement {
         header(self.server_max_window_bits, self.client_max_window_bits.map(Some))
     }
 
-    /// How far back compressed messages of `sender`'s may refer: 2 to this power bytes, 8 to 15, 15 if nothing was said.
+    /// How far back compressed messages of `sender`'s may refer: 2 to this power bytes; 8 to 15, by default 15.
     ///
     /// [`Codec::deflate`] refers back by 15 bits. What is to be sent in the name of a side that may do less is sent
     /// uncompressed (RFC 7692 §6: any message may be).
@@ -272,9 +272,10 @@ impl Codec {
             }
             stream.reset(false);
         }
-        let mut tail = &TAIL_AND_END[..];
+        // The rest of an empty block gives nothing: what comes out behind the payload was taken for part of it.
+        let (length, mut tail) = (out.len(), &TAIL_AND_END[..]);
         let ended = inflate_part(stream, &mut tail, &mut out, most)? == Status::StreamEnd;
-        if ended && tail.is_empty() { Ok(out) } else { Err(InflateError::Corrupt) }
+        if ended && tail.is_empty() && out.len() == length { Ok(out) } else { Err(InflateError::Corrupt) }
     }
 
     /// Compresses a message to its payload on the wire (RFC 7692 §7.2.1), for a window of 15 bits.
@@ -332,13 +333,15 @@ const MAX_WINDOW_BITS: u8 = 15;
 
 /// What a compressor takes off the end of a message (RFC 7692 §7.2.1): an empty stored block but for its first bits.
 const TAIL: &[u8] = &[0x00, 0x00, 0xFF, 0xFF];
-/// The tail and one more empty stored block, a final one: what is cut off inside a block does not end with it.
+/// The tail and one more empty stored block, a final one: what was cut off inside a block does not end with it.
 const TAIL_AND_END: [u8; 9] = [0x00, 0x00, 0xFF, 0xFF, 0x01, 0x00, 0x00, 0xFF, 0xFF];
 /// An empty message (RFC 7692 §7.2.3.6).
 const EMPTY: &[u8] = &[0x00];
 /// Least room for what comes out, in bytes.
 const MIN_ROOM: usize = 256;
-const LEVEL: Compression = Compression::fast();
+/// Of zlib-ng's levels the cheapest with Huffman trees of its own: 4 KiB of JSON became 1,174 bytes in 14 µs; level 1
+/// 1,584 in 9 µs, level 6 1,031 in 31 µs.
+const LEVEL: Compression = Compression::new(2);
 
 #[cfg(test)]
 mod tests;

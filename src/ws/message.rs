@@ -119,7 +119,8 @@ pub enum Violation {
 }
 
 impl Violation {
-    /// The status code to close with (RFC 6455 §7.4.1): 1007 for what is not UTF-8, 1009 for what is too long, else 1002.
+    /// The status code to close with (RFC 6455 §7.4.1): 1007 for what is not UTF-8, 1009 for what is too long, else
+    /// 1002.
     pub fn code(self) -> u16 {
         match self {
             Self::ReasonNotUtf8 | Self::TextNotUtf8 => 1007,

@@ -1,8 +1,9 @@
 //! The gateway under test: the real binary, with a configuration of the test's.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -12,6 +13,7 @@ use super::{Lines, within};
 /// A running gateway. It is killed when dropped.
 pub struct Gateway {
     child: Child,
+    program: PathBuf,
     /// Its folder, where its configuration lies and other files may; its successors have the same.
     pub dir: Arc<TempDir>,
     /// Where it listens, in the order of the configuration's listeners.
@@ -30,24 +32,31 @@ impl Gateway {
         Self::start_with(yaml, &[]).await
     }
 
+    /// As [`start`](Self::start), with a gateway that knows the hooks of `tests/hooks`.
+    pub async fn start_hooked(yaml: &str) -> Self {
+        Self::begin_with(&hooked(), folder(yaml), &[], &[]).listening().await
+    }
+
     /// As [`start`](Self::start), with environment variables.
     pub async fn start_with(yaml: &str, environment: &[(&str, &str)]) -> Self {
-        let dir = Arc::new(tempfile::tempdir().unwrap());
-        let yaml = yaml.replace("{dir}", dir.path().to_str().unwrap());
-        std::fs::write(dir.path().join("longhaul.yaml"), &yaml).unwrap();
-        Self::begin(dir, &[], environment).listening().await
+        Self::begin(folder(yaml), &[], environment).listening().await
     }
 
     /// Starts a process that takes over from this one, with the file as it is now, and waits until it listens.
     pub async fn successor(&self) -> Self {
-        Self::begin(Arc::clone(&self.dir), &["-u"], &[]).listening().await
+        Self::begin_with(&self.program, Arc::clone(&self.dir), &["-u"], &[]).listening().await
     }
 
     /// Starts a process with the file `longhaul.yaml` of a folder, and waits for nothing.
     pub fn begin(dir: Arc<TempDir>, flags: &[&str], environment: &[(&str, &str)]) -> Self {
         // Another build of it, for measurements.
-        let binary = std::env::var_os("LONGHAUL").unwrap_or_else(|| env!("CARGO_BIN_EXE_longhaul").into());
-        let mut child = Command::new(binary)
+        let program = std::env::var_os("LONGHAUL").unwrap_or_else(|| env!("CARGO_BIN_EXE_longhaul").into());
+        Self::begin_with(program.as_ref(), dir, flags, environment)
+    }
+
+    /// As [`begin`](Self::begin), with another program than the stock one.
+    pub fn begin_with(program: &Path, dir: Arc<TempDir>, flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(program)
             .args(flags)
             .arg("-c")
             .arg(dir.path().join("longhaul.yaml"))
@@ -61,7 +70,7 @@ impl Gateway {
             .unwrap();
         let access = Lines::of(child.stdout.take().unwrap());
         let log = Lines::of(child.stderr.take().unwrap());
-        Self { child, dir, addresses: Vec::new(), metrics: None, access, log }
+        Self { child, program: program.to_owned(), dir, addresses: Vec::new(), metrics: None, access, log }
     }
 
     /// Waits until it listens everywhere.
@@ -136,6 +145,32 @@ impl Gateway {
         };
         within(&format!("{name} to become {value}"), reached).await;
     }
+}
+
+/// A folder with a configuration in it, in which `{dir}` stands for the folder.
+fn folder(yaml: &str) -> Arc<TempDir> {
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let yaml = yaml.replace("{dir}", dir.path().to_str().unwrap());
+    std::fs::write(dir.path().join("longhaul.yaml"), &yaml).unwrap();
+    dir
+}
+
+/// The gateway that knows the hooks of `tests/hooks`, built first where it is not up to date: unlike a package's binaries,
+/// its examples are built only when every test is run.
+pub fn hooked() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let profile = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--locked", "--example", "hooked", "--manifest-path"]);
+        cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+        cargo.arg("--target-dir").arg(profile.parent().unwrap());
+        cargo.args((!cfg!(debug_assertions)).then_some("--release"));
+        cargo.args((!cfg!(feature = "demo")).then_some("--no-default-features"));
+        assert!(cargo.status().unwrap().success(), "the gateway with hooks cannot be built");
+        profile.join("examples/hooked")
+    };
+    BUILT.get_or_init(build).clone()
 }
 
 impl Drop for Gateway {

@@ -19,6 +19,7 @@ fn tunnel(now: Instant) -> Tunnel {
         peer: ([127, 0, 0, 1], 1).into(),
         route: "* /".into(),
         key_source: "none",
+        by_hook: false,
         key_digest: None,
         key_hash: None,
         guard: state.occupy(),

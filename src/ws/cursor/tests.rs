@@ -9,30 +9,30 @@ use crate::ws::frame;
 
 /// One frame to be written.
 #[derive(Clone, Debug)]
-struct Frame {
-    fin: bool,
-    reserved: u8,
-    opcode: u8,
-    mask: Option<[u8; 4]>,
-    payload: Vec<u8>,
+pub(in crate::ws) struct Frame {
+    pub(in crate::ws) fin: bool,
+    pub(in crate::ws) reserved: u8,
+    pub(in crate::ws) opcode: u8,
+    pub(in crate::ws) mask: Option<[u8; 4]>,
+    pub(in crate::ws) payload: Vec<u8>,
     /// Whether the length is written in eight bytes whatever it is.
-    wide: bool,
+    pub(in crate::ws) wide: bool,
 }
 
 impl Frame {
-    fn new(opcode: u8, payload: &[u8]) -> Self {
+    pub(in crate::ws) fn new(opcode: u8, payload: &[u8]) -> Self {
         Self { fin: true, reserved: 0, opcode, mask: None, payload: payload.to_vec(), wide: false }
     }
 
-    fn fragment(opcode: u8, payload: &[u8]) -> Self {
+    pub(in crate::ws) fn fragment(opcode: u8, payload: &[u8]) -> Self {
         Self { fin: false, ..Self::new(opcode, payload) }
     }
 
-    fn masked(self) -> Self {
+    pub(in crate::ws) fn masked(self) -> Self {
         Self { mask: Some([0x11, 0x22, 0x33, 0x44]), ..self }
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(in crate::ws) fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![u8::from(self.fin) << 7 | self.reserved << 4 | self.opcode];
         let masked = if self.mask.is_some() { 0x80 } else { 0 };
         match self.payload.len() {
@@ -53,7 +53,7 @@ impl Frame {
     }
 }
 
-fn stream(frames: &[Frame]) -> Vec<u8> {
+pub(in crate::ws) fn stream(frames: &[Frame]) -> Vec<u8> {
     frames.iter().flat_map(Frame::bytes).collect()
 }
 
@@ -97,7 +97,7 @@ fn events(sender: Sender, bytes: &[u8]) -> Vec<Event> {
 }
 
 /// Parts `bytes` at the places that `cuts` point to.
-fn parted<'a>(bytes: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
+pub(in crate::ws) fn parted<'a>(bytes: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
     let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
     places.sort_unstable();
     let mut parts = Vec::new();

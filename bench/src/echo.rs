@@ -1,0 +1,68 @@
+//! The backend: one thread that answers HTTP requests and echoes WebSocket messages, as cheaply as it can.
+
+mod connection;
+
+use std::io::Write;
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+use socket2::{Domain, Socket, Type};
+
+use connection::{Connection, Scratch};
+
+/// Serves on `listen` until the process is ended, after one line on standard output that names the address.
+///
+/// # Errors
+/// When the address cannot be bound, or epoll fails.
+pub fn serve(listen: SocketAddr, name: &str) -> Result<()> {
+    let mut poll = Poll::new().context("no epoll")?;
+    let mut listener = bind(listen).with_context(|| format!("{listen} cannot be bound"))?;
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    println!("{}", listener.local_addr()?);
+    std::io::stdout().flush()?;
+
+    let mut connections: Slab<Connection> = Slab::new();
+    let mut events = Events::with_capacity(1024);
+    let mut scratch = Scratch::new(name);
+    loop {
+        match poll.poll(&mut events, None) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            other => other.context("epoll failed")?,
+        }
+        for event in &events {
+            if event.token() == LISTENER {
+                accept(&listener, &poll, &mut connections)?;
+                continue;
+            }
+            let at = event.token().0;
+            let Some(connection) = connections.get_mut(at) else { continue };
+            if !connection.drive(&mut scratch) {
+                connections.remove(at);
+            }
+        }
+    }
+}
+
+const LISTENER: Token = Token(usize::MAX);
+
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+fn accept(listener: &TcpListener, poll: &Poll, connections: &mut Slab<Connection>) -> Result<()> {
+    // Until there is none left, or none can be had: a descriptor that is missing now is missed by the generator.
+    while let Ok((mut stream, _)) = listener.accept() {
+        let _ = stream.set_nodelay(true);
+        let entry = connections.vacant_entry();
+        poll.registry().register(&mut stream, Token(entry.key()), Interest::READABLE | Interest::WRITABLE)?;
+        entry.insert(Connection::new(stream));
+    }
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! Longhaul and other gateways on the same work, side by side.
+
+pub mod cli;
+pub mod echo;
+pub mod histogram;
+pub mod load;
+pub mod peer;
+pub mod proc;
+pub mod report;
+pub mod run;
+pub mod stop;
+pub mod work;
+pub mod ws;

@@ -1,0 +1,231 @@
+//! Many open tunnels, and the loads that are put on them.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use mio::{Events, Interest, Poll, Token};
+
+use super::opening::{Opening, Progress};
+use super::tunnel::{Lost, Tunnel};
+use super::{Outcome, connect};
+use crate::stop::Stop;
+use crate::ws::{self, Message};
+
+/// Open tunnels, each from a source address of its own.
+pub struct Fleet<'a> {
+    poll: Poll,
+    events: Events,
+    scratch: Vec<u8>,
+    /// `None`: lost.
+    tunnels: Vec<Option<Tunnel>>,
+    lost: u64,
+    stop: &'a Stop,
+}
+
+/// Connections under way at once: no listener's backlog is shorter.
+const OPENING_AT_ONCE: usize = 64;
+/// The longest wait for a handshake, or for the last answers of a load.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl<'a> Fleet<'a> {
+    /// Opens `count` tunnels, to the targets in turn.
+    ///
+    /// # Errors
+    /// When any of them does not open within 10 s of the last one's progress: figures with fewer would be others.
+    pub fn open(targets: &[SocketAddr], count: usize, stop: &'a Stop) -> Result<Self> {
+        let mut fleet = Self {
+            poll: Poll::new().context("no epoll")?,
+            events: Events::with_capacity(1024),
+            scratch: vec![0; 256 * 1024],
+            tunnels: Vec::new(),
+            lost: 0,
+            stop,
+        };
+        fleet.tunnels.resize_with(count, || None);
+        fleet.open_all(targets)?;
+        Ok(fleet)
+    }
+
+    fn open_all(&mut self, targets: &[SocketAddr]) -> Result<()> {
+        let request = ws::upgrade_request();
+        let count = self.tunnels.len();
+        let mut openings: Vec<Option<Opening>> = Vec::new();
+        let (mut open, mut progress) = (0, Instant::now());
+        while open < count {
+            self.stop.check()?;
+            while openings.len() < count && openings.len() - open < OPENING_AT_ONCE {
+                let number = openings.len();
+                let mut stream = connect(number, targets[number % targets.len()])?;
+                self.poll.registry().register(&mut stream, Token(number), Interest::READABLE | Interest::WRITABLE)?;
+                openings.push(Some(Opening::new(stream)));
+            }
+            self.wait(Duration::from_millis(100))?;
+            for event in &self.events {
+                let Token(number) = event.token();
+                let Some(opening) = openings[number].take() else { continue };
+                match opening.drive(&request) {
+                    Progress::Waiting(opening) => openings[number] = Some(opening),
+                    Progress::Open(stream) => {
+                        self.tunnels[number] = Some(Tunnel::new(stream));
+                        (open, progress) = (open + 1, Instant::now());
+                    }
+                    Progress::Failed => bail!("tunnel {number} of {count} was refused"),
+                }
+            }
+            if progress.elapsed() > PATIENCE {
+                bail!("only {open} of {count} tunnels opened");
+            }
+        }
+        Ok(())
+    }
+
+    /// Tunnels lost since they were opened.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Closed loop: on every tunnel `depth` messages are under way, for as long as `window` says.
+    ///
+    /// # Errors
+    /// When epoll fails or the user wants an end.
+    pub fn echo(&mut self, message: &Message, depth: usize, window: Duration) -> Result<Outcome> {
+        let begun = Instant::now();
+        let end = begun + window;
+        let mut outcome = Outcome::default();
+        for tunnel in &mut self.tunnels {
+            for _ in 0..depth {
+                offer(tunnel, message, Instant::now(), &mut outcome);
+            }
+        }
+        let mut under_way = self.under_way();
+        while under_way > 0 && Instant::now() < end + PATIENCE {
+            self.stop.check()?;
+            self.wait(Duration::from_millis(100))?;
+            for event in &self.events {
+                let slot = &mut self.tunnels[event.token().0];
+                let (again, gone) = turn(slot, message, &mut self.scratch, &mut self.lost, &mut outcome);
+                under_way -= gone;
+                let now = Instant::now();
+                for _ in 0..if now < end { again } else { 0 } {
+                    under_way += offer(slot, message, now, &mut outcome);
+                }
+            }
+        }
+        outcome.elapsed = begun.elapsed();
+        outcome.errors += under_way as u64;
+        Ok(outcome)
+    }
+
+    /// Open loop: `rate` messages a second, evenly spread, one tunnel after the other, whether answers come or not.
+    /// Latency counts from the moment a message was due, so that a stall is felt by all it holds up.
+    ///
+    /// # Errors
+    /// When epoll or the timer fails, or the user wants an end.
+    pub fn paced(&mut self, message: &Message, rate: f64, window: Duration) -> Result<Outcome> {
+        let mut pace = super::pace::Pace::new(&self.poll, rate)?;
+        let mut outcome = Outcome::default();
+        let begun = Instant::now();
+        let end = begun + window;
+        let mut under_way = self.under_way();
+        let mut next = 0;
+        loop {
+            let now = Instant::now();
+            while let Some(due) = pace.due(now, end) {
+                under_way += offer(&mut self.tunnels[next], message, due, &mut outcome);
+                next = (next + 1) % self.tunnels.len();
+            }
+            if (now >= end && under_way == 0) || now >= end + PATIENCE {
+                break;
+            }
+            self.stop.check()?;
+            pace.arm(end)?;
+            self.wait(Duration::from_millis(100))?;
+            for event in &self.events {
+                if event.token() == super::pace::TIMER {
+                    continue;
+                }
+                let slot = &mut self.tunnels[event.token().0];
+                under_way -= turn(slot, message, &mut self.scratch, &mut self.lost, &mut outcome).1;
+            }
+        }
+        pace.end(&self.poll);
+        outcome.elapsed = begun.elapsed();
+        outcome.errors += under_way as u64;
+        Ok(outcome)
+    }
+
+    /// Takes notice, for `window`, of tunnels that are closed from the other side.
+    ///
+    /// # Errors
+    /// When epoll fails or the user wants an end.
+    pub fn watch(&mut self, window: Duration) -> Result<()> {
+        let message = Message::new(0);
+        let end = Instant::now() + window;
+        loop {
+            self.stop.check()?;
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            self.wait(left.min(Duration::from_millis(100)))?;
+            for event in &self.events {
+                let slot = &mut self.tunnels[event.token().0];
+                turn(slot, &message, &mut self.scratch, &mut self.lost, &mut Outcome::default());
+            }
+        }
+    }
+
+    fn under_way(&self) -> usize {
+        self.tunnels.iter().flatten().map(Tunnel::under_way).sum()
+    }
+
+    fn wait(&mut self, timeout: Duration) -> Result<()> {
+        match self.poll.poll(&mut self.events, Some(timeout)) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => self.events.clear(),
+            other => other.context("epoll failed")?,
+        }
+        Ok(())
+    }
+}
+
+/// Sends a message on a tunnel, unless it is lost; says how many more are under way.
+fn offer(slot: &mut Option<Tunnel>, message: &Message, at: Instant, outcome: &mut Outcome) -> usize {
+    let Some(tunnel) = slot else {
+        outcome.errors += 1;
+        return 0;
+    };
+    if let Err(Lost) = tunnel.offer(message, at) {
+        // Counted when the event comes that tells of the end, which this makes sure of.
+        let _ = tunnel.stream().shutdown(std::net::Shutdown::Both);
+    }
+    1
+}
+
+/// Reads and writes what a tunnel is ready for; says how many answers came, and how many messages are not under way any
+/// more.
+fn turn(
+    slot: &mut Option<Tunnel>,
+    message: &Message,
+    scratch: &mut [u8],
+    lost: &mut u64,
+    outcome: &mut Outcome,
+) -> (usize, usize) {
+    let Some(tunnel) = slot else { return (0, 0) };
+    let mut answers = 0;
+    let result = tunnel
+        .receive(message, scratch, |since| {
+            outcome.latency.record(since.elapsed());
+            answers += 1;
+        })
+        .and_then(|()| tunnel.flush(message));
+    outcome.done += answers as u64;
+    if let Err(Lost) = result {
+        let missing = tunnel.under_way();
+        outcome.errors += missing as u64;
+        *lost += 1;
+        *slot = None;
+        return (0, answers + missing);
+    }
+    (answers, answers)
+}

@@ -1,0 +1,52 @@
+//! Single HTTP requests, to learn which backend a client is given.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, SocketAddrV4};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use socket2::{Domain, Socket, Type};
+
+use super::source;
+
+/// What was answered.
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// The name of the backend that answered, from `X-Backend`.
+    pub backend: Option<String>,
+}
+
+/// `GET /` from the source address of client `number`, on a connection of its own, within 5 s.
+///
+/// # Errors
+/// When there is no answer.
+pub fn ask(number: usize, target: SocketAddr) -> Result<Answer> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::V4(SocketAddrV4::new(source(number), 0)).into())?;
+    socket.connect_timeout(&target.into(), PATIENCE)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = std::net::TcpStream::from(socket);
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: bench.example.com\r\nConnection: close\r\n\r\n")?;
+    let mut head = Vec::new();
+    let mut chunk = [0; 2048];
+    loop {
+        let length = stream.read(&mut chunk).context("no answer")?;
+        if length == 0 {
+            bail!("closed without an answer");
+        }
+        head.extend_from_slice(&chunk[..length]);
+        let mut headers = [httparse::EMPTY_HEADER; 48];
+        let mut response = httparse::Response::new(&mut headers);
+        if response.parse(&head)?.is_complete() {
+            let backend = response.headers.iter().find(|h| h.name.eq_ignore_ascii_case("x-backend"));
+            return Ok(Answer {
+                status: response.code.unwrap_or(0),
+                backend: backend.map(|h| String::from_utf8_lossy(h.value).into_owned()),
+            });
+        }
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,0 +1,193 @@
+//! The gateways that are compared: where each is found, how it is configured, started, reloaded and replaced.
+
+mod site;
+mod template;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::Signal;
+
+pub use site::{Ground, Site};
+pub use template::Places;
+
+/// A gateway, or a setting of one that is measured on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
+pub enum Peer {
+    /// No gateway: the backends themselves, as the floor.
+    Direct,
+    /// The gateway of this repository.
+    Longhaul,
+    /// nginx with its default buffers.
+    Nginx,
+    /// nginx with `proxy_buffer_size 16k`, the fair reference for streams.
+    #[value(name = "nginx-16k")]
+    Nginx16k,
+    /// HAProxy.
+    Haproxy,
+    /// Envoy.
+    Envoy,
+    /// Caddy.
+    Caddy,
+}
+
+/// How a running gateway is asked for something.
+pub enum Way {
+    /// A signal to its first process.
+    Signal(Signal),
+    /// A command beside it, which ends by itself.
+    Command(Vec<String>),
+    /// Another process of it, started beside the first, that stays.
+    Successor(Vec<String>),
+    /// Two signals: the first to start the new processes, the second to retire the first process when they are there.
+    Replace(Signal, Signal),
+}
+
+impl Peer {
+    /// Its name on the command line and in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Longhaul => "longhaul",
+            Self::Nginx => "nginx",
+            Self::Nginx16k => "nginx-16k",
+            Self::Haproxy => "haproxy",
+            Self::Envoy => "envoy",
+            Self::Caddy => "caddy",
+        }
+    }
+
+    /// Its name in tables and charts.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Longhaul => "Longhaul",
+            Self::Nginx => "nginx",
+            Self::Nginx16k => "nginx 16k",
+            Self::Haproxy => "HAProxy",
+            Self::Envoy => "Envoy",
+            Self::Caddy => "Caddy",
+        }
+    }
+
+    /// Its program, looked up where packages and the installer put it; `None` if it is missing.
+    pub fn program(self, longhaul: &Path) -> Option<PathBuf> {
+        let name = match self {
+            Self::Direct => return None,
+            Self::Longhaul => return longhaul.is_file().then(|| longhaul.to_owned()),
+            Self::Nginx | Self::Nginx16k => "nginx",
+            Self::Haproxy => "haproxy",
+            Self::Envoy => "envoy",
+            Self::Caddy => "caddy",
+        };
+        find(name)
+    }
+
+    /// What it says its version is.
+    pub fn version(self, program: &Path) -> String {
+        let argument = match self {
+            Self::Nginx | Self::Nginx16k | Self::Haproxy => "-v",
+            Self::Caddy => "version",
+            _ => "--version",
+        };
+        let Ok(output) = Command::new(program).arg(argument).output() else { return "unknown".into() };
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("unknown").trim();
+        // Envoy names its program, commit, version and build in one word: the version is the part with dots.
+        let envoy = line.rsplit_once("version: ").and_then(|(_, rest)| rest.split('/').nth(1));
+        envoy.unwrap_or(line).to_owned()
+    }
+
+    fn template(self) -> &'static str {
+        match self {
+            Self::Direct => "",
+            Self::Longhaul => include_str!("../../peers/longhaul.yaml"),
+            Self::Nginx | Self::Nginx16k => include_str!("../../peers/nginx.conf"),
+            Self::Haproxy => include_str!("../../peers/haproxy.cfg"),
+            Self::Envoy => include_str!("../../peers/envoy.yaml"),
+            Self::Caddy => include_str!("../../peers/Caddyfile"),
+        }
+    }
+
+    /// What its configuration file is called: Envoy goes by the ending.
+    fn file_name(self) -> &'static str {
+        match self {
+            Self::Direct => "",
+            Self::Longhaul => "longhaul.yaml",
+            Self::Nginx | Self::Nginx16k => "nginx.conf",
+            Self::Haproxy => "haproxy.cfg",
+            Self::Envoy => "envoy.yaml",
+            Self::Caddy => "Caddyfile",
+        }
+    }
+
+    fn extra(self) -> &'static str {
+        if self == Self::Nginx16k { "proxy_buffer_size 16k; proxy_buffers 8 16k;" } else { "" }
+    }
+
+    fn arguments(self, file: &str, dir: &str) -> Vec<String> {
+        let arguments: &[&str] = match self {
+            Self::Direct => &[],
+            Self::Longhaul => &["-c", file],
+            Self::Nginx | Self::Nginx16k => &["-c", file, "-p", dir],
+            Self::Haproxy => &["-W", "-f", file],
+            Self::Envoy => {
+                let base = format!("{dir}/base-id");
+                let words = ["-c", file, "--concurrency", "2", "--log-level", "error", "--use-dynamic-base-id"];
+                return words.iter().map(|w| (*w).to_owned()).chain(["--base-id-path".into(), base]).collect();
+            }
+            Self::Caddy => &["run", "--adapter", "caddyfile", "--config", file],
+        };
+        arguments.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    /// The signal that ends it at once.
+    fn end(self) -> Signal {
+        if self == Self::Longhaul { Signal::INT } else { Signal::TERM }
+    }
+
+    /// The file that names its first process, where that is not the one that was started.
+    fn pid_file(self) -> Option<&'static str> {
+        matches!(self, Self::Nginx | Self::Nginx16k).then_some("nginx.pid")
+    }
+
+    /// Another configuration in force; `None` if it has no way that keeps serving.
+    pub fn reload(self, file: &str, dir: &str) -> Option<Way> {
+        match self {
+            Self::Direct | Self::Envoy => None,
+            Self::Longhaul | Self::Nginx | Self::Nginx16k => Some(Way::Signal(Signal::HUP)),
+            Self::Haproxy => Some(Way::Signal(Signal::USR2)),
+            Self::Caddy => {
+                let address = format!("unix/{dir}/admin.sock");
+                let words = ["reload", "--force", "--adapter", "caddyfile", "--config", file, "--address", &address];
+                Some(Way::Command(words.map(str::to_owned).to_vec()))
+            }
+        }
+    }
+
+    /// Another program in its place; `None` if it has no way that keeps serving.
+    pub fn upgrade(self, file: &str, dir: &str) -> Option<Way> {
+        match self {
+            Self::Direct | Self::Caddy => None,
+            Self::Longhaul => Some(Way::Command(["upgrade", "-c", file].map(str::to_owned).to_vec())),
+            Self::Nginx | Self::Nginx16k => Some(Way::Replace(Signal::USR2, Signal::QUIT)),
+            // The master process executes its program anew: a reload and an upgrade are one thing.
+            Self::Haproxy => Some(Way::Signal(Signal::USR2)),
+            Self::Envoy => {
+                let id = std::fs::read_to_string(format!("{dir}/base-id")).unwrap_or_default();
+                let words = ["-c", file, "--concurrency", "2", "--log-level", "error", "--restart-epoch", "1"];
+                let words = words.iter().map(|w| (*w).to_owned());
+                Some(Way::Successor(words.chain(["--base-id".to_owned(), id.trim().to_owned()]).collect()))
+            }
+        }
+    }
+}
+
+/// Looks for a program where `bench/install.sh` puts Envoy, and where packages put theirs.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/target/envoy/envoy/_bin");
+    let folders = [own].into_iter().chain(path.split(':')).chain(["/usr/sbin", "/sbin", "/usr/local/sbin"]);
+    folders.map(|folder| Path::new(folder).join(name)).find(|program| program.is_file())
+}

@@ -1,0 +1,233 @@
+//! A gateway that runs in front of three backends, and its end with all its processes.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
+use tempfile::TempDir;
+
+use super::{Peer, Places, template};
+use crate::load;
+use crate::proc::{self, Pid};
+use crate::stop::Stop;
+
+/// What every site stands on.
+pub struct Ground {
+    /// Longhaul's program.
+    pub longhaul: PathBuf,
+    /// Ends waits early.
+    pub stop: Stop,
+}
+
+/// A running gateway (or none, for [`Peer::Direct`]) with its backends. Ends them all when dropped.
+pub struct Site<'a> {
+    /// Where clients connect: the gateway, or each backend in turn.
+    pub targets: Vec<SocketAddr>,
+    /// The gateway's configuration file.
+    pub file: String,
+    /// The folder of its sockets.
+    pub dir: TempDir,
+    /// Its first process.
+    pub first: Option<Pid>,
+    peer: Peer,
+    backends: Vec<Backend>,
+    ground: &'a Ground,
+}
+
+struct Backend {
+    address: SocketAddr,
+    pid: Pid,
+}
+
+/// The longest time a gateway may take to answer its first request, or to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl<'a> Site<'a> {
+    /// Starts three backends and the gateway, and waits until it answers.
+    ///
+    /// # Errors
+    /// When any of them does not start, or the gateway does not answer within 10 s; the message has its last words.
+    pub fn start(peer: Peer, ground: &'a Ground) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("longhaul-bench-").tempdir().context("no temporary folder")?;
+        let mut site = Self { targets: vec![], file: String::new(), dir, first: None, peer, backends: vec![], ground };
+        for name in ["one", "two", "three"] {
+            site.start_backend(name)?;
+        }
+        if peer == Peer::Direct {
+            site.targets = site.backends.iter().map(|backend| backend.address).collect();
+            return Ok(site);
+        }
+        let listen = TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?;
+        site.targets = vec![listen];
+        site.file = site.path(peer.file_name());
+        site.configure(3)?;
+        site.start_gateway()?;
+        Ok(site)
+    }
+
+    /// Writes the configuration, with the first `backends` of the three.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn configure(&self, backends: usize) -> Result<()> {
+        let addresses: Vec<SocketAddr> = self.backends.iter().take(backends).map(|backend| backend.address).collect();
+        let dir = self.path("");
+        let places = Places { listen: self.targets[0], backends: &addresses, dir: &dir, extra: self.peer.extra() };
+        std::fs::write(&self.file, template::fill(self.peer.template(), &places)).context("no configuration written")
+    }
+
+    /// Starts the gateway's program; it is sent the signal that ends it should this process die.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn spawn(&self, arguments: &[String]) -> Result<Pid> {
+        let program = self.peer.program(&self.ground.longhaul).context("its program is not installed")?;
+        let log = File::options().create(true).append(true).open(self.path("log"))?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["launch", "--end", &self.peer.end().as_raw().to_string(), "--"]).arg(program).args(arguments);
+        command.env("GOMAXPROCS", "2").env("HOME", self.dir.path()).env("XDG_DATA_HOME", self.dir.path());
+        // In a group of its own, a Ctrl-C of the terminal does not reach it: it is ended in order, below.
+        let child = command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+        Ok(child.id() as Pid)
+    }
+
+    /// Runs a command of the gateway's program to its end, at most 30 s.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn command(&self, arguments: &[String]) -> Result<()> {
+        let pid = self.spawn(arguments)?;
+        let handle = rustix::process::Pid::from_raw(pid).context("a process id is not zero")?;
+        let mut status = None;
+        let ended = self.ground.stop.wait_until(Duration::from_secs(30), || {
+            status = waitpid(Some(handle), WaitOptions::NOHANG)?;
+            Ok(status.is_some())
+        })?;
+        ensure!(ended, "`{}` does not end", arguments.join(" "));
+        let code = status.and_then(|(_, status)| status.exit_status());
+        ensure!(code == Some(0), "`{}` failed: {}", arguments.join(" "), self.last_words());
+        Ok(())
+    }
+
+    /// Ends the gateway and starts it again, with the configuration as it is now.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn restart(&mut self) -> Result<()> {
+        self.end_gateway();
+        self.start_gateway()
+    }
+
+    fn start_gateway(&mut self) -> Result<()> {
+        let started = self.spawn(&self.peer.arguments(&self.file, &self.path("")))?;
+        self.wait_for_answer()?;
+        self.first = match self.peer.pid_file() {
+            None => Some(started),
+            Some(name) => {
+                let pid = std::fs::read_to_string(self.path(name)).context("no pid file")?;
+                Some(pid.trim().parse().context("no process id in the pid file")?)
+            }
+        };
+        Ok(())
+    }
+
+    fn end_gateway(&self) {
+        // Asked first, so that it can take its children along; whoever is left after that is killed.
+        signal_all(&self.processes(), self.peer.end());
+        // A user in a hurry does not wait: then this ends at once.
+        let _ = self.ground.stop.wait_until(Duration::from_secs(2), || Ok(self.processes().is_empty()));
+        // Each round kills what a dying process left behind; the second one usually finds nothing.
+        for _ in 0..200 {
+            let left = self.processes();
+            signal_all(&left, Signal::KILL);
+            while matches!(waitpid(None, WaitOptions::NOHANG), Ok(Some(_))) {}
+            if left.is_empty() {
+                break;
+            }
+            Stop::pause(Duration::from_millis(10));
+        }
+    }
+
+    fn start_backend(&mut self, name: &str) -> Result<()> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["echo", "--name", name]).process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().context("a backend does not start")?;
+        let mut line = String::new();
+        let output = child.stdout.take().context("its output is piped")?;
+        let pid = child.id() as Pid;
+        BufReader::new(output).read_line(&mut line)?;
+        // Known before its address is, so that it is ended in any case.
+        self.backends.push(Backend { address: SocketAddr::from(([0, 0, 0, 0], 0)), pid });
+        let address = line.trim().parse().context("a backend did not start")?;
+        self.backends.last_mut().context("one was pushed")?.address = address;
+        Ok(())
+    }
+
+    fn wait_for_answer(&self) -> Result<()> {
+        let answers = self.ground.stop.wait_until(PATIENCE, || {
+            if self.processes().is_empty() {
+                bail!("ended at its start: {}", self.last_words());
+            }
+            Ok(load::ask(0, self.targets[0]).is_ok_and(|answer| answer.status == 200))
+        })?;
+        ensure!(answers, "does not answer: {}", self.last_words());
+        Ok(())
+    }
+
+    /// All processes of the gateway that run now.
+    pub fn processes(&self) -> BTreeSet<Pid> {
+        let mut pids = proc::descendants(std::process::id() as Pid);
+        for backend in &self.backends {
+            pids.remove(&backend.pid);
+        }
+        pids
+    }
+
+    /// The end of what the gateway wrote to its log.
+    fn last_words(&self) -> String {
+        let mut words = String::new();
+        for name in ["log", "error.log"] {
+            words += &std::fs::read_to_string(self.path(name)).unwrap_or_default();
+        }
+        let mut lines: Vec<&str> = words.trim().lines().collect();
+        let is_trouble = |line: &&str| ["rror", "emerg", "critical", "ALERT"].iter().any(|word| line.contains(word));
+        if lines.iter().any(is_trouble) {
+            lines.retain(is_trouble);
+        }
+        lines[lines.len().saturating_sub(2)..].join(" / ")
+    }
+
+    /// A path in the site's folder; the folder itself for "".
+    pub fn path(&self, name: &str) -> String {
+        let dir: &Path = self.dir.path();
+        if name.is_empty() { dir.display().to_string() } else { dir.join(name).display().to_string() }
+    }
+}
+
+impl Drop for Site<'_> {
+    fn drop(&mut self) {
+        self.end_gateway();
+        let backends: BTreeSet<Pid> = self.backends.iter().map(|backend| backend.pid).collect();
+        signal_all(&backends, Signal::KILL);
+        for pid in backends.iter().filter_map(|pid| rustix::process::Pid::from_raw(*pid)) {
+            // It was killed, so it ends.
+            let _ = waitpid(Some(pid), WaitOptions::empty());
+        }
+    }
+}
+
+fn signal_all(pids: &BTreeSet<Pid>, signal: Signal) {
+    for pid in pids {
+        if let Some(pid) = rustix::process::Pid::from_raw(*pid) {
+            // It may have ended by itself meanwhile.
+            let _ = kill_process(pid, signal);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Fills the configuration templates of `bench/peers/`.
+
+use std::net::SocketAddr;
+
+/// What a configuration is made of.
+pub struct Places<'a> {
+    /// Where the gateway is to listen.
+    pub listen: SocketAddr,
+    /// Its backends: three, or fewer when some have left.
+    pub backends: &'a [SocketAddr],
+    /// A folder of its own for sockets and pid files.
+    pub dir: &'a str,
+    /// A line for one variant of a peer.
+    pub extra: &'a str,
+}
+
+/// Replaces every `{{name}}`; a line that speaks of a backend that is not there is left out.
+pub(super) fn fill(template: &str, places: &Places) -> String {
+    let mut filled = String::with_capacity(template.len());
+    for line in template.lines() {
+        let mut line = line.replace("{{dir}}", places.dir).replace("{{extra}}", places.extra);
+        line = address(&line, "listen", places.listen);
+        for (at, backend) in places.backends.iter().enumerate() {
+            line = address(&line, &format!("backend{}", at + 1), *backend);
+        }
+        if !line.contains("{{backend") {
+            filled.push_str(&line);
+            filled.push('\n');
+        }
+    }
+    filled
+}
+
+fn address(line: &str, name: &str, address: SocketAddr) -> String {
+    line.replace(&format!("{{{{{name}}}}}"), &address.to_string())
+        .replace(&format!("{{{{{name}_ip}}}}"), &address.ip().to_string())
+        .replace(&format!("{{{{{name}_port}}}}"), &address.port().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_that_left_takes_its_line_along() {
+        let backends = ["127.0.0.1:1", "127.0.0.1:2"].map(|a| a.parse().unwrap());
+        let places = Places { listen: "127.0.0.1:80".parse().unwrap(), backends: &backends, dir: "/d", extra: "" };
+        let filled = fill("on {{listen_port}} in {{dir}}\n{{backend1}}\n{{backend2_ip}}\n{{backend3}}", &places);
+        assert_eq!(filled, "on 80 in /d\n127.0.0.1:1\n127.0.0.1\n");
+    }
+
+    #[test]
+    fn every_template_is_filled_completely() {
+        let backends = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"].map(|a| a.parse().unwrap());
+        let places = Places { listen: "127.0.0.1:80".parse().unwrap(), backends: &backends, dir: "/d", extra: "" };
+        for peer in <super::super::Peer as clap::ValueEnum>::value_variants() {
+            let filled = fill(peer.template(), &places);
+            assert!(!filled.contains("{{") && filled.lines().count() >= peer.template().lines().count(), "{peer:?}");
+        }
+    }
+}

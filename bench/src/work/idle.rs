@@ -1,0 +1,59 @@
+//! What tunnels cost that say nothing, and what is left of them when they have gone.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Amount, Figures};
+use crate::load::Fleet;
+use crate::peer::Site;
+use crate::proc::{self, Memory};
+use crate::stop::Stop;
+use crate::ws::Message;
+
+pub(super) fn measure(site: &Site, amount: &Amount, stop: &Stop) -> Result<Figures> {
+    let tunnels = amount.idle as f64;
+    let kib_each = |bytes: u64, start: u64| (bytes as f64 - start as f64) / 1024.0 / tunnels;
+    stop.wait(Duration::from_millis(300))?;
+    let start = memory(site);
+
+    let mut fleet = Fleet::open(&site.targets, amount.idle, stop)?;
+    fleet.watch(Duration::from_secs(1))?;
+    let idle = memory(site);
+
+    let processes = site.processes();
+    let before = proc::switches(&processes);
+    fleet.watch(amount.wait)?;
+    let switches = proc::switches(&processes).saturating_sub(before);
+
+    // Each tunnel carries one small message at a time for a while, then all is quiet again.
+    let outcome = fleet.echo(&Message::new(64), 1, Duration::from_secs(1))?;
+    fleet.watch(Duration::from_secs(1))?;
+    let after_traffic = memory(site);
+
+    let errors = fleet.lost() + outcome.errors;
+    drop(fleet);
+    // What comes back comes back within seconds, or when it is needed elsewhere.
+    let mut end = memory(site);
+    stop.wait_until(amount.wait.max(Duration::from_secs(3)), || {
+        let now = memory(site);
+        if now.anonymous < end.anonymous {
+            end = now;
+        }
+        Ok(end.anonymous <= start.anonymous + start.anonymous / 50)
+    })?;
+
+    Ok(vec![
+        ("idle.user", kib_each(idle.anonymous, start.anonymous)),
+        ("idle.pss", kib_each(idle.pss, start.pss)),
+        ("idle.traffic", kib_each(after_traffic.anonymous, start.anonymous)),
+        ("idle.left", (end.anonymous as f64 - start.anonymous as f64) / f64::from(1 << 20)),
+        ("idle.start", start.pss as f64 / f64::from(1 << 20)),
+        ("idle.switches", switches as f64 / amount.wait.as_secs_f64()),
+        ("errors", errors as f64),
+    ])
+}
+
+fn memory(site: &Site) -> Memory {
+    proc::memory(&site.processes())
+}

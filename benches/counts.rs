@@ -1,0 +1,121 @@
+//! Instructions of a forwarded message and of a handshake, counted by callgrind: `make counts`
+//!
+//! Times are noisy where machines are shared, counts are not: they differ by 3 % at most from run to run. It fails when one is
+//! 15 % above what is stated here. Each work is done in two lengths, and the shorter one is taken off the longer, so that
+//! starting and ending do not count. The kernel's instructions are not seen.
+//!
+//! `make counts` counts a build without optimisation, which the tests have made anyway: what is added to a path shows there
+//! too. `cargo bench --bench counts` builds with optimisation, for minutes, and counts what a gateway really executes.
+#![allow(clippy::unwrap_used, reason = "a measurement that cannot go on ends there")]
+#![allow(unreachable_pub, reason = "a bench's modules are seen by nobody else")]
+
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use longhaul::access_log::AccessLog;
+use longhaul::config::TunnelLimits;
+use longhaul::tunnel::Tunnels;
+
+#[path = "../tests/support/lane.rs"]
+mod lane;
+#[path = "../tests/support/shake.rs"]
+mod shake;
+
+/// As the binary has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Something that is done over and over.
+struct Work {
+    name: &'static str,
+    /// What was counted when this was last looked at, with optimisation and without.
+    stated: [u64; 2],
+    /// How often it is done in the short and in the long run.
+    times: [u64; 2],
+    /// How many units are counted each time.
+    units: u64,
+    /// The first so many threads are the peers.
+    peers: usize,
+    run: fn(u64),
+}
+
+const WORKS: [Work; 2] = [
+    Work { name: "message", stated: [904, 5_670], times: [500, 2_500], units: 2, peers: 1, run: messages },
+    Work { name: "handshake", stated: [137_000, 1_020_000], times: [100, 300], units: 1, peers: 2, run: handshakes },
+];
+
+/// Messages of 64 bytes, there and back through one tunnel.
+fn messages(times: u64) {
+    let tunnels = Tunnels::start(1, &AccessLog::off()).unwrap();
+    let mut lane = lane::Lane::open(&tunnels, TunnelLimits::default());
+    (0..times).for_each(|_| lane.exchange());
+}
+
+/// Handshakes with a gateway, a message on each, and the tunnel's end.
+fn handshakes(times: u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = shake::serve(dir.path());
+    (0..times).for_each(|_| shake::shake(gateway));
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    match &arguments[1..] {
+        [name, times] => {
+            let work = WORKS.iter().find(|work| work.name == name).unwrap();
+            (work.run)(times.parse().unwrap());
+            ExitCode::SUCCESS
+        }
+        [bench] if bench == "--bench" => count(),
+        // `cargo test --all-targets` runs benches too, in their shortest form.
+        _ => {
+            messages(1);
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn count() -> ExitCode {
+    let mut within = true;
+    for work in WORKS {
+        let [short, long] = work.times;
+        let more = instructions(&work, long) - instructions(&work, short);
+        let each = more / ((long - short) * work.units);
+        let stated = work.stated[usize::from(cfg!(debug_assertions))];
+        println!("{:<9} {each:>8} instructions, {stated:>8} are stated", work.name);
+        if each > stated * 115 / 100 {
+            eprintln!("a {} takes too many; if it has to, say why, and state the new count", work.name);
+            within = false;
+        } else if each < stated * 85 / 100 {
+            println!("a {} takes far fewer: state the new count, to keep it", work.name);
+        }
+    }
+    if within { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Instructions of one run, those of the peers' threads left out.
+fn instructions(work: &Work, times: u64) -> u64 {
+    let dir = tempfile::tempdir().unwrap();
+    let status = Command::new("valgrind")
+        .args(["--quiet", "--tool=callgrind", "--separate-threads=yes"])
+        .arg(format!("--callgrind-out-file={}", dir.path().join("count").display()))
+        .arg(std::env::current_exe().unwrap())
+        .args([work.name, &times.to_string()])
+        .stdin(Stdio::null())
+        .status()
+        .expect("valgrind is installed (tests/install.sh test)");
+    assert!(status.success(), "valgrind: {status}");
+    // One file a thread, numbered from 01, beside one for the process.
+    let threads = std::fs::read_dir(dir.path()).unwrap().filter_map(|file| thread(&file.unwrap().path()));
+    let counted: Vec<u64> = threads.filter(|&(number, _)| number > work.peers).map(|(_, count)| count).collect();
+    assert!(!counted.is_empty(), "callgrind wrote no counts");
+    counted.into_iter().sum()
+}
+
+/// The number of the thread that a file is about, and its instructions.
+fn thread(file: &Path) -> Option<(usize, u64)> {
+    let number = file.file_name()?.to_str()?.strip_prefix("count-")?.parse().ok()?;
+    let text = std::fs::read_to_string(file).unwrap();
+    let totals = text.lines().find_map(|line| line.strip_prefix("totals: "))?;
+    Some((number, totals.trim().parse().unwrap()))
+}

@@ -1,0 +1,188 @@
+//! How the cost of a pick and of finding a route grows with their number: `cargo bench --bench growth`
+//!
+//! Prints tables in Markdown: nanoseconds (the best of several batches, as other work on the machine only ever adds to it),
+//! and memory on the heap. It judges nothing: times differ from machine to machine. What matters is that the columns stay
+//! level, or grow with the logarithm.
+#![allow(clippy::unwrap_used, reason = "a measurement that cannot go on ends there")]
+
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use longhaul::config::{self, Backend, HostPattern, Route};
+use longhaul::route::Routes;
+use longhaul::upstream::{LoadGuard, Registry, Ring, Thresholds, Upstream};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
+
+fn main() {
+    // `cargo test --all-targets` runs benches too, in their shortest form.
+    let batch = if std::env::args().any(|argument| argument == "--bench") { 50 } else { 1 };
+    let watch = Watch { batch: Duration::from_millis(batch) };
+    picks(&watch);
+    memory();
+    routes(&watch);
+}
+
+/// Measures the time of one call.
+struct Watch {
+    batch: Duration,
+}
+
+impl Watch {
+    /// Nanoseconds a call, in the best of [`BATCHES`]; each call is given its number.
+    fn nanoseconds(&self, mut call: impl FnMut(u32)) -> f64 {
+        let mut number = 0;
+        let batches = [(); BATCHES].map(|()| {
+            let begun = Instant::now();
+            let first = number;
+            while begun.elapsed() < self.batch {
+                for _ in 0..CALLS {
+                    call(number);
+                    number = number.wrapping_add(1);
+                }
+            }
+            begun.elapsed().as_nanos() as f64 / f64::from(number.wrapping_sub(first))
+        });
+        batches.into_iter().fold(f64::INFINITY, f64::min)
+    }
+}
+
+/// The state the backends are in when picks are measured.
+#[derive(Clone, Copy)]
+enum Up {
+    All,
+    /// One of so many.
+    OneOf(usize),
+    /// One at all.
+    One,
+}
+
+fn picks(watch: &Watch) {
+    println!("| pick, ns | {} |", SIZES.map(|size| format!("{size} backends")).join(" | "));
+    println!("|---|{}", "---|".repeat(SIZES.len()));
+    let rows: [(&str, bool, Option<f64>, Up); 9] = [
+        ("with a key", true, None, Up::All),
+        ("with a key, 90 % down", true, None, Up::OneOf(10)),
+        ("with a key, all down but one", true, None, Up::One),
+        ("with a key, `balance_factor`", true, Some(1.25), Up::All),
+        ("with a key, `balance_factor`, 90 % down", true, Some(1.25), Up::OneOf(10)),
+        ("without a key", false, None, Up::All),
+        ("without a key, 90 % down", false, None, Up::OneOf(10)),
+        ("without a key, all down but one", false, None, Up::One),
+        ("a backend goes down and up again", true, None, Up::All),
+    ];
+    for (row, (name, keyed, factor, up)) in rows.into_iter().enumerate() {
+        let figures = SIZES.map(|size| {
+            let (upstream, _load) = loaded(size, factor, up);
+            let figure = if row == rows.len() - 1 {
+                watch.nanoseconds(|number| fall_and_rise(&upstream, number as usize % size))
+            } else {
+                watch.nanoseconds(|number| {
+                    let key = number.to_le_bytes();
+                    black_box(upstream.pick(keyed.then_some(&key[..]), &[]).unwrap());
+                })
+            };
+            format!("{figure:.0}")
+        });
+        println!("| {name} | {} |", figures.join(" | "));
+    }
+    println!();
+}
+
+/// Backends of weight 1, each with one to four tunnels on it.
+fn loaded(size: usize, balance_factor: Option<f64>, up: Up) -> (Upstream, Vec<LoadGuard>) {
+    let upstream = Upstream::compile(&upstream(size, balance_factor), &Registry::default());
+    for index in 0..size {
+        let stays = match up {
+            Up::All => true,
+            Up::OneOf(each) => index % each == 0,
+            Up::One => index == size / 2,
+        };
+        if !stays {
+            assert!(upstream.traffic_failed(index, "refused").is_some());
+        }
+    }
+    let load = (0..size).flat_map(|index| (0..=index % 4).map(move |_| index));
+    let load = load.map(|index| upstream.states()[index].occupy()).collect();
+    (upstream, load)
+}
+
+fn fall_and_rise(upstream: &Upstream, index: usize) {
+    upstream.traffic_failed(index, "refused");
+    upstream.states()[index].check_passed(Thresholds { rise: 1, fall: 1 }, "passed");
+}
+
+fn upstream(size: usize, balance_factor: Option<f64>) -> config::Upstream {
+    let address = |n: usize| SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 80));
+    config::Upstream {
+        name: "u".to_owned(),
+        affinity: Vec::new(),
+        backends: (0..size).map(|n| Backend { address: address(n), weight: 1 }).collect(),
+        balance_factor,
+        health: Some(config::Health { fall: 1, rise: 1, ..config::Health::default() }),
+        fail_open: false,
+        drain_window: Duration::from_secs(30),
+        on_change: config::OnChange::Close,
+        rehome: None,
+        timeouts: config::Timeouts::default(),
+        tunnel: config::TunnelLimits::default(),
+    }
+}
+
+fn memory() {
+    println!("| memory, KiB | {} |", SIZES.map(|size| format!("{size} backends")).join(" | "));
+    println!("|---|{}", "---|".repeat(SIZES.len()));
+    let rings = SIZES.map(|size| kib(|| Ring::new(&upstream(size, None).backends)));
+    println!("| the ring | {} |", rings.join(" | "));
+    let upstreams = SIZES.map(|size| {
+        let registry = Registry::default();
+        kib(|| Upstream::compile(&upstream(size, Some(1.25)), &registry))
+    });
+    println!("| the upstream, with ring and live state | {} |\n", upstreams.join(" | "));
+}
+
+/// What `make` leaves on the heap.
+fn kib<T>(make: impl FnOnce() -> T) -> String {
+    let region = Region::new(ALLOCATOR);
+    let made = make();
+    let change = region.change();
+    drop(made);
+    format!("{:.1}", (change.bytes_allocated - change.bytes_deallocated) as f64 / 1024.0)
+}
+
+fn routes(watch: &Watch) {
+    println!("| finding a route, ns | {} |", ROUTES.map(|count| format!("{count} routes")).join(" | "));
+    println!("|---|{}", "---|".repeat(ROUTES.len()));
+    type Named = fn(u32) -> (HostPattern, String);
+    let by_path: Named = |n| (HostPattern::Any, format!("/api/v1/service-{n}"));
+    let by_host: Named = |n| (HostPattern::Exact(format!("tenant-{n}.chat.example.com")), "/ws".to_owned());
+    let by_wildcard: Named = |n| (HostPattern::Wildcard(format!("tenant-{n}.example.com")), "/".to_owned());
+    for (name, named, asked) in [
+        ("by path", by_path, ("chat.example.com", "/api/v1/service-0/room/7")),
+        ("by host", by_host, ("tenant-0.chat.example.com", "/ws")),
+        ("by wildcard", by_wildcard, ("eu.tenant-0.example.com", "/ws/room")),
+        ("none fits", by_host, ("other.example.org", "/nowhere")),
+    ] {
+        let figures = ROUTES.map(|count| {
+            let route = |n| {
+                let (host, path) = named(n);
+                Route { host, path, upstream: "u".to_owned(), affinity: None }
+            };
+            let routes = Routes::compile(&(0..count).map(route).collect::<Vec<_>>());
+            let figure = watch.nanoseconds(|_| {
+                black_box(routes.find(Some(black_box(asked.0)), black_box(asked.1)));
+            });
+            format!("{figure:.0}")
+        });
+        println!("| {name} | {} |", figures.join(" | "));
+    }
+}
+
+const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
+const ROUTES: [u32; 3] = [1, 100, 10_000];
+const BATCHES: usize = 5;
+/// Between two looks at the clock.
+const CALLS: u32 = 64;

@@ -1,0 +1,264 @@
+//! The hooks of a request's route, at the phases that the gateway carries out.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::{HeaderMap, header};
+use pingora::Result as Outcome;
+use pingora::http::ResponseHeader;
+use pingora_proxy::Session;
+
+use super::context::{Ctx, Key};
+use crate::affinity::{self, Source};
+use crate::client::Client;
+use crate::config::{Compression, TunnelLimits};
+use crate::hook::{
+    self, Answer, Backend, Chain, Chosen, Contexts, Entry, Facts, Injector, KeyTag, Next, Phase, Tunnel, TunnelId,
+    Upgrade,
+};
+use crate::snapshot::{Destination, Snapshot};
+use crate::tunnel::{Hooked, Record};
+use crate::upstream::Pick;
+use crate::ws::deflate::{self, Agreement, BadAgreement, Offer};
+use crate::ws::handshake::{self, UpgradeRefused, Wanted};
+
+/// What a request wants, as far as its header is right.
+pub(super) type Asked = Result<Wanted, UpgradeRefused>;
+
+/// The hooks of one request, and what they decided.
+pub(super) struct Hooks {
+    chain: Arc<Chain>,
+    /// Never locked: what Pingora keeps of a request has to be `Sync`, and what hooks keep need not be.
+    contexts: Mutex<Contexts>,
+    chosen: Chosen,
+    /// The upstream that a hook chose.
+    to: Option<Arc<Destination>>,
+    /// The limits that a hook gave the tunnel.
+    limits: Option<TunnelLimits>,
+    /// How many of the backends tried were vetoed, which is no failure of theirs.
+    vetoes: usize,
+    /// The offer of permessage-deflate that went to the backend in the gateway's own name, and what came of it.
+    offer: Option<Offer>,
+    agreement: Option<Agreement>,
+}
+
+impl Hooks {
+    /// The hooks of a route; none cost nothing.
+    pub(super) fn of(chain: &Arc<Chain>) -> Option<Box<Self>> {
+        (!chain.is_empty()).then(|| {
+            Box::new(Self {
+                chain: Arc::clone(chain),
+                contexts: Mutex::new(chain.contexts()),
+                chosen: Chosen::default(),
+                to: None,
+                limits: None,
+                vetoes: 0,
+                offer: None,
+                agreement: None,
+            })
+        })
+    }
+
+    /// Where a hook sent the request.
+    pub(super) fn to(&self) -> Option<&Arc<Destination>> {
+        self.to.as_ref()
+    }
+
+    /// How many of the backends tried were vetoed.
+    pub(super) fn vetoes(&self) -> usize {
+        self.vetoes
+    }
+
+    fn parts(&mut self) -> (&Chain, &mut Contexts) {
+        (&self.chain, self.contexts.get_mut().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn on_request(&mut self, session: &mut Session, facts: Facts<'_>) -> Result<(), Answer> {
+        let chosen = std::mem::take(&mut self.chosen);
+        let mut request = hook::Request::of_session(session, facts, chosen);
+        let (chain, contexts) = self.parts();
+        let next = chain.on_request(&mut request, contexts).await;
+        self.chosen = request.into_chosen();
+        goes_on(next)
+    }
+
+    async fn on_upgrade(
+        &mut self,
+        session: &mut Session,
+        facts: Facts<'_>,
+        limits: TunnelLimits,
+    ) -> Result<(), Answer> {
+        let chosen = std::mem::take(&mut self.chosen);
+        let mut upgrade = Upgrade { request: hook::Request::of_session(session, facts, chosen), limits };
+        let (chain, contexts) = self.parts();
+        let next = chain.on_upgrade(&mut upgrade, contexts).await;
+        // Limits that nobody touched are those of the upstream that the request goes to in the end.
+        self.limits = Some(upgrade.limits).filter(|given| *given != limits);
+        self.chosen = upgrade.request.into_chosen();
+        goes_on(next)
+    }
+
+    /// Finds the upstream that a hook chose, if one did.
+    fn settle_upstream(&mut self, snapshot: &Snapshot, phase: Phase) -> Result<(), Answer> {
+        let Chosen { upstream: Some(name), upstream_by, .. } = &self.chosen else { return Ok(()) };
+        self.to = snapshot.destination(name).cloned();
+        if self.to.is_some() {
+            return Ok(());
+        }
+        if let Some(hook) = upstream_by {
+            self.chain.failed(hook, phase, format!("it chose the upstream `{name}`, and there is none of that name"));
+        }
+        Err(Answer::gateway_failed())
+    }
+
+    /// Takes permessage-deflate out of an offer, or makes it the gateway's own, where hooks are to see messages.
+    fn settle_compression(&mut self, session: &mut Session, compression: Compression) {
+        if !self.chain.messages().any() {
+            return;
+        }
+        let request = session.req_header_mut();
+        self.offer = match compression {
+            Compression::Strip => None,
+            Compression::Inspect => deflate::offer(request.headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS)),
+        };
+        request.remove_header(&header::SEC_WEBSOCKET_EXTENSIONS);
+        if let Some(offer) = &self.offer {
+            let named = request.insert_header(header::SEC_WEBSOCKET_EXTENSIONS, offer.header());
+            named.expect("a header's name and value are already that");
+        }
+    }
+
+    /// The key of a request as hooks left it.
+    fn key(&mut self, session: &Session, snapshot: &Snapshot, route: usize, client: &Client) -> Option<Key> {
+        let header = session.req_header();
+        let request = affinity::Request { headers: &header.headers, query: header.uri.query(), client: client.address };
+        let key = match self.chosen.key.take() {
+            Some(bytes) => Some(affinity::Key { bytes, source: Source::Hook, issued: None }),
+            None => snapshot.key(route, self.chosen.upstream.as_deref(), &request, affinity::mint),
+        };
+        key.map(|key| Key::of(key, client))
+    }
+
+    /// Asks about a backend that was picked, after so many others; whether it is to be connected to.
+    pub(super) async fn accept(&mut self, pick: &Pick, tries: usize) -> Result<bool, Answer> {
+        let (chain, contexts) = self.parts();
+        let state = &pick.state;
+        let backend = Backend { upstream: state.upstream(), address: state.address(), tunnels: state.tunnels(), tries };
+        match chain.on_pick(&backend, contexts).await {
+            Ok(hook::Pick::Accept) => Ok(true),
+            Ok(hook::Pick::Veto) => {
+                self.vetoes += 1;
+                Ok(false)
+            }
+            Err(_failed_and_logged) => Err(Answer::gateway_failed()),
+        }
+    }
+}
+
+impl Ctx {
+    /// Has the route's hooks look at a request and finds its key; what is `wanted` may be something else after that. The
+    /// error is the answer to give.
+    pub(super) async fn ask_hooks(&mut self, session: &mut Session, wanted: Asked) -> Result<Asked, Answer> {
+        let Self { snapshot, request: Some(request), hooks: Some(hooks), .. } = self else { return Ok(wanted) };
+        let Some(route) = request.route else { return Ok(wanted) };
+        let target = snapshot.target(route);
+        let facts = Facts {
+            id: &request.id,
+            client: request.client.address,
+            peer: request.peer,
+            host: &request.host,
+            route: &target.route,
+            upstream: &target.to.upstream.config().name,
+            upgrade: matches!(wanted, Ok(Wanted::WebSocket(_))),
+        };
+        hooks.on_request(session, facts).await?;
+        hooks.settle_upstream(snapshot, Phase::Request)?;
+        let mut wanted = classify(session);
+        if let Ok(Wanted::WebSocket(_)) = wanted {
+            let limits = hooks.to().unwrap_or(&target.to).upstream.config().tunnel;
+            hooks.on_upgrade(session, Facts { upgrade: true, ..facts }, limits).await?;
+            hooks.settle_upstream(snapshot, Phase::Upgrade)?;
+            hooks.settle_compression(session, target.compression);
+            wanted = classify(session);
+        }
+        session.set_pipelining_enabled(!matches!(wanted, Ok(Wanted::WebSocket(_))));
+        request.key = hooks.key(session, snapshot, route, &request.client);
+        Ok(wanted)
+    }
+
+    /// Shows hooks a backend's answer; the error is the answer to give instead.
+    pub(super) async fn on_response(&mut self, response: &mut ResponseHeader) -> Result<(), Answer> {
+        let Some(hooks) = &mut self.hooks else { return Ok(()) };
+        let (chain, contexts) = hooks.parts();
+        let shown = chain.on_response(&mut hook::Response::new(response), contexts).await;
+        shown.map_err(|_failed_and_logged| Answer::gateway_failed())
+    }
+
+    /// Notes which compression the backend agreed to, where it was offered in the gateway's own name.
+    pub(super) fn agree(&mut self, answer: &HeaderMap) -> Result<(), BadAgreement> {
+        if let Some(hooks) = &mut self.hooks
+            && let Some(offer) = &hooks.offer
+        {
+            hooks.agreement = offer.agree(answer.get_all(header::SEC_WEBSOCKET_EXTENSIONS))?;
+        }
+        Ok(())
+    }
+
+    /// Has a 101 name the compression that was agreed on with the client, where that is the gateway's business.
+    pub(super) fn name_compression(&self, response: &mut ResponseHeader) -> Outcome<()> {
+        let Some(hooks) = self.hooks.as_ref().filter(|hooks| hooks.chain.messages().any()) else { return Ok(()) };
+        response.remove_header(&header::SEC_WEBSOCKET_EXTENSIONS);
+        match &hooks.agreement {
+            Some(agreement) => response.insert_header(header::SEC_WEBSOCKET_EXTENSIONS, agreement.header()),
+            None => Ok(()),
+        }
+    }
+
+    /// The limits of the tunnel: a hook's, or those of its upstream.
+    pub(super) fn limits(&self, to: &Destination) -> TunnelLimits {
+        self.hooks.as_ref().and_then(|hooks| hooks.limits).unwrap_or(to.upstream.config().tunnel)
+    }
+
+    /// Lets go of the hooks, for the tunnel that the request has become.
+    pub(super) fn hooks_of_tunnel(&mut self, record: &Record, injector: &Injector) -> Option<Hooked> {
+        let Hooks { chain, contexts, agreement, .. } = *self.hooks.take()?;
+        let key = self.request.as_ref().and_then(|request| request.key.as_ref());
+        let tunnel = Tunnel {
+            id: TunnelId::random(),
+            request_id: record.request_id.clone(),
+            client: record.client,
+            route: Arc::clone(&record.route),
+            upstream: record.backend().upstream().into(),
+            backend: record.backend().address(),
+            key: key.map(|key| KeyTag::of(&key.bytes)),
+            injector: injector.clone(),
+        };
+        let contexts = contexts.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Some(Hooked { chain, contexts, tunnel, agreement })
+    }
+
+    /// Shows hooks how the request ended; the fields that they add to its log line.
+    pub(super) fn on_log(&mut self, status: u16, elapsed: Duration) -> Vec<(&'static str, String)> {
+        let Self { snapshot, request: Some(request), hooks: Some(hooks), .. } = self else { return Vec::new() };
+        let Some(route) = request.route else { return Vec::new() };
+        let mut entry = Entry::new("request", &request.id, &snapshot.target(route).route, status, elapsed);
+        let (chain, contexts) = hooks.parts();
+        chain.on_log(&mut entry, contexts);
+        entry.added
+    }
+}
+
+/// A hook's word on a request, or its failure, as the answer to give if there is one.
+fn goes_on(next: Result<Next, hook::Failure>) -> Result<(), Answer> {
+    match next {
+        Ok(Next::Continue) => Ok(()),
+        Ok(Next::Answer(answer)) => Err(answer),
+        Err(_failed_and_logged) => Err(Answer::gateway_failed()),
+    }
+}
+
+/// Tells what a request wants, as its header is now.
+pub(super) fn classify(session: &Session) -> Asked {
+    let request = session.req_header();
+    handshake::classify(&request.method, request.version, &request.headers)
+}

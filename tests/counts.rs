@@ -1,0 +1,138 @@
+//! What the hot paths may allocate: nothing for a message, a pick or a route, and a stated number for a handshake.
+//!
+//! Counted is the whole process, so whatever else it does can only add to a count: of several rounds the least counts.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+#![allow(unreachable_pub, reason = "a test binary's modules are seen by nobody else")]
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use longhaul::access_log::AccessLog;
+use longhaul::config::{HostPattern, Route, TunnelLimits};
+use longhaul::route::Routes;
+use longhaul::tunnel::Tunnels;
+use longhaul::upstream::{Registry, Upstream};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[path = "support/lane.rs"]
+mod lane;
+#[path = "support/shake.rs"]
+mod shake;
+use lane::Lane;
+use shake::{parse, serve, shake};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
+
+/// The most allocations that a handshake may cost, from the accepted connection to the end of the tunnel: two sessions of
+/// Pingora's, the headers of both sides, the connection to the backend, the tunnel. 131 were counted; a fifth is room for other
+/// versions of what is below us.
+const MOST_PER_HANDSHAKE: usize = 157;
+
+/// Held by whoever counts: tests of one binary run at the same time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    // A test that failed left nothing behind that matters.
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How often `work` allocates or grows what it has, in the best of [`ROUNDS`].
+fn allocations(mut work: impl FnMut()) -> usize {
+    let round = |_| {
+        let region = Region::new(ALLOCATOR);
+        work();
+        let change = region.change();
+        change.allocations + change.reallocations
+    };
+    (0..ROUNDS).map(round).min().unwrap()
+}
+
+#[test]
+fn a_message_allocates_nothing() {
+    let _alone = alone();
+    let tunnels = Tunnels::start(1, &AccessLog::off()).unwrap();
+    let mut lane = Lane::open(&tunnels, TunnelLimits::default());
+    lane.exchange();
+    assert_eq!(allocations(|| (0..1_000).for_each(|_| lane.exchange())), 0, "by 2,000 messages");
+}
+
+#[test]
+fn a_message_under_limits_allocates_nothing() {
+    let _alone = alone();
+    let tunnels = Tunnels::start(1, &AccessLog::off()).unwrap();
+    let limits = TunnelLimits {
+        idle: Some(Duration::from_secs(60)),
+        max_age: Some(Duration::from_secs(600)),
+        ping: Some(Duration::from_secs(30)),
+        max_message: Some(1024),
+        ..TunnelLimits::default()
+    };
+    let mut lane = Lane::open(&tunnels, limits);
+    lane.exchange();
+    assert_eq!(allocations(|| (0..1_000).for_each(|_| lane.exchange())), 0, "by 2,000 messages");
+}
+
+#[test]
+fn messages_on_many_tunnels_at_once_allocate_nothing() {
+    let _alone = alone();
+    let tunnels = Tunnels::start(2, &AccessLog::off()).unwrap();
+    let mut lanes: Vec<Lane> = (0..64).map(|_| Lane::open(&tunnels, TunnelLimits::default())).collect();
+    let mut exchange = || {
+        lanes.iter_mut().for_each(Lane::send);
+        lanes.iter_mut().for_each(Lane::answer);
+        lanes.iter_mut().for_each(Lane::hear);
+    };
+    (0..20).for_each(|_| exchange());
+    assert_eq!(allocations(|| (0..20).for_each(|_| exchange())), 0, "by 2,560 messages");
+}
+
+#[test]
+fn a_pick_allocates_nothing() {
+    let _alone = alone();
+    let address = |n: u16| format!("127.0.{}.{}:9000", n / 250, n % 250 + 1);
+    let backends: Vec<_> = (0..1_000).map(address).collect();
+    for policy in ["", "balance_factor: 1.25"] {
+        let upstream = format!("backends: [{}]\n    {policy}", backends.join(", "));
+        let upstream = Upstream::compile(&parse(&upstream).upstreams[0], &Registry::default());
+        for down in (0..1_000).filter(|index| index % 10 > 0) {
+            while upstream.is_up(down) {
+                upstream.traffic_failed(down, "refused");
+            }
+        }
+        let pick = |n: u32| {
+            let key = n.to_le_bytes();
+            drop(upstream.pick(n.is_multiple_of(2).then_some(&key[..]), &[]).unwrap());
+        };
+        assert_eq!(allocations(|| (0..1_000).for_each(pick)), 0, "by 1,000 picks, {policy}");
+    }
+}
+
+#[test]
+fn finding_a_route_allocates_nothing() {
+    let _alone = alone();
+    let route = |n: usize| Route {
+        host: HostPattern::Exact(format!("tenant-{n}.example.com")),
+        path: "/ws".to_owned(),
+        upstream: "u".to_owned(),
+        affinity: None,
+        compression: longhaul::config::Compression::Inspect,
+        hooks: Vec::new(),
+    };
+    let routes = Routes::compile(&(0..1_000).map(route).collect::<Vec<_>>());
+    let find = |_| assert_eq!(routes.find(Some("tenant-7.example.com:443"), "/ws/room"), Some(7));
+    assert_eq!(allocations(|| (0..1_000).for_each(find)), 0, "by 1,000 requests");
+}
+
+#[test]
+fn a_handshake_allocates_no_more_than_is_stated() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = serve(dir.path());
+    (0..HANDSHAKES).for_each(|_| shake(gateway));
+    let each = allocations(|| (0..HANDSHAKES).for_each(|_| shake(gateway))).div_ceil(HANDSHAKES);
+    assert!(each <= MOST_PER_HANDSHAKE, "{each} allocations a handshake, {MOST_PER_HANDSHAKE} are stated");
+}
+
+const ROUNDS: usize = 5;
+const HANDSHAKES: usize = 100;

@@ -1,0 +1,13 @@
+//! The gateway that tests of hooks run: the stock one, with hooks that do what a test says.
+
+#![allow(clippy::unwrap_used, reason = "a hook that cannot go on fails, which is what a test of failures wants")]
+
+mod acting;
+
+use std::process::ExitCode;
+
+use longhaul::Gateway;
+
+fn main() -> ExitCode {
+    Gateway::builder().hook::<acting::Acting>("acting").run()
+}

@@ -1,0 +1,10 @@
+//! Hooks in a real gateway: every phase and verdict, failures, reloads.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod failures;
+mod lab;
+mod requests;

@@ -1,0 +1,96 @@
+//! A tunnel in this process and both its far ends, for counts: the ends allocate nothing and wait for nothing but bytes.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+use longhaul::config::TunnelLimits;
+use longhaul::metrics::Metrics;
+use longhaul::tunnel::{NewTunnel, Record, Tunnels};
+use longhaul::upstream::Registry;
+
+/// One open tunnel, seen from outside.
+pub struct Lane {
+    client: TcpStream,
+    backend: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Lane {
+    /// Opens a tunnel over loopback sockets.
+    pub fn open(tunnels: &Tunnels, limits: TunnelLimits) -> Self {
+        let (client, towards_client) = connected();
+        let (backend, towards_backend) = connected();
+        let address = backend.local_addr().unwrap();
+        tunnels.open(NewTunnel {
+            client: towards_client,
+            backend: towards_backend,
+            early: [Vec::new(), Vec::new()],
+            limits,
+            hooks: None,
+            record: Record {
+                by_hook: false,
+                request_id: "lane".into(),
+                client: address.ip(),
+                peer: client.local_addr().unwrap(),
+                route: "* /".into(),
+                key_source: "none",
+                key_digest: None,
+                key_hash: None,
+                guard: Registry::default().backend("lane", address).occupy(),
+                metrics: Metrics::new().upstream("lane"),
+            },
+        });
+        Self { client, backend, received: vec![0; 64 * 1024] }
+    }
+
+    /// Sends a message through the tunnel and its echo back: two messages that the tunnel passes on.
+    pub fn exchange(&mut self) {
+        self.send();
+        self.answer();
+        self.hear();
+    }
+
+    /// The client sends a message.
+    pub fn send(&mut self) {
+        self.client.write_all(&MESSAGE).unwrap();
+    }
+
+    /// The backend answers it.
+    pub fn answer(&mut self) {
+        self.backend.read_exact(&mut self.received[..MESSAGE.len()]).unwrap();
+        assert_eq!(self.received[..MESSAGE.len()], MESSAGE);
+        self.backend.write_all(&ANSWER).unwrap();
+    }
+
+    /// The client reads the answer.
+    pub fn hear(&mut self) {
+        self.client.read_exact(&mut self.received[..ANSWER.len()]).unwrap();
+        assert_eq!(self.received[..ANSWER.len()], ANSWER);
+    }
+}
+
+/// A connection over loopback: the far end, which waits, and the tunnel's, which does not.
+fn connected() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (near, _) = listener.accept().unwrap();
+    far.set_nodelay(true).unwrap();
+    near.set_nodelay(true).unwrap();
+    near.set_nonblocking(true).unwrap();
+    (far, near)
+}
+
+/// A binary message of 64 bytes, masked with zeros.
+const MESSAGE: [u8; 70] = {
+    let mut frame = [b'm'; 70];
+    (frame[0], frame[1]) = (0x82, 0x80 | 64);
+    (frame[2], frame[3], frame[4], frame[5]) = (0, 0, 0, 0);
+    frame
+};
+
+/// As much back, not masked.
+const ANSWER: [u8; 66] = {
+    let mut frame = [b'a'; 66];
+    (frame[0], frame[1]) = (0x82, 64);
+    frame
+};
