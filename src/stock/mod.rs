@@ -1,8 +1,13 @@
 //! The hooks that ship with Longhaul: each an answer to a common need, usable from the configuration alone.
 
+pub mod jwt;
+mod outgoing;
+
 use crate::hook::Registry;
 
 /// The hooks that the stock binary knows.
 pub fn registry() -> Registry {
-    Registry::empty()
+    let mut registry = Registry::empty();
+    registry.add::<jwt::Jwt>("jwt");
+    registry
 }
