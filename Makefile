@@ -21,6 +21,7 @@ check: ## formatting, lints and documentation
 	@tests/install.sh build
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	cd bench && $(CARGO) fmt --check && $(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
 test: ## check, and run every test, installing what they need first
@@ -28,6 +29,7 @@ test: ## check, and run every test, installing what they need first
 	$(MAKE) check
 # The tests hold thousands of sockets: as many files as this machine allows.
 	ulimit -n "$$(ulimit -Hn)" && $(CARGO) test --locked
+	$(CARGO) test --locked --manifest-path bench/Cargo.toml
 	$(CARGO) build --locked
 	tests/browser.sh target/debug/longhaul
 	$(MAKE) counts
@@ -36,10 +38,11 @@ counts: ## count the instructions of a message and of a handshake, and compare t
 	@tests/install.sh test
 	$(CARGO) bench --locked --profile dev --bench counts
 
-bench: build ## measure Longhaul and other gateways side by side, about 25 minutes: bench/results
+bench: build ## measure Longhaul and other gateways side by side, about 30 minutes: bench/results
 	@bench/install.sh
 	$(CARGO) build --release --locked --manifest-path bench/Cargo.toml
 	bench/target/release/longhaul-bench --out bench/results $(ARGS)
+	bench/target/release/longhaul-bench curves --out bench/results
 
 bench-quick: build ## the same in less than five minutes, less exactly; the table is printed only
 	@bench/install.sh

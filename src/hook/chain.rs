@@ -1,5 +1,8 @@
 //! The hooks of one route, in their order, and what guards their calls.
 
+mod carry;
+mod messages;
+
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
@@ -15,6 +18,7 @@ use super::registry::{Place, Registry};
 use super::{Backend, Closed, Entry, Injector, Messages, Mode, Next, Pick, Request, Response, Result, Tunnel, Upgrade};
 use crate::config::{HookEntry, Problem};
 use crate::metrics::HookMetrics;
+pub use carry::{Packed, Saved};
 
 /// The hooks of one route. Requests and tunnels hold it for as long as they last, so that a reload lets go of it with its
 /// last user.
@@ -29,6 +33,8 @@ pub(super) struct Link {
     route: Arc<str>,
     pub(super) hook: Arc<dyn Erased>,
     pub(super) timeout: Duration,
+    /// Asked of the hook once.
+    messages: Messages,
     pub(super) metrics: Arc<HookMetrics>,
 }
 
@@ -110,6 +116,7 @@ impl Chain {
             match registry.make(&place, &entry.settings, previous) {
                 Ok(hook) => links.push(Link {
                     name: entry.name.as_str().into(),
+                    messages: hook.messages(),
                     route: Arc::clone(&at),
                     hook,
                     timeout: entry.timeout,
@@ -123,9 +130,8 @@ impl Chain {
         }
         let mut messages = Messages::NONE;
         for link in &links {
-            let seen = link.hook.messages();
-            messages.to_backend = stronger(messages.to_backend, seen.to_backend);
-            messages.to_client = stronger(messages.to_client, seen.to_client);
+            messages.to_backend = stronger(messages.to_backend, link.messages.to_backend);
+            messages.to_client = stronger(messages.to_client, link.messages.to_client);
         }
         Ok(Self { links: links.into(), messages })
     }

@@ -21,10 +21,11 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 pub use answer::Answer;
-pub use chain::{Chain, Contexts, Failure, FailureKind};
+pub use chain::{Chain, Contexts, Failure, FailureKind, Packed, Saved};
 pub use erased::Phase;
 pub use error::{Error, Result};
 pub use injector::{Injector, Item, Outlet, To};
+pub(crate) use message::sendable;
 pub use message::{Message, Messages, Mode, Verdict};
 pub use registry::Registry;
 pub(crate) use request::Chosen;

@@ -215,7 +215,8 @@ impl<'r> Request<'r> {
     }
 
     /// Chooses another upstream of the configuration; one that is not there is answered 500. The key is found by that
-    /// upstream's `affinity`, unless the route has its own or a hook gave the key.
+    /// upstream's `affinity`, unless the route has its own or a hook gave the key. A tunnel stays there as long as that upstream
+    /// and its backend are in the configuration, wherever a reload has the route lead.
     pub fn set_upstream(&mut self, name: impl Into<String>) {
         self.chosen.upstream = Some(name.into());
         self.chosen.upstream_by = None;

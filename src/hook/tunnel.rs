@@ -103,7 +103,7 @@ impl FromStr for TunnelId {
 
 /// What stands for an affinity key: the head of its SHA-1. The key itself, a client's secret as often as not, is not kept
 /// with a tunnel.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct KeyTag([u8; 16]);
 
 impl KeyTag {

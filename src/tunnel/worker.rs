@@ -10,16 +10,21 @@ use log::error;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::end::Side;
 use super::frozen::Frozen;
+use super::hooked::Directory;
+use super::inspect::{Caller, Outcome};
+use super::mailbox::Mailbox;
 use super::pair::{Checked, Driven, Pair, Readiness};
 use super::reason::Reason;
 use super::record::{Ending, Record};
 use super::rule::{self, Judged, Rule};
 use super::{Look, NewTunnel, Scope};
 use crate::access_log::AccessLog;
+use crate::hook::{Item, To, TunnelId};
 
 /// What a worker is asked to do.
 pub(super) enum Command {
@@ -37,6 +42,10 @@ pub(super) enum Command {
     Visit { look: Arc<Look>, done: oneshot::Sender<()> },
     /// Has a rule decide over every tunnel, and over those to come.
     Judge { rule: Arc<Rule>, done: oneshot::Sender<Judged> },
+    /// Does what comes from outside to the tunnels meant.
+    Deliver { to: To, item: Item, done: UnboundedSender<usize> },
+    /// Acts on what came of a hook's call that waited.
+    Hear { tunnel: TunnelId, outcome: Outcome },
     /// Ends the thread, and with it every tunnel left.
     Stop,
 }
@@ -44,12 +53,16 @@ pub(super) enum Command {
 pub(super) struct Worker {
     poll: Poll,
     commands: Receiver<Command>,
+    mailbox: Arc<Mailbox>,
     pub(super) tunnels: Slab<Tunnel>,
     /// What the last change of the configuration means for tunnels.
     pub(super) rule: Option<Arc<Rule>>,
     /// How many tunnels live here, for whoever chooses a worker.
     count: Arc<AtomicUsize>,
-    log: AccessLog,
+    pub(super) log: AccessLog,
+    /// What calls hooks; none where there is no runtime to do so on.
+    pub(super) caller: Option<Arc<Caller>>,
+    pub(super) directory: Directory,
     /// Tunnels with something to do at once; never more than there are.
     ready: Vec<usize>,
     /// Those whose turn it is; empty between two turns, and kept because a list made anew would be an allocation a message.
@@ -71,14 +84,24 @@ pub(super) struct Tunnel {
 }
 
 impl Worker {
-    pub(super) fn new(poll: Poll, commands: Receiver<Command>, count: Arc<AtomicUsize>, log: AccessLog) -> Self {
+    pub(super) fn new(
+        poll: Poll,
+        commands: Receiver<Command>,
+        mailbox: Arc<Mailbox>,
+        count: Arc<AtomicUsize>,
+        log: AccessLog,
+        caller: Option<Arc<Caller>>,
+    ) -> Self {
         Self {
             poll,
             commands,
+            mailbox,
             tunnels: Slab::new(),
             rule: None,
             count,
             log,
+            caller,
+            directory: Directory::default(),
             ready: Vec::new(),
             driven: Vec::new(),
             next_check: None,
@@ -140,7 +163,7 @@ impl Worker {
         self.queue(slot);
     }
 
-    fn queue(&mut self, slot: usize) {
+    pub(super) fn queue(&mut self, slot: usize) {
         let tunnel = &mut self.tunnels[slot];
         if !std::mem::replace(&mut tunnel.queued, true) {
             self.ready.push(slot);
@@ -175,6 +198,13 @@ impl Worker {
                     // Whoever asked may have gone.
                     let _ = done.send(judged);
                 }
+                Ok(Command::Deliver { to, item, done }) => {
+                    self.mailbox.delivered();
+                    let count = self.deliver(&to, &item, now);
+                    // Whoever sent it may not want to know.
+                    let _ = done.send(count);
+                }
+                Ok(Command::Hear { tunnel, outcome }) => self.hear(tunnel, outcome, now),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
@@ -191,10 +221,21 @@ impl Worker {
     }
 
     fn open(&mut self, new: NewTunnel, now: Instant) {
-        let NewTunnel { client, backend, early, limits, record, hooks: _ } = new;
+        let NewTunnel { client, backend, early, limits, record, hooks } = new;
+        let inspector = match hooks.map(|hooks| self.inspector(hooks, limits.max_message)) {
+            None => None,
+            Some(Some(inspector)) => Some(inspector),
+            Some(None) => {
+                self.count.fetch_sub(1, Ordering::Relaxed);
+                return error!("a tunnel with hooks is refused: there is no runtime to call them on");
+            }
+        };
         let [client, backend] = [client, backend].map(TcpStream::from_std);
         let mut pair = Pair::new(client, backend, limits, rand::random_range(0.0..0.1), now);
-        record.opened(&self.log);
+        record.opened(&self.log, inspector.as_ref().map(|inspector| inspector.tunnel().id));
+        if let Some(inspector) = inspector {
+            pair.watch(inspector);
+        }
         for side in Side::ALL {
             pair.preload(side, &early[side as usize], now, &record.metrics);
         }
@@ -203,11 +244,12 @@ impl Worker {
         }
         let mut tunnel = Tunnel { pair, record, since: now, queued: false };
         rule::judge_opening(self.rule.as_deref(), &mut tunnel, now);
-        self.take_on(tunnel);
+        let slot = self.take_on(tunnel);
+        self.open_hooks(slot, now);
     }
 
     /// Has the poller watch a tunnel's sockets, and sees to it that it is driven.
-    fn take_on(&mut self, mut tunnel: Tunnel) {
+    fn take_on(&mut self, mut tunnel: Tunnel) -> usize {
         let entry = self.tunnels.vacant_entry();
         let slot = entry.key();
         let registry = self.poll.registry();
@@ -219,15 +261,20 @@ impl Worker {
         entry.insert(tunnel);
         if let Err(error) = registered {
             error!("a tunnel could not be registered with the poller and ends: {error}");
-            return self.remove(slot, Instant::now());
+            self.remove(slot, Instant::now());
+            return slot;
         }
+        self.enter(slot);
         self.check_by(due);
         self.queue(slot);
+        slot
     }
 
     /// Takes tunnels off between two turns, when each is consistent: what was read is written or kept.
     fn freeze(&mut self, most: usize) -> Vec<Frozen> {
-        let slots: Vec<usize> = self.tunnels.iter().map(|(slot, _)| slot).take(most).collect();
+        // Those with hooks stay: what hooks keep of them cannot travel yet.
+        let able = self.tunnels.iter().filter(|(_, tunnel)| tunnel.pair.inspector().is_none());
+        let slots: Vec<usize> = able.map(|(slot, _)| slot).take(most).collect();
         let frozen = slots.into_iter().map(|slot| {
             let mut tunnel = self.tunnels.remove(slot);
             if std::mem::take(&mut tunnel.queued) {
@@ -250,7 +297,8 @@ impl Worker {
         if tunnel.pair.changing().is_none() {
             rule::judge_opening(self.rule.as_deref(), &mut tunnel, Instant::now());
         }
-        self.take_on(*tunnel);
+        let slot = self.take_on(*tunnel);
+        self.open_hooks(slot, Instant::now());
     }
 
     /// When a tunnel that opens now is to end again, because its handshake was under way when ends were announced.
@@ -334,12 +382,21 @@ impl Worker {
     }
 
     fn remove(&mut self, slot: usize, now: Instant) {
-        let Tunnel { pair, record, since, queued } = self.tunnels.remove(slot);
+        let mut tunnel = self.tunnels.remove(slot);
+        self.leave(&tunnel, slot);
+        let inspector = tunnel.pair.take_inspector();
+        let Tunnel { pair, record, since, queued } = tunnel;
         if queued {
             self.ready.retain(|other| *other != slot);
         }
         let ending = Ending::new(pair.reason(), pair.close_code(), since, now, |side| pair.passed(side));
-        record.ended(&self.log, &ending);
+        // Nobody is kept waiting for what hooks have to say of it.
+        drop(pair);
+        record.metrics.ended(ending.reason.as_str());
+        match inspector {
+            None => record.log_end(&self.log, &ending, None, &[]),
+            Some(inspector) => self.part(*inspector, record, ending),
+        }
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -116,7 +116,7 @@ impl<E: End> Pair<E> {
         let ping = self.limits.ping?;
         let from = &self.flows[side as usize];
         // A side that ended its stream cannot answer, and one that is not read now may have.
-        if from.ended || !from.kept().is_empty() {
+        if from.ended || !from.kept().is_empty() || self.is_held_up(side) {
             return None;
         }
         let leg = &self.ends[side as usize];
