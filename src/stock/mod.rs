@@ -2,7 +2,9 @@
 
 pub mod headers;
 pub mod ip_filter;
+pub mod jwt;
 pub mod origin;
+mod outgoing;
 pub mod rate_limit;
 
 use crate::hook::Registry;
@@ -19,5 +21,6 @@ pub fn registry() -> Registry {
     registry.add::<IpFilter>("ip_filter");
     registry.add::<Origin>("origin");
     registry.add::<RateLimit>("rate_limit");
+    registry.add::<jwt::Jwt>("jwt");
     registry
 }
