@@ -2,8 +2,10 @@
 
 pub mod headers;
 pub mod ip_filter;
+pub mod jwt;
 pub mod message_filter;
 pub mod origin;
+mod outgoing;
 pub mod rate_limit;
 
 use crate::hook::Registry;
@@ -19,6 +21,7 @@ pub fn registry() -> Registry {
     let mut registry = Registry::empty();
     registry.add::<Headers>("headers");
     registry.add::<IpFilter>("ip_filter");
+    registry.add::<jwt::Jwt>("jwt");
     registry.add::<MessageFilter>("message_filter");
     registry.add::<Origin>("origin");
     registry.add::<RateLimit>("rate_limit");

@@ -6,7 +6,7 @@ mod settings;
 
 use std::sync::Arc;
 
-use crate::hook::{Direction, Hook, Message, Messages, Mode, Result, Setup, SetupError, Tunnel, Verdict};
+use crate::hook::{Direction, Hook, Message, Messages, Result, Setup, SetupError, Tunnel, Verdict};
 
 use policy::{Judgement, Policy};
 
