@@ -10,4 +10,5 @@ mod failures;
 mod lab;
 mod reload;
 mod requests;
+mod stock;
 mod upgrades;
