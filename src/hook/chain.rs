@@ -1,5 +1,8 @@
 //! The hooks of one route, in their order, and what guards their calls.
 
+mod carry;
+mod messages;
+
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
@@ -15,6 +18,7 @@ use super::registry::{Place, Registry};
 use super::{Backend, Closed, Entry, Injector, Messages, Mode, Next, Pick, Request, Response, Result, Tunnel, Upgrade};
 use crate::config::{HookEntry, Problem};
 use crate::metrics::HookMetrics;
+pub use carry::{Packed, Saved};
 
 /// The hooks of one route. Requests and tunnels hold it for as long as they last, so that a reload lets go of it with its
 /// last user.
@@ -29,6 +33,8 @@ pub(super) struct Link {
     route: Arc<str>,
     pub(super) hook: Arc<dyn Erased>,
     pub(super) timeout: Duration,
+    /// Asked of the hook once.
+    messages: Messages,
     pub(super) metrics: Arc<HookMetrics>,
 }
 
@@ -37,6 +43,7 @@ pub struct Contexts(pub(super) Box<[Box<Context>]>);
 
 /// A hook did not do its work; it has been logged and counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Failure {
     /// The hook's name.
     pub hook: Arc<str>,
@@ -110,6 +117,7 @@ impl Chain {
             match registry.make(&place, &entry.settings, previous) {
                 Ok(hook) => links.push(Link {
                     name: entry.name.as_str().into(),
+                    messages: hook.messages(),
                     route: Arc::clone(&at),
                     hook,
                     timeout: entry.timeout,
@@ -123,9 +131,8 @@ impl Chain {
         }
         let mut messages = Messages::NONE;
         for link in &links {
-            let seen = link.hook.messages();
-            messages.to_backend = stronger(messages.to_backend, seen.to_backend);
-            messages.to_client = stronger(messages.to_client, seen.to_client);
+            messages.to_backend = stronger(messages.to_backend, link.messages.to_backend);
+            messages.to_client = stronger(messages.to_client, link.messages.to_client);
         }
         Ok(Self { links: links.into(), messages })
     }
@@ -239,23 +246,28 @@ impl Chain {
     }
 
     /// Calls [`Hook::on_close`](super::Hook::on_close), in order; one's failure keeps none of the others from being called.
-    pub async fn on_close(&self, tunnel: &Tunnel, closed: &Closed, contexts: &mut Contexts) {
+    /// Those that failed are returned for tests: the guard has logged and counted them, and the tunnel is gone anyway.
+    pub async fn on_close(&self, tunnel: &Tunnel, closed: &Closed, contexts: &mut Contexts) -> Vec<Failure> {
+        let mut failures = Vec::new();
         for (link, context) in self.links.iter().zip(&mut contexts.0) {
             let closing = link.hook.on_close(tunnel, closed, &mut **context).map(Ok);
-            // Logged and counted by the guard; the tunnel is gone anyway.
-            let _ = link.guard(Phase::Close, closing).await;
+            failures.extend(link.guard(Phase::Close, closing).await.err());
         }
+        failures
     }
 
     /// Calls [`Hook::on_log`](super::Hook::on_log), in order; one's failure keeps none of the others from being called.
-    pub fn on_log(&self, entry: &mut Entry<'_>, contexts: &mut Contexts) {
+    /// Those that failed are returned for tests: the guard has logged and counted them, and the request is over anyway.
+    pub fn on_log(&self, entry: &mut Entry<'_>, contexts: &mut Contexts) -> Vec<Failure> {
+        let mut failures = Vec::new();
         for (link, context) in self.links.iter().zip(&mut contexts.0) {
-            // Logged and counted by the guard; the request is over anyway.
-            let _ = link.guard_sync(Phase::Log, || {
+            let logged = link.guard_sync(Phase::Log, || {
                 link.hook.on_log(entry, &mut **context);
                 Ok(())
             });
+            failures.extend(logged.err());
         }
+        failures
     }
 }
 

@@ -136,3 +136,11 @@ impl Messages {
         self != Self::NONE
     }
 }
+
+/// A code that a hook may close with, as it is; 1011 instead of any other.
+pub(crate) fn sendable(code: u16) -> u16 {
+    match code {
+        1000 | 1001 | 1003 | 1007..=1014 | 3000..=4999 => code,
+        _ => 1011,
+    }
+}

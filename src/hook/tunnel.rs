@@ -15,6 +15,7 @@ use super::{Direction, injector};
 
 /// An open tunnel: who is connected with whom.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Tunnel {
     /// Its id, the same in a process that takes it over.
     pub id: TunnelId,
@@ -103,7 +104,7 @@ impl FromStr for TunnelId {
 
 /// What stands for an affinity key: the head of its SHA-1. The key itself, a client's secret as often as not, is not kept
 /// with a tunnel.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct KeyTag([u8; 16]);
 
 impl KeyTag {

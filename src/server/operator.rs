@@ -41,6 +41,7 @@ impl Operator {
         let code = self.obey(&mut signals).await;
         self.acceptor.close();
         self.running.tunnels.stop();
+        self.running.tunnels.hooks_told().await;
         self.running.log.flush();
         if let Some(control) = self.desk.control.take() {
             control.stop().await;

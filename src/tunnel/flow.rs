@@ -83,6 +83,13 @@ impl Flow {
         self.cursor.closed()
     }
 
+    /// Whether the sender's Close frame has passed, so that nothing more is to come. Not that of one which
+    /// [was given up](Self::give_up): a connection that is closed before everything was read is reset, which could overtake
+    /// what was sent last.
+    pub(super) fn said_goodbye(&self) -> bool {
+        self.closed().is_some() && !self.cursor.is_lost()
+    }
+
     /// Whether the gateway ended this flow, and everything that it passes on has been written.
     pub(super) fn cut_off(&self) -> bool {
         self.cut == Cut::Made && self.kept().is_empty()
@@ -139,21 +146,32 @@ impl Flow {
         Taken { pass, messages: 0, close: None, too_big: false }
     }
 
-    /// Ends the flow with a Close frame as soon as it stands at a boundary, behind everything passed on before.
-    pub(super) fn cut(&mut self, reason: Reason) {
+    /// Ends the flow with a Close frame as soon as it stands at a boundary, behind everything passed on before; what it is to
+    /// say if that is now.
+    pub(super) fn cut(&mut self, reason: Reason) -> Option<Reason> {
         if self.cut != Cut::Open {
-            return;
+            return None;
         }
         self.cut = Cut::Due(reason);
-        if let Some(reason) = self.cut_here(reason) {
-            self.keep_close(reason);
-        }
+        self.cut_here(reason)
     }
 
     /// Ends the flow where it stands: with a Close frame at a boundary, without one inside a frame.
-    pub(super) fn cut_now(&mut self, reason: Reason) {
-        self.cut(reason);
+    pub(super) fn cut_now(&mut self, reason: Reason) -> Option<Reason> {
+        let close = self.cut(reason);
         self.cut = Cut::Made;
+        close
+    }
+
+    /// Whether nothing is passed on any more.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut == Cut::Made
+    }
+
+    /// The sender's bytes make no sense any more; it counts as one that sent a Close frame with this code.
+    pub(super) fn give_up(&mut self, code: u16) {
+        self.cut = Cut::Made;
+        self.cursor.give_up(code);
     }
 
     /// Gives up on the receiver: nothing is passed on any more.
@@ -191,10 +209,26 @@ impl Flow {
         legal
     }
 
+    /// How much of a chunk passes until another message may be put in; all of it, and it may not be even then, where that
+    /// place does not come. 0 where the flow stands there already.
+    pub(super) fn until_between(&self, chunk: &[u8]) -> usize {
+        let mut ahead = self.cursor.clone();
+        let mut passed = 0;
+        while passed < chunk.len() && !(ahead.at_boundary() && !ahead.in_message()) {
+            passed += ahead.next_boundary(&chunk[passed..], &mut |_| {});
+        }
+        passed
+    }
+
+    /// Whether a whole message may be put in here (RFC 6455 §5.4: not between the fragments of another one).
+    pub(super) fn is_between(&self) -> bool {
+        self.takes_pings() && self.cursor.at_boundary() && !self.cursor.in_message()
+    }
+
     /// Keeps a Close frame of the gateway's for the receiver.
-    pub(super) fn keep_close(&mut self, reason: Reason) {
+    pub(super) fn keep_close(&mut self, reason: Reason, text: &str) {
         if let Some(code) = reason.close_code() {
-            let close = frame::close(code, reason.as_str(), self.mask());
+            let close = frame::close(code, text, self.mask());
             self.keep(&close);
         }
     }

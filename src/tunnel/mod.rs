@@ -6,6 +6,9 @@
 mod end;
 mod flow;
 mod frozen;
+mod hooked;
+mod inspect;
+mod mailbox;
 mod pair;
 mod reason;
 mod record;
@@ -14,13 +17,15 @@ mod worker;
 
 use std::io;
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::{Poll, Waker};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use crate::access_log::AccessLog;
@@ -29,15 +34,18 @@ use crate::hook::{self, Chain, Contexts, Item, Outlet, To};
 use crate::upstream::BackendState;
 use crate::ws::deflate::Agreement;
 pub use end::Side;
-pub use frozen::{Frozen, Passport, Place};
+pub use frozen::{Batch, Frozen, Passport, Place};
+use inspect::{Caller, LastWords};
+use mailbox::Mailbox;
 pub use reason::Reason;
 pub use record::Record;
 pub use rule::{Judged, Rule, Standing, Verdict};
-use worker::{Command, WAKE, Worker};
+use worker::{Command, Tunnel, WAKE, Worker};
 
 /// The workers, and every open tunnel on them. Dropping it ends them all.
 pub struct Tunnels {
     workers: Vec<Handle>,
+    last_words: LastWords,
 }
 
 /// A tunnel to be opened: both handshakes are done.
@@ -79,33 +87,38 @@ pub enum Scope {
     All,
     /// Those that lead to this backend.
     Backend(Arc<BackendState>),
+    /// Those of which [`Tunnels::freeze`] found that they cannot go on in another process.
+    Staying,
 }
 
 impl Scope {
-    fn holds(&self, record: &Record) -> bool {
+    fn holds(&self, tunnel: &Tunnel) -> bool {
         match self {
             Self::All => true,
-            Self::Backend(backend) => Arc::ptr_eq(backend, record.backend()),
+            Self::Backend(backend) => Arc::ptr_eq(backend, tunnel.record.backend()),
+            Self::Staying => tunnel.pair.inspector().is_some_and(|inspector| inspector.stays()),
         }
     }
 }
 
 struct Handle {
-    commands: Sender<Command>,
-    waker: Waker,
+    mailbox: Arc<Mailbox>,
+    caller: Option<Arc<Caller>>,
     count: Arc<AtomicUsize>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Tunnels {
-    /// Starts `threads` workers (at least one) that write to `log`.
+    /// Starts `threads` workers (at least one) that write to `log`. Hooks that wait do so on the Tokio runtime that this is
+    /// called on; called on none, tunnels with hooks are refused.
     ///
     /// # Errors
     /// A poller or a thread cannot be made.
     pub fn start(threads: usize, log: &AccessLog) -> io::Result<Self> {
-        let workers =
-            (0..threads.max(1)).map(|number| Handle::start(number, log.clone())).collect::<io::Result<_>>()?;
-        Ok(Self { workers })
+        let last_words = LastWords::new();
+        let start = |number| Handle::start(number, log.clone(), &last_words);
+        let workers = (0..threads.max(1)).map(start).collect::<io::Result<_>>()?;
+        Ok(Self { workers, last_words })
     }
 
     /// Opens a tunnel on the worker that has the fewest.
@@ -117,16 +130,31 @@ impl Tunnels {
 
     /// Takes up to `most` tunnels off their worker as they stand; none when there are none left. Blocks until the worker
     /// has come to it.
-    pub fn freeze(&self, most: usize) -> Vec<Frozen> {
+    ///
+    /// Those that hooks are busy with are left for later, and those that cannot go on in another process stay; how many is
+    /// said when nothing is left to take.
+    pub fn freeze(&self, most: usize) -> Batch {
+        let mut left = Batch::default();
         for worker in self.workers.iter().filter(|worker| worker.count.load(Ordering::Relaxed) > 0) {
             let (reply, frozen) = mpsc::channel();
             worker.command(Command::Freeze { most, reply });
             match frozen.recv() {
-                Ok(frozen) if !frozen.is_empty() => return frozen,
-                _ => {}
+                Ok(batch) if !batch.frozen.is_empty() => return batch,
+                Ok(batch) => {
+                    left.busy += batch.busy;
+                    left.staying += batch.staying;
+                }
+                // A worker that is gone has no tunnels.
+                Err(_) => {}
             }
         }
-        Vec::new()
+        left
+    }
+
+    /// A tunnel of another process, to go on in this one with the sockets that came with its passport. It is not open yet:
+    /// see [`thaw`](Self::thaw).
+    pub fn adopt(&self, passport: Passport, sockets: [OwnedFd; 2], place: Place, now: Instant) -> Frozen {
+        Frozen::adopt(passport, sockets, place, self.freest().caller.clone(), now)
     }
 
     /// Takes a frozen tunnel on, its own or another process's; bytes flow again.
@@ -192,6 +220,14 @@ impl Tunnels {
         }
     }
 
+    /// Returns when the hooks of every tunnel that has ended know of it, after 5 s at the most.
+    pub async fn hooks_told(&self) {
+        match self.last_words.said(LAST_WORDS_WITHIN).await {
+            0 => {}
+            left => log::warn!("hooks of {left} tunnels that have ended are still busy with that"),
+        }
+    }
+
     /// How many tunnels are open.
     pub fn count(&self) -> usize {
         self.workers.iter().map(|worker| worker.count.load(Ordering::Relaxed)).sum()
@@ -199,7 +235,11 @@ impl Tunnels {
 }
 
 impl Outlet for Tunnels {
-    fn deliver(&self, _to: To, _item: Item, _done: tokio::sync::mpsc::UnboundedSender<usize>) {}
+    fn deliver(&self, to: To, item: Item, done: UnboundedSender<usize>) {
+        for worker in &self.workers {
+            worker.mailbox.deliver(Command::Deliver { to: to.clone(), item: item.clone(), done: done.clone() });
+        }
+    }
 }
 
 impl Drop for Tunnels {
@@ -209,14 +249,20 @@ impl Drop for Tunnels {
 }
 
 impl Handle {
-    fn start(number: usize, log: AccessLog) -> io::Result<Self> {
+    fn start(number: usize, log: AccessLog, last_words: &LastWords) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let (commands, received) = mpsc::channel();
+        let mailbox = Arc::new(Mailbox::new(commands, waker));
+        let caller = tokio::runtime::Handle::try_current().ok().map(|runtime| {
+            let mailbox = Arc::clone(&mailbox);
+            let report = move |tunnel, outcome| mailbox.put(Command::Hear { tunnel, outcome });
+            Arc::new(Caller::new(runtime, last_words.clone(), Box::new(report)))
+        });
         let count = Arc::new(AtomicUsize::new(0));
-        let worker = Worker::new(poll, received, Arc::clone(&count), log);
+        let worker = Worker::new(poll, received, Arc::clone(&mailbox), Arc::clone(&count), log, caller.clone());
         let thread = std::thread::Builder::new().name(format!("tunnels-{number}")).spawn(move || worker.run())?;
-        Ok(Self { commands, waker, count, thread: Mutex::new(Some(thread)) })
+        Ok(Self { mailbox, caller, count, thread: Mutex::new(Some(thread)) })
     }
 
     fn take_thread(&self) -> Option<(&Self, JoinHandle<()>)> {
@@ -237,12 +283,9 @@ impl Handle {
     }
 
     fn command(&self, command: Command) {
-        if self.commands.send(command).is_err() {
-            log::error!("a tunnel worker is gone; what it was asked to do is lost");
-            return;
-        }
-        if let Err(error) = self.waker.wake() {
-            log::error!("a tunnel worker cannot be woken: {error}");
-        }
+        self.mailbox.put(command);
     }
 }
+
+/// How long the process may take to end for hooks that are told of their tunnels' ends.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(5);

@@ -1,6 +1,7 @@
 //! The rules of one tunnel: two ends, a flow each way, and every way it can end.
 
 mod clock;
+mod inspected;
 mod state;
 
 use std::io;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::end::{End, Side};
 use super::flow::Flow;
+use super::inspect::Inspector;
 use super::reason::Reason;
 use crate::config::TunnelLimits;
 use crate::metrics::UpstreamMetrics;
@@ -34,6 +36,8 @@ pub(super) struct Pair<E> {
     deadline: Option<Instant>,
     /// Something brought the next look at the clock nearer.
     nearer: bool,
+    /// The hooks of its route, where that has some.
+    inspector: Option<Box<Inspector>>,
 }
 
 struct Leg<E> {
@@ -101,6 +105,7 @@ impl<E: End> Pair<E> {
             refused: None,
             deadline: None,
             nearer: false,
+            inspector: None,
         }
     }
 
@@ -139,7 +144,8 @@ impl<E: End> Pair<E> {
     fn can_go_on(&self, side: Side) -> bool {
         let flow = &self.flows[side as usize];
         if flow.kept().is_empty() {
-            self.ends[side as usize].readable && !flow.ended
+            let unread = self.ends[side as usize].readable && !flow.ended;
+            if self.inspector.is_some() { self.has_more(side, unread) } else { unread }
         } else {
             self.ends[side.other() as usize].writable
         }
@@ -149,6 +155,9 @@ impl<E: End> Pair<E> {
     fn drive_flow(&mut self, side: Side, scratch: &mut [u8], now: Instant, counters: &UpstreamMetrics) {
         for _ in 0..READS_PER_TURN {
             self.flush(side, now);
+            if self.inspector.is_some() && !self.go_on(side, now, counters) {
+                return;
+            }
             let flow = &self.flows[side as usize];
             let leg = &mut self.ends[side as usize];
             if !flow.kept().is_empty() || flow.ended || !leg.readable {
@@ -170,19 +179,26 @@ impl<E: End> Pair<E> {
         }
     }
 
-    /// Follows and passes on a chunk from `side`; nothing is kept for its receiver at this moment.
+    /// Deals with a chunk from `side`; nothing is kept for its receiver at this moment.
     fn relay(&mut self, side: Side, chunk: &[u8], now: Instant, counters: &UpstreamMetrics) {
+        if self.inspector.is_some() {
+            self.relay_inspected(side, chunk, now, counters);
+        } else {
+            self.pass(side, chunk, self.limits.max_message, now, counters);
+        }
+    }
+
+    /// Follows and passes on bytes from `side`.
+    fn pass(&mut self, side: Side, chunk: &[u8], limit: Option<u64>, now: Instant, counters: &UpstreamMetrics) {
         let flow = &mut self.flows[side as usize];
-        let taken = flow.take(chunk, self.limits.max_message);
+        let taken = flow.take(chunk, limit);
         let way = side.way() as usize;
         counters.bytes[way].inc_by(taken.pass as u64);
         if taken.messages > 0 {
             counters.messages[way].inc_by(taken.messages);
         }
         flow.keep_unwritten(&mut self.ends[side.other() as usize], &chunk[..taken.pass]);
-        if let Some(reason) = taken.close {
-            flow.keep_close(reason);
-        }
+        self.keep_close(side, taken.close);
         if taken.too_big {
             self.end(Reason::MessageTooBig, now);
         }
@@ -223,7 +239,8 @@ impl<E: End> Pair<E> {
         let reason = gone(side);
         self.reason.get_or_insert(reason);
         if side == Side::Backend {
-            flow.cut_now(reason);
+            let close = flow.cut_now(reason);
+            self.keep_close(side, close);
         }
     }
 
@@ -274,7 +291,7 @@ impl<E: End> Pair<E> {
         if said_goodbye && self.flows.iter().all(|flow| flow.kept().is_empty()) && (client.ended || backend.ended) {
             return true;
         }
-        self.flows.iter().all(|flow| flow.finished && (flow.ended || flow.cut_off() && flow.closed().is_some()))
+        self.flows.iter().all(|flow| flow.finished && (flow.ended || flow.cut_off() && flow.said_goodbye()))
     }
 
     /// Ends the tunnel from the gateway's side: a Close frame both ways at the next frame boundary, then a short wait
@@ -282,10 +299,18 @@ impl<E: End> Pair<E> {
     pub(super) fn end(&mut self, reason: Reason, now: Instant) {
         self.reason.get_or_insert(reason);
         self.planned = None;
-        for flow in &mut self.flows {
-            flow.cut(reason);
+        for side in Side::ALL {
+            let close = self.flows[side as usize].cut(reason);
+            self.keep_close(side, close);
         }
         self.expire_in(CLOSE_WAIT, now);
+    }
+
+    /// Puts a Close frame into the flow from `side`, if there is to be one.
+    fn keep_close(&mut self, side: Side, reason: Option<Reason>) {
+        let Some(reason) = reason else { return };
+        let text = self.inspector.as_ref().map_or(reason.as_str(), |inspector| inspector.last_word(reason));
+        self.flows[side as usize].keep_close(reason, text);
     }
 
     fn expire_in(&mut self, wait: Duration, now: Instant) {

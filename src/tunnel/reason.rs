@@ -31,6 +31,17 @@ pub enum Reason {
     Changed,
     /// Its key belongs to another backend since a reload, and `rehome` is on.
     Rehomed,
+    /// A hook ended it.
+    HookClosed {
+        /// The status code that it chose.
+        code: u16,
+    },
+    /// A hook failed.
+    HookFailed,
+    /// Hooks see the messages of a side that broke the rules of RFC 6455.
+    ProtocolError,
+    /// Hooks see the messages of a side whose text is not UTF-8, or that compresses what cannot be read.
+    InvalidPayload,
     /// The gateway is ending.
     Shutdown {
         /// The status code of the Close frames (`drain.code`); 1006 where none are sent.
@@ -54,6 +65,10 @@ impl Reason {
             Self::BackendDrained => "backend_drained",
             Self::Changed => "config_changed",
             Self::Rehomed => "rehomed",
+            Self::HookClosed { .. } => "hook_closed",
+            Self::HookFailed => "hook_failed",
+            Self::ProtocolError => "protocol_error",
+            Self::InvalidPayload => "invalid_payload",
             Self::Shutdown { .. } => "shutdown",
         }
     }
@@ -72,7 +87,10 @@ impl Reason {
     pub(super) fn close_code(self) -> Option<u16> {
         match self {
             Self::Idle | Self::MaxAge | Self::PingTimeout => Some(1001),
-            Self::Shutdown { code } => Some(code),
+            Self::Shutdown { code } | Self::HookClosed { code } => Some(code),
+            Self::ProtocolError => Some(1002),
+            Self::InvalidPayload => Some(1007),
+            Self::HookFailed => Some(1011),
             Self::BackendDown | Self::BackendDrained | Self::Changed | Self::Rehomed => Some(1012),
             Self::MessageTooBig => Some(1009),
             Self::BackendGone => Some(1014),

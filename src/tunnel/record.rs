@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::end::Side;
 use super::reason::Reason;
 use crate::access_log::{AccessLog, Line};
+use crate::hook::TunnelId;
 use crate::metrics::UpstreamMetrics;
 use crate::upstream::{BackendState, LoadGuard};
 
@@ -51,17 +52,23 @@ impl Record {
     }
 
     /// Counts and logs the opening.
-    pub(super) fn opened(&self, log: &AccessLog) {
+    pub(super) fn opened(&self, log: &AccessLog, id: Option<TunnelId>) {
         self.metrics.opened.inc();
-        log.write(|| self.line("tunnel_open"));
+        log.write(|| self.line("tunnel_open", id));
     }
 
-    /// Counts and logs the end.
-    pub(super) fn ended(&self, log: &AccessLog, ending: &Ending) {
-        self.metrics.ended(ending.reason.as_str());
+    /// Logs the end, with what hooks added.
+    pub(super) fn log_end(
+        &self,
+        log: &AccessLog,
+        ending: &Ending,
+        id: Option<TunnelId>,
+        added: &[(&'static str, String)],
+    ) {
         log.write(|| {
             let [(from_client, client_messages), (from_backend, backend_messages)] = ending.passed;
-            self.line("tunnel_end")
+            let line = self
+                .line("tunnel_end", id)
                 .number("duration_ms", u64::try_from(ending.lasted.as_millis()).unwrap_or(u64::MAX))
                 .number("bytes_from_client", from_client)
                 .number("bytes_from_backend", from_backend)
@@ -69,11 +76,12 @@ impl Record {
                 .number("messages_from_backend", backend_messages)
                 .number("close_code", ending.close_code.into())
                 .text("by", ending.reason.by())
-                .text("reason", ending.reason.as_str())
+                .text("reason", ending.reason.as_str());
+            added.iter().fold(line, |line, (name, value)| line.text(name, value))
         });
     }
 
-    fn line(&self, event: &'static str) -> Line {
+    fn line(&self, event: &'static str, id: Option<TunnelId>) -> Line {
         let backend = self.backend();
         Line::new(event)
             .text("request_id", &self.request_id)
@@ -84,6 +92,7 @@ impl Record {
             .text("backend", backend.address())
             .text("key_source", self.key_source)
             .maybe("key", self.key_digest.as_deref())
+            .maybe("tunnel", id)
     }
 }
 

@@ -10,16 +10,21 @@ use log::error;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::end::Side;
-use super::frozen::Frozen;
+use super::frozen::{self, Batch, Frozen};
+use super::hooked::Directory;
+use super::inspect::{Caller, Outcome};
+use super::mailbox::Mailbox;
 use super::pair::{Checked, Driven, Pair, Readiness};
 use super::reason::Reason;
 use super::record::{Ending, Record};
 use super::rule::{self, Judged, Rule};
 use super::{Look, NewTunnel, Scope};
 use crate::access_log::AccessLog;
+use crate::hook::{Item, To, TunnelId};
 
 /// What a worker is asked to do.
 pub(super) enum Command {
@@ -28,7 +33,7 @@ pub(super) enum Command {
     /// Ends the tunnels in a scope, evenly spread over a time.
     End { scope: Scope, reason: Reason, over: Duration },
     /// Takes tunnels off, as they stand, this many at the most.
-    Freeze { most: usize, reply: Sender<Vec<Frozen>> },
+    Freeze { most: usize, reply: Sender<Batch> },
     /// Takes a frozen tunnel on; as with `Open`, whoever sends it has counted it.
     Thaw(Frozen),
     /// Calls off ends in a scope that were announced for a reason.
@@ -37,6 +42,10 @@ pub(super) enum Command {
     Visit { look: Arc<Look>, done: oneshot::Sender<()> },
     /// Has a rule decide over every tunnel, and over those to come.
     Judge { rule: Arc<Rule>, done: oneshot::Sender<Judged> },
+    /// Does what comes from outside to the tunnels meant.
+    Deliver { to: To, item: Item, done: UnboundedSender<usize> },
+    /// Acts on what came of a hook's call that waited.
+    Hear { tunnel: TunnelId, outcome: Outcome },
     /// Ends the thread, and with it every tunnel left.
     Stop,
 }
@@ -44,12 +53,16 @@ pub(super) enum Command {
 pub(super) struct Worker {
     poll: Poll,
     commands: Receiver<Command>,
+    mailbox: Arc<Mailbox>,
     pub(super) tunnels: Slab<Tunnel>,
     /// What the last change of the configuration means for tunnels.
     pub(super) rule: Option<Arc<Rule>>,
     /// How many tunnels live here, for whoever chooses a worker.
     count: Arc<AtomicUsize>,
-    log: AccessLog,
+    pub(super) log: AccessLog,
+    /// What calls hooks; none where there is no runtime to do so on.
+    pub(super) caller: Option<Arc<Caller>>,
+    pub(super) directory: Directory,
     /// Tunnels with something to do at once; never more than there are.
     ready: Vec<usize>,
     /// Those whose turn it is; empty between two turns, and kept because a list made anew would be an allocation a message.
@@ -71,14 +84,24 @@ pub(super) struct Tunnel {
 }
 
 impl Worker {
-    pub(super) fn new(poll: Poll, commands: Receiver<Command>, count: Arc<AtomicUsize>, log: AccessLog) -> Self {
+    pub(super) fn new(
+        poll: Poll,
+        commands: Receiver<Command>,
+        mailbox: Arc<Mailbox>,
+        count: Arc<AtomicUsize>,
+        log: AccessLog,
+        caller: Option<Arc<Caller>>,
+    ) -> Self {
         Self {
             poll,
             commands,
+            mailbox,
             tunnels: Slab::new(),
             rule: None,
             count,
             log,
+            caller,
+            directory: Directory::default(),
             ready: Vec::new(),
             driven: Vec::new(),
             next_check: None,
@@ -90,6 +113,9 @@ impl Worker {
 
     /// Runs until it is told to stop.
     pub(super) fn run(mut self) {
+        let caller = self.caller.clone();
+        // Hooks may spawn wherever they are called.
+        let _entered = caller.as_ref().map(|caller| caller.runtime().enter());
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         loop {
             if let Err(error) = self.poll.poll(&mut events, self.timeout()) {
@@ -140,7 +166,7 @@ impl Worker {
         self.queue(slot);
     }
 
-    fn queue(&mut self, slot: usize) {
+    pub(super) fn queue(&mut self, slot: usize) {
         let tunnel = &mut self.tunnels[slot];
         if !std::mem::replace(&mut tunnel.queued, true) {
             self.ready.push(slot);
@@ -154,10 +180,10 @@ impl Worker {
                 Ok(Command::Open(tunnel)) => self.open(*tunnel, now),
                 Ok(Command::End { scope, reason, over }) => self.end(&scope, reason, over, now),
                 Ok(Command::Freeze { most, reply }) => {
-                    let frozen = self.freeze(most);
+                    let batch = self.freeze(most);
                     // Whoever asked and went away has its tunnels put back.
-                    if let Err(returned) = reply.send(frozen) {
-                        for frozen in returned.0 {
+                    if let Err(returned) = reply.send(batch) {
+                        for frozen in returned.0.frozen {
                             self.count.fetch_add(1, Ordering::Relaxed);
                             self.thaw(frozen);
                         }
@@ -175,6 +201,13 @@ impl Worker {
                     // Whoever asked may have gone.
                     let _ = done.send(judged);
                 }
+                Ok(Command::Deliver { to, item, done }) => {
+                    self.mailbox.delivered();
+                    let count = self.deliver(&to, &item, now);
+                    // Whoever sent it may not want to know.
+                    let _ = done.send(count);
+                }
+                Ok(Command::Hear { tunnel, outcome }) => self.hear(tunnel, outcome, now),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
@@ -191,10 +224,21 @@ impl Worker {
     }
 
     fn open(&mut self, new: NewTunnel, now: Instant) {
-        let NewTunnel { client, backend, early, limits, record, hooks: _ } = new;
+        let NewTunnel { client, backend, early, limits, record, hooks } = new;
+        let inspector = match hooks.map(|hooks| self.inspector(hooks, limits.max_message)) {
+            None => None,
+            Some(Some(inspector)) => Some(inspector),
+            Some(None) => {
+                self.count.fetch_sub(1, Ordering::Relaxed);
+                return error!("a tunnel with hooks is refused: there is no runtime to call them on");
+            }
+        };
         let [client, backend] = [client, backend].map(TcpStream::from_std);
         let mut pair = Pair::new(client, backend, limits, rand::random_range(0.0..0.1), now);
-        record.opened(&self.log);
+        record.opened(&self.log, inspector.as_ref().map(|inspector| inspector.tunnel().id));
+        if let Some(inspector) = inspector {
+            pair.watch(inspector);
+        }
         for side in Side::ALL {
             pair.preload(side, &early[side as usize], now, &record.metrics);
         }
@@ -203,11 +247,12 @@ impl Worker {
         }
         let mut tunnel = Tunnel { pair, record, since: now, queued: false };
         rule::judge_opening(self.rule.as_deref(), &mut tunnel, now);
-        self.take_on(tunnel);
+        let slot = self.take_on(tunnel);
+        self.open_hooks(slot, now);
     }
 
     /// Has the poller watch a tunnel's sockets, and sees to it that it is driven.
-    fn take_on(&mut self, mut tunnel: Tunnel) {
+    fn take_on(&mut self, mut tunnel: Tunnel) -> usize {
         let entry = self.tunnels.vacant_entry();
         let slot = entry.key();
         let registry = self.poll.registry();
@@ -219,17 +264,21 @@ impl Worker {
         entry.insert(tunnel);
         if let Err(error) = registered {
             error!("a tunnel could not be registered with the poller and ends: {error}");
-            return self.remove(slot, Instant::now());
+            self.remove(slot, Instant::now());
+            return slot;
         }
+        self.enter(slot);
         self.check_by(due);
         self.queue(slot);
+        slot
     }
 
     /// Takes tunnels off between two turns, when each is consistent: what was read is written or kept.
-    fn freeze(&mut self, most: usize) -> Vec<Frozen> {
-        let slots: Vec<usize> = self.tunnels.iter().map(|(slot, _)| slot).take(most).collect();
+    fn freeze(&mut self, most: usize) -> Batch {
+        let (slots, busy, staying) = frozen::choose(&mut self.tunnels, most);
         let frozen = slots.into_iter().map(|slot| {
             let mut tunnel = self.tunnels.remove(slot);
+            self.leave(&tunnel, slot);
             if std::mem::take(&mut tunnel.queued) {
                 self.ready.retain(|other| *other != slot);
             }
@@ -240,7 +289,7 @@ impl Worker {
             self.count.fetch_sub(1, Ordering::Relaxed);
             Frozen(Box::new(tunnel))
         });
-        frozen.collect()
+        Batch { frozen: frozen.collect(), busy, staying }
     }
 
     /// Takes on a frozen tunnel that is counted already.
@@ -250,7 +299,8 @@ impl Worker {
         if tunnel.pair.changing().is_none() {
             rule::judge_opening(self.rule.as_deref(), &mut tunnel, Instant::now());
         }
-        self.take_on(*tunnel);
+        let slot = self.take_on(*tunnel);
+        self.open_hooks(slot, Instant::now());
     }
 
     /// When a tunnel that opens now is to end again, because its handshake was under way when ends were announced.
@@ -263,7 +313,7 @@ impl Worker {
 
     fn spare(&mut self, scope: &Scope, reason: Reason) {
         let tunnels = self.tunnels.iter_mut().map(|(_, tunnel)| tunnel);
-        tunnels.filter(|tunnel| scope.holds(&tunnel.record)).for_each(|tunnel| tunnel.pair.spare(reason));
+        tunnels.filter(|tunnel| scope.holds(tunnel)).for_each(|tunnel| tunnel.pair.spare(reason));
     }
 
     fn end(&mut self, scope: &Scope, reason: Reason, over: Duration, now: Instant) {
@@ -271,7 +321,7 @@ impl Worker {
             self.ending = Some((now + over, reason));
         }
         let mut chosen: Vec<&mut Tunnel> =
-            self.tunnels.iter_mut().map(|(_, tunnel)| tunnel).filter(|tunnel| scope.holds(&tunnel.record)).collect();
+            self.tunnels.iter_mut().map(|(_, tunnel)| tunnel).filter(|tunnel| scope.holds(tunnel)).collect();
         for (share, tunnel) in rule::spread(chosen.len()).zip(&mut chosen) {
             tunnel.pair.plan_end(now + over.mul_f64(share), reason);
         }
@@ -334,12 +384,21 @@ impl Worker {
     }
 
     fn remove(&mut self, slot: usize, now: Instant) {
-        let Tunnel { pair, record, since, queued } = self.tunnels.remove(slot);
+        let mut tunnel = self.tunnels.remove(slot);
+        self.leave(&tunnel, slot);
+        let inspector = tunnel.pair.take_inspector();
+        let Tunnel { pair, record, since, queued } = tunnel;
         if queued {
             self.ready.retain(|other| *other != slot);
         }
         let ending = Ending::new(pair.reason(), pair.close_code(), since, now, |side| pair.passed(side));
-        record.ended(&self.log, &ending);
+        // Nobody is kept waiting for what hooks have to say of it.
+        drop(pair);
+        record.metrics.ended(ending.reason.as_str());
+        match inspector {
+            None => record.log_end(&self.log, &ending, None, &[]),
+            Some(inspector) => self.part(*inspector, record, ending),
+        }
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }

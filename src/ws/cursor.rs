@@ -148,6 +148,17 @@ impl Cursor {
         self.at == At::Header && self.have == 0
     }
 
+    /// Whether a message has begun that has not ended: no other one may begin there (RFC 6455 §5.4).
+    pub fn in_message(&self) -> bool {
+        self.in_message
+    }
+
+    /// Follows the stream no further, as if it were closed with this code: its sender broke the rules.
+    pub fn give_up(&mut self, code: u16) {
+        self.closed.get_or_insert(code);
+        self.at = At::Lost;
+    }
+
     /// Whether the framing broke, so that this stream is no longer followed.
     pub fn is_lost(&self) -> bool {
         self.at == At::Lost

@@ -206,6 +206,11 @@ impl Assembler {
         self.begun.is_some()
     }
 
+    /// Bytes that are kept of the message or control frame under way.
+    pub fn held(&self) -> usize {
+        self.payload.len() + self.control.len()
+    }
+
     /// Reads a header, or what the chunk has of it.
     #[inline]
     fn header(&mut self, chunk: &mut &[u8]) -> Option<Header> {

@@ -73,6 +73,7 @@ impl<E: End> Pair<E> {
             refused: state.refused,
             flows: state.flows,
             nearer: true,
+            inspector: None,
         }
     }
 

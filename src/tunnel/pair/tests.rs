@@ -3,6 +3,7 @@
 mod crossing;
 mod endings;
 mod faults;
+mod hooks;
 mod limits;
 mod rig;
 mod stream;

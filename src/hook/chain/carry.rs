@@ -1,0 +1,93 @@
+//! What the hooks of a chain give to a process that takes over.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Chain, Contexts, Failure, FailureKind};
+use crate::hook::Phase;
+
+/// What one hook of a chain packed; several of one name stand in the order of the chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packed {
+    /// The hook's name.
+    pub hook: String,
+    /// What it packed, in a form of its own.
+    #[serde(with = "crate::ws::base64_text")]
+    pub data: Vec<u8>,
+}
+
+impl Chain {
+    /// Packs the contexts of a tunnel; `None` where one of the hooks cannot, or packs more than 256 KiB.
+    pub fn pack(&self, contexts: &Contexts) -> Option<Vec<Packed>> {
+        let mut packed = Vec::with_capacity(self.links.len());
+        for (link, context) in self.links.iter().zip(&contexts.0) {
+            let data = link.guard_sync(Phase::Handover, || Ok(link.hook.pack(&**context))).ok()??;
+            if data.len() > MOST_PACKED {
+                let why = format!("a context packs to {} bytes, more than {MOST_PACKED}", data.len());
+                link.failed(Phase::Handover, FailureKind::Error(why));
+                return None;
+            }
+            packed.push(Packed { hook: link.name.as_ref().to_owned(), data });
+        }
+        Some(packed)
+    }
+
+    /// The contexts of a tunnel that comes from another process, and the first failure, if a hook could not read its own: that
+    /// one starts with a fresh context, as does one that the tunnel did not have there.
+    pub fn unpack(&self, packed: &[Packed]) -> (Contexts, Option<Failure>) {
+        let mut contexts = self.contexts();
+        let mut failure = None;
+        for (index, link) in self.links.iter().enumerate() {
+            let Some(packed) = self.packed_for(index, packed) else { continue };
+            match link.guard_sync(Phase::Handover, || link.hook.unpack(&packed.data)) {
+                Ok(context) => contexts.0[index] = context,
+                Err(failed) => failure = failure.or(Some(failed)),
+            }
+        }
+        (contexts, failure)
+    }
+
+    /// The hooks' own states, of those that have one.
+    pub fn save(&self) -> Vec<Saved> {
+        let saved = self.links.iter().enumerate().filter_map(|(index, link)| {
+            let data = link.guard_sync(Phase::Handover, || Ok(link.hook.save())).ok()??;
+            let nth = self.nth(index);
+            Some(Saved { hook: link.name.as_ref().to_owned(), nth, data })
+        });
+        saved.collect()
+    }
+
+    /// Has the hooks take the states that [`save`](Self::save) gave in another process. Failures are logged.
+    pub fn restore(&self, saved: &[Saved]) {
+        for (index, link) in self.links.iter().enumerate() {
+            let nth = self.nth(index);
+            if let Some(saved) = saved.iter().find(|saved| *saved.hook == *link.name && saved.nth == nth) {
+                // Logged and counted by the guard; the hook goes on with the state it has.
+                let _ = link.guard_sync(Phase::Handover, || link.hook.restore(&saved.data));
+            }
+        }
+    }
+
+    fn packed_for<'p>(&self, index: usize, packed: &'p [Packed]) -> Option<&'p Packed> {
+        packed.iter().filter(|packed| *packed.hook == *self.links[index].name).nth(self.nth(index))
+    }
+
+    /// How many hooks before this one have its name.
+    fn nth(&self, index: usize) -> usize {
+        self.links[..index].iter().filter(|before| before.name == self.links[index].name).count()
+    }
+}
+
+/// The state of one hook of a chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// The hook's name.
+    pub hook: String,
+    /// How many hooks of the chain before it have the same name.
+    pub nth: usize,
+    /// What it saved, in a form of its own.
+    #[serde(with = "crate::ws::base64_text")]
+    pub data: Vec<u8>,
+}
+
+/// A batch of tunnels has to fit one message of the handover; who keeps more of a tunnel is better off with a store.
+const MOST_PACKED: usize = 256 * 1024;

@@ -1,0 +1,157 @@
+//! What calls the hooks of a worker's tunnels: where the worker is, and on the runtime where a call waits.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use tokio::runtime::Handle;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::task::AbortHandle;
+
+use super::last_words::LastWords;
+use crate::hook::{self, Chain, Closed, Contexts, Direction, Entry, Failure, Message, Packed, TunnelId, Verdict};
+use crate::ws::deflate::Codec;
+
+/// The hooks of one tunnel, and what they keep of it. One call at a time: whoever calls holds the contexts.
+pub(in crate::tunnel) struct Callee {
+    pub(super) chain: Arc<Chain>,
+    pub(super) tunnel: hook::Tunnel,
+    contexts: AsyncMutex<Contexts>,
+}
+
+/// What came of a call.
+#[derive(Debug)]
+pub(in crate::tunnel) enum Outcome {
+    /// Whether every hook knows that the tunnel is open.
+    Opened(Result<(), Failure>),
+    /// What becomes of a message, and the message as it was.
+    Judged(Result<Verdict, Failure>, Message),
+}
+
+/// How far a call came at once.
+pub(super) enum Begun {
+    Done(Outcome),
+    /// It goes on elsewhere, and what comes of it is reported.
+    Waits(AbortHandle),
+}
+
+/// Carries out the calls of one worker.
+pub(in crate::tunnel) struct Caller {
+    runtime: Handle,
+    report: Box<Report>,
+    /// One for all tunnels of the worker: every message is compressed, or restored, as a whole.
+    codec: Mutex<Codec>,
+    last_words: LastWords,
+}
+
+/// Takes what came of a call that waited; called on a thread of the runtime.
+pub(in crate::tunnel) type Report = dyn Fn(TunnelId, Outcome) + Send + Sync;
+
+impl Callee {
+    pub(super) fn new(chain: Arc<Chain>, tunnel: hook::Tunnel, contexts: Contexts) -> Self {
+        Self { chain, tunnel, contexts: AsyncMutex::new(contexts) }
+    }
+
+    /// Asks hooks that do not wait about a message.
+    pub(super) fn judge(&self, direction: Direction, message: &Message) -> Result<Verdict, Failure> {
+        let mut contexts = self.contexts.try_lock().expect("the calls of one tunnel follow each other");
+        self.chain.on_message(&self.tunnel, direction, message, &mut contexts)
+    }
+
+    /// What another process needs to go on; `None` where a hook cannot say, or is being called.
+    pub(super) fn pack(&self) -> Option<Vec<Packed>> {
+        self.chain.pack(&*self.contexts.try_lock().ok()?)
+    }
+}
+
+impl Caller {
+    /// Calls that wait go on on `runtime`, and what comes of them is told to `report`.
+    pub(in crate::tunnel) fn new(runtime: Handle, last_words: LastWords, report: Box<Report>) -> Self {
+        Self { runtime, report, codec: Mutex::default(), last_words }
+    }
+
+    /// The runtime that calls are carried out on.
+    pub(in crate::tunnel) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// The worker's codec.
+    pub(super) fn codec<T>(&self, work: impl FnOnce(&mut Codec) -> T) -> T {
+        // Each use begins with a reset: whatever a panic left behind does not matter.
+        work(&mut self.codec.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Tells the hooks that their tunnel is open.
+    pub(super) fn open(self: &Arc<Self>, callee: &Arc<Callee>) -> Begun {
+        let hooks = Arc::clone(callee);
+        self.call(callee.tunnel.id, async move {
+            let mut contexts = hooks.contexts.lock().await;
+            Outcome::Opened(hooks.chain.on_open(&hooks.tunnel, &mut contexts).await)
+        })
+    }
+
+    /// Asks hooks that may wait about a message.
+    pub(super) fn judge(self: &Arc<Self>, callee: &Arc<Callee>, direction: Direction, message: Message) -> Begun {
+        let hooks = Arc::clone(callee);
+        self.call(callee.tunnel.id, async move {
+            let mut contexts = hooks.contexts.lock().await;
+            let verdict = hooks.chain.on_message_async(&hooks.tunnel, direction, &message, &mut contexts).await;
+            drop(contexts);
+            Outcome::Judged(verdict, message)
+        })
+    }
+
+    fn call(self: &Arc<Self>, id: TunnelId, call: impl Future<Output = Outcome> + Send + 'static) -> Begun {
+        match self.begin(call) {
+            Ok(outcome) => Begun::Done(outcome),
+            Err(call) => {
+                let caller = Arc::clone(self);
+                let task = self.runtime.spawn(async move { (caller.report)(id, call.await) });
+                Begun::Waits(task.abort_handle())
+            }
+        }
+    }
+
+    /// Has the hooks of a tunnel that has ended add to its log line, which `log` writes, and then tells them of the end if
+    /// they were `told` that it was open.
+    ///
+    /// Both wait for a call that was given up, which lets go of the contexts a moment later.
+    pub(in crate::tunnel) fn farewell(
+        &self,
+        callee: Arc<Callee>,
+        closed: Closed,
+        told: bool,
+        log: impl FnOnce(&[(&'static str, String)]) + Send + 'static,
+    ) {
+        let counted = self.last_words.begin();
+        let words = self.begin(async move {
+            let _counted = counted;
+            let Callee { chain, tunnel, contexts } = &*callee;
+            let mut contexts = contexts.lock().await;
+            let mut entry = Entry::new("tunnel_end", &tunnel.request_id, &tunnel.route, SWITCHED, closed.lasted);
+            chain.on_log(&mut entry, &mut contexts);
+            log(entry.added());
+            if told {
+                chain.on_close(tunnel, &closed, &mut contexts).await;
+            }
+        });
+        if let Err(words) = words {
+            self.runtime.spawn(words);
+        }
+    }
+
+    /// Polls a call once where it is: what answers at once, as most do, costs no change of threads.
+    fn begin<T, F: Future<Output = T> + Send + 'static>(&self, call: F) -> Result<T, Pin<Box<F>>> {
+        let mut call = Box::pin(call);
+        let _entered = self.runtime.enter();
+        // What it waits for is told whom to wake when the task polls it again.
+        match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(done) => Ok(done),
+            Poll::Pending => Err(call),
+        }
+    }
+}
+
+/// The status that a tunnel opened with.
+const SWITCHED: u16 = 101;

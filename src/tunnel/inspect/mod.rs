@@ -1,0 +1,407 @@
+//! What the hooks of a tunnel see of it, and what they make of it.
+//!
+//! Where hooks see the messages of a direction, its bytes are put together to messages here, and what hooks make of those goes
+//! on as whole frames. One call at a time: a message waits until the hooks are done with the one before, whichever direction
+//! that came from, and its sender is not read any further. Control frames wait only for what came before them from their sender.
+
+mod caller;
+mod last_words;
+mod state;
+mod way;
+
+use std::sync::Arc;
+
+use tokio::task::AbortHandle;
+
+use super::Hooked;
+use super::end::Side;
+use super::reason::Reason;
+use crate::hook::{self, Closed, Failure, Message, Mode, Packed, TunnelId, Verdict};
+use crate::ws::deflate::{Agreement, InflateError};
+use crate::ws::{Assembled, Item, Kind, Sender, Violation, frame, message};
+use caller::Callee;
+pub(super) use caller::{Caller, Outcome};
+pub(super) use last_words::LastWords;
+pub(super) use state::{State, Travels};
+pub(super) use way::Held;
+use way::Way;
+
+/// The hooks of one tunnel, and where they stand.
+pub(super) struct Inspector {
+    callee: Arc<Callee>,
+    caller: Arc<Caller>,
+    agreement: Option<Agreement>,
+    /// Bytes of a message, inflated where it was compressed.
+    max_message: u64,
+    /// Hooks were told that the tunnel is open.
+    told: bool,
+    /// Every hook knows that the tunnel is open. Until then nothing is looked at.
+    opened: bool,
+    /// The call that is waited for.
+    call: Option<Call>,
+    /// By the side that the bytes come from.
+    ways: [Way; 2],
+    /// What a hook's Close frame says.
+    last_word: Option<Box<str>>,
+    /// What hooks packed for another process, while the tunnel is off its worker.
+    packed: Vec<Packed>,
+    /// It was found that the tunnel cannot go on in another process.
+    stays: bool,
+}
+
+/// A call that waits.
+enum Call {
+    Open(AbortHandle),
+    Message { from: Side, original: Original, task: AbortHandle },
+}
+
+/// A message as it came: enough to pass it on unchanged, together with what hooks were shown.
+#[derive(Debug)]
+struct Original {
+    kind: Kind,
+    /// Its payload on the wire, where it was compressed.
+    compressed: Option<Vec<u8>>,
+}
+
+/// What is to be done next with what came from a side.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Go on: what is to be passed on was added to the frames.
+    On,
+    /// Nothing is left of the chunk.
+    Done,
+    /// Hooks are busy: the rest is to be held.
+    Wait,
+    /// Frames for the side that it came from.
+    Reply(Vec<u8>),
+    /// The tunnel ends.
+    End(Reason),
+    /// The same, by the fault of the side that it came from, whose bytes make no sense any more.
+    Broken(Reason),
+}
+
+impl Inspector {
+    /// The hooks of a tunnel that opens.
+    pub(super) fn new(hooked: Hooked, caller: Arc<Caller>, max_message: Option<u64>) -> Self {
+        let Hooked { chain, contexts, tunnel, agreement } = hooked;
+        let max_message = max_message.unwrap_or(MOST_OF_A_MESSAGE);
+        let messages = chain.messages();
+        let ways = Side::ALL.map(|from| {
+            let assembled = messages.of(from.way()) != Mode::None;
+            Way::new(from, assembled, agreement.is_some(), max_message)
+        });
+        let callee = Arc::new(Callee::new(chain, tunnel, contexts));
+        Self {
+            callee,
+            caller,
+            agreement,
+            max_message,
+            told: false,
+            opened: false,
+            call: None,
+            ways,
+            last_word: None,
+            packed: Vec::new(),
+            stays: false,
+        }
+    }
+
+    /// Tells the hooks that the tunnel is open; what came of it, if that is known at once.
+    pub(super) fn open(&mut self) -> Option<Outcome> {
+        self.told = true;
+        match self.caller.open(&self.callee) {
+            caller::Begun::Done(outcome) => Some(outcome),
+            caller::Begun::Waits(task) => {
+                self.call = Some(Call::Open(task));
+                None
+            }
+        }
+    }
+
+    /// Whether hooks were told that the tunnel is open.
+    pub(super) fn knows(&self) -> bool {
+        self.told
+    }
+
+    /// The tunnel as hooks see it.
+    pub(super) fn tunnel(&self) -> &hook::Tunnel {
+        &self.callee.tunnel
+    }
+
+    /// Has the hooks of the tunnel, which has ended, add to its log line, which `log` writes, and tells them how it ended.
+    pub(super) fn farewell(
+        mut self,
+        closed: Closed,
+        log: impl FnOnce(TunnelId, &[(&'static str, String)]) + Send + 'static,
+    ) {
+        self.give_up();
+        let id = self.callee.tunnel.id;
+        self.caller.farewell(Arc::clone(&self.callee), closed, self.told, move |added| log(id, added));
+    }
+
+    /// Has calls be carried out by another worker's caller from now on.
+    pub(super) fn move_to(&mut self, caller: &Arc<Caller>) {
+        self.caller = Arc::clone(caller);
+        self.packed = Vec::new();
+    }
+
+    /// Whether messages from `side` are put together here.
+    pub(super) fn assembles(&self, side: Side) -> bool {
+        self.ways[side as usize].assembler.is_some()
+    }
+
+    /// Whether hooks keep what comes from `side` waiting.
+    pub(super) fn holds_up(&self, side: Side) -> bool {
+        let is_asked = matches!(&self.call, Some(Call::Message { from, .. }) if *from == side);
+        !self.opened || is_asked || self.call.is_some() && self.ways[side as usize].waiting.is_some()
+    }
+
+    /// Whether something of `side` is at hand that has not been dealt with.
+    pub(super) fn has_held(&self, side: Side) -> bool {
+        let way = &self.ways[side as usize];
+        way.has_held() || way.waiting.is_some()
+    }
+
+    /// See [`Way::hold`].
+    pub(super) fn hold(&mut self, side: Side, chunk: &[u8]) {
+        self.ways[side as usize].hold(chunk);
+    }
+
+    /// See [`Way::take_held`].
+    pub(super) fn take_held(&mut self, side: Side) -> Held {
+        self.ways[side as usize].take_held()
+    }
+
+    /// See [`Way::put_back`].
+    pub(super) fn put_back(&mut self, side: Side, held: Held, left: usize) {
+        self.ways[side as usize].put_back(held, left);
+    }
+
+    /// Notes whether `side` is not read for the sake of hooks; says whether it was not until now, and is again.
+    pub(super) fn note_held_up(&mut self, side: Side, held_up: bool) -> bool {
+        std::mem::replace(&mut self.ways[side as usize].was_held_up, held_up) && !held_up
+    }
+
+    /// Frames that wait for a place between two messages from `side`.
+    pub(super) fn queue(&mut self, side: Side) -> &mut Vec<u8> {
+        &mut self.ways[side as usize].queue
+    }
+
+    pub(super) fn queued(&self, side: Side) -> usize {
+        self.ways[side as usize].queue.len()
+    }
+
+    /// Bytes of replies for `side` since it had taken all that there was for it.
+    pub(super) fn replied(&self, side: Side) -> usize {
+        self.ways[side as usize].replied
+    }
+
+    pub(super) fn note_replied(&mut self, side: Side, bytes: usize) {
+        self.ways[side as usize].replied = bytes;
+    }
+
+    /// What the Close frames for a reason say.
+    pub(super) fn last_word(&self, reason: Reason) -> &str {
+        match (reason, &self.last_word) {
+            (Reason::HookClosed { .. }, Some(text)) => text,
+            _ => reason.as_str(),
+        }
+    }
+
+    /// Sets what a hook's Close frames say; the first one's words stay.
+    pub(super) fn set_last_word(&mut self, text: &str) {
+        // As much as a Close frame takes.
+        self.last_word.get_or_insert_with(|| text[..text.floor_char_boundary(MOST_OF_A_REASON)].into());
+    }
+
+    /// Bytes that are kept of what comes, and that another process would have to be given.
+    pub(super) fn weight(&self) -> usize {
+        self.ways.iter().map(Way::weight).sum::<usize>()
+            + self.packed.iter().map(|packed| packed.data.len()).sum::<usize>()
+    }
+
+    /// Gives the call up that is waited for, if there is one.
+    pub(super) fn give_up(&mut self) {
+        if let Some(Call::Open(task) | Call::Message { task, .. }) = self.call.take() {
+            task.abort();
+        }
+    }
+
+    /// Goes on with what came from `side`, of which `rest` has not been looked at; frames to be passed on are added to `out`.
+    ///
+    /// `deaf`: nothing is passed on any more, and no hook is asked; only a Close frame still counts.
+    pub(super) fn step(&mut self, side: Side, rest: &mut &[u8], deaf: bool, out: &mut Vec<u8>) -> Step {
+        let way = &mut self.ways[side as usize];
+        if deaf {
+            way.waiting = None;
+        } else if !self.opened || matches!(&self.call, Some(Call::Message { from, .. }) if *from == side) {
+            return Step::Wait;
+        } else if let Some(message) = way.waiting.take() {
+            return self.meet(side, message, out);
+        }
+        let Some(assembler) = &mut way.assembler else { return Step::Done };
+        match assembler.next(rest) {
+            None => Step::Done,
+            Some(Ok(Item::Control { opcode, payload })) => {
+                frame::control(out, opcode, &payload, mask(side));
+                Step::On
+            }
+            Some(Ok(Item::Message(_))) if deaf => Step::On,
+            Some(Ok(Item::Message(message))) => self.meet(side, message, out),
+            Some(Err(violation)) => {
+                log::debug!("tunnel {}: {} broke the protocol: {violation}", self.callee.tunnel.id, side.as_str());
+                Step::Broken(reason_of(violation))
+            }
+        }
+    }
+
+    /// Deals with a whole message, or has it wait for the hooks to be free.
+    fn meet(&mut self, side: Side, message: Assembled, out: &mut Vec<u8>) -> Step {
+        if self.call.is_some() {
+            self.ways[side as usize].waiting = Some(message);
+            return Step::Wait;
+        }
+        let mode = self.callee.chain.messages().of(side.way());
+        if mode == Mode::None {
+            frame::message(out, message.kind, &message.payload, message.compressed, mask(side));
+            return Step::On;
+        }
+        let (original, message) = match self.read(message) {
+            Ok(read) => read,
+            Err(reason) => return Step::End(reason),
+        };
+        if mode == Mode::Sync {
+            let verdict = self.callee.judge(side.way(), &message);
+            return self.carry_out(side, &original, verdict, &message, out);
+        }
+        match self.caller.judge(&self.callee, side.way(), message) {
+            caller::Begun::Done(Outcome::Judged(verdict, message)) => {
+                self.carry_out(side, &original, verdict, &message, out)
+            }
+            caller::Begun::Done(Outcome::Opened(_)) => Step::On,
+            caller::Begun::Waits(task) => {
+                self.call = Some(Call::Message { from: side, original, task });
+                Step::Wait
+            }
+        }
+    }
+
+    /// The message as hooks see it: inflated, and text being text.
+    fn read(&self, message: Assembled) -> Result<(Original, Message), Reason> {
+        let Assembled { kind, payload, compressed } = message;
+        let (payload, compressed) = if compressed {
+            let inflated = self.caller.codec(|codec| codec.inflate(&payload, self.max_message));
+            let inflated = inflated.map_err(|error| match error {
+                InflateError::TooBig => Reason::MessageTooBig,
+                _ => Reason::InvalidPayload,
+            })?;
+            (inflated, Some(payload))
+        } else {
+            (payload, None)
+        };
+        let message = match kind {
+            Kind::Text => Message::text(message::into_text(payload).map_err(reason_of)?),
+            Kind::Binary => Message::binary(payload),
+        };
+        Ok((Original { kind, compressed }, message))
+    }
+
+    /// What came of a call that was waited for; frames to be passed on from the side that is returned are added to `out`.
+    pub(super) fn heard(&mut self, outcome: Outcome, deaf: impl Fn(Side) -> bool, out: &mut Vec<u8>) -> (Side, Step) {
+        match (outcome, self.call.take()) {
+            (Outcome::Opened(Ok(())), _) => {
+                self.opened = true;
+                (Side::Client, Step::On)
+            }
+            (Outcome::Opened(Err(_)), _) => (Side::Client, Step::End(Reason::HookFailed)),
+            (Outcome::Judged(verdict, message), Some(Call::Message { from, original, .. })) if !deaf(from) => {
+                (from, self.carry_out(from, &original, verdict, &message, out))
+            }
+            // Nobody is left to whom it could matter.
+            (Outcome::Judged(..), _) => (Side::Client, Step::On),
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        from: Side,
+        original: &Original,
+        verdict: Result<Verdict, Failure>,
+        shown: &Message,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        match verdict {
+            Ok(Verdict::Pass) => {
+                let (payload, compressed) = match &original.compressed {
+                    Some(payload) => (payload.as_slice(), true),
+                    None => (shown.as_bytes(), false),
+                };
+                frame::message(out, original.kind, payload, compressed, mask(from));
+                Step::On
+            }
+            Ok(Verdict::Replace(message)) => {
+                self.encode_changed(from, original, &message, out);
+                Step::On
+            }
+            Ok(Verdict::Drop) => Step::On,
+            Ok(Verdict::Reply(message)) => Step::Reply(encode(from.other(), &message)),
+            Ok(Verdict::Close { code, reason }) => {
+                self.set_last_word(&reason);
+                Step::End(Reason::HookClosed { code })
+            }
+            Err(_) => Step::End(Reason::HookFailed),
+        }
+    }
+
+    /// What was compressed is compressed again, where its receiver can take what our codec makes.
+    fn encode_changed(&self, from: Side, original: &Original, message: &Message, out: &mut Vec<u8>) {
+        let sender = match from {
+            Side::Client => Sender::Client,
+            Side::Backend => Sender::Backend,
+        };
+        let deflates = self.agreement.filter(|agreement| agreement.window_bits(sender) == OUR_WINDOW_BITS);
+        if original.compressed.is_some() && deflates.is_some() {
+            let payload = self.caller.codec(|codec| codec.deflate(message.as_bytes()));
+            frame::message(out, kind(message), &payload, true, mask(from));
+        } else {
+            frame::message(out, kind(message), message.as_bytes(), false, mask(from));
+        }
+    }
+}
+
+impl Drop for Inspector {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+/// A message as one frame, not compressed, in the stream from `from`.
+pub(super) fn encode(from: Side, message: &Message) -> Vec<u8> {
+    let mut out = Vec::new();
+    frame::message(&mut out, kind(message), message.as_bytes(), false, mask(from));
+    out
+}
+
+fn kind(message: &Message) -> Kind {
+    if message.is_text() { Kind::Text } else { Kind::Binary }
+}
+
+/// Frames towards a backend are masked, with a key that nobody can guess (RFC 6455 §5.3).
+fn mask(from: Side) -> Option<[u8; 4]> {
+    (from == Side::Client).then(rand::random)
+}
+
+fn reason_of(violation: Violation) -> Reason {
+    match violation.code() {
+        1007 => Reason::InvalidPayload,
+        1009 => Reason::MessageTooBig,
+        _ => Reason::ProtocolError,
+    }
+}
+
+/// The longest message that hooks are shown where `tunnel.max_message` is off.
+const MOST_OF_A_MESSAGE: u64 = 1024 * 1024;
+/// The window that our codec compresses with (RFC 7692 §7.1.2).
+const OUR_WINDOW_BITS: u8 = 15;
+/// The longest reason in a Close frame (RFC 6455 §5.5).
+const MOST_OF_A_REASON: usize = 123;

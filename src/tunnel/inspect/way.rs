@@ -1,0 +1,85 @@
+//! One direction of a tunnel with hooks: what is to be looked at yet, and what is to be put in.
+
+use serde::{Deserialize, Serialize};
+
+use crate::tunnel::end::Side;
+use crate::ws::{Assembled, Assembler, Sender};
+
+/// What comes from one side.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Way {
+    /// Puts messages together, where hooks see those of this direction; bytes pass as they are where it is not there.
+    pub(super) assembler: Option<Assembler>,
+    /// What was read and not looked at: `held[seen..]`. No allocation while empty; one chunk at the most.
+    #[serde(with = "crate::ws::base64_text")]
+    held: Vec<u8>,
+    seen: usize,
+    /// A message whose hooks are still busy with another one.
+    #[serde(skip)]
+    pub(super) waiting: Option<Assembled>,
+    /// Frames to be put in between two messages, as soon as there is such a place.
+    #[serde(with = "crate::ws::base64_text")]
+    pub(super) queue: Vec<u8>,
+    /// Bytes of replies to the side, since it had last taken all that there was for it.
+    #[serde(default)]
+    pub(super) replied: usize,
+    /// The side was not read when there may have been something to read.
+    #[serde(skip)]
+    pub(super) was_held_up: bool,
+}
+
+/// What was read and not looked at, taken out while it is looked at.
+pub(in crate::tunnel) struct Held {
+    bytes: Vec<u8>,
+    seen: usize,
+}
+
+impl Way {
+    pub(super) fn new(from: Side, assembled: bool, compressed: bool, max_message: u64) -> Self {
+        let sender = match from {
+            Side::Client => Sender::Client,
+            Side::Backend => Sender::Backend,
+        };
+        Self {
+            assembler: assembled.then(|| Assembler::new(sender, compressed, max_message)),
+            held: Vec::new(),
+            seen: 0,
+            waiting: None,
+            queue: Vec::new(),
+            replied: 0,
+            was_held_up: false,
+        }
+    }
+
+    /// Keeps a chunk, or what is left of one, until the hooks are done with what came before.
+    pub(super) fn hold(&mut self, chunk: &[u8]) {
+        self.held.extend_from_slice(chunk);
+    }
+
+    pub(super) fn has_held(&self) -> bool {
+        self.seen < self.held.len()
+    }
+
+    pub(super) fn take_held(&mut self) -> Held {
+        Held { bytes: std::mem::take(&mut self.held), seen: std::mem::take(&mut self.seen) }
+    }
+
+    /// Puts back what was taken out, but for what has been looked at; an emptied buffer is given back.
+    pub(super) fn put_back(&mut self, held: Held, left: usize) {
+        if left > 0 {
+            self.seen = held.bytes.len() - left;
+            self.held = held.bytes;
+        }
+    }
+
+    /// Bytes that another process would have to be given.
+    pub(super) fn weight(&self) -> usize {
+        self.held.len() + self.queue.len() + self.assembler.as_ref().map_or(0, Assembler::held)
+    }
+}
+
+impl Held {
+    pub(in crate::tunnel) fn bytes(&self) -> &[u8] {
+        &self.bytes[self.seen..]
+    }
+}

@@ -1,0 +1,264 @@
+//! What a pair does differently where its route has hooks.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{End, Pair, Reason, Side};
+use crate::hook::{Chain, Direction, Item, Message, Tunnel, sendable};
+use crate::metrics::UpstreamMetrics;
+use crate::tunnel::inspect::{self, Caller, Inspector, Outcome, Step, Travels};
+
+impl<E: End> Pair<E> {
+    /// Has the hooks of its route look at the tunnel from its first byte on.
+    pub(in crate::tunnel) fn watch(&mut self, inspector: Box<Inspector>) {
+        self.inspector = Some(inspector);
+    }
+
+    pub(in crate::tunnel) fn inspector(&self) -> Option<&Inspector> {
+        self.inspector.as_deref()
+    }
+
+    /// Packs what another process needs to go on with the tunnel, of which `room` bytes may travel.
+    pub(in crate::tunnel) fn pack(&mut self, room: usize) -> Travels {
+        let kept: usize = self.flows.iter().map(|flow| flow.kept().len()).sum();
+        match &mut self.inspector {
+            Some(inspector) => inspector.pack(room.saturating_sub(kept)),
+            None => Travels::Now,
+        }
+    }
+
+    /// What another process would have to be given: bytes on their way, and what was packed.
+    pub(in crate::tunnel) fn weight(&self) -> usize {
+        let kept: usize = self.flows.iter().map(|flow| flow.kept().len()).sum();
+        kept + self.inspector.as_ref().map_or(0, |inspector| inspector.weight())
+    }
+
+    /// Has the hooks of its route go on with a tunnel that comes from another process.
+    pub(in crate::tunnel) fn watch_on(
+        &mut self,
+        state: inspect::State,
+        chain: Arc<Chain>,
+        tunnel: Tunnel,
+        caller: Arc<Caller>,
+        now: Instant,
+    ) {
+        let (inspector, can_go_on) = Inspector::resume(state, chain, tunnel, caller, self.limits.max_message);
+        self.watch(Box::new(inspector));
+        if !can_go_on {
+            self.end(Reason::HookFailed, now);
+        }
+    }
+
+    /// Takes the hooks off a tunnel that has ended.
+    pub(in crate::tunnel) fn take_inspector(&mut self) -> Option<Box<Inspector>> {
+        self.inspector.take()
+    }
+
+    pub(in crate::tunnel) fn inspector_mut(&mut self) -> Option<&mut Inspector> {
+        self.inspector.as_deref_mut()
+    }
+
+    /// Tells the hooks that the tunnel is open.
+    pub(in crate::tunnel) fn open_hooks(&mut self, now: Instant, counters: &UpstreamMetrics) {
+        if let Some(outcome) = self.inspector.as_mut().and_then(|inspector| inspector.open()) {
+            self.heard(outcome, now, counters);
+        }
+    }
+
+    /// Acts on what came of a call that was waited for; the pair is to be driven then.
+    pub(in crate::tunnel) fn heard(&mut self, outcome: Outcome, now: Instant, counters: &UpstreamMetrics) {
+        let Some(inspector) = &mut self.inspector else { return };
+        let mut frames = Vec::new();
+        let flows = &self.flows;
+        let (side, step) = inspector.heard(outcome, |side| flows[side as usize].is_cut(), &mut frames);
+        self.pass(side, &frames, None, now, counters);
+        self.carry_out(side, step, now);
+    }
+
+    /// Does what comes from outside; says whether it could be done. The pair is to be driven then.
+    pub(in crate::tunnel) fn inject(&mut self, item: &Item, now: Instant) -> bool {
+        let Some(inspector) = &mut self.inspector else { return false };
+        match item {
+            Item::Message(direction, message) => self.put_in(sender(*direction), message),
+            Item::Close { code, reason } => {
+                let goes_on = self.deadline.is_none();
+                if goes_on {
+                    inspector.set_last_word(reason);
+                    self.end(Reason::HookClosed { code: sendable(*code) }, now);
+                }
+                goes_on
+            }
+        }
+    }
+
+    fn put_in(&mut self, from: Side, message: &Message) -> bool {
+        let queued = self.inspector.as_ref().map_or(0, |inspector| inspector.queued(from));
+        let flow = &self.flows[from as usize];
+        let takes = flow.takes_pings() && flow.kept().len() + queued < MOST_OWED;
+        if takes {
+            self.put_between(from, &inspect::encode(from, message));
+        }
+        takes
+    }
+
+    /// Puts frames into the flow from `side` as soon as it stands between two messages.
+    fn put_between(&mut self, side: Side, frames: &[u8]) {
+        let flow = &mut self.flows[side as usize];
+        let Some(inspector) = &mut self.inspector else { return };
+        let queue = inspector.queue(side);
+        if flow.is_between() && queue.is_empty() {
+            flow.keep(frames);
+        } else if flow.takes_pings() {
+            queue.extend_from_slice(frames);
+        }
+    }
+
+    /// What hooks replied to `side` that it has not taken yet: at the most, for what stands before it counts only while
+    /// some of it is left.
+    fn owed(&self, side: Side) -> usize {
+        let Some(inspector) = &self.inspector else { return 0 };
+        let is_taken = self.flows[side.other() as usize].kept().is_empty() && inspector.queued(side.other()) == 0;
+        if is_taken { 0 } else { inspector.replied(side) }
+    }
+
+    /// Whether `side` is not read for the sake of hooks: they are busy, or it does not take their replies.
+    pub(super) fn is_held_up(&self, side: Side) -> bool {
+        let Some(inspector) = &self.inspector else { return false };
+        !self.flows[side as usize].is_cut() && (inspector.holds_up(side) || self.owed(side) >= MOST_OWED)
+    }
+
+    /// Whether more of what comes from `side` can be dealt with at once; `unread`: there may be something to read.
+    pub(super) fn has_more(&self, side: Side, unread: bool) -> bool {
+        let has_held = self.inspector.as_ref().is_some_and(|inspector| inspector.has_held(side));
+        (has_held || unread) && !self.is_held_up(side)
+    }
+
+    /// Goes on with what hooks kept waiting of `side`; says whether it may be read.
+    pub(super) fn go_on(&mut self, side: Side, now: Instant, counters: &UpstreamMetrics) -> bool {
+        if !self.flows[side as usize].kept().is_empty() {
+            return false;
+        }
+        let held_up = self.is_held_up(side);
+        let Some(inspector) = &mut self.inspector else { return true };
+        if !held_up && inspector.has_held(side) {
+            let held = inspector.take_held(side);
+            let left = self.look_at(side, held.bytes(), now, counters).len();
+            self.put_back(side, held, left);
+        }
+        let held_up = self.is_held_up(side);
+        self.note_held_up(side, held_up, now);
+        !held_up && self.inspector.as_ref().is_some_and(|inspector| !inspector.has_held(side))
+    }
+
+    fn put_back(&mut self, side: Side, held: inspect::Held, left: usize) {
+        if let Some(inspector) = &mut self.inspector {
+            inspector.put_back(side, held, left);
+        }
+    }
+
+    /// A side that was not read cannot have answered a Ping: it is given its time anew.
+    fn note_held_up(&mut self, side: Side, held_up: bool, now: Instant) {
+        if self.inspector.as_mut().is_some_and(|inspector| inspector.note_held_up(side, held_up)) {
+            let Some(ping) = self.limits.ping else { return };
+            let leg = &mut self.ends[side as usize];
+            leg.pinged = leg.pinged.map(|_| now);
+            leg.ping_after = now + ping;
+            self.nearer = true;
+        }
+    }
+
+    /// Deals with a chunk from `side`, and holds what has to wait.
+    pub(super) fn relay_inspected(&mut self, side: Side, chunk: &[u8], now: Instant, counters: &UpstreamMetrics) {
+        let rest = if self.is_held_up(side) { chunk } else { self.look_at(side, chunk, now, counters) };
+        if let Some(inspector) = &mut self.inspector {
+            inspector.hold(side, rest);
+        }
+    }
+
+    /// Deals with bytes from `side` as far as hooks let it; returns what has to wait.
+    fn look_at<'c>(&mut self, side: Side, chunk: &'c [u8], now: Instant, counters: &UpstreamMetrics) -> &'c [u8] {
+        let Some(inspector) = &self.inspector else { return chunk };
+        if inspector.assembles(side) {
+            return self.assemble(side, chunk, now, counters);
+        }
+        let limit = self.limits.max_message;
+        let mut rest = chunk;
+        if inspector.queued(side) > 0 {
+            let (before, after) = chunk.split_at(self.flows[side as usize].until_between(chunk));
+            self.pass(side, before, limit, now, counters);
+            self.put_queued(side);
+            rest = after;
+        }
+        self.pass(side, rest, limit, now, counters);
+        &[]
+    }
+
+    fn put_queued(&mut self, side: Side) {
+        let flow = &mut self.flows[side as usize];
+        let Some(inspector) = &mut self.inspector else { return };
+        let queue = inspector.queue(side);
+        if flow.is_between() {
+            flow.keep(&std::mem::take(queue));
+        } else if !flow.takes_pings() {
+            // There will be no such place any more.
+            *queue = Vec::new();
+        }
+    }
+
+    /// Puts messages together and passes on what hooks make of them.
+    fn assemble<'c>(&mut self, side: Side, chunk: &'c [u8], now: Instant, counters: &UpstreamMetrics) -> &'c [u8] {
+        let mut rest = chunk;
+        let mut frames = Vec::new();
+        loop {
+            let deaf = self.flows[side as usize].is_cut();
+            let Some(inspector) = &mut self.inspector else { return rest };
+            let step = inspector.step(side, &mut rest, deaf, &mut frames);
+            if matches!(step, Step::On) && frames.len() < WRITTEN_AT_ONCE {
+                continue;
+            }
+            if !frames.is_empty() {
+                self.pass(side, &frames, None, now, counters);
+                frames.clear();
+            }
+            let stops = matches!(step, Step::Wait | Step::Done);
+            self.carry_out(side, step, now);
+            let flow = &self.flows[side as usize];
+            let is_full = !flow.kept().is_empty() || self.owed(side) >= MOST_OWED;
+            if stops || is_full && !flow.is_cut() {
+                return rest;
+            }
+        }
+    }
+
+    /// Does what hooks decided, but for passing frames on.
+    fn carry_out(&mut self, side: Side, step: Step, now: Instant) {
+        match step {
+            Step::On | Step::Done | Step::Wait => {}
+            Step::Reply(frames) => {
+                let owed = self.owed(side);
+                if let Some(inspector) = &mut self.inspector {
+                    inspector.note_replied(side, owed + frames.len());
+                }
+                self.put_between(side.other(), &frames);
+            }
+            Step::End(reason) => self.end(reason, now),
+            Step::Broken(reason) => {
+                self.end(reason, now);
+                self.flows[side as usize].give_up(reason.close_code().unwrap_or_default());
+            }
+        }
+    }
+}
+
+/// Whose messages go this way.
+fn sender(direction: Direction) -> Side {
+    match direction {
+        Direction::ToBackend => Side::Client,
+        Direction::ToClient => Side::Backend,
+    }
+}
+
+/// Frames are written when there are so many bytes of them, and at the end of a chunk.
+const WRITTEN_AT_ONCE: usize = 64 * 1024;
+/// Whoever leaves so much of replies and of messages from outside unread is not read itself, and nothing more is put in.
+const MOST_OWED: usize = 64 * 1024;
