@@ -2,6 +2,7 @@
 
 pub mod jwt;
 mod outgoing;
+pub mod webhook;
 
 use crate::hook::Registry;
 
@@ -9,5 +10,6 @@ use crate::hook::Registry;
 pub fn registry() -> Registry {
     let mut registry = Registry::empty();
     registry.add::<jwt::Jwt>("jwt");
+    registry.add::<webhook::Webhook>("webhook");
     registry
 }

@@ -146,7 +146,7 @@ impl Remote {
             false
         });
         let outcome = self.ask().await;
-        let url = &self.origin.url;
+        let url = outgoing::shown(&self.origin.url);
         match &outcome {
             Ok(fetched) if *failures > 0 => info!("{} keys for tokens came from {url} again", fetched.keys.len()),
             Ok(_) => {}
