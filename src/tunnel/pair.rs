@@ -291,7 +291,7 @@ impl<E: End> Pair<E> {
         if said_goodbye && self.flows.iter().all(|flow| flow.kept().is_empty()) && (client.ended || backend.ended) {
             return true;
         }
-        self.flows.iter().all(|flow| flow.finished && (flow.ended || flow.cut_off() && flow.closed().is_some()))
+        self.flows.iter().all(|flow| flow.finished && (flow.ended || flow.cut_off() && flow.said_goodbye()))
     }
 
     /// Ends the tunnel from the gateway's side: a Close frame both ways at the next frame boundary, then a short wait
