@@ -26,6 +26,5 @@ pub fn registry() -> Registry {
     registry.add::<Origin>("origin");
     registry.add::<RateLimit>("rate_limit");
     registry.add::<Webhook>("webhook");
-    registry.add::<jwt::Jwt>("jwt");
     registry
 }

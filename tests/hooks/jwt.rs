@@ -155,3 +155,18 @@ async fn a_tunnel_is_closed_when_its_token_expires_and_others_go_on() {
     futures_util::SinkExt::send(&mut stays, Message::text("still here")).await.unwrap();
     assert_eq!(within("an echo", stays.next()).await.unwrap().unwrap().into_text().unwrap(), "still here");
 }
+
+#[tokio::test]
+async fn a_tunnel_that_was_handed_over_is_closed_by_the_next_process_when_its_token_expires() {
+    let (guard, echo) = (Guard::new(), Echo::start().await);
+    let mut old = Gateway::start(&guard.config(echo.address(), "from: [{ protocol: bearer. }], leeway: 0s")).await;
+    // Longer than a handover takes.
+    let token = token(&json!({ "exp": now() + 10 }));
+    let mut socket = open(&old, &format!("bearer.{token}")).await.unwrap();
+    socket.next().await;
+    let gateway = old.successor().await;
+    assert_eq!(old.ended().await, Some(0));
+    let frame = closed(&mut socket).await;
+    assert_eq!((frame.code, frame.reason.as_str()), (CloseCode::from(4401), "token expired"));
+    gateway.access.find(&["tunnel_end", "close_code=4401", "reason=hook_closed"]).await;
+}
