@@ -7,7 +7,9 @@ mod support;
 
 mod command;
 mod failures;
+mod jwt;
 mod lab;
 mod reload;
 mod requests;
 mod upgrades;
+mod webhook;
