@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build check test counts bench bench-quick clean
+.PHONY: help demo build check test downstream counts bench bench-quick clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -20,7 +20,9 @@ build: ## build target/release/longhaul, installing cmake first where it is miss
 check: ## formatting, lints and documentation
 	@tests/install.sh build
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path tests/downstream/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	cd bench && $(CARGO) fmt --check && $(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
 test: ## check, and run every test, installing what they need first
@@ -28,18 +30,26 @@ test: ## check, and run every test, installing what they need first
 	$(MAKE) check
 # The tests hold thousands of sockets: as many files as this machine allows.
 	ulimit -n "$$(ulimit -Hn)" && $(CARGO) test --locked
+	$(CARGO) test --locked --manifest-path bench/Cargo.toml
 	$(CARGO) build --locked
+	$(MAKE) downstream
 	tests/browser.sh target/debug/longhaul
 	$(MAKE) counts
+
+downstream: ## build and test a crate of the public interface alone, as somebody else would write it
+# The versions and the build folder of the gateway, so that what it depends on is not built again.
+	cp Cargo.lock tests/downstream/Cargo.lock
+	CARGO_TARGET_DIR="$$PWD/target" $(CARGO) test --offline --manifest-path tests/downstream/Cargo.toml
 
 counts: ## count the instructions of a message and of a handshake, and compare them with what is stated
 	@tests/install.sh test
 	$(CARGO) bench --locked --profile dev --bench counts
 
-bench: build ## measure Longhaul and other gateways side by side, about 25 minutes: bench/results
+bench: build ## measure Longhaul and other gateways side by side, about 30 minutes: bench/results
 	@bench/install.sh
 	$(CARGO) build --release --locked --manifest-path bench/Cargo.toml
 	bench/target/release/longhaul-bench --out bench/results $(ARGS)
+	bench/target/release/longhaul-bench curves --out bench/results
 
 bench-quick: build ## the same in less than five minutes, less exactly; the table is printed only
 	@bench/install.sh

@@ -169,7 +169,8 @@ fn routes(watch: &Watch) {
         let figures = ROUTES.map(|count| {
             let route = |n| {
                 let (host, path) = named(n);
-                Route { host, path, upstream: "u".to_owned(), affinity: None }
+                let compression = config::Compression::default();
+                Route { host, path, upstream: "u".to_owned(), affinity: None, hooks: Vec::new(), compression }
             };
             let routes = Routes::compile(&(0..count).map(route).collect::<Vec<_>>());
             let figure = watch.nanoseconds(|_| {

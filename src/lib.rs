@@ -1,32 +1,61 @@
 //! Longhaul: the gateway for connections that last.
 //!
-//! A library and a thin binary over it. ARCHITECTURE.md walks through a request, an upgrade and its bytes.
+//! A library and a thin binary over it. A program of one's own is the binary's command line with hooks of its own:
+//! [`Gateway::builder`] makes it, [`hook`] is what to write, [`hook::testing`] tests it without a network, and docs/hooks.md in
+//! the repository is the guide.
+//!
+//! What this page shows is the public interface, under semantic versioning: in 0.x a release that breaks it has a higher
+//! second number. Modules that it does not show are how the gateway is made (ARCHITECTURE.md walks through them); they are
+//! public for the tests and benches of this repository alone, and change at any time.
 
-pub mod access_log;
-pub mod affinity;
 mod builder;
+pub mod hook;
+
+// Not public interface: see above.
+#[doc(hidden)]
+pub mod access_log;
+#[doc(hidden)]
+pub mod affinity;
+#[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 pub mod client;
+#[doc(hidden)]
 pub mod config;
+#[doc(hidden)]
 pub mod control;
 #[cfg(feature = "demo")]
+#[doc(hidden)]
 pub mod demo;
+#[doc(hidden)]
 pub mod drain;
+#[doc(hidden)]
 pub mod gateway;
+#[doc(hidden)]
 pub mod handover;
+#[doc(hidden)]
 pub mod health;
-pub mod hook;
+#[doc(hidden)]
 pub mod listen;
+#[doc(hidden)]
 pub mod metrics;
+#[doc(hidden)]
 pub mod reload;
+#[doc(hidden)]
 pub mod route;
+#[doc(hidden)]
 pub mod server;
+#[doc(hidden)]
 pub mod snapshot;
+#[doc(hidden)]
 pub mod stock;
+#[doc(hidden)]
 pub mod tunnel;
+#[doc(hidden)]
 pub mod upstream;
+#[doc(hidden)]
 pub mod ws;
 
 pub use builder::{Builder, Gateway};
 // What the doors of hooks lead to, and the types their everyday signatures have.
-pub use {bytes, http, pingora, pingora_proxy, serde, tokio};
+pub use {bytes, http, pingora, pingora_proxy, prometheus, serde, tokio};

@@ -275,13 +275,9 @@ fn every_shape_a_value_may_have_is_read() {
     assert_eq!(chat.balance_factor, Some(1.25));
     assert_eq!(chat.timeouts.read, Duration::from_secs(86_400));
     let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
-    let tunnel = TunnelLimits {
-        idle: None,
-        max_age: minutes(90),
-        ping: minutes(2),
-        max_message: Some(65_536),
-        tcp_user_timeout: None,
-    };
+    let mut tunnel = TunnelLimits::default();
+    (tunnel.idle, tunnel.max_age, tunnel.ping) = (None, minutes(90), minutes(2));
+    (tunnel.max_message, tunnel.tcp_user_timeout) = (Some(65_536), None);
     assert_eq!(chat.tunnel, tunnel);
 
     assert_eq!(rooms.affinity, [AffinitySource::ClientIp { ipv4_prefix: 24, ipv6_prefix: 64 }]);

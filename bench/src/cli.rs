@@ -10,10 +10,12 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustix::process::{Resource, Rlimit, Signal};
 
+use crate::curves;
 use crate::echo;
 use crate::peer::{Ground, Peer};
 use crate::report::{self, About};
 use crate::run::{self, Plan};
+use crate::soak;
 use crate::stop::Stop;
 use crate::work::{Amount, Work};
 
@@ -52,12 +54,18 @@ struct Options {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     wait: Option<f64>,
     /// Idle tunnels; each takes two of a gateway's descriptors
-    #[arg(long, default_value_t = 9_900, value_name = "TUNNELS")]
-    idle: usize,
+    #[arg(long, default_value_t = 9_900, value_name = "TUNNELS", value_parser = clap::value_parser!(u32).range(1..=500_000))]
+    idle: u32,
     /// Messages a second of the work `paced`
-    #[arg(long, default_value_t = 10_000.0, value_name = "PER_SECOND")]
+    #[arg(long, default_value_t = 10_000.0, value_name = "PER_SECOND", value_parser = rate)]
     rate: f64,
-    /// Write results.md, results.json and charts into this folder too
+    #[command(flatten)]
+    places: Places,
+}
+
+#[derive(Args)]
+struct Places {
+    /// Write results and charts into this folder too
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Longhaul's program
@@ -67,6 +75,37 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Sub {
+    /// How cost grows: CPU per message, memory and latency at 10, 100, 1,000 and 9,900 tunnels
+    Curves {
+        /// Peers to measure
+        #[arg(long, value_delimiter = ',', value_name = "PEER,…", default_value = "longhaul,nginx,haproxy,envoy")]
+        peers: Vec<Peer>,
+        /// How often; the figures are medians
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+        repeats: u32,
+        /// Seconds of each load
+        #[arg(long, default_value_t = 3.0, value_name = "SECONDS", value_parser = seconds)]
+        seconds: f64,
+        /// Messages a second over all tunnels
+        #[arg(long, default_value_t = 10_000.0, value_name = "PER_SECOND", value_parser = rate)]
+        rate: f64,
+        #[command(flatten)]
+        places: Places,
+    },
+    /// Many tunnels with churn for a long time; fails unless memory stays flat
+    Soak {
+        /// The gateway
+        #[arg(long, default_value = "longhaul")]
+        peer: Peer,
+        /// How long
+        #[arg(long, default_value_t = 30.0, value_parser = minutes)]
+        minutes: f64,
+        /// Open tunnels
+        #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=9_900))]
+        tunnels: u32,
+        #[command(flatten)]
+        places: Places,
+    },
     /// Be a backend: answer HTTP requests and echo WebSocket messages, until ended
     Echo {
         /// Address to listen on; port 0 takes a free one, which is printed
@@ -92,6 +131,16 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Some(Sub::Echo { listen, name }) => backend(listen, &name),
         Some(Sub::Launch { end, words }) => launch(end, &words),
+        Some(Sub::Curves { peers, repeats, seconds, rate, places }) => ground(&places).and_then(|ground| {
+            let load = Duration::from_secs_f64(seconds);
+            let peers = installed(&peers, &places);
+            let plan = curves::Plan { peers, repeats: repeats as usize, load, rate };
+            curves::run(&plan, &ground, places.out.as_deref())
+        }),
+        Some(Sub::Soak { peer, minutes, tunnels, places }) => ground(&places).and_then(|ground| {
+            let length = Duration::from_secs_f64(minutes * 60.0);
+            soak::run(&soak::Plan { peer, length, tunnels: tunnels as usize }, &ground, places.out.as_deref())
+        }),
         None => compare(&cli.options),
     };
     match result {
@@ -104,18 +153,23 @@ pub fn main() -> ExitCode {
 }
 
 fn compare(options: &Options) -> Result<()> {
-    raise_descriptors()?;
-    // What a gateway leaves behind when it replaces itself becomes a child of this process, and is ended with the rest.
-    rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1)).context("orphans cannot be adopted")?;
+    let ground = ground(&options.places)?;
     let plan = options.plan();
-    let ground = Ground { longhaul: options.longhaul.clone(), stop: Stop::on_signals()? };
     let results = run::run(&plan, &ground)?;
-    let about = About::here(&plan.peers, &options.longhaul, plan.method());
+    let about = About::here(&plan.peers, &ground.longhaul, plan.method());
     print!("{}", report::page(&results, &about));
-    match &options.out {
+    match &options.places.out {
         Some(folder) => report::write(folder, &results, &about),
         None => Ok(()),
     }
+}
+
+/// What every measurement needs of this process.
+fn ground(places: &Places) -> Result<Ground> {
+    raise_descriptors()?;
+    // What a gateway leaves behind when it replaces itself becomes a child of this process, and is ended with the rest.
+    rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1)).context("orphans cannot be adopted")?;
+    Ok(Ground { longhaul: places.longhaul.clone(), stop: Stop::on_signals()? })
 }
 
 impl Options {
@@ -125,13 +179,13 @@ impl Options {
         let repeats = self.repeats.unwrap_or(if self.quick { 2 } else { 3 }) as usize;
         let wait = seconds(self.wait, either(10.0, 3.0));
         Plan {
-            peers: installed(self),
+            peers: installed(&all_if_empty(&self.peers), &self.places),
             works: all_if_empty(&self.only),
             repeats,
             steady_repeats: if self.quick && self.repeats.is_none() { 1 } else { repeats },
             amount: Amount {
                 load: seconds(self.seconds, either(3.0, 0.7)),
-                idle: self.idle,
+                idle: self.idle as usize,
                 wait,
                 watch: wait.mul_f64(1.5),
                 rate: self.rate,
@@ -145,12 +199,13 @@ fn all_if_empty<T: ValueEnum + Clone>(chosen: &[T]) -> Vec<T> {
 }
 
 /// The peers asked for that are there; the others are named.
-fn installed(options: &Options) -> Vec<Peer> {
-    let mut peers = all_if_empty(&options.peers);
+fn installed(peers: &[Peer], places: &Places) -> Vec<Peer> {
+    let mut peers = peers.to_vec();
     peers.retain(|peer| {
-        let is_there = *peer == Peer::Direct || peer.program(&options.longhaul).is_some();
+        let is_there = *peer == Peer::Direct || peer.program(&places.longhaul).is_some();
         if !is_there {
-            eprintln!("longhaul-bench: {} is not installed and left out (bench/install.sh)", peer.title());
+            let remedy = if *peer == Peer::Longhaul { "make build, or --longhaul PATH" } else { "bench/install.sh" };
+            eprintln!("longhaul-bench: {} is not there and left out ({remedy})", peer.title());
         }
         is_there
     });
@@ -182,5 +237,19 @@ fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.1..=3600.0).contains(&seconds) => Ok(seconds),
         _ => Err("0.1 to 3600 seconds".into()),
+    }
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(minutes) if (0.1..=10_080.0).contains(&minutes) => Ok(minutes),
+        _ => Err("0.1 to 10080 minutes".into()),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (1.0..=1e6).contains(&rate) => Ok(rate),
+        _ => Err("1 to 1000000 a second".into()),
     }
 }

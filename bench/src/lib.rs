@@ -1,6 +1,7 @@
 //! Longhaul and other gateways on the same work, side by side.
 
 pub mod cli;
+pub mod curves;
 pub mod echo;
 pub mod histogram;
 pub mod load;
@@ -8,6 +9,7 @@ pub mod peer;
 pub mod proc;
 pub mod report;
 pub mod run;
+pub mod soak;
 pub mod stop;
 pub mod work;
 pub mod ws;

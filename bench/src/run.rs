@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::peer::{Ground, Peer, Site};
@@ -41,6 +41,7 @@ impl Plan {
 /// # Errors
 /// When the user wants an end. A peer that fails is named in the results, and left out of that work from then on.
 pub fn run(plan: &Plan, ground: &Ground) -> Result<Results> {
+    ensure!(!plan.peers.is_empty(), "there is nothing to measure");
     let mut results = Results::default();
     let mut failed: Vec<(Work, Peer)> = Vec::new();
     for repeat in 1..=plan.repeats {

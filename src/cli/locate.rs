@@ -54,7 +54,7 @@ pub(super) fn run(question: &Question, hooks: &Registry) -> ExitCode {
     let asked = Asked { host: &question.host, path, query, headers: &headers, peer: question.ip };
     // A cookie that would be minted has a random value: there is nothing to say of its backend beforehand.
     let located = snapshot.locate(&asked, String::new);
-    let found = located.route.map(|route| Found::new(snapshot.target(route), &located));
+    let found = located.route.map(|route| Found::new(&snapshot, route, &located));
     if question.json {
         super::say(&format!("{}\n", as_json(&located, found.as_ref())));
     } else {
@@ -84,10 +84,13 @@ struct Found<'a> {
     key: Result<String, &'static str>,
     /// The backends in the order in which the key would try them.
     order: Vec<String>,
+    /// The names of the route's hooks, which may change all of that.
+    hooks: Vec<&'a str>,
 }
 
 impl<'a> Found<'a> {
-    fn new(target: &'a Target, located: &Located<'_>) -> Self {
+    fn new(snapshot: &'a Snapshot, route: usize, located: &Located<'_>) -> Self {
+        let target = snapshot.target(route);
         let upstream = &target.to.upstream;
         let (source, key, order) = match &located.key {
             None => ("none", Err(LEAST_LOADED), Vec::new()),
@@ -96,8 +99,9 @@ impl<'a> Found<'a> {
                 (key.source.as_str(), Ok(String::from_utf8_lossy(&key.bytes).into_owned()), upstream.order(&key.bytes))
             }
         };
+        let hooks = snapshot.config.routes[route].hooks.iter().map(|entry| entry.name.as_str()).collect();
         let address = |index: usize| upstream.config().backends[index].address.to_string();
-        Self { target, source, key, order: order.into_iter().map(address).collect() }
+        Self { target, source, key, order: order.into_iter().map(address).collect(), hooks }
     }
 }
 
@@ -123,6 +127,9 @@ fn as_text(located: &Located<'_>, found: Option<&Found<'_>>) -> String {
     if found.order.len() > SHOWN {
         line("then", &format!("{} more", found.order.len() - SHOWN));
     }
+    if !found.hooks.is_empty() {
+        line("hooks", &format!("{}: {HOOKS_DECIDE}", found.hooks.join(", ")));
+    }
     text
 }
 
@@ -135,6 +142,7 @@ fn as_json(located: &Located<'_>, found: Option<&Found<'_>>) -> serde_json::Valu
         "key_source": found.map(|found| found.source),
         "backend": found.and_then(|found| found.order.first()),
         "then": found.map(|found| found.order.get(1..).unwrap_or_default()),
+        "hooks": found.map(|found| &found.hooks),
         "note": found.and_then(|found| found.key.as_ref().err()),
     })
 }
@@ -159,5 +167,6 @@ fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 
 /// Backends that the text names; JSON has them all.
 const SHOWN: usize = 10;
+const HOOKS_DECIDE: &str = "they may answer, or choose another key, upstream or backend";
 const LEAST_LOADED: &str = "no source has a value; the backend with the fewest open tunnels and requests is taken";
 const MINTED: &str = "the client has no cookie yet; a new one is issued, and its random value decides";

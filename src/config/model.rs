@@ -293,6 +293,7 @@ pub struct Timeouts {
 
 /// `tunnel`: of open tunnels. `None` stands for `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TunnelLimits {
     /// `idle`: the longest time without a byte in either direction, default 1 d; then Close 1001.
     pub idle: Option<Duration>,

@@ -10,6 +10,7 @@ use pingora_proxy::Session;
 
 use super::forward::REQUEST_ID;
 use crate::hook::Answer;
+use crate::ws::handshake::UpgradeRefused;
 
 impl Answer {
     /// No route fits the request.
@@ -31,6 +32,16 @@ impl Answer {
     pub(super) fn nobody_healthy(after: Duration) -> Self {
         let seconds = after.as_secs_f64().ceil().max(1.0);
         Self::new(503, "no backend is available").header("retry-after", format!("{seconds}"))
+    }
+
+    /// The handshake breaks a rule.
+    pub(super) fn upgrade_refused(refused: UpgradeRefused) -> Self {
+        let answer = Self::new(refused.status().as_u16(), refused.to_string());
+        match refused.status() {
+            // RFC 9110 §15.5.22 asks for Upgrade, RFC 6455 §4.4 for the version.
+            StatusCode::UPGRADE_REQUIRED => answer.header("upgrade", "websocket").header("sec-websocket-version", "13"),
+            _ => answer,
+        }
     }
 
     /// Something went wrong here that is no business of the client's.

@@ -73,7 +73,12 @@ impl ProxyHttp for Gateway {
             self.answer(session, ctx, Answer::new(400, "the Host header is missing")).await?;
             return Ok(true);
         }
-        let wanted = match ctx.ask_hooks(session, wanted).await {
+        let asked = match ctx.hooks {
+            None => Ok(wanted),
+            // On the heap, so that requests without hooks are not given room for it.
+            Some(_) => Box::pin(ctx.ask_hooks(session, wanted)).await,
+        };
+        let wanted = match asked {
             Ok(wanted) => wanted,
             Err(answer) => {
                 self.answer(session, ctx, answer).await?;
@@ -95,12 +100,7 @@ impl ProxyHttp for Gateway {
                 Ok(true)
             }
             Err(refused) => {
-                let mut answer = Answer::new(refused.status().as_u16(), refused.to_string());
-                if refused.status() == http::StatusCode::UPGRADE_REQUIRED {
-                    // RFC 9110 §15.5.22 asks for Upgrade, RFC 6455 §4.4 for the version.
-                    answer = answer.header("upgrade", "websocket").header("sec-websocket-version", "13");
-                }
-                self.answer(session, ctx, answer).await?;
+                self.answer(session, ctx, Answer::upgrade_refused(refused)).await?;
                 Ok(true)
             }
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::message::{FromPredecessor, FromSuccessor, ListeningSocket, OLDEST_PROTOCOL, PROTOCOL};
 use super::wire::Wire;
 use super::{BATCH, Failure};
+use crate::snapshot::SavedHooks;
 use crate::tunnel::Frozen;
 
 /// Hands over to a successor, step by step. Every step blocks, for a bounded time.
@@ -85,7 +86,20 @@ impl Giver {
         let now = Instant::now();
         let passports = batch.iter().map(|frozen| frozen.passport(now)).collect();
         let sockets: Vec<BorrowedFd<'_>> = batch.iter().flat_map(Frozen::sockets).collect();
-        self.wire.send(&FromPredecessor::Tunnels { passports }, &sockets)?;
+        self.wire.send(&FromPredecessor::Tunnels { passports, hooks: Vec::new() }, &sockets)?;
+        self.wait_ready()
+    }
+
+    /// Offers the states that hooks have of their own, and waits until the successor has them.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn offer_hooks(&mut self, hooks: Vec<SavedHooks>) -> Result<(), Failure> {
+        self.wire.send(&FromPredecessor::Tunnels { passports: Vec::new(), hooks }, &[])?;
+        self.wait_ready()
+    }
+
+    fn wait_ready(&mut self) -> Result<(), Failure> {
         match self.wire.receive("ready", Some(WORD_WITHIN))? {
             (FromSuccessor::Ready, _) => Ok(()),
             (other, _) => Err(Failure::Unexpected { expected: "ready", heard: format!("{other:?}") }),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::snapshot::SavedHooks;
 use crate::tunnel::Passport;
 
 /// The newest protocol that this release speaks. Fields may be added to its messages, with defaults; anything else makes a
@@ -35,8 +36,13 @@ pub(super) enum FromPredecessor {
     Welcome { protocol: u32, version: String, sockets: Vec<ListeningSocket> },
     /// It hands nothing over.
     Refused { reason: String },
-    /// A batch of tunnels; two sockets for each come along, the client's first.
-    Tunnels { passports: Vec<Passport> },
+    /// A batch of tunnels; two sockets for each come along, the client's first. And the states of hooks, which come before all
+    /// tunnels.
+    Tunnels {
+        passports: Vec<Passport>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        hooks: Vec<SavedHooks>,
+    },
     /// The batch is the successor's.
     Commit,
     /// The successor answers for everything from here on; requests under way end where they are.

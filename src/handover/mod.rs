@@ -8,6 +8,7 @@
 //! | successor | `hello` with the protocols it speaks | nothing has changed |
 //! | predecessor | `welcome` with the listening sockets, or `refused` | both could accept; only the predecessor does |
 //! | successor | `serving` | both accept; the predecessor stops accepting |
+//! | predecessor | `tunnels` without any, where hooks have a state of their own that is to go on | as with tunnels, below |
 //! | predecessor | `tunnels`: a batch, frozen, with its sockets | nobody moves their bytes |
 //! | successor | `ready`: it could go on with all of them | still nobody does |
 //! | predecessor | `commit` | it will not touch them again, unless the successor dies without an answer |

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Failure;
 use super::message::{FromPredecessor, FromSuccessor, OLDEST_PROTOCOL, PROTOCOL};
 use super::wire::Wire;
+use crate::snapshot::SavedHooks;
 use crate::tunnel::Passport;
 
 /// Takes over from a predecessor, step by step.
@@ -18,8 +19,8 @@ pub struct Taker {
 
 /// What a predecessor says once its successor serves.
 pub enum Heard {
-    /// A batch of tunnels, each with the client's socket and the backend's. Not ours yet.
-    Tunnels(Vec<(Passport, [OwnedFd; 2])>),
+    /// A batch of tunnels, each with the client's socket and the backend's, and the states of hooks. Not ours yet.
+    Tunnels(Vec<(Passport, [OwnedFd; 2])>, Vec<SavedHooks>),
     /// The batch is ours.
     Commit,
     /// We answer for everything from here on.
@@ -91,9 +92,10 @@ impl Taker {
             Err(failure) => return Err(failure),
         };
         match said {
-            FromPredecessor::Tunnels { passports } if passports.len() * 2 == descriptors.len() => {
+            FromPredecessor::Tunnels { passports, hooks } if passports.len() * 2 == descriptors.len() => {
                 let mut next = || descriptors.pop_front().expect("there are two for each passport");
-                Ok(Heard::Tunnels(passports.into_iter().map(|passport| (passport, [next(), next()])).collect()))
+                let tunnels = passports.into_iter().map(|passport| (passport, [next(), next()]));
+                Ok(Heard::Tunnels(tunnels.collect(), hooks))
             }
             FromPredecessor::Commit => Ok(Heard::Commit),
             FromPredecessor::Done => Ok(Heard::Done),

@@ -8,7 +8,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 /// Its body is a sentence in the gateway's form (text, or JSON where the client asks for it, with the request's id), or what
 /// [`body`](Self::body) says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Answer(Box<Parts>);
+
+/// On the heap: an answer stands in many results, of which most are none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Parts {
     status: StatusCode,
     sentence: String,
     headers: HeaderMap,
@@ -20,12 +24,12 @@ impl Answer {
     /// as 500.
     pub fn new(status: u16, sentence: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_informational());
-        Self {
+        Self(Box::new(Parts {
             status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             sentence: sentence.into(),
             headers: HeaderMap::new(),
             body: None,
-        }
+        }))
     }
 
     /// An answer that sends the client elsewhere (302).
@@ -39,9 +43,12 @@ impl Answer {
     pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Self {
         let value = value.as_ref();
         match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
-            (Ok(name), Ok(value)) if !FRAMING.contains(&name) => drop(self.headers.append(name, value)),
+            (Ok(name), Ok(value)) if !FRAMING.contains(&name) => drop(self.0.headers.append(name, value)),
             _ => {
-                log::warn!("a hook's answer {} has a header {name:?} that cannot be sent; it is left out", self.status)
+                log::warn!(
+                    "a hook's answer {} has a header {name:?} that cannot be sent; it is left out",
+                    self.0.status
+                )
             }
         }
         self
@@ -50,29 +57,29 @@ impl Answer {
     /// Gives a body of one's own with its media type, instead of the sentence.
     #[must_use]
     pub fn body(mut self, media_type: &str, body: impl Into<Bytes>) -> Self {
-        self.body = Some(body.into());
-        self.headers.remove(header::CONTENT_TYPE);
+        self.0.body = Some(body.into());
+        self.0.headers.remove(header::CONTENT_TYPE);
         self.header("content-type", media_type)
     }
 
     /// The status.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// The sentence.
     pub fn sentence(&self) -> &str {
-        &self.sentence
+        &self.0.sentence
     }
 
     /// The headers that were added.
     pub fn headers(&self) -> &HeaderMap {
-        &self.headers
+        &self.0.headers
     }
 
     /// The body of one's own, if there is one.
     pub fn own_body(&self) -> Option<&Bytes> {
-        self.body.as_ref()
+        self.0.body.as_ref()
     }
 }
 

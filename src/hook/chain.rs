@@ -43,6 +43,7 @@ pub struct Contexts(pub(super) Box<[Box<Context>]>);
 
 /// A hook did not do its work; it has been logged and counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Failure {
     /// The hook's name.
     pub hook: Arc<str>,
@@ -245,23 +246,28 @@ impl Chain {
     }
 
     /// Calls [`Hook::on_close`](super::Hook::on_close), in order; one's failure keeps none of the others from being called.
-    pub async fn on_close(&self, tunnel: &Tunnel, closed: &Closed, contexts: &mut Contexts) {
+    /// Those that failed are returned for tests: the guard has logged and counted them, and the tunnel is gone anyway.
+    pub async fn on_close(&self, tunnel: &Tunnel, closed: &Closed, contexts: &mut Contexts) -> Vec<Failure> {
+        let mut failures = Vec::new();
         for (link, context) in self.links.iter().zip(&mut contexts.0) {
             let closing = link.hook.on_close(tunnel, closed, &mut **context).map(Ok);
-            // Logged and counted by the guard; the tunnel is gone anyway.
-            let _ = link.guard(Phase::Close, closing).await;
+            failures.extend(link.guard(Phase::Close, closing).await.err());
         }
+        failures
     }
 
     /// Calls [`Hook::on_log`](super::Hook::on_log), in order; one's failure keeps none of the others from being called.
-    pub fn on_log(&self, entry: &mut Entry<'_>, contexts: &mut Contexts) {
+    /// Those that failed are returned for tests: the guard has logged and counted them, and the request is over anyway.
+    pub fn on_log(&self, entry: &mut Entry<'_>, contexts: &mut Contexts) -> Vec<Failure> {
+        let mut failures = Vec::new();
         for (link, context) in self.links.iter().zip(&mut contexts.0) {
-            // Logged and counted by the guard; the request is over anyway.
-            let _ = link.guard_sync(Phase::Log, || {
+            let logged = link.guard_sync(Phase::Log, || {
                 link.hook.on_log(entry, &mut **context);
                 Ok(())
             });
+            failures.extend(logged.err());
         }
+        failures
     }
 }
 

@@ -55,6 +55,7 @@ pub trait Outlet: Send + Sync {
 
 impl Injector {
     /// An injector over what carries items to the tunnels.
+    #[doc(hidden)]
     pub fn new(outlet: Arc<dyn Outlet>) -> Self {
         Self { outlet }
     }

@@ -13,6 +13,7 @@ mod registry;
 mod request;
 mod response;
 mod setup;
+pub mod testing;
 mod tunnel;
 
 use std::future::{Future, ready};
@@ -21,20 +22,29 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 pub use answer::Answer;
-pub use chain::{Chain, Contexts, Failure, FailureKind, Packed, Saved};
+pub use chain::{Failure, FailureKind};
 pub use erased::Phase;
 pub use error::{Error, Result};
-pub use injector::{Injector, Item, Outlet, To};
+pub use injector::{Injector, Item, To};
 pub(crate) use message::sendable;
 pub use message::{Message, Messages, Mode, Verdict};
-pub use registry::Registry;
 pub(crate) use request::Chosen;
-pub use request::{Backend, Facts, Next, Pick, Request, Upgrade};
+pub use request::{Backend, Next, Pick, Request, Upgrade};
 pub use response::{Entry, Response};
 pub use setup::{Setup, SetupError};
 pub use tunnel::{Closed, KeyTag, Tunnel, TunnelId};
 
+pub use crate::config::{Cidr, Period, Size, TunnelLimits};
 pub use crate::metrics::Direction;
+
+// What the gateway calls hooks with: not public interface.
+#[doc(hidden)]
+pub use {
+    chain::{Chain, Contexts, Packed, Saved},
+    injector::Outlet,
+    registry::Registry,
+    request::Facts,
+};
 
 /// A hook: one value of the implementing type for each entry of a route's `hooks`, for as long as a request or tunnel
 /// that began under that configuration is there.

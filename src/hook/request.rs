@@ -77,7 +77,8 @@ impl<'r> Request<'r> {
         Self { head: Head::Session(session), facts, chosen }
     }
 
-    /// A request without a connection: for tests of hooks.
+    /// A request without a connection: for tests of hooks, by [`testing`](super::testing).
+    #[doc(hidden)]
     pub fn bare(header: &'r mut RequestHeader, facts: Facts<'r>) -> Self {
         Self { head: Head::Bare(header), facts, chosen: Chosen::default() }
     }
@@ -215,7 +216,8 @@ impl<'r> Request<'r> {
     }
 
     /// Chooses another upstream of the configuration; one that is not there is answered 500. The key is found by that
-    /// upstream's `affinity`, unless the route has its own or a hook gave the key.
+    /// upstream's `affinity`, unless the route has its own or a hook gave the key. A tunnel stays there as long as that upstream
+    /// and its backend are in the configuration, wherever a reload has the route lead.
     pub fn set_upstream(&mut self, name: impl Into<String>) {
         self.chosen.upstream = Some(name.into());
         self.chosen.upstream_by = None;
@@ -244,6 +246,7 @@ impl<'r> Request<'r> {
 }
 
 /// A WebSocket upgrade, before its backend is chosen.
+#[non_exhaustive]
 pub struct Upgrade<'r> {
     /// The request; what is changed here counts as in [`Hook::on_request`](super::Hook::on_request).
     pub request: Request<'r>,
@@ -266,6 +269,7 @@ impl Upgrade<'_> {
 
 /// A backend that was picked for a request.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Backend<'b> {
     /// The upstream's name.
     pub upstream: &'b str,

@@ -14,6 +14,7 @@ pub struct Response<'r> {
 
 impl<'r> Response<'r> {
     /// A view of an answer's header.
+    #[doc(hidden)]
     pub fn new(header: &'r mut ResponseHeader) -> Self {
         Self { header }
     }
@@ -106,6 +107,7 @@ pub(super) fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue
 }
 
 /// What is about to be logged of a request, or of a tunnel at its end.
+#[non_exhaustive]
 pub struct Entry<'e> {
     /// `request` or `tunnel_end`.
     pub event: &'static str,
@@ -122,6 +124,7 @@ pub struct Entry<'e> {
 
 impl<'e> Entry<'e> {
     /// What is to be logged.
+    #[doc(hidden)]
     pub fn new(event: &'static str, request_id: &'e str, route: &'e str, status: u16, duration: Duration) -> Self {
         Self { event, request_id, route, status, duration, added: Vec::new() }
     }

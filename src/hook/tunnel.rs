@@ -15,6 +15,7 @@ use super::{Direction, injector};
 
 /// An open tunnel: who is connected with whom.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Tunnel {
     /// Its id, the same in a process that takes it over.
     pub id: TunnelId,

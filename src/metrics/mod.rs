@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -175,9 +176,12 @@ impl Metrics {
             families.backend_load.with_label_values(&labels).set(reading.load.cast_signed());
         }
         let mut text = Vec::with_capacity(16 * 1024);
-        TextEncoder::new()
-            .encode(&self.registry.gather(), &mut text)
-            .expect("families that were registered encode into memory");
+        let mut all = self.registry.gather();
+        let own = |family: &MetricFamily| all.iter().all(|ours| ours.name() != family.name());
+        // A program's own stand beside the gateway's. The default registry describes the process too, which is told already.
+        let added: Vec<_> = prometheus::gather().into_iter().filter(own).collect();
+        all.extend(added);
+        TextEncoder::new().encode(&all, &mut text).expect("families that were registered encode into memory");
         text
     }
 }

@@ -10,12 +10,14 @@ use super::operator::Operator;
 use super::signals::Signals;
 use crate::handover::{BATCH, Failure, Giver};
 use crate::snapshot::Running;
-use crate::tunnel::Frozen;
+use crate::tunnel::{Batch, Frozen, Reason, Scope};
 
 /// What a handover moved.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moved {
     pub(super) tunnels: usize,
+    /// How many stayed, and ended or end here.
+    pub(super) stayed: usize,
     /// The longest time that a tunnel stood still on our side.
     pub(super) longest_pause: Duration,
 }
@@ -58,6 +60,7 @@ impl Operator {
         self.acceptor.pause();
         let running = Arc::clone(&self.running);
         let (giver, moved) = blocking(move || {
+            let giver = move_hooks(giver, &running)?;
             let (mut giver, moved) = move_tunnels(giver, &running, Moved::default())?;
             info!("{} tunnels moved, longest pause {:?}", moved.tunnels, moved.longest_pause);
             giver.done()?;
@@ -67,31 +70,42 @@ impl Operator {
         notify::successor(giver.successor().pid);
         // Listeners that the successor does not have refuse from now on.
         self.acceptor.close();
-        let moved = tokio::select! {
+        let mut moved = tokio::select! {
             moved = self.finish_requests(giver, moved) => moved,
             () = signals.told_to_end() => moved,
         };
+        moved.stayed = moved.stayed.max(self.running.tunnels.count());
         info!(
             "handed over: {} tunnels moved, {} stayed, longest pause {:?}",
-            moved.tunnels,
-            self.running.tunnels.count(),
-            moved.longest_pause
+            moved.tunnels, moved.stayed, moved.longest_pause
         );
         Ok(moved)
     }
 
-    /// Serves the requests under way to their end, and moves the tunnels that handshakes among them still open.
+    /// Serves the requests under way to their end, moves the tunnels that handshakes among them still open or that hooks were
+    /// busy with, and ends those that cannot move.
     async fn finish_requests(&self, giver: Giver, mut moved: Moved) -> Moved {
-        let deadline = tokio::time::Instant::now() + self.longest.unwrap_or(REQUESTS_WITHIN);
+        let drain = self.running.snapshot().config.drain;
+        let begun = Instant::now();
+        let mut deadline = begun + self.longest.unwrap_or(REQUESTS_WITHIN);
         let mut giver = Some(giver);
         let mut looks = tokio::time::interval(LOOK_AGAIN);
+        let mut told = 0;
         loop {
-            tokio::select! {
-                _ = looks.tick() => {}
-                () = tokio::time::sleep_until(deadline) => return moved,
+            if moved.stayed > told {
+                let more = moved.stayed - told;
+                told = moved.stayed;
+                info!("{more} tunnels cannot move, and end within {}", humantime::format_duration(drain.window));
+                let left = (begun + drain.window).saturating_duration_since(Instant::now());
+                self.running.tunnels.end(&Scope::Staying, Reason::Shutdown { code: drain.code }, left);
+                deadline = deadline.max(begun + drain.window + GOODBYE_WITHIN);
             }
+            looks.tick().await;
             let tunnels = self.running.tunnels.count();
             if tunnels == 0 && self.acceptor.connections().are_gone() {
+                return moved;
+            }
+            if Instant::now() >= deadline {
                 return moved;
             }
             let Some(able) = giver.take_if(|_| tunnels > 0) else { continue };
@@ -104,12 +118,25 @@ impl Operator {
     }
 }
 
-/// Moves every tunnel there is, batch by batch.
+/// Gives the successor the state that hooks have of their own.
+fn move_hooks(mut giver: Giver, running: &Running) -> Result<Giver, Failure> {
+    let saved = running.snapshot().save_hooks();
+    if !saved.is_empty()
+        && let Err(failure) = giver.offer_hooks(saved).and_then(|()| giver.commit())
+    {
+        giver.abort(&failure.to_string());
+        return Err(failure);
+    }
+    Ok(giver)
+}
+
+/// Moves every tunnel that can move, batch by batch.
 fn move_tunnels(mut giver: Giver, running: &Running, mut moved: Moved) -> Result<(Giver, Moved), Failure> {
     loop {
         let begun = Instant::now();
-        let batch = running.tunnels.freeze(BATCH);
+        let Batch { frozen: batch, staying, .. } = running.tunnels.freeze(BATCH);
         if batch.is_empty() {
+            moved.stayed += staying;
             return Ok((giver, moved));
         }
         if let Err(failure) = giver.offer(&batch).and_then(|()| giver.commit()) {
@@ -130,5 +157,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> +
 /// How long requests may take that were under way at a handover, where `grace_period_seconds` says nothing: Pingora's own
 /// default for it.
 const REQUESTS_WITHIN: Duration = Duration::from_secs(300);
+/// How long the last tunnel that stays may take to say goodbye (5 s) and to end.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(10);
 /// How often a process that has handed over looks for what is left.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);

@@ -9,7 +9,7 @@ use log::{info, warn};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::handover::{Heard, Taker};
-use crate::snapshot::Running;
+use crate::snapshot::{Running, SavedHooks};
 use crate::tunnel::Frozen;
 
 /// How the predecessor parted.
@@ -21,10 +21,17 @@ pub(super) enum Succession {
     Aborted(String),
 }
 
-/// Takes tunnels over, on a thread of its own, until the predecessor is gone.
+/// Takes tunnels over, on a thread of its own, until the predecessor is gone. To be called on the runtime that hooks are called
+/// on.
 pub(super) fn begin(taker: Taker, running: Arc<Running>, parted: UnboundedSender<Succession>) -> io::Result<()> {
     let thread = std::thread::Builder::new().name("succession".into());
-    let body = move || Heir { taker, running, routes: HashMap::new(), pending: Vec::new(), taken: 0 }.run(&parted);
+    let runtime = tokio::runtime::Handle::current();
+    let heir = Heir { taker, running, routes: HashMap::new(), pending: Vec::new(), saved: Vec::new(), taken: 0 };
+    let body = move || {
+        // Hooks may spawn wherever they are called.
+        let _entered = runtime.enter();
+        heir.run(&parted);
+    };
     thread.spawn(body).map(drop)
 }
 
@@ -34,6 +41,8 @@ struct Heir {
     routes: HashMap<Box<str>, Arc<str>>,
     /// The batch that we are ready for and that is not ours yet.
     pending: Vec<Frozen>,
+    /// The states of hooks that came with it.
+    saved: Vec<SavedHooks>,
     taken: usize,
 }
 
@@ -42,10 +51,11 @@ impl Heir {
         let mut done = false;
         loop {
             let word = match self.taker.hear() {
-                Ok(Heard::Tunnels(batch)) => {
+                Ok(Heard::Tunnels(batch, hooks)) => {
                     let now = Instant::now();
                     let adopt = |(passport, sockets)| self.running.adopt(passport, sockets, &mut self.routes, now);
                     self.pending = batch.into_iter().map(adopt).collect();
+                    self.saved = hooks;
                     // A predecessor that is gone is met again when it is listened to.
                     let _ = self.taker.ready();
                     continue;
@@ -77,8 +87,9 @@ impl Heir {
         }
     }
 
-    /// Lets the bytes of the pending batch flow.
+    /// Lets hooks have their states, and the bytes of the pending batch flow.
     fn settle(&mut self) {
+        self.running.snapshot().restore_hooks(&std::mem::take(&mut self.saved));
         self.taken += self.pending.len();
         for frozen in self.pending.drain(..) {
             frozen.count_as_adopted();

@@ -21,7 +21,7 @@ impl Operator {
                 asker.finish(Reply::done(format!(
                     "process {pid} has taken over: {} tunnels moved, {} stayed, longest pause {:.1} ms",
                     moved.tunnels,
-                    self.running.tunnels.count(),
+                    moved.stayed,
                     moved.longest_pause.as_secs_f64() * 1_000.0
                 )));
                 true

@@ -1,6 +1,7 @@
 //! The snapshot: one compiled configuration, immutable, that a request pins and a reload replaces as a whole.
 
 mod running;
+mod saved;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -21,6 +22,7 @@ use crate::tunnel::{Reason, Scope, Tunnels};
 use crate::upstream::{BackendState, Change, Registry, Upstream};
 
 pub use running::{Departed, LastReload, Running, Turn, UnderWay};
+pub use saved::SavedHooks;
 
 /// One compiled configuration.
 pub struct Snapshot {

@@ -12,7 +12,7 @@ use super::{Destination, Snapshot};
 use crate::access_log::AccessLog;
 use crate::config::{Config, OnChange, Problems};
 use crate::health::{Checkers, Probe, Subject, Target};
-use crate::hook::{self, Injector};
+use crate::hook::{self, Chain, Injector};
 use crate::metrics::Metrics;
 use crate::tunnel::{Frozen, Passport, Place, Tunnels};
 use crate::upstream::Registry;
@@ -143,12 +143,16 @@ impl Running {
         now: Instant,
     ) -> Frozen {
         let route = routes.entry(passport.route.clone()).or_insert_with(|| (&*passport.route).into());
+        // Where the route is gone, or has no hooks any more, nobody is called; what belongs to the stream goes on.
+        let hooks = self.snapshot().route_named(route).map(|target| Arc::clone(&target.hooks));
         let place = Place {
+            hooks: hooks.unwrap_or_else(|| Arc::new(Chain::empty())),
+            injector: self.injector.clone(),
             route: Arc::clone(route),
             guard: self.registry.backend(&passport.upstream, passport.backend).occupy(),
             metrics: self.metrics.upstream(&passport.upstream),
         };
-        Frozen::adopt(passport, sockets, place, now)
+        self.tunnels.adopt(passport, sockets, place, now)
     }
 
     /// Waits for the turn to change the snapshot.

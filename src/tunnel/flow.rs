@@ -83,6 +83,13 @@ impl Flow {
         self.cursor.closed()
     }
 
+    /// Whether the sender's Close frame has passed, so that nothing more is to come. Not that of one which
+    /// [was given up](Self::give_up): a connection that is closed before everything was read is reset, which could overtake
+    /// what was sent last.
+    pub(super) fn said_goodbye(&self) -> bool {
+        self.closed().is_some() && !self.cursor.is_lost()
+    }
+
     /// Whether the gateway ended this flow, and everything that it passes on has been written.
     pub(super) fn cut_off(&self) -> bool {
         self.cut == Cut::Made && self.kept().is_empty()

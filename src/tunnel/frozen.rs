@@ -8,11 +8,15 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use serde::{Deserialize, Serialize};
+use slab::Slab;
 
 use super::end::Side;
+use super::inspect::{self, Caller, Inspector, Travels};
 use super::pair::{Pair, State};
+use super::reason::Reason;
 use super::record::Record;
 use super::worker::Tunnel;
+use crate::hook::{self, Chain, Injector};
 use crate::metrics::UpstreamMetrics;
 use crate::upstream::LoadGuard;
 
@@ -41,6 +45,8 @@ pub struct Passport {
     by_hook: bool,
     age: Duration,
     pair: State,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hooks: Option<inspect::State>,
 }
 
 /// What a tunnel of another process is given in this one.
@@ -51,6 +57,23 @@ pub struct Place {
     pub guard: LoadGuard,
     /// Its upstream's metrics.
     pub metrics: Arc<UpstreamMetrics>,
+    /// The hooks of its route, if it had some where it was opened; those of one that had none never see it.
+    pub hooks: Arc<Chain>,
+    /// What reaches it from outside.
+    pub injector: Injector,
+}
+
+/// Tunnels taken off their workers, and what became of the others.
+#[derive(Default)]
+#[must_use = "dropped, they take their connections along"]
+pub struct Batch {
+    /// Those that were taken off.
+    pub frozen: Vec<Frozen>,
+    /// How many are left because hooks are busy with them.
+    pub busy: usize,
+    /// How many are left because they cannot go on in another process, and are not to end anyway: see
+    /// [`Scope::Staying`](super::Scope::Staying).
+    pub staying: usize,
 }
 
 impl Frozen {
@@ -70,6 +93,7 @@ impl Frozen {
             by_hook: record.by_hook,
             age: now.saturating_duration_since(*since),
             pair: pair.state(now),
+            hooks: pair.inspector().map(Inspector::state),
         }
     }
 
@@ -78,12 +102,37 @@ impl Frozen {
         Side::ALL.map(|side| self.0.pair.stream(side).as_fd())
     }
 
-    /// A tunnel of another process, to go on in this one with the sockets that came with its passport.
-    pub fn adopt(passport: Passport, sockets: [OwnedFd; 2], place: Place, now: Instant) -> Self {
-        let Place { route, mut guard, metrics } = place;
+    /// See [`Tunnels::adopt`](super::Tunnels::adopt).
+    pub(super) fn adopt(
+        passport: Passport,
+        sockets: [OwnedFd; 2],
+        place: Place,
+        caller: Option<Arc<Caller>>,
+        now: Instant,
+    ) -> Self {
+        let Place { route, mut guard, metrics, hooks, injector } = place;
         let stream = |socket: OwnedFd| TcpStream::from_std(socket.into());
         let [client, backend] = sockets.map(stream);
         guard.mark_tunnel();
+        let mut pair = Pair::resume(client, backend, passport.pair, now);
+        match (passport.hooks, caller) {
+            (Some(state), Some(caller)) => {
+                let tunnel = hook::Tunnel {
+                    id: state.id,
+                    request_id: passport.request_id.clone(),
+                    client: passport.client,
+                    route: Arc::clone(&route),
+                    upstream: passport.upstream.into(),
+                    backend: passport.backend,
+                    key: state.key,
+                    injector,
+                };
+                pair.watch_on(state, hooks, tunnel, caller, now);
+            }
+            // Nobody could call its hooks, and without them it must not go on.
+            (Some(_), None) => pair.end(Reason::HookFailed, now),
+            (None, _) => {}
+        }
         let record = Record {
             request_id: passport.request_id,
             client: passport.client,
@@ -97,7 +146,7 @@ impl Frozen {
             metrics,
         };
         Self(Box::new(Tunnel {
-            pair: Pair::resume(client, backend, passport.pair, now),
+            pair,
             record,
             // A moment before the machine started cannot be told; then it was now.
             since: now.checked_sub(passport.age).unwrap_or(now),
@@ -116,6 +165,26 @@ impl Frozen {
     }
 }
 
+/// Tunnels to be taken off, `most` at the most, by their slots; how many hooks are busy with, and how many that cannot
+/// travel have yet to be ended.
+pub(super) fn choose(tunnels: &mut Slab<Tunnel>, most: usize) -> (Vec<usize>, usize, usize) {
+    let (mut chosen, mut busy, mut staying, mut weight) = (Vec::new(), 0, 0, 0);
+    for (slot, tunnel) in tunnels {
+        if chosen.len() == most || weight > MOST_TRAVELLING {
+            break;
+        }
+        match tunnel.pair.pack(MOST_TRAVELLING) {
+            Travels::Now => {
+                weight += tunnel.pair.weight();
+                chosen.push(slot);
+            }
+            Travels::Later => busy += 1,
+            Travels::Never => staying += usize::from(!tunnel.pair.is_to_end()),
+        }
+    }
+    (chosen, busy, staying)
+}
+
 /// The name of an affinity source, from the list of those there are.
 fn known(source: &str) -> &'static str {
     ["cookie", "header", "query", "issue_cookie", "client_ip", "hook"]
@@ -123,3 +192,7 @@ fn known(source: &str) -> &'static str {
         .find(|name| *name == source)
         .unwrap_or("none")
 }
+
+/// Bytes that may travel with one tunnel, and, but for one tunnel, with a batch: in base64 two times that fit a message of the
+/// handover.
+const MOST_TRAVELLING: usize = 16 << 20;

@@ -19,11 +19,12 @@ mod worker;
 
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::{Poll, Waker};
 use tokio::sync::mpsc::UnboundedSender;
@@ -37,13 +38,13 @@ use crate::ws::deflate::Agreement;
 pub use arrival::{Connection, Handshake, Host, Shaken, Socket};
 use doors::Peer;
 pub use end::Side;
-pub use frozen::{Frozen, Passport, Place};
+pub use frozen::{Batch, Frozen, Passport, Place};
 use inspect::{Caller, LastWords};
 use mailbox::Mailbox;
 pub use reason::Reason;
 pub use record::Record;
 pub use rule::{Judged, Rule, Standing, Verdict};
-use worker::{Command, WAKE, Worker};
+use worker::{Command, Tunnel, WAKE, Worker};
 
 /// The workers, and every open tunnel on them. Dropping it ends them all.
 pub struct Tunnels {
@@ -90,19 +91,23 @@ pub enum Scope {
     All,
     /// Those that lead to this backend.
     Backend(Arc<BackendState>),
+    /// Those of which [`Tunnels::freeze`] found that they cannot go on in another process.
+    Staying,
 }
 
 impl Scope {
-    fn holds(&self, record: &Record) -> bool {
+    fn holds(&self, tunnel: &Tunnel) -> bool {
         match self {
             Self::All => true,
-            Self::Backend(backend) => Arc::ptr_eq(backend, record.backend()),
+            Self::Backend(backend) => Arc::ptr_eq(backend, tunnel.record.backend()),
+            Self::Staying => tunnel.pair.inspector().is_some_and(|inspector| inspector.stays()),
         }
     }
 }
 
 struct Handle {
     mailbox: Arc<Mailbox>,
+    caller: Option<Arc<Caller>>,
     count: Arc<AtomicUsize>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -146,16 +151,31 @@ impl Tunnels {
 
     /// Takes up to `most` tunnels off their worker as they stand; none when there are none left. Blocks until the worker
     /// has come to it.
-    pub fn freeze(&self, most: usize) -> Vec<Frozen> {
+    ///
+    /// Those that hooks are busy with are left for later, and those that cannot go on in another process stay; how many is
+    /// said when nothing is left to take.
+    pub fn freeze(&self, most: usize) -> Batch {
+        let mut left = Batch::default();
         for worker in self.workers.iter().filter(|worker| worker.count.load(Ordering::Relaxed) > 0) {
             let (reply, frozen) = mpsc::channel();
             worker.command(Command::Freeze { most, reply });
             match frozen.recv() {
-                Ok(frozen) if !frozen.is_empty() => return frozen,
-                _ => {}
+                Ok(batch) if !batch.frozen.is_empty() => return batch,
+                Ok(batch) => {
+                    left.busy += batch.busy;
+                    left.staying += batch.staying;
+                }
+                // A worker that is gone has no tunnels.
+                Err(_) => {}
             }
         }
-        Vec::new()
+        left
+    }
+
+    /// A tunnel of another process, to go on in this one with the sockets that came with its passport. It is not open yet:
+    /// see [`thaw`](Self::thaw).
+    pub fn adopt(&self, passport: Passport, sockets: [OwnedFd; 2], place: Place, now: Instant) -> Frozen {
+        Frozen::adopt(passport, sockets, place, self.freest().caller.clone(), now)
     }
 
     /// Takes a frozen tunnel on, its own or another process's; bytes flow again.
@@ -262,10 +282,10 @@ impl Handle {
         });
         let count = Arc::new(AtomicUsize::new(0));
         let (registry, counted) = (poll.registry().try_clone()?, Arc::clone(&count));
-        let own = Arc::clone(&mailbox);
-        let work = move || Worker::new(poll, registry, received, own, counted, log, caller).run();
+        let (own, calls) = (Arc::clone(&mailbox), caller.clone());
+        let work = move || Worker::new(poll, registry, received, own, counted, log, calls).run();
         let thread = std::thread::Builder::new().name(format!("tunnels-{number}")).spawn(work)?;
-        Ok(Self { mailbox, count, thread: Mutex::new(Some(thread)) })
+        Ok(Self { mailbox, caller, count, thread: Mutex::new(Some(thread)) })
     }
 
     fn take_thread(&self) -> Option<(&Self, JoinHandle<()>)> {

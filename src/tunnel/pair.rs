@@ -297,7 +297,7 @@ impl<E: End> Pair<E> {
     }
 
     fn over(&self) -> bool {
-        self.flows.iter().all(|flow| flow.finished && (flow.ended || flow.cut_off() && flow.closed().is_some()))
+        self.flows.iter().all(|flow| flow.finished && (flow.ended || flow.cut_off() && flow.said_goodbye()))
     }
 
     /// Ends the tunnel from the gateway's side: a Close frame both ways at the next frame boundary, then a short wait

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use super::arrival::{Arrival, Host};
 use super::doors::{Called, Doors, Guest, Peer};
 use super::end::Side;
-use super::frozen::Frozen;
+use super::frozen::{self, Batch, Frozen};
 use super::hooked::Directory;
 use super::inspect::{Caller, Outcome};
 use super::mailbox::Mailbox;
@@ -37,7 +37,7 @@ pub(super) enum Command {
     /// Ends the tunnels in a scope, evenly spread over a time.
     End { scope: Scope, reason: Reason, over: Duration },
     /// Takes tunnels off, as they stand, this many at the most.
-    Freeze { most: usize, reply: Sender<Vec<Frozen>> },
+    Freeze { most: usize, reply: Sender<Batch> },
     /// Takes a frozen tunnel on; as with `Open`, whoever sends it has counted it.
     Thaw(Frozen),
     /// Calls off ends in a scope that were announced for a reason.
@@ -135,6 +135,9 @@ impl Worker {
 
     /// Runs until it is told to stop.
     pub(super) fn run(mut self) {
+        let caller = self.caller.clone();
+        // Hooks may spawn wherever they are called.
+        let _entered = caller.as_ref().map(|caller| caller.runtime().enter());
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         loop {
             if let Err(error) = self.poll.poll(&mut events, self.timeout()) {
@@ -203,10 +206,10 @@ impl Worker {
                 Ok(Command::Open(tunnel)) => self.open(*tunnel, now),
                 Ok(Command::End { scope, reason, over }) => self.end(&scope, reason, over, now),
                 Ok(Command::Freeze { most, reply }) => {
-                    let frozen = self.freeze(most);
+                    let batch = self.freeze(most);
                     // Whoever asked and went away has its tunnels put back.
-                    if let Err(returned) = reply.send(frozen) {
-                        for frozen in returned.0 {
+                    if let Err(returned) = reply.send(batch) {
+                        for frozen in returned.0.frozen {
                             self.count.fetch_add(1, Ordering::Relaxed);
                             self.thaw(frozen);
                         }
@@ -307,12 +310,11 @@ impl Worker {
     }
 
     /// Takes tunnels off between two turns, when each is consistent: what was read is written or kept.
-    fn freeze(&mut self, most: usize) -> Vec<Frozen> {
-        // Those with hooks stay: what hooks keep of them cannot travel yet.
-        let able = self.tunnels.iter().filter(|(_, tunnel)| tunnel.pair.inspector().is_none());
-        let slots: Vec<usize> = able.map(|(slot, _)| slot).take(most).collect();
+    fn freeze(&mut self, most: usize) -> Batch {
+        let (slots, busy, staying) = frozen::choose(&mut self.tunnels, most);
         let frozen = slots.into_iter().map(|slot| {
             let mut tunnel = self.tunnels.remove(slot);
+            self.leave(&tunnel, slot);
             if std::mem::take(&mut tunnel.queued) {
                 self.ready.retain(|other| *other != slot);
             }
@@ -323,7 +325,7 @@ impl Worker {
             self.count.fetch_sub(1, Ordering::Relaxed);
             Frozen(Box::new(tunnel))
         });
-        frozen.collect()
+        Batch { frozen: frozen.collect(), busy, staying }
     }
 
     /// Takes on a frozen tunnel that is counted already.
@@ -347,7 +349,7 @@ impl Worker {
 
     fn spare(&mut self, scope: &Scope, reason: Reason) {
         let tunnels = self.tunnels.iter_mut().map(|(_, tunnel)| tunnel);
-        tunnels.filter(|tunnel| scope.holds(&tunnel.record)).for_each(|tunnel| tunnel.pair.spare(reason));
+        tunnels.filter(|tunnel| scope.holds(tunnel)).for_each(|tunnel| tunnel.pair.spare(reason));
     }
 
     fn end(&mut self, scope: &Scope, reason: Reason, over: Duration, now: Instant) {
@@ -355,7 +357,7 @@ impl Worker {
             self.ending = Some((now + over, reason));
         }
         let mut chosen: Vec<&mut Tunnel> =
-            self.tunnels.iter_mut().map(|(_, tunnel)| tunnel).filter(|tunnel| scope.holds(&tunnel.record)).collect();
+            self.tunnels.iter_mut().map(|(_, tunnel)| tunnel).filter(|tunnel| scope.holds(tunnel)).collect();
         for (share, tunnel) in rule::spread(chosen.len()).zip(&mut chosen) {
             tunnel.pair.plan_end(now + over.mul_f64(share), reason);
         }

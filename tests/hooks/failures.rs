@@ -1,6 +1,6 @@
 //! Hooks that fail, in every phase and every way: one request is lost, and nothing else.
 
-use crate::lab::{Lab, told};
+use crate::lab::{Lab, UPGRADE, told};
 use crate::support::{Message, Wire};
 
 /// A secret stands in every error and panic of the hooks.
@@ -59,7 +59,7 @@ async fn hooks_are_told_of_the_end_even_where_nothing_is_logged() {
 }
 
 #[tokio::test]
-async fn an_answer_that_has_begun_is_not_touched_by_a_client_that_leaves() {
+async fn a_client_that_leaves_while_a_hook_is_asked_is_logged_all_the_same() {
     let lab = Lab::start().await;
     let mut client = Wire::connect(lab.gateway.address()).await;
     client.send(format!("GET / HTTP/1.1\r\nHost: lab\r\n{}\r\n", told(&["a request hang", "a log note gone"]))).await;
@@ -82,6 +82,3 @@ const FAILURES: [(&str, &str, &str); 3] = [
     ("panic", "panic", "it panicked: a secret"),
     ("hang", "timeout", "no answer within 200ms"),
 ];
-
-const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";

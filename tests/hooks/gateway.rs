@@ -3,11 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a hook that cannot go on fails, which is what a test of failures wants")]
 
 mod acting;
+mod seeing;
 
 use std::process::ExitCode;
 
 use longhaul::Gateway;
 
 fn main() -> ExitCode {
-    Gateway::builder().hook::<acting::Acting>("acting").run()
+    Gateway::builder().hook::<acting::Acting>("acting").hook::<seeing::Seeing>("seeing").run()
 }

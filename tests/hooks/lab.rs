@@ -66,3 +66,7 @@ pub(crate) fn config(label: &str, near: &[SocketAddr], far: SocketAddr) -> Strin
         near.join(", ")
     )
 }
+
+/// A correct handshake's headers.
+pub(crate) const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";

@@ -5,6 +5,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod command;
 mod failures;
 mod lab;
+mod reload;
 mod requests;
+mod upgrades;

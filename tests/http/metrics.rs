@@ -64,13 +64,16 @@ async fn traffic() -> (Gateway, Echo, Named) {
         "{}    balance_factor: 2\n  ws:\n    affinity: [issue_cookie: {{}}]\n    backends: [{}]\n  flaky:\n    health: off\n    backends: [{dead}, {}]\n",
         one_upstream(&[dead, backend.address()], "    affinity: [query: room, header: x-room]\n").replace(
             "- upstream",
-            "- { path: /ws, upstream: ws }\n  - { path: /flaky, upstream: flaky }\n  - path: /known\n    upstream"
+            "- { path: /ws, upstream: ws }\n  - { path: /hooks, upstream: flaky, hooks: [acting] }\n  - { path: /flaky, upstream: flaky }\n  - path: /known\n    upstream"
         ),
         echo.address(),
         backend.address(),
     );
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start_hooked(&config).await;
     let mut client = Wire::connect(gateway.address()).await;
+    for (act, status) in [("a request answer 403 no", 403), ("a request error", 500)] {
+        assert_eq!(client.get("/hooks", &format!("X-Act: {act}\r\n")).await.status(), status);
+    }
     for n in 0..20 {
         assert_eq!(
             client.get(&format!("/known/{n}?room={n}"), &format!("X-Room: made-up-{n}\r\n")).await.status(),
@@ -117,6 +120,7 @@ async fn no_client_makes_up_a_label() {
     let backends = values.remove("backend").unwrap();
     assert!(backends.len() == 3 && backends.contains(&echo.address().to_string()), "{backends:?}");
     assert!(backends.contains(&backend.address().to_string()));
+    assert_eq!(values.remove("hook").unwrap(), BTreeSet::from(["acting".to_owned()]));
     assert_eq!(values.remove("version").unwrap(), BTreeSet::from([env!("CARGO_PKG_VERSION").to_owned()]));
     assert!(values.remove("reason").unwrap().is_subset(&reasons));
     for (label, values) in values {

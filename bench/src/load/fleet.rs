@@ -1,5 +1,6 @@
 //! Many open tunnels, and the loads that are put on them.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,9 @@ pub struct Fleet<'a> {
     scratch: Vec<u8>,
     /// `None`: lost.
     tunnels: Vec<Option<Tunnel>>,
+    targets: Vec<SocketAddr>,
+    /// Clients so far; each has a source address of its own.
+    clients: usize,
     lost: u64,
     stop: &'a Stop,
 }
@@ -39,38 +43,54 @@ impl<'a> Fleet<'a> {
             events: Events::with_capacity(1024),
             scratch: vec![0; 256 * 1024],
             tunnels: Vec::new(),
+            targets: targets.to_vec(),
+            clients: 0,
             lost: 0,
             stop,
         };
         fleet.tunnels.resize_with(count, || None);
-        fleet.open_all(targets)?;
+        fleet.open_missing()?;
         Ok(fleet)
     }
 
-    fn open_all(&mut self, targets: &[SocketAddr]) -> Result<()> {
+    /// Closes `count` tunnels, without a word, and opens as many from other addresses. `from`: the first one, by place.
+    ///
+    /// # Errors
+    /// As for [`Fleet::open`].
+    pub fn replace(&mut self, from: usize, count: usize) -> Result<()> {
+        let all = self.tunnels.len();
+        for at in from..from + count {
+            self.tunnels[at % all] = None;
+        }
+        self.open_missing()
+    }
+
+    fn open_missing(&mut self) -> Result<()> {
         let request = ws::upgrade_request();
-        let count = self.tunnels.len();
-        let mut openings: Vec<Option<Opening>> = Vec::new();
+        let missing: Vec<usize> = (0..self.tunnels.len()).filter(|at| self.tunnels[*at].is_none()).collect();
+        let count = missing.len();
+        let mut places = missing.into_iter();
+        let mut openings: HashMap<usize, Opening> = HashMap::new();
         let (mut open, mut progress) = (0, Instant::now());
         while open < count {
             self.stop.check()?;
-            while openings.len() < count && openings.len() - open < OPENING_AT_ONCE {
-                let number = openings.len();
-                let mut stream = connect(number, targets[number % targets.len()])?;
-                self.poll.registry().register(&mut stream, Token(number), Interest::READABLE | Interest::WRITABLE)?;
-                openings.push(Some(Opening::new(stream)));
+            for at in places.by_ref().take(OPENING_AT_ONCE - openings.len()) {
+                let mut stream = connect(self.clients, self.targets[self.clients % self.targets.len()])?;
+                self.clients += 1;
+                self.poll.registry().register(&mut stream, Token(at), Interest::READABLE | Interest::WRITABLE)?;
+                openings.insert(at, Opening::new(stream));
             }
             self.wait(Duration::from_millis(100))?;
             for event in &self.events {
-                let Token(number) = event.token();
-                let Some(opening) = openings[number].take() else { continue };
+                let Token(at) = event.token();
+                let Some(opening) = openings.remove(&at) else { continue };
                 match opening.drive(&request) {
-                    Progress::Waiting(opening) => openings[number] = Some(opening),
+                    Progress::Waiting(opening) => drop(openings.insert(at, opening)),
                     Progress::Open(stream) => {
-                        self.tunnels[number] = Some(Tunnel::new(stream));
+                        self.tunnels[at] = Some(Tunnel::new(stream));
                         (open, progress) = (open + 1, Instant::now());
                     }
-                    Progress::Failed => bail!("tunnel {number} of {count} was refused"),
+                    Progress::Failed => bail!("a tunnel was refused when {open} of {count} had opened"),
                 }
             }
             if progress.elapsed() > PATIENCE {

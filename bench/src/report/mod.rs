@@ -3,6 +3,7 @@
 mod about;
 mod bars;
 mod json;
+mod lines;
 mod metric;
 mod results;
 mod svg;
@@ -14,9 +15,10 @@ use anyhow::{Context, Result};
 
 pub use about::About;
 pub use json::json;
+pub use lines::{Line, Panel, draw as draw_lines};
 pub use metric::{Better, Goal, METRICS, Metric, metric};
 pub use results::{Results, Spread};
-pub use table::markdown;
+pub use table::{markdown, number};
 
 /// The table with its circumstances.
 pub fn page(results: &Results, about: &About) -> String {

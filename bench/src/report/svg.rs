@@ -15,8 +15,10 @@ pub(super) struct Svg {
 
 const STYLE: &str = "text{font:12px system-ui,'Segoe UI','DejaVu Sans',sans-serif}.bg{fill:#fff;stroke:#d0d7de}.t{fill:#1f2328}.m{fill:#59636e}\
                      .ours{fill:#0969da}.theirs{fill:#b4bcc6}.axis{stroke:#d0d7de}.line{fill:none;stroke-width:2}\
+                     .our-line{stroke:#0969da;stroke-width:3}.their-line{stroke:#b4bcc6}\
                      @media(prefers-color-scheme:dark){.bg{fill:#0d1117;stroke:#3d444d}.t{fill:#f0f6fc}.m{fill:#9198a1}\
-                     .ours{fill:#4493f8}.theirs{fill:#565e67}.axis{stroke:#3d444d}}";
+                     .ours{fill:#4493f8}.theirs{fill:#565e67}.axis{stroke:#3d444d}.our-line{stroke:#4493f8}\
+                     .their-line{stroke:#565e67}}";
 
 impl Svg {
     pub(super) fn new(width: f64, height: f64, title: &str) -> Self {

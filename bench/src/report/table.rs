@@ -87,7 +87,7 @@ fn cell(spread: Spread) -> String {
 }
 
 /// Three significant digits; thousands apart.
-pub(super) fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     if value.is_infinite() {
         return "stays".into();
     }

@@ -109,7 +109,10 @@ impl Work {
 
 /// What a load cost the gateway. Before and after, things are given time to settle: a thread that runs is not accounted
 /// for yet.
-fn cpu_of<T>(site: &Site, stop: &Stop, load: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
+///
+/// # Errors
+/// Those of the load, or that the user wants an end.
+pub fn cpu_of<T>(site: &Site, stop: &Stop, load: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
     stop.wait(SETTLE)?;
     let processes = site.processes();
     let before = proc::cpu(&processes);

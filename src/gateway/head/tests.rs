@@ -106,7 +106,7 @@ fn the_first_final_answer_is_found() {
     else {
         panic!("a 101 is none");
     };
-    assert_eq!(switching.length, 47);
+    assert_eq!(switching.length, 46);
 }
 
 /// Header lines such as matter here.

@@ -71,6 +71,11 @@ impl Caller {
         Self { runtime, report, codec: Mutex::default(), last_words }
     }
 
+    /// The runtime that calls are carried out on.
+    pub(in crate::tunnel) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     /// The worker's codec.
     pub(super) fn codec<T>(&self, work: impl FnOnce(&mut Codec) -> T) -> T {
         // Each use begins with a reset: whatever a panic left behind does not matter.

@@ -6,6 +6,7 @@
 
 mod caller;
 mod last_words;
+mod state;
 mod way;
 
 use std::sync::Arc;
@@ -15,11 +16,13 @@ use tokio::task::AbortHandle;
 use super::Hooked;
 use super::end::Side;
 use super::reason::Reason;
-use crate::hook::{self, Closed, Failure, Message, Mode, TunnelId, Verdict};
+use crate::hook::{self, Closed, Failure, Message, Mode, Packed, TunnelId, Verdict};
 use crate::ws::deflate::{Agreement, InflateError};
 use crate::ws::{Assembled, Item, Kind, Sender, Violation, frame, message};
-pub(super) use caller::{Callee, Caller, Outcome, Report};
+use caller::Callee;
+pub(super) use caller::{Caller, Outcome};
 pub(super) use last_words::LastWords;
+pub(super) use state::{State, Travels};
 pub(super) use way::Held;
 use way::Way;
 
@@ -40,6 +43,10 @@ pub(super) struct Inspector {
     ways: [Way; 2],
     /// What a hook's Close frame says.
     last_word: Option<Box<str>>,
+    /// What hooks packed for another process, while the tunnel is off its worker.
+    packed: Vec<Packed>,
+    /// It was found that the tunnel cannot go on in another process.
+    stays: bool,
 }
 
 /// A call that waits.
@@ -84,7 +91,19 @@ impl Inspector {
             Way::new(from, assembled, agreement.is_some(), max_message)
         });
         let callee = Arc::new(Callee::new(chain, tunnel, contexts));
-        Self { callee, caller, agreement, max_message, told: false, opened: false, call: None, ways, last_word: None }
+        Self {
+            callee,
+            caller,
+            agreement,
+            max_message,
+            told: false,
+            opened: false,
+            call: None,
+            ways,
+            last_word: None,
+            packed: Vec::new(),
+            stays: false,
+        }
     }
 
     /// Tells the hooks that the tunnel is open; what came of it, if that is known at once.
@@ -123,6 +142,7 @@ impl Inspector {
     /// Has calls be carried out by another worker's caller from now on.
     pub(super) fn move_to(&mut self, caller: &Arc<Caller>) {
         self.caller = Arc::clone(caller);
+        self.packed = Vec::new();
     }
 
     /// Whether messages from `side` are put together here.
@@ -196,7 +216,8 @@ impl Inspector {
 
     /// Bytes that are kept of what comes, and that another process would have to be given.
     pub(super) fn weight(&self) -> usize {
-        self.ways.iter().map(Way::weight).sum()
+        self.ways.iter().map(Way::weight).sum::<usize>()
+            + self.packed.iter().map(|packed| packed.data.len()).sum::<usize>()
     }
 
     /// Gives the call up that is waited for, if there is one.

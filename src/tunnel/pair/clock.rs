@@ -43,6 +43,11 @@ impl<E: End> Pair<E> {
         self.changing().is_some() && self.changing.take().is_some()
     }
 
+    /// Whether the tunnel is to end, now or at a moment that was announced for good.
+    pub(in crate::tunnel) fn is_to_end(&self) -> bool {
+        self.is_ending() || self.planned.is_some()
+    }
+
     /// Whether the tunnel's end has begun.
     pub(in crate::tunnel) fn is_ending(&self) -> bool {
         self.deadline.is_some()

@@ -1,11 +1,12 @@
 //! What a pair does differently where its route has hooks.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{End, Pair, Reason, Side};
-use crate::hook::{Direction, Item, Message, sendable};
+use crate::hook::{Chain, Direction, Item, Message, Tunnel, sendable};
 use crate::metrics::UpstreamMetrics;
-use crate::tunnel::inspect::{self, Inspector, Outcome, Step};
+use crate::tunnel::inspect::{self, Caller, Inspector, Outcome, Step, Travels};
 
 impl<E: End> Pair<E> {
     /// Has the hooks of its route look at the tunnel from its first byte on.
@@ -15,6 +16,37 @@ impl<E: End> Pair<E> {
 
     pub(in crate::tunnel) fn inspector(&self) -> Option<&Inspector> {
         self.inspector.as_deref()
+    }
+
+    /// Packs what another process needs to go on with the tunnel, of which `room` bytes may travel.
+    pub(in crate::tunnel) fn pack(&mut self, room: usize) -> Travels {
+        let kept: usize = self.flows.iter().map(|flow| flow.kept().len()).sum();
+        match &mut self.inspector {
+            Some(inspector) => inspector.pack(room.saturating_sub(kept)),
+            None => Travels::Now,
+        }
+    }
+
+    /// What another process would have to be given: bytes on their way, and what was packed.
+    pub(in crate::tunnel) fn weight(&self) -> usize {
+        let kept: usize = self.flows.iter().map(|flow| flow.kept().len()).sum();
+        kept + self.inspector.as_ref().map_or(0, |inspector| inspector.weight())
+    }
+
+    /// Has the hooks of its route go on with a tunnel that comes from another process.
+    pub(in crate::tunnel) fn watch_on(
+        &mut self,
+        state: inspect::State,
+        chain: Arc<Chain>,
+        tunnel: Tunnel,
+        caller: Arc<Caller>,
+        now: Instant,
+    ) {
+        let (inspector, can_go_on) = Inspector::resume(state, chain, tunnel, caller, self.limits.max_message);
+        self.watch(Box::new(inspector));
+        if !can_go_on {
+            self.end(Reason::HookFailed, now);
+        }
     }
 
     /// Takes the hooks off a tunnel that has ended.
@@ -127,9 +159,11 @@ impl<E: End> Pair<E> {
     /// A side that was not read cannot have answered a Ping: it is given its time anew.
     fn note_held_up(&mut self, side: Side, held_up: bool, now: Instant) {
         if self.inspector.as_mut().is_some_and(|inspector| inspector.note_held_up(side, held_up)) {
+            let Some(ping) = self.limits.ping else { return };
             let leg = &mut self.ends[side as usize];
             leg.pinged = leg.pinged.map(|_| now);
-            self.nearer |= self.limits.ping.is_some();
+            leg.ping_after = now + ping;
+            self.nearer = true;
         }
     }
 

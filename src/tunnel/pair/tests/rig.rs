@@ -130,6 +130,11 @@ impl Rig {
         let [client, backend] = Side::ALL.map(|side| std::mem::take(self.end(side)));
         self.now += gap;
         self.pair = Pair::resume(client, backend, serde_json::from_str(&text).unwrap(), self.now);
+        self.tell_anew();
+    }
+
+    /// A poller that the ends are registered with anew says what is ready.
+    pub(super) fn tell_anew(&mut self) {
         for side in Side::ALL {
             let end = self.end(side);
             let (ended, broken) = (end.ended, end.broken);

@@ -1,0 +1,96 @@
+//! What the hooks of a tunnel need to go on in another process.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::way::Way;
+use super::{Callee, Caller, Inspector, MOST_OF_A_MESSAGE};
+use crate::hook::{self, Chain, KeyTag, Packed, TunnelId};
+use crate::ws::deflate::Agreement;
+
+/// An inspector between two calls.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::tunnel) struct State {
+    pub(in crate::tunnel) id: TunnelId,
+    pub(in crate::tunnel) key: Option<KeyTag>,
+    contexts: Vec<Packed>,
+    agreement: Option<Agreement>,
+    ways: [Way; 2],
+    last_word: Option<Box<str>>,
+}
+
+/// Whether a tunnel can go on in another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::tunnel) enum Travels {
+    /// It can.
+    Now,
+    /// Its hooks are busy with it.
+    Later,
+    /// It cannot: a hook keeps of it what cannot travel, or it is in the middle of too long a message.
+    Never,
+}
+
+impl Inspector {
+    /// Packs what hooks keep of the tunnel, for [`state`](Self::state); `room` is how many bytes may travel.
+    pub(in crate::tunnel) fn pack(&mut self, room: usize) -> Travels {
+        if self.stays {
+            return Travels::Never;
+        }
+        let is_busy = self.call.is_some() || !self.opened || self.ways.iter().any(|way| way.waiting.is_some());
+        if is_busy {
+            return Travels::Later;
+        }
+        match self.callee.pack() {
+            Some(packed) => self.packed = packed,
+            None => self.stays = true,
+        }
+        self.stays |= self.weight() > room;
+        if self.stays { Travels::Never } else { Travels::Now }
+    }
+
+    /// Whether it was found that the tunnel cannot go on in another process.
+    pub(in crate::tunnel) fn stays(&self) -> bool {
+        self.stays
+    }
+
+    /// The state of a tunnel whose hooks were [packed](Self::pack).
+    pub(in crate::tunnel) fn state(&self) -> State {
+        State {
+            id: self.callee.tunnel.id,
+            key: self.callee.tunnel.key,
+            contexts: self.packed.clone(),
+            agreement: self.agreement,
+            ways: self.ways.clone(),
+            last_word: self.last_word.clone(),
+        }
+    }
+
+    /// The hooks of a tunnel that goes on here; and whether all of them can.
+    ///
+    /// Where they saw messages in the other process, messages are put together here as well, whoever sees them: the stream may
+    /// be in the middle of one. Where they saw none, they see none.
+    pub(in crate::tunnel) fn resume(
+        state: State,
+        chain: Arc<Chain>,
+        tunnel: hook::Tunnel,
+        caller: Arc<Caller>,
+        max_message: Option<u64>,
+    ) -> (Self, bool) {
+        let (contexts, failure) = chain.unpack(&state.contexts);
+        let inspector = Self {
+            callee: Arc::new(Callee::new(chain, tunnel, contexts)),
+            caller,
+            agreement: state.agreement,
+            max_message: max_message.unwrap_or(MOST_OF_A_MESSAGE),
+            told: true,
+            opened: true,
+            call: None,
+            ways: state.ways,
+            last_word: state.last_word,
+            packed: Vec::new(),
+            stays: false,
+        };
+        (inspector, failure.is_none())
+    }
+}
