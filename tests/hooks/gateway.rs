@@ -4,11 +4,13 @@
 
 mod acting;
 mod seeing;
+mod talking;
 
 use std::process::ExitCode;
 
 use longhaul::Gateway;
 
 fn main() -> ExitCode {
-    Gateway::builder().hook::<acting::Acting>("acting").hook::<seeing::Seeing>("seeing").run()
+    let builder = Gateway::builder().hook::<acting::Acting>("acting").hook::<seeing::Seeing>("seeing");
+    builder.hook::<talking::Talking>("talking").run()
 }

@@ -5,9 +5,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../websocket/wire.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests of tunnels without hooks")]
+mod wire;
+
 mod command;
 mod failures;
 mod lab;
+mod messages;
 mod reload;
 mod requests;
+mod slow;
+mod talk;
+mod tunnels;
 mod upgrades;
