@@ -10,12 +10,16 @@ mod support;
 mod wire;
 
 mod command;
+mod compressed;
 mod failures;
 mod lab;
 mod messages;
 mod reload;
 mod requests;
 mod slow;
+mod strict;
 mod talk;
+mod tunnel_failures;
+mod tunnel_reload;
 mod tunnels;
 mod upgrades;

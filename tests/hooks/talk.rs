@@ -134,8 +134,11 @@ pub(crate) fn frame_to(to: From, first: u8, payload: &[u8]) -> Frame {
     Frame { first, masked: to == From::Backend, payload: payload.to_vec() }
 }
 
-/// What permessage-deflate makes of a message (RFC 7692 §7.2.1).
+/// What permessage-deflate makes of a message (RFC 7692 §7.2.1; §7.2.3.6 for an empty one).
 pub(crate) fn deflated(payload: &[u8]) -> Vec<u8> {
+    if payload.is_empty() {
+        return vec![0];
+    }
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(payload).unwrap();
     encoder.flush().unwrap();
