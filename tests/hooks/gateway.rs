@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a hook that cannot go on fails, which is what a test of failures wants")]
 
 mod acting;
+mod keeping;
 mod seeing;
 mod talking;
 
@@ -11,6 +12,10 @@ use std::process::ExitCode;
 use longhaul::Gateway;
 
 fn main() -> ExitCode {
-    let builder = Gateway::builder().hook::<acting::Acting>("acting").hook::<seeing::Seeing>("seeing");
-    builder.hook::<talking::Talking>("talking").run()
+    Gateway::builder()
+        .hook::<acting::Acting>("acting")
+        .hook::<keeping::Keeping>("keeping")
+        .hook::<seeing::Seeing>("seeing")
+        .hook::<talking::Talking>("talking")
+        .run()
 }

@@ -148,29 +148,31 @@ impl Gateway {
 }
 
 /// A folder with a configuration in it, in which `{dir}` stands for the folder.
-fn folder(yaml: &str) -> Arc<TempDir> {
+pub fn folder(yaml: &str) -> Arc<TempDir> {
     let dir = Arc::new(tempfile::tempdir().unwrap());
     let yaml = yaml.replace("{dir}", dir.path().to_str().unwrap());
     std::fs::write(dir.path().join("longhaul.yaml"), &yaml).unwrap();
     dir
 }
 
-/// The gateway that knows the hooks of `tests/hooks`, built first where it is not up to date: unlike a package's binaries,
-/// its examples are built only when every test is run.
+/// The gateway that knows the hooks of `tests/hooks`.
 pub fn hooked() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let profile = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--locked", "--example", "hooked", "--manifest-path"]);
-        cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
-        cargo.arg("--target-dir").arg(profile.parent().unwrap());
-        cargo.args((!cfg!(debug_assertions)).then_some("--release"));
-        cargo.args((!cfg!(feature = "demo")).then_some("--no-default-features"));
-        assert!(cargo.status().unwrap().success(), "the gateway with hooks cannot be built");
-        profile.join("examples/hooked")
-    };
-    BUILT.get_or_init(build).clone()
+    BUILT.get_or_init(|| example("hooked")).clone()
+}
+
+/// An example's program, built first where it is not up to date: unlike a package's binaries, its examples are built only
+/// when every test is run.
+pub fn example(name: &str) -> PathBuf {
+    let profile = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--locked", "--example", name, "--manifest-path"]);
+    cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+    cargo.arg("--target-dir").arg(profile.parent().unwrap());
+    cargo.args((!cfg!(debug_assertions)).then_some("--release"));
+    cargo.args((!cfg!(feature = "demo")).then_some("--no-default-features"));
+    assert!(cargo.status().unwrap().success(), "the example {name} cannot be built");
+    profile.join("examples").join(name)
 }
 
 impl Drop for Gateway {

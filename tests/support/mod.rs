@@ -8,7 +8,7 @@ mod http;
 mod lines;
 
 pub use backend::{Backend, Echo};
-pub use gateway::{Gateway, hooked};
+pub use gateway::{Gateway, example, folder, hooked};
 pub use http::{Head, Message, Named, Wire, ask_where, located, one_upstream, order};
 pub use lines::Lines;
 
