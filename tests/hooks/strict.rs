@@ -120,19 +120,8 @@ fn wrongs(from: From) -> Vec<(String, Vec<u8>, u16)> {
         (name("a reason that is not UTF-8"), of(0x88, b"\x03\xE8\xCE\xBA\xE1\xBD"), 1007),
         (name("a length that is not the shortest"), longer(from, &of(0x81, b"x")), 1002),
     ];
-    let invalid: [&[u8]; 9] = [
-        b"\x80",
-        b"\xFF",
-        b"\xC0\xAF",
-        b"\xE0\x80\xAF",
-        b"\xED\xA0\x80",
-        b"\xF4\x90\x80\x80",
-        b"\xF8\x88\x80\x80\x80",
-        b"ok \xCE\xBA\xE1\xBD",
-        b"\xCE\xBA\xED\xA0\x80 edited",
-    ];
-    all.extend(invalid.map(|bytes| (format!("text {}", bytes.escape_ascii()), of(0x81, bytes), 1007)));
-    all.extend(invalid.map(|bytes| {
+    all.extend(NOT_UTF8.map(|bytes| (format!("text {}", bytes.escape_ascii()), of(0x81, bytes), 1007)));
+    all.extend(NOT_UTF8.map(|bytes| {
         let (one, two) = bytes.split_at(1);
         (format!("text {} in fragments", bytes.escape_ascii()), [of(0x01, one), of(0x80, two)].concat(), 1007)
     }));
@@ -149,6 +138,19 @@ fn wrongs(from: From) -> Vec<(String, Vec<u8>, u16)> {
     }
     all
 }
+
+/// What is not UTF-8, by itself and in its fragments.
+const NOT_UTF8: [&[u8]; 9] = [
+    b"\x80",
+    b"\xFF",
+    b"\xC0\xAF",
+    b"\xE0\x80\xAF",
+    b"\xED\xA0\x80",
+    b"\xF4\x90\x80\x80",
+    b"\xF8\x88\x80\x80\x80",
+    b"ok \xCE\xBA\xE1\xBD",
+    b"\xCE\xBA\xED\xA0\x80 edited",
+];
 
 /// A frame of less than 126 bytes, with its length in two.
 fn longer(from: From, bytes: &[u8]) -> Vec<u8> {
