@@ -18,6 +18,7 @@ mod messages;
 mod reload;
 mod requests;
 mod slow;
+mod stock;
 mod strict;
 mod talk;
 mod tunnel_failures;

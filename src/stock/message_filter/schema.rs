@@ -4,6 +4,7 @@ use std::path::Path;
 
 /// Why a message does not fit.
 #[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "json-schema"), expect(dead_code, reason = "without schemas nothing misfits"))]
 pub(super) enum Misfit {
     NotJson,
     /// The place that does not fit, as a JSON Pointer (RFC 6901).
