@@ -1,13 +1,16 @@
 //! The listening sockets: bound early, so that a wrong address is a clear error, and lent to Pingora while it accepts.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{IntoRawFd, OwnedFd};
+use std::sync::Arc;
 
 use listenfd::ListenFd;
 use log::warn;
 use pingora::server::ListenFds;
 use socket2::{Domain, Socket, Type};
+
+use crate::gateway::probe_accepted;
 
 /// A socket cannot be bound.
 #[derive(Debug, thiserror::Error)]
@@ -62,10 +65,25 @@ impl Bound {
     /// # Errors
     /// The system refuses to listen: another socket began to since this one was bound.
     pub fn lend_to(&self, descriptors: &ListenFds) -> Result<(), BindError> {
-        let copy = self.socket.listen(BACKLOG).and_then(|()| self.socket.try_clone());
-        let copy = copy.map_err(|error| BindError { address: self.address, error })?;
+        let copy = self.listening()?;
         descriptors.lock().add(self.address.to_string(), copy.into_raw_fd());
         Ok(())
+    }
+
+    /// Begins to listen; what it returns accepts on the same socket.
+    ///
+    /// # Errors
+    /// The system refuses to listen: another socket began to since this one was bound.
+    pub fn listen(&self) -> Result<Arc<TcpListener>, BindError> {
+        Ok(Arc::new(self.listening()?.into()))
+    }
+
+    fn listening(&self) -> Result<Socket, BindError> {
+        // What is accepted inherits both. A small message must not wait for the acknowledgement of the one before.
+        let inherited = self.socket.set_tcp_nodelay(true).and_then(|()| probe_accepted(&self.socket));
+        let listening = inherited.and_then(|()| self.socket.listen(BACKLOG));
+        let copy = listening.and_then(|()| self.socket.try_clone());
+        copy.map_err(|error| BindError { address: self.address, error })
     }
 
     /// A copy of the socket, to be handed to another process, with the address that the configuration names for it.
@@ -153,6 +171,18 @@ mod tests {
     fn port_0_becomes_the_port_that_was_taken() {
         let bound = Bound::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         assert_ne!(bound.address.port(), 0);
+    }
+
+    #[test]
+    fn what_is_accepted_is_sent_at_once_and_probed() {
+        let listener = Bound::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap().listen().unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let accepted = Socket::from(listener.accept().unwrap().0);
+        assert!(accepted.tcp_nodelay().unwrap());
+        assert!(accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap().as_secs(), 30);
+        assert_eq!(accepted.tcp_keepalive_interval().unwrap().as_secs(), 10);
     }
 
     #[test]

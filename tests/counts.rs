@@ -61,13 +61,11 @@ fn a_message_allocates_nothing() {
 fn a_message_under_limits_allocates_nothing() {
     let _alone = alone();
     let tunnels = Tunnels::start(1, &AccessLog::off()).unwrap();
-    let limits = TunnelLimits {
-        idle: Some(Duration::from_secs(60)),
-        max_age: Some(Duration::from_secs(600)),
-        ping: Some(Duration::from_secs(30)),
-        max_message: Some(1024),
-        ..TunnelLimits::default()
-    };
+    let mut limits = TunnelLimits::default();
+    limits.idle = Some(Duration::from_secs(60));
+    limits.max_age = Some(Duration::from_secs(600));
+    limits.ping = Some(Duration::from_secs(30));
+    limits.max_message = Some(1024);
     let mut lane = Lane::open(&tunnels, limits);
     lane.exchange();
     assert_eq!(allocations(|| (0..1_000).for_each(|_| lane.exchange())), 0, "by 2,000 messages");

@@ -26,6 +26,21 @@ fn every_configuration_in_the_documentation_is_accepted_without_a_warning() {
 }
 
 #[test]
+fn every_configuration_of_a_hook_that_ships_is_accepted_but_for_files_that_are_not_here() {
+    let mut wrong = Vec::new();
+    for page in pages_in("docs/hooks") {
+        let text = fs::read_to_string(&page).expect("the page can be read");
+        let files = yaml_blocks(&text).into_iter().filter_map(|(line, block)| Some((line, completed(&block)?)));
+        for (line, file) in files {
+            let Err(problems) = config::parse(&file, &longhaul::stock::registry()) else { continue };
+            let found = problems.iter().filter(|problem| !problem.message.contains("No such file"));
+            wrong.extend(found.map(|problem| format!("{}:{line}: {problem}", page.display())));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn the_configuration_at_the_top_of_the_readme_has_ten_lines() {
     let text = fs::read_to_string(root().join("README.md")).expect("the page can be read");
     let (_, first) = yaml_blocks(&text).into_iter().next().expect("it has one");
@@ -46,12 +61,16 @@ fn root() -> &'static Path {
 }
 
 fn pages() -> Vec<PathBuf> {
-    let docs = fs::read_dir(root().join("docs")).expect("docs is a folder");
-    let docs = docs.map(|entry| entry.expect("docs can be listed").path());
-    let mut pages: Vec<_> = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect();
+    let mut pages = pages_in("docs");
     pages.push(root().join("README.md"));
     pages.sort();
     pages
+}
+
+fn pages_in(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root().join(folder)).expect("it is a folder");
+    let pages = entries.map(|entry| entry.expect("it can be listed").path());
+    pages.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
 }
 
 /// The blocks fenced as exactly `yaml`, each with the line it begins on; `yaml envoy` is another program's.

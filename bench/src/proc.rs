@@ -7,26 +7,29 @@ use std::time::Duration;
 /// A process id.
 pub type Pid = i32;
 
-/// All descendants of `root`, itself left out. Orphans count as children of whoever adopted them.
+/// All descendants of `root` that have not ended, itself left out. Orphans count as children of whoever adopted them. It is
+/// read process by process, so one that is adopted meanwhile may be missed.
 pub fn descendants(root: Pid) -> BTreeSet<Pid> {
-    let parents: Vec<(Pid, Pid)> = entries("/proc")
-        .filter_map(|pid| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            let parsed = parse_stat(&stat)?;
-            (parsed.state != 'Z').then_some((pid, parsed.parent))
-        })
+    let processes: Vec<(Pid, Stat)> = entries("/proc")
+        .filter_map(|pid| Some((pid, parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?)))
         .collect();
     let mut found = BTreeSet::from([root]);
     loop {
         let before = found.len();
-        found.extend(
-            parents.iter().filter(|(_, parent)| found.contains(parent)).map(|(pid, _)| *pid).collect::<Vec<_>>(),
-        );
+        for (pid, stat) in &processes {
+            if found.contains(&stat.parent) {
+                found.insert(*pid);
+            }
+        }
         if found.len() == before {
-            found.remove(&root);
-            return found;
+            break;
         }
     }
+    let ended = processes.iter().filter(|(_, stat)| stat.state == 'Z').map(|(pid, _)| *pid);
+    for pid in ended.chain([root]) {
+        found.remove(&pid);
+    }
+    found
 }
 
 /// Whether the process is there and has not ended.

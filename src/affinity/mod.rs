@@ -88,8 +88,8 @@ pub fn key<'s>(sources: &'s [AffinitySource], request: &Request<'_>, mint: impl 
 impl Key<'_> {
     /// Eight hex digits that stand for the value in logs: the head of its SHA-1.
     pub fn digest(&self) -> String {
-        let sha1 = Sha1::digest(&self.bytes);
-        sha1.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+        let [a, b, c, d, ..]: [u8; 20] = Sha1::digest(&self.bytes).into();
+        format!("{:08x}", u32::from_be_bytes([a, b, c, d]))
     }
 
     /// The `Set-Cookie` value that hands the key to the client, where it was minted; see [`set_cookie`].

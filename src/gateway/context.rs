@@ -35,7 +35,7 @@ pub struct Ctx {
     pub(super) timed_out: bool,
     /// The connection is a tunnel now and logged by its worker; Pingora's session is an empty shell.
     pub(super) taken_over: bool,
-    _under_way: UnderWay,
+    under_way: UnderWay,
 }
 
 /// A request's identity, and what was decided about it.
@@ -85,7 +85,7 @@ impl Ctx {
             answer: None,
             timed_out: false,
             taken_over: false,
-            _under_way: running.request(),
+            under_way: running.request(),
         }
     }
 
@@ -96,17 +96,27 @@ impl Ctx {
         // Every listener is an IP socket; a peer that is gone already has no address any more.
         let peer = peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
         let host = forward::host(header).map(String::from_utf8_lossy).unwrap_or_default().into_owned();
-        let path = header.uri.path().to_owned();
-        let asked =
-            Asked { host: &host, path: &path, query: header.uri.query(), headers: &header.headers, peer: peer.ip() };
-        let (client, route) = self.snapshot.receive(&asked);
+        let (path, query) = (header.uri.path(), header.uri.query());
+        let asked = Asked { host: &host, path, query, headers: &header.headers, peer: peer.ip() };
+        self.describe_as(&asked, peer, header.method.as_str());
+    }
+
+    /// Looks at what is asked for, as [`describe`](Self::describe) does.
+    pub(super) fn describe_as(&mut self, asked: &Asked<'_>, peer: SocketAddr, method: &str) {
+        let (client, route) = self.snapshot.receive(asked);
         self.hooks = route.and_then(|route| Hooks::of(&self.snapshot.target(route).hooks));
         let source = affinity::Request { headers: asked.headers, query: asked.query, client: client.address };
         let key = route.filter(|_| self.hooks.is_none());
         let key = key.and_then(|route| self.snapshot.key(route, None, &source, affinity::mint));
         let key = key.map(|key| Key::of(key, &client));
-        let id = forward::request_id(&header.headers);
-        self.request = Some(Request { id, client, peer, method: header.method.to_string(), host, path, route, key });
+        let id = forward::request_id(asked.headers);
+        let (method, host, path) = (method.to_owned(), asked.host.to_owned(), asked.path.to_owned());
+        self.request = Some(Request { id, client, peer, method, host, path, route, key });
+    }
+
+    /// Lets go of all but what counts the request as under way.
+    pub(super) fn into_under_way(self) -> Arc<()> {
+        self.under_way.into()
     }
 
     /// The request's id; empty before the header was looked at.

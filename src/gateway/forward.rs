@@ -1,5 +1,7 @@
 //! What Longhaul changes in the headers it passes on.
 
+use std::net::IpAddr;
+
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Version};
 use pingora::Result;
@@ -29,13 +31,7 @@ pub(super) fn request_id(headers: &HeaderMap) -> String {
 /// otherwise, because an untrusted client could name anything.
 pub(super) fn identify(request: &mut RequestHeader, asked: &Request) -> Result<()> {
     let Request { peer, client, host, .. } = asked;
-    let mut chain = Vec::new();
-    for line in request.headers.get_all(FORWARDED_FOR) {
-        chain.extend_from_slice(line.as_bytes());
-        chain.extend_from_slice(b", ");
-    }
-    chain.extend_from_slice(peer.ip().to_canonical().to_string().as_bytes());
-    request.insert_header(FORWARDED_FOR, chain)?;
+    request.insert_header(FORWARDED_FOR, chain(&request.headers, peer.ip()))?;
     if !(client.via_trusted && request.headers.contains_key(FORWARDED_PROTO)) {
         request.insert_header(FORWARDED_PROTO, "http")?;
     }
@@ -50,6 +46,17 @@ pub(super) fn identify(request: &mut RequestHeader, asked: &Request) -> Result<(
         request.set_uri(request.uri.clone());
     }
     request.insert_header(REQUEST_ID, &asked.id)
+}
+
+/// The addresses that a request came through, its peer's the last.
+pub(super) fn chain(headers: &HeaderMap, peer: IpAddr) -> Vec<u8> {
+    let mut chain = Vec::new();
+    for line in headers.get_all(FORWARDED_FOR) {
+        chain.extend_from_slice(line.as_bytes());
+        chain.extend_from_slice(b", ");
+    }
+    chain.extend_from_slice(peer.to_canonical().to_string().as_bytes());
+    chain
 }
 
 /// The host a request is for: that of an absolute request target, else the `Host` header (RFC 9112 §3.2.2).
@@ -96,11 +103,15 @@ pub(super) fn drop_chunks(response: &mut ResponseHeader) -> bool {
 
 /// Adds to a backend's answer what is ours: the issued cookie, beside the backend's own, and the request's id.
 pub(super) fn decorate(response: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
-    if let Some(cookie) = ctx.set_cookie() {
+    decorate_with(response, ctx.set_cookie(), ctx.id())
+}
+
+pub(super) fn decorate_with(response: &mut ResponseHeader, set_cookie: Option<&str>, request_id: &str) -> Result<()> {
+    if let Some(cookie) = set_cookie {
         response.append_header(header::SET_COOKIE, cookie)?;
     }
     if !response.headers.contains_key(REQUEST_ID) {
-        response.insert_header(REQUEST_ID, ctx.id())?;
+        response.insert_header(REQUEST_ID, request_id)?;
     }
     Ok(())
 }
@@ -121,6 +132,13 @@ fn strip_hop_by_hop(headers: &HeaderMap, mut remove: impl FnMut(&str)) {
         }
     }
     HOP_BY_HOP.iter().for_each(|name| remove(name));
+}
+
+/// Whether [`strip_hop_by_hop`] names this header, where `Connection` lists `connection`.
+pub(super) fn is_of_the_hop(name: &str, connection: &[&[u8]]) -> bool {
+    let is_listed = || connection.iter().any(|token| token.eq_ignore_ascii_case(name.as_bytes()));
+    HOP_BY_HOP.iter().any(|hop| name.eq_ignore_ascii_case(hop))
+        || is_listed() && !identifies(&name.to_ascii_lowercase())
 }
 
 const HOP_BY_HOP: [&str; 7] =

@@ -1,9 +1,13 @@
 //! The gateway: Pingora's `ProxyHttp`, with WebSocket upgrades taken out of its hands.
 
+mod accepted;
 mod answer;
 mod context;
+mod entrance;
 mod forward;
+mod head;
 mod hooks;
+mod loss;
 mod record;
 mod takeover;
 mod upgrade;
@@ -24,15 +28,19 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use crate::hook::Answer;
 use crate::snapshot::Running;
 use crate::ws::handshake::Wanted;
+use accepted::Accepted;
 pub use context::Ctx;
+pub use entrance::Entrance;
+pub use loss::probe_accepted;
 use upgrade::{describe, is_timeout};
 
 /// What serves every request.
+#[derive(Clone)]
 pub struct Gateway {
     /// What runs: snapshot, tunnels, metrics, access log.
     pub running: Arc<Running>,
     /// What connects to backends for upgrades.
-    pub connector: TransportConnector,
+    pub connector: Arc<TransportConnector>,
 }
 
 #[async_trait]
@@ -45,6 +53,10 @@ impl ProxyHttp for Gateway {
 
     /// Decides what a request is: refused, an upgrade (carried out here), or plain HTTP for Pingora's own path.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        if let Some(carried) = session.downstream_session.stream().and_then(Accepted::carried) {
+            self.end_carried(session, ctx, *carried).await?;
+            return Ok(true);
+        }
         ctx.describe(session);
         let wanted = hooks::classify(session);
         let request = session.req_header();

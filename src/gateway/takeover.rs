@@ -8,13 +8,20 @@ use std::os::fd::BorrowedFd;
 use pingora::protocols::Stream;
 use pingora::protocols::l4::stream::Stream as TcpUnderPingora;
 
-/// Duplicates the descriptor under `stream`, drops Pingora's own, and returns a socket that is still non-blocking.
+use super::accepted::Accepted;
+
+/// Takes the socket out from under `stream`, still non-blocking, and the bytes that were read of it and that Pingora has not
+/// asked for. Where Pingora made the stream itself, its descriptor is duplicated and Pingora's own dropped.
 ///
 /// Pingora's stream must hold no bytes: it was flushed, and its listener reads without a buffer of its own.
 ///
 /// # Errors
 /// The stream is not plain TCP, or the process has no descriptor left.
-pub(super) fn take_over(stream: Stream) -> io::Result<TcpStream> {
+pub(super) fn take_over(stream: Stream) -> io::Result<(TcpStream, Vec<u8>)> {
+    if stream.as_any().is::<Accepted>() {
+        let accepted = stream.into_any().downcast::<Accepted>().expect("it was looked at a moment ago");
+        return accepted.into_socket();
+    }
     if !stream.as_any().is::<TcpUnderPingora>() {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "not a plain TCP connection"));
     }
@@ -24,5 +31,5 @@ pub(super) fn take_over(stream: Stream) -> io::Result<TcpStream> {
     let owned = borrowed.try_clone_to_owned()?;
     // Dropped before the new owner registers the socket with its poller: Tokio takes the old registration out here.
     drop(stream);
-    Ok(owned.into())
+    Ok((owned.into(), Vec::new()))
 }

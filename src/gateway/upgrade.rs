@@ -1,22 +1,21 @@
 //! WebSocket upgrades: the handshake with a backend, and the step from request to tunnel.
 
 use std::future::Future;
-use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use http::StatusCode;
-use log::{debug, warn};
+use log::warn;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v1::client::HttpSession as BackendSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
-use socket2::{SockRef, TcpKeepalive};
 
 use super::context::Ctx;
+use super::loss::watch_for_loss;
 use super::takeover::take_over;
 use super::{Gateway, forward};
 use crate::config::Timeouts;
@@ -90,7 +89,7 @@ impl Gateway {
     }
 
     /// Relays a backend's answer that is not 101: status, headers, body.
-    async fn relay(&self, session: &mut Session, ctx: &mut Ctx, mut backend: BackendSession) -> Result<()> {
+    pub(super) async fn relay(&self, session: &mut Session, ctx: &mut Ctx, mut backend: BackendSession) -> Result<()> {
         let mut response = backend.resp_header().expect("an answer was read").clone();
         if let Err(answer) = ctx.on_response(&mut response).await {
             return self.answer(session, ctx, answer).await;
@@ -121,7 +120,7 @@ impl Gateway {
         forward::decorate(&mut response, ctx)?;
         let from_backend = glued(backend.read_body_bytes());
         session.write_response_header(Box::new(response), false).await.map_err(Error::into_down)?;
-        let from_client = glued(session.downstream_session.read_request_body());
+        let mut from_client = glued(session.downstream_session.read_request_body());
 
         let (shell, _) = tokio::io::duplex(1);
         let shell = Box::new(ServerSession::new_http1(Box::new(shell)));
@@ -131,19 +130,16 @@ impl Gateway {
             return Err(Error::explain(ErrorType::InternalError, "an upgrade came by something other than HTTP/1"));
         };
         let streams = take_over(client.into_inner()).and_then(|client| Ok((client, take_over(backend.into_inner())?)));
-        let (client, backend) =
+        let ((client, ahead), (backend, _)) =
             streams.map_err(|error| Error::because(ErrorType::InternalError, "taking over", error))?;
+        from_client.extend(ahead);
         let limits = ctx.limits(to);
-        for socket in [&client, &backend] {
-            if let Err(error) = watch_for_loss(socket, limits.tcp_user_timeout) {
-                debug!("a tunnel's socket cannot be watched for a lost peer: {error}");
-            }
-        }
+        watch_for_loss(&client, &backend, limits.tcp_user_timeout);
         let Some(record) = record(ctx, to) else { return Ok(()) };
         let hooks = ctx.hooks_of_tunnel(&record, &self.running.injector);
         self.running.tunnels.open(NewTunnel {
-            client,
-            backend,
+            client: client.into(),
+            backend: backend.into(),
             early: [from_client, from_backend],
             limits,
             record,
@@ -204,7 +200,7 @@ fn glued(read: impl Future<Output = Result<Option<Bytes>>>) -> Vec<u8> {
     }
 }
 
-fn record(ctx: &mut Ctx, to: &Destination) -> Option<Record> {
+pub(super) fn record(ctx: &mut Ctx, to: &Destination) -> Option<Record> {
     let route = ctx.target()?.route.clone();
     let mut guard = ctx.pick.take()?.guard;
     guard.mark_tunnel();
@@ -221,19 +217,6 @@ fn record(ctx: &mut Ctx, to: &Destination) -> Option<Record> {
         guard,
         metrics: to.metrics.clone(),
     })
-}
-
-/// Has the kernel end a connection whose peer has acknowledged nothing for `timeout` (RFC 5482, RFC 9293 §3.8.4).
-fn watch_for_loss(socket: &TcpStream, timeout: Option<Duration>) -> std::io::Result<()> {
-    let Some(timeout) = timeout else { return Ok(()) };
-    let socket = SockRef::from(socket);
-    // The first probe after half of the time, three more in the other half.
-    let probes = TcpKeepalive::new()
-        .with_time((timeout / 2).max(Duration::from_secs(1)))
-        .with_interval((timeout / 6).max(Duration::from_secs(1)))
-        .with_retries(3);
-    socket.set_tcp_keepalive(&probes)?;
-    socket.set_tcp_user_timeout(Some(timeout))
 }
 
 /// Whether an error means that a backend took too long.

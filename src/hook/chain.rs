@@ -114,10 +114,15 @@ impl Chain {
             let previous = previous.and_then(|chain| chain.named(&entry.name).nth(nth));
             let previous = previous.map(|link| Arc::clone(&link.hook));
             let place = Place { name: &entry.name, route, checking: false };
-            match registry.make(&place, &entry.settings, previous) {
-                Ok(hook) => links.push(Link {
+            let made = registry.make(&place, &entry.settings, previous).and_then(|hook| {
+                let messages = catch_unwind(AssertUnwindSafe(|| hook.messages()));
+                let panicked = |_| vec![entry.settings.problem("", format!("the hook `{}` panicked", entry.name))];
+                Ok((messages.map_err(panicked)?, hook))
+            });
+            match made {
+                Ok((messages, hook)) => links.push(Link {
                     name: entry.name.as_str().into(),
-                    messages: hook.messages(),
+                    messages,
                     route: Arc::clone(&at),
                     hook,
                     timeout: entry.timeout,

@@ -22,11 +22,6 @@ impl Message {
         Self { text: false, payload: payload.into() }
     }
 
-    /// A text message, unless `payload` is not UTF-8.
-    pub(crate) fn checked_text(payload: Vec<u8>) -> Option<Self> {
-        String::from_utf8(payload).ok().map(Self::text)
-    }
-
     /// Whether it is a text message.
     pub fn is_text(&self) -> bool {
         self.text

@@ -163,7 +163,10 @@ pub trait Hook: Sized + Send + Sync + 'static {
         ready(Ok(()))
     }
 
-    /// The tunnel is open; its messages wait until this has returned.
+    /// The tunnel is open; nothing passes through it until this has returned.
+    ///
+    /// Like every phase of a tunnel that may wait, it is begun on the thread that carries many tunnels, and goes on elsewhere
+    /// from its first `.await` that waits: what blocks belongs behind one, or on a thread of its own.
     ///
     /// # Errors
     /// The tunnel is ended with Close 1011.
@@ -204,7 +207,8 @@ pub trait Hook: Sized + Send + Sync + 'static {
         ready(Ok(Verdict::Pass))
     }
 
-    /// The tunnel has ended, whoever ended it; called once for each tunnel whose [`on_open`](Self::on_open) was called.
+    /// The tunnel has ended, whoever ended it; called once for each tunnel whose [`on_open`](Self::on_open) was called, and
+    /// the last call of all. When the process ends, it is waited for, for 5 s at the most.
     ///
     /// A tunnel that goes on in another process has not ended.
     fn on_close(
@@ -217,7 +221,8 @@ pub trait Hook: Sized + Send + Sync + 'static {
         ready(())
     }
 
-    /// A request was answered, or a tunnel has ended, and is about to be logged. It must not block.
+    /// A request was answered, or a tunnel has ended, and is about to be logged; a tunnel's [`on_close`](Self::on_close) comes
+    /// after it. It must not block.
     fn on_log(&self, entry: &mut Entry<'_>, context: &mut Self::Context) {
         let _ = (entry, context);
     }

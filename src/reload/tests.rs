@@ -65,8 +65,8 @@ impl Subject {
         let [client, backend] = [self.end(), self.end()];
         let limits = TunnelLimits::default();
         self.running.tunnels.open(NewTunnel {
-            client,
-            backend,
+            client: client.into(),
+            backend: backend.into(),
             early: Default::default(),
             limits,
             record,

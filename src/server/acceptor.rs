@@ -1,13 +1,12 @@
 //! Accepting: Pingora's listening services on sockets of ours, so that accepting can stop and begin again.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use pingora::apps::ServerApp;
 use pingora::apps::http_app::HttpServer;
 use pingora::connectors::{ConnectorOptions, TransportConnector};
-use pingora::listeners::ListenerConfig;
-use pingora::protocols::l4::stream::L4BufferSettings;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{Fds, ListenFds};
 use pingora::services::Service;
@@ -19,9 +18,10 @@ use tokio::sync::watch;
 use super::connections::Connections;
 use super::metrics::Exporter;
 use crate::drain::Phases;
-use crate::gateway::Gateway;
+use crate::gateway::{Entrance, Gateway};
 use crate::listen::{BindError, Bound};
 use crate::snapshot::Running;
+use crate::tunnel::Host;
 
 /// The listening sockets, and whoever accepts on them now.
 pub(super) struct Acceptor {
@@ -86,11 +86,12 @@ impl Acceptor {
         // Where Pingora looks for sockets before it binds its own. It takes each for its own, once: a table that served
         // before holds numbers that may be anything by now.
         let lent: ListenFds = Arc::new(Fds::new().into());
-        for bound in self.listeners.iter().chain(&self.metrics) {
+        if let Some(bound) = &self.metrics {
             bound.lend_to(&lent)?;
         }
+        let sockets: Vec<_> = self.listeners.iter().map(Bound::listen).collect::<Result<_, _>>()?;
         let [proxy, exporter] = [watch::Sender::new(false), watch::Sender::new(false)];
-        self.serve(Box::new(self.proxy()), &lent, &proxy);
+        self.open(&sockets, proxy.subscribe());
         if let Some(service) = self.exporter() {
             self.serve(service, &lent, &exporter);
         }
@@ -126,19 +127,21 @@ impl Acceptor {
         self.metrics = None;
     }
 
-    fn proxy(&self) -> impl Service + use<> {
-        let gateway = Gateway {
-            running: Arc::clone(&self.running),
-            connector: TransportConnector::new(Some(ConnectorOptions::from_server_conf(&self.pingora))),
-        };
-        let proxy = self.connections.of(http_proxy(&self.pingora, gateway));
-        let mut proxy = Listening::new(super::NAME.into(), proxy);
-        for bound in &self.listeners {
-            // Without a read buffer of Pingora's, what it has not read of an upgraded connection is still in the socket.
-            let buffers = L4BufferSettings::default().read(0);
-            proxy.add_listener(ListenerConfig::tcp(bound.address.to_string()).l4_buffer(buffers));
-        }
-        proxy
+    /// Has the tunnels' workers accept clients, for the entrance to the gateway.
+    fn open(&self, sockets: &[Arc<TcpListener>], stopped: watch::Receiver<bool>) {
+        let connector = Arc::new(TransportConnector::new(Some(ConnectorOptions::from_server_conf(&self.pingora))));
+        let gateway = Gateway { running: Arc::clone(&self.running), connector };
+        let app = Arc::new(self.connections.of(http_proxy(&self.pingora, gateway.clone())));
+        let entrance: Arc<dyn Host> = Arc::new(Entrance::new(gateway, Arc::clone(&app), stopped.clone()));
+        let tunnels = Arc::clone(&self.running.tunnels);
+        tunnels.accept(sockets, &entrance);
+        tokio::spawn(async move {
+            let mut stopped = stopped;
+            // An acceptor that is gone accepts nothing either.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+            tunnels.accept_no_more();
+            app.cleanup().await;
+        });
     }
 
     fn exporter(&self) -> Option<Box<dyn Service>> {

@@ -116,7 +116,7 @@ impl Running {
 
     /// Counts a request as under way for as long as what it returns is kept.
     pub fn request(&self) -> UnderWay {
-        UnderWay { _counted: Arc::clone(&self.requests) }
+        UnderWay { counted: Arc::clone(&self.requests) }
     }
 
     /// How many requests are under way, whatever snapshot they began with.
@@ -228,7 +228,13 @@ impl Running {
 /// One request under way, counted while it lives.
 #[must_use = "dropped at once it counts nothing"]
 pub struct UnderWay {
-    _counted: Arc<()>,
+    counted: Arc<()>,
+}
+
+impl From<UnderWay> for Arc<()> {
+    fn from(under_way: UnderWay) -> Self {
+        under_way.counted
+    }
 }
 
 /// The outcome of a backend's checks, told to the backend's upstream.

@@ -61,6 +61,11 @@ pub(super) fn url(field: &str, text: &str) -> Result<Url, SetupError> {
     }
 }
 
+/// A URL as it may be logged: without what could be a password.
+pub(super) fn shown(url: &Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
+}
+
 /// Sends a request, and returns the answer's body if its status says that it worked (2xx).
 ///
 /// # Errors

@@ -214,7 +214,7 @@ impl Flow {
     pub(super) fn until_between(&self, chunk: &[u8]) -> usize {
         let mut ahead = self.cursor.clone();
         let mut passed = 0;
-        while passed < chunk.len() && !(ahead.at_boundary() && !ahead.in_message()) {
+        while passed < chunk.len() && (ahead.in_message() || !ahead.at_boundary()) {
             passed += ahead.next_boundary(&chunk[passed..], &mut |_| {});
         }
         passed

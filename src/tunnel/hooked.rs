@@ -114,3 +114,6 @@ impl Worker {
         inspector.farewell(closed, move |id, added| record.log_end(&log, &ending, Some(id), added));
     }
 }
+
+#[cfg(test)]
+mod tests;

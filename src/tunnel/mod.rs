@@ -3,6 +3,8 @@
 //! A tunnel stays on its worker for life, and a worker is one thread: its state needs no locks. An idle tunnel holds no
 //! buffer and wakes nobody; limits that have to do with time are looked at when the earliest of them is due.
 
+mod arrival;
+mod doors;
 mod end;
 mod flow;
 mod frozen;
@@ -16,7 +18,7 @@ mod rule;
 mod worker;
 
 use std::io;
-use std::net::TcpStream;
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -33,6 +35,8 @@ use crate::config::TunnelLimits;
 use crate::hook::{self, Chain, Contexts, Item, Outlet, To};
 use crate::upstream::BackendState;
 use crate::ws::deflate::Agreement;
+pub use arrival::{Connection, Handshake, Host, Shaken, Socket};
+use doors::Peer;
 pub use end::Side;
 pub use frozen::{Batch, Frozen, Passport, Place};
 use inspect::{Caller, LastWords};
@@ -50,10 +54,10 @@ pub struct Tunnels {
 
 /// A tunnel to be opened: both handshakes are done.
 pub struct NewTunnel {
-    /// Towards the client; non-blocking.
-    pub client: TcpStream,
-    /// Towards the backend; non-blocking.
-    pub backend: TcpStream,
+    /// Towards the client.
+    pub client: Socket,
+    /// Towards the backend.
+    pub backend: Socket,
     /// What came glued to the handshake, by [`Side`].
     pub early: [Vec<u8>; 2],
     /// The limits it lives under.
@@ -126,6 +130,23 @@ impl Tunnels {
         let worker = self.freest();
         worker.count.fetch_add(1, Ordering::Relaxed);
         worker.command(Command::Open(Box::new(tunnel)));
+    }
+
+    /// Has the workers accept clients on these sockets (listening, non-blocking), for `host` to receive; until
+    /// [`accept_no_more`](Self::accept_no_more).
+    pub fn accept(&self, sockets: &[Arc<TcpListener>], host: &Arc<dyn Host>) {
+        let peer = |worker: &Handle| Peer { mailbox: Arc::clone(&worker.mailbox), count: Arc::clone(&worker.count) };
+        let peers: Arc<[Peer]> = self.workers.iter().map(peer).collect();
+        for worker in &self.workers {
+            let (sockets, host, peers) = (sockets.to_vec(), Arc::clone(host), Arc::clone(&peers));
+            worker.command(Command::Accept { sockets, host, peers });
+        }
+    }
+
+    /// Has the workers let go of the sockets they accept on. Clients that were accepted and have said nothing yet are received
+    /// by `host` at once.
+    pub fn accept_no_more(&self) {
+        self.workers.iter().for_each(|worker| worker.command(Command::AcceptNoMore));
     }
 
     /// Takes up to `most` tunnels off their worker as they stand; none when there are none left. Blocks until the worker
@@ -260,8 +281,10 @@ impl Handle {
             Arc::new(Caller::new(runtime, last_words.clone(), Box::new(report)))
         });
         let count = Arc::new(AtomicUsize::new(0));
-        let worker = Worker::new(poll, received, Arc::clone(&mailbox), Arc::clone(&count), log, caller.clone());
-        let thread = std::thread::Builder::new().name(format!("tunnels-{number}")).spawn(move || worker.run())?;
+        let (registry, counted) = (poll.registry().try_clone()?, Arc::clone(&count));
+        let (own, calls) = (Arc::clone(&mailbox), caller.clone());
+        let work = move || Worker::new(poll, registry, received, own, counted, log, calls).run();
+        let thread = std::thread::Builder::new().name(format!("tunnels-{number}")).spawn(work)?;
         Ok(Self { mailbox, caller, count, thread: Mutex::new(Some(thread)) })
     }
 

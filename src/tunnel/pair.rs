@@ -127,6 +127,9 @@ impl<E: End> Pair<E> {
         for side in Side::ALL {
             self.drive_flow(side, scratch, now, counters);
         }
+        if self.said_goodbye() {
+            return Driven::Ended;
+        }
         // One way's end can be what the other waited for.
         for side in Side::ALL {
             self.finish(side);
@@ -284,13 +287,16 @@ impl<E: End> Pair<E> {
         }
     }
 
-    fn over(&self) -> bool {
+    /// After both Close frames nothing that matters can follow: the first FIN ends the tunnel.
+    fn said_goodbye(&self) -> bool {
         let [client, backend] = &self.flows;
-        // After both Close frames nothing that matters can follow: the first FIN ends the tunnel.
-        let said_goodbye = client.closed().is_some() && backend.closed().is_some();
-        if said_goodbye && self.flows.iter().all(|flow| flow.kept().is_empty()) && (client.ended || backend.ended) {
-            return true;
-        }
+        (client.ended || backend.ended)
+            && client.closed().is_some()
+            && backend.closed().is_some()
+            && self.flows.iter().all(|flow| flow.kept().is_empty())
+    }
+
+    fn over(&self) -> bool {
         self.flows.iter().all(|flow| flow.finished && (flow.ended || flow.cut_off() && flow.said_goodbye()))
     }
 

@@ -1,6 +1,8 @@
 //! A worker: one thread, one poller, and the tunnels that live on it.
 
 use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
@@ -8,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use log::error;
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
+use super::arrival::{Arrival, Host};
+use super::doors::{Called, Doors, Guest, Peer};
 use super::end::Side;
 use super::frozen::{self, Batch, Frozen};
 use super::hooked::Directory;
@@ -46,19 +50,32 @@ pub(super) enum Command {
     Deliver { to: To, item: Item, done: UnboundedSender<usize> },
     /// Acts on what came of a hook's call that waited.
     Hear { tunnel: TunnelId, outcome: Outcome },
+    /// Accepts clients for a host; `peers` are all workers that do.
+    Accept { sockets: Vec<Arc<TcpListener>>, host: Arc<dyn Host>, peers: Arc<[Peer]> },
+    /// Receives a client that another worker accepted.
+    Receive { guest: Guest, host: Arc<dyn Host> },
+    /// Accepts no more clients.
+    AcceptNoMore,
     /// Ends the thread, and with it every tunnel left.
     Stop,
 }
 
 pub(super) struct Worker {
     poll: Poll,
+    pub(super) registry: Rc<Registry>,
     commands: Receiver<Command>,
     mailbox: Arc<Mailbox>,
     pub(super) tunnels: Slab<Tunnel>,
+    /// Handshakes under way.
+    pub(super) arrivals: Slab<Arrival>,
+    /// Handshakes and doors at which something happened.
+    pub(super) called: Vec<Called>,
+    /// What clients are accepted on, while they are.
+    pub(super) doors: Option<Doors>,
     /// What the last change of the configuration means for tunnels.
     pub(super) rule: Option<Arc<Rule>>,
     /// How many tunnels live here, for whoever chooses a worker.
-    count: Arc<AtomicUsize>,
+    pub(super) count: Arc<AtomicUsize>,
     pub(super) log: AccessLog,
     /// What calls hooks; none where there is no runtime to do so on.
     pub(super) caller: Option<Arc<Caller>>,
@@ -86,6 +103,7 @@ pub(super) struct Tunnel {
 impl Worker {
     pub(super) fn new(
         poll: Poll,
+        registry: Registry,
         commands: Receiver<Command>,
         mailbox: Arc<Mailbox>,
         count: Arc<AtomicUsize>,
@@ -94,9 +112,13 @@ impl Worker {
     ) -> Self {
         Self {
             poll,
+            registry: Rc::new(registry),
             commands,
             mailbox,
             tunnels: Slab::new(),
+            arrivals: Slab::new(),
+            called: Vec::new(),
+            doors: None,
             rule: None,
             count,
             log,
@@ -137,6 +159,7 @@ impl Worker {
                 return self.stop(now);
             }
             self.drive(now);
+            self.go_on_with_arrivals(now);
             if self.next_check.is_some_and(|at| now >= at) {
                 self.check(now);
             }
@@ -152,6 +175,9 @@ impl Worker {
     }
 
     fn note(&mut self, token: Token, event: &mio::event::Event) {
+        if let Some(called) = Called::by(token) {
+            return self.called.push(called);
+        }
         let (slot, side) = slot_of(token);
         let Some(tunnel) = self.tunnels.get_mut(slot) else { return };
         let hung_up = event.is_read_closed() || event.is_error();
@@ -208,6 +234,9 @@ impl Worker {
                     let _ = done.send(count);
                 }
                 Ok(Command::Hear { tunnel, outcome }) => self.hear(tunnel, outcome, now),
+                Ok(Command::Accept { sockets, host, peers }) => self.accept(Doors::new(sockets, host, peers)),
+                Ok(Command::Receive { guest, host }) => self.receive(guest, &host, now),
+                Ok(Command::AcceptNoMore) => self.accept_no_more(now),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
@@ -223,7 +252,8 @@ impl Worker {
         }
     }
 
-    fn open(&mut self, new: NewTunnel, now: Instant) {
+    /// Opens a tunnel that is counted already.
+    pub(super) fn open(&mut self, new: NewTunnel, now: Instant) {
         let NewTunnel { client, backend, early, limits, record, hooks } = new;
         let inspector = match hooks.map(|hooks| self.inspector(hooks, limits.max_message)) {
             None => None,
@@ -233,8 +263,8 @@ impl Worker {
                 return error!("a tunnel with hooks is refused: there is no runtime to call them on");
             }
         };
-        let [client, backend] = [client, backend].map(TcpStream::from_std);
-        let mut pair = Pair::new(client, backend, limits, rand::random_range(0.0..0.1), now);
+        let watched = [client.watched, backend.watched];
+        let mut pair = Pair::new(client.stream, backend.stream, limits, rand::random_range(0.0..0.1), now);
         record.opened(&self.log, inspector.as_ref().map(|inspector| inspector.tunnel().id));
         if let Some(inspector) = inspector {
             pair.watch(inspector);
@@ -247,18 +277,24 @@ impl Worker {
         }
         let mut tunnel = Tunnel { pair, record, since: now, queued: false };
         rule::judge_opening(self.rule.as_deref(), &mut tunnel, now);
-        let slot = self.take_on(tunnel);
+        let slot = self.take_on(tunnel, watched);
         self.open_hooks(slot, now);
     }
 
     /// Has the poller watch a tunnel's sockets, and sees to it that it is driven.
-    fn take_on(&mut self, mut tunnel: Tunnel) -> usize {
+    fn take_on(&mut self, mut tunnel: Tunnel, watched: [bool; 2]) -> usize {
         let entry = self.tunnels.vacant_entry();
         let slot = entry.key();
         let registry = self.poll.registry();
         let registered = Side::ALL.into_iter().try_for_each(|side| {
             let interest = Interest::READABLE | Interest::WRITABLE;
-            registry.register(tunnel.pair.stream_mut(side), token_of(slot, side), interest)
+            let (stream, token) = (tunnel.pair.stream_mut(side), token_of(slot, side));
+            // Either way what there is to read already is reported.
+            if watched[side as usize] {
+                registry.reregister(stream, token, interest)
+            } else {
+                registry.register(stream, token, interest)
+            }
         });
         let due = tunnel.pair.due();
         entry.insert(tunnel);
@@ -299,7 +335,7 @@ impl Worker {
         if tunnel.pair.changing().is_none() {
             rule::judge_opening(self.rule.as_deref(), &mut tunnel, Instant::now());
         }
-        let slot = self.take_on(*tunnel);
+        let slot = self.take_on(*tunnel, [false; 2]);
         self.open_hooks(slot, Instant::now());
     }
 
@@ -356,6 +392,7 @@ impl Worker {
     fn check(&mut self, now: Instant) {
         self.next_check = None;
         self.last_check = now;
+        self.check_arrivals(now);
         let mut expired = Vec::new();
         let mut changed = Vec::new();
         let mut due: Option<Instant> = None;

@@ -9,6 +9,7 @@ mod arrivals;
 mod command;
 mod crossing;
 mod fixture;
+mod hooks;
 mod kills;
 mod lab;
 mod listeners;

@@ -176,7 +176,7 @@ fn play(door: &Path, step: Step) {
     // Held until the end, as a real one would.
     let mut batch = None;
     if step >= Step::Tunnels {
-        let Heard::Tunnels(tunnels) = taker.hear().unwrap() else { panic!("tunnels are expected") };
+        let Heard::Tunnels(tunnels, _) = taker.hear().unwrap() else { panic!("tunnels are expected") };
         batch = Some(tunnels);
     }
     if step >= Step::Ready {
@@ -189,7 +189,7 @@ fn play(door: &Path, step: Step) {
     let _ = taker.ready();
     let last = loop {
         match taker.hear() {
-            Ok(Heard::Tunnels(_)) => continue,
+            Ok(Heard::Tunnels(..)) => continue,
             Ok(Heard::Commit) => break "commit".to_owned(),
             Ok(Heard::Done) => break "done".to_owned(),
             Ok(Heard::Abort(reason)) => break format!("abort: {reason}"),

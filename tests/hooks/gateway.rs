@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a hook that cannot go on fails, which is what a test of failures wants")]
 
 mod acting;
+mod keeping;
 mod seeing;
 
 use std::process::ExitCode;
@@ -10,5 +11,9 @@ use std::process::ExitCode;
 use longhaul::Gateway;
 
 fn main() -> ExitCode {
-    Gateway::builder().hook::<acting::Acting>("acting").hook::<seeing::Seeing>("seeing").run()
+    Gateway::builder()
+        .hook::<acting::Acting>("acting")
+        .hook::<keeping::Keeping>("keeping")
+        .hook::<seeing::Seeing>("seeing")
+        .run()
 }

@@ -7,7 +7,10 @@ mod support;
 
 mod command;
 mod failures;
+mod jwt;
 mod lab;
 mod reload;
 mod requests;
+mod stock;
 mod upgrades;
+mod webhook;

@@ -49,12 +49,12 @@ async fn every_field_is_documented_and_every_documented_field_comes() {
         "{}  dead:\n    backends: [{}]\n    health: off\n  ws:\n    affinity: [client_ip: {{}}]\n    backends: [{}]\naccess_log: {{ format: json }}\n",
         one_upstream(&[backend.address()], "    affinity: [query: room]\n").replace(
             "- upstream",
-            "- { path: /ws, upstream: ws }\n  - { path: /dead, upstream: dead }\n  - path: /u\n    upstream"
+            "- { path: /ws, upstream: ws, hooks: [seeing] }\n  - { path: /dead, upstream: dead }\n  - path: /u\n    upstream"
         ),
         Backend::refusing(),
         echo.address(),
     );
-    let gateway = Gateway::start(&config).await;
+    let gateway = Gateway::start_hooked(&config).await;
     for target in ["/u?room=1", "/dead", "/nowhere"] {
         Wire::connect(gateway.address()).await.get(target, "").await;
     }

@@ -22,8 +22,8 @@ impl Lane {
         let (backend, towards_backend) = connected();
         let address = backend.local_addr().unwrap();
         tunnels.open(NewTunnel {
-            client: towards_client,
-            backend: towards_backend,
+            client: towards_client.into(),
+            backend: towards_backend.into(),
             early: [Vec::new(), Vec::new()],
             limits,
             hooks: None,

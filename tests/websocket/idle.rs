@@ -28,8 +28,7 @@ fn switches(gateway: &Gateway) -> u64 {
 }
 
 /// Plain requests, one after the other on one connection.
-async fn requests(gateway: &Gateway, count: usize) {
-    let mut client = Wire::connect(gateway.address()).await;
+async fn requests(client: &mut Wire, count: usize) {
     for _ in 0..count {
         client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").await;
         assert_eq!(client.answer().await.status(), 200);
@@ -53,10 +52,11 @@ async fn idle_tunnels_wake_nobody() {
     let backend = mirror().await;
     let gateway = quiet_gateway(&[backend.address], "").await;
     let tunnels = open(&gateway, 2000).await;
-    // The workers come to rest after the last greeting.
-    requests(&gateway, 50).await;
+    // The workers come to rest after the last greeting, and after they have accepted the client of the requests.
+    let mut client = Wire::connect(gateway.address()).await;
+    requests(&mut client, 50).await;
     let before = switches(&gateway);
-    requests(&gateway, 200).await;
+    requests(&mut client, 200).await;
     assert_eq!(switches(&gateway) - before, 0);
     assert_eq!(tunnels.len(), 2000);
 }
@@ -77,7 +77,8 @@ async fn memory_of_an_idle_tunnel() {
     let gateway = quiet_gateway(&[backend.address], "").await;
     // What handshakes allocate once and for all is not the tunnels'.
     drop(open(&gateway, 200).await);
-    requests(&gateway, 50).await;
+    let mut client = Wire::connect(gateway.address()).await;
+    requests(&mut client, 50).await;
     let before = anonymous(&gateway);
     let tunnels = open(&gateway, TUNNELS).await;
     let report = |when: &str| {
@@ -88,7 +89,7 @@ async fn memory_of_an_idle_tunnel() {
     // The allocator gives freed memory back within ten seconds, as far as something is going on.
     for _ in 0..20 {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        requests(&gateway, 20).await;
+        requests(&mut client, 20).await;
     }
     report("20 s later");
     assert_eq!(tunnels.len() as u32, TUNNELS);

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Signal, WaitOptions, kill_process, wait, waitpid};
 use tempfile::TempDir;
 
 use super::{Peer, Places, template};
@@ -143,12 +143,14 @@ impl<'a> Site<'a> {
         signal_all(&self.processes(), self.peer.end());
         // A user in a hurry does not wait: then this ends at once.
         let _ = self.ground.stop.wait_until(Duration::from_secs(2), || Ok(self.processes().is_empty()));
-        // Each round kills what a dying process left behind; the second one usually finds nothing.
+        // Each round kills what a dying process left behind, until twice nothing was found.
+        let mut rounds_without = 0;
         for _ in 0..200 {
             let left = self.processes();
             signal_all(&left, Signal::KILL);
-            while matches!(waitpid(None, WaitOptions::NOHANG), Ok(Some(_))) {}
-            if left.is_empty() {
+            while matches!(wait(WaitOptions::NOHANG), Ok(Some(_))) {}
+            rounds_without = if left.is_empty() { rounds_without + 1 } else { 0 };
+            if rounds_without == 2 {
                 break;
             }
             Stop::pause(Duration::from_millis(10));
@@ -171,8 +173,11 @@ impl<'a> Site<'a> {
     }
 
     fn wait_for_answer(&self) -> Result<()> {
+        // One that goes into the background may be missed for a moment.
+        let mut missed = 0;
         let answers = self.ground.stop.wait_until(PATIENCE, || {
-            if self.processes().is_empty() {
+            missed = if self.processes().is_empty() { missed + 1 } else { 0 };
+            if missed > 10 {
                 bail!("ended at its start: {}", self.last_words());
             }
             Ok(load::ask(0, self.targets[0]).is_ok_and(|answer| answer.status == 200))

@@ -146,9 +146,11 @@ impl Remote {
             false
         });
         let outcome = self.ask().await;
-        let url = &self.origin.url;
+        let url = outgoing::shown(&self.origin.url);
         match &outcome {
-            Ok(fetched) if *failures > 0 => info!("{} keys for tokens came from {url} again", fetched.keys.len()),
+            Ok(fetched) if *failures > 0 => {
+                info!("keys for tokens came from {url}, {} of use, after {failures} failures", fetched.keys.len());
+            }
             Ok(_) => {}
             Err(why) if *failures == 0 => {
                 let kept = if self.current().is_some() { "those known go on counting" } else { "there are none" };

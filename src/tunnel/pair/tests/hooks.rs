@@ -145,6 +145,7 @@ pub(super) struct HookedRig {
     rig: Rig,
     script: Arc<Script>,
     caller: Arc<Caller>,
+    last_words: LastWords,
     heard: mpsc::Receiver<(TunnelId, Outcome)>,
     metrics: Metrics,
     /// Dropped last: calls go on there.
@@ -163,9 +164,10 @@ impl HookedRig {
             // A rig that is gone wants to hear nothing more.
             let _ = report.send((id, outcome));
         });
-        let caller = Arc::new(Caller::new(runtime.handle().clone(), LastWords::new(), report));
+        let last_words = LastWords::new();
+        let caller = Arc::new(Caller::new(runtime.handle().clone(), last_words.clone(), report));
         let (script, metrics) = (Arc::new(script), Metrics::new());
-        let mut this = Self { rig: Rig::new(limits), script, caller, heard, metrics, _runtime: runtime };
+        let mut this = Self { rig: Rig::new(limits), script, caller, last_words, heard, metrics, _runtime: runtime };
         let chain = this.chain(names);
         let hooked = Hooked { contexts: chain.contexts(), chain, tunnel: tunnel(), agreement };
         let inspector = Inspector::new(hooked, Arc::clone(&this.caller), limits.max_message);
@@ -209,14 +211,18 @@ impl HookedRig {
         done
     }
 
-    /// The worker has taken the tunnel off; what hooks added to its log line.
+    /// The worker has taken the tunnel off, and its hooks know; what they added to its log line.
     fn part(&mut self) -> Vec<(&'static str, String)> {
         let (reason, code) = self.rig.outcome();
         let inspector = self.rig.pair.take_inspector().unwrap();
         let (said, log) = oneshot::channel();
         let closed = Closed::new(reason, code, Duration::from_secs(1), [0; 2], [0; 2]);
         inspector.farewell(closed, move |_, added| said.send(added.to_vec()).unwrap());
-        self._runtime.block_on(async { tokio::time::timeout(PATIENCE, log).await.unwrap().unwrap() })
+        self._runtime.block_on(async {
+            let log = tokio::time::timeout(PATIENCE, log).await.unwrap().unwrap();
+            assert_eq!(self.last_words.said(PATIENCE).await, 0);
+            log
+        })
     }
 
     fn metric(&self, line: &str) -> bool {

@@ -45,8 +45,11 @@ impl Sent {
     }
 }
 
+/// Messages, each with whether it is text.
+type Received = Vec<(bool, Vec<u8>)>;
+
 /// The messages and Pings of a stream; each kind in its order.
-fn received(from: Side, bytes: &[u8]) -> (Vec<(bool, Vec<u8>)>, Vec<Vec<u8>>) {
+fn received(from: Side, bytes: &[u8]) -> (Received, Vec<Vec<u8>>) {
     let sender = if from == Client { Sender::Client } else { Sender::Backend };
     let mut assembler = Assembler::new(sender, false, u64::MAX);
     let (mut messages, mut pings, mut rest) = (Vec::new(), Vec::new(), bytes);

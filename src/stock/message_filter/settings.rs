@@ -1,0 +1,85 @@
+//! The settings of `message_filter`.
+
+use std::path::PathBuf;
+
+use crate::config::Size;
+
+/// What stands under `with:`. docs/hooks/message_filter.md is the reference.
+#[derive(Clone, Debug, serde::Deserialize)]
+pub struct Settings {
+    /// Whose messages are looked at.
+    #[serde(default)]
+    pub direction: Way,
+    /// The longest payload that may pass; any if left out.
+    pub max_size: Option<Size>,
+    /// The types that may pass; by default both, and with `deny` or `replace` text alone.
+    pub types: Option<Vec<Type>>,
+    /// Whether messages have to be JSON; not if left out.
+    pub json: Option<Json>,
+    /// A file with the JSON Schema that messages have to fit; none if left out.
+    pub schema_file: Option<PathBuf>,
+    /// Patterns of which none may be found in a text message.
+    #[serde(default)]
+    pub deny: Vec<String>,
+    /// What is replaced in text messages, one after the other.
+    #[serde(default)]
+    pub replace: Vec<Replace>,
+    /// What becomes of a message that may not pass.
+    #[serde(default)]
+    pub on_violation: OnViolation,
+    /// The code that `on_violation: close` closes with, in place of that of the violation.
+    pub code: Option<u16>,
+}
+
+/// Whose messages are looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// Those of clients.
+    #[default]
+    ToBackend,
+    /// Those of backends.
+    ToClient,
+    /// Everybody's.
+    Both,
+}
+
+/// A type of messages (RFC 6455 §5.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Type {
+    /// Text, which is UTF-8.
+    Text,
+    /// Anything.
+    Binary,
+}
+
+/// Whether messages have to be JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Json {
+    /// They do (RFC 8259).
+    Required,
+}
+
+/// A pattern, and what is put in place of what it finds.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+pub struct Replace {
+    /// A regular expression, in the syntax of the crate `regex`.
+    pub pattern: String,
+    /// What comes in its place; `$1` and `${name}` are its groups, `$$` is `$`.
+    pub with: String,
+}
+
+/// What becomes of a message that may not pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnViolation {
+    /// The tunnel ends with Close.
+    #[default]
+    Close,
+    /// It is gone, the tunnel goes on.
+    Drop,
+    /// It is gone, and this text goes back to its sender.
+    Reply(String),
+}
