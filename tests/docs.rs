@@ -56,6 +56,15 @@ fn the_hook_in_the_readme_is_the_smallest_example() {
     assert!(readme.contains(&format!("```rust\n{code}```\n")), "{code}");
 }
 
+#[test]
+fn the_guide_to_hooks_lists_those_that_ship() {
+    let guide = fs::read_to_string(root().join("docs/hooks.md")).expect("the page can be read");
+    for name in config::KnownHooks::names(&longhaul::stock::registry()) {
+        assert!(guide.contains(&format!("[`{name}`](hooks/{name}.md)")), "{name}");
+        assert!(root().join(format!("docs/hooks/{name}.md")).exists(), "{name}");
+    }
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
