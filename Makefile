@@ -5,10 +5,10 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build check test downstream counts bench bench-quick clean
+.PHONY: help demo build check test downstream counts stock-pingora bench bench-quick clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: build ## build, then run the gateway with three backends and a page to try it
 	@exec target/release/longhaul demo $(ARGS)
@@ -21,6 +21,7 @@ check: ## formatting, lints and documentation
 	@tests/install.sh build
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path tests/downstream/Cargo.toml
+	$(CARGO) fmt --check --manifest-path bench/pingora/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	cd bench && $(CARGO) fmt --check && $(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
@@ -45,13 +46,18 @@ counts: ## count the instructions of a message and of a handshake, and compare t
 	@tests/install.sh test
 	$(CARGO) bench --locked --profile dev --bench counts
 
-bench: build ## measure Longhaul and other gateways side by side, about 30 minutes: bench/results
+stock-pingora: build ## build the peer target/release/stock-pingora for the benchmarks
+# The versions and the build folder of the gateway: the same build of Pingora, not built again.
+	cp Cargo.lock bench/pingora/Cargo.lock
+	CARGO_TARGET_DIR="$$PWD/target" $(CARGO) build --release --offline --manifest-path bench/pingora/Cargo.toml
+
+bench: build stock-pingora ## measure Longhaul and other gateways side by side, about 30 minutes: bench/results
 	@bench/install.sh
 	$(CARGO) build --release --locked --manifest-path bench/Cargo.toml
 	bench/target/release/longhaul-bench --out bench/results $(ARGS)
 	bench/target/release/longhaul-bench curves --out bench/results
 
-bench-quick: build ## the same in less than five minutes, less exactly; the table is printed only
+bench-quick: build stock-pingora ## the same in less than five minutes, less exactly; the table is printed only
 	@bench/install.sh
 	$(CARGO) build --release --locked --manifest-path bench/Cargo.toml
 	bench/target/release/longhaul-bench --quick $(ARGS)

@@ -59,3 +59,8 @@ pub mod ws;
 pub use builder::{Builder, Gateway};
 // What the doors of hooks lead to, and the types their everyday signatures have.
 pub use {bytes, http, pingora, pingora_proxy, prometheus, serde, tokio};
+
+// The code in the guide compiles, and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/hooks.md")]
+mod guide {}

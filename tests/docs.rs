@@ -47,6 +47,15 @@ fn the_configuration_at_the_top_of_the_readme_has_ten_lines() {
     assert_eq!(first.lines().count(), 10);
 }
 
+#[test]
+fn the_hook_in_the_readme_is_the_smallest_example() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("the page can be read");
+    let example = fs::read_to_string(root().join("examples/password.rs")).expect("the example can be read");
+    let code = example.lines().skip_while(|line| line.starts_with("//!") || line.is_empty());
+    let code: String = code.map(|line| format!("{line}\n")).collect();
+    assert!(readme.contains(&format!("```rust\n{code}```\n")), "{code}");
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -204,7 +204,11 @@ fn installed(peers: &[Peer], places: &Places) -> Vec<Peer> {
     peers.retain(|peer| {
         let is_there = *peer == Peer::Direct || peer.program(&places.longhaul).is_some();
         if !is_there {
-            let remedy = if *peer == Peer::Longhaul { "make build, or --longhaul PATH" } else { "bench/install.sh" };
+            let remedy = match peer {
+                Peer::Longhaul => "make build, or --longhaul PATH",
+                Peer::Pingora => "make stock-pingora",
+                _ => "bench/install.sh",
+            };
             eprintln!("longhaul-bench: {} is not there and left out ({remedy})", peer.title());
         }
         is_there

@@ -88,14 +88,19 @@ pub fn key<'s>(sources: &'s [AffinitySource], request: &Request<'_>, mint: impl 
 impl Key<'_> {
     /// Eight hex digits that stand for the value in logs: the head of its SHA-1.
     pub fn digest(&self) -> String {
-        let [a, b, c, d, ..]: [u8; 20] = Sha1::digest(&self.bytes).into();
-        format!("{:08x}", u32::from_be_bytes([a, b, c, d]))
+        digest(&self.bytes)
     }
 
     /// The `Set-Cookie` value that hands the key to the client, where it was minted; see [`set_cookie`].
     pub fn set_cookie(&self, secure: bool) -> Option<String> {
         self.issued.map(|issue| set_cookie(issue, &String::from_utf8_lossy(&self.bytes), secure))
     }
+}
+
+/// Eight hex digits that stand for a key's bytes in logs: the head of their SHA-1.
+pub fn digest(bytes: &[u8]) -> String {
+    let [a, b, c, d, ..]: [u8; 20] = Sha1::digest(bytes).into();
+    format!("{:08x}", u32::from_be_bytes([a, b, c, d]))
 }
 
 impl fmt::Debug for Key<'_> {

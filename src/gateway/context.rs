@@ -55,7 +55,6 @@ pub(super) struct Request {
 pub(super) struct Key {
     pub(super) bytes: Vec<u8>,
     pub(super) source: &'static str,
-    pub(super) digest: String,
     /// The `Set-Cookie` value, where a cookie is to be issued.
     pub(super) set_cookie: Option<String>,
 }
@@ -63,12 +62,12 @@ pub(super) struct Key {
 impl Key {
     /// The key of a request that came from `client`.
     pub(super) fn of(key: affinity::Key<'_>, client: &Client) -> Self {
-        Self {
-            source: key.source.as_str(),
-            digest: key.digest(),
-            set_cookie: key.set_cookie(client.secure),
-            bytes: key.bytes,
-        }
+        Self { source: key.source.as_str(), set_cookie: key.set_cookie(client.secure), bytes: key.bytes }
+    }
+
+    /// What stands for it in logs; made for those who log, because it takes a hash.
+    pub(super) fn digest(&self) -> String {
+        affinity::digest(&self.bytes)
     }
 }
 
@@ -129,9 +128,14 @@ impl Ctx {
     }
 
     /// Where the request goes: where a hook sent it, or where its route leads.
-    pub(super) fn destination(&self) -> Option<Arc<Destination>> {
+    pub(super) fn to(&self) -> Option<&Arc<Destination>> {
         let sent = self.hooks.as_ref().and_then(|hooks| hooks.to());
-        sent.or_else(|| self.target().map(|target| &target.to)).cloned()
+        sent.or_else(|| self.target().map(|target| &target.to))
+    }
+
+    /// The same, to keep while the context changes.
+    pub(super) fn destination(&self) -> Option<Arc<Destination>> {
+        self.to().cloned()
     }
 
     pub(super) fn set_cookie(&self) -> Option<&str> {

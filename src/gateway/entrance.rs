@@ -50,7 +50,7 @@ enum Ending {
     /// With an answer of our own.
     Answer(Answer),
     /// With a backend's answer other than 101, of which this much was read; its limit is for the rest.
-    Refusal(BackendSession),
+    Refusal(Box<BackendSession>),
     /// With a client that was gone before it was told.
     Gone(Box<Error>),
 }
@@ -115,7 +115,7 @@ impl<A: ServerApp + Send + Sync + 'static> Entrance<A> {
                     let stream = Accepted::new(backend.leave()?, address, answer, None)?;
                     let mut backend = BackendSession::new(Box::new(stream));
                     backend.read_timeout = Some(read_timeout);
-                    Ok(Ending::Refusal(backend))
+                    Ok(Ending::Refusal(Box::new(backend)))
                 };
                 let _runtime = self.runtime.enter();
                 let ending = ending(begun.to.upstream.config().timeouts.read).unwrap_or_else(|error| {
@@ -254,7 +254,7 @@ impl Gateway {
             Ending::Gone(error) => Err(error),
             Ending::Refusal(mut backend) => {
                 backend.read_response().await.map_err(Error::into_up)?;
-                self.relay(session, ctx, backend).await
+                self.relay(session, ctx, *backend).await
             }
         }
     }

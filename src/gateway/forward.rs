@@ -121,6 +121,30 @@ pub(super) fn drop_upgrade(request: &mut RequestHeader) {
     request.remove_header(&header::UPGRADE);
 }
 
+/// Takes the headers that `Connection` lists out of a request now, and not on its way to a backend: what a hook sets later
+/// under the same name is not the client's to have removed.
+pub(super) fn drop_listed(request: &mut RequestHeader) -> Result<()> {
+    let lines = request.headers.get_all(header::CONNECTION).iter();
+    let tokens = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let of_the_connection = |token: &&[u8]| {
+        ["close", "keep-alive", "upgrade"].iter().any(|option| token.eq_ignore_ascii_case(option.as_bytes()))
+    };
+    let (options, listed): (Vec<_>, Vec<_>) = tokens.partition(of_the_connection);
+    if listed.is_empty() {
+        return Ok(());
+    }
+    let options = options.join(&b", "[..]);
+    let listed: Vec<_> = listed.into_iter().filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
+    for name in listed.iter().filter(|name| !identifies(name.as_str()) && *name != header::CONNECTION) {
+        request.remove_header(name);
+    }
+    if options.is_empty() {
+        request.remove_header(&header::CONNECTION);
+        return Ok(());
+    }
+    request.insert_header(header::CONNECTION, options)
+}
+
 /// Names every hop-by-hop header of `headers` to `remove`: those of RFC 9110 §7.6.1 and those `Connection` lists.
 fn strip_hop_by_hop(headers: &HeaderMap, mut remove: impl FnMut(&str)) {
     for line in headers.get_all(header::CONNECTION) {

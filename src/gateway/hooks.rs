@@ -9,6 +9,7 @@ use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::context::{Ctx, Key};
+use super::forward;
 use crate::affinity::{self, Source};
 use crate::client::Client;
 use crate::config::{Compression, TunnelLimits};
@@ -171,6 +172,7 @@ impl Ctx {
             upstream: &target.to.upstream.config().name,
             upgrade: matches!(wanted, Ok(Wanted::WebSocket(_))),
         };
+        forward::drop_listed(session.req_header_mut()).map_err(|_| Answer::gateway_failed())?;
         hooks.on_request(session, facts).await?;
         hooks.settle_upstream(snapshot, Phase::Request)?;
         let mut wanted = classify(session);

@@ -85,8 +85,7 @@ impl ProxyHttp for Gateway {
                 return Ok(true);
             }
         };
-        let to = ctx.destination().ok_or_else(|| Error::new(ErrorType::InternalError))?;
-        let timeouts = to.upstream.config().timeouts;
+        let timeouts = ctx.to().ok_or_else(no_destination)?.upstream.config().timeouts;
         session.set_read_timeout(Some(timeouts.read));
         session.set_write_timeout(Some(timeouts.write));
         match wanted {
@@ -96,6 +95,7 @@ impl ProxyHttp for Gateway {
                 Ok(false)
             }
             Ok(Wanted::WebSocket(offer)) => {
+                let to = ctx.destination().ok_or_else(no_destination)?;
                 self.upgrade(session, ctx, &to, &offer).await?;
                 Ok(true)
             }
@@ -107,7 +107,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        let to = ctx.destination().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        let to = ctx.destination().ok_or_else(no_destination)?;
         // A backend that is still at work is asked again: a connection that was kept alive had died under the request.
         let address = match &ctx.pick {
             Some(pick) => pick.state.address(),
@@ -127,7 +127,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         // A connection that was kept alive cost nothing to connect.
-        if let (false, Some(begun), Some(to)) = (reused, ctx.connecting, ctx.destination()) {
+        if let (false, Some(begun), Some(to)) = (reused, ctx.connecting, ctx.to()) {
             to.metrics.connect_seconds.observe(begun.elapsed().as_secs_f64());
         }
         Ok(())
@@ -161,8 +161,8 @@ impl ProxyHttp for Gateway {
             // 100 and 103 precede the answer; what is ours stands in the answer itself.
             return Ok(());
         }
-        if let Some(to) = ctx.destination() {
-            self.backend_succeeded(ctx, &to);
+        if let Some(to) = ctx.to() {
+            self.backend_succeeded(ctx, to);
         }
         ctx.on_response(response).await.map_err(|answer| ctx.fail_with(answer))?;
         if session.req_header().version < http::Version::HTTP_11 && forward::drop_chunks(response) {
@@ -222,6 +222,11 @@ impl Gateway {
         }
         Ok(())
     }
+}
+
+/// What cannot be: a request without a route has been answered.
+fn no_destination() -> Box<Error> {
+    Error::new(ErrorType::InternalError)
 }
 
 /// Whether there is nobody left to answer.

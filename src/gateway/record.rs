@@ -5,7 +5,7 @@ use pingora::Error;
 use pingora_proxy::Session;
 
 use super::Gateway;
-use super::context::Ctx;
+use super::context::{Ctx, Key};
 use super::upgrade::describe;
 use crate::access_log::Line;
 
@@ -16,8 +16,8 @@ impl Gateway {
         let elapsed = ctx.started.elapsed();
         let added = ctx.on_log(status, elapsed);
         let Some(request) = &ctx.request else { return };
-        let to = ctx.destination();
-        match &to {
+        let to = ctx.to();
+        match to {
             Some(to) => {
                 to.metrics.request(status);
                 to.metrics.request_seconds.observe(elapsed.as_secs_f64());
@@ -35,11 +35,11 @@ impl Gateway {
                 .text("path", &request.path)
                 .number("status", status.into())
                 .maybe("route", ctx.target().map(|target| &target.route))
-                .maybe("upstream", to.as_ref().map(|to| &to.upstream.config().name))
+                .maybe("upstream", to.map(|to| &to.upstream.config().name))
                 .maybe("backend", pick.map(|pick| pick.state.address()))
                 .maybe("picked", pick.map(|pick| pick.how.as_str()))
                 .text("key_source", ctx.key_source())
-                .maybe("key", request.key.as_ref().map(|key| &key.digest))
+                .maybe("key", request.key.as_ref().map(Key::digest))
                 .number("tries", (ctx.tried.len() - ctx.vetoes()) as u64 + u64::from(pick.is_some()))
                 .number("duration_ms", u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
                 .number("bytes_in", session.body_bytes_read() as u64)

@@ -211,7 +211,7 @@ pub(super) fn record(ctx: &mut Ctx, to: &Destination) -> Option<Record> {
         peer: request.peer,
         route,
         key_source: ctx.key_source(),
-        key_digest: request.key.as_ref().map(|key| key.digest.as_str().into()),
+        key_digest: request.key.as_ref().map(|key| key.digest().into()),
         key_hash: request.key.as_ref().map(|key| Ring::hash(&key.bytes)),
         by_hook: ctx.hooks.as_ref().is_some_and(|hooks| hooks.to().is_some()),
         guard,

@@ -1,5 +1,7 @@
 //! The children of one upstream, resolved once so that counting costs one atomic addition.
 
+use std::sync::OnceLock;
+
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 
 use super::Families;
@@ -29,8 +31,8 @@ impl Direction {
 /// What is counted for one upstream.
 pub struct UpstreamMetrics {
     name: String,
-    requests: IntCounterVec,
-    picks: IntCounterVec,
+    requests: Children,
+    picks: Children,
     failures: IntCounterVec,
     ended: IntCounterVec,
     health_changes: IntCounterVec,
@@ -59,8 +61,8 @@ impl UpstreamMetrics {
         let both = |family: &IntCounterVec| Direction::ALL.map(|way| family.with_label_values(&[name, way.as_str()]));
         Self {
             name: name.to_owned(),
-            requests: families.requests.clone(),
-            picks: families.picks.clone(),
+            requests: Children::of(&families.requests, name),
+            picks: Children::of(&families.picks, name),
             failures: families.failures.clone(),
             ended: families.ended.clone(),
             health_changes: families.health_changes.clone(),
@@ -78,12 +80,12 @@ impl UpstreamMetrics {
 
     /// Counts an answered HTTP request; the label is the status's class.
     pub fn request(&self, status: u16) {
-        self.requests.with_label_values(&[self.name.as_str(), class(status)]).inc();
+        self.requests.inc(class(status));
     }
 
     /// Counts a pick; `source` is an affinity source's name, or `none`.
     pub fn pick(&self, source: &'static str) {
-        self.picks.with_label_values(&[self.name.as_str(), source]).inc();
+        self.picks.inc(source);
     }
 
     /// Counts a failure of real traffic; `kind` is `connect` or `handshake`.
@@ -102,6 +104,30 @@ impl UpstreamMetrics {
     }
 }
 
+/// A family's children of one upstream, each made and found when it is first counted: finding one takes a lock and two
+/// hashes, which is too much for every request.
+struct Children {
+    family: IntCounterVec,
+    upstream: String,
+    /// In the order they came. There are six classes of statuses, and six sources of keys.
+    known: [OnceLock<(&'static str, IntCounter)>; 8],
+}
+
+impl Children {
+    fn of(family: &IntCounterVec, upstream: &str) -> Self {
+        Self { family: family.clone(), upstream: upstream.to_owned(), known: Default::default() }
+    }
+
+    fn inc(&self, label: &'static str) {
+        let find = || self.family.with_label_values(&[self.upstream.as_str(), label]);
+        let mut known = self.known.iter().map(|place| place.get_or_init(|| (label, find())));
+        match known.find(|(name, _)| *name == label) {
+            Some((_, child)) => child.inc(),
+            None => find().inc(),
+        }
+    }
+}
+
 /// The label of a status.
 pub(super) fn class(status: u16) -> &'static str {
     match status {
@@ -111,5 +137,22 @@ pub(super) fn class(status: u16) -> &'static str {
         400..=499 => "4xx",
         500..=599 => "5xx",
         _ => "none",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Metrics;
+
+    #[test]
+    fn labels_are_counted_apart_however_many_there_are() {
+        let metrics = Metrics::new();
+        let upstream = metrics.upstream("u");
+        let labels = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+        for label in labels.into_iter().chain(labels) {
+            upstream.pick(label);
+        }
+        let told: Vec<_> = labels.map(|label| upstream.picks.family.with_label_values(&["u", label]).get()).into();
+        assert_eq!(told, [2; 10]);
     }
 }

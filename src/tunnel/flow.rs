@@ -13,10 +13,8 @@ pub(super) struct Flow {
     cursor: Cursor,
     from: Side,
     cut: Cut,
-    /// What was taken from the sender and not by the receiver: `kept[written..]`. No allocation while empty.
-    #[serde(with = "crate::ws::base64_text")]
-    kept: Vec<u8>,
-    written: usize,
+    #[serde(flatten)]
+    kept: Kept,
     /// Bytes passed on, the gateway's own frames left out.
     bytes: u64,
     /// Messages whose last byte was passed on; the cursor also counts those that were dropped.
@@ -25,6 +23,31 @@ pub(super) struct Flow {
     pub(super) ended: bool,
     /// The receiver was told so, or takes nothing any more.
     pub(super) finished: bool,
+}
+
+/// What was taken from the sender and not by the receiver; a single pointer while there is nothing, as nearly always.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Waiting", into = "Waiting")]
+struct Kept(Option<Box<Waiting>>);
+
+/// Bytes of which those from `written` on are still to be taken.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Waiting {
+    #[serde(rename = "kept", with = "crate::ws::base64_text")]
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+impl From<Waiting> for Kept {
+    fn from(waiting: Waiting) -> Self {
+        Self((waiting.written < waiting.bytes.len()).then(|| Box::new(waiting)))
+    }
+}
+
+impl From<Kept> for Waiting {
+    fn from(kept: Kept) -> Self {
+        kept.0.map_or_else(Self::default, |waiting| *waiting)
+    }
 }
 
 /// Whether the gateway ends a flow itself.
@@ -61,8 +84,7 @@ impl Flow {
             cursor: Cursor::new(sender),
             from,
             cut: Cut::Open,
-            kept: Vec::new(),
-            written: 0,
+            kept: Kept::default(),
             bytes: 0,
             messages: 0,
             ended: false,
@@ -177,8 +199,7 @@ impl Flow {
     /// Gives up on the receiver: nothing is passed on any more.
     pub(super) fn abandon(&mut self) {
         self.cut = Cut::Made;
-        self.kept = Vec::new();
-        self.written = 0;
+        self.kept = Kept::default();
         self.finished = true;
     }
 
@@ -235,20 +256,22 @@ impl Flow {
 
     /// Keeps bytes that the receiver would not take.
     pub(super) fn keep(&mut self, bytes: &[u8]) {
-        self.kept.extend_from_slice(bytes);
+        if !bytes.is_empty() {
+            self.kept.0.get_or_insert_default().bytes.extend_from_slice(bytes);
+        }
     }
 
     /// What the receiver has yet to take.
     pub(super) fn kept(&self) -> &[u8] {
-        &self.kept[self.written..]
+        self.kept.0.as_ref().map_or(&[], |waiting| &waiting.bytes[waiting.written..])
     }
 
     /// Notes that the receiver took `count` bytes of what was kept; an emptied buffer is given back.
     pub(super) fn wrote(&mut self, count: usize) {
-        self.written += count;
-        if self.written == self.kept.len() {
-            self.kept = Vec::new();
-            self.written = 0;
+        let Some(waiting) = &mut self.kept.0 else { return };
+        waiting.written += count;
+        if waiting.written == waiting.bytes.len() {
+            self.kept = Kept::default();
         }
     }
 

@@ -167,7 +167,7 @@ impl Frozen {
 
 /// Tunnels to be taken off, `most` at the most, by their slots; how many hooks are busy with, and how many that cannot
 /// travel have yet to be ended.
-pub(super) fn choose(tunnels: &mut Slab<Tunnel>, most: usize) -> (Vec<usize>, usize, usize) {
+pub(super) fn choose(tunnels: &mut Slab<Box<Tunnel>>, most: usize) -> (Vec<usize>, usize, usize) {
     let (mut chosen, mut busy, mut staying, mut weight) = (Vec::new(), 0, 0, 0);
     for (slot, tunnel) in tunnels {
         if chosen.len() == most || weight > MOST_TRAVELLING {

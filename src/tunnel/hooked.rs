@@ -55,7 +55,7 @@ impl Worker {
 
     /// Tells the hooks of a tunnel that it is open.
     pub(super) fn open_hooks(&mut self, slot: usize, now: Instant) {
-        let Some(Tunnel { pair, record, .. }) = self.tunnels.get_mut(slot) else { return };
+        let Some(Tunnel { pair, record, .. }) = self.tunnels.get_mut(slot).map(Box::as_mut) else { return };
         if pair.inspector().is_some_and(|inspector| !inspector.knows()) {
             pair.open_hooks(now, &record.metrics);
             self.settle(slot);
@@ -66,7 +66,7 @@ impl Worker {
     pub(super) fn hear(&mut self, id: TunnelId, outcome: Outcome, now: Instant) {
         // A tunnel that has ended meanwhile has been told farewell.
         let Some(&slot) = self.directory.by_id.get(&id) else { return };
-        let Tunnel { pair, record, .. } = &mut self.tunnels[slot];
+        let Tunnel { pair, record, .. } = &mut *self.tunnels[slot];
         pair.heard(outcome, now, &record.metrics);
         self.settle(slot);
     }

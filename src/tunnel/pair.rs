@@ -2,6 +2,7 @@
 
 mod clock;
 mod inspected;
+mod limits;
 mod state;
 
 use std::io;
@@ -14,6 +15,7 @@ use super::reason::Reason;
 use crate::config::TunnelLimits;
 use crate::metrics::UpstreamMetrics;
 pub(super) use clock::Checked;
+use limits::Limits;
 pub(super) use state::State;
 
 /// Two ends and what passes between them. Reads no clock: `now` is handed in.
@@ -21,13 +23,13 @@ pub(super) struct Pair<E> {
     ends: [Leg<E>; 2],
     /// By the side the bytes come from.
     flows: [Flow; 2],
-    limits: TunnelLimits,
+    limits: Limits,
     /// When `max_age`, shortened by its jitter, is reached.
     too_old: Option<Instant>,
     /// An end that was announced for later, so that many tunnels do not end at once.
-    planned: Option<(Instant, Reason)>,
+    planned: Announced,
     /// An end that a change of the configuration announced for later; another change may call it off.
-    changing: Option<(Instant, Reason)>,
+    changing: Announced,
     /// Why the tunnel ends, as far as it is known.
     reason: Option<Reason>,
     /// A side took no more bytes; what it sent before may still say why.
@@ -50,11 +52,21 @@ struct Leg<E> {
     hung_up: bool,
     /// When bytes last came from here.
     heard: Instant,
-    /// When it was sent a Ping, if nothing came since.
-    pinged: Option<Instant>,
-    /// No Ping before this moment, because none was legal lately.
-    ping_after: Instant,
+    /// What there is to know of Pings, if one was sent or put off since bytes last came.
+    pinging: Option<Box<Pinging>>,
 }
+
+/// How it stands with the Pings to a side that is silent.
+#[derive(Clone, Copy, Debug)]
+struct Pinging {
+    /// When it was sent a Ping, if nothing came since.
+    sent: Option<Instant>,
+    /// No Ping before this moment.
+    not_before: Instant,
+}
+
+/// An end for which a moment was announced: seldom there, and in all tunnels at once when it is.
+type Announced = Option<Box<(Instant, Reason)>>;
 
 impl<E> Leg<E> {
     fn new(stream: E, now: Instant) -> Self {
@@ -65,9 +77,13 @@ impl<E> Leg<E> {
             writable: true,
             hung_up: false,
             heard: now,
-            pinged: None,
-            ping_after: now,
+            pinging: None,
         }
+    }
+
+    /// When it was sent a Ping, if nothing came since.
+    fn pinged(&self) -> Option<Instant> {
+        self.pinging.as_ref().and_then(|pinging| pinging.sent)
     }
 }
 
@@ -97,7 +113,7 @@ impl<E: End> Pair<E> {
         Self {
             ends: [Leg::new(client, now), Leg::new(backend, now)],
             flows: Side::ALL.map(Flow::new),
-            limits,
+            limits: limits.into(),
             too_old: limits.max_age.map(|age| now + age.mul_f64(1.0 - jitter)),
             planned: None,
             changing: None,
@@ -172,7 +188,7 @@ impl<E: End> Pair<E> {
                     // A short read means that the socket is empty, unless an end of the stream stands behind it.
                     leg.readable = count == scratch.len() || leg.hung_up;
                     leg.heard = now;
-                    leg.pinged = None;
+                    leg.pinging = None;
                     self.relay(side, &scratch[..count], now, counters);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => leg.readable = false,
@@ -187,7 +203,7 @@ impl<E: End> Pair<E> {
         if self.inspector.is_some() {
             self.relay_inspected(side, chunk, now, counters);
         } else {
-            self.pass(side, chunk, self.limits.max_message, now, counters);
+            self.pass(side, chunk, self.limits.max_message(), now, counters);
         }
     }
 
@@ -222,7 +238,7 @@ impl<E: End> Pair<E> {
                 Ok(count) => {
                     flow.wrote(count);
                     // Its sender is read again, and can be told to be silent.
-                    self.nearer |= self.limits.ping.is_some();
+                    self.nearer |= self.limits.ping().is_some();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => leg.writable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -65,7 +65,8 @@ pub(super) struct Worker {
     pub(super) registry: Rc<Registry>,
     commands: Receiver<Command>,
     mailbox: Arc<Mailbox>,
-    pub(super) tunnels: Slab<Tunnel>,
+    /// Each in a place of its own, so that its memory goes when it ends; a slab never shrinks.
+    pub(super) tunnels: Slab<Box<Tunnel>>,
     /// Handshakes under way.
     pub(super) arrivals: Slab<Arrival>,
     /// Handshakes and doors at which something happened.
@@ -275,14 +276,14 @@ impl Worker {
         if let Some((at, reason)) = self.late_end(&record, now) {
             pair.plan_end(at, reason);
         }
-        let mut tunnel = Tunnel { pair, record, since: now, queued: false };
+        let mut tunnel = Box::new(Tunnel { pair, record, since: now, queued: false });
         rule::judge_opening(self.rule.as_deref(), &mut tunnel, now);
         let slot = self.take_on(tunnel, watched);
         self.open_hooks(slot, now);
     }
 
     /// Has the poller watch a tunnel's sockets, and sees to it that it is driven.
-    fn take_on(&mut self, mut tunnel: Tunnel, watched: [bool; 2]) -> usize {
+    fn take_on(&mut self, mut tunnel: Box<Tunnel>, watched: [bool; 2]) -> usize {
         let entry = self.tunnels.vacant_entry();
         let slot = entry.key();
         let registry = self.poll.registry();
@@ -323,7 +324,7 @@ impl Worker {
                 let _ = self.poll.registry().deregister(tunnel.pair.stream_mut(side));
             }
             self.count.fetch_sub(1, Ordering::Relaxed);
-            Frozen(Box::new(tunnel))
+            Frozen(tunnel)
         });
         Batch { frozen: frozen.collect(), busy, staying }
     }
@@ -335,7 +336,7 @@ impl Worker {
         if tunnel.pair.changing().is_none() {
             rule::judge_opening(self.rule.as_deref(), &mut tunnel, Instant::now());
         }
-        let slot = self.take_on(*tunnel, [false; 2]);
+        let slot = self.take_on(tunnel, [false; 2]);
         self.open_hooks(slot, Instant::now());
     }
 
@@ -356,7 +357,7 @@ impl Worker {
         if matches!(scope, Scope::All) {
             self.ending = Some((now + over, reason));
         }
-        let mut chosen: Vec<&mut Tunnel> =
+        let mut chosen: Vec<&mut Box<Tunnel>> =
             self.tunnels.iter_mut().map(|(_, tunnel)| tunnel).filter(|tunnel| scope.holds(tunnel)).collect();
         for (share, tunnel) in rule::spread(chosen.len()).zip(&mut chosen) {
             tunnel.pair.plan_end(now + over.mul_f64(share), reason);
@@ -424,7 +425,7 @@ impl Worker {
         let mut tunnel = self.tunnels.remove(slot);
         self.leave(&tunnel, slot);
         let inspector = tunnel.pair.take_inspector();
-        let Tunnel { pair, record, since, queued } = tunnel;
+        let Tunnel { pair, record, since, queued } = *tunnel;
         if queued {
             self.ready.retain(|other| *other != slot);
         }

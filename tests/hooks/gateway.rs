@@ -5,6 +5,7 @@
 mod acting;
 mod keeping;
 mod seeing;
+mod talking;
 
 use std::process::ExitCode;
 
@@ -15,5 +16,6 @@ fn main() -> ExitCode {
         .hook::<acting::Acting>("acting")
         .hook::<keeping::Keeping>("keeping")
         .hook::<seeing::Seeing>("seeing")
+        .hook::<talking::Talking>("talking")
         .run()
 }

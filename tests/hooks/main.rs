@@ -5,12 +5,24 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../websocket/wire.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests of tunnels without hooks")]
+mod wire;
+
 mod command;
+mod compressed;
 mod failures;
 mod jwt;
 mod lab;
+mod messages;
 mod reload;
 mod requests;
+mod slow;
 mod stock;
+mod strict;
+mod talk;
+mod tunnel_failures;
+mod tunnel_reload;
+mod tunnels;
 mod upgrades;
 mod webhook;

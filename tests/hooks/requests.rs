@@ -34,6 +34,15 @@ async fn a_backend_gets_the_request_as_hooks_left_it() {
 }
 
 #[tokio::test]
+async fn a_client_cannot_have_removed_what_a_hook_sets() {
+    let lab = Lab::start().await;
+    let listed = "Connection: keep-alive, X-User, X-Gone\r\nX-User: forged\r\nX-Gone: here\r\n";
+    lab.get("/", &["a request set x-user anna"], listed).await;
+    let seen = lab.seen().head;
+    assert_eq!((seen.all("x-user"), seen.get("x-gone")), (vec!["anna"], None));
+}
+
+#[tokio::test]
 async fn hooks_know_who_asks_for_what() {
     let lab = Lab::start_with("trusted_proxies: [127.0.0.1]\n").await;
     let headers = "X-Forwarded-For: 203.0.113.7\r\nCookie: b=1; c=2\r\nX-Request-Id: me\r\n";

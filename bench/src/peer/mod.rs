@@ -29,6 +29,8 @@ pub enum Peer {
     Envoy,
     /// Caddy.
     Caddy,
+    /// What Longhaul is built on, with nothing added (`bench/pingora`).
+    Pingora,
 }
 
 /// How a running gateway is asked for something.
@@ -54,6 +56,7 @@ impl Peer {
             Self::Haproxy => "haproxy",
             Self::Envoy => "envoy",
             Self::Caddy => "caddy",
+            Self::Pingora => "pingora",
         }
     }
 
@@ -67,6 +70,7 @@ impl Peer {
             Self::Haproxy => "HAProxy",
             Self::Envoy => "Envoy",
             Self::Caddy => "Caddy",
+            Self::Pingora => "Pingora",
         }
     }
 
@@ -79,6 +83,7 @@ impl Peer {
             Self::Haproxy => "haproxy",
             Self::Envoy => "envoy",
             Self::Caddy => "caddy",
+            Self::Pingora => "stock-pingora",
         };
         find(name)
     }
@@ -107,6 +112,7 @@ impl Peer {
             Self::Haproxy => include_str!("../../peers/haproxy.cfg"),
             Self::Envoy => include_str!("../../peers/envoy.yaml"),
             Self::Caddy => include_str!("../../peers/Caddyfile"),
+            Self::Pingora => include_str!("../../peers/pingora.yaml"),
         }
     }
 
@@ -119,6 +125,7 @@ impl Peer {
             Self::Haproxy => "haproxy.cfg",
             Self::Envoy => "envoy.yaml",
             Self::Caddy => "Caddyfile",
+            Self::Pingora => "pingora.yaml",
         }
     }
 
@@ -129,7 +136,7 @@ impl Peer {
     fn arguments(self, file: &str, dir: &str) -> Vec<String> {
         let arguments: &[&str] = match self {
             Self::Direct => &[],
-            Self::Longhaul => &["-c", file],
+            Self::Longhaul | Self::Pingora => &["-c", file],
             Self::Nginx | Self::Nginx16k => &["-c", file, "-p", dir],
             Self::Haproxy => &["-W", "-f", file],
             Self::Envoy => {
@@ -144,7 +151,7 @@ impl Peer {
 
     /// The signal that ends it at once.
     fn end(self) -> Signal {
-        if self == Self::Longhaul { Signal::INT } else { Signal::TERM }
+        if matches!(self, Self::Longhaul | Self::Pingora) { Signal::INT } else { Signal::TERM }
     }
 
     /// The file that names its first process, where that is not the one that was started.
@@ -155,7 +162,8 @@ impl Peer {
     /// Another configuration in force; `None` if it has no way that keeps serving.
     pub fn reload(self, file: &str, dir: &str) -> Option<Way> {
         match self {
-            Self::Direct | Self::Envoy => None,
+            // Stock Pingora reads its configuration once.
+            Self::Direct | Self::Envoy | Self::Pingora => None,
             Self::Longhaul | Self::Nginx | Self::Nginx16k => Some(Way::Signal(Signal::HUP)),
             Self::Haproxy => Some(Way::Signal(Signal::USR2)),
             Self::Caddy => {
@@ -169,7 +177,8 @@ impl Peer {
     /// Another program in its place; `None` if it has no way that keeps serving.
     pub fn upgrade(self, file: &str, dir: &str) -> Option<Way> {
         match self {
-            Self::Direct | Self::Caddy => None,
+            // Stock Pingora hands its sockets over, but its tunnels end with its runtime, and the harness has no way for it.
+            Self::Direct | Self::Caddy | Self::Pingora => None,
             Self::Longhaul => Some(Way::Command(["upgrade", "-c", file].map(str::to_owned).to_vec())),
             Self::Nginx | Self::Nginx16k => Some(Way::Replace(Signal::USR2, Signal::QUIT)),
             // The master process executes its program anew: a reload and an upgrade are one thing.
@@ -184,10 +193,12 @@ impl Peer {
     }
 }
 
-/// Looks for a program where `bench/install.sh` puts Envoy, and where packages put theirs.
+/// Looks for a program where `bench/install.sh` puts Envoy, where `make bench` puts stock Pingora, and where packages put
+/// theirs.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
     let own = concat!(env!("CARGO_MANIFEST_DIR"), "/target/envoy/envoy/_bin");
-    let folders = [own].into_iter().chain(path.split(':')).chain(["/usr/sbin", "/sbin", "/usr/local/sbin"]);
+    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release");
+    let folders = [own, built].into_iter().chain(path.split(':')).chain(["/usr/sbin", "/sbin", "/usr/local/sbin"]);
     folders.map(|folder| Path::new(folder).join(name)).find(|program| program.is_file())
 }

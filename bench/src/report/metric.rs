@@ -90,7 +90,7 @@ pub const METRICS: &[Metric] = &[
     row("handshake.p50", "… time, half of all", "µs", Less),
     row("handshake.p99", "… time, 99 %", "µs", Less),
     row("handshake.p999", "… time, 99.9 %", "µs", Less),
-    row("http.cpu", "HTTP request, kept connection: CPU", "µs", Less),
+    row("http.cpu", "HTTP request, kept connection: CPU", "µs", Less).goal(Goal::Times(1.0, Peer::Pingora)),
     row("http.rate", "… requests (wrk, 64 connections)", "/s", More),
     row("http.p50", "… latency, half of all", "µs", Less),
     row("http.p99", "… latency, 99 %", "µs", Less),

@@ -144,7 +144,7 @@ impl Lab {
         let contexts = self.chain.contexts();
         let hooks = Hooked { chain: Arc::clone(&self.chain), contexts, tunnel, agreement: None };
         let (early, limits) = (Default::default(), TunnelLimits::default());
-        (NewTunnel { client: near, backend: far, early, limits, record, hooks: Some(hooks) }, ends)
+        (NewTunnel { client: near.into(), backend: far.into(), early, limits, record, hooks: Some(hooks) }, ends)
     }
 
     /// A tunnel whose client has been welcomed by the hook.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{End, Pair, Reason, Side};
+use super::{Announced, End, Pair, Pinging, Reason, Side};
 
 /// What came of a look at the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,24 +18,24 @@ pub(in crate::tunnel) enum Checked {
 impl<E: End> Pair<E> {
     /// Ends the tunnel at a later moment.
     pub(in crate::tunnel) fn plan_end(&mut self, at: Instant, reason: Reason) {
-        if self.planned.is_none_or(|(earlier, _)| at < earlier) {
-            self.planned = Some((at, reason));
+        if self.planned.as_ref().is_none_or(|planned| at < planned.0) {
+            self.planned = Some(Box::new((at, reason)));
         }
     }
 
     /// Calls an end off that was planned for this reason and has not begun.
     pub(in crate::tunnel) fn spare(&mut self, reason: Reason) {
-        self.planned = self.planned.filter(|(_, planned)| *planned != reason);
+        self.planned.take_if(|planned| planned.1 == reason);
     }
 
     /// Ends the tunnel at a later moment for a change of the configuration, instead of what an earlier change announced.
     pub(in crate::tunnel) fn plan_change(&mut self, at: Instant, reason: Reason) {
-        self.changing = Some((at, reason));
+        self.changing = Some(Box::new((at, reason)));
     }
 
     /// When and why a change of the configuration ends the tunnel; none once its end has begun.
     pub(in crate::tunnel) fn changing(&self) -> Option<(Instant, Reason)> {
-        self.changing.filter(|_| self.deadline.is_none())
+        self.changing.as_deref().copied().filter(|_| self.deadline.is_none())
     }
 
     /// Calls off what [`plan_change`](Self::plan_change) announced; says whether something was.
@@ -70,9 +70,9 @@ impl<E: End> Pair<E> {
 
     fn overdue(&self, now: Instant) -> Option<Reason> {
         let passed = |moment: Option<Instant>| moment.is_some_and(|moment| now >= moment);
-        match self.planned {
-            Some((at, reason)) if now >= at => Some(reason),
-            _ if passed(self.changing.map(|(at, _)| at)) => self.changing.map(|(_, reason)| reason),
+        let announced = |end: &Announced| end.as_ref().filter(|end| now >= end.0).map(|end| end.1);
+        match announced(&self.planned).or_else(|| announced(&self.changing)) {
+            Some(reason) => Some(reason),
             _ if passed(self.too_old) => Some(Reason::MaxAge),
             _ if passed(self.idle_at()) => Some(Reason::Idle),
             _ if Side::ALL.into_iter().any(|side| self.pinged(side) && passed(self.ping_at(side))) => {
@@ -83,7 +83,7 @@ impl<E: End> Pair<E> {
     }
 
     fn pinged(&self, side: Side) -> bool {
-        self.ends[side as usize].pinged.is_some()
+        self.ends[side as usize].pinged().is_some()
     }
 
     fn send_pings(&mut self, now: Instant) -> bool {
@@ -93,13 +93,13 @@ impl<E: End> Pair<E> {
                 continue;
             }
             let legal = self.flows[side.other() as usize].ping();
-            let leg = &mut self.ends[side as usize];
-            if legal {
-                leg.pinged = Some(now);
-                sent = true;
+            let pinging = if legal {
+                Pinging { sent: Some(now), not_before: now }
             } else {
-                leg.ping_after = now + PING_AGAIN;
-            }
+                Pinging { sent: None, not_before: now + PING_AGAIN }
+            };
+            self.ends[side as usize].pinging = Some(Box::new(pinging));
+            sent |= legal;
         }
         sent
     }
@@ -108,7 +108,7 @@ impl<E: End> Pair<E> {
     fn idle_at(&self) -> Option<Instant> {
         let heard = self.ends.iter().map(|leg| leg.heard).max()?;
         let half_closed = self.flows.iter().any(|flow| flow.ended);
-        let limit = match self.limits.idle {
+        let limit = match self.limits.idle() {
             Some(idle) if half_closed => Some(idle.min(HALF_CLOSED_IDLE)),
             None if half_closed => Some(HALF_CLOSED_IDLE),
             idle => idle,
@@ -118,16 +118,19 @@ impl<E: End> Pair<E> {
 
     /// When `side` is to be sent a Ping, or, if it was, when it must have been heard.
     fn ping_at(&self, side: Side) -> Option<Instant> {
-        let ping = self.limits.ping?;
+        let ping = self.limits.ping()?;
         let from = &self.flows[side as usize];
         // A side that ended its stream cannot answer, and one that is not read now may have.
         if from.ended || !from.kept().is_empty() || self.is_held_up(side) {
             return None;
         }
         let leg = &self.ends[side as usize];
-        match leg.pinged {
+        match leg.pinged() {
             Some(at) => Some(at + ping),
-            None if self.flows[side.other() as usize].takes_pings() => Some((leg.heard + ping).max(leg.ping_after)),
+            None if self.flows[side.other() as usize].takes_pings() => {
+                let due = leg.heard + ping;
+                Some(leg.pinging.as_ref().map_or(due, |pinging| due.max(pinging.not_before)))
+            }
             None => None,
         }
     }
@@ -138,7 +141,8 @@ impl<E: End> Pair<E> {
             return self.deadline;
         }
         let pings = Side::ALL.into_iter().map(|side| self.ping_at(side));
-        let rest = [self.too_old, self.idle_at(), self.planned.map(|(at, _)| at), self.changing.map(|(at, _)| at)];
+        let announced = [&self.planned, &self.changing].map(|end| end.as_ref().map(|end| end.0));
+        let rest = [self.too_old, self.idle_at()].into_iter().chain(announced);
         pings.chain(rest).flatten().min()
     }
 

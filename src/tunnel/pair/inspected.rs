@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{End, Pair, Reason, Side};
+use super::{End, Pair, Pinging, Reason, Side};
 use crate::hook::{Chain, Direction, Item, Message, Tunnel, sendable};
 use crate::metrics::UpstreamMetrics;
 use crate::tunnel::inspect::{self, Caller, Inspector, Outcome, Step, Travels};
@@ -42,7 +42,7 @@ impl<E: End> Pair<E> {
         caller: Arc<Caller>,
         now: Instant,
     ) {
-        let (inspector, can_go_on) = Inspector::resume(state, chain, tunnel, caller, self.limits.max_message);
+        let (inspector, can_go_on) = Inspector::resume(state, chain, tunnel, caller, self.limits.max_message());
         self.watch(Box::new(inspector));
         if !can_go_on {
             self.end(Reason::HookFailed, now);
@@ -159,10 +159,10 @@ impl<E: End> Pair<E> {
     /// A side that was not read cannot have answered a Ping: it is given its time anew.
     fn note_held_up(&mut self, side: Side, held_up: bool, now: Instant) {
         if self.inspector.as_mut().is_some_and(|inspector| inspector.note_held_up(side, held_up)) {
-            let Some(ping) = self.limits.ping else { return };
+            let Some(ping) = self.limits.ping() else { return };
             let leg = &mut self.ends[side as usize];
-            leg.pinged = leg.pinged.map(|_| now);
-            leg.ping_after = now + ping;
+            let sent = leg.pinged().map(|_| now);
+            leg.pinging = Some(Box::new(Pinging { sent, not_before: now + ping }));
             self.nearer = true;
         }
     }
@@ -181,7 +181,7 @@ impl<E: End> Pair<E> {
         if inspector.assembles(side) {
             return self.assemble(side, chunk, now, counters);
         }
-        let limit = self.limits.max_message;
+        let limit = self.limits.max_message();
         let mut rest = chunk;
         if inspector.queued(side) > 0 {
             let (before, after) = chunk.split_at(self.flows[side as usize].until_between(chunk));

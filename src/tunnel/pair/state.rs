@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{End, Flow, Leg, Pair, Reason, Side};
+use super::{End, Flow, Leg, Pair, Pinging, Reason, Side};
 use crate::config::TunnelLimits;
 
 /// The state of a pair, with moments as distances from the moment it was taken.
@@ -36,15 +36,15 @@ impl<E: End> Pair<E> {
         let since = |moment: Instant| now.saturating_duration_since(moment);
         State {
             flows: self.flows.clone(),
-            limits: self.limits,
+            limits: self.limits.into(),
             legs: [&self.ends[0], &self.ends[1]].map(|leg| LegState {
                 heard_ago: since(leg.heard),
-                pinged_ago: leg.pinged.map(since),
-                ping_after_in: until(leg.ping_after),
+                pinged_ago: leg.pinged().map(since),
+                ping_after_in: leg.pinging.as_ref().map_or(Duration::ZERO, |pinging| until(pinging.not_before)),
             }),
             too_old_in: self.too_old.map(until),
-            planned_in: self.planned.map(|(at, reason)| (until(at), reason)),
-            changing_in: self.changing.map(|(at, reason)| (until(at), reason)),
+            planned_in: self.planned.as_deref().map(|&(at, reason)| (until(at), reason)),
+            changing_in: self.changing.as_deref().map(|&(at, reason)| (until(at), reason)),
             deadline_in: self.deadline.map(until),
             reason: self.reason,
             refused: self.refused,
@@ -55,19 +55,19 @@ impl<E: End> Pair<E> {
     pub(in crate::tunnel) fn resume(client: E, backend: E, state: State, now: Instant) -> Self {
         // A moment before the machine started cannot be told; then it was now.
         let before = |ago: Duration| now.checked_sub(ago).unwrap_or(now);
-        let leg = |stream, leg: &LegState| Leg {
-            heard: before(leg.heard_ago),
-            pinged: leg.pinged_ago.map(before),
-            ping_after: now + leg.ping_after_in,
-            ..Leg::new(stream, now)
+        let leg = |stream, leg: &LegState| {
+            let pinging = Pinging { sent: leg.pinged_ago.map(before), not_before: now + leg.ping_after_in };
+            let told = pinging.sent.is_some() || pinging.not_before > now;
+            Leg { heard: before(leg.heard_ago), pinging: told.then(|| Box::new(pinging)), ..Leg::new(stream, now) }
         };
+        let announced = |(left, reason)| Box::new((now + left, reason));
         let [client_leg, backend_leg] = &state.legs;
         Self {
             ends: [leg(client, client_leg), leg(backend, backend_leg)],
-            limits: state.limits,
+            limits: state.limits.into(),
             too_old: state.too_old_in.map(|left| now + left),
-            planned: state.planned_in.map(|(left, reason)| (now + left, reason)),
-            changing: state.changing_in.map(|(left, reason)| (now + left, reason)),
+            planned: state.planned_in.map(announced),
+            changing: state.changing_in.map(announced),
             deadline: state.deadline_in.map(|left| now + left),
             reason: state.reason,
             refused: state.refused,

@@ -6,6 +6,7 @@ mod faults;
 mod hooks;
 mod limits;
 mod rig;
+mod room;
 mod stream;
 
 use rig::{Frame, Rig, begun_frames, binary, close, frame_from, frames};

@@ -1,0 +1,11 @@
+//! How much room a tunnel takes.
+
+use crate::tunnel::worker::Tunnel;
+
+#[test]
+fn a_tunnel_fits_the_allocators_next_size_class() {
+    // Debug builds of mio keep 16 bytes more of each socket.
+    let checks = if cfg!(debug_assertions) { 2 * 16 } else { 0 };
+    let size = size_of::<Tunnel>();
+    assert!(size <= 512 + checks, "{size} bytes");
+}
