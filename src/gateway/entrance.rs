@@ -11,6 +11,7 @@ use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::protocols::http::v1::client::HttpSession as BackendSession;
 use pingora::server::ShutdownWatch;
+use pingora::server::configuration::ServerConf;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 use tokio::runtime::Handle;
@@ -33,6 +34,9 @@ pub struct Entrance<A> {
     app: Arc<A>,
     shutdown: ShutdownWatch,
     runtime: Handle,
+    /// Pingora alone knows how to have a port drawn for a source address only once it is known where to (Linux,
+    /// `IP_BIND_ADDRESS_NO_PORT`), so it connects where source addresses are set.
+    connects: bool,
 }
 
 /// What Pingora's side is told of a request that a worker began with.
@@ -71,8 +75,9 @@ struct Begun {
 
 impl<A: ServerApp + Send + Sync + 'static> Entrance<A> {
     /// An entrance that sends all but ordinary WebSockets on to `app`, on the Tokio runtime it is called in.
-    pub fn new(gateway: Gateway, app: Arc<A>, shutdown: ShutdownWatch) -> Self {
-        Self { gateway, app, shutdown, runtime: Handle::current() }
+    pub fn new(gateway: Gateway, app: Arc<A>, shutdown: ShutdownWatch, pingora: &ServerConf) -> Self {
+        let connects = pingora.client_bind_to_ipv4.is_empty() && pingora.client_bind_to_ipv6.is_empty();
+        Self { gateway, app, shutdown, runtime: Handle::current(), connects }
     }
 
     async fn shake_hands(self: Arc<Self>, mut client: Connection, peer: SocketAddr) -> Option<Shaken> {
@@ -86,7 +91,8 @@ impl<A: ServerApp + Send + Sync + 'static> Entrance<A> {
                 return None;
             }
         }
-        let Some(mut begun) = self.gateway.begin(&read, peer) else {
+        let begun = if self.connects { self.gateway.begin(&read, peer) } else { None };
+        let Some(mut begun) = begun else {
             self.send_on(client, peer, read, None);
             return None;
         };

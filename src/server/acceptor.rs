@@ -132,7 +132,8 @@ impl Acceptor {
         let connector = Arc::new(TransportConnector::new(Some(ConnectorOptions::from_server_conf(&self.pingora))));
         let gateway = Gateway { running: Arc::clone(&self.running), connector };
         let app = Arc::new(self.connections.of(http_proxy(&self.pingora, gateway.clone())));
-        let entrance: Arc<dyn Host> = Arc::new(Entrance::new(gateway, Arc::clone(&app), stopped.clone()));
+        let entrance: Arc<dyn Host> =
+            Arc::new(Entrance::new(gateway, Arc::clone(&app), stopped.clone(), &self.pingora));
         let tunnels = Arc::clone(&self.running.tunnels);
         tunnels.accept(sockets, &entrance);
         tokio::spawn(async move {

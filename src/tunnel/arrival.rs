@@ -5,10 +5,11 @@ use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use mio::net::TcpStream;
@@ -231,10 +232,16 @@ impl Arrival {
         Self { handshake, due: Rc::clone(&seat.due) }
     }
 
-    /// Goes on with the handshake as far as that goes; it is dropped once it was ready.
+    /// Goes on with the handshake as far as that goes; it is to be dropped once it was ready. One that panics ends alone, and
+    /// not with every tunnel of its worker.
     pub(super) fn poll(&mut self) -> Poll<Option<Shaken>> {
         self.due.set(None);
-        self.handshake.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+        let handshake = AssertUnwindSafe(&mut self.handshake);
+        let polled = catch_unwind(move || {
+            let handshake = handshake;
+            handshake.0.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        });
+        polled.unwrap_or_else(|_said_by_the_panic_hook| Poll::Ready(None))
     }
 
     /// The next moment that it waits for.

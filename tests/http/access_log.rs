@@ -58,6 +58,10 @@ async fn every_field_is_documented_and_every_documented_field_comes() {
     for target in ["/u?room=1", "/dead", "/nowhere"] {
         Wire::connect(gateway.address()).await.get(target, "").await;
     }
+    // Lines are written after the answer, each by the thread that gave it.
+    for path in ["/u", "/dead", "/nowhere"] {
+        gateway.access.find(&["\"request\"", &format!("\"{path}\"")]).await;
+    }
     let (mut socket, _) = connect_async(format!("ws://{}/ws", gateway.address())).await.unwrap();
     socket.close(None).await.unwrap();
     while socket.next().await.is_some() {}

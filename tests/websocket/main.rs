@@ -17,5 +17,6 @@ mod limits;
 mod load;
 mod on_down;
 mod refusals;
+mod sides;
 mod stream;
 mod wire;
