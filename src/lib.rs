@@ -14,6 +14,7 @@ pub mod hook;
 // Not public interface: see above.
 #[doc(hidden)]
 pub mod access_log;
+mod address;
 #[doc(hidden)]
 pub mod affinity;
 #[doc(hidden)]

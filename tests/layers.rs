@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers from the bottom. Modules of a layer do not know each other, and know all of the layers below.
 const LAYERS: [&[&str]; 7] = [
-    &["config", "ws", "metrics", "access_log"],
+    &["config", "ws", "metrics", "access_log", "address"],
     &["client", "route", "affinity", "upstream", "hook"],
     &["tunnel", "health", "stock"],
     &["snapshot"],

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::header::{COOKIE, HeaderMap};
 
+use crate::address;
+
 /// The value of the first cookie of this name that is not empty.
 ///
 /// The value is the raw text up to the next `;`, quotes and all (nginx `ngx_http_parse_multi_header_lines`). Other than
@@ -55,7 +57,7 @@ pub(super) fn client_ip(client: IpAddr, ipv4_prefix: u8, ipv6_prefix: u8) -> Vec
             IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask))
         }
     };
-    cut.to_string().into_bytes()
+    address::text(cut).into_bytes()
 }
 
 fn skip_spaces(text: &[u8]) -> &[u8] {

@@ -94,7 +94,7 @@ impl Ctx {
         let peer = session.client_addr().and_then(|address| address.as_inet().copied());
         // Every listener is an IP socket; a peer that is gone already has no address any more.
         let peer = peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
-        let host = forward::host(header).map(String::from_utf8_lossy).unwrap_or_default().into_owned();
+        let host = forward::host(header).map(String::from_utf8_lossy).unwrap_or_default();
         let (path, query) = (header.uri.path(), header.uri.query());
         let asked = Asked { host: &host, path, query, headers: &header.headers, peer: peer.ip() };
         self.describe_as(&asked, peer, header.method.as_str());

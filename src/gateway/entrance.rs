@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use log::debug;
@@ -33,7 +34,9 @@ pub struct Entrance<A> {
     /// Pingora's side: what goes on with connections that are not for the workers, and is told when it is to end.
     app: Arc<A>,
     shutdown: ShutdownWatch,
-    runtime: Handle,
+    /// One, whose threads share the work; or one for each thread (`work_stealing: false`), which are taken in turn.
+    runtimes: Vec<Handle>,
+    turn: AtomicUsize,
     /// Pingora alone knows how to have a port drawn for a source address only once it is known where to (Linux,
     /// `IP_BIND_ADDRESS_NO_PORT`), so it connects where source addresses are set.
     connects: bool,
@@ -74,10 +77,15 @@ struct Begun {
 }
 
 impl<A: ServerApp + Send + Sync + 'static> Entrance<A> {
-    /// An entrance that sends all but ordinary WebSockets on to `app`, on the Tokio runtime it is called in.
+    /// An entrance that sends all but ordinary WebSockets on to `app`, on the service's runtime that it is called in.
     pub fn new(gateway: Gateway, app: Arc<A>, shutdown: ShutdownWatch, pingora: &ServerConf) -> Self {
         let connects = pingora.client_bind_to_ipv4.is_empty() && pingora.client_bind_to_ipv6.is_empty();
-        Self { gateway, app, shutdown, runtime: Handle::current(), connects }
+        let runtimes = runtimes(pingora);
+        Self { gateway, app, shutdown, runtimes, turn: AtomicUsize::new(0), connects }
+    }
+
+    fn runtime(&self) -> &Handle {
+        &self.runtimes[self.turn.fetch_add(1, Relaxed) % self.runtimes.len()]
     }
 
     async fn shake_hands(self: Arc<Self>, mut client: Connection, peer: SocketAddr) -> Option<Shaken> {
@@ -117,7 +125,7 @@ impl<A: ServerApp + Send + Sync + 'static> Entrance<A> {
                     backend.read_timeout = Some(read_timeout);
                     Ok(Ending::Refusal(Box::new(backend)))
                 };
-                let _runtime = self.runtime.enter();
+                let _runtime = self.runtime().enter();
                 let ending = ending(begun.to.upstream.config().timeouts.read).unwrap_or_else(|error| {
                     debug!("a backend's answer cannot be relayed: {error} (request {})", begun.ctx.id());
                     Ending::Answer(Answer::gateway_failed())
@@ -140,7 +148,7 @@ impl<A: ServerApp + Send + Sync + 'static> Entrance<A> {
             Err(error) => return debug!("a connection cannot be passed on: {error}"),
         };
         let (app, shutdown) = (Arc::clone(&self.app), self.shutdown.clone());
-        self.runtime.spawn(async move {
+        self.runtime().spawn(async move {
             let mut stream: Option<Stream> = match Accepted::new(socket, peer, read, carried) {
                 Ok(stream) => Some(Box::new(stream)),
                 Err(error) => return debug!("a connection cannot be passed on: {error}"),
@@ -258,6 +266,23 @@ impl Gateway {
             }
         }
     }
+}
+
+/// The runtimes of the service that this is called in.
+fn runtimes(pingora: &ServerConf) -> Vec<Handle> {
+    let threads = if pingora.work_stealing { 1 } else { pingora.threads };
+    let mut found: Vec<Handle> = Vec::with_capacity(threads);
+    // Pingora names one of several at random; to miss one in so many tries takes more luck than there is.
+    for _ in 0..20 * threads * threads {
+        let runtime = pingora_runtime::current_handle();
+        if found.iter().all(|known| known.id() != runtime.id()) {
+            found.push(runtime);
+        }
+        if found.len() == threads {
+            break;
+        }
+    }
+    found
 }
 
 /// Sends a backend the request and reads the head of its final answer, which `read` begins with then: a 101, or another. On

@@ -2,12 +2,14 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Version};
-use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::{Error, ErrorType, Result};
 
 use super::context::{Ctx, Request};
+use crate::address;
 use crate::client::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO};
 
 /// The header that carries a request's id.
@@ -20,43 +22,59 @@ pub(super) fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
     match given {
         Some(id) if (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()) => id.to_owned(),
-        _ => format!("{:032x}", rand::random::<u128>()),
+        _ => {
+            let digits =
+                rand::random::<[u8; 16]>().map(|byte| [byte >> 4, byte & 15].map(|digit| HEX[usize::from(digit)]));
+            String::from_utf8_lossy(digits.as_flattened()).into_owned()
+        }
     }
 }
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Adds `X-Forwarded-For`, `-Proto` and `-Host` and the request id to a request for a backend, which is asked for the
 /// path and query alone (RFC 9112 §3.2.1).
 ///
 /// `X-Forwarded-For` is appended to. `-Proto` and `-Host` are kept where a trusted proxy set them and written anew
 /// otherwise, because an untrusted client could name anything.
+///
+/// Names go on in lower case, as with HAProxy and Envoy: Pingora keeps the client's letter case in a second map, which
+/// costs more than all the rest that is done here (bench/NOTES.md).
 pub(super) fn identify(request: &mut RequestHeader, asked: &Request) -> Result<()> {
     let Request { peer, client, host, .. } = asked;
-    request.insert_header(FORWARDED_FOR, chain(&request.headers, peer.ip()))?;
-    if !(client.via_trusted && request.headers.contains_key(FORWARDED_PROTO)) {
-        request.insert_header(FORWARDED_PROTO, "http")?;
+    let invalid = |error| Error::because(ErrorType::InvalidHTTPHeader, "a header for the backend", error);
+    // A URI has but a likeness of a path that is not UTF-8. Of an absolute target it has what follows the host, which `Host`
+    // names too, and that is what is wanted.
+    let is_path = request.raw_path().starts_with(b"/");
+    let raw = (is_path && !request.raw_path_is_utf8()).then(|| request.raw_path().to_vec());
+    let nothing = RequestHeader::from(http::Request::new(()).into_parts().0);
+    let mut parts = http::request::Parts::from(std::mem::replace(request, nothing));
+    let headers = &mut parts.headers;
+    headers.reserve(4);
+    let chain = HeaderValue::from_maybe_shared(Bytes::from(chain(headers, peer.ip())));
+    headers.insert(HeaderName::from_static(FORWARDED_FOR), chain.map_err(invalid)?);
+    if !(client.via_trusted && headers.contains_key(FORWARDED_PROTO)) {
+        headers.insert(HeaderName::from_static(FORWARDED_PROTO), HeaderValue::from_static("http"));
     }
-    if !(client.via_trusted && request.headers.contains_key(FORWARDED_HOST)) {
+    if !(client.via_trusted && headers.contains_key(FORWARDED_HOST)) {
         match host.as_str() {
-            "" => drop(request.remove_header(FORWARDED_HOST)),
-            host => request.insert_header(FORWARDED_HOST, host)?,
+            "" => drop(headers.remove(FORWARDED_HOST)),
+            host => drop(headers.insert(HeaderName::from_static(FORWARDED_HOST), host.parse().map_err(invalid)?)),
         }
     }
-    if !matches!(request.raw_path().first(), Some(b'/' | b'*')) {
-        // Of an absolute target Pingora's URI has what follows the host, which `Host` names too.
-        request.set_uri(request.uri.clone());
-    }
-    request.insert_header(REQUEST_ID, &asked.id)
+    headers.insert(HeaderName::from_static(REQUEST_ID), asked.id.parse().map_err(invalid)?);
+    *request = parts.into();
+    raw.map_or(Ok(()), |raw| request.set_raw_path(&raw))
 }
 
 /// The addresses that a request came through, its peer's the last.
 pub(super) fn chain(headers: &HeaderMap, peer: IpAddr) -> Vec<u8> {
-    let mut chain = Vec::new();
-    for line in headers.get_all(FORWARDED_FOR) {
-        chain.extend_from_slice(line.as_bytes());
-        chain.extend_from_slice(b", ");
+    let peer = address::text(peer.to_canonical()).into_bytes();
+    if !headers.contains_key(FORWARDED_FOR) {
+        return peer;
     }
-    chain.extend_from_slice(peer.to_canonical().to_string().as_bytes());
-    chain
+    let lines: Vec<_> = headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes).chain([&peer[..]]).collect();
+    lines.join(&b", "[..])
 }
 
 /// The host a request is for: that of an absolute request target, else the `Host` header (RFC 9112 §3.2.2).

@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use log::{debug, warn};
 use pingora::connectors::TransportConnector;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -50,6 +51,9 @@ impl ProxyHttp for Gateway {
     fn new_ctx(&self) -> Ctx {
         Ctx::new(&self.running)
     }
+
+    /// None: Pingora's own would look at every answer for something to compress, and be told never to.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     /// Decides what a request is: refused, an upgrade (carried out here), or plain HTTP for Pingora's own path.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
@@ -96,7 +100,8 @@ impl ProxyHttp for Gateway {
             }
             Ok(Wanted::WebSocket(offer)) => {
                 let to = ctx.destination().ok_or_else(no_destination)?;
-                self.upgrade(session, ctx, &to, &offer).await?;
+                // On the heap for the same reason.
+                Box::pin(self.upgrade(session, ctx, &to, &offer)).await?;
                 Ok(true)
             }
             Err(refused) => {

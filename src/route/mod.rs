@@ -45,7 +45,7 @@ impl Routes {
     /// routes for any host; the first that has a fitting path wins with its longest one. A target that is no path (`*`)
     /// fits `/`.
     pub fn find(&self, host: Option<&str>, path: &str) -> Option<usize> {
-        let host = host.map(normalize).filter(|host| !host.is_empty());
+        let host = host.filter(|_| !self.hosts.is_empty()).map(normalize).filter(|host| !host.is_empty());
         host.and_then(|host| self.find_by_host(&host, path)).or_else(|| self.any.find(path))
     }
 

@@ -39,6 +39,11 @@ impl<T: Default> Trie<T> {
         &mut self.nodes[at].value
     }
 
+    /// Whether it has nothing but its root.
+    pub(super) fn is_empty(&self) -> bool {
+        self.nodes.len() == 1
+    }
+
     /// The values met on the way along `parts`, from the root, as far as the trie knows the way.
     pub(super) fn walk<'a>(&self, mut parts: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &T> {
         std::iter::successors(self.nodes.first(), move |node| {

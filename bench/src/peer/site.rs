@@ -93,6 +93,10 @@ impl<'a> Site<'a> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["launch", "--end", &self.peer.end().as_raw().to_string(), "--"]).arg(program).args(arguments);
         command.env("GOMAXPROCS", "2").env("HOME", self.dir.path()).env("XDG_DATA_HOME", self.dir.path());
+        if self.peer == Peer::Pingora {
+            // Built in the gateway's folder it has the gateway's settings of the allocator; these are jemalloc's own again.
+            command.env("_RJEM_MALLOC_CONF", "dirty_decay_ms:10000,lg_tcache_max:15");
+        }
         // In a group of its own, a Ctrl-C of the terminal does not reach it: it is ended in order, below.
         let child = command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
         Ok(child.id() as Pid)
