@@ -43,10 +43,7 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 pub(super) fn identify(request: &mut RequestHeader, asked: &Request) -> Result<()> {
     let Request { peer, client, host, .. } = asked;
     let invalid = |error| Error::because(ErrorType::InvalidHTTPHeader, "a header for the backend", error);
-    // A URI has but a likeness of a path that is not UTF-8. Of an absolute target it has what follows the host, which `Host`
-    // names too, and that is what is wanted.
-    let is_path = request.raw_path().starts_with(b"/");
-    let raw = (is_path && !request.raw_path_is_utf8()).then(|| request.raw_path().to_vec());
+    // Parts have the target's URI alone: of an absolute one what follows the host, which `Host` names too.
     let nothing = RequestHeader::from(http::Request::new(()).into_parts().0);
     let mut parts = http::request::Parts::from(std::mem::replace(request, nothing));
     let headers = &mut parts.headers;
@@ -64,7 +61,7 @@ pub(super) fn identify(request: &mut RequestHeader, asked: &Request) -> Result<(
     }
     headers.insert(HeaderName::from_static(REQUEST_ID), asked.id.parse().map_err(invalid)?);
     *request = parts.into();
-    raw.map_or(Ok(()), |raw| request.set_raw_path(&raw))
+    Ok(())
 }
 
 /// The addresses that a request came through, its peer's the last.

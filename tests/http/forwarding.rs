@@ -2,7 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use crate::support::{Gateway, Message, Named, Wire, one_upstream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use crate::support::{Backend, Gateway, Message, Named, Wire, one_upstream, within};
 
 /// What the backend received when a client at `source` sent `headers`; proxies at 127.8.0.0/16 are trusted.
 async fn received(source: [u8; 4], headers: &str) -> (Message, Message) {
@@ -89,4 +92,60 @@ async fn connection_headers_stay_on_their_connection() {
         assert_eq!(seen.head.get(gone), None, "{gone}");
     }
     assert_eq!(seen.head.get("x-kept").unwrap(), "1");
+}
+
+/// The head that a backend received of a request, byte for byte.
+async fn sent_on(request: &[u8]) -> Vec<u8> {
+    let (tell, mut heads) = mpsc::unbounded_channel();
+    let backend = Backend::start(move |mut stream| {
+        let tell = tell.clone();
+        async move {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.is_ok_and(|count| count > 0) {}
+            let _ = tell.send(head);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        }
+    })
+    .await;
+    let gateway = Gateway::start(&one_upstream(&[backend.address], "    health: off\n")).await;
+    let mut client = Wire::connect(gateway.address()).await;
+    client.send(request).await;
+    assert_eq!(client.answer().await.status(), 200);
+    within("the request at the backend", heads.recv()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_target_goes_on_as_it_came() {
+    for target in [&b"/a%2Fb//c/../?q=%41&r"[..], b"/caf\xc3\xa9?q=\xc3\xa9", b"/?", b"//"] {
+        let head = sent_on(&[b"GET ", target, b" HTTP/1.1\r\nHost: lab\r\n\r\n"].concat()).await;
+        let first = [b"GET ", target, b" HTTP/1.1\r\n"].concat();
+        assert!(head.starts_with(&first), "{:?}", String::from_utf8_lossy(&head));
+    }
+    let head = sent_on(b"GET http://lab/a?b HTTP/1.1\r\nHost: lab\r\n\r\n").await;
+    assert!(head.starts_with(b"GET /a?b HTTP/1.1\r\n"), "of an absolute target the path");
+}
+
+#[tokio::test]
+async fn names_of_headers_go_on_in_lower_case_and_their_values_as_they_came() {
+    let head = sent_on(b"GET / HTTP/1.1\r\nHOST: Lab\r\nX-Some-NAME: Some Value\r\nx-some-name: 2\r\n\r\n").await;
+    let head = String::from_utf8(head).unwrap();
+    let lines: Vec<_> = head.lines().filter(|line| line.starts_with("x-some-name")).collect();
+    assert_eq!(lines, ["x-some-name: Some Value", "x-some-name: 2"], "{head}");
+    assert!(head.contains("Host: Lab\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn without_work_stealing_every_client_is_served() {
+    let backend = Named::start().await;
+    let yaml = format!("threads: 3\nwork_stealing: false\n{}", one_upstream(&[backend.address()], ""));
+    let gateway = Gateway::start(&yaml).await;
+    let mut clients = Vec::new();
+    for _ in 0..12 {
+        clients.push(Wire::connect(gateway.address()).await);
+    }
+    for client in &mut clients {
+        for _ in 0..3 {
+            assert_eq!(client.get("/", "").await.status(), 200);
+        }
+    }
 }
