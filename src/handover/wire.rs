@@ -114,7 +114,7 @@ impl Wire {
 
 /// Linux's `SCM_MAX_FD`.
 const MOST_DESCRIPTORS: usize = 253;
-/// A batch of tunnels that each keep 64 KiB both ways, in base64, three times over.
+/// A batch of tunnels that each keep 65 KiB both ways, in base64, three times over.
 const LONGEST_VALUE: usize = 64 << 20;
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
 /// How much of a value that makes no sense is shown.

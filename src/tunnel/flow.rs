@@ -284,5 +284,5 @@ impl Flow {
     }
 }
 
-/// No Ping is added to so much: a Ping (14 bytes) and a Close (131 at the most) still stay within 64 KiB.
-const MOST_KEPT: usize = 64 * 1024 - 256;
+/// No Ping is added to so much: a Ping (14 bytes) and a Close (131 at the most) still stay within 65 KiB.
+const MOST_KEPT: usize = 65 * 1024 - 256;

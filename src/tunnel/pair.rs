@@ -400,7 +400,7 @@ impl Flow {
     }
 }
 
-/// Turns of one flow before the worker's other tunnels come: 16 × 64 KiB is about a quarter of a millisecond's copying.
+/// Turns of one flow before the worker's other tunnels come: 16 × 65 KiB is about a quarter of a millisecond's copying.
 const READS_PER_TURN: usize = 16;
 /// How long the answers to the gateway's own Close frames are awaited.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);

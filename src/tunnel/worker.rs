@@ -309,9 +309,10 @@ fn slot_of(token: Token) -> (usize, Side) {
 
 /// The token of the waker; no slab grows this far.
 pub(super) const WAKE: Token = Token(usize::MAX);
-/// Read at once, and so the most that is ever kept of what a receiver does not take; the rest up to 64 KiB is left for
-/// the gateway's own control frames.
-const READ_BYTES: usize = 64 * 1024 - 512;
+/// Read at once, and so the most that is ever kept of what a receiver does not take; the rest up to 65 KiB is left for
+/// the gateway's own control frames. A message of 64 KiB, which many send by, comes whole with its header: a few bytes less, and
+/// each would take two reads and two writes, one of them tiny (bench/NOTES.md).
+const READ_BYTES: usize = 65 * 1024 - 512;
 const EVENTS_PER_POLL: usize = 1024;
 /// How finely ends are paced, and how often a busy worker looks at its tunnels' limits at the most.
 const CHECK_EVERY: Duration = Duration::from_millis(100);
