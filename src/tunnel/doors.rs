@@ -114,6 +114,13 @@ pub(super) struct Peer {
     pub(super) count: Arc<AtomicUsize>,
 }
 
+impl Peer {
+    /// What it has in hand: tunnels, and handshakes that may become some.
+    fn load(&self) -> usize {
+        self.count.load(Ordering::Relaxed) + self.mailbox.arriving.load(Ordering::Relaxed)
+    }
+}
+
 /// Who is to be looked at.
 pub(super) enum Called {
     /// A handshake under way.
@@ -143,6 +150,7 @@ impl Worker {
     pub(super) fn accept_no_more(&mut self, now: Instant) {
         let Some(mut doors) = self.doors.take() else { return };
         for guest in doors.close(&self.registry, now) {
+            self.mailbox.arriving.fetch_add(1, Ordering::Relaxed);
             self.receive(guest, &doors.host, now);
         }
         self.called.extend(self.arrivals.iter().map(|(slot, _)| Called::Arrival(slot)));
@@ -166,16 +174,18 @@ impl Worker {
             return self.check_by(due);
         };
         let host = Arc::clone(&doors.host);
-        let here = self.count.load(Ordering::Relaxed);
-        let tunnels = |peer: &&Peer| peer.count.load(Ordering::Relaxed);
-        match doors.peers.iter().min_by_key(tunnels) {
-            // Whoever is woken most would have them all in the end.
-            Some(freest) if here >= tunnels(&freest) + UNEVEN => freest.mailbox.put(Command::Receive { guest, host }),
-            _ => self.receive(guest, &host, now),
+        let here = self.count.load(Ordering::Relaxed) + self.mailbox.arriving.load(Ordering::Relaxed);
+        // Whoever is woken most would have them all in the end.
+        let freest = doors.peers.iter().min_by_key(|peer| peer.load()).filter(|peer| here >= peer.load() + UNEVEN);
+        if let Some(freest) = freest {
+            freest.mailbox.arriving.fetch_add(1, Ordering::Relaxed);
+            return freest.mailbox.put(Command::Receive { guest, host });
         }
+        self.mailbox.arriving.fetch_add(1, Ordering::Relaxed);
+        self.receive(guest, &host, now);
     }
 
-    /// Begins a client's handshake.
+    /// Begins the handshake of a client that is counted already.
     pub(super) fn receive(&mut self, (stream, peer): Guest, host: &Arc<dyn Host>, now: Instant) {
         let closing = self.doors.as_ref().map_or_else(|| Rc::new(Cell::new(true)), |doors| Rc::clone(&doors.closing));
         let entry = self.arrivals.vacant_entry();
@@ -195,6 +205,7 @@ impl Worker {
             }
             Poll::Ready(shaken) => {
                 self.arrivals.remove(slot);
+                self.mailbox.arriving.fetch_sub(1, Ordering::Relaxed);
                 let Some(Shaken { tunnel, under_way }) = shaken else { return };
                 self.count.fetch_add(1, Ordering::Relaxed);
                 drop(under_way);
@@ -225,5 +236,5 @@ const DOORS: usize = 1 << 61;
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 /// A worker is woken for one client at a time, so that few can depend on it; the bound is for a storm of them.
 const MOST_LAST: usize = 64;
-/// So many tunnels more than the freest worker has, and a worker gives the clients that it accepts away.
-const UNEVEN: usize = 32;
+/// So many tunnels and handshakes more than the freest worker has, and a worker gives the clients that it accepts away.
+const UNEVEN: usize = 2;

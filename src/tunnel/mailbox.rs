@@ -13,11 +13,13 @@ pub(super) struct Mailbox {
     waker: Waker,
     /// Items from outside that it has not come to.
     undelivered: AtomicUsize,
+    /// Clients on their way to being tunnels there; counted by whoever puts them there.
+    pub(super) arriving: AtomicUsize,
 }
 
 impl Mailbox {
     pub(super) fn new(commands: Sender<Command>, waker: Waker) -> Self {
-        Self { commands, waker, undelivered: AtomicUsize::new(0) }
+        Self { commands, waker, undelivered: AtomicUsize::new(0), arriving: AtomicUsize::new(0) }
     }
 
     pub(super) fn put(&self, command: Command) {

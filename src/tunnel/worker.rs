@@ -32,7 +32,7 @@ pub(super) struct Worker {
     poll: Poll,
     pub(super) registry: Rc<Registry>,
     commands: Receiver<Command>,
-    mailbox: Arc<Mailbox>,
+    pub(super) mailbox: Arc<Mailbox>,
     /// Each in a place of its own, so that its memory goes when it ends; a slab never shrinks.
     pub(super) tunnels: Slab<Box<Tunnel>>,
     /// Handshakes under way.
