@@ -1,12 +1,13 @@
-//! The rules of one tunnel: two ends, a flow each way, and every way it can end.
+//! The rules of one tunnel: two ends, and a flow each way.
 
 mod clock;
+mod ending;
 mod inspected;
 mod limits;
 mod state;
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::end::{End, Side};
 use super::flow::Flow;
@@ -247,122 +248,6 @@ impl<E: End> Pair<E> {
         }
     }
 
-    /// The stream from `side` is at its end.
-    fn end_of(&mut self, side: Side) {
-        let flow = &mut self.flows[side as usize];
-        flow.ended = true;
-        self.nearer = true;
-        if flow.closed().is_some() {
-            return;
-        }
-        let reason = gone(side);
-        self.reason.get_or_insert(reason);
-        if side == Side::Backend {
-            let close = flow.cut_now(reason);
-            self.keep_close(side, close);
-        }
-    }
-
-    /// Reading from `side` failed: it is gone both ways.
-    fn lost(&mut self, side: Side, now: Instant) {
-        self.end_of(side);
-        self.flows[side.other() as usize].abandon();
-        self.expire_in(LINGER, now);
-    }
-
-    /// `side` takes no more bytes; what it sent before can still be read.
-    fn refused(&mut self, side: Side, now: Instant) {
-        self.flows[side.other() as usize].abandon();
-        self.refused.get_or_insert(side);
-        self.ends[side as usize].readable = true;
-        self.expire_in(LINGER, now);
-    }
-
-    /// A Close frame from `side` has passed; with both seen the tunnel is as good as over (RFC 6455 §7.1.1).
-    fn close_seen(&mut self, side: Side, now: Instant) {
-        let reason = match side {
-            Side::Client => Reason::ClientClose,
-            Side::Backend => Reason::BackendClose,
-        };
-        self.reason.get_or_insert(reason);
-        if self.flows[side.other() as usize].closed().is_some() {
-            self.expire_in(LINGER, now);
-        }
-    }
-
-    /// Passes the end of the flow from `side` on, once everything before it is written.
-    fn finish(&mut self, side: Side) {
-        let other = &self.flows[side.other() as usize];
-        let answered = other.ended || other.closed().is_some();
-        let flow = &mut self.flows[side as usize];
-        let over = flow.ended || (flow.cut_off() && answered);
-        if over && !flow.finished && flow.kept().is_empty() {
-            flow.finished = true;
-            // A connection that is gone already needs no FIN.
-            let _ = self.ends[side.other() as usize].stream.shutdown_write();
-        }
-    }
-
-    /// After both Close frames nothing that matters can follow: the first FIN ends the tunnel.
-    fn said_goodbye(&self) -> bool {
-        let [client, backend] = &self.flows;
-        (client.ended || backend.ended)
-            && client.closed().is_some()
-            && backend.closed().is_some()
-            && self.flows.iter().all(|flow| flow.kept().is_empty())
-    }
-
-    fn over(&self) -> bool {
-        self.flows.iter().all(|flow| flow.finished && (flow.ended || flow.cut_off() && flow.said_goodbye()))
-    }
-
-    /// Ends the tunnel from the gateway's side: a Close frame both ways at the next frame boundary, then a short wait
-    /// for the answers.
-    pub(super) fn end(&mut self, reason: Reason, now: Instant) {
-        self.reason.get_or_insert(reason);
-        self.planned = None;
-        for side in Side::ALL {
-            let close = self.flows[side as usize].cut(reason);
-            self.keep_close(side, close);
-        }
-        self.expire_in(CLOSE_WAIT, now);
-    }
-
-    /// Puts a Close frame into the flow from `side`, if there is to be one.
-    fn keep_close(&mut self, side: Side, reason: Option<Reason>) {
-        let Some(reason) = reason else { return };
-        let text = self.inspector.as_ref().map_or(reason.as_str(), |inspector| inspector.last_word(reason));
-        self.flows[side as usize].keep_close(reason, text);
-    }
-
-    fn expire_in(&mut self, wait: Duration, now: Instant) {
-        let deadline = now + wait;
-        self.nearer = true;
-        self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
-    }
-
-    /// Notes that the process ends under the tunnel.
-    pub(super) fn stop(&mut self) {
-        self.reason.get_or_insert(Reason::Shutdown { code: NO_CLOSE_FRAME });
-    }
-
-    /// Why the tunnel ended; known once it has.
-    pub(super) fn reason(&self) -> Reason {
-        self.reason.unwrap_or_else(|| gone(self.refused.unwrap_or(Side::Client)))
-    }
-
-    /// The status code the tunnel was closed with: the gateway's own, else that of the first Close frame, else 1006.
-    pub(super) fn close_code(&self) -> u16 {
-        let [client, backend] = &self.flows;
-        let seen = match self.reason() {
-            Reason::ClientClose => client.closed(),
-            Reason::BackendClose => backend.closed(),
-            Reason::ClientGone | Reason::BackendGone => None,
-            reason => reason.close_code(),
-        };
-        seen.unwrap_or(NO_CLOSE_FRAME)
-    }
-
     /// Bytes and messages that came from `side` and were passed on.
     pub(super) fn passed(&self, side: Side) -> (u64, u64) {
         let flow = &self.flows[side as usize];
@@ -380,14 +265,6 @@ impl<E: End> Pair<E> {
     }
 }
 
-/// The reason for a side that went without a Close frame.
-fn gone(side: Side) -> Reason {
-    match side {
-        Side::Client => Reason::ClientGone,
-        Side::Backend => Reason::BackendGone,
-    }
-}
-
 impl Flow {
     /// Writes `bytes` to `leg` as far as it takes them at once, and keeps the rest.
     fn keep_unwritten<E: End>(&mut self, leg: &mut Leg<E>, bytes: &[u8]) {
@@ -402,12 +279,6 @@ impl Flow {
 
 /// Turns of one flow before the worker's other tunnels come: 16 × 65 KiB is about a quarter of a millisecond's copying.
 const READS_PER_TURN: usize = 16;
-/// How long the answers to the gateway's own Close frames are awaited.
-const CLOSE_WAIT: Duration = Duration::from_secs(5);
-/// How long a tunnel whose one side is gone, or whose Close frames are both exchanged, may take to end.
-const LINGER: Duration = Duration::from_secs(5);
-/// What stands for a connection that ended without a Close frame (RFC 6455 §7.1.5).
-const NO_CLOSE_FRAME: u16 = 1006;
 
 #[cfg(test)]
 mod tests;
