@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 /// What is known of the client of one request.
@@ -26,7 +26,8 @@ impl Client {
             return Self { address: peer, secure: false, via_trusted: false };
         }
         let mut address = peer;
-        for entry in headers.get_all(FORWARDED_FOR).iter().rev().flat_map(|line| line.as_bytes().rsplit(|b| *b == b','))
+        for entry in
+            headers.get_all(&FORWARDED_FOR).iter().rev().flat_map(|line| line.as_bytes().rsplit(|b| *b == b','))
         {
             // What stands left of an entry that is no address cannot be told from an invention.
             let Some(named) = parse(entry) else { break };
@@ -36,7 +37,7 @@ impl Client {
             }
         }
         let secure = headers
-            .get_all(FORWARDED_PROTO)
+            .get_all(&FORWARDED_PROTO)
             .iter()
             .next_back()
             .and_then(|line| line.as_bytes().rsplit(|b| *b == b',').next())
@@ -46,11 +47,11 @@ impl Client {
 }
 
 /// The addresses a request came through, the client first.
-pub const FORWARDED_FOR: &str = "x-forwarded-for";
+pub static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// `http` or `https`: how the client came to the first proxy.
-pub const FORWARDED_PROTO: &str = "x-forwarded-proto";
+pub static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// The host that the client asked for.
-pub const FORWARDED_HOST: &str = "x-forwarded-host";
+pub static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// An entry of `X-Forwarded-For`: an address, which some proxies write with a port.
 fn parse(entry: &[u8]) -> Option<IpAddr> {
@@ -67,7 +68,7 @@ mod tests {
     fn client(peer: &str, forwarded: &[&str], trusted: &[&str]) -> String {
         let mut headers = HeaderMap::new();
         for line in forwarded {
-            headers.append(FORWARDED_FOR, line.parse().unwrap());
+            headers.append(&FORWARDED_FOR, line.parse().unwrap());
         }
         let trusted: Vec<IpNet> = trusted.iter().map(|network| network.parse().unwrap()).collect();
         Client::of(peer.parse().unwrap(), &headers, &trusted).address.to_string()
@@ -108,7 +109,7 @@ mod tests {
     #[test]
     fn tls_is_believed_from_trusted_proxies_only() {
         let mut headers = HeaderMap::new();
-        headers.insert(FORWARDED_PROTO, "https".parse().unwrap());
+        headers.insert(&FORWARDED_PROTO, "https".parse().unwrap());
         let trusted = ["10.0.0.0/8".parse().unwrap()];
         assert!(Client::of("10.0.0.1".parse().unwrap(), &headers, &trusted).secure);
         assert!(!Client::of("192.0.2.1".parse().unwrap(), &headers, &trusted).secure);

@@ -207,7 +207,7 @@ fn the_minimal_configuration_has_the_defaults() {
     };
     assert_eq!(config.upstreams, [upstream]);
     let cores = std::thread::available_parallelism().unwrap().get();
-    assert_eq!(config.pingora, ServerConf { threads: cores, ..ServerConf::default() });
+    assert_eq!(config.pingora, ServerConf { threads: cores, work_stealing: false, ..ServerConf::default() });
 }
 
 /// But for the keys that its comments say have another value there, the annotated file changes nothing.
@@ -231,6 +231,7 @@ fn the_values_called_defaults_are_the_defaults() {
     let stated = ServerConf {
         version: 1,
         threads: 2,
+        work_stealing: false,
         daemon_ready_timeout_seconds: NonZeroU64::new(600),
         daemon_notify_timeout_seconds: NonZeroU64::new(60),
         upgrade_sock_connect_accept_max_retries: Some(5),

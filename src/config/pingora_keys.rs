@@ -23,13 +23,15 @@ pub(super) fn names() -> Vec<String> {
     }
 }
 
-/// Reads Pingora's keys; those left out have Pingora's defaults, but for `threads`, which gets the number of cores.
+/// Reads Pingora's keys; those left out have Pingora's defaults, but for `threads`, which gets the number of cores, and
+/// `work_stealing`, which is off.
 pub(super) fn read<'v, 'k>(
     given: impl Iterator<Item = (&'k str, Value<'v>)>,
     report: &mut Report,
 ) -> Option<ServerConf> {
     let mut conf = Mapping::new();
     conf.insert("threads".into(), std::thread::available_parallelism().map_or(1, NonZeroUsize::get).into());
+    conf.insert("work_stealing".into(), false.into());
     let mut complete = true;
     for (key, value) in given {
         complete &= read_key(key, &value, &mut conf, report).is_some();

@@ -72,7 +72,7 @@ impl Answer {
         for (name, value) in self.headers() {
             response.append_header(name, value)?;
         }
-        response.insert_header(REQUEST_ID, request_id)?;
+        response.insert_header(REQUEST_ID.as_str(), request_id)?;
         let bodiless = never_a_body || session.req_header().method == http::Method::HEAD;
         session.write_response_header(Box::new(response), bodiless).await.map_err(Error::into_down)?;
         if !bodiless {

@@ -1,9 +1,11 @@
 //! What is kept of one request while it is served.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::Method;
 use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 
@@ -43,7 +45,7 @@ pub(super) struct Request {
     pub(super) id: String,
     pub(super) client: Client,
     pub(super) peer: SocketAddr,
-    pub(super) method: String,
+    pub(super) method: Method,
     pub(super) host: String,
     /// Without the query, which often carries secrets.
     pub(super) path: String,
@@ -94,14 +96,14 @@ impl Ctx {
         let peer = session.client_addr().and_then(|address| address.as_inet().copied());
         // Every listener is an IP socket; a peer that is gone already has no address any more.
         let peer = peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
-        let host = forward::host(header).map(String::from_utf8_lossy).unwrap_or_default();
+        let host = forward::host(header).map(text).unwrap_or_default();
         let (path, query) = (header.uri.path(), header.uri.query());
         let asked = Asked { host: &host, path, query, headers: &header.headers, peer: peer.ip() };
-        self.describe_as(&asked, peer, header.method.as_str());
+        self.describe_as(&asked, peer, header.method.clone());
     }
 
     /// Looks at what is asked for, as [`describe`](Self::describe) does.
-    pub(super) fn describe_as(&mut self, asked: &Asked<'_>, peer: SocketAddr, method: &str) {
+    pub(super) fn describe_as(&mut self, asked: &Asked<'_>, peer: SocketAddr, method: Method) {
         let (client, route) = self.snapshot.receive(asked);
         self.hooks = route.and_then(|route| Hooks::of(&self.snapshot.target(route).hooks));
         let source = affinity::Request { headers: asked.headers, query: asked.query, client: client.address };
@@ -109,7 +111,7 @@ impl Ctx {
         let key = key.and_then(|route| self.snapshot.key(route, None, &source, affinity::mint));
         let key = key.map(|key| Key::of(key, &client));
         let id = forward::request_id(asked.headers);
-        let (method, host, path) = (method.to_owned(), asked.host.to_owned(), asked.path.to_owned());
+        let (host, path) = (asked.host.to_owned(), asked.path.to_owned());
         self.request = Some(Request { id, client, peer, method, host, path, route, key });
     }
 
@@ -197,4 +199,9 @@ impl Ctx {
         self.tried.push(pick.index);
         Some(pick.index)
     }
+}
+
+/// What is nearly always text. The check for that is a fraction of what replacing letters that are none costs.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }

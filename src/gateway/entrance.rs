@@ -4,7 +4,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use log::debug;
@@ -22,6 +21,7 @@ use super::accepted::Accepted;
 use super::context::Ctx;
 use super::head::{Answered, Ask, Switching};
 use super::loss::watch_for_loss;
+use super::runtimes::Runtimes;
 use super::upgrade::{describe, is_timeout, record};
 use crate::hook::Answer;
 use crate::snapshot::{Asked, Destination};
@@ -34,9 +34,7 @@ pub struct Entrance<A> {
     /// Pingora's side: what goes on with connections that are not for the workers, and is told when it is to end.
     app: Arc<A>,
     shutdown: ShutdownWatch,
-    /// One, whose threads share the work; or one for each thread (`work_stealing: false`), which are taken in turn.
-    runtimes: Vec<Handle>,
-    turn: AtomicUsize,
+    runtimes: Arc<Runtimes>,
     /// Pingora alone knows how to have a port drawn for a source address only once it is known where to (Linux,
     /// `IP_BIND_ADDRESS_NO_PORT`), so it connects where source addresses are set.
     connects: bool,
@@ -77,15 +75,16 @@ struct Begun {
 }
 
 impl<A: ServerApp + Send + Sync + 'static> Entrance<A> {
-    /// An entrance that sends all but ordinary WebSockets on to `app`, on the service's runtime that it is called in.
-    pub fn new(gateway: Gateway, app: Arc<A>, shutdown: ShutdownWatch, pingora: &ServerConf) -> Self {
+    /// An entrance that sends all but ordinary WebSockets on to `app`, on one of `runtimes`.
+    pub fn new(
+        gateway: Gateway,
+        app: Arc<A>,
+        shutdown: ShutdownWatch,
+        runtimes: Arc<Runtimes>,
+        pingora: &ServerConf,
+    ) -> Self {
         let connects = pingora.client_bind_to_ipv4.is_empty() && pingora.client_bind_to_ipv6.is_empty();
-        let runtimes = runtimes(pingora);
-        Self { gateway, app, shutdown, runtimes, turn: AtomicUsize::new(0), connects }
-    }
-
-    fn runtime(&self) -> &Handle {
-        &self.runtimes[self.turn.fetch_add(1, Relaxed) % self.runtimes.len()]
+        Self { gateway, app, shutdown, runtimes, connects }
     }
 
     async fn shake_hands(self: Arc<Self>, mut client: Connection, peer: SocketAddr) -> Option<Shaken> {
@@ -101,7 +100,7 @@ impl<A: ServerApp + Send + Sync + 'static> Entrance<A> {
         }
         let begun = if self.connects { self.gateway.begin(&read, peer) } else { None };
         let Some(mut begun) = begun else {
-            self.send_on(client, peer, read, None);
+            self.send_on(self.runtimes.next(), client, peer, read, None);
             return None;
         };
         let limit = begun.to.upstream.config().timeouts.handshake;
@@ -112,7 +111,13 @@ impl<A: ServerApp + Send + Sync + 'static> Entrance<A> {
                     Ok(()) => self.gateway.switch_on_worker(client, backend, early, begun),
                     Err(error) => {
                         let ending = Ending::Gone(error);
-                        self.send_on(client, peer, read, Some(Box::new(Carried { ctx: begun.ctx, ending })));
+                        self.send_on(
+                            self.runtimes.next(),
+                            client,
+                            peer,
+                            read,
+                            Some(Box::new(Carried { ctx: begun.ctx, ending })),
+                        );
                         None
                     }
                 }
@@ -125,30 +130,38 @@ impl<A: ServerApp + Send + Sync + 'static> Entrance<A> {
                     backend.read_timeout = Some(read_timeout);
                     Ok(Ending::Refusal(Box::new(backend)))
                 };
-                let _runtime = self.runtime().enter();
+                let runtime = self.runtimes.next();
+                let _entered = runtime.enter();
                 let ending = ending(begun.to.upstream.config().timeouts.read).unwrap_or_else(|error| {
                     debug!("a backend's answer cannot be relayed: {error} (request {})", begun.ctx.id());
                     Ending::Answer(Answer::gateway_failed())
                 });
-                self.send_on(client, peer, read, Some(Box::new(Carried { ctx: begun.ctx, ending })));
+                self.send_on(runtime, client, peer, read, Some(Box::new(Carried { ctx: begun.ctx, ending })));
                 None
             }
             Outcome::Failed(answer) => {
                 let carried = Carried { ctx: begun.ctx, ending: Ending::Answer(answer) };
-                self.send_on(client, peer, read, Some(Box::new(carried)));
+                self.send_on(self.runtimes.next(), client, peer, read, Some(Box::new(carried)));
                 None
             }
         }
     }
 
     /// Has Pingora go on with a connection, of which a worker has read this much.
-    fn send_on(&self, client: Connection, peer: SocketAddr, read: Vec<u8>, carried: Option<Box<Carried>>) {
+    fn send_on(
+        &self,
+        runtime: &Handle,
+        client: Connection,
+        peer: SocketAddr,
+        read: Vec<u8>,
+        carried: Option<Box<Carried>>,
+    ) {
         let socket = match client.leave() {
             Ok(socket) => socket,
             Err(error) => return debug!("a connection cannot be passed on: {error}"),
         };
         let (app, shutdown) = (Arc::clone(&self.app), self.shutdown.clone());
-        self.runtime().spawn(async move {
+        runtime.spawn(async move {
             let mut stream: Option<Stream> = match Accepted::new(socket, peer, read, carried) {
                 Ok(stream) => Some(Box::new(stream)),
                 Err(error) => return debug!("a connection cannot be passed on: {error}"),
@@ -173,7 +186,7 @@ impl Gateway {
         let mut ctx = Ctx::new(&self.running);
         let asked =
             Asked { host: ask.host, path: ask.path(), query: ask.query(), headers: &ask.headers, peer: peer.ip() };
-        ctx.describe_as(&asked, peer, "GET");
+        ctx.describe_as(&asked, peer, http::Method::GET);
         if ctx.hooks.is_some() {
             return None;
         }
@@ -266,23 +279,6 @@ impl Gateway {
             }
         }
     }
-}
-
-/// The runtimes of the service that this is called in.
-fn runtimes(pingora: &ServerConf) -> Vec<Handle> {
-    let threads = if pingora.work_stealing { 1 } else { pingora.threads };
-    let mut found: Vec<Handle> = Vec::with_capacity(threads);
-    // Pingora names one of several at random; to miss one in so many tries takes more luck than there is.
-    for _ in 0..20 * threads * threads {
-        let runtime = pingora_runtime::current_handle();
-        if found.iter().all(|known| known.id() != runtime.id()) {
-            found.push(runtime);
-        }
-        if found.len() == threads {
-            break;
-        }
-    }
-    found
 }
 
 /// Sends a backend the request and reads the head of its final answer, which `read` begins with then: a 101, or another. On

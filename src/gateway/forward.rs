@@ -13,19 +13,21 @@ use crate::address;
 use crate::client::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO};
 
 /// The header that carries a request's id.
-pub(super) const REQUEST_ID: &str = "x-request-id";
+pub(super) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The id a request came with, or a new one of 128 random bits.
 ///
 /// An id of another shape (longer than 128 bytes, or with anything but visible ASCII in it) is replaced.
 pub(super) fn request_id(headers: &HeaderMap) -> String {
-    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let given = headers.get(&REQUEST_ID).and_then(|value| value.to_str().ok());
     match given {
         Some(id) if (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()) => id.to_owned(),
         _ => {
-            let digits =
-                rand::random::<[u8; 16]>().map(|byte| [byte >> 4, byte & 15].map(|digit| HEX[usize::from(digit)]));
-            String::from_utf8_lossy(digits.as_flattened()).into_owned()
+            let mut id = Vec::with_capacity(32);
+            for byte in rand::random::<[u8; 16]>() {
+                id.extend([byte >> 4, byte & 15].map(|digit| HEX[usize::from(digit)]));
+            }
+            String::from_utf8(id).expect("digits are text")
         }
     }
 }
@@ -49,17 +51,17 @@ pub(super) fn identify(request: &mut RequestHeader, asked: &Request) -> Result<(
     let headers = &mut parts.headers;
     headers.reserve(4);
     let chain = HeaderValue::from_maybe_shared(Bytes::from(chain(headers, peer.ip())));
-    headers.insert(HeaderName::from_static(FORWARDED_FOR), chain.map_err(invalid)?);
-    if !(client.via_trusted && headers.contains_key(FORWARDED_PROTO)) {
-        headers.insert(HeaderName::from_static(FORWARDED_PROTO), HeaderValue::from_static("http"));
+    headers.insert(FORWARDED_FOR.clone(), chain.map_err(invalid)?);
+    if !(client.via_trusted && headers.contains_key(&FORWARDED_PROTO)) {
+        headers.insert(FORWARDED_PROTO.clone(), HeaderValue::from_static("http"));
     }
-    if !(client.via_trusted && headers.contains_key(FORWARDED_HOST)) {
+    if !(client.via_trusted && headers.contains_key(&FORWARDED_HOST)) {
         match host.as_str() {
-            "" => drop(headers.remove(FORWARDED_HOST)),
-            host => drop(headers.insert(HeaderName::from_static(FORWARDED_HOST), host.parse().map_err(invalid)?)),
+            "" => drop(headers.remove(&FORWARDED_HOST)),
+            host => drop(headers.insert(FORWARDED_HOST.clone(), host.parse().map_err(invalid)?)),
         }
     }
-    headers.insert(HeaderName::from_static(REQUEST_ID), asked.id.parse().map_err(invalid)?);
+    headers.insert(REQUEST_ID.clone(), asked.id.parse().map_err(invalid)?);
     *request = parts.into();
     Ok(())
 }
@@ -67,10 +69,10 @@ pub(super) fn identify(request: &mut RequestHeader, asked: &Request) -> Result<(
 /// The addresses that a request came through, its peer's the last.
 pub(super) fn chain(headers: &HeaderMap, peer: IpAddr) -> Vec<u8> {
     let peer = address::text(peer.to_canonical()).into_bytes();
-    if !headers.contains_key(FORWARDED_FOR) {
+    if !headers.contains_key(&FORWARDED_FOR) {
         return peer;
     }
-    let lines: Vec<_> = headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes).chain([&peer[..]]).collect();
+    let lines: Vec<_> = headers.get_all(&FORWARDED_FOR).iter().map(HeaderValue::as_bytes).chain([&peer[..]]).collect();
     lines.join(&b", "[..])
 }
 
@@ -125,8 +127,8 @@ pub(super) fn decorate_with(response: &mut ResponseHeader, set_cookie: Option<&s
     if let Some(cookie) = set_cookie {
         response.append_header(header::SET_COOKIE, cookie)?;
     }
-    if !response.headers.contains_key(REQUEST_ID) {
-        response.insert_header(REQUEST_ID, request_id)?;
+    if !response.headers.contains_key(&REQUEST_ID) {
+        response.insert_header(REQUEST_ID.as_str(), request_id)?;
     }
     Ok(())
 }

@@ -64,8 +64,8 @@ impl<'b> Ask<'b> {
     /// The request as a backend is sent it: what [`forward::upgrade_request`] and [`forward::identify`] make of one.
     pub(super) fn for_backend(&self, asked: &Request) -> Vec<u8> {
         let Request { peer, client, .. } = asked;
-        let kept = |name| client.via_trusted && self.headers.contains_key(name);
-        let (keeps_proto, keeps_host) = (kept(FORWARDED_PROTO), kept(FORWARDED_HOST));
+        let kept = |name: &HeaderName| client.via_trusted && self.headers.contains_key(name);
+        let (keeps_proto, keeps_host) = (kept(&FORWARDED_PROTO), kept(&FORWARDED_HOST));
         let mut head = Vec::with_capacity(self.length + 256);
         head.extend_from_slice(b"GET ");
         head.extend_from_slice(self.target.as_bytes());
@@ -73,24 +73,24 @@ impl<'b> Ask<'b> {
         let connection = listed(&self.headers);
         for line in &self.lines {
             let is = |name: &str| line.name.eq_ignore_ascii_case(name);
-            let ours = is(FORWARDED_FOR)
-                || is(REQUEST_ID)
-                || is(FORWARDED_PROTO) && !keeps_proto
-                || is(FORWARDED_HOST) && !keeps_host;
+            let ours = is(FORWARDED_FOR.as_str())
+                || is(REQUEST_ID.as_str())
+                || is(FORWARDED_PROTO.as_str()) && !keeps_proto
+                || is(FORWARDED_HOST.as_str()) && !keeps_host;
             if !ours && !forward::is_of_the_hop(line.name, &connection) {
                 put(&mut head, line.name, line.value);
             }
         }
         put(&mut head, "Connection", b"Upgrade");
         put(&mut head, "Upgrade", b"websocket");
-        put(&mut head, FORWARDED_FOR, &forward::chain(&self.headers, peer.ip()));
+        put(&mut head, FORWARDED_FOR.as_str(), &forward::chain(&self.headers, peer.ip()));
         if !keeps_proto {
-            put(&mut head, FORWARDED_PROTO, b"http");
+            put(&mut head, FORWARDED_PROTO.as_str(), b"http");
         }
         if !keeps_host {
-            put(&mut head, FORWARDED_HOST, self.host.as_bytes());
+            put(&mut head, FORWARDED_HOST.as_str(), self.host.as_bytes());
         }
-        put(&mut head, REQUEST_ID, asked.id.as_bytes());
+        put(&mut head, REQUEST_ID.as_str(), asked.id.as_bytes());
         head.extend_from_slice(b"\r\n");
         head
     }
@@ -167,8 +167,8 @@ impl Switching {
         if let Some(cookie) = set_cookie {
             put(&mut head, "Set-Cookie", cookie.as_bytes());
         }
-        if !self.headers.contains_key(REQUEST_ID) {
-            put(&mut head, REQUEST_ID, request_id.as_bytes());
+        if !self.headers.contains_key(&REQUEST_ID) {
+            put(&mut head, REQUEST_ID.as_str(), request_id.as_bytes());
         }
         head.extend_from_slice(b"\r\n");
         head

@@ -9,6 +9,7 @@ mod head;
 mod hooks;
 mod loss;
 mod record;
+mod runtimes;
 mod takeover;
 mod upgrade;
 
@@ -33,6 +34,7 @@ use accepted::Accepted;
 pub use context::Ctx;
 pub use entrance::Entrance;
 pub use loss::probe_accepted;
+pub use runtimes::Runtimes;
 use upgrade::{describe, is_timeout};
 
 /// What serves every request.
@@ -46,17 +48,18 @@ pub struct Gateway {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = Ctx;
+    /// On the heap, because Pingora moves it from one future into the next.
+    type CTX = Box<Ctx>;
 
-    fn new_ctx(&self) -> Ctx {
-        Ctx::new(&self.running)
+    fn new_ctx(&self) -> Box<Ctx> {
+        Box::new(Ctx::new(&self.running))
     }
 
     /// None: Pingora's own would look at every answer for something to compress, and be told never to.
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     /// Decides what a request is: refused, an upgrade (carried out here), or plain HTTP for Pingora's own path.
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
         if let Some(carried) = session.downstream_session.stream().and_then(Accepted::carried) {
             self.end_carried(session, ctx, *carried).await?;
             return Ok(true);
@@ -111,7 +114,7 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
         let to = ctx.destination().ok_or_else(no_destination)?;
         // A backend that is still at work is asked again: a connection that was kept alive had died under the request.
         let address = match &ctx.pick {
@@ -119,7 +122,9 @@ impl ProxyHttp for Gateway {
             None => ctx.choose(&to).await.map_err(|answer| ctx.fail_with(answer))?,
         };
         ctx.connecting = Some(Instant::now());
-        Ok(Box::new(upgrade::peer(address, &to.upstream.config().timeouts)))
+        let mut peer = upgrade::peer(address, &to.upstream.config().timeouts);
+        peer.group_key = runtimes::pool();
+        Ok(peer)
     }
 
     async fn connected_to_upstream(
@@ -129,7 +134,7 @@ impl ProxyHttp for Gateway {
         _: &HttpPeer,
         _: RawFd,
         _: Option<&Digest>,
-        ctx: &mut Ctx,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         // A connection that was kept alive cost nothing to connect.
         if let (false, Some(begun), Some(to)) = (reused, ctx.connecting, ctx.to()) {
@@ -143,7 +148,7 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        ctx: &mut Ctx,
+        ctx: &mut Self::CTX,
         mut error: Box<Error>,
     ) -> Box<Error> {
         ctx.timed_out = is_timeout(&error);
@@ -154,14 +159,24 @@ impl ProxyHttp for Gateway {
         error
     }
 
-    async fn upstream_request_filter(&self, _: &mut Session, request: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Self::CTX,
+    ) -> Result<()> {
         match &ctx.request {
             Some(described) => forward::identify(request, described),
             None => Ok(()),
         }
     }
 
-    async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Self::CTX,
+    ) -> Result<()> {
         if response.status.is_informational() {
             // 100 and 103 precede the answer; what is ours stands in the answer itself.
             return Ok(());
@@ -176,7 +191,7 @@ impl ProxyHttp for Gateway {
         forward::decorate(response, ctx)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Self::CTX) -> FailToProxy {
         if ctx.taken_over || client_is_gone(error) {
             debug!("client is gone: {error} (request {})", ctx.id());
             return FailToProxy { error_code: record::CLIENT_GONE, can_reuse_downstream: false };
@@ -199,16 +214,16 @@ impl ProxyHttp for Gateway {
     }
 
     /// Every failure is logged once, in `fail_to_proxy`.
-    fn suppress_error_log(&self, _: &Session, _: &Ctx, _: &Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, _: &Self::CTX, _: &Error) -> bool {
         true
     }
 
     /// Every failed try is logged once, in `fail_to_connect`.
-    fn suppress_proxy_warn_log(&self, _: &Session, _: &Ctx, _: &Error, _: ProxyWarnLogContext) -> bool {
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Self::CTX, _: &Error, _: ProxyWarnLogContext) -> bool {
         true
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Self::CTX) {
         if !ctx.taken_over {
             self.record(session, error, ctx);
         }

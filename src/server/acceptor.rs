@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::connections::Connections;
 use super::metrics::Exporter;
 use crate::drain::Phases;
-use crate::gateway::{Entrance, Gateway};
+use crate::gateway::{Entrance, Gateway, Runtimes};
 use crate::listen::{BindError, Bound};
 use crate::snapshot::Running;
 use crate::tunnel::Host;
@@ -31,6 +31,8 @@ pub(super) struct Acceptor {
     listeners: Vec<Bound>,
     metrics: Option<Bound>,
     tasks_per_socket: usize,
+    /// Where clients are served.
+    runtimes: Arc<Runtimes>,
     connections: Connections,
     /// Tells who accepts now to stop; none while nobody does.
     stop: Option<Stop>,
@@ -49,10 +51,11 @@ impl Acceptor {
         phases: Phases,
         sockets: Sockets,
         tasks_per_socket: usize,
+        runtimes: Runtimes,
     ) -> Self {
         let Sockets { listeners, metrics } = sockets;
-        let connections = Connections::default();
-        Self { pingora, running, phases, listeners, metrics, tasks_per_socket, connections, stop: None }
+        let (runtimes, connections) = (Arc::new(runtimes), Connections::default());
+        Self { pingora, running, phases, listeners, metrics, tasks_per_socket, runtimes, connections, stop: None }
     }
 
     /// The listeners, in the order of the configuration.
@@ -132,8 +135,13 @@ impl Acceptor {
         let connector = Arc::new(TransportConnector::new(Some(ConnectorOptions::from_server_conf(&self.pingora))));
         let gateway = Gateway { running: Arc::clone(&self.running), connector };
         let app = Arc::new(self.connections.of(http_proxy(&self.pingora, gateway.clone())));
-        let entrance: Arc<dyn Host> =
-            Arc::new(Entrance::new(gateway, Arc::clone(&app), stopped.clone(), &self.pingora));
+        let entrance: Arc<dyn Host> = Arc::new(Entrance::new(
+            gateway,
+            Arc::clone(&app),
+            stopped.clone(),
+            Arc::clone(&self.runtimes),
+            &self.pingora,
+        ));
         let tunnels = Arc::clone(&self.running.tunnels);
         tunnels.accept(sockets, &entrance);
         tokio::spawn(async move {

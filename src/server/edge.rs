@@ -21,6 +21,7 @@ use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::control::{self, About, Command, History, Place};
 use crate::drain::Phases;
+use crate::gateway::Runtimes;
 use crate::handover::Taker;
 use crate::hook::Registry;
 use crate::metrics::Metrics;
@@ -53,8 +54,11 @@ impl Service for Edge {
         running.check_health().await;
 
         let phases = Phases::default();
+        let runtimes = Runtimes::start(&self.config.pingora)
+            .unwrap_or_else(|error| fail(format_args!("no threads for clients can be started: {error}")));
+        let pingora = Arc::clone(&self.pingora);
         let mut acceptor =
-            Acceptor::new(Arc::clone(&self.pingora), Arc::clone(&running), phases.clone(), sockets, tasks_per_socket);
+            Acceptor::new(pingora, Arc::clone(&running), phases.clone(), sockets, tasks_per_socket, runtimes);
         // Before anyone is told that it runs: a signal that came then would end the process there and then.
         let signals = match Signals::listen() {
             Ok(signals) => signals,

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use log::{debug, warn};
-use pingora::server::configuration::Opt;
+use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server as PingoraServer};
 
 use crate::access_log::AccessLog;
@@ -155,7 +155,8 @@ impl Server {
         drop(inherited);
 
         let opt = Opt { daemon: options.daemon, ..Opt::default() };
-        let pingora = config.clone().pingora;
+        // The threads of the service itself always share their work, hooks' for the most part; see `Runtimes` for clients.
+        let pingora = ServerConf { work_stealing: true, ..config.clone().pingora };
         let mut server = PingoraServer::new_with_opt_and_conf(opt, pingora);
         server.bootstrap();
         server.add_service(Edge {

@@ -20,6 +20,23 @@ async fn one_connection_serves_many_requests_and_so_does_the_backends() {
 }
 
 #[tokio::test]
+async fn each_thread_keeps_connections_of_its_own_to_backends() {
+    let backend = Named::start().await;
+    let yaml = format!("threads: 3\n{}", one_upstream(&[backend.address()], "    health: off\n"));
+    let gateway = Gateway::start(&yaml).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(Wire::connect(gateway.address()).await);
+    }
+    for _ in 0..5 {
+        for client in &mut clients {
+            assert_eq!(client.get("/", "").await.status(), 200);
+        }
+    }
+    assert_eq!(backend.backend.accepted(), 3);
+}
+
+#[tokio::test]
 async fn requests_sent_without_waiting_are_answered_in_their_order() {
     let backend = Backend::start(|stream| async move {
         let mut wire = Wire::new(stream);

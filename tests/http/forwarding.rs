@@ -135,9 +135,9 @@ async fn names_of_headers_go_on_in_lower_case_and_their_values_as_they_came() {
 }
 
 #[tokio::test]
-async fn without_work_stealing_every_client_is_served() {
+async fn with_work_stealing_every_client_is_served() {
     let backend = Named::start().await;
-    let yaml = format!("threads: 3\nwork_stealing: false\n{}", one_upstream(&[backend.address()], ""));
+    let yaml = format!("threads: 3\nwork_stealing: true\n{}", one_upstream(&[backend.address()], ""));
     let gateway = Gateway::start(&yaml).await;
     let mut clients = Vec::new();
     for _ in 0..12 {

@@ -23,7 +23,7 @@ fn asked(ask: &Ask<'_>, via_trusted: bool) -> Request {
         id: "id-1".into(),
         client: Client { address, secure: false, via_trusted },
         peer: SocketAddr::new(address, 4711),
-        method: "GET".into(),
+        method: Method::GET,
         host: ask.host.into(),
         path: ask.path().into(),
         route: None,

@@ -75,7 +75,7 @@ impl Origin {
 fn is_same(site: &Site<'_>, request: &Request<'_>) -> bool {
     let (host, port) = pattern::host_and_port(request.host());
     let port = port.or(port_of(site.scheme));
-    let by_tls = request.header(FORWARDED_PROTO).and_then(|protos| protos.split(',').next()).map(str::trim);
+    let by_tls = request.header(FORWARDED_PROTO.as_str()).and_then(|protos| protos.split(',').next()).map(str::trim);
     let by_tls = by_tls.is_some_and(|proto| proto.eq_ignore_ascii_case("https") || proto.eq_ignore_ascii_case("wss"));
     let of_the_web = site.scheme.eq_ignore_ascii_case("https") || (site.scheme.eq_ignore_ascii_case("http") && !by_tls);
     of_the_web && !host.is_empty() && site.host.eq_ignore_ascii_case(host) && site.port == port
