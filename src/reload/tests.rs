@@ -1,7 +1,7 @@
 //! Plans against what reloads then do, with tunnels made by hand.
 
 use std::net::{TcpListener, TcpStream};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::access_log::AccessLog;
@@ -232,6 +232,14 @@ async fn policies_of_upstreams_that_left_are_kept_only_while_they_are_in_use() {
     for number in 0..50 {
         subject.reload(with(&format!("u{number}"))).await;
     }
-    let departed = subject.running.turn().await.departed.len();
-    assert!(departed <= 2, "{departed}");
+    // The checkers of a backend that left may hold on to it for a moment.
+    let until = Instant::now() + Duration::from_secs(10);
+    for number in 50.. {
+        subject.reload(with(&format!("u{number}"))).await;
+        let departed = subject.running.turn().await.departed.len();
+        if departed <= 2 {
+            break;
+        }
+        assert!(Instant::now() < until, "{departed} are still kept");
+    }
 }
