@@ -207,7 +207,15 @@ fn the_minimal_configuration_has_the_defaults() {
     };
     assert_eq!(config.upstreams, [upstream]);
     let cores = std::thread::available_parallelism().unwrap().get();
-    assert_eq!(config.pingora, ServerConf { threads: cores, work_stealing: false, ..ServerConf::default() });
+    assert_eq!(
+        config.pingora,
+        ServerConf {
+            threads: cores,
+            work_stealing: false,
+            fast_timeout_to_tokio_threshold_seconds: Some(0),
+            ..ServerConf::default()
+        }
+    );
 }
 
 /// But for the keys that its comments say have another value there, the annotated file changes nothing.
@@ -232,6 +240,7 @@ fn the_values_called_defaults_are_the_defaults() {
         version: 1,
         threads: 2,
         work_stealing: false,
+        fast_timeout_to_tokio_threshold_seconds: Some(0),
         daemon_ready_timeout_seconds: NonZeroU64::new(600),
         daemon_notify_timeout_seconds: NonZeroU64::new(60),
         upgrade_sock_connect_accept_max_retries: Some(5),

@@ -23,8 +23,8 @@ pub(super) fn names() -> Vec<String> {
     }
 }
 
-/// Reads Pingora's keys; those left out have Pingora's defaults, but for `threads`, which gets the number of cores, and
-/// `work_stealing`, which is off.
+/// Reads Pingora's keys; those left out have Pingora's defaults, but for three: `threads` gets the number of cores, clients stay on
+/// one thread each, and Pingora's own timers, whose thread wakes a hundred times a second, are used below one second only.
 pub(super) fn read<'v, 'k>(
     given: impl Iterator<Item = (&'k str, Value<'v>)>,
     report: &mut Report,
@@ -32,6 +32,7 @@ pub(super) fn read<'v, 'k>(
     let mut conf = Mapping::new();
     conf.insert("threads".into(), std::thread::available_parallelism().map_or(1, NonZeroUsize::get).into());
     conf.insert("work_stealing".into(), false.into());
+    conf.insert("fast_timeout_to_tokio_threshold_seconds".into(), 0.into());
     let mut complete = true;
     for (key, value) in given {
         complete &= read_key(key, &value, &mut conf, report).is_some();

@@ -111,13 +111,8 @@ impl<A: ServerApp + Send + Sync + 'static> Entrance<A> {
                     Ok(()) => self.gateway.switch_on_worker(client, backend, early, begun),
                     Err(error) => {
                         let ending = Ending::Gone(error);
-                        self.send_on(
-                            self.runtimes.next(),
-                            client,
-                            peer,
-                            read,
-                            Some(Box::new(Carried { ctx: begun.ctx, ending })),
-                        );
+                        let carried = Carried { ctx: begun.ctx, ending };
+                        self.send_on(self.runtimes.next(), client, peer, read, Some(carried));
                         None
                     }
                 }
@@ -136,31 +131,25 @@ impl<A: ServerApp + Send + Sync + 'static> Entrance<A> {
                     debug!("a backend's answer cannot be relayed: {error} (request {})", begun.ctx.id());
                     Ending::Answer(Answer::gateway_failed())
                 });
-                self.send_on(runtime, client, peer, read, Some(Box::new(Carried { ctx: begun.ctx, ending })));
+                self.send_on(runtime, client, peer, read, Some(Carried { ctx: begun.ctx, ending }));
                 None
             }
             Outcome::Failed(answer) => {
                 let carried = Carried { ctx: begun.ctx, ending: Ending::Answer(answer) };
-                self.send_on(self.runtimes.next(), client, peer, read, Some(Box::new(carried)));
+                self.send_on(self.runtimes.next(), client, peer, read, Some(carried));
                 None
             }
         }
     }
 
     /// Has Pingora go on with a connection, of which a worker has read this much.
-    fn send_on(
-        &self,
-        runtime: &Handle,
-        client: Connection,
-        peer: SocketAddr,
-        read: Vec<u8>,
-        carried: Option<Box<Carried>>,
-    ) {
+    fn send_on(&self, runtime: &Handle, client: Connection, peer: SocketAddr, read: Vec<u8>, carried: Option<Carried>) {
         let socket = match client.leave() {
             Ok(socket) => socket,
             Err(error) => return debug!("a connection cannot be passed on: {error}"),
         };
         let (app, shutdown) = (Arc::clone(&self.app), self.shutdown.clone());
+        let carried = carried.map(Box::new);
         runtime.spawn(async move {
             let mut stream: Option<Stream> = match Accepted::new(socket, peer, read, carried) {
                 Ok(stream) => Some(Box::new(stream)),

@@ -122,7 +122,7 @@ impl ProxyHttp for Gateway {
             None => ctx.choose(&to).await.map_err(|answer| ctx.fail_with(answer))?,
         };
         ctx.connecting = Some(Instant::now());
-        let mut peer = upgrade::peer(address, &to.upstream.config().timeouts);
+        let mut peer = Box::new(upgrade::peer(address, &to.upstream.config().timeouts));
         peer.group_key = runtimes::pool();
         Ok(peer)
     }

@@ -66,7 +66,7 @@ impl Gateway {
             let address = ctx.choose(to).await?;
             let timeouts = &to.upstream.config().timeouts;
             let begun = Instant::now();
-            let stream = match self.connector.new_stream(&*peer(address, timeouts)).await {
+            let stream = match self.connector.new_stream(&peer(address, timeouts)).await {
                 Ok(stream) => stream,
                 Err(error) => {
                     ctx.timed_out = is_timeout(&error);
@@ -165,8 +165,8 @@ impl Gateway {
 }
 
 /// How to connect to a backend.
-pub(super) fn peer(address: std::net::SocketAddr, timeouts: &Timeouts) -> Box<HttpPeer> {
-    let mut peer = Box::new(HttpPeer::new(address, false, String::new()));
+pub(super) fn peer(address: std::net::SocketAddr, timeouts: &Timeouts) -> HttpPeer {
+    let mut peer = HttpPeer::new(address, false, String::new());
     peer.options.connection_timeout = Some(timeouts.connect);
     peer.options.read_timeout = Some(timeouts.read);
     peer.options.write_timeout = Some(timeouts.write);
