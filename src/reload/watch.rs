@@ -27,18 +27,21 @@ impl Watch {
     }
 
     /// Returns when the file is not what the configuration in force was read from, and has been still for 300 ms. A file
-    /// that is away is waited for. Dropping the future loses nothing.
+    /// that is away is waited for. Dropping the future loses nothing; to be asked anew after each reload, because only a
+    /// reload can begin the watch, and until then nobody wakes for it.
     pub async fn changed(&mut self) {
+        let snapshot = self.running.snapshot();
+        let Some(source) = snapshot.config.source.as_ref().filter(|_| snapshot.config.watch) else {
+            return std::future::pending().await;
+        };
+        let is_new = |stamp, told| stamp != source.stamp && Some(stamp) != told;
         loop {
             sleep(LOOK_EVERY).await;
-            let snapshot = self.running.snapshot();
-            let Some(source) = snapshot.config.source.as_ref().filter(|_| snapshot.config.watch) else { continue };
-            let is_new = |stamp| stamp != source.stamp && Some(stamp) != self.told;
-            if !Stamp::of(&source.path).is_some_and(is_new) {
+            if !Stamp::of(&source.path).is_some_and(|stamp| is_new(stamp, self.told)) {
                 continue;
             }
             let stamp = still(&source.path).await;
-            if is_new(stamp) {
+            if is_new(stamp, self.told) {
                 self.told = Some(stamp);
                 return;
             }
