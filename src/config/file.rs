@@ -4,21 +4,21 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::access_log;
-use super::affinity::Scope;
-use super::drain;
-use super::hooks::{KnownHooks, Registered};
-use super::keys::TOP;
-use super::listeners;
 use super::model::{AccessLog, Config, Drain};
-use super::node::{self, Mark};
-use super::pingora_keys;
-use super::problem::{Problem, Problems, Report, Severity};
-use super::routes::{self, Parts};
-use super::scalar::boolean;
+use super::sections::access_log;
+use super::sections::affinity::Scope;
+use super::sections::drain;
+use super::sections::hooks::{KnownHooks, Registered};
+use super::sections::listeners;
+use super::sections::pingora_keys;
+use super::sections::routes::{self, Parts};
+use super::sections::upstreams;
 use super::source::Source;
-use super::upstreams;
-use super::value::{Fields, Value};
+use super::yaml::keys::TOP;
+use super::yaml::node::{self, Mark};
+use super::yaml::problem::{Problem, Problems, Report, Severity};
+use super::yaml::scalar::boolean;
+use super::yaml::value::{Fields, Value};
 
 /// The longest configuration file that is read: 16 MiB, some thirty times what 10,000 backends need.
 pub const MAX_BYTES: usize = 16 << 20;

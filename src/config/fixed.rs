@@ -1,7 +1,7 @@
 //! The keys that are read at the start only: what of a changed configuration a running process cannot take.
 
 use super::model::Config;
-use super::pingora_keys;
+use super::sections::pingora_keys;
 
 impl Clone for Config {
     fn clone(&self) -> Self {

@@ -1,13 +1,13 @@
 //! Where the access log goes and how it reads.
 
-use super::keys;
-use super::model::{AccessLog, LogFormat, LogTarget};
-use super::problem::Report;
-use super::scalar::{choice, text};
-use super::value::{Fields, Value};
+use crate::config::model::{AccessLog, LogFormat, LogTarget};
+use crate::config::yaml::keys;
+use crate::config::yaml::problem::Report;
+use crate::config::yaml::scalar::{choice, text};
+use crate::config::yaml::value::{Fields, Value};
 
 /// Reads `access_log`; `None` when `off`.
-pub(super) fn read(value: &Value<'_>, report: &mut Report) -> Option<Option<AccessLog>> {
+pub(crate) fn read(value: &Value<'_>, report: &mut Report) -> Option<Option<AccessLog>> {
     const EXPECTED: &str = "`off`, or a mapping with the keys to and format";
     match value.text() {
         Some("off") => return Some(None),

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use super::keys;
 use super::matching::{cookie_name, header_name, query_name};
-use super::model::{AffinitySource, IssueCookie, SameSite};
-use super::problem::{Report, quoted};
-use super::scalar::{Span, choice, duration, whole};
-use super::value::{Fields, Value};
+use crate::config::model::{AffinitySource, IssueCookie, SameSite};
+use crate::config::yaml::keys;
+use crate::config::yaml::problem::{Report, quoted};
+use crate::config::yaml::scalar::{Span, choice, duration, whole};
+use crate::config::yaml::value::{Fields, Value};
 
 /// What the rest of the file says that matters to affinity.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Scope {
+pub(crate) struct Scope {
     /// Whether somebody in front may say that the client came by TLS (`X-Forwarded-Proto`).
-    pub(super) tls_possible: bool,
+    pub(crate) tls_possible: bool,
 }
 
 /// The life of an issued cookie. Browsers cut it to 400 days (RFC 6265bis §5.5).
@@ -22,7 +22,7 @@ const MAX_AGE: Span = Span { least: Duration::from_secs(1), most: Duration::from
 const EXPECTED: &str = "a list of sources, such as `- cookie: session_id`";
 
 /// Reads `affinity`. An empty list means that there is none.
-pub(super) fn read(value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<Vec<AffinitySource>> {
+pub(crate) fn read(value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<Vec<AffinitySource>> {
     if let Some(name @ ("client_ip" | "issue_cookie")) = value.text() {
         return report.refuse(value.wrong(EXPECTED).remedy(format!("write it as a list: `[{name}]`")));
     }

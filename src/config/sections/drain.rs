@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::keys;
-use super::model::{Drain, OnChange};
-use super::problem::Report;
-use super::scalar::{Span, choice, duration};
-use super::value::{Fields, Value};
+use crate::config::model::{Drain, OnChange};
+use crate::config::yaml::keys;
+use crate::config::yaml::problem::Report;
+use crate::config::yaml::scalar::{Span, choice, duration};
+use crate::config::yaml::value::{Fields, Value};
 
 /// Tunnels closed for a change may be spread over this long; at 0 they are all closed at once.
 const DRAIN_WINDOW: Span = Span { least: Duration::ZERO, most: DAY, example: "30s" };
@@ -22,7 +22,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 const CODES: [(&str, u16); 3] = [("1001", 1001), ("1012", 1012), ("1013", 1013)];
 
 /// Reads `drain`.
-pub(super) fn read(value: &Value<'_>, report: &mut Report) -> Option<Drain> {
+pub(crate) fn read(value: &Value<'_>, report: &mut Report) -> Option<Drain> {
     let defaults = Drain::default();
     let mut fields = Fields::of(value, keys::DRAIN, report)?;
     let grace = fields.take_or("grace", defaults.grace, |v| duration(v, &GRACE, report));
@@ -32,17 +32,17 @@ pub(super) fn read(value: &Value<'_>, report: &mut Report) -> Option<Drain> {
 }
 
 /// Reads an upstream's `drain_window`.
-pub(super) fn window(value: &Value<'_>, report: &mut Report) -> Option<Duration> {
+pub(crate) fn window(value: &Value<'_>, report: &mut Report) -> Option<Duration> {
     duration(value, &DRAIN_WINDOW, report)
 }
 
 /// Reads an upstream's `on_change`.
-pub(super) fn on_change(value: &Value<'_>, report: &mut Report) -> Option<OnChange> {
+pub(crate) fn on_change(value: &Value<'_>, report: &mut Report) -> Option<OnChange> {
     choice(value, &[("keep", OnChange::Keep), ("close", OnChange::Close)], report)
 }
 
 /// Reads an upstream's `rehome`; `None` when `off`.
-pub(super) fn rehome(value: &Value<'_>, report: &mut Report) -> Option<Option<Duration>> {
+pub(crate) fn rehome(value: &Value<'_>, report: &mut Report) -> Option<Option<Duration>> {
     const EXPECTED: &str = "`off`, or a mapping such as `over: 5m`";
     match value.text() {
         Some("off") => return Some(None),

@@ -3,12 +3,12 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::keys;
 use super::matching::{host_header, request_path};
-use super::model::{Check, Health, OnDown};
-use super::problem::{Problem, Report, quoted};
-use super::scalar::{Span, choice, duration, spelled, whole};
-use super::value::{Fields, Value};
+use crate::config::model::{Check, Health, OnDown};
+use crate::config::yaml::keys;
+use crate::config::yaml::problem::{Problem, Report, quoted};
+use crate::config::yaml::scalar::{Span, choice, duration, spelled, whole};
+use crate::config::yaml::value::{Fields, Value};
 
 const INTERVAL: Span = Span { least: Duration::from_millis(10), most: Duration::from_secs(86_400), example: "2s" };
 const TIMEOUT: Span = Span { least: Duration::from_millis(1), most: Duration::from_secs(86_400), example: "1s" };
@@ -27,7 +27,7 @@ enum Kind {
 }
 
 /// Reads `health`; `None` when `off`.
-pub(super) fn read(value: &Value<'_>, report: &mut Report) -> Option<Option<Health>> {
+pub(crate) fn read(value: &Value<'_>, report: &mut Report) -> Option<Option<Health>> {
     const EXPECTED: &str = "`off`, or a mapping such as `check: websocket`";
     match value.text() {
         Some("off") => return Some(None),

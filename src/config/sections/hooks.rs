@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::keys;
-use super::model::HookEntry;
-use super::problem::{Problem, Report, quoted};
-use super::scalar::{Span, duration, one_of, text};
-use super::settings::Settings;
-use super::value::{Fields, Value, join};
+use crate::config::model::HookEntry;
+use crate::config::settings::Settings;
+use crate::config::yaml::keys;
+use crate::config::yaml::problem::{Problem, Report, quoted};
+use crate::config::yaml::scalar::{Span, duration, one_of, text};
+use crate::config::yaml::value::{Fields, Value, join};
 
 /// The hooks that a program has, as far as a configuration file must know them.
 pub trait KnownHooks {
@@ -37,7 +37,7 @@ impl KnownHooks for NoHooks {
 }
 
 /// [`KnownHooks`], asked once for their names.
-pub(super) struct Registered<'r> {
+pub(crate) struct Registered<'r> {
     known: &'r dyn KnownHooks,
     names: Vec<&'r str>,
 }
@@ -62,7 +62,7 @@ const EXPECTED: &str = "a list of hooks, such as `- hook: NAME`";
 const NAME: &str = "the name of a hook";
 
 /// Reads `hooks`.
-pub(super) fn read(value: &Value<'_>, hooks: &Registered<'_>, report: &mut Report) -> Option<Vec<HookEntry>> {
+pub(crate) fn read(value: &Value<'_>, hooks: &Registered<'_>, report: &mut Report) -> Option<Vec<HookEntry>> {
     let items = value.items(EXPECTED, report)?;
     if items.len() > MAX_HOOKS {
         let problem = value.error(format!("{} hooks on one route", items.len()));

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::keys;
-use super::model::{Timeouts, TunnelLimits};
-use super::problem::Report;
-use super::scalar::{Span, duration, duration_or_off, size_or_off};
-use super::value::{Fields, Value};
+use crate::config::model::{Timeouts, TunnelLimits};
+use crate::config::yaml::keys;
+use crate::config::yaml::problem::Report;
+use crate::config::yaml::scalar::{Span, duration, duration_or_off, size_or_off};
+use crate::config::yaml::value::{Fields, Value};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ const PING: Span = Span { least: SECOND, most: DAY, example: "30s" };
 const TCP_USER_TIMEOUT: Span = Span { least: SECOND, most: HOUR, example: "60s" };
 
 /// Reads `timeouts`.
-pub(super) fn timeouts(value: &Value<'_>, report: &mut Report) -> Option<Timeouts> {
+pub(crate) fn timeouts(value: &Value<'_>, report: &mut Report) -> Option<Timeouts> {
     let defaults = Timeouts::default();
     let mut fields = Fields::of(value, keys::TIMEOUTS, report)?;
     let connect = fields.take_or("connect", defaults.connect, |v| duration(v, &CONNECT, report));
@@ -37,7 +37,7 @@ pub(super) fn timeouts(value: &Value<'_>, report: &mut Report) -> Option<Timeout
 }
 
 /// Reads `tunnel`.
-pub(super) fn tunnel(value: &Value<'_>, report: &mut Report) -> Option<TunnelLimits> {
+pub(crate) fn tunnel(value: &Value<'_>, report: &mut Report) -> Option<TunnelLimits> {
     let defaults = TunnelLimits::default();
     let mut fields = Fields::of(value, keys::TUNNEL, report)?;
     let idle = fields.take_or("idle", defaults.idle, |v| duration_or_off(v, &IDLE, report));

@@ -6,15 +6,15 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use super::address::{Use, network, socket_address};
-use super::keys;
-use super::model::{Listener, Metrics};
-use super::problem::{Problem, Report};
-use super::scalar::text;
-use super::value::{Fields, Value};
+use crate::config::model::{Listener, Metrics};
+use crate::config::yaml::address::{Use, network, socket_address};
+use crate::config::yaml::keys;
+use crate::config::yaml::problem::{Problem, Report};
+use crate::config::yaml::scalar::text;
+use crate::config::yaml::value::{Fields, Value};
 
 /// Reads `listeners` and `metrics`, and refuses addresses that cannot be bound beside each other.
-pub(super) fn read(
+pub(crate) fn read(
     listeners: Option<Value<'_>>,
     metrics: Option<Value<'_>>,
     report: &mut Report,
@@ -29,14 +29,14 @@ pub(super) fn read(
 }
 
 /// Reads `trusted_proxies`.
-pub(super) fn trusted_proxies(value: &Value<'_>, report: &mut Report) -> Option<Vec<IpNet>> {
+pub(crate) fn trusted_proxies(value: &Value<'_>, report: &mut Report) -> Option<Vec<IpNet>> {
     let items = value.items("a list of address ranges, such as `[10.0.0.0/8]`", report)?;
     let ranges: Vec<_> = items.iter().map(|item| network(item, report)).collect();
     ranges.into_iter().collect()
 }
 
 /// Reads `control_sock`.
-pub(super) fn control_sock(value: &Value<'_>, report: &mut Report) -> Option<PathBuf> {
+pub(crate) fn control_sock(value: &Value<'_>, report: &mut Report) -> Option<PathBuf> {
     const EXPECTED: &str = "the path of a Unix socket, such as `/run/longhaul/control.sock`";
     /// What fits into the kernel's `sockaddr_un` before the zero that ends it (unix(7)).
     const LONGEST: usize = 107;

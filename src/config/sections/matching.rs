@@ -1,9 +1,9 @@
 //! Readers of what requests are matched by: host patterns, paths, and names of cookies, headers and arguments.
 
-use super::model::HostPattern;
-use super::node::Mark;
-use super::problem::{Problem, Report, Severity, quoted};
-use super::value::Value;
+use crate::config::model::HostPattern;
+use crate::config::yaml::node::Mark;
+use crate::config::yaml::problem::{Problem, Report, Severity, quoted};
+use crate::config::yaml::value::Value;
 
 /// The longest host name there is (RFC 1035 §3.1), and the longest label of one.
 const MAX_NAME: usize = 253;
@@ -16,7 +16,7 @@ const MAX_PATH: usize = 2_048;
 const MAX_TOKEN: usize = 128;
 
 /// A route's `host`: an exact name or `*.` and a name, kept in lower case.
-pub(super) fn host_pattern(value: &Value<'_>, report: &mut Report) -> Option<HostPattern> {
+pub(crate) fn host_pattern(value: &Value<'_>, report: &mut Report) -> Option<HostPattern> {
     const EXPECTED: &str = "a host name such as `chat.example.com`, or `*.` and a name such as `\"*.example.com\"`";
     let Some(text) = value.text() else { return report.refuse(value.wrong(EXPECTED)) };
     let lower = text.to_ascii_lowercase();
@@ -84,7 +84,7 @@ fn is_ipv6_literal(name: &str) -> bool {
 }
 
 /// A route's `path`: a prefix, kept without `/` at its end.
-pub(super) fn path_prefix(value: &Value<'_>, report: &mut Report) -> Option<String> {
+pub(crate) fn path_prefix(value: &Value<'_>, report: &mut Report) -> Option<String> {
     const EXPECTED: &str = "a path that begins with `/`, such as `/ws`";
     let text = path(value, EXPECTED, report)?;
     if text.contains('?') {
@@ -101,7 +101,7 @@ pub(super) fn path_prefix(value: &Value<'_>, report: &mut Report) -> Option<Stri
 }
 
 /// A health check's `path`, which may have a query.
-pub(super) fn request_path(value: &Value<'_>, report: &mut Report) -> Option<String> {
+pub(crate) fn request_path(value: &Value<'_>, report: &mut Report) -> Option<String> {
     path(value, "a path that begins with `/`, such as `/health`", report).map(str::to_owned)
 }
 
@@ -130,29 +130,29 @@ fn path<'v>(value: &Value<'v>, expected: &str, report: &mut Report) -> Option<&'
 }
 
 /// A cookie's name: a token (RFC 6265 §4.1.1).
-pub(super) fn cookie_name(value: &Value<'_>, report: &mut Report) -> Option<String> {
+pub(crate) fn cookie_name(value: &Value<'_>, report: &mut Report) -> Option<String> {
     token(value, "the name of a cookie, such as `session_id`", report).map(str::to_owned)
 }
 
 /// A header's name: a token (RFC 9110 §5.1), kept in lower case.
-pub(super) fn header_name(value: &Value<'_>, report: &mut Report) -> Option<String> {
+pub(crate) fn header_name(value: &Value<'_>, report: &mut Report) -> Option<String> {
     token(value, "the name of a request header, such as `x-room`", report).map(str::to_ascii_lowercase)
 }
 
 /// A query argument's name, as it stands in a request target.
-pub(super) fn query_name(value: &Value<'_>, report: &mut Report) -> Option<String> {
+pub(crate) fn query_name(value: &Value<'_>, report: &mut Report) -> Option<String> {
     let expected = "the name of a query argument, such as `room`";
     name(value, expected, report, |byte| byte.is_ascii_graphic() && !b"&=#?".contains(&byte)).map(str::to_owned)
 }
 
 /// A health check's `host`: a name or IP address, with or without a port.
-pub(super) fn host_header(value: &Value<'_>, report: &mut Report) -> Option<String> {
+pub(crate) fn host_header(value: &Value<'_>, report: &mut Report) -> Option<String> {
     let expected = "the value of a `Host` header, such as `chat.example.com`";
     name(value, expected, report, |byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte)).map(str::to_owned)
 }
 
 /// What is wrong with `name` as the name of an upstream, which appears in logs and as a metric's label.
-pub(super) fn wrong_with_upstream_name(name: &str, mark: Mark, path: String) -> Option<Problem> {
+pub(crate) fn wrong_with_upstream_name(name: &str, mark: Mark, path: String) -> Option<Problem> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let message = match name {
         "" => "the name is empty".to_owned(),

@@ -6,16 +6,16 @@ use std::num::NonZeroUsize;
 use pingora_core::server::configuration::ServerConf;
 use serde_yaml::{Mapping, Value as Yaml};
 
-use super::node::{Content, Node};
-use super::problem::{Problem, Report, printable, quoted};
-use super::scalar::whole;
-use super::value::Value;
+use crate::config::yaml::node::{Content, Node};
+use crate::config::yaml::problem::{Problem, Report, printable, quoted};
+use crate::config::yaml::scalar::whole;
+use crate::config::yaml::value::Value;
 
 /// Threads of one service beyond which the number is taken for a mistake.
 const MAX_THREADS: u64 = 1_024;
 
 /// The names of Pingora's keys, in its order.
-pub(super) fn names() -> Vec<String> {
+pub(crate) fn names() -> Vec<String> {
     match serde_yaml::to_value(ServerConf::default()) {
         Ok(Yaml::Mapping(conf)) => conf.into_iter().filter_map(|(key, _)| key.as_str().map(str::to_owned)).collect(),
         // ServerConf is a struct of plain values, which always serializes as a mapping.
@@ -25,7 +25,7 @@ pub(super) fn names() -> Vec<String> {
 
 /// Reads Pingora's keys; those left out have Pingora's defaults, but for three: `threads` gets the number of cores, clients stay on
 /// one thread each, and Pingora's own timers, whose thread wakes a hundred times a second, are used below one second only.
-pub(super) fn read<'v, 'k>(
+pub(crate) fn read<'v, 'k>(
     given: impl Iterator<Item = (&'k str, Value<'v>)>,
     report: &mut Report,
 ) -> Option<ServerConf> {
@@ -45,14 +45,14 @@ pub(super) fn read<'v, 'k>(
 }
 
 /// A copy; [`ServerConf`] is plain values without `Clone`.
-pub(super) fn copy(conf: &ServerConf) -> ServerConf {
+pub(crate) fn copy(conf: &ServerConf) -> ServerConf {
     serde_yaml::to_value(conf)
         .and_then(serde_yaml::from_value)
         .expect("what Pingora writes of its values it reads again")
 }
 
 /// The keys whose values differ; `version`, which means nothing to anyone, is not looked at.
-pub(super) fn differing(one: &ServerConf, other: &ServerConf) -> Vec<String> {
+pub(crate) fn differing(one: &ServerConf, other: &ServerConf) -> Vec<String> {
     let values = |conf| match serde_yaml::to_value(conf) {
         Ok(Yaml::Mapping(values)) => values,
         // ServerConf is a struct of plain values, which always serializes as a mapping.

@@ -4,24 +4,24 @@ use std::collections::HashMap;
 
 use super::affinity::{self, Scope};
 use super::hooks::{self, Registered};
-use super::keys;
 use super::matching::{host_pattern, path_prefix};
-use super::model::{Compression, HostPattern, Route};
-use super::problem::{Report, quoted};
-use super::scalar::{choice, text};
 use super::upstreams::Named;
-use super::value::{Fields, Value};
+use crate::config::model::{Compression, HostPattern, Route};
+use crate::config::yaml::keys;
+use crate::config::yaml::problem::{Report, quoted};
+use crate::config::yaml::scalar::{choice, text};
+use crate::config::yaml::value::{Fields, Value};
 
 /// What routes are made of.
-pub(super) struct Parts<'p> {
+pub(crate) struct Parts<'p> {
     /// Where they may lead; not checked where it could not be read.
-    pub(super) upstreams: Option<&'p Named>,
-    pub(super) scope: Scope,
-    pub(super) hooks: Registered<'p>,
+    pub(crate) upstreams: Option<&'p Named>,
+    pub(crate) scope: Scope,
+    pub(crate) hooks: Registered<'p>,
 }
 
 /// Reads `routes`.
-pub(super) fn read(value: &Value<'_>, parts: &Parts<'_>, report: &mut Report) -> Option<Vec<Route>> {
+pub(crate) fn read(value: &Value<'_>, parts: &Parts<'_>, report: &mut Report) -> Option<Vec<Route>> {
     const EXPECTED: &str = "a list such as `- upstream: NAME`";
     let items = value.items(EXPECTED, report)?;
     if items.is_empty() {

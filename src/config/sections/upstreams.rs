@@ -3,18 +3,18 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use super::address::{Use, socket_address};
 use super::affinity::{self, Scope};
 use super::drain;
 use super::health;
-use super::keys::{self, nearest};
 use super::limits;
 use super::matching::wrong_with_upstream_name;
-use super::model::{Backend, Health, OnChange, Route, Timeouts, TunnelLimits, Upstream};
-use super::node::Mark;
-use super::problem::{Problem, Report, Severity, quoted};
-use super::scalar::{boolean, decimal, or_off, whole_in};
-use super::value::{Fields, Value, join};
+use crate::config::model::{Backend, Health, OnChange, Route, Timeouts, TunnelLimits, Upstream};
+use crate::config::yaml::address::{Use, socket_address};
+use crate::config::yaml::keys::{self, nearest};
+use crate::config::yaml::node::Mark;
+use crate::config::yaml::problem::{Problem, Report, Severity, quoted};
+use crate::config::yaml::scalar::{boolean, decimal, or_off, whole_in};
+use crate::config::yaml::value::{Fields, Value, join};
 
 /// Sum of an upstream's weights: a unit is 160 points of 8 bytes on the ring (pingora-ketama), so this is 128 MB.
 const MAX_TOTAL_WEIGHT: u64 = 100_000;
@@ -22,7 +22,7 @@ const MAX_TOTAL_WEIGHT: u64 = 100_000;
 const BACKENDS: &str = "a list of addresses, such as `- 127.0.0.1:9001`";
 
 /// The upstreams as far as they could be read, and all their names.
-pub(super) struct Named {
+pub(crate) struct Named {
     read: Vec<(Mark, Option<Upstream>)>,
     names: HashSet<String>,
     /// The names that may be shown and proposed.
@@ -30,19 +30,19 @@ pub(super) struct Named {
 }
 
 impl Named {
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.names.contains(name)
     }
 
     /// The name that `name` was probably meant to be.
-    pub(super) fn nearest(&self, name: &str) -> Option<&str> {
+    pub(crate) fn nearest(&self, name: &str) -> Option<&str> {
         // A bound on the time taken where thousands of routes lead to thousands of misspelled names.
         const LOOKED_AT: usize = 500;
         nearest(name, self.well_formed.iter().take(LOOKED_AT).map(String::as_str))
     }
 
     /// The names for a message, cut short where there are many.
-    pub(super) fn listed(&self) -> String {
+    pub(crate) fn listed(&self) -> String {
         const SHOWN: usize = 12;
         let shown = &self.well_formed[..self.well_formed.len().min(SHOWN)];
         match (shown, self.well_formed.len() - shown.len()) {
@@ -54,7 +54,7 @@ impl Named {
     }
 
     /// Warns of each upstream that none of `routes` leads to.
-    pub(super) fn warn_of_unused(&self, routes: &[Route], report: &mut Report) {
+    pub(crate) fn warn_of_unused(&self, routes: &[Route], report: &mut Report) {
         let used: HashSet<_> = routes.iter().map(|route| route.upstream.as_str()).collect();
         for (mark, upstream) in &self.read {
             let Some(Upstream { name, .. }) = upstream.as_ref().filter(|one| !used.contains(one.name.as_str())) else {
@@ -67,13 +67,13 @@ impl Named {
     }
 
     /// The upstreams, if all could be read.
-    pub(super) fn all(self) -> Option<Vec<Upstream>> {
+    pub(crate) fn all(self) -> Option<Vec<Upstream>> {
         self.read.into_iter().map(|(_, upstream)| upstream).collect()
     }
 }
 
 /// Reads `upstreams`.
-pub(super) fn read(value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<Named> {
+pub(crate) fn read(value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<Named> {
     const EXPECTED: &str = "a mapping of names to upstreams";
     let entries = value.entries(EXPECTED, report)?;
     if entries.is_empty() {

@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::de::{Expected, Unexpected};
 
-use crate::config::keys::{self, MERGE, NO_MERGE};
-use crate::config::node::Mark;
-use crate::config::problem::{Problem, Severity, quoted, shown};
-use crate::config::scalar::{not_known, one_of};
-use crate::config::value::{Value, join};
+use crate::config::yaml::keys::{self, MERGE, NO_MERGE};
+use crate::config::yaml::node::Mark;
+use crate::config::yaml::problem::{Problem, Severity, quoted, shown};
+use crate::config::yaml::scalar::{not_known, one_of};
+use crate::config::yaml::value::{Value, join};
 
 /// Why a type could not be read.
 #[derive(Debug)]

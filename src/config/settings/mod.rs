@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use super::node::{self, Content, Mark, Node};
-use super::problem::{Problem, Problems, Severity, shown};
-use super::value::Value;
+use crate::config::yaml::node::{self, Content, Mark, Node};
+use crate::config::yaml::problem::{Problem, Problems, Severity, shown};
+use crate::config::yaml::value::Value;
 
 pub use quantity::{Cidr, Period, Size};
 
@@ -43,12 +43,12 @@ impl Settings {
     }
 
     /// The settings that `value` is.
-    pub(super) fn of(value: &Value<'_>) -> Self {
+    pub(crate) fn of(value: &Value<'_>) -> Self {
         Self { root: Arc::clone(value.node()), path: value.path().into() }
     }
 
     /// [`Settings::empty`] of what begins at `mark`, where they would stand at `path`.
-    pub(super) fn left_out(mark: Mark, path: String) -> Self {
+    pub(crate) fn left_out(mark: Mark, path: String) -> Self {
         Self { root: Arc::new(Node::empty(mark)), path: path.into() }
     }
 

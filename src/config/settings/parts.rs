@@ -6,8 +6,8 @@ use serde::de::{DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess
 
 use super::error::Error;
 use super::read::{Pass, Reader};
-use crate::config::problem::quoted;
-use crate::config::value::Value;
+use crate::config::yaml::problem::quoted;
+use crate::config::yaml::value::Value;
 
 /// The items of a list.
 pub(super) struct Items<'v, 'p> {

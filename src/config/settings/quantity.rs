@@ -7,11 +7,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use crate::config::address::network;
-use crate::config::node::Node;
-use crate::config::problem::{Problem, Report};
-use crate::config::scalar::{SIZE, Span, duration_in, size_in};
-use crate::config::value::Value;
+use crate::config::yaml::address::network;
+use crate::config::yaml::node::Node;
+use crate::config::yaml::problem::{Problem, Report};
+use crate::config::yaml::scalar::{SIZE, Span, duration_in, size_in};
+use crate::config::yaml::value::Value;
 
 /// A duration with its unit, `500ms`, `30s`, `5m` or `1d`; 0s to 365d.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

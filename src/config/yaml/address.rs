@@ -9,7 +9,7 @@ use super::value::Value;
 
 /// What an address is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Use {
+pub(crate) enum Use {
     /// Accepting: port 0 takes a free one, and `0.0.0.0` means every address of the machine.
     Listen,
     /// Connecting: neither makes sense.
@@ -24,13 +24,13 @@ impl Use {
         }
     }
 
-    pub(super) fn expected(self) -> String {
+    pub(crate) fn expected(self) -> String {
         format!("an IP address and a port, such as `{}`", self.example())
     }
 }
 
 /// An IP address and a port.
-pub(super) fn socket_address(value: &Value<'_>, purpose: Use, report: &mut Report) -> Option<SocketAddr> {
+pub(crate) fn socket_address(value: &Value<'_>, purpose: Use, report: &mut Report) -> Option<SocketAddr> {
     let expected = purpose.expected();
     let Some(text) = value.text() else {
         let problem = value.wrong(expected);
@@ -55,7 +55,7 @@ pub(super) fn socket_address(value: &Value<'_>, purpose: Use, report: &mut Repor
 }
 
 /// One of the ranges whose members are trusted; a single address stands for itself alone.
-pub(super) fn network(value: &Value<'_>, report: &mut Report) -> Option<IpNet> {
+pub(crate) fn network(value: &Value<'_>, report: &mut Report) -> Option<IpNet> {
     const EXPECTED: &str = "a range of addresses in CIDR notation, such as `10.0.0.0/8`, or one IP address";
     let Some(text) = value.text() else { return report.refuse(value.wrong(EXPECTED)) };
     if let Ok(ip) = text.parse::<IpAddr>() {

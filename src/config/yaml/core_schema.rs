@@ -2,20 +2,20 @@
 
 /// A whole number as it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Whole<'t> {
-    pub(super) negative: bool,
-    pub(super) radix: u32,
+pub(crate) struct Whole<'t> {
+    pub(crate) negative: bool,
+    pub(crate) radix: u32,
     /// At least one, each a digit of the radix.
-    pub(super) digits: &'t str,
+    pub(crate) digits: &'t str,
 }
 
 /// Whether `text` stands for nothing.
-pub(super) fn is_null(text: &str) -> bool {
+pub(crate) fn is_null(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
 /// The truth value that `text` stands for, if it does.
-pub(super) fn boolean(text: &str) -> Option<bool> {
+pub(crate) fn boolean(text: &str) -> Option<bool> {
     match text {
         "true" | "True" | "TRUE" => Some(true),
         "false" | "False" | "FALSE" => Some(false),
@@ -27,7 +27,7 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
 ///
 /// Unlike in the core schema one that begins with a zero is none: some read it as octal, and more often it is no number
 /// but a code.
-pub(super) fn whole(text: &str) -> Option<Whole<'_>> {
+pub(crate) fn whole(text: &str) -> Option<Whole<'_>> {
     let (negative, radix, digits) = if let Some(digits) = text.strip_prefix("0o") {
         (false, 8, digits)
     } else if let Some(digits) = text.strip_prefix("0x") {
@@ -41,7 +41,7 @@ pub(super) fn whole(text: &str) -> Option<Whole<'_>> {
 }
 
 /// The number with a fraction that `text` stands for, if it does; infinite where it is too large.
-pub(super) fn fraction(text: &str) -> Option<f64> {
+pub(crate) fn fraction(text: &str) -> Option<f64> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     let sign = if text.starts_with('-') { -1.0 } else { 1.0 };
     match unsigned {
@@ -57,7 +57,7 @@ pub(super) fn fraction(text: &str) -> Option<f64> {
 }
 
 /// Whether `text` stands for itself.
-pub(super) fn is_text(text: &str) -> bool {
+pub(crate) fn is_text(text: &str) -> bool {
     !is_null(text) && boolean(text).is_none() && whole(text).is_none() && fraction(text).is_none()
 }
 

@@ -1,15 +1,15 @@
 //! The table of every known key, and what is said about a key that is not in it.
 
 use super::node::Mark;
-use super::pingora_keys;
 use super::problem::{Problem, Severity};
+use crate::config::sections::pingora_keys;
 
 /// The keys that one kind of mapping may have.
 #[derive(Debug)]
-pub(super) struct Section {
+pub(crate) struct Section {
     /// Where such a mapping stands: `*` for a name of the user's, `[]` for an item of a list.
-    pub(super) path: &'static str,
-    pub(super) keys: &'static [&'static str],
+    pub(crate) path: &'static str,
+    pub(crate) keys: &'static [&'static str],
 }
 
 /// Every key of Longhaul's own. A reader takes its keys from here and knows no others.
@@ -62,22 +62,22 @@ static SECTIONS: [Section; 16] = [
     Section { path: "routes[].hooks[]", keys: &["hook", "with", "timeout"] },
 ];
 
-pub(super) static TOP: &Section = &SECTIONS[0];
-pub(super) static LISTENER: &Section = &SECTIONS[1];
-pub(super) static METRICS: &Section = &SECTIONS[2];
-pub(super) static ACCESS_LOG: &Section = &SECTIONS[3];
-pub(super) static ROUTE: &Section = &SECTIONS[4];
-pub(super) static UPSTREAM: &Section = &SECTIONS[5];
-pub(super) static AFFINITY: &Section = &SECTIONS[6];
-pub(super) static ISSUE_COOKIE: &Section = &SECTIONS[7];
-pub(super) static CLIENT_IP: &Section = &SECTIONS[8];
-pub(super) static BACKEND: &Section = &SECTIONS[9];
-pub(super) static HEALTH: &Section = &SECTIONS[10];
-pub(super) static TIMEOUTS: &Section = &SECTIONS[11];
-pub(super) static TUNNEL: &Section = &SECTIONS[12];
-pub(super) static DRAIN: &Section = &SECTIONS[13];
-pub(super) static REHOME: &Section = &SECTIONS[14];
-pub(super) static HOOK: &Section = &SECTIONS[15];
+pub(crate) static TOP: &Section = &SECTIONS[0];
+pub(crate) static LISTENER: &Section = &SECTIONS[1];
+pub(crate) static METRICS: &Section = &SECTIONS[2];
+pub(crate) static ACCESS_LOG: &Section = &SECTIONS[3];
+pub(crate) static ROUTE: &Section = &SECTIONS[4];
+pub(crate) static UPSTREAM: &Section = &SECTIONS[5];
+pub(crate) static AFFINITY: &Section = &SECTIONS[6];
+pub(crate) static ISSUE_COOKIE: &Section = &SECTIONS[7];
+pub(crate) static CLIENT_IP: &Section = &SECTIONS[8];
+pub(crate) static BACKEND: &Section = &SECTIONS[9];
+pub(crate) static HEALTH: &Section = &SECTIONS[10];
+pub(crate) static TIMEOUTS: &Section = &SECTIONS[11];
+pub(crate) static TUNNEL: &Section = &SECTIONS[12];
+pub(crate) static DRAIN: &Section = &SECTIONS[13];
+pub(crate) static REHOME: &Section = &SECTIONS[14];
+pub(crate) static HOOK: &Section = &SECTIONS[15];
 
 /// The path of every key there is, Pingora's first: `threads`, `routes[].host`, `upstreams.*.health.check`, …
 ///
@@ -92,7 +92,7 @@ pub fn keys() -> Vec<String> {
 }
 
 /// The problem of `key`, which is none of `known`. With `brief` no time is spent on a remedy.
-pub(super) fn unknown(path: String, key: &str, mark: Mark, known: &[&str], brief: bool) -> Problem {
+pub(crate) fn unknown(path: String, key: &str, mark: Mark, known: &[&str], brief: bool) -> Problem {
     let problem = Problem::new(Severity::Error, mark, path, "unknown key");
     if brief {
         return problem;
@@ -127,12 +127,12 @@ pub(super) fn unknown(path: String, key: &str, mark: Mark, known: &[&str], brief
 }
 
 /// The key that means, to programs that know it, the entries of another mapping.
-pub(super) const MERGE: &str = "<<";
-pub(super) const NO_MERGE: &str =
+pub(crate) const MERGE: &str = "<<";
+pub(crate) const NO_MERGE: &str =
     "merge keys are not read: write the keys out, or let an alias stand for the whole value";
 
 /// The known key that `key` was probably meant to be.
-pub(super) fn likely<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(crate) fn likely<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
     nearest(key, known.iter().copied()).or_else(|| starts_like(key, known))
 }
 
@@ -154,7 +154,7 @@ impl Section {
 }
 
 /// The candidate that `word` was probably meant to be: at most a third of its letters wrong, and at least one may be.
-pub(super) fn nearest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+pub(crate) fn nearest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
     // The time taken grows with the product of the lengths; nothing known is longer than this.
     const LONGEST: usize = 100;
     if word.is_empty() || word.len() > LONGEST {

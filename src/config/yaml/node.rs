@@ -10,26 +10,26 @@ use super::problem::{Problem, Severity, printable, quoted};
 
 /// A position in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Mark {
+pub(crate) struct Mark {
     /// From 1.
-    pub(super) line: usize,
+    pub(crate) line: usize,
     /// In characters, from 1.
-    pub(super) column: usize,
+    pub(crate) column: usize,
 }
 
 /// One value with all below it. What an alias stands for is shared, not copied.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) mark: Mark,
-    pub(super) content: Content,
+pub(crate) struct Node {
+    pub(crate) mark: Mark,
+    pub(crate) content: Content,
     /// Values in this tree, itself included, counting what is shared as often as it is seen, and long texts as several.
-    pub(super) size: usize,
+    pub(crate) size: usize,
     /// Levels of this tree: 1 for a scalar.
     height: usize,
 }
 
 #[derive(Debug)]
-pub(super) enum Content {
+pub(crate) enum Content {
     Scalar {
         text: String,
         /// Written without quotes, so that it may stand for a number, a truth value or nothing.
@@ -51,7 +51,7 @@ const MAX_SIZE: usize = 2_000_000;
 const TEXT_UNIT: usize = 64;
 
 impl Mark {
-    pub(super) const START: Self = Self { line: 1, column: 1 };
+    pub(crate) const START: Self = Self { line: 1, column: 1 };
 }
 
 impl From<&Marker> for Mark {
@@ -62,24 +62,24 @@ impl From<&Marker> for Mark {
 
 impl Node {
     /// Whether this is a plain scalar that YAML reads as nothing.
-    pub(super) fn is_null(&self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         matches!(&self.content, Content::Scalar { text, plain: true }
             if core_schema::is_null(text))
     }
 
     /// A scalar without quotes that stands in no file.
-    pub(super) fn loose(text: &str) -> Self {
+    pub(crate) fn loose(text: &str) -> Self {
         let content = Content::Scalar { text: text.to_owned(), plain: true };
         Self { mark: Mark::START, content, size: 1, height: 1 }
     }
 
     /// A mapping without entries, in the place of one that was left out.
-    pub(super) fn empty(mark: Mark) -> Self {
+    pub(crate) fn empty(mark: Mark) -> Self {
         Self { mark, content: Content::Mapping(Vec::new()), size: 1, height: 1 }
     }
 
     /// Whether both mean the same, wherever they stand. The order of a mapping's keys means nothing (YAML 1.2.2 §3.2.2.1).
-    pub(super) fn means_the_same_as(&self, other: &Self) -> bool {
+    pub(crate) fn means_the_same_as(&self, other: &Self) -> bool {
         match (&self.content, &other.content) {
             (Content::Scalar { text, plain }, Content::Scalar { text: other, plain: other_plain }) => {
                 text == other && (plain == other_plain || core_schema::is_text(text))
@@ -115,7 +115,7 @@ fn sorted(entries: &[Entry]) -> Vec<&Entry> {
 ///
 /// # Errors
 /// The first syntax error; a second document; a tag; more levels or values than a document may have.
-pub(super) fn read(text: &str) -> Result<Option<Arc<Node>>, Problem> {
+pub(crate) fn read(text: &str) -> Result<Option<Arc<Node>>, Problem> {
     let mut tree = Tree::default();
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| syntax_error(text, &error))?;

@@ -33,7 +33,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(severity: Severity, mark: Mark, path: String, message: impl Into<String>) -> Self {
+    pub(crate) fn new(severity: Severity, mark: Mark, path: String, message: impl Into<String>) -> Self {
         let Mark { line, column } = mark;
         Self { severity, line, column, path, message: message.into(), expected: None, remedy: None }
     }
@@ -53,7 +53,7 @@ impl Problem {
     }
 
     /// The problem that a text by [`Problem::without_place`] is about; any other text is its message.
-    pub(super) fn from_text(mark: Mark, path: String, text: &str) -> Self {
+    pub(crate) fn from_text(mark: Mark, path: String, text: &str) -> Self {
         let mut lines = text.lines();
         let mut problem = Self::new(Severity::Error, mark, path, shown(lines.next().unwrap_or_default()));
         for line in lines.map(shown) {
@@ -69,7 +69,7 @@ impl Problem {
     }
 
     /// What is wrong and what mends it, without where it is.
-    pub(super) fn without_place(&self) -> impl fmt::Display {
+    pub(crate) fn without_place(&self) -> impl fmt::Display {
         fmt::from_fn(|f| {
             f.write_str(&self.message)?;
             if let Some(expected) = &self.expected {
@@ -182,7 +182,7 @@ impl From<Problem> for Problems {
 
 /// The problems found so far, while a file is read.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub(crate) struct Report {
     list: Vec<Problem>,
     errors: usize,
     left_out: usize,
@@ -193,7 +193,7 @@ pub(super) struct Report {
 const MAX_PROBLEMS: usize = 1_000;
 
 impl Report {
-    pub(super) fn push(&mut self, problem: Problem) {
+    pub(crate) fn push(&mut self, problem: Problem) {
         if problem.severity == Severity::Error {
             self.errors += 1;
         }
@@ -205,45 +205,45 @@ impl Report {
     }
 
     /// Records `problem` and gives the `None` that a reader returns for it.
-    pub(super) fn refuse<T>(&mut self, problem: Problem) -> Option<T> {
+    pub(crate) fn refuse<T>(&mut self, problem: Problem) -> Option<T> {
         self.push(problem);
         None
     }
 
-    pub(super) fn has_errors(&self) -> bool {
+    pub(crate) fn has_errors(&self) -> bool {
         self.errors > 0
     }
 
     /// Whether further problems are counted only, so that looking for a good remedy is no longer worth it.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.list.len() == MAX_PROBLEMS
     }
 
     /// All problems, in the order of their positions.
-    pub(super) fn close(mut self) -> Problems {
+    pub(crate) fn close(mut self) -> Problems {
         self.list.sort_by_key(|problem| (problem.line, problem.column));
         Problems { list: self.list, left_out: self.left_out }
     }
 }
 
 impl Problems {
-    pub(super) fn into_list(self) -> Vec<Problem> {
+    pub(crate) fn into_list(self) -> Vec<Problem> {
         self.list
     }
 }
 
 /// Text of the file as it is shown in a message: in back quotes, [`printable`].
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("`{}`", printable(text))
 }
 
 /// A line that others wrote, as it is told: without anything that a terminal would obey, no longer than anyone reads.
-pub(super) fn shown(line: &str) -> String {
+pub(crate) fn shown(line: &str) -> String {
     cut_to(1_000, line)
 }
 
 /// `text` without anything that a terminal would obey, no longer than a line bears.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     cut_to(100, text)
 }
 

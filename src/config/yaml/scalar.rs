@@ -11,25 +11,25 @@ use super::value::Value;
 
 /// The bounds of a duration.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Span {
-    pub(super) least: Duration,
-    pub(super) most: Duration,
+pub(crate) struct Span {
+    pub(crate) least: Duration,
+    pub(crate) most: Duration,
     /// Shown where a value is wrong.
-    pub(super) example: &'static str,
+    pub(crate) example: &'static str,
 }
 
 impl Span {
-    pub(super) fn expected(&self) -> String {
+    pub(crate) fn expected(&self) -> String {
         format!("a duration from {} to {}, such as `{}`", spelled(self.least), spelled(self.most), self.example)
     }
 }
 
 /// The bytes that a message may be limited to: one, up to a bound far beyond what any application sends.
 const SIZES: RangeInclusive<u64> = 1..=1 << 40;
-pub(super) const SIZE: &str = "a size from 1B to 1TiB, such as `64KiB`";
+pub(crate) const SIZE: &str = "a size from 1B to 1TiB, such as `64KiB`";
 
 /// Text, at least one character of it.
-pub(super) fn text<'v>(value: &Value<'v>, expected: &str, report: &mut Report) -> Option<&'v str> {
+pub(crate) fn text<'v>(value: &Value<'v>, expected: &str, report: &mut Report) -> Option<&'v str> {
     match value.text() {
         Some("") => report.refuse(value.error("empty text").expected(expected)),
         Some(text) => Some(text),
@@ -38,7 +38,7 @@ pub(super) fn text<'v>(value: &Value<'v>, expected: &str, report: &mut Report) -
 }
 
 /// `true` or `false`.
-pub(super) fn boolean(value: &Value<'_>, report: &mut Report) -> Option<bool> {
+pub(crate) fn boolean(value: &Value<'_>, report: &mut Report) -> Option<bool> {
     let problem = value.wrong("`true` or `false`");
     match value.plain_text() {
         Some(text) if let Some(boolean) = core_schema::boolean(text) => Some(boolean),
@@ -49,12 +49,12 @@ pub(super) fn boolean(value: &Value<'_>, report: &mut Report) -> Option<bool> {
 }
 
 /// A whole number within `bounds`.
-pub(super) fn whole(value: &Value<'_>, bounds: RangeInclusive<u64>, report: &mut Report) -> Option<u64> {
+pub(crate) fn whole(value: &Value<'_>, bounds: RangeInclusive<u64>, report: &mut Report) -> Option<u64> {
     whole_in(value, &bounds).map_err(|problem| report.push(problem)).ok()
 }
 
 /// [`whole`], whose problem may still be given a better remedy.
-pub(super) fn whole_in(value: &Value<'_>, bounds: &RangeInclusive<u64>) -> Result<u64, Problem> {
+pub(crate) fn whole_in(value: &Value<'_>, bounds: &RangeInclusive<u64>) -> Result<u64, Problem> {
     let expected = format!("a whole number from {} to {}", bounds.start(), bounds.end());
     let Some(text) = value.text() else { return Err(value.wrong(expected)) };
     if let Some(problem) = wrong_with_whole(value, text) {
@@ -67,7 +67,7 @@ pub(super) fn whole_in(value: &Value<'_>, bounds: &RangeInclusive<u64>) -> Resul
 }
 
 /// What is wrong with `text` as a whole number in decimal digits, bounds apart.
-pub(super) fn wrong_with_whole(value: &Value<'_>, text: &str) -> Option<Problem> {
+pub(crate) fn wrong_with_whole(value: &Value<'_>, text: &str) -> Option<Problem> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(value.error(format!("{} is not a whole number", quoted(text))));
@@ -83,29 +83,29 @@ pub(super) fn wrong_with_whole(value: &Value<'_>, text: &str) -> Option<Problem>
 }
 
 /// A number with a fraction, in plain decimal digits.
-pub(super) fn decimal(text: &str) -> Option<f64> {
+pub(crate) fn decimal(text: &str) -> Option<f64> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     if plain { text.parse().ok() } else { None }
 }
 
 /// A duration within `span`: `500ms`, `30s`, `5m`, `1d`.
-pub(super) fn duration(value: &Value<'_>, span: &Span, report: &mut Report) -> Option<Duration> {
+pub(crate) fn duration(value: &Value<'_>, span: &Span, report: &mut Report) -> Option<Duration> {
     duration_in(value, span, span.expected()).map_err(|problem| report.push(problem)).ok()
 }
 
 /// A duration within `span`, or `None` for `off`.
-pub(super) fn duration_or_off(value: &Value<'_>, span: &Span, report: &mut Report) -> Option<Option<Duration>> {
+pub(crate) fn duration_or_off(value: &Value<'_>, span: &Span, report: &mut Report) -> Option<Option<Duration>> {
     let expected = format!("{}, or `off`", span.expected());
     or_off(value, expected, report, |value, expected| duration_in(value, span, expected))
 }
 
 /// A number of bytes with its unit, `64KiB` or `1MiB`, or `None` for `off`.
-pub(super) fn size_or_off(value: &Value<'_>, report: &mut Report) -> Option<Option<u64>> {
+pub(crate) fn size_or_off(value: &Value<'_>, report: &mut Report) -> Option<Option<u64>> {
     or_off(value, format!("{SIZE}, or `off`"), report, size_in)
 }
 
 /// `None` for `off`, or what `read` makes of anything else.
-pub(super) fn or_off<T>(
+pub(crate) fn or_off<T>(
     value: &Value<'_>,
     expected: String,
     report: &mut Report,
@@ -121,7 +121,7 @@ pub(super) fn or_off<T>(
 }
 
 /// One of some words.
-pub(super) fn choice<T: Copy>(value: &Value<'_>, words: &[(&str, T)], report: &mut Report) -> Option<T> {
+pub(crate) fn choice<T: Copy>(value: &Value<'_>, words: &[(&str, T)], report: &mut Report) -> Option<T> {
     let names: Vec<_> = words.iter().map(|(name, _)| *name).collect();
     let Some(text) = value.text() else { return report.refuse(value.wrong(one_of(&names))) };
     match words.iter().find(|(name, _)| *name == text) {
@@ -131,7 +131,7 @@ pub(super) fn choice<T: Copy>(value: &Value<'_>, words: &[(&str, T)], report: &m
 }
 
 /// The problem of `text`, which is none of `names`.
-pub(super) fn not_known(value: &Value<'_>, text: &str, names: &[&str]) -> Problem {
+pub(crate) fn not_known(value: &Value<'_>, text: &str, names: &[&str]) -> Problem {
     let problem = value.error(format!("{} is not known here", quoted(text))).expected(one_of(names));
     match nearest(text, names.iter().copied()) {
         Some(near) => problem.remedy(format!("did you mean `{near}`?")),
@@ -140,7 +140,7 @@ pub(super) fn not_known(value: &Value<'_>, text: &str, names: &[&str]) -> Proble
 }
 
 /// What is expected where one of `names` is.
-pub(super) fn one_of(names: &[&str]) -> String {
+pub(crate) fn one_of(names: &[&str]) -> String {
     match names {
         [] => "nothing".to_owned(),
         [one] => format!("`{one}`"),
@@ -149,7 +149,7 @@ pub(super) fn one_of(names: &[&str]) -> String {
 }
 
 /// A duration in its largest unit that leaves no fraction: `90s`, `1d`.
-pub(super) fn spelled(duration: Duration) -> String {
+pub(crate) fn spelled(duration: Duration) -> String {
     const UNITS: [(&str, u128); 4] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
     let milliseconds = duration.as_millis();
     match UNITS.iter().find(|(_, unit)| milliseconds > 0 && milliseconds.is_multiple_of(*unit)) {
@@ -159,7 +159,7 @@ pub(super) fn spelled(duration: Duration) -> String {
     }
 }
 
-pub(super) fn duration_in(value: &Value<'_>, span: &Span, expected: String) -> Result<Duration, Problem> {
+pub(crate) fn duration_in(value: &Value<'_>, span: &Span, expected: String) -> Result<Duration, Problem> {
     let Some(text) = value.text() else { return Err(value.wrong(expected)) };
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         let problem = value.error(format!("{} has no unit", quoted(text))).expected(expected);
@@ -185,7 +185,7 @@ fn out_of_bounds(value: &Value<'_>, text: &str, how: impl Display) -> Problem {
     value.error(format!("{} is too {how}", quoted(text)))
 }
 
-pub(super) fn size_in(value: &Value<'_>, expected: String) -> Result<u64, Problem> {
+pub(crate) fn size_in(value: &Value<'_>, expected: String) -> Result<u64, Problem> {
     let Some(text) = value.text() else { return Err(value.wrong(expected)) };
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         let problem = value.error(format!("{} has no unit", quoted(text))).expected(expected);

@@ -11,7 +11,7 @@ use super::problem::{Problem, Report, Severity, quoted};
 
 /// A value, and how it was reached.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Value<'v> {
+pub(crate) struct Value<'v> {
     node: &'v Arc<Node>,
     step: Step<'v>,
 }
@@ -25,32 +25,32 @@ enum Step<'v> {
 }
 
 impl<'v> Value<'v> {
-    pub(super) fn root(node: &'v Arc<Node>) -> Self {
+    pub(crate) fn root(node: &'v Arc<Node>) -> Self {
         Self::at("", node)
     }
 
     /// The value at `path`, from where the paths of those below it go on.
-    pub(super) fn at(path: &'v str, node: &'v Arc<Node>) -> Self {
+    pub(crate) fn at(path: &'v str, node: &'v Arc<Node>) -> Self {
         Self { node, step: Step::Path(path) }
     }
 
-    pub(super) fn node(&self) -> &'v Arc<Node> {
+    pub(crate) fn node(&self) -> &'v Arc<Node> {
         self.node
     }
 
-    pub(super) fn mark(&self) -> Mark {
+    pub(crate) fn mark(&self) -> Mark {
         self.node.mark
     }
 
     /// Where `key` stands in this mapping; where the mapping begins if it does not.
-    pub(super) fn mark_of(&self, key: &str) -> Mark {
+    pub(crate) fn mark_of(&self, key: &str) -> Mark {
         let Content::Mapping(entries) = &self.node.content else { return self.mark() };
         let is_it = |node: &Node| matches!(&node.content, Content::Scalar { text, .. } if text == key);
         entries.iter().find(|(node, _)| is_it(node)).map_or(self.mark(), |(node, _)| node.mark)
     }
 
     /// Such as `upstreams.chat.backends[1].weight`. Built only when there is something to say about it.
-    pub(super) fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         match self.step {
             Step::Path(path) => path.to_owned(),
             Step::Key(of, key) => join(&of.path(), key),
@@ -59,7 +59,7 @@ impl<'v> Value<'v> {
     }
 
     /// The text of a scalar, as written; `None` for a list, a mapping and nothing.
-    pub(super) fn text(&self) -> Option<&'v str> {
+    pub(crate) fn text(&self) -> Option<&'v str> {
         match &self.node.content {
             Content::Scalar { text, .. } if !self.is_null() => Some(text),
             _ => None,
@@ -67,7 +67,7 @@ impl<'v> Value<'v> {
     }
 
     /// [`Value::text`] of a scalar without quotes.
-    pub(super) fn plain_text(&self) -> Option<&'v str> {
+    pub(crate) fn plain_text(&self) -> Option<&'v str> {
         match &self.node.content {
             Content::Scalar { plain: true, .. } => self.text(),
             _ => None,
@@ -75,28 +75,28 @@ impl<'v> Value<'v> {
     }
 
     /// Whether no value was written.
-    pub(super) fn is_null(&self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         self.node.is_null()
     }
 
-    pub(super) fn is_mapping(&self) -> bool {
+    pub(crate) fn is_mapping(&self) -> bool {
         matches!(self.node.content, Content::Mapping(_))
     }
 
-    pub(super) fn is_sequence(&self) -> bool {
+    pub(crate) fn is_sequence(&self) -> bool {
         matches!(self.node.content, Content::Sequence(_))
     }
 
-    pub(super) fn error(&self, message: impl Into<String>) -> Problem {
+    pub(crate) fn error(&self, message: impl Into<String>) -> Problem {
         Problem::new(Severity::Error, self.mark(), self.path(), message)
     }
 
-    pub(super) fn warning(&self, message: impl Into<String>) -> Problem {
+    pub(crate) fn warning(&self, message: impl Into<String>) -> Problem {
         Problem::new(Severity::Warning, self.mark(), self.path(), message)
     }
 
     /// The problem of a value of the wrong kind.
-    pub(super) fn wrong(&self, expected: impl Into<String>) -> Problem {
+    pub(crate) fn wrong(&self, expected: impl Into<String>) -> Problem {
         let found = match &self.node.content {
             _ if self.is_null() => return self.error("the value is missing").expected(expected),
             Content::Scalar { text, .. } => quoted(text),
@@ -107,7 +107,7 @@ impl<'v> Value<'v> {
     }
 
     /// The items of a list; refuses anything else.
-    pub(super) fn items<'c>(&'c self, expected: &str, report: &mut Report) -> Option<Vec<Value<'c>>> {
+    pub(crate) fn items<'c>(&'c self, expected: &str, report: &mut Report) -> Option<Vec<Value<'c>>> {
         match &self.node.content {
             Content::Sequence(items) => {
                 let place = |(index, node)| Value { node, step: Step::Index(self, index) };
@@ -124,7 +124,7 @@ impl<'v> Value<'v> {
 
     /// The entries of a mapping whose keys are names of the user's, each once and with its position; refuses
     /// anything else.
-    pub(super) fn entries<'c>(
+    pub(crate) fn entries<'c>(
         &'c self,
         expected: &str,
         report: &mut Report,
@@ -134,7 +134,7 @@ impl<'v> Value<'v> {
     }
 
     /// [`Value::entries`], with the keys as values: they may be numbers.
-    pub(super) fn pairs<'c>(
+    pub(crate) fn pairs<'c>(
         &'c self,
         expected: &str,
         report: &mut Report,
@@ -176,7 +176,7 @@ impl<'v> Value<'v> {
 }
 
 /// A mapping read by known keys: what is unknown or given twice has been reported.
-pub(super) struct Fields<'v, 'k> {
+pub(crate) struct Fields<'v, 'k> {
     of: &'v Value<'v>,
     keys: &'k [&'k str],
     values: Vec<Option<Value<'v>>>,
@@ -185,14 +185,14 @@ pub(super) struct Fields<'v, 'k> {
 
 impl<'v> Fields<'v, 'static> {
     /// The fields of `of`, whose keys are those of `section`; refuses what is not a mapping.
-    pub(super) fn of(of: &'v Value<'v>, section: &'static Section, report: &mut Report) -> Option<Self> {
+    pub(crate) fn of(of: &'v Value<'v>, section: &'static Section, report: &mut Report) -> Option<Self> {
         Fields::with_keys(of, section.keys, report)
     }
 }
 
 impl<'v, 'k> Fields<'v, 'k> {
     /// The fields of `of`, whose keys are `keys`; refuses what is not a mapping.
-    pub(super) fn with_keys(of: &'v Value<'v>, keys: &'k [&'k str], report: &mut Report) -> Option<Self> {
+    pub(crate) fn with_keys(of: &'v Value<'v>, keys: &'k [&'k str], report: &mut Report) -> Option<Self> {
         let mut values = vec![None; keys.len()];
         let mut marks = vec![Mark::START; keys.len()];
         if let Some(key) = of.text().and_then(|text| text.split_whitespace().next()).filter(|word| keys.contains(word))
@@ -220,14 +220,14 @@ impl<'v, 'k> Fields<'v, 'k> {
     }
 
     /// The value of `key`, if it was written.
-    pub(super) fn take(&mut self, key: &str) -> Option<Value<'v>> {
+    pub(crate) fn take(&mut self, key: &str) -> Option<Value<'v>> {
         let index = self.keys.iter().position(|known| *known == key);
         debug_assert!(index.is_some(), "{key} is missing in the table of keys");
         self.values[index?].take()
     }
 
     /// The value of `key`, which must have been written.
-    pub(super) fn required(&mut self, key: &str, expected: &str, report: &mut Report) -> Option<Value<'v>> {
+    pub(crate) fn required(&mut self, key: &str, expected: &str, report: &mut Report) -> Option<Value<'v>> {
         let value = self.take(key);
         if value.is_none() {
             let path = path_of(self.of, key);
@@ -237,7 +237,7 @@ impl<'v, 'k> Fields<'v, 'k> {
     }
 
     /// What `read` makes of the value of `key`, or `default` where it was left out.
-    pub(super) fn take_or<T>(
+    pub(crate) fn take_or<T>(
         &mut self,
         key: &str,
         default: T,
@@ -250,12 +250,12 @@ impl<'v, 'k> Fields<'v, 'k> {
     }
 
     /// Whether keys were refused for being unknown.
-    pub(super) fn had_unknown(&self) -> bool {
+    pub(crate) fn had_unknown(&self) -> bool {
         self.unknown > 0
     }
 
     /// What was not taken.
-    pub(super) fn rest(self) -> impl Iterator<Item = (&'k str, Value<'v>)> {
+    pub(crate) fn rest(self) -> impl Iterator<Item = (&'k str, Value<'v>)> {
         self.keys.iter().copied().zip(self.values).filter_map(|(key, value)| Some((key, value?)))
     }
 }
@@ -271,7 +271,7 @@ fn path_of(of: &Value<'_>, key: &str) -> String {
 }
 
 /// The path of `key` in the mapping at `path`; a key that would not be told from the path is quoted.
-pub(super) fn join(path: &str, key: &str) -> String {
+pub(crate) fn join(path: &str, key: &str) -> String {
     let mut path = path.to_owned();
     if !path.is_empty() {
         path.push('.');
