@@ -1,7 +1,7 @@
 //! What is kept of one request while it is served.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -123,6 +123,11 @@ impl Ctx {
     /// The request's id; empty before the header was looked at.
     pub(super) fn id(&self) -> &str {
         self.request.as_ref().map_or("", |request| &request.id)
+    }
+
+    /// Address of the client; unspecified before the header was looked at.
+    pub(super) fn client_address(&self) -> IpAddr {
+        self.request.as_ref().map_or(Ipv4Addr::UNSPECIFIED.into(), |request| request.client.address)
     }
 
     pub(super) fn target(&self) -> Option<&Target> {

@@ -22,10 +22,11 @@ use super::context::Ctx;
 use super::head::{Answered, Ask, Switching};
 use super::loss::watch_for_loss;
 use super::runtimes::Runtimes;
-use super::upgrade::{describe, is_timeout, record};
+use super::upgrade::{blame, describe, is_timeout, record};
 use crate::hook::Answer;
 use crate::snapshot::{Asked, Destination};
 use crate::tunnel::{Connection, Handshake, Host, NewTunnel, Shaken};
+use crate::upstream::{Blame, FailureKind};
 use crate::ws::handshake::Offer;
 
 /// Receives clients on the workers' threads.
@@ -198,12 +199,13 @@ impl Gateway {
                 Ok((backend, answered)) => break (backend, read, answered),
                 Err(_) if Instant::now() >= until => {
                     let limit = humantime::format_duration(to.upstream.config().timeouts.handshake);
-                    self.backend_failed(ctx, to, "handshake", &format!("no answer to the handshake within {limit}"));
+                    let reason = format!("no answer to the handshake within {limit}");
+                    self.backend_failed(ctx, to, Blame::Backend(FailureKind::Handshake), &reason);
                     return Outcome::Failed(Answer::too_slow());
                 }
-                Err((kind, error)) => {
+                Err((step, error)) => {
                     ctx.timed_out = is_timeout(&error);
-                    self.backend_failed(ctx, to, kind, &describe(&error));
+                    self.backend_failed(ctx, to, blame(step, &error), &describe(&error));
                 }
             }
         };
@@ -212,7 +214,7 @@ impl Gateway {
             return Outcome::Refused { backend, read };
         };
         if let Err(bad) = switching.verify(offer) {
-            self.backend_failed(ctx, to, "handshake", &bad.to_string());
+            self.backend_failed(ctx, to, Blame::Backend(FailureKind::Handshake), &bad.to_string());
             return Outcome::Failed(Answer::backend_failed());
         }
         self.backend_succeeded(ctx, to);
@@ -271,7 +273,7 @@ impl Gateway {
 }
 
 /// Sends a backend the request and reads the head of its final answer, which `read` begins with then: a 101, or another. On
-/// failure says what failed: `connect` or `handshake`.
+/// failure says which step failed.
 async fn ask(
     client: &Connection,
     address: SocketAddr,
@@ -279,16 +281,16 @@ async fn ask(
     to: &Destination,
     read: &mut Vec<u8>,
     until: Instant,
-) -> std::result::Result<(Connection, Option<Switching>), (&'static str, Box<Error>)> {
+) -> std::result::Result<(Connection, Option<Switching>), (FailureKind, Box<Error>)> {
     let timeouts = &to.upstream.config().timeouts;
     let since = Instant::now();
-    let connecting = |error| ("connect", connect_error(error));
+    let connecting = |error| (FailureKind::Connect, connect_error(error));
     let mut backend = client.reach(address).map_err(connecting)?;
     let mut sent = backend.write(request, until.min(since + timeouts.connect)).await.map_err(connecting)?;
     to.metrics.connect_seconds.observe(since.elapsed().as_secs_f64());
     let failed = |kind: ErrorType, late: ErrorType| {
         move |error: io::Error| {
-            ("handshake", error_of(if error.kind() == io::ErrorKind::TimedOut { late } else { kind }, error))
+            (FailureKind::Handshake, error_of(if error.kind() == io::ErrorKind::TimedOut { late } else { kind }, error))
         }
     };
     while sent < request.len() {
@@ -300,7 +302,7 @@ async fn ask(
         let until = until.min(Instant::now() + timeouts.read);
         let count = backend.read_later(read, until).await;
         if count.map_err(failed(ErrorType::ReadError, ErrorType::ReadTimedout))? == 0 {
-            return Err(("handshake", Error::new(ErrorType::ConnectionClosed)));
+            return Err((FailureKind::Handshake, Error::new(ErrorType::ConnectionClosed)));
         }
         loop {
             match Answered::read(read) {
@@ -308,7 +310,9 @@ async fn ask(
                 Ok(Answered::Interim(length)) => drop(read.drain(..length)),
                 Ok(Answered::Switching(switching)) => return Ok((backend, Some(switching))),
                 Ok(Answered::Refusal) => return Ok((backend, None)),
-                Ok(Answered::Partly) | Err(_) => return Err(("handshake", Error::new(ErrorType::InvalidHTTPHeader))),
+                Ok(Answered::Partly) | Err(_) => {
+                    return Err((FailureKind::Handshake, Error::new(ErrorType::InvalidHTTPHeader)));
+                }
             }
         }
     }

@@ -29,13 +29,14 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::hook::Answer;
 use crate::snapshot::Running;
+use crate::upstream::FailureKind;
 use crate::ws::handshake::Wanted;
 use accepted::Accepted;
 pub use context::Ctx;
 pub use entrance::Entrance;
 pub use loss::probe_accepted;
 pub use runtimes::Runtimes;
-use upgrade::{describe, is_timeout};
+use upgrade::{blame, describe, is_timeout};
 
 /// What serves every request.
 #[derive(Clone)]
@@ -153,7 +154,7 @@ impl ProxyHttp for Gateway {
     ) -> Box<Error> {
         ctx.timed_out = is_timeout(&error);
         if let Some(to) = ctx.destination() {
-            self.backend_failed(ctx, &to, "connect", &describe(&error));
+            self.backend_failed(ctx, &to, blame(FailureKind::Connect, &error), &describe(&error));
         }
         error.set_retry(true);
         error

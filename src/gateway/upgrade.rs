@@ -22,7 +22,7 @@ use crate::config::Timeouts;
 use crate::hook::Answer;
 use crate::snapshot::Destination;
 use crate::tunnel::{NewTunnel, Record};
-use crate::upstream::Ring;
+use crate::upstream::{Blame, FailedTry, FailureKind, Ring};
 use crate::ws::handshake::{self, Offer};
 
 impl Gateway {
@@ -41,7 +41,7 @@ impl Gateway {
             Ok(Err(answer)) => return self.answer(session, ctx, answer).await,
             Err(_) => {
                 let reason = format!("no answer to the handshake within {}", humantime::format_duration(limit));
-                self.backend_failed(ctx, to, "handshake", &reason);
+                self.backend_failed(ctx, to, Blame::Backend(FailureKind::Handshake), &reason);
                 return self.answer(session, ctx, Answer::too_slow()).await;
             }
         };
@@ -52,7 +52,7 @@ impl Gateway {
         }
         let verified = handshake::verify(offer, response.status, &response.headers).map_err(|bad| bad.to_string());
         if let Err(bad) = verified.and_then(|()| ctx.agree(&response.headers).map_err(|bad| bad.to_string())) {
-            self.backend_failed(ctx, to, "handshake", &bad);
+            self.backend_failed(ctx, to, Blame::Backend(FailureKind::Handshake), &bad);
             return self.answer(session, ctx, Answer::backend_failed()).await;
         }
         self.backend_succeeded(ctx, to);
@@ -70,7 +70,7 @@ impl Gateway {
                 Ok(stream) => stream,
                 Err(error) => {
                     ctx.timed_out = is_timeout(&error);
-                    self.backend_failed(ctx, to, "connect", &describe(&error));
+                    self.backend_failed(ctx, to, blame(FailureKind::Connect, &error), &describe(&error));
                     continue;
                 }
             };
@@ -82,7 +82,7 @@ impl Gateway {
                 Ok(()) => return Ok(backend),
                 Err(error) => {
                     ctx.timed_out = is_timeout(&error);
-                    self.backend_failed(ctx, to, "handshake", &describe(&error));
+                    self.backend_failed(ctx, to, blame(FailureKind::Handshake, &error), &describe(&error));
                 }
             }
         }
@@ -148,18 +148,23 @@ impl Gateway {
         Ok(())
     }
 
-    /// Holds a failure against the backend at work, and lets go of it.
-    pub(super) fn backend_failed(&self, ctx: &mut Ctx, to: &Destination, kind: &'static str, reason: &str) {
+    /// Charges the failed try to the party it is blamed on, and gives up the backend at work.
+    pub(super) fn backend_failed(&self, ctx: &mut Ctx, to: &Destination, blame: Blame, reason: &str) {
         let Some(index) = ctx.give_up_on_pick() else { return };
         let address = to.upstream.states()[index].address();
-        warn!("{kind} to backend {}/{address} failed: {reason} (request {})", to.upstream.config().name, ctx.id());
-        to.traffic_failed(index, kind, reason, &self.running.tunnels);
+        let what = match blame {
+            Blame::Backend(kind) => kind.as_str(),
+            Blame::Gateway(failure) => failure.as_str(),
+            Blame::Client => "request",
+        };
+        warn!("{what} to backend {}/{address} failed: {reason} (request {})", to.upstream.config().name, ctx.id());
+        to.try_failed(index, &FailedTry { blame, client: ctx.client_address(), reason }, &self.running.tunnels);
     }
 
     /// Notes that the backend at work answered.
     pub(super) fn backend_succeeded(&self, ctx: &Ctx, to: &Destination) {
         if let Some(pick) = &ctx.pick {
-            to.upstream.traffic_succeeded(pick.index);
+            to.try_succeeded(pick.index, ctx.client_address());
         }
     }
 }
@@ -228,6 +233,14 @@ pub(super) fn is_timeout(error: &Error) -> bool {
             | ErrorType::WriteTimedout
             | ErrorType::TLSHandshakeTimedout
     )
+}
+
+/// The party that an error at this step is charged to.
+pub(super) fn blame(step: FailureKind, error: &Error) -> Blame {
+    match error.root_cause().downcast_ref::<std::io::Error>() {
+        Some(cause) => Blame::of(step, cause),
+        None => Blame::Backend(step),
+    }
 }
 
 /// An error in a few words: its type, and what the system said.

@@ -3,6 +3,7 @@
 //! Label sets are bounded: upstream and backend names come from the configuration, every other label from a fixed list.
 
 mod hook;
+mod local_failure;
 mod upstream;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use prometheus::{
 };
 
 pub use hook::HookMetrics;
+pub use local_failure::LocalFailure;
 pub use upstream::{Direction, UpstreamMetrics};
 
 /// Every metric of one gateway, in a registry of its own.
@@ -47,6 +49,8 @@ pub(crate) struct Families {
     picks: IntCounterVec,
     failovers: IntCounterVec,
     failures: IntCounterVec,
+    /// Of the whole gateway: without a label for the upstream.
+    local_failures: IntCounterVec,
     opened: IntCounterVec,
     ended: IntCounterVec,
     handed_over: IntCounterVec,
@@ -74,6 +78,31 @@ pub struct BackendReading<'a> {
     pub tunnels: u64,
     /// Its open tunnels and running requests.
     pub load: u64,
+}
+
+/// Outcome of a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReloadOutcome {
+    /// Everything in the file is in force.
+    Done,
+    /// Keys that need an upgrade kept their values; the rest is in force.
+    Partly,
+    /// The file was refused, and nothing changed.
+    Failed,
+}
+
+impl ReloadOutcome {
+    /// Every value.
+    pub const ALL: [Self; 3] = [Self::Done, Self::Partly, Self::Failed];
+
+    /// The `outcome` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Partly => "partly",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 impl Metrics {
@@ -129,19 +158,27 @@ impl Metrics {
             ),
             registry,
         };
-        for outcome in RELOAD_OUTCOMES {
-            metrics.reloads.with_label_values(&[outcome]);
+        for outcome in ReloadOutcome::ALL {
+            metrics.reloads.with_label_values(&[outcome.as_str()]);
+        }
+        for failure in LocalFailure::ALL {
+            metrics.families.local_failures.with_label_values(&[failure.as_str()]);
         }
         metrics.last_reload_succeeded.set(1);
         metrics
     }
 
-    /// Counts a reload that ended `at`; `outcome` is `done`, `partly` or `failed`.
-    pub fn reloaded(&self, outcome: &'static str, at: SystemTime) {
-        self.reloads.with_label_values(&[outcome]).inc();
-        self.last_reload_succeeded.set(i64::from(outcome != "failed"));
+    /// Counts a reload that ended `at`.
+    pub fn reloaded(&self, outcome: ReloadOutcome, at: SystemTime) {
+        self.reloads.with_label_values(&[outcome.as_str()]).inc();
+        self.last_reload_succeeded.set(i64::from(outcome != ReloadOutcome::Failed));
         let seconds = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         self.last_reload_seconds.set(seconds.cast_signed());
+    }
+
+    /// Counts a failure that is the gateway's own.
+    pub fn local_failure(&self, failure: LocalFailure) {
+        self.families.local_failures.with_label_values(&[failure.as_str()]).inc();
     }
 
     /// The children of one upstream; the same for the same name.
@@ -220,6 +257,11 @@ impl Families {
                 "Failures of real traffic held against a backend.",
                 &["upstream", "kind"],
             ),
+            local_failures: counter(
+                "longhaul_local_failures_total",
+                "Failures for want of something of the gateway's own.",
+                &["kind"],
+            ),
             opened: counter("longhaul_tunnels_opened_total", "Tunnels opened.", upstream),
             ended: counter("longhaul_tunnels_ended_total", "Tunnels ended, by reason.", &["upstream", "reason"]),
             handed_over: counter("longhaul_tunnels_handed_over_total", "Tunnels given to a successor.", upstream),
@@ -249,7 +291,6 @@ fn add<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheu
     collector
 }
 
-const RELOAD_OUTCOMES: [&str; 3] = ["done", "partly", "failed"];
 /// From 100 µs (a backend on the same host) to 60 s (the default read timeout).
 const SECONDS: [f64; 14] =
     [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 10.0, 60.0];

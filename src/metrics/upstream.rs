@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 
-use super::Families;
+use super::{Families, LocalFailure};
 
 /// Which way bytes pass through a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,7 @@ pub struct UpstreamMetrics {
     requests: Children,
     picks: Children,
     failures: IntCounterVec,
+    local_failures: IntCounterVec,
     ended: IntCounterVec,
     health_changes: IntCounterVec,
     /// From a request's header to the last byte of its answer.
@@ -64,6 +65,7 @@ impl UpstreamMetrics {
             requests: Children::of(&families.requests, name),
             picks: Children::of(&families.picks, name),
             failures: families.failures.clone(),
+            local_failures: families.local_failures.clone(),
             ended: families.ended.clone(),
             health_changes: families.health_changes.clone(),
             request_seconds: families.request_seconds.with_label_values(&[name]),
@@ -88,9 +90,14 @@ impl UpstreamMetrics {
         self.picks.inc(source);
     }
 
-    /// Counts a failure of real traffic; `kind` is `connect` or `handshake`.
-    pub fn failure(&self, kind: &'static str) {
+    /// Counts a failure of real traffic that is held against a backend; `kind` is a `FailureKind`'s label.
+    pub fn backend_failure(&self, kind: &'static str) {
         self.failures.with_label_values(&[self.name.as_str(), kind]).inc();
+    }
+
+    /// Counts a failure that is the gateway's own.
+    pub fn local_failure(&self, failure: LocalFailure) {
+        self.local_failures.with_label_values(&[failure.as_str()]).inc();
     }
 
     /// Counts a tunnel's end.

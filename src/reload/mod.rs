@@ -14,6 +14,7 @@ use log::{error, info, warn};
 use serde::Serialize;
 
 use crate::config::{self, Config, LoadError};
+use crate::metrics::ReloadOutcome;
 use crate::snapshot::{Departed, LastReload, Running, Snapshot};
 use crate::tunnel::Judged;
 pub use changes::{BackendChange, Changes, RouteChange, UpstreamChange};
@@ -65,7 +66,7 @@ pub async fn from_file(running: &Arc<Running>) -> Result<Reloaded, ReloadError> 
         Err(error) => Err(error),
     };
     if let Err(error) = &outcome {
-        running.reloaded(LastReload { at: SystemTime::now(), outcome: "failed", said: error.to_string() });
+        running.reloaded(LastReload { at: SystemTime::now(), outcome: ReloadOutcome::Failed, said: error.to_string() });
         error!("the reload is refused, nothing has changed: {error}");
     }
     outcome
@@ -112,7 +113,8 @@ pub async fn reload(running: &Arc<Running>, config: Config) -> Result<Reloaded, 
 
     let generation = after.generation;
     let reloaded = Reloaded { generation, changes, closing: changed, rehoming: rehomed, called_off };
-    let outcome = if reloaded.changes.needs_upgrade.is_empty() { "done" } else { "partly" };
+    let whole = reloaded.changes.needs_upgrade.is_empty();
+    let outcome = if whole { ReloadOutcome::Done } else { ReloadOutcome::Partly };
     running.reloaded(LastReload { at: SystemTime::now(), outcome, said: reloaded.to_string() });
     info!("reloaded: {reloaded}");
     Ok(reloaded)

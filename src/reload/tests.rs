@@ -217,7 +217,7 @@ async fn a_configuration_without_a_file_cannot_be_read_again() {
     let subject = Subject::new(&config(&[ONE], ""));
     assert_eq!(from_file(&subject.running).await, Err(ReloadError::NoFile));
     let last = subject.running.last_reload().unwrap();
-    assert_eq!((last.outcome, last.said), ("failed", ReloadError::NoFile.to_string()));
+    assert_eq!((last.outcome, last.said), (ReloadOutcome::Failed, ReloadError::NoFile.to_string()));
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use crate::hook::{Chain, Injector, Registry as Hooks};
 use crate::metrics::{BackendReading, Metrics, UpstreamMetrics};
 use crate::route::Routes;
 use crate::tunnel::{Reason, Scope, Tunnels};
-use crate::upstream::{BackendState, Change, Registry, Upstream};
+use crate::upstream::{BackendState, Blame, Change, FailedTry, Registry, Upstream};
 
 pub use running::{Departed, LastReload, Running, Turn, UnderWay};
 pub use saved::SavedHooks;
@@ -233,11 +233,29 @@ impl Destination {
         Arc::new(Self { upstream: Upstream::compile(upstream, registry), metrics: metrics.upstream(&upstream.name) })
     }
 
-    /// Notes that real traffic failed by a backend's fault; `kind` is `connect` or `handshake`.
-    pub fn traffic_failed(&self, index: usize, kind: &'static str, reason: &str, tunnels: &Tunnels) {
-        self.metrics.failure(kind);
-        let change = self.upstream.traffic_failed(index, &format!("{kind} of real traffic failed: {reason}"));
-        self.changed(index, change, tunnels);
+    /// Charges a failed try at the backend with this index to the party it is blamed on.
+    ///
+    /// # Panics
+    /// `index` is not one of the configuration's list.
+    pub fn try_failed(&self, index: usize, failed: &FailedTry<'_>, tunnels: &Tunnels) {
+        match failed.blame {
+            Blame::Backend(kind) => {
+                self.metrics.backend_failure(kind.as_str());
+                let reason = format!("{} of real traffic failed: {}", kind.as_str(), failed.reason);
+                let change = self.upstream.traffic_failed(index, &reason);
+                self.changed(index, change, tunnels);
+            }
+            Blame::Gateway(shortage) => self.metrics.local_failure(shortage),
+            Blame::Client => {}
+        }
+    }
+
+    /// Notes that the backend with this index answered a request of `client` as it should.
+    ///
+    /// # Panics
+    /// `index` is not one of the configuration's list.
+    pub fn try_succeeded(&self, index: usize, _client: IpAddr) {
+        self.upstream.traffic_succeeded(index);
     }
 
     /// Notes the outcome of an active check.

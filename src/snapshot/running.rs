@@ -13,7 +13,7 @@ use crate::access_log::AccessLog;
 use crate::config::{Config, OnChange, Problems};
 use crate::health::{Checkers, Probe, Subject, Target};
 use crate::hook::{self, Chain, Injector};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ReloadOutcome};
 use crate::tunnel::{Frozen, Passport, Place, Tunnels};
 use crate::upstream::Registry;
 
@@ -60,8 +60,8 @@ pub struct Departed {
 pub struct LastReload {
     /// When it ended.
     pub at: SystemTime,
-    /// `done`, `partly` (some keys need an upgrade) or `failed`.
-    pub outcome: &'static str,
+    /// Its outcome.
+    pub outcome: ReloadOutcome,
     /// What was said of it: a summary, or the problems.
     pub said: String,
 }

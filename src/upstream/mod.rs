@@ -1,5 +1,6 @@
 //! Upstreams: which backend a request goes to, and what is known of each backend while the gateway runs.
 
+mod blame;
 mod health;
 mod pick;
 mod ring;
@@ -13,6 +14,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::config;
 
+pub use self::blame::{Blame, FailedTry, FailureKind};
 pub use self::health::{Change, HealthState, Thresholds};
 pub use self::pick::{Pick, Picked, Unavailable};
 pub use self::ring::{Ring, Walk};
