@@ -30,9 +30,11 @@ const LAYERS: [&[&str]; 8] = [
 const TO_COME: [&str; 6] = ["http1", "socket", "diagnostics", "dial", "status", "admin"];
 
 /// Neighbours that know each other all the same, and why.
-const NEIGHBOURS: [(&str, &str); 6] = [
+const NEIGHBOURS: [(&str, &str); 7] = [
     // Its settings are values of the configuration.
     ("access_log", "config"),
+    // Bytes and messages are counted by the side that sent them.
+    ("metrics", "ws"),
     // The commands run what they are named for.
     ("cli", "server"),
     ("cli", "demo"),

@@ -27,6 +27,7 @@ use crate::hook::Answer;
 use crate::snapshot::{Asked, Destination};
 use crate::tunnel::{Connection, Handshake, Host, NewTunnel, Shaken};
 use crate::upstream::{Blame, FailureKind};
+use crate::ws::Sides;
 use crate::ws::handshake::Offer;
 
 /// Receives clients on the workers' threads.
@@ -107,7 +108,7 @@ impl<A: ServerApp + Send + Sync + 'static> Entrance<A> {
         let limit = begun.to.upstream.config().timeouts.handshake;
         match self.gateway.ask_backends(&client, &mut begun, Instant::now() + limit).await {
             Outcome::Switched { backend, switching, early } => {
-                let early = [read.split_off(begun.length), early];
+                let early = Sides::new(read.split_off(begun.length), early);
                 match self.gateway.pass_on(&mut client, switching, &begun).await {
                     Ok(()) => self.gateway.switch_on_worker(client, backend, early, begun),
                     Err(error) => {
@@ -240,7 +241,7 @@ impl Gateway {
         &self,
         client: Connection,
         backend: Connection,
-        early: [Vec<u8>; 2],
+        early: Sides<Vec<u8>>,
         begun: Begun,
     ) -> Option<Shaken> {
         let Begun { mut ctx, to, .. } = begun;

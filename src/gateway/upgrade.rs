@@ -23,6 +23,7 @@ use crate::hook::Answer;
 use crate::snapshot::Destination;
 use crate::tunnel::{NewTunnel, Record};
 use crate::upstream::{Blame, FailedTry, FailureKind, Ring};
+use crate::ws::Sides;
 use crate::ws::handshake::{self, Offer};
 
 impl Gateway {
@@ -140,7 +141,7 @@ impl Gateway {
         self.running.tunnels.open(NewTunnel {
             client: client.into(),
             backend: backend.into(),
-            early: [from_client, from_backend],
+            early: Sides::new(from_client, from_backend),
             limits,
             record,
             hooks,

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::probe::{Failure, USER_AGENT};
-use crate::ws::{Cursor, Offer, Sender, frame, handshake};
+use crate::ws::{Cursor, Offer, Side, frame, handshake};
 
 /// A WebSocket that was opened to see whether it can be.
 pub(super) struct Opened {
@@ -55,7 +55,7 @@ impl Opened {
     async fn say_goodbye(&mut self) -> io::Result<()> {
         let close = frame::close(1000, "", Some(rand::random()));
         self.stream.write_all(&close).await?;
-        let mut cursor = Cursor::new(Sender::Backend);
+        let mut cursor = Cursor::new(Side::Backend);
         cursor.advance(&self.early, &mut |_| {});
         let mut scratch = [0; 1024];
         while cursor.closed().is_none() {

@@ -5,6 +5,7 @@
 
 mod answer;
 mod chain;
+mod direction;
 mod erased;
 mod error;
 mod injector;
@@ -23,6 +24,7 @@ use serde::de::DeserializeOwned;
 
 pub use answer::Answer;
 pub use chain::{Failure, FailureKind};
+pub use direction::Direction;
 pub use erased::Phase;
 pub use error::{Error, Result};
 pub use injector::{Injector, Item, To};
@@ -35,7 +37,6 @@ pub use setup::{Setup, SetupError};
 pub use tunnel::{Closed, KeyTag, Tunnel, TunnelId};
 
 pub use crate::config::{Cidr, Period, Size, TunnelLimits};
-pub use crate::metrics::Direction;
 
 // What the gateway calls hooks with: not public interface.
 #[doc(hidden)]

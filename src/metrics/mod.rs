@@ -19,7 +19,7 @@ use prometheus::{
 
 pub use hook::HookMetrics;
 pub use local_failure::LocalFailure;
-pub use upstream::{Direction, UpstreamMetrics};
+pub use upstream::UpstreamMetrics;
 
 /// Every metric of one gateway, in a registry of its own.
 pub struct Metrics {

@@ -5,28 +5,7 @@ use std::sync::OnceLock;
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 
 use super::{Families, LocalFailure};
-
-/// Which way bytes pass through a tunnel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// From the client.
-    ToBackend,
-    /// From the backend.
-    ToClient,
-}
-
-impl Direction {
-    /// Both, in the order of their indices.
-    pub const ALL: [Self; 2] = [Self::ToBackend, Self::ToClient];
-
-    /// The `direction` label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ToBackend => "to_backend",
-            Self::ToClient => "to_client",
-        }
-    }
-}
+use crate::ws::{Side, Sides};
 
 /// What is counted for one upstream.
 pub struct UpstreamMetrics {
@@ -51,15 +30,15 @@ pub struct UpstreamMetrics {
     pub handed_over: IntCounter,
     /// Tunnels taken over from a predecessor.
     pub adopted: IntCounter,
-    /// Bytes taken from a side, by [`Direction`].
-    pub bytes: [IntCounter; 2],
-    /// Messages passed on, by [`Direction`].
-    pub messages: [IntCounter; 2],
+    /// Bytes passed on, by the side they came from.
+    pub bytes: Sides<IntCounter>,
+    /// Messages passed on, by the side they came from.
+    pub messages: Sides<IntCounter>,
 }
 
 impl UpstreamMetrics {
     pub(super) fn new(families: &Families, name: &str) -> Self {
-        let both = |family: &IntCounterVec| Direction::ALL.map(|way| family.with_label_values(&[name, way.as_str()]));
+        let both = |family: &IntCounterVec| Sides::from_fn(|from| family.with_label_values(&[name, direction(from)]));
         Self {
             name: name.to_owned(),
             requests: Children::of(&families.requests, name),
@@ -132,6 +111,14 @@ impl Children {
             Some((_, child)) => child.inc(),
             None => find().inc(),
         }
+    }
+}
+
+/// The `direction` label of the bytes that a side sends.
+fn direction(from: Side) -> &'static str {
+    match from {
+        Side::Client => "to_backend",
+        Side::Backend => "to_client",
     }
 }
 

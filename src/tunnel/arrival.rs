@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use super::NewTunnel;
-use super::end::Side;
+use crate::ws::Side;
 
 /// Receives the connections that workers accept.
 pub trait Host: Send + Sync {

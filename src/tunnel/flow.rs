@@ -2,10 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ws::{Cursor, Event, Sender, frame};
-
-use super::end::Side;
 use super::reason::Reason;
+use crate::ws::{Cursor, Event, Side, frame};
 
 /// The bytes that one side sends to the other.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -76,12 +74,8 @@ pub(super) struct Taken {
 
 impl Flow {
     pub(super) fn new(from: Side) -> Self {
-        let sender = match from {
-            Side::Client => Sender::Client,
-            Side::Backend => Sender::Backend,
-        };
         Self {
-            cursor: Cursor::new(sender),
+            cursor: Cursor::new(from),
             from,
             cut: Cut::Open,
             kept: Kept::default(),

@@ -10,7 +10,6 @@ use mio::net::TcpStream;
 use serde::{Deserialize, Serialize};
 use slab::Slab;
 
-use super::end::Side;
 use super::inspect::{self, Caller, Inspector, Travels};
 use super::pair::{Pair, State};
 use super::reason::Reason;
@@ -19,6 +18,7 @@ use super::worker::Tunnel;
 use crate::hook::{self, Chain, Injector};
 use crate::metrics::UpstreamMetrics;
 use crate::upstream::LoadGuard;
+use crate::ws::Side;
 
 /// A tunnel that nobody touches: bytes that come for it wait in its sockets.
 #[must_use = "dropped, it takes its connections along"]

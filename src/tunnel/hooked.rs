@@ -102,7 +102,7 @@ impl Worker {
 
     /// Logs the end of a tunnel, and tells its hooks.
     pub(super) fn part(&self, inspector: Inspector, record: Record, ending: Ending) {
-        let [from_client, from_backend] = ending.passed;
+        let [from_client, from_backend] = ending.passed.into_array();
         let closed = Closed::new(
             ending.reason.as_str(),
             ending.close_code,

@@ -34,10 +34,10 @@ use crate::access_log::AccessLog;
 use crate::config::TunnelLimits;
 use crate::hook::{self, Chain, Contexts, Item, Outlet, To};
 use crate::upstream::BackendState;
+use crate::ws::Sides;
 use crate::ws::deflate::Agreement;
 pub use arrival::{Connection, Handshake, Host, Shaken, Socket};
 use doors::Peer;
-pub use end::Side;
 pub use frozen::{Batch, Frozen, Passport, Place};
 use inspect::{Caller, LastWords};
 use mailbox::Mailbox;
@@ -58,8 +58,8 @@ pub struct NewTunnel {
     pub client: Socket,
     /// Towards the backend.
     pub backend: Socket,
-    /// What came glued to the handshake, by [`Side`].
-    pub early: [Vec<u8>; 2],
+    /// Bytes that came with the handshake, by the side that sent them.
+    pub early: Sides<Vec<u8>>,
     /// The limits it lives under.
     pub limits: TunnelLimits,
     /// Who is connected with whom.

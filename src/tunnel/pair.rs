@@ -9,21 +9,22 @@ mod state;
 use std::io;
 use std::time::Instant;
 
-use super::end::{End, Side};
+use super::end::End;
 use super::flow::Flow;
 use super::inspect::Inspector;
 use super::reason::Reason;
 use crate::config::TunnelLimits;
 use crate::metrics::UpstreamMetrics;
+use crate::ws::{Side, Sides};
 pub(super) use clock::Checked;
 use limits::Limits;
 pub(super) use state::State;
 
 /// Two ends and what passes between them. Reads no clock: `now` is handed in.
 pub(super) struct Pair<E> {
-    ends: [Leg<E>; 2],
+    ends: Sides<Leg<E>>,
     /// By the side the bytes come from.
-    flows: [Flow; 2],
+    flows: Sides<Flow>,
     limits: Limits,
     /// When `max_age`, shortened by its jitter, is reached.
     too_old: Option<Instant>,
@@ -112,8 +113,8 @@ impl<E: End> Pair<E> {
     /// together do not end together.
     pub(super) fn new(client: E, backend: E, limits: TunnelLimits, jitter: f64, now: Instant) -> Self {
         Self {
-            ends: [Leg::new(client, now), Leg::new(backend, now)],
-            flows: Side::ALL.map(Flow::new),
+            ends: Sides::new(Leg::new(client, now), Leg::new(backend, now)),
+            flows: Sides::from_fn(Flow::new),
             limits: limits.into(),
             too_old: limits.max_age.map(|age| now + age.mul_f64(1.0 - jitter)),
             planned: None,
@@ -133,7 +134,7 @@ impl<E: End> Pair<E> {
 
     /// Notes what the poller says.
     pub(super) fn note(&mut self, side: Side, ready: Readiness) {
-        let leg = &mut self.ends[side as usize];
+        let leg = &mut self.ends[side];
         leg.readable |= ready.readable;
         leg.writable |= ready.writable;
         leg.hung_up |= ready.hung_up;
@@ -162,12 +163,12 @@ impl<E: End> Pair<E> {
 
     /// Whether the flow from `side` stopped only to let others have their turn, or was given something to do since.
     fn can_go_on(&self, side: Side) -> bool {
-        let flow = &self.flows[side as usize];
+        let flow = &self.flows[side];
         if flow.kept().is_empty() {
-            let unread = self.ends[side as usize].readable && !flow.ended;
+            let unread = self.ends[side].readable && !flow.ended;
             if self.inspector.is_some() { self.has_more(side, unread) } else { unread }
         } else {
-            self.ends[side.other() as usize].writable
+            self.ends[side.other()].writable
         }
     }
 
@@ -178,8 +179,8 @@ impl<E: End> Pair<E> {
             if self.inspector.is_some() && !self.go_on(side, now, counters) {
                 return;
             }
-            let flow = &self.flows[side as usize];
-            let leg = &mut self.ends[side as usize];
+            let flow = &self.flows[side];
+            let leg = &mut self.ends[side];
             if !flow.kept().is_empty() || flow.ended || !leg.readable {
                 return;
             }
@@ -210,27 +211,26 @@ impl<E: End> Pair<E> {
 
     /// Follows and passes on bytes from `side`.
     fn pass(&mut self, side: Side, chunk: &[u8], limit: Option<u64>, now: Instant, counters: &UpstreamMetrics) {
-        let flow = &mut self.flows[side as usize];
+        let flow = &mut self.flows[side];
         let taken = flow.take(chunk, limit);
-        let way = side.way() as usize;
-        counters.bytes[way].inc_by(taken.pass as u64);
+        counters.bytes[side].inc_by(taken.pass as u64);
         if taken.messages > 0 {
-            counters.messages[way].inc_by(taken.messages);
+            counters.messages[side].inc_by(taken.messages);
         }
-        flow.keep_unwritten(&mut self.ends[side.other() as usize], &chunk[..taken.pass]);
+        flow.keep_unwritten(&mut self.ends[side.other()], &chunk[..taken.pass]);
         self.keep_close(side, taken.close);
         if taken.too_big {
             self.end(Reason::MessageTooBig, now);
         }
-        if self.flows[side as usize].closed().is_some() {
+        if self.flows[side].closed().is_some() {
             self.close_seen(side, now);
         }
     }
 
     /// Writes what is kept of the bytes from `side`, as far as its receiver takes it.
     fn flush(&mut self, side: Side, now: Instant) {
-        let flow = &mut self.flows[side as usize];
-        let leg = &mut self.ends[side.other() as usize];
+        let flow = &mut self.flows[side];
+        let leg = &mut self.ends[side.other()];
         while !flow.kept().is_empty() {
             if !leg.writable {
                 return;
@@ -250,18 +250,18 @@ impl<E: End> Pair<E> {
 
     /// Bytes and messages that came from `side` and were passed on.
     pub(super) fn passed(&self, side: Side) -> (u64, u64) {
-        let flow = &self.flows[side as usize];
+        let flow = &self.flows[side];
         (flow.bytes(), flow.messages())
     }
 
     /// The stream of `side`.
     pub(super) fn stream(&self, side: Side) -> &E {
-        &self.ends[side as usize].stream
+        &self.ends[side].stream
     }
 
     /// The stream of `side`, to be registered with a poller.
     pub(super) fn stream_mut(&mut self, side: Side) -> &mut E {
-        &mut self.ends[side as usize].stream
+        &mut self.ends[side].stream
     }
 }
 

@@ -4,12 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::end::Side;
 use super::reason::Reason;
 use crate::access_log::{AccessLog, Line};
 use crate::hook::TunnelId;
 use crate::metrics::UpstreamMetrics;
 use crate::upstream::{BackendState, LoadGuard};
+use crate::ws::{Side, Sides};
 
 /// Who is connected with whom, and why there.
 pub struct Record {
@@ -42,7 +42,7 @@ pub(super) struct Ending {
     pub(super) close_code: u16,
     pub(super) lasted: Duration,
     /// Bytes and messages passed on, by the side they came from.
-    pub(super) passed: [(u64, u64); 2],
+    pub(super) passed: Sides<(u64, u64)>,
 }
 
 impl Record {
@@ -66,7 +66,7 @@ impl Record {
         added: &[(&'static str, String)],
     ) {
         log.write(|| {
-            let [(from_client, client_messages), (from_backend, backend_messages)] = ending.passed;
+            let [(from_client, client_messages), (from_backend, backend_messages)] = ending.passed.into_array();
             let line = self
                 .line("tunnel_end", id)
                 .number("duration_ms", u64::try_from(ending.lasted.as_millis()).unwrap_or(u64::MAX))
@@ -105,6 +105,6 @@ impl Ending {
         now: Instant,
         passed: impl Fn(Side) -> (u64, u64),
     ) -> Self {
-        Self { reason, close_code, lasted: now.saturating_duration_since(since), passed: Side::ALL.map(passed) }
+        Self { reason, close_code, lasted: now.saturating_duration_since(since), passed: Sides::from_fn(passed) }
     }
 }

@@ -17,7 +17,6 @@ use slab::Slab;
 use super::NewTunnel;
 use super::arrival::Arrival;
 use super::doors::{Called, Doors};
-use super::end::Side;
 use super::hooked::Directory;
 use super::inspect::Caller;
 use super::mailbox::Mailbox;
@@ -26,6 +25,7 @@ use super::reason::Reason;
 use super::record::{Ending, Record};
 use super::rule::{self, Rule};
 use crate::access_log::AccessLog;
+use crate::ws::{Side, Sides};
 pub(super) use commands::Command;
 
 pub(super) struct Worker {
@@ -179,14 +179,14 @@ impl Worker {
                 return error!("a tunnel with hooks is refused: there is no runtime to call them on");
             }
         };
-        let watched = [client.watched, backend.watched];
+        let watched = Sides::new(client.watched, backend.watched);
         let mut pair = Pair::new(client.stream, backend.stream, limits, rand::random_range(0.0..0.1), now);
         record.opened(&self.log, inspector.as_ref().map(|inspector| inspector.tunnel().id));
         if let Some(inspector) = inspector {
             pair.watch(inspector);
         }
         for side in Side::ALL {
-            pair.preload(side, &early[side as usize], now, &record.metrics);
+            pair.preload(side, &early[side], now, &record.metrics);
         }
         if let Some((at, reason)) = self.late_end(&record, now) {
             pair.plan_end(at, reason);
@@ -198,7 +198,7 @@ impl Worker {
     }
 
     /// Has the poller watch a tunnel's sockets, and sees to it that it is driven.
-    fn take_on(&mut self, mut tunnel: Box<Tunnel>, watched: [bool; 2]) -> usize {
+    fn take_on(&mut self, mut tunnel: Box<Tunnel>, watched: Sides<bool>) -> usize {
         let entry = self.tunnels.vacant_entry();
         let slot = entry.key();
         let registry = self.poll.registry();
@@ -206,7 +206,7 @@ impl Worker {
             let interest = Interest::READABLE | Interest::WRITABLE;
             let (stream, token) = (tunnel.pair.stream_mut(side), token_of(slot, side));
             // Either way what there is to read already is reported.
-            if watched[side as usize] {
+            if watched[side] {
                 registry.reregister(stream, token, interest)
             } else {
                 registry.register(stream, token, interest)

@@ -2,15 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Who sends the bytes that a cursor follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Sender {
-    /// The client: each of its frames must be masked (RFC 6455 §5.1).
-    Client,
-    /// The backend: none of its frames may be masked (RFC 6455 §5.1).
-    Backend,
-}
+use super::header::{CLOSE, CONTROL, FIN, Fault, Header, MAX_HEADER, NO_CODE, OPCODE, PING, PONG};
+use super::side::Side;
 
 /// What a cursor saw.
 ///
@@ -44,21 +37,6 @@ pub enum Event {
     Lost(Fault),
 }
 
-/// Why a stream can no longer be followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Fault {
-    /// RFC 6455 §5.5.
-    #[error("a control frame is longer than 125 bytes")]
-    ControlTooLong,
-    /// RFC 6455 §5.5.
-    #[error("a control frame is fragmented")]
-    ControlFragmented,
-    /// RFC 6455 §5.2: the most significant bit must be 0.
-    #[error("a frame's length exceeds 63 bits")]
-    LengthTooLong,
-}
-
 /// Follows the frames of one direction (RFC 6455 §5.2): reads headers, skips payloads, never keeps any bytes.
 ///
 /// It takes any bytes whatever. Where the framing breaks it is *lost*: it lets all further bytes pass unseen and never
@@ -83,7 +61,7 @@ pub struct Cursor {
     /// Whether a message has begun that has not ended.
     in_message: bool,
     at: At,
-    sender: Sender,
+    sender: Side,
     closed: Option<u16>,
 }
 
@@ -98,7 +76,7 @@ enum At {
 
 impl Cursor {
     /// A cursor at the first byte after the handshake, for the bytes that `sender` sends.
-    pub fn new(sender: Sender) -> Self {
+    pub fn new(sender: Side) -> Self {
         Self {
             left: 0,
             size: 0,
@@ -209,7 +187,7 @@ impl Cursor {
             on(Event::Lost(fault));
             return;
         }
-        if header.mask.is_some() != (self.sender == Sender::Client) {
+        if header.mask.is_some() != (self.sender == Side::Client) {
             on(Event::MaskWrong);
         }
         self.at = At::Payload;
@@ -269,83 +247,6 @@ impl Cursor {
         }
     }
 }
-
-/// A frame's header (RFC 6455 §5.2).
-pub(super) struct Header {
-    /// FIN, reserved bits, opcode.
-    pub(super) first: u8,
-    pub(super) mask: Option<[u8; 4]>,
-    /// Payload bytes.
-    pub(super) payload: u64,
-    /// Bytes of the header itself.
-    pub(super) length: usize,
-}
-
-impl Header {
-    /// Reads the header that `bytes` begin with; `None` when they end inside it.
-    #[inline]
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        let [first, second, rest @ ..] = bytes else { return None };
-        let (payload, rest) = match second & LENGTH {
-            LENGTH_IN_2 => {
-                let (length, rest) = rest.split_first_chunk()?;
-                (u64::from(u16::from_be_bytes(*length)), rest)
-            }
-            LENGTH_IN_8 => {
-                let (length, rest) = rest.split_first_chunk()?;
-                (u64::from_be_bytes(*length), rest)
-            }
-            length => (u64::from(length), rest),
-        };
-        let (mask, rest) = if second & MASKED != 0 {
-            let (mask, rest) = rest.split_first_chunk()?;
-            (Some(*mask), rest)
-        } else {
-            (None, rest)
-        };
-        Some(Self { first: *first, mask, payload, length: bytes.len() - rest.len() })
-    }
-
-    /// Whether the length is written in as few bytes as it can be (RFC 6455 §5.2).
-    pub(super) fn is_shortest(&self) -> bool {
-        match self.length - self.mask.map_or(0, |mask| mask.len()) {
-            2 => true,
-            4 => self.payload >= u64::from(LENGTH_IN_2),
-            _ => self.payload > u64::from(u16::MAX),
-        }
-    }
-
-    #[inline]
-    pub(super) fn fault(&self) -> Option<Fault> {
-        if self.first & CONTROL != 0 {
-            if self.payload > MAX_CONTROL {
-                return Some(Fault::ControlTooLong);
-            }
-            if self.first & FIN == 0 {
-                return Some(Fault::ControlFragmented);
-            }
-        }
-        (self.payload >> 63 != 0).then_some(Fault::LengthTooLong)
-    }
-}
-
-const FIN: u8 = 0x80;
-const OPCODE: u8 = 0x0F;
-/// The bit that tells control opcodes from others.
-const CONTROL: u8 = 0x08;
-const CLOSE: u8 = 0x8;
-const PING: u8 = 0x9;
-const PONG: u8 = 0xA;
-const MASKED: u8 = 0x80;
-const LENGTH: u8 = 0x7F;
-const LENGTH_IN_2: u8 = 126;
-const LENGTH_IN_8: u8 = 127;
-/// Two bytes, a length of eight, a mask of four.
-pub(super) const MAX_HEADER: usize = 14;
-/// Longest payload of a control frame (RFC 6455 §5.5).
-const MAX_CONTROL: u64 = 125;
-/// What a Close frame without a status code stands for (RFC 6455 §7.1.5).
-const NO_CODE: u16 = 1005;
 
 #[cfg(test)]
 pub(super) mod tests;

@@ -7,8 +7,8 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
-use super::cursor::Sender;
 use super::extensions::{self, Extension, Malformed};
+use super::side::Side;
 
 /// A client's offer of permessage-deflate, as it goes on to the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,10 +132,10 @@ impl Agreement {
     ///
     /// [`Codec::deflate`] refers back by 15 bits. What is to be sent in the name of a side that may do less is sent
     /// uncompressed (RFC 7692 §6: any message may be).
-    pub fn window_bits(&self, sender: Sender) -> u8 {
+    pub fn window_bits(&self, sender: Side) -> u8 {
         let said = match sender {
-            Sender::Client => self.client_max_window_bits,
-            Sender::Backend => self.server_max_window_bits,
+            Side::Client => self.client_max_window_bits,
+            Side::Backend => self.server_max_window_bits,
         };
         said.unwrap_or(MAX_WINDOW_BITS)
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::cursor::MAX_HEADER;
+use super::header::{self, BINARY, CLOSE, FIN, MAX_CONTROL, MAX_HEADER, PING, PONG, RSV1, TEXT};
 use super::mask;
 
 /// What a message carries (RFC 6455 §5.6).
@@ -79,43 +79,13 @@ pub fn ping(payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
 
 /// Appends a frame; `first` is its first byte.
 fn append(out: &mut Vec<u8>, first: u8, payload: &[u8], mask: Option<[u8; 4]>) {
-    let length = payload.len();
-    let masked = if mask.is_some() { MASKED } else { 0 };
-    out.reserve(MAX_HEADER + length);
-    out.push(first);
-    if let Ok(length) = u8::try_from(length)
-        && length < LENGTH_IN_2
-    {
-        out.push(masked | length);
-    } else if let Ok(length) = u16::try_from(length) {
-        out.push(masked | LENGTH_IN_2);
-        out.extend_from_slice(&length.to_be_bytes());
-    } else {
-        out.push(masked | LENGTH_IN_8);
-        out.extend_from_slice(&(length as u64).to_be_bytes());
-    }
+    out.reserve(MAX_HEADER + payload.len());
+    header::append(out, first, payload.len(), mask);
     match mask {
         None => out.extend_from_slice(payload),
-        Some(key) => {
-            out.extend_from_slice(&key);
-            mask::append(out, payload, key);
-        }
+        Some(key) => mask::append(out, payload, key),
     }
 }
-
-pub(super) const FIN: u8 = 0x80;
-pub(super) const RSV1: u8 = 0x40;
-pub(super) const CONTINUATION: u8 = 0x0;
-pub(super) const TEXT: u8 = 0x1;
-pub(super) const BINARY: u8 = 0x2;
-pub(super) const CLOSE: u8 = 0x8;
-pub(super) const PING: u8 = 0x9;
-pub(super) const PONG: u8 = 0xA;
-const MASKED: u8 = 0x80;
-const LENGTH_IN_2: u8 = 126;
-const LENGTH_IN_8: u8 = 127;
-/// Longest payload of a control frame (RFC 6455 §5.5).
-const MAX_CONTROL: usize = 125;
 
 #[cfg(test)]
 mod tests {

@@ -2,9 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::cursor::{Fault, Header, MAX_HEADER, Sender};
-use super::frame::{self, Control, Kind};
+use super::frame::{Control, Kind};
+use super::header::{
+    BINARY, CLOSE, CONTINUATION, FIN, Fault, Header, MAX_HEADER, NO_CODE, OPCODE, PING, PONG, RESERVED, RSV1, TEXT,
+};
 use super::mask;
+use super::side::Side;
 
 /// Puts the messages of one direction together, and refuses whatever RFC 6455 forbids.
 ///
@@ -12,7 +15,7 @@ use super::mask;
 /// of it, and a message that came whole costs one allocation of its own size. A control frame has 125 bytes at most.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Assembler {
-    sender: Sender,
+    sender: Side,
     compressed_allowed: bool,
     /// Of one message's payload on the wire, in bytes.
     max_message: u64,
@@ -135,7 +138,7 @@ impl Assembler {
     ///
     /// `compressed_allowed`: whether permessage-deflate was agreed. `max_message`: the longest payload of a message in
     /// bytes, as it is on the wire (compressed where it is); `u64::MAX` for no limit.
-    pub fn new(sender: Sender, compressed_allowed: bool, max_message: u64) -> Self {
+    pub fn new(sender: Side, compressed_allowed: bool, max_message: u64) -> Self {
         Self {
             sender,
             compressed_allowed,
@@ -238,21 +241,21 @@ impl Assembler {
         self.check(header)?;
         self.left = header.payload;
         self.mask = header.mask.unwrap_or_default();
-        let last = header.first & frame::FIN != 0;
-        let compressed = header.first & frame::RSV1 != 0;
+        let last = header.first & FIN != 0;
+        let compressed = header.first & RSV1 != 0;
         self.at = match header.first & OPCODE {
-            frame::CONTINUATION => At::Data { last },
-            frame::TEXT => {
+            CONTINUATION => At::Data { last },
+            TEXT => {
                 self.begun = Some((Kind::Text, compressed));
                 At::Data { last }
             }
-            frame::BINARY => {
+            BINARY => {
                 self.begun = Some((Kind::Binary, compressed));
                 At::Data { last }
             }
-            frame::CLOSE => At::Control(Control::Close),
-            frame::PING => At::Control(Control::Ping),
-            frame::PONG => At::Control(Control::Pong),
+            CLOSE => At::Control(Control::Close),
+            PING => At::Control(Control::Ping),
+            PONG => At::Control(Control::Pong),
             opcode => return Err(Violation::UnknownOpcode(opcode)),
         };
         Ok(())
@@ -261,14 +264,14 @@ impl Assembler {
     /// All that can be wrong with a header, but for an opcode that is not known.
     fn check(&self, header: &Header) -> Result<(), Violation> {
         let opcode = header.first & OPCODE;
-        let begins = matches!(opcode, frame::TEXT | frame::BINARY);
-        let may_be_set = if self.compressed_allowed && begins { frame::RSV1 } else { 0 };
+        let begins = matches!(opcode, TEXT | BINARY);
+        let may_be_set = if self.compressed_allowed && begins { RSV1 } else { 0 };
         if header.first & RESERVED & !may_be_set != 0 {
             return Err(Violation::ReservedBit);
         }
         match (self.sender, header.mask) {
-            (Sender::Client, None) => return Err(Violation::NotMasked),
-            (Sender::Backend, Some(_)) => return Err(Violation::Masked),
+            (Side::Client, None) => return Err(Violation::NotMasked),
+            (Side::Backend, Some(_)) => return Err(Violation::Masked),
             _ => {}
         }
         if let Some(fault) = header.fault() {
@@ -277,13 +280,13 @@ impl Assembler {
         if !header.is_shortest() {
             return Err(Violation::LengthNotShortest);
         }
-        if opcode == frame::CONTINUATION && self.begun.is_none() {
+        if opcode == CONTINUATION && self.begun.is_none() {
             return Err(Violation::NothingToContinue);
         }
         if begins && self.begun.is_some() {
             return Err(Violation::MessageInMessage);
         }
-        let is_data = begins || opcode == frame::CONTINUATION;
+        let is_data = begins || opcode == CONTINUATION;
         if is_data && (self.payload.len() as u64).saturating_add(header.payload) > self.max_message {
             return Err(Violation::TooLong);
         }
@@ -351,11 +354,6 @@ fn check_close(payload: &[u8]) -> Result<(), Violation> {
     }
     std::str::from_utf8(reason).map(|_text| ()).map_err(|_not_utf8| Violation::ReasonNotUtf8)
 }
-
-const RESERVED: u8 = 0x70;
-const OPCODE: u8 = 0x0F;
-/// What a Close frame without a status code stands for (RFC 6455 §7.1.5).
-const NO_CODE: u16 = 1005;
 
 #[cfg(test)]
 mod tests;

@@ -9,10 +9,14 @@ pub mod deflate;
 mod extensions;
 pub mod frame;
 pub mod handshake;
+mod header;
 pub mod mask;
 pub mod message;
+mod side;
 
-pub use cursor::{Cursor, Event, Fault, Sender};
+pub use cursor::{Cursor, Event};
 pub use frame::{Control, Kind};
 pub use handshake::{BadAnswer, Offer, UpgradeRefused, Wanted};
+pub use header::Fault;
 pub use message::{Assembled, Assembler, Item, Violation};
+pub use side::{Side, Sides};

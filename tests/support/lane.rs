@@ -7,6 +7,7 @@ use longhaul::config::TunnelLimits;
 use longhaul::metrics::Metrics;
 use longhaul::tunnel::{NewTunnel, Record, Tunnels};
 use longhaul::upstream::Registry;
+use longhaul::ws::Sides;
 
 /// One open tunnel, seen from outside.
 pub struct Lane {
@@ -24,7 +25,7 @@ impl Lane {
         tunnels.open(NewTunnel {
             client: towards_client.into(),
             backend: towards_backend.into(),
-            early: [Vec::new(), Vec::new()],
+            early: Sides::default(),
             limits,
             hooks: None,
             record: Record {

@@ -14,11 +14,10 @@ use std::sync::Arc;
 use tokio::task::AbortHandle;
 
 use super::Hooked;
-use super::end::Side;
 use super::reason::Reason;
 use crate::hook::{self, Closed, Failure, Message, Mode, Packed, TunnelId, Verdict};
 use crate::ws::deflate::{Agreement, InflateError};
-use crate::ws::{Assembled, Item, Kind, Sender, Violation, frame, message};
+use crate::ws::{Assembled, Item, Kind, Side, Sides, Violation, frame, message};
 use caller::Callee;
 pub(super) use caller::{Caller, Outcome};
 pub(super) use last_words::LastWords;
@@ -40,7 +39,7 @@ pub(super) struct Inspector {
     /// The call that is waited for.
     call: Option<Call>,
     /// By the side that the bytes come from.
-    ways: [Way; 2],
+    ways: Sides<Way>,
     /// What a hook's Close frame says.
     last_word: Option<Box<str>>,
     /// What hooks packed for another process, while the tunnel is off its worker.
@@ -86,8 +85,8 @@ impl Inspector {
         let Hooked { chain, contexts, tunnel, agreement } = hooked;
         let max_message = max_message.unwrap_or(MOST_OF_A_MESSAGE);
         let messages = chain.messages();
-        let ways = Side::ALL.map(|from| {
-            let assembled = messages.of(from.way()) != Mode::None;
+        let ways = Sides::from_fn(|from| {
+            let assembled = messages.of(from.into()) != Mode::None;
             Way::new(from, assembled, agreement.is_some(), max_message)
         });
         let callee = Arc::new(Callee::new(chain, tunnel, contexts));
@@ -147,57 +146,57 @@ impl Inspector {
 
     /// Whether messages from `side` are put together here.
     pub(super) fn assembles(&self, side: Side) -> bool {
-        self.ways[side as usize].assembler.is_some()
+        self.ways[side].assembler.is_some()
     }
 
     /// Whether hooks keep what comes from `side` waiting.
     pub(super) fn holds_up(&self, side: Side) -> bool {
         let is_asked = matches!(&self.call, Some(Call::Message { from, .. }) if *from == side);
-        !self.opened || is_asked || self.call.is_some() && self.ways[side as usize].waiting.is_some()
+        !self.opened || is_asked || self.call.is_some() && self.ways[side].waiting.is_some()
     }
 
     /// Whether something of `side` is at hand that has not been dealt with.
     pub(super) fn has_held(&self, side: Side) -> bool {
-        let way = &self.ways[side as usize];
+        let way = &self.ways[side];
         way.has_held() || way.waiting.is_some()
     }
 
     /// See [`Way::hold`].
     pub(super) fn hold(&mut self, side: Side, chunk: &[u8]) {
-        self.ways[side as usize].hold(chunk);
+        self.ways[side].hold(chunk);
     }
 
     /// See [`Way::take_held`].
     pub(super) fn take_held(&mut self, side: Side) -> Held {
-        self.ways[side as usize].take_held()
+        self.ways[side].take_held()
     }
 
     /// See [`Way::put_back`].
     pub(super) fn put_back(&mut self, side: Side, held: Held, left: usize) {
-        self.ways[side as usize].put_back(held, left);
+        self.ways[side].put_back(held, left);
     }
 
     /// Notes whether `side` is not read for the sake of hooks; says whether it was not until now, and is again.
     pub(super) fn note_held_up(&mut self, side: Side, held_up: bool) -> bool {
-        std::mem::replace(&mut self.ways[side as usize].was_held_up, held_up) && !held_up
+        std::mem::replace(&mut self.ways[side].was_held_up, held_up) && !held_up
     }
 
     /// Frames that wait for a place between two messages from `side`.
     pub(super) fn queue(&mut self, side: Side) -> &mut Vec<u8> {
-        &mut self.ways[side as usize].queue
+        &mut self.ways[side].queue
     }
 
     pub(super) fn queued(&self, side: Side) -> usize {
-        self.ways[side as usize].queue.len()
+        self.ways[side].queue.len()
     }
 
     /// Bytes of replies for `side` since it had taken all that there was for it.
     pub(super) fn replied(&self, side: Side) -> usize {
-        self.ways[side as usize].replied
+        self.ways[side].replied
     }
 
     pub(super) fn note_replied(&mut self, side: Side, bytes: usize) {
-        self.ways[side as usize].replied = bytes;
+        self.ways[side].replied = bytes;
     }
 
     /// What the Close frames for a reason say.
@@ -231,7 +230,7 @@ impl Inspector {
     ///
     /// `deaf`: nothing is passed on any more, and no hook is asked; only a Close frame still counts.
     pub(super) fn step(&mut self, side: Side, rest: &mut &[u8], deaf: bool, out: &mut Vec<u8>) -> Step {
-        let way = &mut self.ways[side as usize];
+        let way = &mut self.ways[side];
         if deaf {
             way.waiting = None;
         } else if !self.opened || matches!(&self.call, Some(Call::Message { from, .. }) if *from == side) {
@@ -258,10 +257,10 @@ impl Inspector {
     /// Deals with a whole message, or has it wait for the hooks to be free.
     fn meet(&mut self, side: Side, message: Assembled, out: &mut Vec<u8>) -> Step {
         if self.call.is_some() {
-            self.ways[side as usize].waiting = Some(message);
+            self.ways[side].waiting = Some(message);
             return Step::Wait;
         }
-        let mode = self.callee.chain.messages().of(side.way());
+        let mode = self.callee.chain.messages().of(side.into());
         if mode == Mode::None {
             frame::message(out, message.kind, &message.payload, message.compressed, mask(side));
             return Step::On;
@@ -271,10 +270,10 @@ impl Inspector {
             Err(reason) => return Step::End(reason),
         };
         if mode == Mode::Sync {
-            let verdict = self.callee.judge(side.way(), &message);
+            let verdict = self.callee.judge(side.into(), &message);
             return self.carry_out(side, &original, verdict, &message, out);
         }
-        match self.caller.judge(&self.callee, side.way(), message) {
+        match self.caller.judge(&self.callee, side.into(), message) {
             caller::Begun::Done(Outcome::Judged(verdict, message)) => {
                 self.carry_out(side, &original, verdict, &message, out)
             }
@@ -355,11 +354,7 @@ impl Inspector {
 
     /// What was compressed is compressed again, where its receiver can take what our codec makes.
     fn encode_changed(&self, from: Side, original: &Original, message: &Message, out: &mut Vec<u8>) {
-        let sender = match from {
-            Side::Client => Sender::Client,
-            Side::Backend => Sender::Backend,
-        };
-        let deflates = self.agreement.filter(|agreement| agreement.window_bits(sender) == OUR_WINDOW_BITS);
+        let deflates = self.agreement.filter(|agreement| agreement.window_bits(from) == OUR_WINDOW_BITS);
         if original.compressed.is_some() && deflates.is_some() {
             let payload = self.caller.codec(|codec| codec.deflate(message.as_bytes()));
             frame::message(out, kind(message), &payload, true, mask(from));

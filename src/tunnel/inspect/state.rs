@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::way::Way;
 use super::{Callee, Caller, Inspector, MOST_OF_A_MESSAGE};
 use crate::hook::{self, Chain, KeyTag, Packed, TunnelId};
+use crate::ws::Sides;
 use crate::ws::deflate::Agreement;
 
 /// An inspector between two calls.
@@ -16,7 +17,7 @@ pub(in crate::tunnel) struct State {
     pub(in crate::tunnel) key: Option<KeyTag>,
     contexts: Vec<Packed>,
     agreement: Option<Agreement>,
-    ways: [Way; 2],
+    ways: Sides<Way>,
     last_word: Option<Box<str>>,
 }
 

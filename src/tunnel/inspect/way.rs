@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::tunnel::end::Side;
-use crate::ws::{Assembled, Assembler, Sender};
+use crate::ws::{Assembled, Assembler, Side};
 
 /// What comes from one side.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,12 +35,8 @@ pub(in crate::tunnel) struct Held {
 
 impl Way {
     pub(super) fn new(from: Side, assembled: bool, compressed: bool, max_message: u64) -> Self {
-        let sender = match from {
-            Side::Client => Sender::Client,
-            Side::Backend => Sender::Backend,
-        };
         Self {
-            assembler: assembled.then(|| Assembler::new(sender, compressed, max_message)),
+            assembler: assembled.then(|| Assembler::new(from, compressed, max_message)),
             held: Vec::new(),
             seen: 0,
             waiting: None,

@@ -83,7 +83,7 @@ impl<E: End> Pair<E> {
     }
 
     fn pinged(&self, side: Side) -> bool {
-        self.ends[side as usize].pinged().is_some()
+        self.ends[side].pinged().is_some()
     }
 
     fn send_pings(&mut self, now: Instant) -> bool {
@@ -92,13 +92,13 @@ impl<E: End> Pair<E> {
             if self.pinged(side) || self.ping_at(side).is_none_or(|at| now < at) {
                 continue;
             }
-            let legal = self.flows[side.other() as usize].ping();
+            let legal = self.flows[side.other()].ping();
             let pinging = if legal {
                 Pinging { sent: Some(now), not_before: now }
             } else {
                 Pinging { sent: None, not_before: now + PING_AGAIN }
             };
-            self.ends[side as usize].pinging = Some(Box::new(pinging));
+            self.ends[side].pinging = Some(Box::new(pinging));
             sent |= legal;
         }
         sent
@@ -119,15 +119,15 @@ impl<E: End> Pair<E> {
     /// When `side` is to be sent a Ping, or, if it was, when it must have been heard.
     fn ping_at(&self, side: Side) -> Option<Instant> {
         let ping = self.limits.ping()?;
-        let from = &self.flows[side as usize];
+        let from = &self.flows[side];
         // A side that ended its stream cannot answer, and one that is not read now may have.
         if from.ended || !from.kept().is_empty() || self.is_held_up(side) {
             return None;
         }
-        let leg = &self.ends[side as usize];
+        let leg = &self.ends[side];
         match leg.pinged() {
             Some(at) => Some(at + ping),
-            None if self.flows[side.other() as usize].takes_pings() => {
+            None if self.flows[side.other()].takes_pings() => {
                 let due = leg.heard + ping;
                 Some(leg.pinging.as_ref().map_or(due, |pinging| due.max(pinging.not_before)))
             }

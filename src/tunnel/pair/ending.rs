@@ -7,7 +7,7 @@ use super::{End, Pair, Reason, Side};
 impl<E: End> Pair<E> {
     /// The stream from `side` is at its end.
     pub(super) fn end_of(&mut self, side: Side) {
-        let flow = &mut self.flows[side as usize];
+        let flow = &mut self.flows[side];
         flow.ended = true;
         self.nearer = true;
         if flow.closed().is_some() {
@@ -24,15 +24,15 @@ impl<E: End> Pair<E> {
     /// Reading from `side` failed: it is gone both ways.
     pub(super) fn lost(&mut self, side: Side, now: Instant) {
         self.end_of(side);
-        self.flows[side.other() as usize].abandon();
+        self.flows[side.other()].abandon();
         self.expire_in(LINGER, now);
     }
 
     /// `side` takes no more bytes; what it sent before can still be read.
     pub(super) fn refused(&mut self, side: Side, now: Instant) {
-        self.flows[side.other() as usize].abandon();
+        self.flows[side.other()].abandon();
         self.refused.get_or_insert(side);
-        self.ends[side as usize].readable = true;
+        self.ends[side].readable = true;
         self.expire_in(LINGER, now);
     }
 
@@ -43,27 +43,27 @@ impl<E: End> Pair<E> {
             Side::Backend => Reason::BackendClose,
         };
         self.reason.get_or_insert(reason);
-        if self.flows[side.other() as usize].closed().is_some() {
+        if self.flows[side.other()].closed().is_some() {
             self.expire_in(LINGER, now);
         }
     }
 
     /// Passes the end of the flow from `side` on, once everything before it is written.
     pub(super) fn finish(&mut self, side: Side) {
-        let other = &self.flows[side.other() as usize];
+        let other = &self.flows[side.other()];
         let answered = other.ended || other.closed().is_some();
-        let flow = &mut self.flows[side as usize];
+        let flow = &mut self.flows[side];
         let over = flow.ended || (flow.cut_off() && answered);
         if over && !flow.finished && flow.kept().is_empty() {
             flow.finished = true;
             // A connection that is gone already needs no FIN.
-            let _ = self.ends[side.other() as usize].stream.shutdown_write();
+            let _ = self.ends[side.other()].stream.shutdown_write();
         }
     }
 
     /// After both Close frames nothing that matters can follow: the first FIN ends the tunnel.
     pub(super) fn said_goodbye(&self) -> bool {
-        let [client, backend] = &self.flows;
+        let [client, backend] = self.flows.each_ref().into_array();
         (client.ended || backend.ended)
             && client.closed().is_some()
             && backend.closed().is_some()
@@ -80,7 +80,7 @@ impl<E: End> Pair<E> {
         self.reason.get_or_insert(reason);
         self.planned = None;
         for side in Side::ALL {
-            let close = self.flows[side as usize].cut(reason);
+            let close = self.flows[side].cut(reason);
             self.keep_close(side, close);
         }
         self.expire_in(CLOSE_WAIT, now);
@@ -90,7 +90,7 @@ impl<E: End> Pair<E> {
     pub(super) fn keep_close(&mut self, side: Side, reason: Option<Reason>) {
         let Some(reason) = reason else { return };
         let text = self.inspector.as_ref().map_or(reason.as_str(), |inspector| inspector.last_word(reason));
-        self.flows[side as usize].keep_close(reason, text);
+        self.flows[side].keep_close(reason, text);
     }
 
     pub(super) fn expire_in(&mut self, wait: Duration, now: Instant) {
@@ -111,7 +111,7 @@ impl<E: End> Pair<E> {
 
     /// The status code the tunnel was closed with: the gateway's own, else that of the first Close frame, else 1006.
     pub(in crate::tunnel) fn close_code(&self) -> u16 {
-        let [client, backend] = &self.flows;
+        let [client, backend] = self.flows.each_ref().into_array();
         let seen = match self.reason() {
             Reason::ClientClose => client.closed(),
             Reason::BackendClose => backend.closed(),

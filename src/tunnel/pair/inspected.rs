@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{End, Pair, Pinging, Reason, Side};
-use crate::hook::{Chain, Direction, Item, Message, Tunnel, sendable};
+use crate::hook::{Chain, Item, Message, Tunnel, sendable};
 use crate::metrics::UpstreamMetrics;
 use crate::tunnel::inspect::{self, Caller, Inspector, Outcome, Step, Travels};
 
@@ -70,7 +70,7 @@ impl<E: End> Pair<E> {
         let Some(inspector) = &mut self.inspector else { return };
         let mut frames = Vec::new();
         let flows = &self.flows;
-        let (side, step) = inspector.heard(outcome, |side| flows[side as usize].is_cut(), &mut frames);
+        let (side, step) = inspector.heard(outcome, |side| flows[side].is_cut(), &mut frames);
         self.pass(side, &frames, None, now, counters);
         self.carry_out(side, step, now);
     }
@@ -79,7 +79,7 @@ impl<E: End> Pair<E> {
     pub(in crate::tunnel) fn inject(&mut self, item: &Item, now: Instant) -> bool {
         let Some(inspector) = &mut self.inspector else { return false };
         match item {
-            Item::Message(direction, message) => self.put_in(sender(*direction), message),
+            Item::Message(direction, message) => self.put_in((*direction).into(), message),
             Item::Close { code, reason } => {
                 let goes_on = self.deadline.is_none();
                 if goes_on {
@@ -93,7 +93,7 @@ impl<E: End> Pair<E> {
 
     fn put_in(&mut self, from: Side, message: &Message) -> bool {
         let queued = self.inspector.as_ref().map_or(0, |inspector| inspector.queued(from));
-        let flow = &self.flows[from as usize];
+        let flow = &self.flows[from];
         let takes = flow.takes_pings() && flow.kept().len() + queued < MOST_OWED;
         if takes {
             self.put_between(from, &inspect::encode(from, message));
@@ -103,7 +103,7 @@ impl<E: End> Pair<E> {
 
     /// Puts frames into the flow from `side` as soon as it stands between two messages.
     fn put_between(&mut self, side: Side, frames: &[u8]) {
-        let flow = &mut self.flows[side as usize];
+        let flow = &mut self.flows[side];
         let Some(inspector) = &mut self.inspector else { return };
         let queue = inspector.queue(side);
         if flow.is_between() && queue.is_empty() {
@@ -117,14 +117,14 @@ impl<E: End> Pair<E> {
     /// some of it is left.
     fn owed(&self, side: Side) -> usize {
         let Some(inspector) = &self.inspector else { return 0 };
-        let is_taken = self.flows[side.other() as usize].kept().is_empty() && inspector.queued(side.other()) == 0;
+        let is_taken = self.flows[side.other()].kept().is_empty() && inspector.queued(side.other()) == 0;
         if is_taken { 0 } else { inspector.replied(side) }
     }
 
     /// Whether `side` is not read for the sake of hooks: they are busy, or it does not take their replies.
     pub(super) fn is_held_up(&self, side: Side) -> bool {
         let Some(inspector) = &self.inspector else { return false };
-        !self.flows[side as usize].is_cut() && (inspector.holds_up(side) || self.owed(side) >= MOST_OWED)
+        !self.flows[side].is_cut() && (inspector.holds_up(side) || self.owed(side) >= MOST_OWED)
     }
 
     /// Whether more of what comes from `side` can be dealt with at once; `unread`: there may be something to read.
@@ -135,7 +135,7 @@ impl<E: End> Pair<E> {
 
     /// Goes on with what hooks kept waiting of `side`; says whether it may be read.
     pub(super) fn go_on(&mut self, side: Side, now: Instant, counters: &UpstreamMetrics) -> bool {
-        if !self.flows[side as usize].kept().is_empty() {
+        if !self.flows[side].kept().is_empty() {
             return false;
         }
         let held_up = self.is_held_up(side);
@@ -160,7 +160,7 @@ impl<E: End> Pair<E> {
     fn note_held_up(&mut self, side: Side, held_up: bool, now: Instant) {
         if self.inspector.as_mut().is_some_and(|inspector| inspector.note_held_up(side, held_up)) {
             let Some(ping) = self.limits.ping() else { return };
-            let leg = &mut self.ends[side as usize];
+            let leg = &mut self.ends[side];
             let sent = leg.pinged().map(|_| now);
             leg.pinging = Some(Box::new(Pinging { sent, not_before: now + ping }));
             self.nearer = true;
@@ -184,7 +184,7 @@ impl<E: End> Pair<E> {
         let limit = self.limits.max_message();
         let mut rest = chunk;
         if inspector.queued(side) > 0 {
-            let (before, after) = chunk.split_at(self.flows[side as usize].until_between(chunk));
+            let (before, after) = chunk.split_at(self.flows[side].until_between(chunk));
             self.pass(side, before, limit, now, counters);
             self.put_queued(side);
             rest = after;
@@ -194,7 +194,7 @@ impl<E: End> Pair<E> {
     }
 
     fn put_queued(&mut self, side: Side) {
-        let flow = &mut self.flows[side as usize];
+        let flow = &mut self.flows[side];
         let Some(inspector) = &mut self.inspector else { return };
         let queue = inspector.queue(side);
         if flow.is_between() {
@@ -210,7 +210,7 @@ impl<E: End> Pair<E> {
         let mut rest = chunk;
         let mut frames = Vec::new();
         loop {
-            let deaf = self.flows[side as usize].is_cut();
+            let deaf = self.flows[side].is_cut();
             let Some(inspector) = &mut self.inspector else { return rest };
             let step = inspector.step(side, &mut rest, deaf, &mut frames);
             if matches!(step, Step::On) && frames.len() < WRITTEN_AT_ONCE {
@@ -222,7 +222,7 @@ impl<E: End> Pair<E> {
             }
             let stops = matches!(step, Step::Wait | Step::Done);
             self.carry_out(side, step, now);
-            let flow = &self.flows[side as usize];
+            let flow = &self.flows[side];
             let is_full = !flow.kept().is_empty() || self.owed(side) >= MOST_OWED;
             if stops || is_full && !flow.is_cut() {
                 return rest;
@@ -244,17 +244,9 @@ impl<E: End> Pair<E> {
             Step::End(reason) => self.end(reason, now),
             Step::Broken(reason) => {
                 self.end(reason, now);
-                self.flows[side as usize].give_up(reason.close_code().unwrap_or_default());
+                self.flows[side].give_up(reason.close_code().unwrap_or_default());
             }
         }
-    }
-}
-
-/// Whose messages go this way.
-fn sender(direction: Direction) -> Side {
-    match direction {
-        Direction::ToBackend => Side::Client,
-        Direction::ToClient => Side::Backend,
     }
 }
 

@@ -6,13 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{End, Flow, Leg, Pair, Pinging, Reason, Side};
 use crate::config::TunnelLimits;
+use crate::ws::Sides;
 
 /// The state of a pair, with moments as distances from the moment it was taken.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::tunnel) struct State {
-    flows: [Flow; 2],
+    flows: Sides<Flow>,
     limits: TunnelLimits,
-    legs: [LegState; 2],
+    legs: Sides<LegState>,
     too_old_in: Option<Duration>,
     planned_in: Option<(Duration, Reason)>,
     #[serde(default)]
@@ -37,7 +38,7 @@ impl<E: End> Pair<E> {
         State {
             flows: self.flows.clone(),
             limits: self.limits.into(),
-            legs: [&self.ends[0], &self.ends[1]].map(|leg| LegState {
+            legs: self.ends.each_ref().map(|leg| LegState {
                 heard_ago: since(leg.heard),
                 pinged_ago: leg.pinged().map(since),
                 ping_after_in: leg.pinging.as_ref().map_or(Duration::ZERO, |pinging| until(pinging.not_before)),
@@ -61,9 +62,9 @@ impl<E: End> Pair<E> {
             Leg { heard: before(leg.heard_ago), pinging: told.then(|| Box::new(pinging)), ..Leg::new(stream, now) }
         };
         let announced = |(left, reason)| Box::new((now + left, reason));
-        let [client_leg, backend_leg] = &state.legs;
+        let [client_leg, backend_leg] = state.legs.each_ref().into_array();
         Self {
-            ends: [leg(client, client_leg), leg(backend, backend_leg)],
+            ends: Sides::new(leg(client, client_leg), leg(backend, backend_leg)),
             limits: state.limits.into(),
             too_old: state.too_old_in.map(|left| now + left),
             planned: state.planned_in.map(announced),
@@ -79,7 +80,7 @@ impl<E: End> Pair<E> {
 
     /// Forgets what the poller said: a poller that the streams are registered with anew says it again.
     pub(in crate::tunnel) fn forget_readiness(&mut self) {
-        for leg in &mut self.ends {
+        for leg in self.ends.iter_mut() {
             leg.readable = false;
             leg.writable = true;
             leg.hung_up = false;

@@ -13,13 +13,13 @@ use super::{Tunnel, Worker};
 use crate::hook::{Item, To, TunnelId};
 use crate::tunnel::arrival::Host;
 use crate::tunnel::doors::{Doors, Guest, Peer};
-use crate::tunnel::end::Side;
 use crate::tunnel::frozen::{self, Batch, Frozen};
 use crate::tunnel::inspect::Outcome;
 use crate::tunnel::reason::Reason;
 use crate::tunnel::record::Record;
 use crate::tunnel::rule::{self, Judged, Rule};
 use crate::tunnel::{Look, NewTunnel, Scope};
+use crate::ws::{Side, Sides};
 
 /// What a worker is asked to do.
 pub(in crate::tunnel) enum Command {
@@ -131,7 +131,7 @@ impl Worker {
         if tunnel.pair.changing().is_none() {
             rule::judge_opening(self.rule.as_deref(), &mut tunnel, Instant::now());
         }
-        let slot = self.take_on(tunnel, [false; 2]);
+        let slot = self.take_on(tunnel, Sides::default());
         self.open_hooks(slot, Instant::now());
     }
 

@@ -58,13 +58,13 @@ pub(in crate::ws) fn stream(frames: &[Frame]) -> Vec<u8> {
 }
 
 /// What a reader that has all frames before it would report, and the offsets of the boundaries.
-fn naive(sender: Sender, frames: &[Frame]) -> (Vec<Event>, Vec<usize>) {
+fn naive(sender: Side, frames: &[Frame]) -> (Vec<Event>, Vec<usize>) {
     let (mut events, mut boundaries, mut at) = (Vec::new(), vec![0], 0);
     let mut message: Option<(u8, u64)> = None;
     for frame in frames {
         at += frame.bytes().len();
         boundaries.push(at);
-        if frame.mask.is_some() != matches!(sender, Sender::Client) {
+        if frame.mask.is_some() != matches!(sender, Side::Client) {
             events.push(Event::MaskWrong);
         }
         match frame.opcode {
@@ -90,7 +90,7 @@ fn naive(sender: Sender, frames: &[Frame]) -> (Vec<Event>, Vec<usize>) {
     (events, boundaries)
 }
 
-fn events(sender: Sender, bytes: &[u8]) -> Vec<Event> {
+fn events(sender: Side, bytes: &[u8]) -> Vec<Event> {
     let mut seen = Vec::new();
     Cursor::new(sender).advance(bytes, &mut |event| seen.push(event));
     seen
@@ -123,8 +123,8 @@ fn any_frame() -> impl Strategy<Value = Frame> {
     })
 }
 
-fn any_sender() -> impl Strategy<Value = Sender> {
-    prop_oneof![Just(Sender::Client), Just(Sender::Backend)]
+fn any_sender() -> impl Strategy<Value = Side> {
+    prop_oneof![Just(Side::Client), Just(Side::Backend)]
 }
 
 proptest! {
@@ -201,7 +201,7 @@ proptest! {
         let place = cut + if cursor.at_boundary() { 0 } else { cursor.next_boundary(&bytes[cut..], &mut |_| {}) };
         prop_assert!(cursor.at_boundary());
 
-        let ping = frame::ping(b"?", (sender == Sender::Client).then_some(key));
+        let ping = frame::ping(b"?", (sender == Side::Client).then_some(key));
         let with_ping = [&bytes[..place], &ping[..], &bytes[place..]].concat();
         let mut expected = events(sender, &bytes[..place]);
         expected.push(Event::Ping);
@@ -233,7 +233,7 @@ fn a_cursor_is_at_most_48_bytes() {
 
 #[test]
 fn a_frame_split_across_chunks_is_reported_once() {
-    let (mut seen, mut cursor) = (Vec::new(), Cursor::new(Sender::Backend));
+    let (mut seen, mut cursor) = (Vec::new(), Cursor::new(Side::Backend));
     cursor.advance(&[0x81], &mut |event| seen.push(event));
     assert_eq!(seen, []);
     assert!(!cursor.at_boundary());
@@ -245,7 +245,7 @@ fn a_frame_split_across_chunks_is_reported_once() {
 #[test]
 fn a_message_s_size_is_known_from_its_header() {
     let mut seen = Vec::new();
-    let mut cursor = Cursor::new(Sender::Backend);
+    let mut cursor = Cursor::new(Side::Backend);
     let huge = [0x82, 127, 0, 0, 1, 0, 0, 0, 0, 0];
     cursor.advance(&huge, &mut |event| seen.push(event));
     assert_eq!(seen, [Event::Data { opcode: 2, size: 1 << 40 }]);
@@ -262,14 +262,14 @@ fn fragments_add_up_and_control_frames_between_them_do_not_count() {
         Event::Data { opcode: 1, size: 6 },
         Event::MessageEnded { opcode: 1, size: 6 },
     ];
-    assert_eq!(events(Sender::Backend, &stream(&frames)), expected);
+    assert_eq!(events(Side::Backend, &stream(&frames)), expected);
 }
 
 #[test]
 fn sizes_that_overflow_stay_at_the_largest_number() {
     let largest = [0x02, 127, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF];
     let header = Header::parse(&largest).unwrap();
-    let (mut sizes, mut cursor) = (Vec::new(), Cursor::new(Sender::Backend));
+    let (mut sizes, mut cursor) = (Vec::new(), Cursor::new(Side::Backend));
     for _ in 0..3 {
         cursor.begin(&header, &mut |event| sizes.push(event));
     }
@@ -279,7 +279,7 @@ fn sizes_that_overflow_stay_at_the_largest_number() {
 #[test]
 fn a_close_frame_s_code_is_read_masked_and_split() {
     let close = Frame::new(8, b"\x03\xE9bye").masked().bytes();
-    let mut cursor = Cursor::new(Sender::Client);
+    let mut cursor = Cursor::new(Side::Client);
     for (at, byte) in close.iter().enumerate() {
         assert_eq!(cursor.closed(), None, "before byte {at}");
         cursor.advance(&[*byte], &mut |_| {});
@@ -290,7 +290,7 @@ fn a_close_frame_s_code_is_read_masked_and_split() {
 #[test]
 fn a_close_frame_without_a_whole_code_is_1005() {
     for payload in [&b""[..], b"\x03"] {
-        let mut cursor = Cursor::new(Sender::Backend);
+        let mut cursor = Cursor::new(Side::Backend);
         cursor.advance(&Frame::new(8, payload).bytes(), &mut |_| {});
         assert_eq!(cursor.closed(), Some(1005));
     }
@@ -298,7 +298,7 @@ fn a_close_frame_without_a_whole_code_is_1005() {
 
 #[test]
 fn only_the_first_close_frame_counts() {
-    let mut cursor = Cursor::new(Sender::Backend);
+    let mut cursor = Cursor::new(Side::Backend);
     let both = stream(&[Frame::new(8, b"\x03\xE8"), Frame::new(8, b"\x03\xF3")]);
     cursor.advance(&both, &mut |_| {});
     assert_eq!(cursor.closed(), Some(1000));
@@ -306,8 +306,7 @@ fn only_the_first_close_frame_counts() {
 
 #[test]
 fn a_mask_that_is_wrong_for_the_sender_is_reported_and_the_frame_still_followed() {
-    for (sender, frame) in [(Sender::Client, Frame::new(2, b"abc")), (Sender::Backend, Frame::new(2, b"abc").masked())]
-    {
+    for (sender, frame) in [(Side::Client, Frame::new(2, b"abc")), (Side::Backend, Frame::new(2, b"abc").masked())] {
         let data = [Event::Data { opcode: 2, size: 3 }, Event::MessageEnded { opcode: 2, size: 3 }];
         let expected = [&[Event::MaskWrong], &data[..]].concat();
         assert_eq!(events(sender, &frame.bytes()), expected);
@@ -324,7 +323,7 @@ fn broken_framing_loses_the_cursor_for_good() {
     ];
     for (bytes, fault) in broken {
         let mut seen = Vec::new();
-        let mut cursor = Cursor::new(Sender::Backend);
+        let mut cursor = Cursor::new(Side::Backend);
         cursor.advance(&bytes, &mut |event| seen.push(event));
         let passed = cursor.next_boundary(&Frame::new(1, b"later").bytes(), &mut |event| seen.push(event));
         assert_eq!(passed, 7, "everything passes");
@@ -335,7 +334,7 @@ fn broken_framing_loses_the_cursor_for_good() {
 
 #[test]
 fn an_empty_chunk_changes_nothing() {
-    let mut cursor = Cursor::new(Sender::Client);
+    let mut cursor = Cursor::new(Side::Client);
     assert_eq!(cursor.next_boundary(&[], &mut |_| {}), 0);
     assert!(cursor.at_boundary());
 }

@@ -125,13 +125,13 @@ fn each_side_s_window_is_the_smaller_of_what_was_set_and_what_was_promised() {
         assert_eq!(serde_json::from_str::<Agreement>(&written).unwrap(), agreement);
         agreement.window_bits(sender)
     };
-    assert_eq!(window("permessage-deflate", "", Sender::Client), 15);
-    assert_eq!(window("permessage-deflate", "; server_max_window_bits=9", Sender::Backend), 9);
+    assert_eq!(window("permessage-deflate", "", Side::Client), 15);
+    assert_eq!(window("permessage-deflate", "; server_max_window_bits=9", Side::Backend), 9);
     let promised = "permessage-deflate; client_max_window_bits=10";
-    assert_eq!(window(promised, "", Sender::Client), 10);
-    assert_eq!(window(promised, "; client_max_window_bits=12", Sender::Client), 10);
-    assert_eq!(window(promised, "; client_max_window_bits=9", Sender::Client), 9);
-    assert_eq!(window(promised, "", Sender::Backend), 15);
+    assert_eq!(window(promised, "", Side::Client), 10);
+    assert_eq!(window(promised, "; client_max_window_bits=12", Side::Client), 10);
+    assert_eq!(window(promised, "; client_max_window_bits=9", Side::Client), 9);
+    assert_eq!(window(promised, "", Side::Backend), 15);
 }
 
 /// Bytes that compress somewhat, written by the same rule each time.

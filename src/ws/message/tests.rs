@@ -10,6 +10,7 @@ use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
 use super::*;
 use crate::ws::cursor::tests::{Frame, parted, stream};
+use crate::ws::frame;
 
 fn message(kind: Kind, payload: &[u8]) -> Item {
     Item::Message(Assembled { kind, payload: payload.to_vec(), compressed: false })
@@ -33,7 +34,7 @@ fn read(assembler: &mut Assembler, parts: &[&[u8]]) -> Vec<Result<Item, Violatio
 
 /// Everything that comes of a backend's frames, with permessage-deflate agreed and at most 1,000 bytes a message.
 fn from_backend(frames: &[Frame]) -> Vec<Result<Item, Violation>> {
-    read(&mut Assembler::new(Sender::Backend, true, 1000), &[&stream(frames)])
+    read(&mut Assembler::new(Side::Backend, true, 1000), &[&stream(frames)])
 }
 
 /// The one violation in a backend's frames, which nothing comes before.
@@ -50,7 +51,7 @@ fn reserved(bits: u8, frame: Frame) -> Frame {
 
 #[test]
 fn a_message_in_one_frame_comes_unmasked_in_a_buffer_of_its_size() {
-    let mut assembler = Assembler::new(Sender::Client, false, 5);
+    let mut assembler = Assembler::new(Side::Client, false, 5);
     let bytes = Frame::new(1, b"hello").masked().bytes();
     let mut chunk = &bytes[..];
     let Some(Ok(Item::Message(came))) = assembler.next(&mut chunk) else { panic!("no message") };
@@ -90,7 +91,7 @@ fn reserved_bits_without_a_meaning_are_refused() {
     assert_eq!(violation(&[reserved(4, Frame::new(9, b""))]), Violation::ReservedBit);
     let later = [reserved(4, Frame::fragment(1, b"a")), reserved(4, Frame::new(0, b"b"))];
     assert_eq!(violation(&later), Violation::ReservedBit);
-    let mut without_compression = Assembler::new(Sender::Backend, false, 10);
+    let mut without_compression = Assembler::new(Side::Backend, false, 10);
     let refused = read(&mut without_compression, &[&reserved(4, data).bytes()]);
     assert_eq!(refused, [Err(Violation::ReservedBit)]);
 }
@@ -105,7 +106,7 @@ fn opcodes_without_a_meaning_are_refused() {
 #[test]
 fn a_mask_that_is_wrong_for_the_sender_is_refused() {
     assert_eq!(violation(&[Frame::new(1, b"a").masked()]), Violation::Masked);
-    let mut from_client = Assembler::new(Sender::Client, false, 10);
+    let mut from_client = Assembler::new(Side::Client, false, 10);
     assert_eq!(read(&mut from_client, &[&Frame::new(1, b"a").bytes()]), [Err(Violation::NotMasked)]);
 }
 
@@ -129,7 +130,7 @@ fn lengths_that_are_not_in_the_shortest_form_or_beyond_63_bits_are_refused() {
     ];
     for (length, violation) in lengths {
         let bytes = [&[0x82], length].concat();
-        let mut assembler = Assembler::new(Sender::Backend, false, u64::MAX);
+        let mut assembler = Assembler::new(Side::Backend, false, u64::MAX);
         assert_eq!(read(&mut assembler, &[&bytes]), [Err(violation)]);
     }
 }
@@ -166,7 +167,7 @@ fn a_close_frame_needs_a_whole_code_that_may_be_sent_and_a_reason_in_utf_8() {
 fn nothing_counts_after_a_close_frame_or_a_violation() {
     let late = [Frame::new(1, b"late"), Frame::new(9, b""), Frame::new(3, b"")];
     for end in [Frame::new(8, b""), Frame::new(3, b"")] {
-        let mut assembler = Assembler::new(Sender::Backend, false, 100);
+        let mut assembler = Assembler::new(Side::Backend, false, 100);
         let bytes = stream(&[&[Frame::fragment(1, b"begun"), end][..], &late].concat());
         assert_eq!(read(&mut assembler, &[&bytes, &stream(&late)]).len(), 1);
         assert!(assembler.is_at_end() && !assembler.in_message());
@@ -177,19 +178,19 @@ fn nothing_counts_after_a_close_frame_or_a_violation() {
 #[test]
 fn a_message_beyond_the_limit_is_refused_from_its_header() {
     let announced = [0x82, 127, 0, 0, 1, 0, 0, 0, 0, 0];
-    let mut assembler = Assembler::new(Sender::Backend, false, 1 << 30);
+    let mut assembler = Assembler::new(Side::Backend, false, 1 << 30);
     assert_eq!(read(&mut assembler, &[&announced]), [Err(Violation::TooLong)]);
     assert_eq!(Violation::TooLong.code(), 1009);
 
     assert_eq!(from_backend(&[Frame::new(2, &[0; 1000])]), [Ok(message(Kind::Binary, &[0; 1000]))]);
     assert_eq!(violation(&[Frame::fragment(2, &[0; 1000]), Frame::new(0, b"a")]), Violation::TooLong);
     let unlimited = [0x02, 1, 0, 0x80, 127, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF];
-    assert_eq!(read(&mut Assembler::new(Sender::Backend, false, u64::MAX), &[&unlimited]), []);
+    assert_eq!(read(&mut Assembler::new(Side::Backend, false, u64::MAX), &[&unlimited]), []);
 }
 
 #[test]
 fn a_buffer_grows_with_what_came_and_not_with_what_was_announced() {
-    let mut assembler = Assembler::new(Sender::Backend, false, u64::MAX);
+    let mut assembler = Assembler::new(Side::Backend, false, u64::MAX);
     let announced = [0x82, 127, 0, 0, 1, 0, 0, 0, 0, 0];
     assert_eq!(read(&mut assembler, &[&announced]), []);
     assert_eq!(assembler.payload.capacity(), 0);
@@ -201,7 +202,7 @@ fn a_buffer_grows_with_what_came_and_not_with_what_was_announced() {
 
 #[test]
 fn a_buffer_is_not_reallocated_for_every_small_fragment() {
-    let mut assembler = Assembler::new(Sender::Backend, false, u64::MAX);
+    let mut assembler = Assembler::new(Side::Backend, false, u64::MAX);
     read(&mut assembler, &[&Frame::fragment(2, b"a").bytes()]);
     let mut capacities = vec![assembler.payload.capacity()];
     for _ in 0..2000 {
@@ -230,7 +231,7 @@ fn an_assembler_is_at_most_112_bytes() {
 }
 
 /// A frame of the sender's, with its mask mostly right, that is now and then not allowed where it stands.
-fn any_frame(sender: Sender) -> impl Strategy<Value = Frame> {
+fn any_frame(sender: Side) -> impl Strategy<Value = Frame> {
     let close = prop_oneof![
         Just(Vec::new()),
         Just(b"\x03".to_vec()),
@@ -252,15 +253,15 @@ fn any_frame(sender: Sender) -> impl Strategy<Value = Frame> {
     let reserved = prop_oneof![60 => Just(0u8), 1 => 1..8u8];
     (shape, reserved, any::<[u8; 4]>(), prop::bool::weighted(0.99)).prop_map(
         move |((fin, opcode, payload), reserved, key, mask_is_right)| {
-            let mask = (mask_is_right == (sender == Sender::Client)).then_some(key);
+            let mask = (mask_is_right == (sender == Side::Client)).then_some(key);
             Frame { fin, reserved, opcode, mask, payload, wide: false }
         },
     )
 }
 
 /// Frames that make messages more often than chance would: what must be a continuation mostly is one.
-fn any_frames() -> impl Strategy<Value = (Sender, Vec<Frame>)> {
-    let sender = prop_oneof![Just(Sender::Client), Just(Sender::Backend)];
+fn any_frames() -> impl Strategy<Value = (Side, Vec<Frame>)> {
+    let sender = prop_oneof![Just(Side::Client), Just(Side::Backend)];
     sender.prop_flat_map(|sender| {
         let frames = vec((any_frame(sender), prop::bool::weighted(0.97)), 0..30);
         frames.prop_map(move |frames| {
@@ -299,8 +300,8 @@ impl Write for Given<'_> {
 }
 
 /// What tungstenite reads, up to a Close frame, the first error or the end; `Err` for an error before the end.
-fn by_tungstenite(sender: Sender, bytes: &[u8]) -> Vec<Result<Item, ()>> {
-    let role = if sender == Sender::Client { Role::Server } else { Role::Client };
+fn by_tungstenite(sender: Side, bytes: &[u8]) -> Vec<Result<Item, ()>> {
+    let role = if sender == Side::Client { Role::Server } else { Role::Client };
     let mut socket = WebSocket::from_raw_socket(Given(bytes), role, Some(WebSocketConfig::default()));
     let mut items = Vec::new();
     loop {
@@ -364,7 +365,7 @@ proptest! {
         masked in any::<bool>(),
         bytes in vec(any::<u8>(), 0..600),
     ) {
-        let sender = if masked { Sender::Client } else { Sender::Backend };
+        let sender = if masked { Side::Client } else { Side::Backend };
         let whole = read(&mut Assembler::new(sender, true, 1 << 16), &[&bytes]);
         let single: Vec<&[u8]> = bytes.chunks(1).collect();
         prop_assert_eq!(read(&mut Assembler::new(sender, true, 1 << 16), &single), whole);
@@ -380,7 +381,7 @@ proptest! {
         let kind = if text { Kind::Text } else { Kind::Binary };
         let mut bytes = Vec::new();
         frame::message(&mut bytes, kind, &payload, compressed, mask);
-        let sender = if mask.is_some() { Sender::Client } else { Sender::Backend };
+        let sender = if mask.is_some() { Side::Client } else { Side::Backend };
         let items = read(&mut Assembler::new(sender, true, payload.len() as u64), &[&bytes]);
         prop_assert_eq!(items, [Ok(Item::Message(Assembled { kind, payload, compressed }))]);
     }

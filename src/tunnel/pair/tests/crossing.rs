@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::{Frame, Rig, binary, close, frame_from, frames};
 use crate::config::TunnelLimits;
-use crate::tunnel::end::Side::{self, Backend, Client};
 use crate::tunnel::reason::Reason;
+use crate::ws::Side::{self, Backend, Client};
+use crate::ws::Sides;
 
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -116,13 +117,13 @@ fn a_close_that_is_due_comes_at_the_boundary_and_the_deadline_stays() {
 #[test]
 fn what_both_receivers_would_not_take_is_written_first() {
     let mut rig = Rig::new(none());
-    let messages = Side::ALL.map(|side| binary(side, &[side as u8; 900]));
+    let messages = Sides::from_fn(|side| binary(side, &[side as u8; 900]));
     for side in Side::ALL {
         rig.room(side, 0);
     }
     for side in Side::ALL {
-        rig.send(side, &messages[side as usize]);
-        assert_eq!(rig.kept_for(side.other()), messages[side as usize].len());
+        rig.send(side, &messages[side]);
+        assert_eq!(rig.kept_for(side.other()), messages[side].len());
     }
     rig.end(Client).room_now(400);
     cross(&mut rig);

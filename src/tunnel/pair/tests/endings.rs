@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Frame, Rig, binary, close, frame_from};
 use crate::config::TunnelLimits;
-use crate::tunnel::end::Side::{self, Backend, Client};
+use crate::ws::Side::{self, Backend, Client};
 
 fn open() -> Rig {
     Rig::new(TunnelLimits::default())

@@ -8,8 +8,9 @@ use proptest::prelude::*;
 
 use super::{Frame, Rig, begun_frames, frame_from, frames};
 use crate::config::TunnelLimits;
-use crate::tunnel::end::Side::{self, Backend, Client};
 use crate::tunnel::reason::Reason;
+use crate::ws::Side::{self, Backend, Client};
+use crate::ws::Sides;
 
 /// One thing that happens to a tunnel.
 #[derive(Clone, Debug)]
@@ -58,16 +59,16 @@ fn stream(side: Side) -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Carries out the steps; then nobody sends or says anything any more, and time passes.
-fn run(limits: TunnelLimits, jitter: f64, streams: &[Vec<u8>; 2], steps: &[Step]) -> Rig {
+fn run(limits: TunnelLimits, jitter: f64, streams: &Sides<Vec<u8>>, steps: &[Step]) -> Rig {
     let mut rig = Rig::with(limits, jitter, 512);
-    let mut sent = [0; 2];
+    let mut sent = Sides::new(0, 0);
     for step in steps {
         match *step {
             Step::Room(side, bytes) => rig.room(side, bytes),
             Step::Send(side, count) => {
-                let rest = &streams[side as usize][sent[side as usize]..];
+                let rest = &streams[side][sent[side]..];
                 let count = count.min(rest.len());
-                sent[side as usize] += count;
+                sent[side] += count;
                 rig.send(side, &rest[..count]);
             }
             Step::Pass(seconds) => rig.pass(Duration::from_secs(seconds)),
@@ -110,6 +111,7 @@ proptest! {
         streams in [stream(Client), stream(Backend)],
         steps in vec(step(), 0..60),
     ) {
+        let streams = Sides::from(streams);
         let mut rig = run(limits, jitter, &streams, &steps);
         prop_assert!(rig.ended, "a tunnel with two ended streams is still open");
         rig.outcome();
@@ -117,7 +119,7 @@ proptest! {
             let taken = rig.taken(side);
             let (got, begun) = begun_frames(&taken);
             let theirs: Vec<_> = got.iter().filter(|frame| !is_ours(frame)).collect();
-            let sent = frames(&streams[side.other() as usize]);
+            let sent = frames(&streams[side.other()]);
             prop_assert!(theirs.len() <= sent.len() && theirs.iter().zip(&sent).all(|(got, sent)| **got == *sent));
             // The last frame may have been cut short: the sender's next one, or a Close or Ping of ours.
             let next = sent.get(theirs.len()).map(|next| frame_from(side.other(), next.first, &next.payload));

@@ -25,8 +25,8 @@ use crate::hook::{
 };
 use crate::metrics::Metrics;
 use crate::tunnel::Hooked;
-use crate::tunnel::end::Side::{self, Backend, Client};
 use crate::tunnel::inspect::{Caller, Inspector, LastWords, Outcome};
+use crate::ws::Side::{self, Backend, Client};
 use crate::ws::deflate::{self, Agreement, Codec};
 
 /// Says what becomes of a message.

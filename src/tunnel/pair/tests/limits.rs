@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Frame, Rig, binary, close, frame_from};
 use crate::config::TunnelLimits;
-use crate::tunnel::end::Side::{self, Backend, Client};
 use crate::tunnel::reason::Reason;
+use crate::ws::Side::{self, Backend, Client};
 
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::config::TunnelLimits;
 use crate::metrics::{Metrics, UpstreamMetrics};
-use crate::tunnel::end::{End, Side};
+use crate::tunnel::end::End;
 use crate::tunnel::pair::{Checked, Driven, Pair, Readiness};
+use crate::ws::Side;
 
 /// One end: what arrived and was not read, and what was written and taken.
 #[derive(Default)]
@@ -196,7 +197,7 @@ impl Rig {
 
     /// The bytes that wait for `side` to take them.
     pub(super) fn kept_for(&self, side: Side) -> usize {
-        self.pair.flows[side.other() as usize].kept().len()
+        self.pair.flows[side.other()].kept().len()
     }
 
     /// Why it ended, and with which code.

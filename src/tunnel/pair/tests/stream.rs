@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::{Rig, frame_from};
 use crate::config::TunnelLimits;
-use crate::tunnel::end::Side::{self, Backend, Client};
+use crate::ws::Side::{self, Backend, Client};
+use crate::ws::Sides;
 
 /// One thing that happens to a tunnel.
 #[derive(Clone, Debug)]
@@ -50,17 +51,17 @@ fn frames(side: Side) -> impl Strategy<Value = (Vec<u8>, u64)> {
 }
 
 /// Carries out the steps, then lets everything through. Panics where a rule is broken on the way.
-fn run(streams: [&[u8]; 2], steps: &[Step], scratch: usize) -> Rig {
+fn run(streams: Sides<&[u8]>, steps: &[Step], scratch: usize) -> Rig {
     let mut rig = Rig::with(TunnelLimits::default(), 0.0, scratch);
-    let mut sent = [0; 2];
+    let mut sent = Sides::new(0, 0);
     for step in steps {
         match *step {
             Step::Room(side, bytes) => rig.room(side, bytes),
             Step::Cross => rig.cross(Duration::ZERO),
             Step::Send(side, count) => {
-                let rest = &streams[side as usize][sent[side as usize]..];
+                let rest = &streams[side][sent[side]..];
                 let count = count.min(rest.len());
-                sent[side as usize] += count;
+                sent[side] += count;
                 rig.send(side, &rest[..count]);
             }
         }
@@ -70,7 +71,7 @@ fn run(streams: [&[u8]; 2], steps: &[Step], scratch: usize) -> Rig {
     }
     for side in Side::ALL {
         rig.room(side, usize::MAX);
-        rig.send(side, &streams[side as usize][sent[side as usize]..]);
+        rig.send(side, &streams[side][sent[side]..]);
     }
     rig
 }
@@ -85,12 +86,14 @@ proptest! {
         steps in vec(step(), 0..60),
         scratch in prop_oneof![Just(64_usize), Just(4096)],
     ) {
-        let mut rig = run([&to_backend, &to_client], &steps, scratch);
+        let mut rig = run(Sides::new(&to_backend, &to_client), &steps, scratch);
         prop_assert!(rig.taken(Backend) == to_backend && rig.taken(Client) == to_client);
         prop_assert_eq!(rig.pair.passed(Client), (to_backend.len() as u64, from_client));
         prop_assert_eq!(rig.pair.passed(Backend), (to_client.len() as u64, from_backend));
-        prop_assert_eq!(rig.counters.bytes.each_ref().map(|counter| counter.get()), [to_backend.len() as u64, to_client.len() as u64]);
-        prop_assert_eq!(rig.counters.messages.each_ref().map(|counter| counter.get()), [from_client, from_backend]);
+        let counted = rig.counters.bytes.each_ref().map(|counter| counter.get());
+        prop_assert_eq!(counted, Sides::new(to_backend.len() as u64, to_client.len() as u64));
+        let counted = rig.counters.messages.each_ref().map(|counter| counter.get());
+        prop_assert_eq!(counted, Sides::new(from_client, from_backend));
         rig.fin(Client);
         rig.fin(Backend);
         prop_assert!(rig.ended && rig.end(Client).shut && rig.end(Backend).shut);
@@ -102,7 +105,7 @@ proptest! {
         to_client in vec(any::<u8>(), 0..5000),
         steps in vec(step(), 0..60),
     ) {
-        let mut rig = run([&to_backend, &to_client], &steps, 256);
+        let mut rig = run(Sides::new(&to_backend, &to_client), &steps, 256);
         prop_assert!(rig.taken(Backend) == to_backend && rig.taken(Client) == to_client);
     }
 }

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ws::{Assembler, Control, Item as Came, Kind, Sender};
+use crate::ws::{Assembler, Control, Item as Came, Kind, Sides};
 
 /// What one side sends: messages in fragments with control frames between them.
 #[derive(Clone, Debug)]
@@ -50,8 +50,7 @@ type Received = Vec<(bool, Vec<u8>)>;
 
 /// The messages and Pings of a stream; each kind in its order.
 fn received(from: Side, bytes: &[u8]) -> (Received, Vec<Vec<u8>>) {
-    let sender = if from == Client { Sender::Client } else { Sender::Backend };
-    let mut assembler = Assembler::new(sender, false, u64::MAX);
+    let mut assembler = Assembler::new(from, false, u64::MAX);
     let (mut messages, mut pings, mut rest) = (Vec::new(), Vec::new(), bytes);
     while let Some(came) = assembler.next(&mut rest) {
         match came.unwrap() {
@@ -76,27 +75,28 @@ proptest! {
         let seen = if one_way { Messages::TO_CLIENT } else { Messages::BOTH };
         let script = Script::pass(if waits { seen.awaited() } else { seen });
         let mut rig = HookedRig::new(script);
-        let bytes = [Client, Backend].map(|side| streams[side as usize].iter().flat_map(|sent| sent.bytes(side)).collect::<Vec<u8>>());
-        let mut at = [0, 0];
+        let streams = Sides::from(streams);
+        let bytes = Sides::from_fn(|side| streams[side].iter().flat_map(|sent| sent.bytes(side)).collect::<Vec<u8>>());
+        let mut at = Sides::new(0, 0);
         for (client, length, room) in cuts {
             let side = if client { Client } else { Backend };
-            let (from, to) = (at[side as usize], (at[side as usize] + length).min(bytes[side as usize].len()));
-            at[side as usize] = to;
+            let (from, to) = (at[side], (at[side] + length).min(bytes[side].len()));
+            at[side] = to;
             rig.room(side.other(), room);
-            rig.send(side, &bytes[side as usize][from..to]);
+            rig.send(side, &bytes[side][from..to]);
         }
         for side in Side::ALL {
             rig.room(side, usize::MAX);
-            rig.send(side, &bytes[side as usize][at[side as usize]..]);
+            rig.send(side, &bytes[side][at[side]..]);
         }
-        let seen = streams[1].len() + if one_way { 0 } else { streams[0].len() };
+        let seen = streams[Backend].len() + if one_way { 0 } else { streams[Client].len() };
         if waits {
             (0..seen).for_each(|_| rig.let_go());
         }
         for side in Side::ALL {
             let got = rig.taken(side.other());
-            prop_assert_eq!(received(side, &got), received(side, &bytes[side as usize]));
-            prop_assert_eq!(rig.pair.passed(side).1, streams[side as usize].len() as u64);
+            prop_assert_eq!(received(side, &got), received(side, &bytes[side]));
+            prop_assert_eq!(rig.pair.passed(side).1, streams[side].len() as u64);
         }
         prop_assert_eq!(rig.script.log().len(), 1 + seen);
         prop_assert_eq!(rig.pair.inspector().unwrap().weight(), 0);
