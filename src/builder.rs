@@ -40,14 +40,15 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Adds a hook under the name that `hooks` of the configuration calls it by, in place of one of the same name, a stock
-    /// one too.
+    /// Adds a hook under the name that `hooks` of the configuration calls it by, in place of one of the same name, a
+    /// stock one too.
     pub fn hook<H: Hook>(mut self, name: &str) -> Self {
         self.hooks.add::<H>(name);
         self
     }
 
-    /// As [`hook`](Self::hook), with a function in place of [`Hook::new`]: for state that the hook shares with the program.
+    /// As [`hook`](Self::hook), with a function in place of [`Hook::new`]: for state that the hook shares with the
+    /// program.
     pub fn hook_with<H: Hook>(
         mut self,
         name: &str,
@@ -57,8 +58,8 @@ impl Builder {
         self
     }
 
-    /// Has `on_start` called once the listeners are open, on the Tokio runtime of the gateway: what is spawned there lives
-    /// as long as the process.
+    /// Has `on_start` called once the listeners are open, on the Tokio runtime of the gateway: what is spawned there
+    /// lives as long as the process.
     ///
     /// Threads and runtimes that a program starts before [`run`](Self::run) do not survive `--daemon`.
     pub fn on_start(mut self, on_start: impl FnOnce(Injector) + Send + Sync + 'static) -> Self {

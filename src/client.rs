@@ -17,8 +17,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// The client behind `peer`: the right-most address of `X-Forwarded-For` that is not trusted; `peer` itself where it
-    /// is not trusted or names nobody (nginx: `real_ip_recursive on`).
+    /// The client behind `peer`: the right-most address of `X-Forwarded-For` that is not trusted; `peer` itself where
+    /// it is not trusted or names nobody (nginx: `real_ip_recursive on`).
     pub fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
         let peer = peer.to_canonical();
         let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));

@@ -1,12 +1,12 @@
 //! Longhaul: the gateway for connections that last.
 //!
 //! A library and a thin binary over it. A program of one's own is the binary's command line with hooks of its own:
-//! [`Gateway::builder`] makes it, [`hook`] is what to write, [`hook::testing`] tests it without a network, and docs/hooks.md in
-//! the repository is the guide.
+//! [`Gateway::builder`] makes it, [`hook`] is what to write, [`hook::testing`] tests it without a network, and
+//! docs/hooks.md in the repository is the guide.
 //!
-//! What this page shows is the public interface, under semantic versioning: in 0.x a release that breaks it has a higher
-//! second number. Modules that it does not show are how the gateway is made (ARCHITECTURE.md walks through them); they are
-//! public for the tests and benches of this repository alone, and change at any time.
+//! What this page shows is the public interface, under semantic versioning: in 0.x a release that breaks it has a
+//! higher second number. Modules that it does not show are how the gateway is made (ARCHITECTURE.md walks through
+//! them); they are public for the tests and benches of this repository alone, and change at any time.
 
 mod builder;
 pub mod hook;

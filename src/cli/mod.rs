@@ -1,4 +1,5 @@
-//! The command line: `longhaul -c FILE`, `check`, `where`, `demo`, and `status`, `reload`, `plan`, `drain` of a running gateway.
+//! The command line: `longhaul -c FILE`, `check`, `where`, `demo`, and `status`, `reload`, `plan`, `drain` of a running
+//! gateway.
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 
@@ -84,7 +85,8 @@ Signals: INT ends at once, TERM drains first (`longhaul drain`), HUP reloads the
 configuration (`longhaul reload`), USR1 opens the access log anew.
 RUST_LOG sets what is logged to standard error; the default is `warn,longhaul=info`.";
 
-/// Runs a command, with the hooks that a configuration may name; a gateway calls `on_start` once its listeners are open.
+/// Runs a command, with the hooks that a configuration may name; a gateway calls `on_start` once its listeners are
+/// open.
 pub fn run(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     hooks: Registry,

@@ -76,7 +76,8 @@ pub fn load(path: &Path, hooks: &dyn KnownHooks) -> Result<Loaded, LoadError> {
 
 /// Reads the text of a configuration file, whose routes may have the hooks that `hooks` knows.
 ///
-/// Does no I/O (unless `hooks` does), and never panics. Where `threads` is left out it becomes the number of cores this process may use.
+/// Does no I/O (unless `hooks` does), and never panics. Where `threads` is left out it becomes the number of cores this
+/// process may use.
 ///
 /// # Errors
 /// Every problem in `text`, in the order of their positions; only the first where it is not one YAML document.

@@ -91,8 +91,8 @@ pub struct Route {
     pub upstream: String,
     /// `affinity`: instead of the upstream's, where given.
     pub affinity: Option<Vec<AffinitySource>>,
-    /// `hooks`: asked in this order about what comes from the client, in the reverse order about what comes from the backend;
-    /// at most 64, none if left out.
+    /// `hooks`: asked in this order about what comes from the client, in the reverse order about what comes from the
+    /// backend; at most 64, none if left out.
     pub hooks: Vec<HookEntry>,
     /// `compression`: what becomes of permessage-deflate where one of `hooks` sees messages.
     pub compression: Compression,
@@ -126,7 +126,8 @@ pub enum HostPattern {
     Any,
     /// This host.
     Exact(String),
-    /// `*.example.com`, kept as `example.com`: every host that ends in `.example.com`, at any depth, not `example.com` itself.
+    /// `*.example.com`, kept as `example.com`: every host that ends in `.example.com`, at any depth, not `example.com`
+    /// itself.
     Wildcard(String),
 }
 
@@ -191,8 +192,8 @@ pub struct Upstream {
     pub drain_window: Duration,
     /// `on_change`: what becomes of open tunnels whose route or backend a reload takes away, default `close`.
     pub on_change: OnChange,
-    /// `rehome`, `over`: after the ring changed, tunnels whose key belongs to another backend now are closed (Close 1012)
-    /// spread over this time; `None` when `off` (the default).
+    /// `rehome`, `over`: after the ring changed, tunnels whose key belongs to another backend now are closed (Close
+    /// 1012) spread over this time; `None` when `off` (the default).
     pub rehome: Option<Duration>,
     /// `timeouts`: of requests and handshakes.
     pub timeouts: Timeouts,
@@ -299,11 +300,13 @@ pub struct TunnelLimits {
     pub idle: Option<Duration>,
     /// `max_age`: the longest life (less up to 10 % of jitter), default off; then Close 1001.
     pub max_age: Option<Duration>,
-    /// `ping`: a side that was silent for so long gets a Ping; silent for as long again, the tunnel is ended. Default off.
+    /// `ping`: a side that was silent for so long gets a Ping; silent for as long again, the tunnel is ended. Default
+    /// off.
     pub ping: Option<Duration>,
     /// `max_message`: bytes of one message's payload, default off; a longer one ends the tunnel with Close 1009.
     pub max_message: Option<u64>,
-    /// `tcp_user_timeout`: how long a side's kernel may leave our bytes or keep-alive probes unacknowledged, default 60 s.
+    /// `tcp_user_timeout`: how long a side's kernel may leave our bytes or keep-alive probes unacknowledged, default 60
+    /// s.
     pub tcp_user_timeout: Option<Duration>,
 }
 

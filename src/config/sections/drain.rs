@@ -17,8 +17,8 @@ const WINDOW: Span = Span { least: Duration::ZERO, most: DAY, example: "30s" };
 const REHOME: Span = Span { least: Duration::ZERO, most: DAY, example: "5m" };
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The status codes that clients take for "come again": going away, service restart, try again later (IANA's registry of
-/// WebSocket close codes).
+/// The status codes that clients take for "come again": going away, service restart, try again later (IANA's registry
+/// of WebSocket close codes).
 const CODES: [(&str, u16); 3] = [("1001", 1001), ("1012", 1012), ("1013", 1013)];
 
 /// Reads `drain`.

@@ -14,8 +14,8 @@ pub trait KnownHooks {
     /// The names that they are registered by, in the order in which they are to be told.
     fn names(&self) -> Vec<&str>;
 
-    /// Checks the settings of the hook `name`, which is one of [`KnownHooks::names`]: with [`Settings::read`], as the type
-    /// that the hook declares.
+    /// Checks the settings of the hook `name`, which is one of [`KnownHooks::names`]: with [`Settings::read`], as the
+    /// type that the hook declares.
     ///
     /// # Errors
     /// Everything that is wrong with `settings`.

@@ -23,8 +23,9 @@ pub(crate) fn names() -> Vec<String> {
     }
 }
 
-/// Reads Pingora's keys; those left out have Pingora's defaults, but for three: `threads` gets the number of cores, clients stay on
-/// one thread each, and Pingora's own timers, whose thread wakes a hundred times a second, are used below one second only.
+/// Reads Pingora's keys; those left out have Pingora's defaults, but for three: `threads` gets the number of cores,
+/// clients stay on one thread each, and Pingora's own timers, whose thread wakes a hundred times a second, are used
+/// below one second only.
 pub(crate) fn read<'v, 'k>(
     given: impl Iterator<Item = (&'k str, Value<'v>)>,
     report: &mut Report,

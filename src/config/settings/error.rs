@@ -74,8 +74,8 @@ impl Trouble {
             Self::Mismatch { found, expected } => match found {
                 Found::List if value.is_sequence() => value.wrong(expected),
                 Found::Mapping if value.is_mapping() => value.wrong(expected),
-                // serde keeps values of some types aside (`flatten`, tagged enums) and reads them without us: then it was not
-                // `value` that was found, but something in it.
+                // serde keeps values of some types aside (`flatten`, tagged enums) and reads them without us: then it
+                // was not `value` that was found, but something in it.
                 Found::Other(_) if !value.is_sequence() && !value.is_mapping() => value.wrong(expected),
                 found => value.error(format!("{found} does not fit here")).expected(expected),
             },

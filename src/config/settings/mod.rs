@@ -18,8 +18,9 @@ pub use quantity::{Cidr, Period, Size};
 
 /// What stands under `with:` in an entry of a route's `hooks`, with its place in the file.
 ///
-/// Equal to other settings that mean the same, wherever both stand and in whatever order their keys are. A copy is cheap. In
-/// the [`Debug`](fmt::Debug) form every value can be read: have secrets read from files rather than written here.
+/// Equal to other settings that mean the same, wherever both stand and in whatever order their keys are. A copy is
+/// cheap. In the [`Debug`](fmt::Debug) form every value can be read: have secrets read from files rather than written
+/// here.
 #[derive(Clone)]
 pub struct Settings {
     root: Arc<Node>,
@@ -54,26 +55,27 @@ impl Settings {
 
     /// The settings as a `T`, read as strictly as the rest of the file.
     ///
-    /// Scalars are those of YAML's core schema; a quoted one is text and nothing else, and where text is wanted every scalar
-    /// is. A key that `T` or a structure in it does not have is a problem even if serde would pass over it. The exceptions are
-    /// structures with `#[serde(flatten)]` and the variants of tagged and untagged enums, whose keys serde keeps to itself:
-    /// such an enum needs `#[serde(deny_unknown_fields)]`, and what is wrong in either is told at the mapping as a whole.
+    /// Scalars are those of YAML's core schema; a quoted one is text and nothing else, and where text is wanted every
+    /// scalar is. A key that `T` or a structure in it does not have is a problem even if serde would pass over it. The
+    /// exceptions are structures with `#[serde(flatten)]` and the variants of tagged and untagged enums, whose keys
+    /// serde keeps to itself: such an enum needs `#[serde(deny_unknown_fields)]`, and what is wrong in either is told
+    /// at the mapping as a whole.
     ///
-    /// [`Period`], [`Size`] and [`Cidr`] read what the file's own keys read. A message by `serde::de::Error::custom` is told at
-    /// the innermost value that was being read; lines of it that begin with `  expected: ` and with two spaces become the
-    /// problem's `expected` and `remedy`.
+    /// [`Period`], [`Size`] and [`Cidr`] read what the file's own keys read. A message by `serde::de::Error::custom` is
+    /// told at the innermost value that was being read; lines of it that begin with `  expected: ` and with two spaces
+    /// become the problem's `expected` and `remedy`.
     ///
     /// # Errors
-    /// Unknown keys, values that do not fit, keys given twice, and of each mapping the first key that is missing, in the order
-    /// of their positions. Of values that do not fit up to 32 are told, fewer of very large settings.
+    /// Unknown keys, values that do not fit, keys given twice, and of each mapping the first key that is missing, in
+    /// the order of their positions. Of values that do not fit up to 32 are told, fewer of very large settings.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Vec<Problem>> {
         read::all(&self.value())
     }
 
     /// A problem that shows only when the settings are put to use: a file that is missing, a key that is no key.
     ///
-    /// `field` is where, below these settings: `secret_file`, `keys[1].file`, or nothing for the whole of them. What was left
-    /// out is placed at what it was left out of.
+    /// `field` is where, below these settings: `secret_file`, `keys[1].file`, or nothing for the whole of them. What
+    /// was left out is placed at what it was left out of.
     pub fn problem(&self, field: &str, message: impl Into<String>) -> Problem {
         let dot = if self.path.is_empty() || field.is_empty() || field.starts_with('[') { "" } else { "." };
         let path = format!("{}{dot}{}", self.path, shown(field));

@@ -14,15 +14,15 @@ use crate::config::yaml::problem::{Problem, Report, quoted};
 use crate::config::yaml::scalar::{self, one_of, wrong_with_whole};
 use crate::config::yaml::value::Value;
 
-/// How often the same settings are read to find what else is wrong with them, and how many values are read for that: wrong
-/// settings of any size are told within a second.
+/// How often the same settings are read to find what else is wrong with them, and how many values are read for that:
+/// wrong settings of any size are told within a second.
 const MAX_PASSES: usize = 32;
 const MAX_READ_AGAIN: usize = 500_000;
 
 /// Reads `root` as a `T`, or finds everything wrong with it.
 ///
-/// A type gives up at the first value that does not fit. So it is read again without the entry or the item of a list that
-/// this value is, until nothing new is found.
+/// A type gives up at the first value that does not fit. So it is read again without the entry or the item of a list
+/// that this value is, until nothing new is found.
 pub(super) fn all<T: DeserializeOwned>(root: &Value<'_>) -> Result<T, Vec<Problem>> {
     let mut found: Vec<Problem> = Vec::new();
     let mut pass = Pass::default();

@@ -47,7 +47,8 @@ const MAX_HEIGHT: usize = 32;
 /// read within a second. Nine levels of aliases to nine aliases would be 400 million (the "billion laughs").
 const MAX_SIZE: usize = 2_000_000;
 
-/// So much of a text counts as one value more: who keeps a copy of every value of a document keeps 128 MB of text at most.
+/// So much of a text counts as one value more: who keeps a copy of every value of a document keeps 128 MB of text at
+/// most.
 const TEXT_UNIT: usize = 64;
 
 impl Mark {
@@ -78,7 +79,8 @@ impl Node {
         Self { mark, content: Content::Mapping(Vec::new()), size: 1, height: 1 }
     }
 
-    /// Whether both mean the same, wherever they stand. The order of a mapping's keys means nothing (YAML 1.2.2 §3.2.2.1).
+    /// Whether both mean the same, wherever they stand. The order of a mapping's keys means nothing (YAML 1.2.2
+    /// §3.2.2.1).
     pub(crate) fn means_the_same_as(&self, other: &Self) -> bool {
         match (&self.content, &other.content) {
             (Content::Scalar { text, plain }, Content::Scalar { text: other, plain: other_plain }) => {
