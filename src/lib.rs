@@ -17,6 +17,7 @@ pub mod access_log;
 mod address;
 #[doc(hidden)]
 pub mod affinity;
+mod base64_text;
 #[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]

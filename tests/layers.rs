@@ -16,7 +16,7 @@ use source::{files, is_test, module, without_comments, without_tests};
 
 /// The layers from the bottom. Modules of a layer do not know each other, and know all of the layers below.
 const LAYERS: [&[&str]; 8] = [
-    &["config", "ws", "http1", "socket", "metrics", "access_log", "diagnostics", "address"],
+    &["config", "ws", "http1", "socket", "metrics", "access_log", "diagnostics", "address", "base64_text"],
     &["client", "route", "affinity", "upstream", "dial", "hook"],
     &["tunnel", "health", "stock"],
     &["snapshot"],
@@ -30,11 +30,13 @@ const LAYERS: [&[&str]; 8] = [
 const TO_COME: [&str; 6] = ["http1", "socket", "diagnostics", "dial", "status", "admin"];
 
 /// Neighbours that know each other all the same, and why.
-const NEIGHBOURS: [(&str, &str); 7] = [
+const NEIGHBOURS: [(&str, &str); 8] = [
     // Its settings are values of the configuration.
     ("access_log", "config"),
     // Bytes and messages are counted by the side that sent them.
     ("metrics", "ws"),
+    // Kept bytes of a message are text in a passport.
+    ("ws", "base64_text"),
     // The commands run what they are named for.
     ("cli", "server"),
     ("cli", "demo"),

@@ -41,21 +41,42 @@ pub struct Key<'s> {
     pub issued: Option<&'s IssueCookie>,
 }
 
-/// The kind of source a key came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
+/// Declares [`Source`], with the name of each kind in one table.
+macro_rules! sources {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal,)*) => {
+        /// The kind of source a key came from.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Source {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl Source {
+            /// Every kind.
+            pub const ALL: &[Self] = &[$(Self::$kind),*];
+
+            /// Its name, as the configuration, metric labels, logs and the passports of tunnels have it.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+        }
+    };
+}
+
+sources! {
     /// `cookie`
-    Cookie,
+    Cookie = "cookie",
     /// `header`
-    Header,
+    Header = "header",
     /// `query`
-    Query,
-    /// `issue_cookie`, whether the client brought it or it was minted just now.
-    IssueCookie,
+    Query = "query",
+    /// `issue_cookie`, whether the client brought it or it was minted for this request.
+    IssueCookie = "issue_cookie",
     /// `client_ip`
-    ClientIp,
-    /// None of the configuration's: a hook gave the key.
-    Hook,
+    ClientIp = "client_ip",
+    /// A hook, and not a source of the configuration.
+    Hook = "hook",
 }
 
 /// The key of a request by the first of `sources` that has a value, or `None` where none has one.
@@ -114,16 +135,9 @@ impl fmt::Debug for Key<'_> {
 }
 
 impl Source {
-    /// Its name as the configuration, metric labels and logs have it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Cookie => "cookie",
-            Self::Header => "header",
-            Self::Query => "query",
-            Self::IssueCookie => "issue_cookie",
-            Self::ClientIp => "client_ip",
-            Self::Hook => "hook",
-        }
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|source| source.as_str() == name)
     }
 }
 

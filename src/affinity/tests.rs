@@ -212,3 +212,11 @@ proptest! {
         prop_assert!(!key(&sources, &request, mint).unwrap().bytes.is_empty());
     }
 }
+
+#[test]
+fn every_kind_of_source_is_found_by_its_name() {
+    for source in Source::ALL {
+        assert_eq!(Source::named(source.as_str()), Some(*source));
+    }
+    assert_eq!(Source::named("none"), None);
+}

@@ -9,16 +9,16 @@ use super::sections::access_log;
 use super::sections::affinity::Scope;
 use super::sections::drain;
 use super::sections::hooks::{KnownHooks, Registered};
+use super::sections::keys::{self, TOP};
 use super::sections::listeners;
 use super::sections::pingora_keys;
 use super::sections::routes::{self, Parts};
 use super::sections::upstreams;
 use super::source::Source;
-use super::yaml::keys::TOP;
 use super::yaml::node::{self, Mark};
 use super::yaml::problem::{Problem, Problems, Report, Severity};
 use super::yaml::scalar::boolean;
-use super::yaml::value::{Fields, Value};
+use super::yaml::value::Value;
 
 /// The longest configuration file that is read: 16 MiB, some thirty times what 10,000 backends need.
 pub const MAX_BYTES: usize = 16 << 20;
@@ -104,7 +104,7 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, report: &mut Report) -> Opti
     }
     let pingoras = pingora_keys::names();
     let known: Vec<&str> = TOP.keys.iter().copied().chain(pingoras.iter().map(String::as_str)).collect();
-    let mut fields = Fields::with_keys(root, &known, report)?;
+    let mut fields = keys::top_level(root, &known, report)?;
 
     let listeners = fields.required("listeners", "a list such as `- address: 0.0.0.0:8080`", report);
     let metrics = fields.take("metrics");

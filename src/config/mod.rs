@@ -15,7 +15,7 @@ mod yaml;
 pub use file::{LoadError, Loaded, MAX_BYTES, load, parse};
 pub use model::*;
 pub use sections::hooks::{KnownHooks, NoHooks};
+pub use sections::keys::keys;
 pub use settings::{Cidr, Period, Settings, Size};
 pub use source::{Source, Stamp};
-pub use yaml::keys::keys;
 pub use yaml::problem::{Problem, Problems, Severity};

@@ -31,7 +31,7 @@ struct Kept(Option<Box<Waiting>>);
 /// Bytes of which those from `written` on are still to be taken.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Waiting {
-    #[serde(rename = "kept", with = "crate::ws::base64_text")]
+    #[serde(rename = "kept", with = "crate::base64_text")]
     bytes: Vec<u8>,
     written: usize,
 }

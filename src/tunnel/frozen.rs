@@ -15,6 +15,7 @@ use super::pair::{Pair, State};
 use super::reason::Reason;
 use super::record::Record;
 use super::worker::Tunnel;
+use crate::affinity::Source;
 use crate::hook::{self, Chain, Injector};
 use crate::metrics::UpstreamMetrics;
 use crate::upstream::LoadGuard;
@@ -138,7 +139,7 @@ impl Frozen {
             client: passport.client,
             peer: passport.peer,
             route,
-            key_source: known(&passport.key_source),
+            key_source: Source::named(&passport.key_source).map_or("none", Source::as_str),
             key_digest: passport.key_digest,
             key_hash: passport.key_hash,
             by_hook: passport.by_hook,
@@ -183,14 +184,6 @@ pub(super) fn choose(tunnels: &mut Slab<Box<Tunnel>>, most: usize) -> (Vec<usize
         }
     }
     (chosen, busy, staying)
-}
-
-/// The name of an affinity source, from the list of those there are.
-fn known(source: &str) -> &'static str {
-    ["cookie", "header", "query", "issue_cookie", "client_ip", "hook"]
-        .into_iter()
-        .find(|name| *name == source)
-        .unwrap_or("none")
 }
 
 /// Bytes that may travel with one tunnel, and, but for one tunnel, with a batch: in base64 two times that fit a message of the

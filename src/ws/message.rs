@@ -30,10 +30,10 @@ pub struct Assembler {
     /// The message under way: what it carries, and whether it is compressed.
     begun: Option<(Kind, bool)>,
     /// What came of the message under way, unmasked.
-    #[serde(with = "super::base64_text")]
+    #[serde(with = "crate::base64_text")]
     payload: Vec<u8>,
     /// What came of the control frame under way, unmasked.
-    #[serde(with = "super::base64_text")]
+    #[serde(with = "crate::base64_text")]
     control: Vec<u8>,
 }
 

@@ -3,7 +3,6 @@
 //!
 //! Bytes and values in, decisions out: nothing here does I/O, reads a clock or draws random numbers.
 
-pub(crate) mod base64_text;
 pub mod cursor;
 pub mod deflate;
 mod extensions;

@@ -1,10 +1,10 @@
 //! Where the access log goes and how it reads.
 
+use super::keys;
 use crate::config::model::{AccessLog, LogFormat, LogTarget};
-use crate::config::yaml::keys;
 use crate::config::yaml::problem::Report;
 use crate::config::yaml::scalar::{choice, text};
-use crate::config::yaml::value::{Fields, Value};
+use crate::config::yaml::value::Value;
 
 /// Reads `access_log`; `None` when `off`.
 pub(crate) fn read(value: &Value<'_>, report: &mut Report) -> Option<Option<AccessLog>> {
@@ -22,7 +22,7 @@ pub(crate) fn read(value: &Value<'_>, report: &mut Report) -> Option<Option<Acce
         None => {}
     }
     let defaults = AccessLog::default();
-    let mut fields = Fields::of(value, keys::ACCESS_LOG, report)?;
+    let mut fields = keys::ACCESS_LOG.fields(value, report)?;
     let to = fields.take_or("to", defaults.to, |v| target(v, report));
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     let format = fields.take_or("format", defaults.format, |v| choice(v, &formats, report));

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use super::keys;
 use super::matching::{cookie_name, header_name, query_name};
 use crate::config::model::{AffinitySource, IssueCookie, SameSite};
-use crate::config::yaml::keys;
 use crate::config::yaml::problem::{Report, quoted};
 use crate::config::yaml::scalar::{Span, choice, duration, whole};
-use crate::config::yaml::value::{Fields, Value};
+use crate::config::yaml::value::Value;
 
 /// What the rest of the file says that matters to affinity.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +70,7 @@ fn read_source(value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<A
         }
         None => {}
     }
-    let mut fields = Fields::of(value, keys::AFFINITY, report)?;
+    let mut fields = keys::AFFINITY.fields(value, report)?;
     let given: Vec<_> = keys::AFFINITY.keys.iter().filter_map(|key| Some((*key, fields.take(key)?))).collect();
     match given.as_slice() {
         [(key, source)] => read_named(key, source, scope, report),
@@ -104,7 +104,7 @@ fn read_cookie(value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<I
         let problem = value.wrong("a mapping with the keys name, max_age and same_site");
         return report.refuse(problem.remedy(format!("write `issue_cookie: {{ name: {} }}`", name.escape_debug())));
     }
-    let mut fields = Fields::of(value, keys::ISSUE_COOKIE, report)?;
+    let mut fields = keys::ISSUE_COOKIE.fields(value, report)?;
     let name = fields.take_or("name", defaults.name, |v| cookie_name(v, report));
     let max_age = fields.take_or("max_age", defaults.max_age, |v| max_age(v, report));
     let words = [("strict", SameSite::Strict), ("lax", SameSite::Lax), ("none", SameSite::None)];
@@ -136,7 +136,7 @@ fn read_client_ip(value: &Value<'_>, report: &mut Report) -> Option<AffinitySour
     if value.is_null() {
         return Some(client_ip(32, 64));
     }
-    let mut fields = Fields::of(value, keys::CLIENT_IP, report)?;
+    let mut fields = keys::CLIENT_IP.fields(value, report)?;
     // The bounds keep both within a byte.
     let ipv4_prefix = fields.take_or("ipv4_prefix", 32, |v| whole(v, 1..=32, report));
     let ipv6_prefix = fields.take_or("ipv6_prefix", 64, |v| whole(v, 1..=128, report));

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use super::keys;
 use crate::config::model::{Drain, OnChange};
-use crate::config::yaml::keys;
 use crate::config::yaml::problem::Report;
 use crate::config::yaml::scalar::{Span, choice, duration};
-use crate::config::yaml::value::{Fields, Value};
+use crate::config::yaml::value::Value;
 
 /// Tunnels closed for a change may be spread over this long; at 0 they are all closed at once.
 const DRAIN_WINDOW: Span = Span { least: Duration::ZERO, most: DAY, example: "30s" };
@@ -24,7 +24,7 @@ const CODES: [(&str, u16); 3] = [("1001", 1001), ("1012", 1012), ("1013", 1013)]
 /// Reads `drain`.
 pub(crate) fn read(value: &Value<'_>, report: &mut Report) -> Option<Drain> {
     let defaults = Drain::default();
-    let mut fields = Fields::of(value, keys::DRAIN, report)?;
+    let mut fields = keys::DRAIN.fields(value, report)?;
     let grace = fields.take_or("grace", defaults.grace, |v| duration(v, &GRACE, report));
     let window = fields.take_or("window", defaults.window, |v| duration(v, &WINDOW, report));
     let code = fields.take_or("code", defaults.code, |v| choice(v, &CODES, report));
@@ -58,7 +58,7 @@ pub(crate) fn rehome(value: &Value<'_>, report: &mut Report) -> Option<Option<Du
         _ if !value.is_mapping() => return report.refuse(value.wrong(EXPECTED)),
         _ => {}
     }
-    let mut fields = Fields::of(value, keys::REHOME, report)?;
+    let mut fields = keys::REHOME.fields(value, report)?;
     let over = fields.required("over", &REHOME.expected(), report)?;
     duration(&over, &REHOME, report).map(Some)
 }

@@ -3,9 +3,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::keys;
 use super::matching::{host_header, request_path};
 use crate::config::model::{Check, Health, OnDown};
-use crate::config::yaml::keys;
 use crate::config::yaml::problem::{Problem, Report, quoted};
 use crate::config::yaml::scalar::{Span, choice, duration, spelled, whole};
 use crate::config::yaml::value::{Fields, Value};
@@ -41,7 +41,7 @@ pub(crate) fn read(value: &Value<'_>, report: &mut Report) -> Option<Option<Heal
         _ => {}
     }
     let defaults = Health::default();
-    let mut fields = Fields::of(value, keys::HEALTH, report)?;
+    let mut fields = keys::HEALTH.fields(value, report)?;
     let check = read_check(&mut fields, report);
     let times = read_times(&mut fields, &defaults, report);
     let rise = fields.take_or("rise", defaults.rise, |v| in_a_row(v, report));

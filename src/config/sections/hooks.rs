@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use super::keys;
 use crate::config::model::HookEntry;
 use crate::config::settings::Settings;
-use crate::config::yaml::keys;
+use crate::config::yaml::near::likely;
 use crate::config::yaml::problem::{Problem, Report, quoted};
 use crate::config::yaml::scalar::{Span, duration, one_of, text};
-use crate::config::yaml::value::{Fields, Value, join};
+use crate::config::yaml::value::{Value, join};
 
 /// The hooks that a program has, as far as a configuration file must know them.
 pub trait KnownHooks {
@@ -84,7 +85,7 @@ fn read_entry(value: &Value<'_>, hooks: &Registered<'_>, report: &mut Report) ->
         let remedy = format!("write `hook: {name}`, and its settings beside that under `with:`");
         return report.refuse(problem.expected("a mapping with the keys hook, with, timeout").remedy(remedy));
     }
-    let mut fields = Fields::of(value, keys::HOOK, report)?;
+    let mut fields = keys::HOOK.fields(value, report)?;
     let name = fields.required("hook", NAME, report).and_then(|v| registered(&v, hooks, report));
     let settings = match fields.take("with") {
         Some(with) if with.is_null() => report.refuse(with.wrong("the settings of the hook")),
@@ -113,7 +114,7 @@ fn registered(value: &Value<'_>, hooks: &Registered<'_>, report: &mut Report) ->
         return Some(name.to_owned());
     }
     let problem = value.error(format!("there is no hook {}", quoted(name)));
-    report.refuse(match keys::likely(name, &hooks.names) {
+    report.refuse(match likely(name, &hooks.names) {
         _ if hooks.names.is_empty() => problem.remedy("this program has no hooks"),
         Some(near) => problem.expected(one_of(&hooks.names)).remedy(format!("did you mean `{near}`?")),
         None => problem.expected(one_of(&hooks.names)),

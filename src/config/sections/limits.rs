@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use super::keys;
 use crate::config::model::{Timeouts, TunnelLimits};
-use crate::config::yaml::keys;
 use crate::config::yaml::problem::Report;
 use crate::config::yaml::scalar::{Span, duration, duration_or_off, size_or_off};
-use crate::config::yaml::value::{Fields, Value};
+use crate::config::yaml::value::Value;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ const TCP_USER_TIMEOUT: Span = Span { least: SECOND, most: HOUR, example: "60s" 
 /// Reads `timeouts`.
 pub(crate) fn timeouts(value: &Value<'_>, report: &mut Report) -> Option<Timeouts> {
     let defaults = Timeouts::default();
-    let mut fields = Fields::of(value, keys::TIMEOUTS, report)?;
+    let mut fields = keys::TIMEOUTS.fields(value, report)?;
     let connect = fields.take_or("connect", defaults.connect, |v| duration(v, &CONNECT, report));
     let handshake = fields.take_or("handshake", defaults.handshake, |v| duration(v, &HANDSHAKE, report));
     let read = fields.take_or("read", defaults.read, |v| duration(v, &TRANSFER, report));
@@ -39,7 +39,7 @@ pub(crate) fn timeouts(value: &Value<'_>, report: &mut Report) -> Option<Timeout
 /// Reads `tunnel`.
 pub(crate) fn tunnel(value: &Value<'_>, report: &mut Report) -> Option<TunnelLimits> {
     let defaults = TunnelLimits::default();
-    let mut fields = Fields::of(value, keys::TUNNEL, report)?;
+    let mut fields = keys::TUNNEL.fields(value, report)?;
     let idle = fields.take_or("idle", defaults.idle, |v| duration_or_off(v, &IDLE, report));
     let max_age = fields.take_or("max_age", defaults.max_age, |v| duration_or_off(v, &MAX_AGE, report));
     let ping = fields.take_or("ping", defaults.ping, |v| duration_or_off(v, &PING, report));

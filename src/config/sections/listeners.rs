@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+use super::keys;
 use crate::config::model::{Listener, Metrics};
 use crate::config::yaml::address::{Use, network, socket_address};
-use crate::config::yaml::keys;
 use crate::config::yaml::problem::{Problem, Report};
 use crate::config::yaml::scalar::text;
-use crate::config::yaml::value::{Fields, Value};
+use crate::config::yaml::value::Value;
 
 /// Reads `listeners` and `metrics`, and refuses addresses that cannot be bound beside each other.
 pub(crate) fn read(
@@ -66,7 +66,7 @@ fn read_listener(value: &Value<'_>, taken: &mut Taken, report: &mut Report) -> O
         let problem = value.wrong("a mapping such as `address: 0.0.0.0:8080`");
         return report.refuse(problem.remedy(format!("write `address: {}`", text.escape_debug())));
     }
-    let mut fields = Fields::of(value, keys::LISTENER, report)?;
+    let mut fields = keys::LISTENER.fields(value, report)?;
     let address = fields.required("address", &Use::Listen.expected(), report)?;
     Some(Listener { address: listen_address(&address, taken, report)? })
 }
@@ -76,7 +76,7 @@ fn read_metrics(value: &Value<'_>, taken: &mut Taken, report: &mut Report) -> Op
         let problem = value.wrong("a mapping such as `address: 127.0.0.1:9090`");
         return report.refuse(problem.remedy("leave `metrics` out to have no metrics listener"));
     }
-    let mut fields = Fields::of(value, keys::METRICS, report)?;
+    let mut fields = keys::METRICS.fields(value, report)?;
     let address = fields.required("address", "an IP address and a port, such as `127.0.0.1:9090`", report)?;
     listen_address(&address, taken, report)
 }

@@ -1,13 +1,14 @@
 //! The sections of the file: one reader for each.
 
-pub(in crate::config) mod access_log;
-pub(in crate::config) mod affinity;
-pub(in crate::config) mod drain;
-pub(in crate::config) mod health;
-pub(in crate::config) mod hooks;
-pub(in crate::config) mod limits;
-pub(in crate::config) mod listeners;
-pub(in crate::config) mod matching;
-pub(in crate::config) mod pingora_keys;
-pub(in crate::config) mod routes;
-pub(in crate::config) mod upstreams;
+pub(crate) mod access_log;
+pub(crate) mod affinity;
+pub(crate) mod drain;
+pub(crate) mod health;
+pub(crate) mod hooks;
+pub(crate) mod keys;
+pub(crate) mod limits;
+pub(crate) mod listeners;
+pub(crate) mod matching;
+pub(crate) mod pingora_keys;
+pub(crate) mod routes;
+pub(crate) mod upstreams;

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use super::affinity::{self, Scope};
 use super::hooks::{self, Registered};
+use super::keys;
 use super::matching::{host_pattern, path_prefix};
 use super::upstreams::Named;
 use crate::config::model::{Compression, HostPattern, Route};
-use crate::config::yaml::keys;
 use crate::config::yaml::problem::{Report, quoted};
 use crate::config::yaml::scalar::{choice, text};
-use crate::config::yaml::value::{Fields, Value};
+use crate::config::yaml::value::Value;
 
 /// What routes are made of.
 pub(crate) struct Parts<'p> {
@@ -47,7 +47,7 @@ pub(crate) fn read(value: &Value<'_>, parts: &Parts<'_>, report: &mut Report) ->
 
 fn read_route(value: &Value<'_>, parts: &Parts<'_>, report: &mut Report) -> Option<Route> {
     const COMPRESSION: [(&str, Compression); 2] = [("inspect", Compression::Inspect), ("strip", Compression::Strip)];
-    let mut fields = Fields::of(value, keys::ROUTE, report)?;
+    let mut fields = keys::ROUTE.fields(value, report)?;
     let host = fields.take_or("host", HostPattern::Any, |v| host_pattern(v, report));
     let path = fields.take_or("path", "/".to_owned(), |v| path_prefix(v, report));
     let upstream = fields.required("upstream", "the name of an entry of `upstreams`", report);

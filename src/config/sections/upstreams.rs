@@ -6,15 +6,16 @@ use std::time::Duration;
 use super::affinity::{self, Scope};
 use super::drain;
 use super::health;
+use super::keys;
 use super::limits;
 use super::matching::wrong_with_upstream_name;
 use crate::config::model::{Backend, Health, OnChange, Route, Timeouts, TunnelLimits, Upstream};
 use crate::config::yaml::address::{Use, socket_address};
-use crate::config::yaml::keys::{self, nearest};
+use crate::config::yaml::near::nearest;
 use crate::config::yaml::node::Mark;
 use crate::config::yaml::problem::{Problem, Report, Severity, quoted};
 use crate::config::yaml::scalar::{boolean, decimal, or_off, whole_in};
-use crate::config::yaml::value::{Fields, Value, join};
+use crate::config::yaml::value::{Value, join};
 
 /// Sum of an upstream's weights: a unit is 160 points of 8 bytes on the ring (pingora-ketama), so this is 128 MB.
 const MAX_TOTAL_WEIGHT: u64 = 100_000;
@@ -96,7 +97,7 @@ fn read_upstream(name: &str, value: &Value<'_>, scope: Scope, report: &mut Repor
         let problem = value.wrong("a mapping with at least the key backends");
         return report.refuse(problem.remedy("put the list under `backends:`"));
     }
-    let mut fields = Fields::of(value, keys::UPSTREAM, report)?;
+    let mut fields = keys::UPSTREAM.fields(value, report)?;
     let affinity = fields.take_or("affinity", Vec::new(), |v| affinity::read(v, scope, report));
     let backends = fields.required("backends", BACKENDS, report).and_then(|v| read_backends(&v, report));
     let balance_factor = fields.take_or("balance_factor", None, |v| read_balance_factor(v, report));
@@ -153,7 +154,7 @@ fn read_backend(value: &Value<'_>, report: &mut Report) -> Option<Backend> {
     if !value.is_mapping() {
         return Some(Backend { address: socket_address(value, Use::Connect, report)?, weight: 1 });
     }
-    let mut fields = Fields::of(value, keys::BACKEND, report)?;
+    let mut fields = keys::BACKEND.fields(value, report)?;
     let address = fields.required("address", &Use::Connect.expected(), report);
     let address = address.and_then(|v| socket_address(&v, Use::Connect, report));
     let weight = fields.take_or("weight", 1, |v| read_weight(v, report));

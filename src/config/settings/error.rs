@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::de::{Expected, Unexpected};
 
-use crate::config::yaml::keys::{self, MERGE, NO_MERGE};
+use crate::config::yaml::near::likely;
 use crate::config::yaml::node::Mark;
 use crate::config::yaml::problem::{Problem, Severity, quoted, shown};
 use crate::config::yaml::scalar::{not_known, one_of};
-use crate::config::yaml::value::{Value, join};
+use crate::config::yaml::value::{MERGE, NO_MERGE, Value, join};
 
 /// Why a type could not be read.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Trouble {
 /// The problem of `key`, which is none of `known`.
 pub(super) fn unknown_key(path: String, key: &str, mark: Mark, known: &[&str]) -> Problem {
     let problem = Problem::new(Severity::Error, mark, path, "unknown key").expected(one_of(known));
-    match keys::likely(key, known) {
+    match likely(key, known) {
         _ if key == MERGE => problem.remedy(NO_MERGE),
         Some(near) => problem.remedy(format!("did you mean `{near}`?")),
         None => problem,

@@ -8,11 +8,10 @@ use serde::de::{DeserializeOwned, Deserializer, Expected, Visitor};
 use super::error::{Error, Part, Trouble, unknown_key};
 use super::parts::{Entries, Items, Variant};
 use crate::config::yaml::core_schema::{self, Whole};
-use crate::config::yaml::keys::{MERGE, NO_MERGE};
 use crate::config::yaml::node::Content;
 use crate::config::yaml::problem::{Problem, Report, quoted};
 use crate::config::yaml::scalar::{self, one_of, wrong_with_whole};
-use crate::config::yaml::value::Value;
+use crate::config::yaml::value::{MERGE, NO_MERGE, Value};
 
 /// How often the same settings are read to find what else is wrong with them, and how many values are read for that:
 /// wrong settings of any size are told within a second.

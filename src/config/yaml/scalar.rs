@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::core_schema;
-use super::keys::nearest;
+use super::near::nearest;
 use super::problem::{Problem, Report, quoted};
 use super::value::Value;
 

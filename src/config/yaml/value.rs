@@ -5,9 +5,14 @@ use std::collections::hash_map::Entry;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use super::keys::{self, Section};
 use super::node::{Content, Mark, Node};
 use super::problem::{Problem, Report, Severity, quoted};
+
+/// The key that means, to programs that know it, the entries of another mapping.
+pub(crate) const MERGE: &str = "<<";
+/// Remedy for [`MERGE`].
+pub(crate) const NO_MERGE: &str =
+    "merge keys are not read: write the keys out, or let an alias stand for the whole value";
 
 /// A value, and how it was reached.
 #[derive(Clone, Copy, Debug)]
@@ -183,16 +188,17 @@ pub(crate) struct Fields<'v, 'k> {
     unknown: usize,
 }
 
-impl<'v> Fields<'v, 'static> {
-    /// The fields of `of`, whose keys are those of `section`; refuses what is not a mapping.
-    pub(crate) fn of(of: &'v Value<'v>, section: &'static Section, report: &mut Report) -> Option<Self> {
-        Fields::with_keys(of, section.keys, report)
-    }
-}
-
 impl<'v, 'k> Fields<'v, 'k> {
-    /// The fields of `of`, whose keys are `keys`; refuses what is not a mapping.
-    pub(crate) fn with_keys(of: &'v Value<'v>, keys: &'k [&'k str], report: &mut Report) -> Option<Self> {
+    /// The entries of `of` by `keys`; refuses a value that is not a mapping.
+    ///
+    /// `advise` adds to the problem of an unknown key, the second argument, what is expected and a remedy. It is not
+    /// called once the report is full, because it takes time.
+    pub(crate) fn read(
+        of: &'v Value<'v>,
+        keys: &'k [&'k str],
+        advise: impl Fn(Problem, &str, &[&str]) -> Problem,
+        report: &mut Report,
+    ) -> Option<Self> {
         let mut values = vec![None; keys.len()];
         let mut marks = vec![Mark::START; keys.len()];
         if let Some(key) = of.text().and_then(|text| text.split_whitespace().next()).filter(|word| keys.contains(word))
@@ -207,7 +213,8 @@ impl<'v, 'k> Fields<'v, 'k> {
             match keys.iter().position(|known| *known == key) {
                 None => {
                     unknown += 1;
-                    report.push(keys::unknown(path_of(of, key), key, mark, keys, report.is_full()));
+                    let problem = Problem::new(Severity::Error, mark, path_of(of, key), "unknown key");
+                    report.push(if report.is_full() { problem } else { advise(problem, key, keys) });
                 }
                 Some(index) if values[index].is_some() => report.push(given_twice(of, key, mark, marks[index])),
                 Some(index) => {

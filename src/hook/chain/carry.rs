@@ -11,7 +11,7 @@ pub struct Packed {
     /// The hook's name.
     pub hook: String,
     /// What it packed, in a form of its own.
-    #[serde(with = "crate::ws::base64_text")]
+    #[serde(with = "crate::base64_text")]
     pub data: Vec<u8>,
 }
 
@@ -85,7 +85,7 @@ pub struct Saved {
     /// How many hooks of the chain before it have the same name.
     pub nth: usize,
     /// What it saved, in a form of its own.
-    #[serde(with = "crate::ws::base64_text")]
+    #[serde(with = "crate::base64_text")]
     pub data: Vec<u8>,
 }
 

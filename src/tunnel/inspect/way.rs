@@ -10,14 +10,14 @@ pub(super) struct Way {
     /// Puts messages together, where hooks see those of this direction; bytes pass as they are where it is not there.
     pub(super) assembler: Option<Assembler>,
     /// What was read and not looked at: `held[seen..]`. No allocation while empty; one chunk at the most.
-    #[serde(with = "crate::ws::base64_text")]
+    #[serde(with = "crate::base64_text")]
     held: Vec<u8>,
     seen: usize,
     /// A message whose hooks are still busy with another one.
     #[serde(skip)]
     pub(super) waiting: Option<Assembled>,
     /// Frames to be put in between two messages, as soon as there is such a place.
-    #[serde(with = "crate::ws::base64_text")]
+    #[serde(with = "crate::base64_text")]
     pub(super) queue: Vec<u8>,
     /// Bytes of replies to the side, since it had last taken all that there was for it.
     #[serde(default)]

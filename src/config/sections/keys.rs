@@ -1,0 +1,115 @@
+//! The table of every known key, and what is said about a key that is not in it.
+
+use super::pingora_keys;
+use crate::config::yaml::near::{nearest, starts_like};
+use crate::config::yaml::problem::{Problem, Report};
+use crate::config::yaml::value::{Fields, MERGE, NO_MERGE, Value};
+
+/// The keys that one kind of mapping may have.
+#[derive(Debug)]
+pub(crate) struct Section {
+    /// Where such a mapping stands: `*` for a name of the user's, `[]` for an item of a list.
+    pub(crate) path: &'static str,
+    pub(crate) keys: &'static [&'static str],
+}
+
+/// Declares each section of the file as a static, and [`SECTIONS`], which holds them all.
+macro_rules! sections {
+    ($($name:ident = $path:literal [$($key:literal),* $(,)?];)*) => {
+        $(pub(crate) static $name: Section = Section { path: $path, keys: &[$($key),*] };)*
+
+        /// Every key of Longhaul's own. A reader takes its keys from here and knows no others.
+        static SECTIONS: &[&Section] = &[$(&$name),*];
+    };
+}
+
+sections! {
+    TOP = "" [
+        "listeners", "trusted_proxies", "metrics", "access_log", "watch", "control_sock", "drain", "routes",
+        "upstreams",
+    ];
+    LISTENER = "listeners[]" ["address"];
+    METRICS = "metrics" ["address"];
+    ACCESS_LOG = "access_log" ["to", "format"];
+    ROUTE = "routes[]" ["host", "path", "upstream", "affinity", "hooks", "compression"];
+    UPSTREAM = "upstreams.*" [
+        "affinity", "backends", "balance_factor", "health", "fail_open", "on_change", "drain_window", "rehome",
+        "timeouts", "tunnel",
+    ];
+    AFFINITY = "upstreams.*.affinity[]" ["cookie", "header", "query", "issue_cookie", "client_ip"];
+    ISSUE_COOKIE = "upstreams.*.affinity[].issue_cookie" ["name", "max_age", "same_site"];
+    CLIENT_IP = "upstreams.*.affinity[].client_ip" ["ipv4_prefix", "ipv6_prefix"];
+    BACKEND = "upstreams.*.backends[]" ["address", "weight"];
+    HEALTH = "upstreams.*.health" ["check", "path", "host", "expect", "interval", "timeout", "rise", "fall", "on_down"];
+    TIMEOUTS = "upstreams.*.timeouts" ["connect", "handshake", "read", "write"];
+    TUNNEL = "upstreams.*.tunnel" ["idle", "max_age", "ping", "max_message", "tcp_user_timeout"];
+    DRAIN = "drain" ["grace", "window", "code"];
+    REHOME = "upstreams.*.rehome" ["over"];
+    HOOK = "routes[].hooks[]" ["hook", "with", "timeout"];
+}
+
+/// The path of every key there is, Pingora's first: `threads`, `routes[].host`, `upstreams.*.health.check`, …
+///
+/// `*` stands for a name of the user's, `[]` for an item of a list. A route's `affinity` has the same keys as an
+/// upstream's, and they are not listed again.
+pub fn keys() -> Vec<String> {
+    let ours = SECTIONS.iter().flat_map(|section| {
+        let dot = if section.path.is_empty() { "" } else { "." };
+        section.keys.iter().map(move |key| format!("{}{dot}{key}", section.path))
+    });
+    pingora_keys::names().into_iter().chain(ours).collect()
+}
+
+/// The entries of the file's top level, whose keys are `known`: those of [`TOP`] and Pingora's own.
+pub(crate) fn top_level<'v, 'k>(
+    root: &'v Value<'v>,
+    known: &'k [&'k str],
+    report: &mut Report,
+) -> Option<Fields<'v, 'k>> {
+    Fields::read(root, known, advise, report)
+}
+
+/// Adds to `problem`, which is that of the unknown `key`, the keys that are `known` there and a remedy.
+fn advise(problem: Problem, key: &str, known: &[&str]) -> Problem {
+    let problem = problem.expected(match known {
+        [one] => format!("`{one}`"),
+        _ if known.starts_with(TOP.keys) => {
+            format!("one of {}, or one of Pingora's own (docs/configuration.md lists them)", TOP.keys.join(", "))
+        }
+        _ => format!("one of {}", known.join(", ")),
+    });
+    if key == MERGE {
+        return problem.remedy(NO_MERGE);
+    }
+    if let Some(near) = nearest(key, known.iter().copied()) {
+        return problem.remedy(format!("did you mean `{near}`?"));
+    }
+    if known == HOOK.keys {
+        return problem.remedy("the settings of a hook are written under `with:`");
+    }
+    let homes: Vec<_> = SECTIONS.iter().filter(|section| section.keys.contains(&key)).collect();
+    match homes.as_slice() {
+        [] => match starts_like(key, known) {
+            Some(near) => problem.remedy(format!("did you mean `{near}`?")),
+            None => problem,
+        },
+        homes => {
+            let homes: Vec<_> = homes.iter().map(|section| section.home()).collect();
+            problem.remedy(format!("`{key}` belongs {}", homes.join(" or ")))
+        }
+    }
+}
+
+impl Section {
+    /// The entries of `of` by the keys of this section; refuses a value that is not a mapping.
+    pub(crate) fn fields<'v>(&self, of: &'v Value<'v>, report: &mut Report) -> Option<Fields<'v, 'static>> {
+        Fields::read(of, self.keys, advise, report)
+    }
+
+    fn home(&self) -> String {
+        match self.path {
+            "" => "at the top level".to_owned(),
+            path => format!("under `{path}`"),
+        }
+    }
+}
