@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-/// An address as text. Several are written for every request; the formatter of the standard library takes six times as
-/// long for one of IPv4.
+/// Writes an address as text. Every request writes several, and the standard library's formatter takes six times as
+/// long for an IPv4 address.
 pub(crate) fn text(address: IpAddr) -> String {
     let IpAddr::V4(address) = address else { return address.to_string() };
     let mut text = String::with_capacity("255.255.255.255".len());

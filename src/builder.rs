@@ -1,4 +1,4 @@
-//! A gateway of one's own: the stock command line, reload and upgrade, with hooks of the program's.
+//! A gateway with hooks of a program's own, and the command line, reload and upgrade of the stock binary.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -8,12 +8,12 @@ use crate::hook::{Hook, Injector, Registry, Setup, SetupError};
 use crate::server::OnStart;
 use crate::stock;
 
-/// A gateway, as a program embeds it.
+/// The gateway that a program embeds.
 #[derive(Debug)]
 pub struct Gateway;
 
 impl Gateway {
-    /// A gateway with the hooks that ship, to which a program adds its own.
+    /// Starts a gateway with the hooks that ship, to which a program adds its own.
     ///
     /// ```no_run
     /// # use longhaul::hook::{Hook, NoSettings, Setup, SetupError};
@@ -32,7 +32,7 @@ impl Gateway {
     }
 }
 
-/// What a gateway is built of.
+/// The hooks and callbacks of a gateway under construction.
 #[must_use = "nothing runs until `run` is called"]
 pub struct Builder {
     hooks: Registry,
@@ -40,14 +40,14 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Adds a hook under the name that `hooks` of the configuration calls it by, in place of one of the same name, a
-    /// stock one too.
+    /// Adds a hook under the name that the configuration's `hooks` uses. It replaces a hook of the same name, a stock
+    /// one included.
     pub fn hook<H: Hook>(mut self, name: &str) -> Self {
         self.hooks.add::<H>(name);
         self
     }
 
-    /// As [`hook`](Self::hook), with a function in place of [`Hook::new`]: for state that the hook shares with the
+    /// Does as [`hook`](Self::hook), with a function in place of [`Hook::new`]: for state that the hook shares with the
     /// program.
     pub fn hook_with<H: Hook>(
         mut self,
@@ -58,8 +58,8 @@ impl Builder {
         self
     }
 
-    /// Has `on_start` called once the listeners are open, on the Tokio runtime of the gateway: what is spawned there
-    /// lives as long as the process.
+    /// Registers `on_start`, which is called once the listeners are open, on the gateway's Tokio runtime. Tasks spawned
+    /// there live as long as the process.
     ///
     /// Threads and runtimes that a program starts before [`run`](Self::run) do not survive `--daemon`.
     pub fn on_start(mut self, on_start: impl FnOnce(Injector) + Send + Sync + 'static) -> Self {
@@ -67,12 +67,12 @@ impl Builder {
         self
     }
 
-    /// Runs the command that the process was called with: the whole command line of the stock binary.
+    /// Runs the command of the process's arguments, with the whole command line of the stock binary.
     pub fn run(self) -> ExitCode {
         self.run_from(std::env::args_os())
     }
 
-    /// As [`run`](Self::run), with these arguments, of which the first is the program's name.
+    /// Does as [`run`](Self::run) with these arguments, the first of which is the program's name.
     pub fn run_from(self, arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
         cli::run(arguments, self.hooks, self.on_start)
     }

@@ -1,18 +1,18 @@
-//! Who the client is: the socket's peer, or whom a trusted proxy names.
+//! The client of a request: the socket's peer, or the address that a trusted proxy names.
 
 use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
-/// What is known of the client of one request.
+/// The client of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
     /// The client's address; IPv4-mapped IPv6 addresses are IPv4.
     pub address: IpAddr,
-    /// Whether the client came by TLS, as far as a trusted proxy says so.
+    /// `true` where a trusted proxy says that the client came by TLS.
     pub secure: bool,
-    /// Whether the socket's peer is a trusted proxy, whose `X-Forwarded-*` headers are believed.
+    /// `true` where the socket's peer is a trusted proxy, whose `X-Forwarded-*` headers are believed.
     pub via_trusted: bool,
 }
 
@@ -29,7 +29,7 @@ impl Client {
         for entry in
             headers.get_all(&FORWARDED_FOR).iter().rev().flat_map(|line| line.as_bytes().rsplit(|b| *b == b','))
         {
-            // What stands left of an entry that is no address cannot be told from an invention.
+            // Entries left of one that is not an address cannot be told from an invention.
             let Some(named) = parse(entry) else { break };
             address = named;
             if !is_trusted(named) {
@@ -46,14 +46,14 @@ impl Client {
     }
 }
 
-/// The addresses a request came through, the client first.
+/// Addresses that a request came through, the client first.
 pub static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// `http` or `https`: how the client came to the first proxy.
+/// Scheme by which the client came to the first proxy: `http` or `https`.
 pub static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// The host that the client asked for.
+/// Host that the client asked for.
 pub static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// An entry of `X-Forwarded-For`: an address, which some proxies write with a port.
+/// Reads an entry of `X-Forwarded-For`: an address, which some proxies write with a port.
 fn parse(entry: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(entry).ok()?.trim();
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);

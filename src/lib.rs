@@ -1,12 +1,12 @@
 //! Longhaul: the gateway for connections that last.
 //!
-//! A library and a thin binary over it. A program of one's own is the binary's command line with hooks of its own:
-//! [`Gateway::builder`] makes it, [`hook`] is what to write, [`hook::testing`] tests it without a network, and
-//! docs/hooks.md in the repository is the guide.
+//! A library and a thin binary over it. [`Gateway::builder`] makes a program with the binary's command line and hooks
+//! of its own, [`hook`] has the trait to write, [`hook::testing`] tests a hook without a network, and docs/hooks.md in
+//! the repository is the guide.
 //!
-//! What this page shows is the public interface, under semantic versioning: in 0.x a release that breaks it has a
-//! higher second number. Modules that it does not show are how the gateway is made (ARCHITECTURE.md walks through
-//! them); they are public for the tests and benches of this repository alone, and change at any time.
+//! This page shows the public interface, which is under semantic versioning: in 0.x a release that breaks it has a
+//! higher second number. Modules that this page does not show are the gateway's inside (ARCHITECTURE.md walks through
+//! them). They are public for the tests and benches of this repository alone, and change at any time.
 
 mod builder;
 pub mod hook;
@@ -59,7 +59,7 @@ pub mod upstream;
 pub mod ws;
 
 pub use builder::{Builder, Gateway};
-// What the doors of hooks lead to, and the types their everyday signatures have.
+// Crates whose types occur in the signatures of hooks.
 pub use {bytes, http, pingora, pingora_proxy, prometheus, serde, tokio};
 
 // The code in the guide compiles, and runs.

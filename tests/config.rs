@@ -1,4 +1,4 @@
-//! The configuration as its users meet it: golden files of every complaint, and the files that come with Longhaul.
+//! The configuration as its users meet it: golden files of all problems, and the files that come with Longhaul.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -31,7 +31,7 @@ fn golden_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config")
 }
 
-/// What there is to say about a file named `file`: its problems or warnings, or `ok`.
+/// The problems or warnings of a file named `file`, or `ok`.
 fn said_of(read: Result<&Loaded, &Problems>, file: &str) -> String {
     let said = match read {
         Err(problems) => problems.in_file(file).to_string(),
@@ -174,7 +174,7 @@ fn nonsense_under_any_key_is_refused_there() {
     }
 }
 
-/// What a route with the hook `origin` is told by a program with these hooks.
+/// The problems of a route with the hook `origin`, in a program with these hooks.
 fn said_of_origin(program: &dyn KnownHooks) -> String {
     let text = conf("minimal.yaml").replace("upstream: chat", "upstream: chat\n    hooks: [origin]");
     config::parse(&text, program)

@@ -1,4 +1,4 @@
-//! The cookie that Longhaul issues: its value and its `Set-Cookie` line.
+//! The cookie that Longhaul issues: value and `Set-Cookie` line.
 
 use cookie::time;
 
@@ -6,7 +6,7 @@ use crate::config::{IssueCookie, SameSite};
 
 /// A new cookie value: 128 random bits from the operating system's generator (by way of `rand`), in 32 hex digits.
 ///
-/// It names a client and proves nothing: it is as hard to guess as a session id, but grants nothing by itself.
+/// The value names a client: it is as hard to guess as a session id, but grants nothing by itself.
 pub fn mint() -> String {
     format!("{:032x}", rand::random::<u128>())
 }

@@ -1,8 +1,8 @@
-//! Affinity: the rule that takes the ring key from a request, a pure function of request and configuration.
+//! Affinity: the rule that takes the ring key from a request. It is a pure function of request and configuration.
 //!
-//! Sources are asked in the order written and the first that has a value gives the key. An empty or absent value is
-//! never hashed: it would put every client without one on the same backend. Values are taken raw, as nginx takes them
-//! for `hash $cookie_… | $http_… | $arg_… | $remote_addr consistent`, so that the same bytes reach the same ring.
+//! Sources are asked in the order written; the first that has a value gives the key. An absent or empty value is never
+//! hashed: it would put every client without one on the same backend. Values are taken raw, as nginx takes them for
+//! `hash $cookie_… | $http_… | $arg_… | $remote_addr consistent`, so that the same bytes reach the same ring.
 
 mod cookie;
 mod read;
@@ -17,27 +17,27 @@ use crate::config::{AffinitySource, IssueCookie};
 
 pub use self::cookie::{mint, set_cookie};
 
-/// What affinity looks at in a request.
+/// The parts of a request that affinity depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// The request's headers.
     pub headers: &'a HeaderMap,
     /// The request target's query, without the `?`, not decoded.
     pub query: Option<&'a str>,
-    /// The client's address, as far as it is believed.
+    /// The client's address, by `client::Client`.
     pub client: IpAddr,
 }
 
-/// The ring key of a request, and where it came from.
+/// The ring key of a request, and its source.
 ///
-/// The value itself is a client's secret as often as not: neither `Debug` nor [`Key::digest`] shows it.
+/// The value is often a client's secret: neither `Debug` nor [`Key::digest`] shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key<'s> {
-    /// What is hashed; never empty.
+    /// Bytes that are hashed; never empty.
     pub bytes: Vec<u8>,
     /// The kind of source that gave it.
     pub source: Source,
-    /// The cookie that is to be set on the answer, its value being `bytes`; `None` where the client brought its value.
+    /// The cookie to set on the answer, with `bytes` as its value; `None` where the client sent the value.
     pub issued: Option<&'s IssueCookie>,
 }
 
@@ -81,8 +81,8 @@ sources! {
 
 /// The key of a request by the first of `sources` that has a value, or `None` where none has one.
 ///
-/// `mint` is called at most once, and only where an `issue_cookie` is reached and the client has none: [`mint`] in a
-/// running gateway. Its value must not be empty.
+/// `mint` makes the value of a new cookie and must not return an empty text; a running gateway passes [`mint`]. It is
+/// called at most once, when an `issue_cookie` is reached and the client did not send one.
 pub fn key<'s>(sources: &'s [AffinitySource], request: &Request<'_>, mint: impl FnOnce() -> String) -> Option<Key<'s>> {
     for at in sources {
         let (source, value) = match at {
@@ -107,18 +107,18 @@ pub fn key<'s>(sources: &'s [AffinitySource], request: &Request<'_>, mint: impl 
 }
 
 impl Key<'_> {
-    /// Eight hex digits that stand for the value in logs: the head of its SHA-1.
+    /// Eight hex digits that stand for the value in logs: the first 32 bits of its SHA-1.
     pub fn digest(&self) -> String {
         digest(&self.bytes)
     }
 
-    /// The `Set-Cookie` value that hands the key to the client, where it was minted; see [`set_cookie`].
+    /// The `Set-Cookie` value that gives a minted key to the client; `None` for other keys. See [`set_cookie`].
     pub fn set_cookie(&self, secure: bool) -> Option<String> {
         self.issued.map(|issue| set_cookie(issue, &String::from_utf8_lossy(&self.bytes), secure))
     }
 }
 
-/// Eight hex digits that stand for a key's bytes in logs: the head of their SHA-1.
+/// Eight hex digits that stand for a key's bytes in logs: the first 32 bits of their SHA-1.
 pub fn digest(bytes: &[u8]) -> String {
     let [a, b, c, d, ..]: [u8; 20] = Sha1::digest(bytes).into();
     format!("{:08x}", u32::from_be_bytes([a, b, c, d]))

@@ -1,4 +1,4 @@
-//! How each source's value is read from a request: raw, and `None` where it is absent or empty.
+//! Reads the value of each source from a request: raw, and `None` where it is absent or empty.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -42,8 +42,8 @@ pub(super) fn query(query: Option<&str>, name: &str) -> Option<Vec<u8>> {
 
 /// The text of the client's address, cut to a prefix; with nothing cut it is nginx's `$remote_addr`.
 ///
-/// An IPv4 address mapped into IPv6 is that IPv4 address, so that a client keeps its backend whichever way it was
-/// accepted.
+/// An IPv4 address mapped into IPv6 counts as that IPv4 address, so that a client keeps its backend whichever listener
+/// accepted it.
 pub(super) fn client_ip(client: IpAddr, ipv4_prefix: u8, ipv6_prefix: u8) -> Vec<u8> {
     let cut = match client.to_canonical() {
         IpAddr::V4(address) => {

@@ -1,4 +1,4 @@
-//! What affinity promises: which source gives the key, and which bytes it is.
+//! Promises of affinity: the source that gives the key, and its bytes.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -52,7 +52,7 @@ pub(super) fn run(question: &Question, hooks: &Registry) -> ExitCode {
         None => (question.path.as_str(), None),
     };
     let asked = Asked { host: &question.host, path, query, headers: &headers, peer: question.ip };
-    // A cookie that would be minted has a random value: there is nothing to say of its backend beforehand.
+    // The value of a minted cookie is random, so that its backend is not known beforehand.
     let located = snapshot.locate(&asked, String::new);
     let found = located.route.map(|route| Found::new(&snapshot, route, &located));
     if question.json {
@@ -76,15 +76,15 @@ impl Question {
     }
 }
 
-/// Where the request goes.
+/// The answer for a request that a route fits.
 struct Found<'a> {
     target: &'a Target,
     source: &'static str,
-    /// The key as text, with what it is made of where it is not known beforehand.
+    /// The key as text; the reason where it is not known beforehand.
     key: Result<String, &'static str>,
-    /// The backends in the order in which the key would try them.
+    /// Addresses of the backends in the order in which the key tries them.
     order: Vec<String>,
-    /// The names of the route's hooks, which may change all of that.
+    /// Names of the route's hooks, which may change the rest of the answer.
     hooks: Vec<&'a str>,
 }
 
@@ -165,7 +165,7 @@ fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     Ok((name, value))
 }
 
-/// Backends that the text names; JSON has them all.
+/// Most backends that the text form names; JSON has all.
 const SHOWN: usize = 10;
 const HOOKS_DECIDE: &str = "they may answer, or choose another key, upstream or backend";
 const LEAST_LOADED: &str = "no source has a value; the backend with the fewest open tunnels and requests is taken";

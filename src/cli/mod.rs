@@ -73,7 +73,7 @@ enum Command {
     /// Run a gateway with three backends and a page to try it, no files needed
     #[cfg(feature = "demo")]
     Demo {
-        /// Where to listen
+        /// Address to listen on
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
         listen: std::net::SocketAddr,
     },
@@ -85,8 +85,8 @@ Signals: INT ends at once, TERM drains first (`longhaul drain`), HUP reloads the
 configuration (`longhaul reload`), USR1 opens the access log anew.
 RUST_LOG sets what is logged to standard error; the default is `warn,longhaul=info`.";
 
-/// Runs a command, with the hooks that a configuration may name; a gateway calls `on_start` once its listeners are
-/// open.
+/// Runs a command. `hooks` are the hooks that a configuration may name; a gateway calls `on_start` once its listeners
+/// are open.
 pub fn run(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     hooks: Registry,
@@ -95,7 +95,7 @@ pub fn run(
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Nothing more can be done when not even standard error takes it.
+            // An error here is ignored: not even standard error takes the message.
             let _ = error.print();
             return if error.use_stderr() { WRONG.into() } else { ExitCode::SUCCESS };
         }
@@ -138,7 +138,7 @@ fn gateway(arguments: &Arguments, hooks: Registry, on_start: Option<OnStart>) ->
     })
 }
 
-/// Runs a server to the process's end; returns only if it does not start.
+/// Runs a server until the process ends; returns only if the server does not start.
 fn serve(server: Server) -> ExitCode {
     match server.run() {
         Ok(never) => match never {},
@@ -146,7 +146,7 @@ fn serve(server: Server) -> ExitCode {
     }
 }
 
-/// Reads a configuration file; warnings are shown, problems are shown and end the command.
+/// Reads a configuration file and prints its warnings. On failure it prints the problems and returns the exit code.
 fn load(file: &Path, hooks: &Registry) -> Result<Config, ExitCode> {
     match config::load(file, hooks) {
         Ok(loaded) => {
@@ -166,7 +166,7 @@ fn load(file: &Path, hooks: &Registry) -> Result<Config, ExitCode> {
     }
 }
 
-/// Writes to standard output. A reader that went away (`| head`) has seen enough, and is no reason to panic.
+/// Writes to standard output. Errors are ignored: a reader that has gone (`| head`) is no reason to panic.
 fn say(text: &str) {
     let mut output = std::io::stdout().lock();
     let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());

@@ -1,4 +1,4 @@
-//! Reading a whole file: its text into a [`Config`], or into everything that is wrong with it.
+//! Reads a whole file: its text becomes a [`Config`], or the list of its problems.
 
 use std::fs::File;
 use std::io::Read;
@@ -26,35 +26,35 @@ pub const MAX_BYTES: usize = 16 << 20;
 /// A configuration file without an error in it.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What it says.
+    /// The values of the file.
     pub config: Config,
-    /// What is odd about it, in the order of the positions.
+    /// Warnings, in the order of their positions.
     pub warnings: Vec<Problem>,
 }
 
-/// Why [`load`] did not give a configuration.
+/// Failure of [`load`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The file could not be opened or read.
+    /// The file cannot be opened or read.
     #[error("{}: cannot be read: {reason}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// Message of the operating system.
         reason: String,
     },
-    /// The file was read, and there are errors in it.
+    /// The file has errors in it.
     #[error("{}", problems.in_file(&path.to_string_lossy()))]
     Refused {
         /// The file.
         path: PathBuf,
-        /// Everything wrong with it.
+        /// All problems of the file.
         problems: Problems,
     },
 }
 
-/// Reads the configuration file at `path`, whose routes may have the hooks that `hooks` knows.
+/// Reads the configuration file at `path`. Its routes may name the hooks that `hooks` knows.
 ///
 /// # Errors
 /// [`LoadError::Unreadable`] when the file cannot be opened or read, [`LoadError::Refused`] with every problem in it.
@@ -74,13 +74,14 @@ pub fn load(path: &Path, hooks: &dyn KnownHooks) -> Result<Loaded, LoadError> {
     Ok(loaded)
 }
 
-/// Reads the text of a configuration file, whose routes may have the hooks that `hooks` knows.
+/// Reads the text of a configuration file. Its routes may name the hooks that `hooks` knows.
 ///
 /// Does no I/O (unless `hooks` does), and never panics. Where `threads` is left out it becomes the number of cores this
 /// process may use.
 ///
 /// # Errors
-/// Every problem in `text`, in the order of their positions; only the first where it is not one YAML document.
+/// `text` has errors: all its problems, in the order of their positions. Where `text` is not one YAML document, the
+/// first problem alone.
 pub fn parse(text: &str, hooks: &dyn KnownHooks) -> Result<Loaded, Problems> {
     if text.len() > MAX_BYTES {
         return Err(whole_file("the file is too long").expected(format!("at most {MAX_BYTES} bytes")).into());

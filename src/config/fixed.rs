@@ -1,4 +1,4 @@
-//! The keys that are read at the start only: what of a changed configuration a running process cannot take.
+//! Keys that a process reads at its start only: a running process cannot apply a change of them.
 
 use super::model::Config;
 use super::sections::pingora_keys;
@@ -22,9 +22,9 @@ impl Clone for Config {
 }
 
 impl Config {
-    /// The keys, at the top level, whose values a process takes at its start only, and that differ in `other`.
+    /// The keys of the top level that a process reads at its start only and whose values differ in `other`.
     ///
-    /// The order of listeners means nothing.
+    /// The order of listeners has no meaning.
     pub fn fixed_keys_that_differ(&self, other: &Self) -> Vec<String> {
         let addresses = |config: &Self| {
             let mut addresses: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
@@ -41,7 +41,7 @@ impl Config {
         ours.chain(pingora_keys::differing(&self.pingora, &other.pingora)).collect()
     }
 
-    /// This configuration, with the values that a process takes at its start only as they are in `running`.
+    /// This configuration, with the values that a process reads at its start only taken from `running`.
     #[must_use]
     pub fn with_fixed_keys_of(self, running: &Self) -> Self {
         let Self { pingora, listeners, metrics, access_log, control_sock, .. } = running.clone();

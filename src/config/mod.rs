@@ -1,4 +1,4 @@
-//! The configuration file: read strictly, explained when wrong, and handed on as plain values.
+//! The configuration file: read strictly, explained when wrong, and given out as plain values.
 //!
 //! [`parse`] turns text into a [`Config`] or into every [`Problem`] of the text at once; [`load`] reads the text
 //! from a file, which with [`Stamp::of`] is the only I/O of this module. docs/configuration.md is the reference of the

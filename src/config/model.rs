@@ -1,4 +1,4 @@
-//! What a configuration file says, as values that can no longer be wrong.
+//! The values of a configuration file, valid by construction.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,17 +14,17 @@ use super::source::Source;
 /// One configuration file, read and checked.
 #[derive(Debug)]
 pub struct Config {
-    /// The file it was read from; `None` where it came from elsewhere.
+    /// The file it was read from; `None` where it was not read from a file.
     pub source: Option<Source>,
     /// Pingora's own keys (`version`, `threads`, `pid_file`, …).
     pub pingora: ServerConf,
     /// `listeners`: the sockets accepted on; at least one, no address twice.
     pub listeners: Vec<Listener>,
-    /// `trusted_proxies`: whose `X-Forwarded-*` headers are believed; nobody's if empty.
+    /// `trusted_proxies`: the proxies whose `X-Forwarded-*` headers are believed; none if empty.
     pub trusted_proxies: Vec<IpNet>,
     /// `metrics`: the Prometheus listener; none if left out.
     pub metrics: Option<Metrics>,
-    /// `access_log`: where it goes and how it reads; `None` when `off`.
+    /// `access_log`: its target and format; `None` when `off`.
     pub access_log: Option<AccessLog>,
     /// `watch`: reload when the file changes, default `false`.
     pub watch: bool,
@@ -62,16 +62,16 @@ pub struct AccessLog {
     pub format: LogFormat,
 }
 
-/// Where the access log is written.
+/// Target of the access log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogTarget {
     /// Standard output.
     Stdout,
-    /// A file, appended to, and opened anew on SIGUSR1.
+    /// A file that is appended to, and opened anew on SIGUSR1.
     File(PathBuf),
 }
 
-/// How an access log line reads.
+/// Format of access log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// `key=value` pairs.
@@ -94,32 +94,32 @@ pub struct Route {
     /// `hooks`: asked in this order about what comes from the client, in the reverse order about what comes from the
     /// backend; at most 64, none if left out.
     pub hooks: Vec<HookEntry>,
-    /// `compression`: what becomes of permessage-deflate where one of `hooks` sees messages.
+    /// `compression`: the treatment of permessage-deflate where one of `hooks` sees messages.
     pub compression: Compression,
 }
 
 /// One entry of a route's `hooks`: written `NAME`, or `{ hook: NAME, with: SETTINGS, timeout: DURATION }`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HookEntry {
-    /// `hook`: the name that the hook is registered by.
+    /// `hook`: the name that the hook is registered under.
     pub name: String,
-    /// `with`: its own settings, which its type has accepted.
+    /// `with`: the settings, which the hook's type has accepted.
     pub settings: Settings,
-    /// `timeout`: the longest time that one call of it may take, 1 ms to 1 h, default 5 s.
+    /// `timeout`: the longest time that one call of the hook may take, 1 ms to 1 h, default 5 s.
     pub timeout: Duration,
 }
 
-/// What becomes of permessage-deflate (RFC 7692) on a route with hooks that see messages.
+/// Treatment of permessage-deflate (RFC 7692) on a route with hooks that see messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
-    /// `inspect`: the gateway negotiates it itself, and inflates messages for the hooks.
+    /// `inspect`: the gateway negotiates compression itself, and inflates messages for the hooks.
     #[default]
     Inspect,
-    /// `strip`: it is taken out of the offer, and messages are never compressed.
+    /// `strip`: the gateway takes compression out of the offer, and messages are never compressed.
     Strip,
 }
 
-/// Which hosts a route matches; names are in lower case and without a port.
+/// Hosts that a route matches; names are in lower case and without a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HostPattern {
     /// Any host, or none.
@@ -131,14 +131,14 @@ pub enum HostPattern {
     Wildcard(String),
 }
 
-/// Where the ring key of a request may come from; asked in the order written.
+/// A source of the ring key of a request; sources are asked in the order written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AffinitySource {
     /// `cookie`: the value of a cookie that the application sets.
     Cookie(String),
     /// `header`: the value of a request header (its name in lower case).
     Header(String),
-    /// `query`: the value of a query argument, as written in the request target (not decoded: nginx's `$arg_…`).
+    /// `query`: the value of a query argument as the request target has it, not decoded (nginx's `$arg_…`).
     Query(String),
     /// `issue_cookie`: the value of a cookie that Longhaul sets where the client has none.
     IssueCookie(IssueCookie),
@@ -165,11 +165,11 @@ pub struct IssueCookie {
 /// The `SameSite` attribute of an issued cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SameSite {
-    /// Sent with requests from the same site only.
+    /// The browser sends the cookie with requests from the same site only.
     Strict,
-    /// Sent with top-level navigation from other sites too.
+    /// The browser sends the cookie with top-level navigation from other sites too.
     Lax,
-    /// Sent always; browsers ask for `Secure` with it.
+    /// The browser sends the cookie always; it must be `Secure`.
     None,
 }
 
@@ -178,26 +178,26 @@ pub enum SameSite {
 pub struct Upstream {
     /// Its key in `upstreams`.
     pub name: String,
-    /// `affinity`: empty where left out, which means the backend with the fewest open tunnels.
+    /// `affinity`: empty where left out; the backend with the fewest open tunnels is then picked.
     pub affinity: Vec<AffinitySource>,
     /// `backends`: at least one with a weight above 0, no address twice.
     pub backends: Vec<Backend>,
     /// `balance_factor`: bounded load, above 1.0; `None` when `off` (the default).
     pub balance_factor: Option<f64>,
-    /// `health`: `None` when `off`, and then no backend is ever taken as down.
+    /// `health`: `None` when `off`; no backend is then taken as down.
     pub health: Option<Health>,
     /// `fail_open`: with every backend down, pick as if all were up (default: answer 503).
     pub fail_open: bool,
-    /// `drain_window`: tunnels that are to be closed for a change are closed spread over this time, default 30 s.
+    /// `drain_window`: time over which the closing of tunnels for a change is spread, default 30 s.
     pub drain_window: Duration,
-    /// `on_change`: what becomes of open tunnels whose route or backend a reload takes away, default `close`.
+    /// `on_change`: the fate of open tunnels whose route or backend a reload takes away, default `close`.
     pub on_change: OnChange,
     /// `rehome`, `over`: after the ring changed, tunnels whose key belongs to another backend now are closed (Close
     /// 1012) spread over this time; `None` when `off` (the default).
     pub rehome: Option<Duration>,
-    /// `timeouts`: of requests and handshakes.
+    /// `timeouts`: time limits of requests and handshakes.
     pub timeouts: Timeouts,
-    /// `tunnel`: of open tunnels.
+    /// `tunnel`: limits of open tunnels.
     pub tunnel: TunnelLimits,
 }
 
@@ -206,33 +206,33 @@ pub struct Upstream {
 pub struct Backend {
     /// `address`: IP and port.
     pub address: SocketAddr,
-    /// `weight`: 0 to 65 535, default 1; 0 is draining and gets nothing new.
+    /// `weight`: 0 to 65 535, default 1; a backend of weight 0 is draining and gets nothing new.
     pub weight: u16,
 }
 
-/// `health`: how the backends of an upstream are checked.
+/// `health`: the checks of an upstream's backends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// `check` with `path`, `host` and `expect`: what a check does; default `tcp`.
+    /// `check` with `path`, `host` and `expect`: the kind of check; default `tcp`.
     pub check: Check,
-    /// `interval`: between the checks of one backend, default 2 s.
+    /// `interval`: time between the checks of one backend, default 2 s.
     pub interval: Duration,
-    /// `timeout`: of one check, default 1 s, no longer than `interval`.
+    /// `timeout`: longest time of one check, default 1 s, no longer than `interval`.
     pub timeout: Duration,
     /// `rise`: checks in a row that must pass before a backend that is down counts as up, at least 1, default 2.
     pub rise: u32,
     /// `fall`: failures in a row (of checks, or of real traffic) that take a backend down, at least 1, default 3.
     pub fall: u32,
-    /// `on_down`: what becomes of the open tunnels of a backend that goes down, default `keep`.
+    /// `on_down`: the fate of the open tunnels of a backend that goes down, default `keep`.
     pub on_down: OnDown,
 }
 
-/// What a health check does.
+/// Kind of a health check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// `tcp`: connects.
+    /// `tcp`: a connection that is established passes.
     Tcp,
-    /// `http`: asks for `path` and compares the status.
+    /// `http`: sends `GET path` and compares the status.
     Http {
         /// `path`: default `/`.
         path: String,
@@ -241,7 +241,7 @@ pub enum Check {
         /// `expect`: statuses that pass, as inclusive ranges (`200`, `200-299`), default 200–399.
         expect: Vec<(u16, u16)>,
     },
-    /// `websocket`: a real handshake, `Sec-WebSocket-Accept` verified, then Close 1000.
+    /// `websocket`: makes a real handshake, verifies `Sec-WebSocket-Accept`, and sends Close 1000.
     Websocket {
         /// `path`: default `/`.
         path: String,
@@ -250,49 +250,49 @@ pub enum Check {
     },
 }
 
-/// What becomes of the open tunnels of a backend that goes down.
+/// Fate of the open tunnels of a backend that goes down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDown {
-    /// `keep`: they are left alone.
+    /// `keep`: the tunnels stay open.
     Keep,
-    /// `close`: they get Close 1012, spread over the upstream's `drain_window`.
+    /// `close`: the tunnels get Close 1012, spread over the upstream's `drain_window`.
     Close,
 }
 
-/// What becomes of open tunnels whose route or backend a reload takes away.
+/// Fate of open tunnels whose route or backend a reload takes away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnChange {
-    /// `keep`: they are left alone.
+    /// `keep`: the tunnels stay open.
     Keep,
-    /// `close`: they get Close 1012, spread over the upstream's `drain_window`.
+    /// `close`: the tunnels get Close 1012, spread over the upstream's `drain_window`.
     Close,
 }
 
-/// `drain`: how the process ends on SIGTERM or `longhaul drain`.
+/// `drain`: the end of the process on SIGTERM or `longhaul drain`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
-    /// `grace`: readiness says 503 for so long before the listeners close, default 0 s.
+    /// `grace`: time for which readiness answers 503 before the listeners close, default 0 s.
     pub grace: Duration,
-    /// `window`: tunnels are closed evenly over this time after that, default 30 s.
+    /// `window`: time after `grace` over which the tunnels are closed evenly, default 30 s.
     pub window: Duration,
     /// `code`: the status code of their Close frames, 1001 (the default), 1012 or 1013.
     pub code: u16,
 }
 
-/// `timeouts`: of requests and handshakes.
+/// `timeouts`: time limits of requests and handshakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// `connect`: to one backend, default 3 s.
+    /// `connect`: longest time to connect to one backend, default 3 s.
     pub connect: Duration,
-    /// `handshake`: from an upgrade request to the backend's answer, all tries together, default 10 s.
+    /// `handshake`: longest time from an upgrade request to the backend's answer, all tries together, default 10 s.
     pub handshake: Duration,
-    /// `read`: between two reads from either side of a request, default 60 s.
+    /// `read`: longest time between two reads from either side of a request, default 60 s.
     pub read: Duration,
-    /// `write`: of one write to either side of a request, default 60 s.
+    /// `write`: longest time of one write to either side of a request, default 60 s.
     pub write: Duration,
 }
 
-/// `tunnel`: of open tunnels. `None` stands for `off`.
+/// `tunnel`: limits of open tunnels. `None` stands for `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TunnelLimits {
@@ -300,18 +300,17 @@ pub struct TunnelLimits {
     pub idle: Option<Duration>,
     /// `max_age`: the longest life (less up to 10 % of jitter), default off; then Close 1001.
     pub max_age: Option<Duration>,
-    /// `ping`: a side that was silent for so long gets a Ping; silent for as long again, the tunnel is ended. Default
-    /// off.
+    /// `ping`: silence of a side after which it gets a Ping; after as long again the tunnel is ended. Default off.
     pub ping: Option<Duration>,
     /// `max_message`: bytes of one message's payload, default off; a longer one ends the tunnel with Close 1009.
     pub max_message: Option<u64>,
-    /// `tcp_user_timeout`: how long a side's kernel may leave our bytes or keep-alive probes unacknowledged, default 60
-    /// s.
+    /// `tcp_user_timeout`: longest time for which a side's kernel may leave our bytes or keep-alive probes
+    /// unacknowledged, default 60 s.
     pub tcp_user_timeout: Option<Duration>,
 }
 
 impl Route {
-    /// Its name in logs and answers, and its identity: `host path`, with `*` for any host.
+    /// Name in logs and answers, and identity: `host path`, with `*` for any host.
     pub fn name(&self) -> String {
         match &self.host {
             HostPattern::Any => format!("* {}", self.path),

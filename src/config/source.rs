@@ -1,4 +1,4 @@
-//! Where a configuration was read from, and how to tell that there is something new to be read.
+//! The file that a configuration was read from, and a stamp that tells its states apart.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -7,25 +7,25 @@ use std::path::{Path, PathBuf};
 /// The file that a configuration was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// Its absolute path; links in it are not resolved, for they may be made to lead elsewhere.
+    /// Absolute path. Links in it are not resolved, because they may be changed to lead elsewhere.
     pub path: PathBuf,
-    /// The file as it was just before it was read.
+    /// State of the file just before it was read.
     pub stamp: Stamp,
 }
 
-/// What tells one state of a file from another: it is another file, or it was written, renamed or replaced since.
+/// State of a file. Two stamps differ when the file was written, renamed or replaced between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
     modified: (i64, i64),
-    /// Differs even where a copy kept the times.
+    /// Time of the last change of the inode, which differs even where a copy kept the other times.
     changed: (i64, i64),
 }
 
 impl Stamp {
-    /// The state of the file at `path`, through links; `None` while there is none to be seen.
+    /// State of the file at `path`, links followed; `None` while the file cannot be seen.
     pub fn of(path: &Path) -> Option<Self> {
         std::fs::metadata(path).ok().map(Self::from)
     }

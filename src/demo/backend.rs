@@ -1,4 +1,4 @@
-//! One demo backend: a stateful WebSocket server that can be stopped as by a crash and started again.
+//! A demo backend: a stateful WebSocket server that can be stopped like a crash and started again.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,15 +25,16 @@ use super::serve::{self, Changes};
 pub(super) struct Backend {
     name: &'static str,
     address: SocketAddr,
-    /// Bound but never listening: while the backend is down its port refuses, and nobody else is given it.
+    /// Socket that is bound and never listens: while the backend is down its port refuses, and no other program gets
+    /// it.
     _reserved: TcpSocket,
-    /// A watch, so that a stop can wait for the server's task to say that the port is closed.
+    /// State of the server's task; a stop waits on it until the port is closed.
     phase: watch::Sender<Phase>,
     run: Mutex<Option<Run>>,
     changes: Changes,
 }
 
-/// What a backend looks like from outside.
+/// State of a backend, as seen from outside.
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct Status {
     pub(super) name: &'static str,
@@ -47,7 +48,7 @@ impl Backend {
     /// Takes a free port and starts on it.
     ///
     /// # Errors
-    /// What the system said when no port could be had.
+    /// No port is free, by the system's error.
     pub(super) fn start_new(name: &'static str, changes: Changes) -> io::Result<Self> {
         let reserved = bind((Ipv4Addr::LOCALHOST, 0).into())?;
         let address = reserved.local_addr()?;
@@ -73,7 +74,7 @@ impl Backend {
     /// Starts with an empty memory on the same address as before; does nothing when already up.
     ///
     /// # Errors
-    /// What the system said, or `AddrInUse` while a stop is still under way.
+    /// The port cannot be listened on, by the system's error; `AddrInUse` while a stop is still under way.
     pub(super) fn start(&self) -> io::Result<()> {
         let mut run = self.run();
         if run.is_some() {
@@ -93,7 +94,7 @@ impl Backend {
         Ok(())
     }
 
-    /// Stops as a crash does: the port is closed, connections end without a Close frame, and all is forgotten.
+    /// Stops like a crash: closes the port, ends connections without a Close frame, and forgets everything.
     ///
     /// Returns when the port is closed; does nothing when already down.
     pub(super) async fn stop(&self) {
@@ -101,7 +102,7 @@ impl Backend {
             run.stop.send_replace(true);
             self.changes.note();
         }
-        // The sender is a field of ours, so the wait cannot fail.
+        // The sender is a field of `self`, so the wait cannot fail.
         let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Down).await;
     }
 
@@ -128,7 +129,7 @@ enum Phase {
 
 fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
-    // Lets the next life bind the address beside the reserved socket and what is left of old connections.
+    // Lets the next start bind the address beside the reserved socket and the remains of old connections.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     Ok(socket)
@@ -190,7 +191,7 @@ async fn converse(mut socket: WebSocket, mut seat: Seat, hello: Told) -> Option<
                     }
                 }
                 Message::Binary(_) => tell(&mut socket, &Told::Refused { reason: "expected text" }).await?,
-                // Pings are answered below us, and so is a Close, after which the next `recv` gives `None`.
+                // axum answers Pings and Close; after a Close the next `recv` returns `None`.
                 Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {}
             },
             told = seat.news() => tell(&mut socket, &told?).await?,
@@ -218,7 +219,7 @@ async fn check_health(
     })
 }
 
-/// Keeps the buffers of one WebSocket small: a demo's messages are.
+/// Small buffers for one WebSocket: the messages of the demo are short.
 fn small(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
     upgrade
         .max_message_size(MAX_MESSAGE_BYTES)
@@ -237,11 +238,11 @@ fn is_client_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
-/// The cookie that the demo's configuration has the gateway issue: it names a client that gave no id.
+/// Cookie that the gateway issues by the demo's configuration. It names a client that gave no id.
 const COOKIE: &str = "longhaul";
 
-/// Bytes of one message: a chat line of the longest kind, every character of it escaped in JSON, and some room.
+/// Most bytes of one message: the longest chat line with every character escaped in JSON, and some room.
 pub(super) const MAX_MESSAGE_BYTES: usize = 8 * 1024;
 
-/// Connections not yet accepted: a page that reopens everything at once must not see a refusal.
+/// Backlog of the listener: a page that reopens all its connections at once must not be refused.
 const BACKLOG: u32 = 512;

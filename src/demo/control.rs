@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use super::backend::{Backend, Status};
 use super::serve::{self, Changes};
 
-/// The routes of the control server; event streams end when `stop` turns true.
+/// The control server's router; event streams end when `stop` turns true.
 pub(super) fn router(backends: Arc<[Backend]>, changes: Changes, stop: watch::Receiver<bool>) -> Router {
     let control = Control { backends, changes, stop, viewers: Arc::new(Semaphore::new(MAX_VIEWERS)) };
     Router::new()
@@ -46,7 +46,7 @@ impl Control {
     }
 }
 
-/// All that the page shows of the backends.
+/// State of the backends, as the page shows it.
 #[derive(Serialize)]
 struct Overview {
     backends: Vec<Status>,
@@ -71,7 +71,7 @@ async fn show_state(State(control): State<Control>) -> impl IntoResponse {
     ([(header::CACHE_CONTROL, "no-store")], Json(control.state()))
 }
 
-/// Sends the state now and whenever it changed, as server-sent events.
+/// Sends the state at once and after each change, as server-sent events.
 async fn stream_states(State(control): State<Control>) -> Response {
     let Ok(viewer) = Arc::clone(&control.viewers).try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open\n").into_response();
@@ -82,7 +82,7 @@ async fn stream_states(State(control): State<Control>) -> Response {
         if !first {
             serve::next_change(&mut changes).await;
         }
-        // A state is numbers and names of ours, which always make JSON.
+        // A state consists of numbers and fixed names, which always make JSON.
         let event = Event::default().json_data(control.state()).ok()?;
         Some((Ok::<_, Infallible>(event), (control, changes, viewer, false)))
     });
@@ -95,7 +95,7 @@ async fn turn(
     Path((name, action)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Response {
-    // No form or plain script of another site can send this header here, so none can push the buttons.
+    // Forms and plain scripts of other sites cannot send this header, so they cannot push the buttons.
     if !headers.contains_key(FROM_PAGE) {
         return (StatusCode::FORBIDDEN, "expected the header x-longhaul-demo\n").into_response();
     }
@@ -116,9 +116,9 @@ async fn turn(
 
 const FROM_PAGE: HeaderName = HeaderName::from_static("x-longhaul-demo");
 
-/// The page loads its own style and script, talks to its own origin, and nothing else.
+/// Lets the page load its own style and script, talk to its own origin, and nothing else.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self' ws: wss:; \
                       img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Event streams at once; each is one connection, and a browser tab has one.
+/// Most event streams at once. Each is one connection, and a browser tab has one.
 pub(super) const MAX_VIEWERS: usize = 64;

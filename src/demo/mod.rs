@@ -1,7 +1,7 @@
-//! What `longhaul demo` puts behind the gateway: three chat backends with visible state, and a page to try them.
+//! The servers behind the gateway of `longhaul demo`: three chat backends with visible state, and a page to try them.
 //!
-//! Everything listens on free ports of 127.0.0.1 and lives in this process. The gateway in front is the real one and
-//! reads a real configuration file's text ([`Demo::config`]); nothing here takes a shortcut around it.
+//! All of them listen on free ports of 127.0.0.1 and live in this process. The gateway in front is the real one and
+//! reads the text of a real configuration ([`Demo::config`]).
 
 mod backend;
 mod control;
@@ -23,7 +23,7 @@ use self::serve::Changes;
 
 /// The three backends and the control server behind the page, all running.
 ///
-/// [`Demo::stop`] ends them and waits for it; dropping the demo ends them too, a little later.
+/// [`Demo::stop`] ends them and waits for their end. A drop ends them too, without waiting.
 #[derive(Debug)]
 pub struct Demo {
     backends: Arc<[Backend]>,
@@ -35,10 +35,10 @@ pub struct Demo {
 impl Demo {
     /// Starts three backends and the control server, each on a free port of 127.0.0.1.
     ///
-    /// To be called on a Tokio runtime with I/O and time enabled, which must live as long as the demo.
+    /// The caller runs on a Tokio runtime with I/O and time enabled, which must live as long as the demo.
     ///
     /// # Errors
-    /// What the system said when a port could not be had.
+    /// No port is free, by the system's error.
     pub async fn start() -> io::Result<Self> {
         let changes = Changes::new();
         let backends: Arc<[Backend]> =
@@ -80,14 +80,14 @@ impl Demo {
             backend.stop().await;
         }
         self.stop.send_replace(true);
-        // The task can only fail by a panic, and then its port is closed as well.
+        // The task fails only by a panic, which closes its port as well.
         let _ = self.server.await;
     }
 }
 
-/// What to open and try, for the terminal, when the gateway listens on `listen`.
+/// Text for the terminal, with what to open and try when the gateway listens on `listen`.
 ///
-/// Its first line is `open http://ADDRESS/`, which scripts may wait for.
+/// The first line is `open http://ADDRESS/`, which scripts may wait for.
 pub fn welcome(listen: SocketAddr) -> String {
     WELCOME.replace("{listen}", &listen.to_string())
 }

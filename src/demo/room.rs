@@ -1,6 +1,6 @@
-//! What one demo backend remembers: its clients, their counters and the last words spoken.
+//! Memory of a demo backend: its clients, their counters and the last chat lines.
 //!
-//! All of it is in memory and goes with the backend, as it would in a real stateful service.
+//! The memory ends with the backend, as in a real stateful service.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,34 +10,34 @@ use tokio::sync::broadcast;
 
 use super::serve::Changes;
 
-/// What a client may say.
+/// Message from a client.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Said {
-    /// Adds one to the client's counter.
+    /// Add one to the client's counter.
     Count,
-    /// Tells everyone in the room.
+    /// Send a line to everyone in the room.
     Chat {
         /// At most [`MAX_TEXT`] characters.
         text: String,
     },
 }
 
-/// What a client is told.
+/// Message to a client.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Told {
-    /// First of all: where the client landed and what is known of it there.
+    /// First message: the backend that the client reached, and its memory of the client.
     Hello { backend: &'static str, client: String, count: u64, visits: u64, history: Vec<Line> },
     /// The client's counter has changed.
     Count { count: u64 },
     /// Someone in the room spoke.
     Chat(Line),
-    /// What the client said was refused.
+    /// A message of the client was refused.
     Refused { reason: &'static str },
 }
 
-/// One line of the chat; both parts are what clients sent and must be escaped where they are shown.
+/// One line of the chat. Both parts come from clients and must be escaped where they are shown.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Line {
     pub(super) from: String,
@@ -69,7 +69,7 @@ impl Room {
         Arc::new(Self { backend, memory: Mutex::default(), news: broadcast::Sender::new(MAX_UNREAD), changes })
     }
 
-    /// Takes a client in and says what to tell it first; `None` when [`MAX_OPEN`] are here.
+    /// Admits a client and returns its seat and first message; `None` when [`MAX_OPEN`] are open.
     pub(super) fn join(self: &Arc<Self>, client: String) -> Option<(Seat, Told)> {
         let mut memory = self.memory();
         if memory.open >= MAX_OPEN {
@@ -78,7 +78,7 @@ impl Room {
         memory.open += 1;
         let (count, visits) = memory.arrive(&client);
         let history = memory.history.iter().cloned().collect();
-        // Subscribed under the lock: what is said now is either in the history or in the news, never in both.
+        // Subscribed under the lock: a line is either in the history or in the news, never in both.
         let news = self.news.subscribe();
         drop(memory);
         self.changes.note();
@@ -92,7 +92,7 @@ impl Room {
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        // Nothing below panics between two writes that belong together.
+        // No code under this lock panics between two writes that belong together.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -106,10 +106,10 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// Does what the client asks for; what comes of it reaches every seat concerned as news.
+    /// Carries out a client's message; the results reach the seats concerned as news.
     ///
     /// # Errors
-    /// Why it was refused, to be told to this client alone.
+    /// The message is refused, for the reason returned, which this client alone is told.
     pub(super) fn say(&self, message: &str) -> Result<(), Told> {
         let refused = |reason| Err(Told::Refused { reason });
         match serde_json::from_str(message) {
@@ -129,7 +129,7 @@ impl Seat {
             match self.news.recv().await {
                 Ok(News { client: Some(client), .. }) if client != self.client => {}
                 Ok(News { told, .. }) => return Some(told),
-                // A client too slow for the chat misses some of it.
+                // A client too slow for the chat misses lines.
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return None,
             }
@@ -142,7 +142,7 @@ impl Seat {
         if let Some(client) = memory.clients.get_mut(&self.client) {
             client.count += 1;
             let told = Told::Count { count: client.count };
-            // An error says that nobody listens, which is nobody's loss.
+            // An error says that nobody listens, and then nobody misses the line.
             let _ = self.room.news.send(News { client: Some(self.client.clone()), told });
         }
     }
@@ -171,7 +171,7 @@ impl Drop for Seat {
 
 #[derive(Clone, Debug)]
 struct News {
-    /// Whom it concerns; everyone if `None`.
+    /// Client that the news concerns; everyone if `None`.
     client: Option<String>,
     told: Told,
 }
@@ -182,12 +182,12 @@ struct Memory {
     history: VecDeque<Line>,
     open: usize,
     messages: u64,
-    /// Counts arrivals, so that the client who arrived longest ago can be told.
+    /// Number of arrivals, which orders the clients by their last one.
     arrivals: u64,
 }
 
 impl Memory {
-    /// Notes an arrival; gives the client's counter and how often it has arrived.
+    /// Records an arrival; returns the client's counter and its number of arrivals.
     fn arrive(&mut self, id: &str) -> (u64, u64) {
         if !self.clients.contains_key(id) && self.clients.len() >= MAX_REMEMBERED {
             self.forget_one();
@@ -206,7 +206,7 @@ impl Memory {
         }
     }
 
-    /// Forgets the client who arrived longest ago and is gone; there is one, for fewer are open than remembered.
+    /// Forgets the client that arrived longest ago and is gone. There is one, because fewer are open than remembered.
     fn forget_one(&mut self) {
         let gone = self.clients.iter().filter(|(_, client)| client.open == 0);
         if let Some(id) = gone.min_by_key(|(_, client)| client.arrived).map(|(id, _)| id.clone()) {
@@ -218,24 +218,24 @@ impl Memory {
 #[derive(Debug, Default)]
 struct Client {
     count: u64,
-    /// WebSockets open under this id: two tabs may share one.
+    /// Open WebSockets of this id; two tabs may share an id.
     open: u32,
-    /// WebSockets ever opened here under this id.
+    /// WebSockets that were ever opened here under this id.
     visits: u64,
     arrived: u64,
 }
 
-/// Open WebSockets of one backend: more than the page opens, fewer than a process may have sockets.
+/// Most open WebSockets of one backend: more than the page opens, fewer than the sockets a process may have.
 pub(super) const MAX_OPEN: usize = 500;
 
-/// Clients remembered by one backend, open or not; above [`MAX_OPEN`], so that one of them is always gone.
+/// Most clients remembered by one backend. More than [`MAX_OPEN`], so that one of them is always gone.
 pub(super) const MAX_REMEMBERED: usize = 1_000;
 
-/// Characters of one chat line.
+/// Most characters of one chat line.
 pub(super) const MAX_TEXT: usize = 500;
 
-/// Chat lines kept for those who arrive later: what fits a screen or two.
+/// Chat lines kept for later arrivals: a screen or two.
 pub(super) const MAX_HISTORY: usize = 50;
 
-/// News a slow client may be behind before it misses some.
+/// News that a slow client may be behind before it misses some.
 const MAX_UNREAD: usize = 64;

@@ -1,4 +1,4 @@
-//! Serving a router until told to stop, and telling watchers that something changed.
+//! Serves a router until it is told to stop, and tells watchers of changes.
 
 use std::future::IntoFuture;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub(super) async fn until_stopped(listener: TcpListener, router: Router, stop: w
         tokio::time::sleep(LINGER).await;
     };
     tokio::select! {
-        // Accepting never fails for good: axum logs the error and tries again.
+        // axum logs errors of accept and tries again.
         _ = serving => {}
         () = overdue => {}
     }
@@ -24,11 +24,11 @@ pub(super) async fn until_stopped(listener: TcpListener, router: Router, stop: w
 
 /// Returns when `stop` turns true or its sender is gone.
 pub(super) async fn stopped(mut stop: watch::Receiver<bool>) {
-    // An error says that the sender is gone, which is a stop as well.
+    // An error says that the sender is gone, which counts as a stop.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Wakes those who show the demo's state, some time after it changed.
+/// Wakes the event streams some time after the demo's state changed.
 #[derive(Clone, Debug)]
 pub(super) struct Changes(watch::Sender<()>);
 
@@ -37,7 +37,7 @@ impl Changes {
         Self(watch::Sender::new(()))
     }
 
-    /// Says that the state is another one now.
+    /// Reports a change of the state.
     pub(super) fn note(&self) {
         self.0.send_replace(());
     }
@@ -47,19 +47,20 @@ impl Changes {
     }
 }
 
-/// Waits for a change, and a little longer so that a burst of them is shown once; returns after `PULSE` at the latest.
+/// Waits for a change, and a little longer so that a burst of changes is shown once; returns after `PULSE` at the
+/// latest.
 pub(super) async fn next_change(changes: &mut watch::Receiver<()>) {
-    // A time-out is no failure: the state is then shown as it is, which also shows the viewer that we are here.
+    // A time-out is no failure: the state is sent as it is, which keeps the stream alive.
     if let Ok(Ok(())) = timeout(PULSE, changes.changed()).await {
         tokio::time::sleep(GATHER).await;
         changes.mark_unchanged();
     }
 }
 
-/// How long requests that are under way may take to end after a stop.
+/// Longest time that requests under way may take to end after a stop.
 const LINGER: Duration = Duration::from_millis(200);
 
-/// How long changes are gathered before they are shown.
+/// Time for which changes are gathered before they are shown.
 const GATHER: Duration = Duration::from_millis(100);
 
 /// The longest silence of an event stream: well under the read timeout of any proxy.

@@ -12,19 +12,19 @@ use crate::config::{HostPattern, Route};
 
 use self::trie::Trie;
 
-/// All routes of a configuration, ready to be asked for every request.
+/// All routes of a configuration, compiled for lookups.
 ///
-/// Finding takes time linear in the host and the path, however many routes there are.
+/// A lookup takes time linear in the host and the path, however many routes there are.
 #[derive(Debug, Default)]
 pub struct Routes {
-    /// Labels from the right: `com`, `example`, `chat`.
+    /// Routes by host, labels from the right: `com`, `example`, `chat`.
     hosts: Trie<HostRoutes>,
     /// The routes without a host.
     any: PathRoutes,
 }
 
 impl Routes {
-    /// Compiles the routes. Of two with the same host and path the first counts.
+    /// Compiles the routes. Of two routes with the same host and path the first counts.
     pub fn compile(routes: &[Route]) -> Self {
         let mut compiled = Self::default();
         for (index, route) in routes.iter().enumerate() {
@@ -51,7 +51,7 @@ impl Routes {
 
     fn find_by_host(&self, host: &str, path: &str) -> Option<usize> {
         let mut labels_left = labels(host).count();
-        // As many as the configuration has nested wildcards that fit; none is kept where there are none.
+        // Grows to the number of nested wildcards that fit; allocates nothing where there are none.
         let mut wildcards: Vec<&PathRoutes> = Vec::new();
         for node in self.hosts.walk(labels(host)) {
             if labels_left == 0 {
@@ -67,16 +67,16 @@ impl Routes {
     }
 }
 
-/// What hangs on one name.
+/// The routes of one name.
 #[derive(Debug, Default)]
 struct HostRoutes {
     /// Routes for the name itself.
     exact: PathRoutes,
-    /// Routes for every name that has at least one label more.
+    /// Routes for all names that have at least one label more.
     below: PathRoutes,
 }
 
-/// Routes by path, the host being settled.
+/// Routes by path, for one host pattern.
 #[derive(Debug, Default)]
 struct PathRoutes {
     paths: Trie<Option<usize>>,
@@ -100,17 +100,17 @@ impl PathRoutes {
 
 /// The segments of a path: `/` has none, `/a/b` has two, and `/a//b` has an empty one between them.
 fn segments(path: &str) -> impl Iterator<Item = &str> {
-    // What does not begin with `/` is no path (`*`, or nothing at all) and stands where `/` does.
+    // A target that does not begin with `/` (`*`, or nothing at all) is matched like `/`.
     let rest = path.strip_prefix('/').filter(|rest| !rest.is_empty());
     rest.into_iter().flat_map(|rest| rest.split('/'))
 }
 
-/// The labels of a host from the right. (The dots within an IPv6 literal do no harm: both sides are cut alike.)
+/// The labels of a host from the right. The dots in an IPv6 literal do no harm: both sides are cut alike.
 fn labels(host: &str) -> impl Iterator<Item = &str> {
     host.rsplit('.')
 }
 
-/// A host as routes know it: no port, no dot at the end, lower case.
+/// Brings a host into the form of routes: no port, no dot at the end, lower case.
 fn normalize(host: &str) -> Cow<'_, str> {
     let name = match host.strip_prefix('[').and_then(|rest| rest.find(']')) {
         Some(end) => &host[..end + 2],

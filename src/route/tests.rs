@@ -1,4 +1,4 @@
-//! What routes promise: which one wins, and at what cost.
+//! Promises of routing: the route that wins, and the cost of finding it.
 
 use proptest::prelude::*;
 
@@ -129,7 +129,7 @@ fn half_a_million_slashes_overflow_no_stack() {
     drop(deep);
 }
 
-/// The rule, written the slow way: all routes that fit, the best of them by host, then by path.
+/// The rule, written the slow way: of all routes that fit, the best by host, then by path.
 fn find_slowly(list: &[Route], host: &str, path: &str) -> Option<usize> {
     let fits = |route: &Route| {
         route.path == "/"

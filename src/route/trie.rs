@@ -1,11 +1,11 @@
-//! A trie over the parts of a name or path, kept in one list so that depth costs neither stack nor recursion.
+//! A trie over the parts of a name or path. Its nodes are in one list, so that depth costs neither stack nor recursion.
 
 use std::collections::HashMap;
 
 /// Values by sequences of parts.
 #[derive(Debug)]
 pub(super) struct Trie<T> {
-    /// The first is the root; children come after their parent.
+    /// Nodes, the root first; children come after their parent.
     nodes: Vec<Node<T>>,
 }
 
@@ -22,7 +22,7 @@ impl<T: Default> Default for Trie<T> {
 }
 
 impl<T: Default> Trie<T> {
-    /// The value at the end of `parts`, made on the way where it is not there yet.
+    /// The value at the end of `parts`; missing nodes are created.
     pub(super) fn entry<'a>(&mut self, parts: impl Iterator<Item = &'a str>) -> &mut T {
         let mut at = 0;
         for part in parts {
@@ -39,12 +39,12 @@ impl<T: Default> Trie<T> {
         &mut self.nodes[at].value
     }
 
-    /// Whether it has nothing but its root.
+    /// Tells whether the trie has no node but its root.
     pub(super) fn is_empty(&self) -> bool {
         self.nodes.len() == 1
     }
 
-    /// The values met on the way along `parts`, from the root, as far as the trie knows the way.
+    /// The values of the nodes along `parts`, from the root to the last node that exists.
     pub(super) fn walk<'a>(&self, mut parts: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &T> {
         std::iter::successors(self.nodes.first(), move |node| {
             let child = node.children.get(parts.next()?)?;

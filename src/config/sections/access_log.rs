@@ -1,4 +1,4 @@
-//! Where the access log goes and how it reads.
+//! `access_log`: target and format of the access log.
 
 use super::keys;
 use crate::config::model::{AccessLog, LogFormat, LogTarget};
@@ -6,7 +6,7 @@ use crate::config::yaml::problem::Report;
 use crate::config::yaml::scalar::{choice, text};
 use crate::config::yaml::value::Value;
 
-/// Reads `access_log`; `None` when `off`.
+/// Reads `access_log`; `Some(None)` for `off`.
 pub(crate) fn read(value: &Value<'_>, report: &mut Report) -> Option<Option<AccessLog>> {
     const EXPECTED: &str = "`off`, or a mapping with the keys to and format";
     match value.text() {
@@ -33,7 +33,7 @@ fn target(value: &Value<'_>, report: &mut Report) -> Option<LogTarget> {
     const EXPECTED: &str = "`stdout`, or the path of a file such as `/var/log/longhaul/access.log`";
     match text(value, EXPECTED, report)? {
         "stdout" => Some(LogTarget::Stdout),
-        // Taken for what they are elsewhere, they would quietly become files of these names.
+        // In other programs these words have a meaning; here they would become names of files.
         "stderr" | "syslog" | "off" | "-" => {
             let problem = value.wrong(EXPECTED);
             report

@@ -1,4 +1,4 @@
-//! Affinity: the sources that a request's ring key may come from.
+//! `affinity`: the sources that a request's ring key may come from.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use crate::config::yaml::problem::{Report, quoted};
 use crate::config::yaml::scalar::{Span, choice, duration, whole};
 use crate::config::yaml::value::Value;
 
-/// What the rest of the file says that matters to affinity.
+/// Values of the rest of the file that affinity depends on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scope {
-    /// Whether somebody in front may say that the client came by TLS (`X-Forwarded-Proto`).
+    /// `true` where a proxy in front may tell that the client came by TLS (`X-Forwarded-Proto`).
     pub(crate) tls_possible: bool,
 }
 
-/// The life of an issued cookie. Browsers cut it to 400 days (RFC 6265bis §5.5).
+/// Life of an issued cookie. Browsers cut it to 400 days (RFC 6265bis §5.5).
 const MAX_AGE: Span = Span { least: Duration::from_secs(1), most: Duration::from_secs(400 * 86_400), example: "30d" };
 
 const EXPECTED: &str = "a list of sources, such as `- cookie: session_id`";
 
-/// Reads `affinity`. An empty list means that there is none.
+/// Reads `affinity`. An empty list turns affinity off.
 pub(crate) fn read(value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<Vec<AffinitySource>> {
     if let Some(name @ ("client_ip" | "issue_cookie")) = value.text() {
         return report.refuse(value.wrong(EXPECTED).remedy(format!("write it as a list: `[{name}]`")));

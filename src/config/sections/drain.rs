@@ -1,4 +1,4 @@
-//! How open tunnels are brought to their end: with the process, or after a change of the configuration.
+//! `drain`, `drain_window`, `on_change` and `rehome`: how open tunnels are ended.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use crate::config::yaml::problem::Report;
 use crate::config::yaml::scalar::{Span, choice, duration};
 use crate::config::yaml::value::Value;
 
-/// Tunnels closed for a change may be spread over this long; at 0 they are all closed at once.
+/// Time over which tunnels closed for a change are spread; at 0 all are closed at once.
 const DRAIN_WINDOW: Span = Span { least: Duration::ZERO, most: DAY, example: "30s" };
 
-/// Whoever watches the readiness has looked again long before an hour is over.
+/// A load balancer asks for readiness again long before an hour is over.
 const GRACE: Span = Span { least: Duration::ZERO, most: Duration::from_secs(3_600), example: "5s" };
 const WINDOW: Span = Span { least: Duration::ZERO, most: DAY, example: "30s" };
 const REHOME: Span = Span { least: Duration::ZERO, most: DAY, example: "5m" };
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The status codes that clients take for "come again": going away, service restart, try again later (IANA's registry
-/// of WebSocket close codes).
+/// Close codes that clients take as a request to reconnect: going away, service restart, try again later (IANA's
+/// registry of WebSocket close codes).
 const CODES: [(&str, u16); 3] = [("1001", 1001), ("1012", 1012), ("1013", 1013)];
 
 /// Reads `drain`.
@@ -41,7 +41,7 @@ pub(crate) fn on_change(value: &Value<'_>, report: &mut Report) -> Option<OnChan
     choice(value, &[("keep", OnChange::Keep), ("close", OnChange::Close)], report)
 }
 
-/// Reads an upstream's `rehome`; `None` when `off`.
+/// Reads an upstream's `rehome`; `Some(None)` for `off`.
 pub(crate) fn rehome(value: &Value<'_>, report: &mut Report) -> Option<Option<Duration>> {
     const EXPECTED: &str = "`off`, or a mapping such as `over: 5m`";
     match value.text() {

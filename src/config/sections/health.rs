@@ -1,4 +1,4 @@
-//! How the backends of an upstream are checked.
+//! `health`: how the backends of an upstream are checked.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::config::yaml::value::{Fields, Value};
 const INTERVAL: Span = Span { least: Duration::from_millis(10), most: Duration::from_secs(86_400), example: "2s" };
 const TIMEOUT: Span = Span { least: Duration::from_millis(1), most: Duration::from_secs(86_400), example: "1s" };
 
-/// Checks in a row; with more than this a backend would change state after hours.
+/// Checks in a row. With more than this a backend would change its state after hours.
 const IN_A_ROW: RangeInclusive<u64> = 1..=1_000;
 
 const CHECKS: [(&str, Kind); 3] = [("tcp", Kind::Tcp), ("http", Kind::Http), ("websocket", Kind::Websocket)];
@@ -26,7 +26,7 @@ enum Kind {
     Websocket,
 }
 
-/// Reads `health`; `None` when `off`.
+/// Reads `health`; `Some(None)` for `off`.
 pub(crate) fn read(value: &Value<'_>, report: &mut Report) -> Option<Option<Health>> {
     const EXPECTED: &str = "`off`, or a mapping such as `check: websocket`";
     match value.text() {
@@ -84,7 +84,7 @@ fn unread(value: &Value<'_>, key: &str, why: &str, instead: &str) -> Problem {
     value.error(format!("{why}, so `{key}` would not be read")).remedy(format!("add {instead}, or remove `{key}`"))
 }
 
-/// `interval` and `timeout`, of which the second may not be longer than the first.
+/// Reads `interval` and `timeout`; a timeout longer than the interval is refused.
 fn read_times(fields: &mut Fields<'_, '_>, defaults: &Health, report: &mut Report) -> Option<(Duration, Duration)> {
     let (interval_value, timeout_value) = (fields.take("interval"), fields.take("timeout"));
     let interval = interval_value.map_or(Some(defaults.interval), |v| duration(&v, &INTERVAL, report));
@@ -114,7 +114,7 @@ fn in_a_row(value: &Value<'_>, report: &mut Report) -> Option<u32> {
     u32::try_from(whole(value, IN_A_ROW, report)?).ok()
 }
 
-/// `expect`: a status, a range of them, or a list of both.
+/// Reads `expect`: a status, a range of statuses, or a list of both.
 fn statuses(value: &Value<'_>, report: &mut Report) -> Option<Vec<(u16, u16)>> {
     const EXPECTED: &str = "a status such as `200`, a range such as `200-299`, or a list of these";
     if !value.is_sequence() {

@@ -1,4 +1,4 @@
-//! The hooks of a route: which ones, in which order, with which settings.
+//! `hooks`: the hooks of a route, their order and their settings.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use crate::config::yaml::problem::{Problem, Report, quoted};
 use crate::config::yaml::scalar::{Span, duration, one_of, text};
 use crate::config::yaml::value::{Value, join};
 
-/// The hooks that a program has, as far as a configuration file must know them.
+/// The hooks of a program, as far as a configuration file refers to them.
 pub trait KnownHooks {
-    /// The names that they are registered by, in the order in which they are to be told.
+    /// Names that the hooks are registered under, in the order in which messages list them.
     fn names(&self) -> Vec<&str>;
 
-    /// Checks the settings of the hook `name`, which is one of [`KnownHooks::names`]: with [`Settings::read`], as the
-    /// type that the hook declares.
+    /// Checks the settings of the hook `name`, one of [`KnownHooks::names`], with [`Settings::read`] as the type that
+    /// the hook declares.
     ///
     /// # Errors
-    /// Everything that is wrong with `settings`.
+    /// `settings` do not fit the hook: all their problems.
     fn check(&self, name: &str, settings: &Settings) -> Result<(), Vec<Problem>>;
 }
 
@@ -37,7 +37,7 @@ impl KnownHooks for NoHooks {
     }
 }
 
-/// [`KnownHooks`], asked once for their names.
+/// [`KnownHooks`] together with their names, which are asked for once.
 pub(crate) struct Registered<'r> {
     known: &'r dyn KnownHooks,
     names: Vec<&'r str>,
@@ -50,11 +50,11 @@ impl<'r> From<&'r dyn KnownHooks> for Registered<'r> {
 }
 
 impl HookEntry {
-    /// `timeout` where it is left out.
+    /// `timeout` of an entry that leaves it out.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 }
 
-/// Each hook of a route costs every one of its requests; nobody needs more, and a list repeated by aliases stays small.
+/// Most hooks of a route. Each one costs every request of the route, and a list repeated by aliases must stay small.
 const MAX_HOOKS: usize = 64;
 
 const TIMEOUT: Span = Span { least: Duration::from_millis(1), most: Duration::from_secs(3_600), example: "5s" };
@@ -90,7 +90,7 @@ fn read_entry(value: &Value<'_>, hooks: &Registered<'_>, report: &mut Report) ->
     let settings = match fields.take("with") {
         Some(with) if with.is_null() => report.refuse(with.wrong("the settings of the hook")),
         Some(with) => Some(Settings::of(&with)),
-        // They are written elsewhere.
+        // The settings are probably among the unknown keys.
         None if fields.had_unknown() => None,
         None => Some(without_settings()),
     };
@@ -100,14 +100,14 @@ fn read_entry(value: &Value<'_>, hooks: &Registered<'_>, report: &mut Report) ->
     Some(HookEntry { name, settings: settings?, timeout: timeout? })
 }
 
-/// `- jwt: { … }`, as it is written in other places.
+/// The name in `- jwt: { … }`, a form that other programs use.
 fn settings_under_name<'h>(value: &Value<'_>, hooks: &'h Registered<'_>) -> Option<&'h str> {
     let pairs = value.pairs("", &mut Report::default())?;
     let [(key, ..)] = pairs.as_slice() else { return None };
     hooks.names.iter().copied().find(|name| name == key && !keys::HOOK.keys.contains(name))
 }
 
-/// The name of a hook that there is.
+/// Reads the name of a registered hook.
 fn registered(value: &Value<'_>, hooks: &Registered<'_>, report: &mut Report) -> Option<String> {
     let name = text(value, NAME, report)?;
     if hooks.names.contains(&name) {

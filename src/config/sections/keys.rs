@@ -1,4 +1,4 @@
-//! The table of every known key, and what is said about a key that is not in it.
+//! The table of all known keys, and the advice about unknown ones.
 
 use super::pingora_keys;
 use crate::config::yaml::near::{nearest, starts_like};
@@ -8,7 +8,7 @@ use crate::config::yaml::value::{Fields, MERGE, NO_MERGE, Value};
 /// The keys that one kind of mapping may have.
 #[derive(Debug)]
 pub(crate) struct Section {
-    /// Where such a mapping stands: `*` for a name of the user's, `[]` for an item of a list.
+    /// YAML path of such a mapping: `*` for a name that the user chose, `[]` for an item of a list.
     pub(crate) path: &'static str,
     pub(crate) keys: &'static [&'static str],
 }
@@ -18,7 +18,7 @@ macro_rules! sections {
     ($($name:ident = $path:literal [$($key:literal),* $(,)?];)*) => {
         $(pub(crate) static $name: Section = Section { path: $path, keys: &[$($key),*] };)*
 
-        /// Every key of Longhaul's own. A reader takes its keys from here and knows no others.
+        /// All keys of Longhaul's own. Readers take their keys from this table and know no others.
         static SECTIONS: &[&Section] = &[$(&$name),*];
     };
 }
@@ -48,10 +48,10 @@ sections! {
     HOOK = "routes[].hooks[]" ["hook", "with", "timeout"];
 }
 
-/// The path of every key there is, Pingora's first: `threads`, `routes[].host`, `upstreams.*.health.check`, …
+/// The paths of all keys, Pingora's first: `threads`, `routes[].host`, `upstreams.*.health.check`, …
 ///
-/// `*` stands for a name of the user's, `[]` for an item of a list. A route's `affinity` has the same keys as an
-/// upstream's, and they are not listed again.
+/// `*` stands for a name that the user chose, `[]` for an item of a list. A route's `affinity` has the same keys as an
+/// upstream's; they are listed once.
 pub fn keys() -> Vec<String> {
     let ours = SECTIONS.iter().flat_map(|section| {
         let dot = if section.path.is_empty() { "" } else { "." };

@@ -1,4 +1,4 @@
-//! The timeouts of requests and handshakes, and the limits of open tunnels.
+//! `timeouts` of requests and handshakes, and `tunnel`: the limits of open tunnels.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 const CONNECT: Span = Span { least: MILLISECOND, most: HOUR, example: "3s" };
 const HANDSHAKE: Span = Span { least: MILLISECOND, most: HOUR, example: "10s" };
-/// A day is what nginx configurations for WebSockets write; a week leaves room above it.
+/// nginx configurations for WebSockets write a day; a week leaves room above it.
 const TRANSFER: Span = Span { least: MILLISECOND, most: Duration::from_secs(7 * 86_400), example: "60s" };
 
-/// Open tunnels are looked at once a second.
+/// A limit of a tunnel is kept to within 100 ms (`tunnel::worker`), so that one below a second would be coarse.
 const IDLE: Span = Span { least: SECOND, most: YEAR, example: "1d" };
 const MAX_AGE: Span = Span { least: SECOND, most: YEAR, example: "7d" };
 const PING: Span = Span { least: SECOND, most: DAY, example: "30s" };

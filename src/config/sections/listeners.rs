@@ -1,4 +1,4 @@
-//! The sockets that are listened on, and whose word about the client is believed.
+//! `listeners` and `metrics`: the sockets to accept on; `trusted_proxies`; `control_sock`.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -13,7 +13,7 @@ use crate::config::yaml::problem::{Problem, Report};
 use crate::config::yaml::scalar::text;
 use crate::config::yaml::value::Value;
 
-/// Reads `listeners` and `metrics`, and refuses addresses that cannot be bound beside each other.
+/// Reads `listeners` and `metrics`. Addresses that cannot be bound beside each other are refused.
 pub(crate) fn read(
     listeners: Option<Value<'_>>,
     metrics: Option<Value<'_>>,
@@ -38,7 +38,7 @@ pub(crate) fn trusted_proxies(value: &Value<'_>, report: &mut Report) -> Option<
 /// Reads `control_sock`.
 pub(crate) fn control_sock(value: &Value<'_>, report: &mut Report) -> Option<PathBuf> {
     const EXPECTED: &str = "the path of a Unix socket, such as `/run/longhaul/control.sock`";
-    /// What fits into the kernel's `sockaddr_un` before the zero that ends it (unix(7)).
+    /// Bytes of a path in the kernel's `sockaddr_un`, without the zero at its end (unix(7)).
     const LONGEST: usize = 107;
     let path = text(value, EXPECTED, report)?;
     if path.len() > LONGEST {
@@ -89,14 +89,14 @@ fn listen_address(value: &Value<'_>, taken: &mut Taken, report: &mut Report) -> 
     }
 }
 
-/// The addresses listened on so far, each with its line.
+/// The addresses of the listeners read so far, each with its line.
 ///
 /// Linux refuses an address where another socket listens on it, or on every address of its family; and an IPv6
 /// socket on `[::]` takes IPv4 connections too unless told otherwise (ipv6(7), `IPV6_V6ONLY`).
 #[derive(Default)]
 struct Taken {
     addresses: HashMap<(IpAddr, u16), usize>,
-    /// By port and family: the first address that stands for this part of the port.
+    /// First address of each port and family.
     ports: HashMap<(u16, Family), (IpAddr, usize)>,
 }
 
@@ -107,7 +107,7 @@ enum Family {
 }
 
 impl Taken {
-    /// Takes `address`, or says what is in its way. Any number may ask for port 0.
+    /// Records `address`, and returns the problem where it clashes with an earlier one. Port 0 never clashes.
     fn claim(&mut self, address: SocketAddr, value: &Value<'_>) -> Option<Problem> {
         let (ip, port) = (address.ip().to_canonical(), address.port());
         if port == 0 {

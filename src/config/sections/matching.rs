@@ -1,21 +1,22 @@
-//! Readers of what requests are matched by: host patterns, paths, and names of cookies, headers and arguments.
+//! Readers of host patterns, paths, and names of cookies, headers, query arguments and upstreams.
 
 use crate::config::model::HostPattern;
 use crate::config::yaml::node::Mark;
 use crate::config::yaml::problem::{Problem, Report, Severity, quoted};
 use crate::config::yaml::value::Value;
 
-/// The longest host name there is (RFC 1035 §3.1), and the longest label of one.
+/// Length of the longest host name (RFC 1035 §3.1) and of its longest label.
 const MAX_NAME: usize = 253;
 const MAX_LABEL: usize = 63;
 
-/// Longer paths than this no route or check of any use has, and other proxies refuse such requests.
+/// Length of the longest path. No useful route or check has a longer one, and other proxies refuse such requests.
 const MAX_PATH: usize = 2_048;
 
-/// Bound of the names of cookies, headers, arguments and upstreams; all are kept per route or shown in each log line.
+/// Length of the longest name of a cookie, header, argument or upstream: names are kept per route and shown in log
+/// lines.
 const MAX_TOKEN: usize = 128;
 
-/// A route's `host`: an exact name or `*.` and a name, kept in lower case.
+/// Reads a route's `host`: an exact name, or `*.` and a name; the result is in lower case.
 pub(crate) fn host_pattern(value: &Value<'_>, report: &mut Report) -> Option<HostPattern> {
     const EXPECTED: &str = "a host name such as `chat.example.com`, or `*.` and a name such as `\"*.example.com\"`";
     let Some(text) = value.text() else { return report.refuse(value.wrong(EXPECTED)) };
@@ -34,7 +35,7 @@ pub(crate) fn host_pattern(value: &Value<'_>, report: &mut Report) -> Option<Hos
     }
 }
 
-/// What is wrong with a host name in lower case, and the remedy.
+/// The fault of a host name in lower case, and the remedy; `None` where it is right.
 fn wrong_with_name(name: &str, wildcard: bool) -> Option<(&'static str, String)> {
     if name == "*" {
         return Some(("is not a host name", "leave `host` out: the route then takes every host".into()));
@@ -83,7 +84,7 @@ fn is_ipv6_literal(name: &str) -> bool {
     inner.is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
-/// A route's `path`: a prefix, kept without `/` at its end.
+/// Reads a route's `path`: a prefix; the result has no `/` at its end.
 pub(crate) fn path_prefix(value: &Value<'_>, report: &mut Report) -> Option<String> {
     const EXPECTED: &str = "a path that begins with `/`, such as `/ws`";
     let text = path(value, EXPECTED, report)?;
@@ -100,7 +101,7 @@ pub(crate) fn path_prefix(value: &Value<'_>, report: &mut Report) -> Option<Stri
     Some(if trimmed.is_empty() { "/" } else { trimmed }.to_owned())
 }
 
-/// A health check's `path`, which may have a query.
+/// Reads a health check's `path`, which may have a query.
 pub(crate) fn request_path(value: &Value<'_>, report: &mut Report) -> Option<String> {
     path(value, "a path that begins with `/`, such as `/health`", report).map(str::to_owned)
 }
@@ -129,29 +130,29 @@ fn path<'v>(value: &Value<'v>, expected: &str, report: &mut Report) -> Option<&'
     report.refuse(refused)
 }
 
-/// A cookie's name: a token (RFC 6265 §4.1.1).
+/// Reads a cookie's name: a token (RFC 6265 §4.1.1).
 pub(crate) fn cookie_name(value: &Value<'_>, report: &mut Report) -> Option<String> {
     token(value, "the name of a cookie, such as `session_id`", report).map(str::to_owned)
 }
 
-/// A header's name: a token (RFC 9110 §5.1), kept in lower case.
+/// Reads a header's name: a token (RFC 9110 §5.1); the result is in lower case.
 pub(crate) fn header_name(value: &Value<'_>, report: &mut Report) -> Option<String> {
     token(value, "the name of a request header, such as `x-room`", report).map(str::to_ascii_lowercase)
 }
 
-/// A query argument's name, as it stands in a request target.
+/// Reads a query argument's name, as a request target has it.
 pub(crate) fn query_name(value: &Value<'_>, report: &mut Report) -> Option<String> {
     let expected = "the name of a query argument, such as `room`";
     name(value, expected, report, |byte| byte.is_ascii_graphic() && !b"&=#?".contains(&byte)).map(str::to_owned)
 }
 
-/// A health check's `host`: a name or IP address, with or without a port.
+/// Reads a health check's `host`: a name or IP address, with or without a port.
 pub(crate) fn host_header(value: &Value<'_>, report: &mut Report) -> Option<String> {
     let expected = "the value of a `Host` header, such as `chat.example.com`";
     name(value, expected, report, |byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte)).map(str::to_owned)
 }
 
-/// What is wrong with `name` as the name of an upstream, which appears in logs and as a metric's label.
+/// The problem of `name` as the name of an upstream, which logs and metric labels show; `None` where it is right.
 pub(crate) fn wrong_with_upstream_name(name: &str, mark: Mark, path: String) -> Option<Problem> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let message = match name {

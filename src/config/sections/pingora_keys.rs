@@ -1,4 +1,4 @@
-//! Pingora's own keys, known from [`ServerConf`] itself and read by its own deserializer, one by one.
+//! Pingora's own keys. Their names come from [`ServerConf`], and its deserializer reads them one by one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroUsize;
@@ -11,10 +11,10 @@ use crate::config::yaml::problem::{Problem, Report, printable, quoted};
 use crate::config::yaml::scalar::whole;
 use crate::config::yaml::value::Value;
 
-/// Threads of one service beyond which the number is taken for a mistake.
+/// Most threads of one service; a larger number is taken for a mistake.
 const MAX_THREADS: u64 = 1_024;
 
-/// The names of Pingora's keys, in its order.
+/// The names of Pingora's keys, in Pingora's order.
 pub(crate) fn names() -> Vec<String> {
     match serde_yaml::to_value(ServerConf::default()) {
         Ok(Yaml::Mapping(conf)) => conf.into_iter().filter_map(|(key, _)| key.as_str().map(str::to_owned)).collect(),
@@ -45,14 +45,14 @@ pub(crate) fn read<'v, 'k>(
     serde_yaml::from_value(Yaml::Mapping(conf)).ok()
 }
 
-/// A copy; [`ServerConf`] is plain values without `Clone`.
+/// Copies a [`ServerConf`], which has plain values and no `Clone`.
 pub(crate) fn copy(conf: &ServerConf) -> ServerConf {
     serde_yaml::to_value(conf)
         .and_then(serde_yaml::from_value)
         .expect("what Pingora writes of its values it reads again")
 }
 
-/// The keys whose values differ; `version`, which means nothing to anyone, is not looked at.
+/// The keys whose values differ. `version` is left out: nothing depends on it.
 pub(crate) fn differing(one: &ServerConf, other: &ServerConf) -> Vec<String> {
     let values = |conf| match serde_yaml::to_value(conf) {
         Ok(Yaml::Mapping(values)) => values,
@@ -87,7 +87,7 @@ fn read_key(key: &str, value: &Value<'_>, conf: &mut Mapping, report: &mut Repor
     Some(())
 }
 
-/// Pingora takes the addresses it connects from without looking, and panics on what is none.
+/// Checks a list of addresses to connect from. Pingora does not check them, and panics on one that is wrong.
 fn addresses(value: &Value<'_>, family: &str, fits: impl Fn(&str) -> bool, report: &mut Report) -> Option<()> {
     let expected = format!("a list of {family} addresses without ports");
     let mut all = Some(());
@@ -104,7 +104,7 @@ fn addresses(value: &Value<'_>, family: &str, fits: impl Fn(&str) -> bool, repor
     all
 }
 
-/// Says in our words what the deserializer says in those of Rust.
+/// Translates the message of the deserializer, which speaks of Rust types.
 fn refused(key: &str, value: &Value<'_>, error: &str) -> Problem {
     let error = error.strip_prefix(key).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(error);
     let expected = error.rsplit_once(", expected ").map(|(_, expected)| expected.trim_end());
@@ -132,7 +132,7 @@ fn shown(value: &Value<'_>) -> String {
     }
 }
 
-/// The same value for the deserializer, a plain scalar as what YAML's core schema takes it for.
+/// The same value for the deserializer; a plain scalar becomes the value that YAML's core schema reads it as.
 fn to_yaml(node: &Node) -> Yaml {
     match &node.content {
         Content::Scalar { .. } if node.is_null() => Yaml::Null,
@@ -158,7 +158,7 @@ fn plain_to_yaml(text: &str) -> Yaml {
         return number.into();
     }
     match text.parse::<f64>() {
-        // `inf` and `nan` are text in YAML; there the numbers have a dot before them.
+        // `inf` and `nan` are text in YAML, where the numbers have a dot before them.
         Ok(number) if text.bytes().any(|byte| byte.is_ascii_digit()) => number.into(),
         _ => text.into(),
     }
@@ -175,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes the names of a struct's fields and gives nothing.
+    /// Records the names of a struct's fields and refuses to give values.
     struct FieldNames<'a>(&'a Cell<&'static [&'static str]>);
 
     impl<'de> Deserializer<'de> for FieldNames<'_> {

@@ -1,4 +1,4 @@
-//! The routes: which host and path lead to which upstream.
+//! `routes`: which host and path lead to which upstream.
 
 use std::collections::HashMap;
 
@@ -12,9 +12,9 @@ use crate::config::yaml::problem::{Report, quoted};
 use crate::config::yaml::scalar::{choice, text};
 use crate::config::yaml::value::Value;
 
-/// What routes are made of.
+/// Parts of the file that routes refer to.
 pub(crate) struct Parts<'p> {
-    /// Where they may lead; not checked where it could not be read.
+    /// The upstreams; `None`, and then not checked, where they could not be read.
     pub(crate) upstreams: Option<&'p Named>,
     pub(crate) scope: Scope,
     pub(crate) hooks: Registered<'p>,

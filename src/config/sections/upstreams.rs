@@ -1,4 +1,4 @@
-//! The upstreams, their backends, and the balance between these.
+//! `upstreams`: their backends, and the balance between these.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -17,16 +17,17 @@ use crate::config::yaml::problem::{Problem, Report, Severity, quoted};
 use crate::config::yaml::scalar::{boolean, decimal, or_off, whole_in};
 use crate::config::yaml::value::{Value, join};
 
-/// Sum of an upstream's weights: a unit is 160 points of 8 bytes on the ring (pingora-ketama), so this is 128 MB.
+/// Largest sum of an upstream's weights. A unit is 160 points of 8 bytes on the ring (pingora-ketama), so this is 128
+/// MB.
 const MAX_TOTAL_WEIGHT: u64 = 100_000;
 
 const BACKENDS: &str = "a list of addresses, such as `- 127.0.0.1:9001`";
 
-/// The upstreams as far as they could be read, and all their names.
+/// The upstreams that could be read, and the names of all.
 pub(crate) struct Named {
     read: Vec<(Mark, Option<Upstream>)>,
     names: HashSet<String>,
-    /// The names that may be shown and proposed.
+    /// Names that messages may show and propose.
     well_formed: Vec<String>,
 }
 
@@ -35,14 +36,14 @@ impl Named {
         self.names.contains(name)
     }
 
-    /// The name that `name` was probably meant to be.
+    /// The upstream's name that `name` was probably meant to be.
     pub(crate) fn nearest(&self, name: &str) -> Option<&str> {
-        // A bound on the time taken where thousands of routes lead to thousands of misspelled names.
+        // Bounds the time taken where thousands of routes name thousands of misspelled upstreams.
         const LOOKED_AT: usize = 500;
         nearest(name, self.well_formed.iter().take(LOOKED_AT).map(String::as_str))
     }
 
-    /// The names for a message, cut short where there are many.
+    /// The names for a message, which shows the first twelve.
     pub(crate) fn listed(&self) -> String {
         const SHOWN: usize = 12;
         let shown = &self.well_formed[..self.well_formed.len().min(SHOWN)];
@@ -54,7 +55,7 @@ impl Named {
         }
     }
 
-    /// Warns of each upstream that none of `routes` leads to.
+    /// Adds a warning for each upstream that no route of `routes` leads to.
     pub(crate) fn warn_of_unused(&self, routes: &[Route], report: &mut Report) {
         let used: HashSet<_> = routes.iter().map(|route| route.upstream.as_str()).collect();
         for (mark, upstream) in &self.read {
@@ -67,7 +68,7 @@ impl Named {
         }
     }
 
-    /// The upstreams, if all could be read.
+    /// All upstreams; `None` where one could not be read.
     pub(crate) fn all(self) -> Option<Vec<Upstream>> {
         self.read.into_iter().map(|(_, upstream)| upstream).collect()
     }
@@ -205,7 +206,7 @@ fn common_divisor(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
-/// Bounded load: how many times the average a backend may carry.
+/// Reads `balance_factor`: the load that a backend may carry, as a multiple of the average.
 fn read_balance_factor(value: &Value<'_>, report: &mut Report) -> Option<Option<f64>> {
     let expected = "a number above 1.0 and up to 100, such as `1.25`, or `off`".to_owned();
     or_off(value, expected, report, |value, expected| {

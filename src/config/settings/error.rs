@@ -1,4 +1,4 @@
-//! What types have to say about the values they are read from.
+//! Errors of types about the values they are read from, as serde reports them.
 
 use std::fmt;
 
@@ -10,12 +10,12 @@ use crate::config::yaml::problem::{Problem, Severity, quoted, shown};
 use crate::config::yaml::scalar::{not_known, one_of};
 use crate::config::yaml::value::{MERGE, NO_MERGE, Value, join};
 
-/// Why a type could not be read.
+/// Failure to read a type.
 #[derive(Debug)]
 pub(super) struct Error {
-    /// What is yet to be told; `None` once it has been.
+    /// The fault that is not reported yet; `None` once it is.
     pub(super) trouble: Option<Box<Trouble>>,
-    /// The innermost entry of a mapping, or item of a list, that could not be read.
+    /// Innermost entry of a mapping, or item of a list, that could not be read.
     pub(super) part: Option<Part>,
 }
 
@@ -26,22 +26,22 @@ pub(super) struct Part {
     pub(super) path: String,
 }
 
-/// What is wrong with a value that is known elsewhere.
+/// A fault of a value, without the value.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// In the type's own words.
+    /// A message of the type's own.
     Said(String),
-    /// It is something else than was expected.
+    /// A value of another kind than expected.
     Mismatch { found: Found, expected: String },
-    /// It has not this key.
+    /// A mapping without this key.
     Missing(&'static str),
-    /// It has this key, and may have those alone.
+    /// A mapping with the first key, which accepts the keys of the list only.
     UnknownKey(String, &'static [&'static str]),
-    /// It should be one of these words.
+    /// A word that is not in the list.
     UnknownWord(String, &'static [&'static str]),
 }
 
-/// What was found, by serde's account.
+/// Kind of the value found, as serde names it.
 #[derive(Debug)]
 pub(super) enum Found {
     List,
@@ -50,7 +50,7 @@ pub(super) enum Found {
 }
 
 impl Error {
-    /// The error of what has been told already.
+    /// The error of a fault that has been reported.
     pub(super) fn told() -> Self {
         Self { trouble: None, part: None }
     }
@@ -61,7 +61,7 @@ impl Error {
 }
 
 impl Trouble {
-    /// The problem that this is with `value`.
+    /// The problem of `value` with this fault.
     pub(super) fn with(&self, value: &Value<'_>) -> Problem {
         match self {
             Self::Said(text) => Problem::from_text(value.mark(), value.path(), text),
@@ -83,7 +83,7 @@ impl Trouble {
     }
 }
 
-/// The problem of `key`, which is none of `known`.
+/// The problem of a `key` that is not in `known`.
 pub(super) fn unknown_key(path: String, key: &str, mark: Mark, known: &[&str]) -> Problem {
     let problem = Problem::new(Severity::Error, mark, path, "unknown key").expected(one_of(known));
     match likely(key, known) {
@@ -148,7 +148,7 @@ impl serde::de::Error for Error {
     }
 }
 
-/// Seen by nobody but serde: what is to be told is told as a [`Problem`].
+/// Required by serde and shown to nobody: faults are reported as [`Problem`]s.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.trouble {

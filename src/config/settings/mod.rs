@@ -1,4 +1,4 @@
-//! The settings of a hook: a part of the file that only the hook's own type can judge.
+//! Settings of a hook: a part of the file that is read as a type of the hook's own.
 
 mod error;
 mod parts;
@@ -16,44 +16,43 @@ use crate::config::yaml::value::Value;
 
 pub use quantity::{Cidr, Period, Size};
 
-/// What stands under `with:` in an entry of a route's `hooks`, with its place in the file.
+/// The block under `with:` in an entry of a route's `hooks`, with its position in the file.
 ///
-/// Equal to other settings that mean the same, wherever both stand and in whatever order their keys are. A copy is
-/// cheap. In the [`Debug`](fmt::Debug) form every value can be read: have secrets read from files rather than written
-/// here.
+/// Settings are equal when they have the same meaning; positions and the order of keys do not count. A clone is cheap.
+/// The [`Debug`](fmt::Debug) form shows every value: a secret belongs in a file that the settings name.
 #[derive(Clone)]
 pub struct Settings {
     root: Arc<Node>,
-    /// Of `root` in the file; empty where this is a text of its own.
+    /// Path of `root` in the file; empty where the settings are a text of their own.
     path: Arc<str>,
 }
 
 impl Settings {
-    /// Those of a hook that has none: a mapping without keys.
+    /// A mapping without keys, for a hook that has no settings.
     pub fn empty() -> Self {
         Self { root: Arc::new(Node::empty(Mark::START)), path: "".into() }
     }
 
-    /// Reads a YAML text that is the block itself, as it would stand under `with:`.
+    /// Reads a YAML text that is the block itself, as it would be written under `with:`.
     ///
     /// # Errors
-    /// The first thing that keeps `text` from being one YAML document.
+    /// `text` is not one YAML document: the first problem.
     pub fn parse(text: &str) -> Result<Self, Problems> {
         let root = node::read(text)?.filter(|root| !root.is_null());
         Ok(root.map_or_else(Self::empty, |root| Self { root, path: "".into() }))
     }
 
-    /// The settings that `value` is.
+    /// Takes `value` as settings.
     pub(crate) fn of(value: &Value<'_>) -> Self {
         Self { root: Arc::clone(value.node()), path: value.path().into() }
     }
 
-    /// [`Settings::empty`] of what begins at `mark`, where they would stand at `path`.
+    /// [`Settings::empty`] for an entry at `mark` whose settings were left out; they would have had this `path`.
     pub(crate) fn left_out(mark: Mark, path: String) -> Self {
         Self { root: Arc::new(Node::empty(mark)), path: path.into() }
     }
 
-    /// The settings as a `T`, read as strictly as the rest of the file.
+    /// Reads the settings as a `T`, as strictly as the rest of the file.
     ///
     /// Scalars are those of YAML's core schema; a quoted one is text and nothing else, and where text is wanted every
     /// scalar is. A key that `T` or a structure in it does not have is a problem even if serde would pass over it. The
@@ -66,16 +65,17 @@ impl Settings {
     /// become the problem's `expected` and `remedy`.
     ///
     /// # Errors
-    /// Unknown keys, values that do not fit, keys given twice, and of each mapping the first key that is missing, in
-    /// the order of their positions. Of values that do not fit up to 32 are told, fewer of very large settings.
+    /// The settings have unknown keys, keys given twice, values that do not fit, or a mapping without a required key
+    /// (the first such key of each mapping is reported). At most 32 values that do not fit are reported, fewer for very
+    /// large settings. Problems are in the order of their positions.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, Vec<Problem>> {
         read::all(&self.value())
     }
 
-    /// A problem that shows only when the settings are put to use: a file that is missing, a key that is no key.
+    /// A problem that shows only when the settings are put to use: a file is missing, a secret is too short.
     ///
-    /// `field` is where, below these settings: `secret_file`, `keys[1].file`, or nothing for the whole of them. What
-    /// was left out is placed at what it was left out of.
+    /// `field` is the path below these settings: `secret_file`, `keys[1].file`, or empty for the whole block. A field
+    /// that was left out is reported at the position of the mapping around it.
     pub fn problem(&self, field: &str, message: impl Into<String>) -> Problem {
         let dot = if self.path.is_empty() || field.is_empty() || field.starts_with('[') { "" } else { "." };
         let path = format!("{}{dot}{}", self.path, shown(field));
@@ -87,7 +87,7 @@ impl Settings {
     }
 }
 
-/// The value at `field` below `node`, or the last one on the way there.
+/// The value at `field` below `node`, or the last value on the way there.
 fn below<'n>(node: &'n Arc<Node>, field: &str) -> &'n Arc<Node> {
     let mut reached = node;
     for step in field.split(['.', '[', ']']).filter(|step| !step.is_empty()) {

@@ -1,4 +1,4 @@
-//! What lists, mappings and enumerations are read from, part by part.
+//! serde's access to lists, mappings and enumerations, part by part.
 
 use std::vec;
 
@@ -29,7 +29,7 @@ impl<'de> SeqAccess<'de> for Items<'_, '_> {
 /// The entries of a mapping.
 pub(super) struct Entries<'v, 'p> {
     pub(super) left: vec::IntoIter<(&'v str, Value<'v>, Value<'v>)>,
-    /// Of the key that was read last.
+    /// Value of the key that was read last.
     pub(super) value: Option<Value<'v>>,
     pub(super) pass: &'p mut Pass,
 }
@@ -54,7 +54,7 @@ impl<'de> MapAccess<'de> for Entries<'_, '_> {
     }
 }
 
-/// A word, or a mapping with one key: the variant of an enumeration.
+/// The variant of an enumeration: a word, or a mapping with one key.
 pub(super) struct Variant<'v, 'p> {
     pub(super) name: Value<'v>,
     pub(super) content: Option<Value<'v>>,

@@ -1,4 +1,4 @@
-//! Types for settings that read what the file's own keys read: durations, sizes and ranges of addresses.
+//! Types for settings that are written like the file's own values: durations, sizes and ranges of addresses.
 
 use std::fmt;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ impl<'de> Deserialize<'de> for Cidr {
     }
 }
 
-/// Reads a text as a value of the file is read, and says in one text what is wrong with it.
+/// Reads a text like a value of the file; the problem, if any, becomes serde's error text.
 struct Text<'e, R> {
     expected: &'e str,
     read: R,

@@ -1,4 +1,4 @@
-//! Reading settings as a type of serde's: the deserializer over values of the file.
+//! The deserializer over values of the file, which reads settings as a type of serde's.
 
 use std::fmt::Display;
 use std::num::ParseIntError;
@@ -13,15 +13,15 @@ use crate::config::yaml::problem::{Problem, Report, quoted};
 use crate::config::yaml::scalar::{self, one_of, wrong_with_whole};
 use crate::config::yaml::value::{MERGE, NO_MERGE, Value};
 
-/// How often the same settings are read to find what else is wrong with them, and how many values are read for that:
-/// wrong settings of any size are told within a second.
+/// Most passes over wrong settings in search of further problems, and most values read for that. They keep the report
+/// of wrong settings of any size within a second.
 const MAX_PASSES: usize = 32;
 const MAX_READ_AGAIN: usize = 500_000;
 
-/// Reads `root` as a `T`, or finds everything wrong with it.
+/// Reads `root` as a `T`, or finds all its problems.
 ///
-/// A type gives up at the first value that does not fit. So it is read again without the entry or the item of a list
-/// that this value is, until nothing new is found.
+/// A type gives up at the first value that does not fit. It is then read again without that entry or item, until no new
+/// problem is found.
 pub(super) fn all<T: DeserializeOwned>(root: &Value<'_>) -> Result<T, Vec<Problem>> {
     let mut found: Vec<Problem> = Vec::new();
     let mut pass = Pass::default();
@@ -43,21 +43,21 @@ pub(super) fn all<T: DeserializeOwned>(root: &Value<'_>) -> Result<T, Vec<Proble
     Err(found)
 }
 
-/// One reading from beginning to end.
+/// One pass over the settings.
 #[derive(Default)]
 pub(super) struct Pass {
     report: Report,
-    /// Entries and items that are passed over, for what is wrong with them has been told.
+    /// Entries and items that are skipped, because their problems have been reported.
     hidden: Vec<Part>,
 }
 
 impl Pass {
     pub(super) fn hides(&self, value: &Value<'_>) -> bool {
-        // The place alone does not tell: what an alias repeats stands in one place, at several paths.
+        // The position alone is not enough: a value repeated by aliases has one position and several paths.
         self.hidden.iter().any(|part| part.mark == value.mark() && part.path == value.path())
     }
 
-    /// Tells what is wrong with `value`, unless it is that something in it is hidden.
+    /// Reports the fault of `value`, unless it comes from a part of `value` that is hidden.
     pub(super) fn settle(&mut self, mut error: Error, value: &Value<'_>) -> Error {
         let Some(trouble) = error.trouble.take() else { return error };
         let problem = trouble.with(value);
@@ -75,20 +75,20 @@ impl Pass {
         error
     }
 
-    /// [`Pass::settle`] where `part` can be passed over, to which `value` belongs.
+    /// [`Pass::settle`] for a `value` in `part`, which the next pass can skip.
     pub(super) fn settle_part(&mut self, error: Error, value: &Value<'_>, part: &Value<'_>) -> Error {
         let error = self.settle(error, value);
         Error { part: error.part.or_else(|| Some(Part { mark: part.mark(), path: part.path() })), ..error }
     }
 
-    /// The error of a problem, which is told.
+    /// Reports `problem` and returns the error for serde.
     pub(super) fn refuse(&mut self, problem: Problem) -> Error {
         self.report.push(problem);
         Error::told()
     }
 }
 
-/// One value that is to be read.
+/// The deserializer of one value.
 pub(super) struct Reader<'v, 'p> {
     pub(super) value: Value<'v>,
     pub(super) pass: &'p mut Pass,
@@ -146,7 +146,7 @@ impl<'v> Reader<'v, '_> {
         visitor.visit_seq(Items { left: items.into_iter(), pass })
     }
 
-    /// `known` are the keys that the mapping may have; any where that is `None`.
+    /// Reads a mapping with the keys `known`, or with any keys where that is `None`.
     pub(super) fn mapping<'de, V: Visitor<'de>>(self, known: Option<&[&str]>, visitor: V) -> Result<V::Value, Error> {
         let Self { value, pass } = self;
         let expected = match known {
@@ -188,7 +188,7 @@ macro_rules! whole_numbers {
 impl<'de> Deserializer<'de> for Reader<'_, '_> {
     type Error = Error;
 
-    /// For types that take what comes, such as those of JSON values.
+    /// Reads types that accept any value, such as those of JSON values.
     fn deserialize_any<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
         let value = self.value;
         let text = match &value.node().content {

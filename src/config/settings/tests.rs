@@ -1,4 +1,4 @@
-//! What settings promise to whoever reads them.
+//! Promises of settings to the types that read them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -18,7 +18,7 @@ fn read<T: DeserializeOwned>(text: &str) -> T {
     settings(text).read().map_err(|problems| problems.iter().map(Problem::to_string).collect::<Vec<_>>()).unwrap()
 }
 
-/// What is said about `text` as a `T`.
+/// The problems of `text` as a `T`.
 fn said<T: DeserializeOwned + std::fmt::Debug>(text: &str) -> Vec<String> {
     settings(text).read::<T>().unwrap_err().iter().map(Problem::to_string).collect()
 }
@@ -114,7 +114,7 @@ fn every_value_that_does_not_fit_is_told_at_once() {
     assert_eq!(places, expected.map(|(line, column, path)| (line, column, path.to_owned())));
 }
 
-/// Its own rule needs one of two keys.
+/// A type with a rule of its own: one of two keys is required.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Written")]
 #[expect(dead_code, reason = "it is never read whole")]
@@ -256,7 +256,7 @@ fn of_many_wrong_values_the_first_are_told() {
     assert_eq!((wrong(20), wrong(100), wrong(1_000_000)), (20, 32, 1));
 }
 
-/// A long text repeated by aliases would cost whoever keeps copies all memory there is.
+/// A long text repeated by aliases would cost a type that keeps copies all memory there is.
 #[test]
 fn a_text_cannot_be_repeated_beyond_all_memory() {
     let text = format!("a: &a \"{}\"\nb: [{}]\n", "x".repeat(1 << 20), "*a, ".repeat(1_000));

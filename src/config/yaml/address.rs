@@ -7,12 +7,12 @@ use ipnet::IpNet;
 use super::problem::{Problem, Report, quoted};
 use super::value::Value;
 
-/// What an address is used for.
+/// Use of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Use {
-    /// Accepting: port 0 takes a free one, and `0.0.0.0` means every address of the machine.
+    /// Accepting: port 0 takes a free port, and `0.0.0.0` stands for all addresses of the machine.
     Listen,
-    /// Connecting: neither makes sense.
+    /// Connecting: both are refused.
     Connect,
 }
 
@@ -29,7 +29,7 @@ impl Use {
     }
 }
 
-/// An IP address and a port.
+/// Reads an IP address and a port.
 pub(crate) fn socket_address(value: &Value<'_>, purpose: Use, report: &mut Report) -> Option<SocketAddr> {
     let expected = purpose.expected();
     let Some(text) = value.text() else {
@@ -54,7 +54,7 @@ pub(crate) fn socket_address(value: &Value<'_>, purpose: Use, report: &mut Repor
     Some(address)
 }
 
-/// One of the ranges whose members are trusted; a single address stands for itself alone.
+/// Reads a range of addresses; a single address stands for itself alone.
 pub(crate) fn network(value: &Value<'_>, report: &mut Report) -> Option<IpNet> {
     const EXPECTED: &str = "a range of addresses in CIDR notation, such as `10.0.0.0/8`, or one IP address";
     let Some(text) = value.text() else { return report.refuse(value.wrong(EXPECTED)) };
@@ -82,7 +82,7 @@ pub(crate) fn network(value: &Value<'_>, report: &mut Report) -> Option<IpNet> {
     }
 }
 
-/// Guesses what was meant by a text that is no address.
+/// The problem of a text that is not an address, by a guess at what was meant.
 fn not_an_address(value: &Value<'_>, text: &str, purpose: Use) -> Problem {
     let shown = quoted(text);
     if text.starts_with("unix:") || text.starts_with('/') {
@@ -132,7 +132,7 @@ fn not_an_address(value: &Value<'_>, text: &str, purpose: Use) -> Problem {
     host_name_or_garbage(value, host).unwrap_or_else(|| value.error(format!("{shown} is not an address")))
 }
 
-/// `::1:9001` is a whole IPv6 address, but was hardly meant as one.
+/// The address that was meant by a text such as `::1:9001`, which is a whole IPv6 address but hardly meant as one.
 fn ipv6_without_brackets(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.rsplit_once(':')?;
     let port = if port.len() >= 4 { port.parse().ok()? } else { return None };

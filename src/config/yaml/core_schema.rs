@@ -1,20 +1,20 @@
-//! What a scalar without quotes stands for: the core schema of YAML (YAML 1.2.2 §10.3).
+//! The core schema of YAML (YAML 1.2.2 §10.3): the values that scalars without quotes stand for.
 
 /// A whole number as it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Whole<'t> {
     pub(crate) negative: bool,
     pub(crate) radix: u32,
-    /// At least one, each a digit of the radix.
+    /// One or more digits of the radix.
     pub(crate) digits: &'t str,
 }
 
-/// Whether `text` stands for nothing.
+/// Tells whether `text` stands for null.
 pub(crate) fn is_null(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
-/// The truth value that `text` stands for, if it does.
+/// The truth value that `text` stands for; `None` for other texts.
 pub(crate) fn boolean(text: &str) -> Option<bool> {
     match text {
         "true" | "True" | "TRUE" => Some(true),
@@ -23,10 +23,10 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// The whole number that `text` stands for, if it does.
+/// The whole number that `text` stands for; `None` for other texts.
 ///
-/// Unlike in the core schema one that begins with a zero is none: some read it as octal, and more often it is no number
-/// but a code.
+/// Other than in the core schema, digits that begin with a zero are a text: some programs read them as octal, and more
+/// often they are a code than a number.
 pub(crate) fn whole(text: &str) -> Option<Whole<'_>> {
     let (negative, radix, digits) = if let Some(digits) = text.strip_prefix("0o") {
         (false, 8, digits)
@@ -40,7 +40,7 @@ pub(crate) fn whole(text: &str) -> Option<Whole<'_>> {
     (is_number && !is_code).then_some(Whole { negative, radix, digits })
 }
 
-/// The number with a fraction that `text` stands for, if it does; infinite where it is too large.
+/// The number with a fraction that `text` stands for, infinite where it is too large; `None` for other texts.
 pub(crate) fn fraction(text: &str) -> Option<f64> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     let sign = if text.starts_with('-') { -1.0 } else { 1.0 };
@@ -49,14 +49,14 @@ pub(crate) fn fraction(text: &str) -> Option<f64> {
         ".nan" | ".NaN" | ".NAN" if unsigned.len() == text.len() => return Some(f64::NAN),
         _ => {}
     }
-    // Rust's own reader takes `inf` and `nan` without a dot, which are texts here.
+    // Rust's own parser accepts `inf` and `nan` without a dot, which are texts in YAML.
     let in_digits = unsigned.starts_with(|first: char| first.is_ascii_digit() || first == '.')
         && unsigned.bytes().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte));
     let is_code = unsigned.len() > 1 && unsigned.bytes().all(|byte| byte.is_ascii_digit());
     if in_digits && !is_code { text.parse().ok() } else { None }
 }
 
-/// Whether `text` stands for itself.
+/// Tells whether `text` stands for a text, and not for null, a truth value or a number.
 pub(crate) fn is_text(text: &str) -> bool {
     !is_null(text) && boolean(text).is_none() && whole(text).is_none() && fraction(text).is_none()
 }

@@ -17,14 +17,14 @@ pub(crate) struct Mark {
     pub(crate) column: usize,
 }
 
-/// One value with all below it. What an alias stands for is shared, not copied.
+/// One value with all values below it. An alias shares the value it stands for.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) mark: Mark,
     pub(crate) content: Content,
-    /// Values in this tree, itself included, counting what is shared as often as it is seen, and long texts as several.
+    /// Values in this tree, itself included. A shared value counts once for each place, a long text as several values.
     pub(crate) size: usize,
-    /// Levels of this tree: 1 for a scalar.
+    /// Levels of this tree; 1 for a scalar.
     height: usize,
 }
 
@@ -32,23 +32,23 @@ pub(crate) struct Node {
 pub(crate) enum Content {
     Scalar {
         text: String,
-        /// Written without quotes, so that it may stand for a number, a truth value or nothing.
+        /// `true` where it was written without quotes, and may stand for a number, a truth value or null.
         plain: bool,
     },
     Sequence(Vec<Arc<Node>>),
-    /// In the order written; a key may stand there twice.
+    /// Entries in the order written; a key may occur twice.
     Mapping(Vec<Entry>),
 }
 
-/// Levels a document may have. The deepest key of ours is on the sixth.
+/// Most levels of a document. Longhaul's deepest key is on the sixth.
 const MAX_HEIGHT: usize = 32;
 
-/// Values a document may have once its aliases are resolved: a hundred times what 10,000 backends need, and still
-/// read within a second. Nine levels of aliases to nine aliases would be 400 million (the "billion laughs").
+/// Most values of a document once its aliases are resolved: a hundred times what 10,000 backends need, and still read
+/// within a second. Nine levels of aliases to nine aliases would be 400 million (the "billion laughs").
 const MAX_SIZE: usize = 2_000_000;
 
-/// So much of a text counts as one value more: who keeps a copy of every value of a document keeps 128 MB of text at
-/// most.
+/// Bytes of a text that count as one value more. A program that copies all values of a document thus keeps at most
+/// 128 MB of text.
 const TEXT_UNIT: usize = 64;
 
 impl Mark {
@@ -62,25 +62,25 @@ impl From<&Marker> for Mark {
 }
 
 impl Node {
-    /// Whether this is a plain scalar that YAML reads as nothing.
+    /// Tells whether this is a scalar that YAML's core schema reads as null.
     pub(crate) fn is_null(&self) -> bool {
         matches!(&self.content, Content::Scalar { text, plain: true }
             if core_schema::is_null(text))
     }
 
-    /// A scalar without quotes that stands in no file.
+    /// A scalar without quotes that does not come from a file.
     pub(crate) fn loose(text: &str) -> Self {
         let content = Content::Scalar { text: text.to_owned(), plain: true };
         Self { mark: Mark::START, content, size: 1, height: 1 }
     }
 
-    /// A mapping without entries, in the place of one that was left out.
+    /// A mapping without entries, for one that was left out at `mark`.
     pub(crate) fn empty(mark: Mark) -> Self {
         Self { mark, content: Content::Mapping(Vec::new()), size: 1, height: 1 }
     }
 
-    /// Whether both mean the same, wherever they stand. The order of a mapping's keys means nothing (YAML 1.2.2
-    /// §3.2.2.1).
+    /// Tells whether both have the same meaning, whatever their positions. The order of a mapping's keys means nothing
+    /// (YAML 1.2.2 §3.2.2.1).
     pub(crate) fn means_the_same_as(&self, other: &Self) -> bool {
         match (&self.content, &other.content) {
             (Content::Scalar { text, plain }, Content::Scalar { text: other, plain: other_plain }) => {
@@ -103,7 +103,7 @@ impl Node {
 
 type Entry = (Arc<Node>, Arc<Node>);
 
-/// The entries of a mapping by the texts of their keys; those that have none stay in the order written.
+/// The entries of a mapping, sorted by the texts of their keys. Keys without a text keep the order written.
 fn sorted(entries: &[Entry]) -> Vec<&Entry> {
     let mut sorted: Vec<_> = entries.iter().collect();
     sorted.sort_by_key(|(key, _)| match &key.content {
@@ -113,10 +113,11 @@ fn sorted(entries: &[Entry]) -> Vec<&Entry> {
     sorted
 }
 
-/// Reads the one document of `text`; `None` when there is nothing in it.
+/// Reads the one document of `text`; `None` when the text has no value in it.
 ///
 /// # Errors
-/// The first syntax error; a second document; a tag; more levels or values than a document may have.
+/// The text has a syntax error, a second document, a tag, or more levels or values than a document may have. Only the
+/// first problem is returned.
 pub(crate) fn read(text: &str) -> Result<Option<Arc<Node>>, Problem> {
     let mut tree = Tree::default();
     for event in Parser::new_from_str(text) {
@@ -126,7 +127,7 @@ pub(crate) fn read(text: &str) -> Result<Option<Arc<Node>>, Problem> {
     Ok(tree.root)
 }
 
-/// A tree while its events come in.
+/// A tree under construction, from the events of the parser.
 #[derive(Default)]
 struct Tree {
     root: Option<Arc<Node>>,
@@ -135,7 +136,7 @@ struct Tree {
     anchored: HashMap<usize, Arc<Node>>,
 }
 
-/// A sequence or mapping whose end has not come yet.
+/// A sequence or mapping whose end has not been read yet.
 struct Open {
     mark: Mark,
     anchor: usize,
@@ -241,8 +242,8 @@ impl Tree {
         Ok(())
     }
 
-    /// The parser puts a value that is left out where the next thing begins, which may be lines below: the key it
-    /// belongs to says more.
+    /// The position to report for a scalar. The parser places a value that was left out where the next token begins,
+    /// which may be lines below; the position of its key is of more use.
     fn mark_of_scalar(&self, mark: Mark, text: &str) -> Mark {
         match self.open.last() {
             Some(Open { children: Children::Mapping { key: Some(key), .. }, .. }) if text.is_empty() => key.mark,
@@ -259,7 +260,7 @@ fn too_deep(mark: Mark) -> Problem {
     problem(mark, "values nested too deeply").expected(format!("at most {MAX_HEIGHT} levels"))
 }
 
-/// Says what the parser's words mean for whoever wrote the file, as far as they can be guessed.
+/// Explains the parser's message to the author of the file, as far as the mistake can be guessed.
 fn syntax_error(text: &str, error: &ScanError) -> Problem {
     let info = error.info();
     let from_here: String = text.chars().skip(error.marker().index()).take_while(|c| !"\n,]}#".contains(*c)).collect();

@@ -1,34 +1,34 @@
-//! What is wrong with a configuration file, where, and what mends it.
+//! Problems of a configuration file: the fault, its position, and the remedy.
 
 use std::fmt;
 
 use super::node::Mark;
 
-/// How much a [`Problem`] matters.
+/// Weight of a [`Problem`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// The file is refused.
     Error,
-    /// The file is accepted, but a part of it cannot do what it seems to say.
+    /// The file is accepted, but a part of it cannot have the effect it seems to have.
     Warning,
 }
 
-/// One thing wrong with a configuration file.
+/// One fault of a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Whether the file is refused for it.
+    /// An error refuses the file; a warning does not.
     pub severity: Severity,
     /// Line in the file, from 1.
     pub line: usize,
     /// Column in the line, in characters, from 1.
     pub column: usize,
-    /// YAML path, such as `upstreams.chat.backends[1].weight`; empty when the file as a whole is meant.
+    /// YAML path, such as `upstreams.chat.backends[1].weight`; empty for a problem of the whole file.
     pub path: String,
-    /// What is wrong.
+    /// The fault, in words.
     pub message: String,
-    /// What may stand there instead.
+    /// Values that are accepted there.
     pub expected: Option<String>,
-    /// What to do about it.
+    /// Advice on the mending.
     pub remedy: Option<String>,
 }
 
@@ -38,21 +38,21 @@ impl Problem {
         Self { severity, line, column, path, message: message.into(), expected: None, remedy: None }
     }
 
-    /// This problem, with what may stand there instead: `a duration such as `5m``.
+    /// Sets the description of accepted values, such as ``a duration such as `5m` ``.
     #[must_use]
     pub fn expected(mut self, expected: impl Into<String>) -> Self {
         self.expected = Some(expected.into());
         self
     }
 
-    /// This problem, with what to do about it: `write `5m``.
+    /// Sets the advice, such as ``write `5m` ``.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
     }
 
-    /// The problem that a text by [`Problem::without_place`] is about; any other text is its message.
+    /// Reads a text written by [`Problem::without_place`]; any other text becomes the message.
     pub(crate) fn from_text(mark: Mark, path: String, text: &str) -> Self {
         let mut lines = text.lines();
         let mut problem = Self::new(Severity::Error, mark, path, shown(lines.next().unwrap_or_default()));
@@ -68,7 +68,7 @@ impl Problem {
         problem
     }
 
-    /// What is wrong and what mends it, without where it is.
+    /// Displays message, expectation and remedy, without the position.
     pub(crate) fn without_place(&self) -> impl fmt::Display {
         fmt::from_fn(|f| {
             f.write_str(&self.message)?;
@@ -82,7 +82,7 @@ impl Problem {
         })
     }
 
-    /// The problem as compilers print theirs, with `file` before the position:
+    /// Displays the problem in the form of compilers, with `file` before the position:
     ///
     /// ```text
     /// longhaul.yaml:12:5: upstreams.chat.helth: unknown key
@@ -113,9 +113,9 @@ impl fmt::Display for Problem {
 const INDENT: &str = "  ";
 const EXPECTED: &str = "  expected: ";
 
-/// Why a configuration file was refused: every problem found in it, in the order of their positions.
+/// All problems of a refused configuration file, in the order of their positions.
 ///
-/// At least one is an error; warnings stand among them.
+/// At least one is an error; there may be warnings among them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems {
     list: Vec<Problem>,
@@ -128,12 +128,12 @@ impl Problems {
         self.list.iter()
     }
 
-    /// How many more there are than [`Problems::iter`] gives: a file's first 1,000 found are kept.
+    /// Number of problems found beyond the 1,000 that are kept and given by [`Problems::iter`].
     pub fn left_out(&self) -> usize {
         self.left_out
     }
 
-    /// All problems as [`Problem::in_file`] writes one, each on lines of its own, without a line break at the end.
+    /// Displays all problems, each by [`Problem::in_file`] on lines of its own, without a line break at the end.
     pub fn in_file<'p>(&'p self, file: &'p str) -> impl fmt::Display + 'p {
         fmt::from_fn(move |f| {
             for (index, problem) in self.list.iter().enumerate() {
@@ -165,7 +165,7 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// The problems of a list that is not empty.
+/// Sorts a list that is not empty.
 impl From<Vec<Problem>> for Problems {
     fn from(list: Vec<Problem>) -> Self {
         let mut report = Report::default();
@@ -188,7 +188,7 @@ pub(crate) struct Report {
     left_out: usize,
 }
 
-/// Problems kept of one file. More than anyone mends in one go, and few enough that a wrong file of any size (or
+/// Most problems kept of one file: more than anyone mends in one go, and few enough that a wrong file of any size (or
 /// one value repeated by aliases) costs little memory.
 const MAX_PROBLEMS: usize = 1_000;
 
@@ -204,7 +204,7 @@ impl Report {
         }
     }
 
-    /// Records `problem` and gives the `None` that a reader returns for it.
+    /// Records `problem` and returns `None`, as a reader does for a refused value.
     pub(crate) fn refuse<T>(&mut self, problem: Problem) -> Option<T> {
         self.push(problem);
         None
@@ -214,12 +214,12 @@ impl Report {
         self.errors > 0
     }
 
-    /// Whether further problems are counted only, so that looking for a good remedy is no longer worth it.
+    /// Tells whether further problems are only counted, so that the search for a remedy would be wasted.
     pub(crate) fn is_full(&self) -> bool {
         self.list.len() == MAX_PROBLEMS
     }
 
-    /// All problems, in the order of their positions.
+    /// Sorts the problems by position.
     pub(crate) fn close(mut self) -> Problems {
         self.list.sort_by_key(|problem| (problem.line, problem.column));
         Problems { list: self.list, left_out: self.left_out }
@@ -232,17 +232,17 @@ impl Problems {
     }
 }
 
-/// Text of the file as it is shown in a message: in back quotes, [`printable`].
+/// Text of the file for a message: in back quotes, [`printable`].
 pub(crate) fn quoted(text: &str) -> String {
     format!("`{}`", printable(text))
 }
 
-/// A line that others wrote, as it is told: without anything that a terminal would obey, no longer than anyone reads.
+/// A line from another library or from hooks, for a message: control characters escaped, cut to 1,000 characters.
 pub(crate) fn shown(line: &str) -> String {
     cut_to(1_000, line)
 }
 
-/// `text` without anything that a terminal would obey, no longer than a line bears.
+/// `text` with control characters escaped, which a terminal would obey, and cut to 100 characters.
 pub(crate) fn printable(text: &str) -> String {
     cut_to(100, text)
 }

@@ -14,7 +14,7 @@ use super::value::Value;
 pub(crate) struct Span {
     pub(crate) least: Duration,
     pub(crate) most: Duration,
-    /// Shown where a value is wrong.
+    /// Example in the message about a wrong value.
     pub(crate) example: &'static str,
 }
 
@@ -24,11 +24,11 @@ impl Span {
     }
 }
 
-/// The bytes that a message may be limited to: one, up to a bound far beyond what any application sends.
+/// Accepted sizes of a message limit, in bytes. The upper bound is far beyond the messages of any application.
 const SIZES: RangeInclusive<u64> = 1..=1 << 40;
 pub(crate) const SIZE: &str = "a size from 1B to 1TiB, such as `64KiB`";
 
-/// Text, at least one character of it.
+/// Reads a text of at least one character.
 pub(crate) fn text<'v>(value: &Value<'v>, expected: &str, report: &mut Report) -> Option<&'v str> {
     match value.text() {
         Some("") => report.refuse(value.error("empty text").expected(expected)),
@@ -37,7 +37,7 @@ pub(crate) fn text<'v>(value: &Value<'v>, expected: &str, report: &mut Report) -
     }
 }
 
-/// `true` or `false`.
+/// Reads `true` or `false`.
 pub(crate) fn boolean(value: &Value<'_>, report: &mut Report) -> Option<bool> {
     let problem = value.wrong("`true` or `false`");
     match value.plain_text() {
@@ -48,12 +48,12 @@ pub(crate) fn boolean(value: &Value<'_>, report: &mut Report) -> Option<bool> {
     }
 }
 
-/// A whole number within `bounds`.
+/// Reads a whole number within `bounds`.
 pub(crate) fn whole(value: &Value<'_>, bounds: RangeInclusive<u64>, report: &mut Report) -> Option<u64> {
     whole_in(value, &bounds).map_err(|problem| report.push(problem)).ok()
 }
 
-/// [`whole`], whose problem may still be given a better remedy.
+/// [`whole`] that returns its problem, so that the caller can add a remedy.
 pub(crate) fn whole_in(value: &Value<'_>, bounds: &RangeInclusive<u64>) -> Result<u64, Problem> {
     let expected = format!("a whole number from {} to {}", bounds.start(), bounds.end());
     let Some(text) = value.text() else { return Err(value.wrong(expected)) };
@@ -66,7 +66,7 @@ pub(crate) fn whole_in(value: &Value<'_>, bounds: &RangeInclusive<u64>) -> Resul
     }
 }
 
-/// What is wrong with `text` as a whole number in decimal digits, bounds apart.
+/// The problem of `text` as a whole number in decimal digits, apart from bounds; `None` where it is one.
 pub(crate) fn wrong_with_whole(value: &Value<'_>, text: &str) -> Option<Problem> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -82,29 +82,29 @@ pub(crate) fn wrong_with_whole(value: &Value<'_>, text: &str) -> Option<Problem>
     None
 }
 
-/// A number with a fraction, in plain decimal digits.
+/// Reads a number in plain decimal digits, with or without a fraction.
 pub(crate) fn decimal(text: &str) -> Option<f64> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     if plain { text.parse().ok() } else { None }
 }
 
-/// A duration within `span`: `500ms`, `30s`, `5m`, `1d`.
+/// Reads a duration within `span`: `500ms`, `30s`, `5m`, `1d`.
 pub(crate) fn duration(value: &Value<'_>, span: &Span, report: &mut Report) -> Option<Duration> {
     duration_in(value, span, span.expected()).map_err(|problem| report.push(problem)).ok()
 }
 
-/// A duration within `span`, or `None` for `off`.
+/// Reads a duration within `span`, or `off`, which gives `None`.
 pub(crate) fn duration_or_off(value: &Value<'_>, span: &Span, report: &mut Report) -> Option<Option<Duration>> {
     let expected = format!("{}, or `off`", span.expected());
     or_off(value, expected, report, |value, expected| duration_in(value, span, expected))
 }
 
-/// A number of bytes with its unit, `64KiB` or `1MiB`, or `None` for `off`.
+/// Reads a number of bytes with its unit, `64KiB` or `1MiB`, or `off`, which gives `None`.
 pub(crate) fn size_or_off(value: &Value<'_>, report: &mut Report) -> Option<Option<u64>> {
     or_off(value, format!("{SIZE}, or `off`"), report, size_in)
 }
 
-/// `None` for `off`, or what `read` makes of anything else.
+/// Reads `off`, which gives `None`, and any other value by `read`.
 pub(crate) fn or_off<T>(
     value: &Value<'_>,
     expected: String,
@@ -120,7 +120,7 @@ pub(crate) fn or_off<T>(
     }
 }
 
-/// One of some words.
+/// Reads one of some words.
 pub(crate) fn choice<T: Copy>(value: &Value<'_>, words: &[(&str, T)], report: &mut Report) -> Option<T> {
     let names: Vec<_> = words.iter().map(|(name, _)| *name).collect();
     let Some(text) = value.text() else { return report.refuse(value.wrong(one_of(&names))) };
@@ -130,7 +130,7 @@ pub(crate) fn choice<T: Copy>(value: &Value<'_>, words: &[(&str, T)], report: &m
     }
 }
 
-/// The problem of `text`, which is none of `names`.
+/// The problem of a `text` that is not in `names`.
 pub(crate) fn not_known(value: &Value<'_>, text: &str, names: &[&str]) -> Problem {
     let problem = value.error(format!("{} is not known here", quoted(text))).expected(one_of(names));
     match nearest(text, names.iter().copied()) {
@@ -139,7 +139,7 @@ pub(crate) fn not_known(value: &Value<'_>, text: &str, names: &[&str]) -> Proble
     }
 }
 
-/// What is expected where one of `names` is.
+/// Description of a value that must be one of `names`.
 pub(crate) fn one_of(names: &[&str]) -> String {
     match names {
         [] => "nothing".to_owned(),
@@ -148,7 +148,7 @@ pub(crate) fn one_of(names: &[&str]) -> String {
     }
 }
 
-/// A duration in its largest unit that leaves no fraction: `90s`, `1d`.
+/// Writes a duration in the largest unit that leaves no fraction: `90s`, `1d`.
 pub(crate) fn spelled(duration: Duration) -> String {
     const UNITS: [(&str, u128); 4] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
     let milliseconds = duration.as_millis();
@@ -193,7 +193,7 @@ pub(crate) fn size_in(value: &Value<'_>, expected: String) -> Result<u64, Proble
     }
     let problem = value.error(format!("{} is not a size", quoted(text))).expected(expected.clone());
     if !text.ends_with(['B', 'b']) {
-        // `64k` is 65,536 to nginx and 64,000 to SI: whoever wrote it should say which.
+        // `64k` is 65,536 to nginx and 64,000 to SI: the author of the file decides.
         return Err(problem.remedy("units are B, KiB (1,024), MiB and GiB, or KB (1,000), MB and GB"));
     }
     match text.parse::<bytesize::ByteSize>() {

@@ -1,4 +1,4 @@
-//! A value of the file together with its YAML path, and mappings read by known keys.
+//! Values of the file with their YAML paths, and mappings read by known keys.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,13 +8,13 @@ use std::sync::Arc;
 use super::node::{Content, Mark, Node};
 use super::problem::{Problem, Report, Severity, quoted};
 
-/// The key that means, to programs that know it, the entries of another mapping.
+/// The merge key, by which some programs take in the entries of another mapping (YAML 1.1). It is not supported.
 pub(crate) const MERGE: &str = "<<";
 /// Remedy for [`MERGE`].
 pub(crate) const NO_MERGE: &str =
     "merge keys are not read: write the keys out, or let an alias stand for the whole value";
 
-/// A value, and how it was reached.
+/// A value of the file, and the steps from the root to it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Value<'v> {
     node: &'v Arc<Node>,
@@ -23,7 +23,7 @@ pub(crate) struct Value<'v> {
 
 #[derive(Clone, Copy, Debug)]
 enum Step<'v> {
-    /// Where the tree at hand begins.
+    /// The root of a tree, which stands at this path of the file.
     Path(&'v str),
     Key(&'v Value<'v>, &'v str),
     Index(&'v Value<'v>, usize),
@@ -34,7 +34,7 @@ impl<'v> Value<'v> {
         Self::at("", node)
     }
 
-    /// The value at `path`, from where the paths of those below it go on.
+    /// The value at `path`; the paths of the values below it begin with `path`.
     pub(crate) fn at(path: &'v str, node: &'v Arc<Node>) -> Self {
         Self { node, step: Step::Path(path) }
     }
@@ -47,14 +47,14 @@ impl<'v> Value<'v> {
         self.node.mark
     }
 
-    /// Where `key` stands in this mapping; where the mapping begins if it does not.
+    /// The position of `key` in this mapping; the position of the mapping where it has no such key.
     pub(crate) fn mark_of(&self, key: &str) -> Mark {
         let Content::Mapping(entries) = &self.node.content else { return self.mark() };
         let is_it = |node: &Node| matches!(&node.content, Content::Scalar { text, .. } if text == key);
         entries.iter().find(|(node, _)| is_it(node)).map_or(self.mark(), |(node, _)| node.mark)
     }
 
-    /// Such as `upstreams.chat.backends[1].weight`. Built only when there is something to say about it.
+    /// The YAML path, such as `upstreams.chat.backends[1].weight`. It is built for each call: only problems need it.
     pub(crate) fn path(&self) -> String {
         match self.step {
             Step::Path(path) => path.to_owned(),
@@ -63,7 +63,7 @@ impl<'v> Value<'v> {
         }
     }
 
-    /// The text of a scalar, as written; `None` for a list, a mapping and nothing.
+    /// The text of a scalar, as written; `None` for a list, a mapping and a null.
     pub(crate) fn text(&self) -> Option<&'v str> {
         match &self.node.content {
             Content::Scalar { text, .. } if !self.is_null() => Some(text),
@@ -79,7 +79,7 @@ impl<'v> Value<'v> {
         }
     }
 
-    /// Whether no value was written.
+    /// Tells whether the value is YAML's null, which includes a value that was left out.
     pub(crate) fn is_null(&self) -> bool {
         self.node.is_null()
     }
@@ -111,7 +111,7 @@ impl<'v> Value<'v> {
         self.error(format!("{found} does not fit here")).expected(expected)
     }
 
-    /// The items of a list; refuses anything else.
+    /// The items of a list; any other value is refused.
     pub(crate) fn items<'c>(&'c self, expected: &str, report: &mut Report) -> Option<Vec<Value<'c>>> {
         match &self.node.content {
             Content::Sequence(items) => {
@@ -127,8 +127,8 @@ impl<'v> Value<'v> {
         }
     }
 
-    /// The entries of a mapping whose keys are names of the user's, each once and with its position; refuses
-    /// anything else.
+    /// The entries of a mapping whose keys are names that the user chose, each once and with its position; any other
+    /// value is refused.
     pub(crate) fn entries<'c>(
         &'c self,
         expected: &str,
@@ -138,7 +138,7 @@ impl<'v> Value<'v> {
         Some(pairs.into_iter().map(|(text, key, value)| (text, key.mark(), value)).collect())
     }
 
-    /// [`Value::entries`], with the keys as values: they may be numbers.
+    /// [`Value::entries`] with the keys as values, for keys that may be numbers.
     pub(crate) fn pairs<'c>(
         &'c self,
         expected: &str,
@@ -180,7 +180,7 @@ impl<'v> Value<'v> {
     }
 }
 
-/// A mapping read by known keys: what is unknown or given twice has been reported.
+/// A mapping read by known keys. Keys that are unknown or given twice have been reported.
 pub(crate) struct Fields<'v, 'k> {
     of: &'v Value<'v>,
     keys: &'k [&'k str],
@@ -243,7 +243,7 @@ impl<'v, 'k> Fields<'v, 'k> {
         value
     }
 
-    /// What `read` makes of the value of `key`, or `default` where it was left out.
+    /// The value of `key` as `read` returns it, or `default` where the key was left out.
     pub(crate) fn take_or<T>(
         &mut self,
         key: &str,
@@ -256,12 +256,12 @@ impl<'v, 'k> Fields<'v, 'k> {
         }
     }
 
-    /// Whether keys were refused for being unknown.
+    /// Tells whether unknown keys were refused.
     pub(crate) fn had_unknown(&self) -> bool {
         self.unknown > 0
     }
 
-    /// What was not taken.
+    /// The entries that were not taken.
     pub(crate) fn rest(self) -> impl Iterator<Item = (&'k str, Value<'v>)> {
         self.keys.iter().copied().zip(self.values).filter_map(|(key, value)| Some((key, value?)))
     }
@@ -277,7 +277,7 @@ fn path_of(of: &Value<'_>, key: &str) -> String {
     join(&of.path(), key)
 }
 
-/// The path of `key` in the mapping at `path`; a key that would not be told from the path is quoted.
+/// The path of `key` in the mapping at `path`. A key that could be mistaken for more than one step is quoted.
 pub(crate) fn join(path: &str, key: &str) -> String {
     let mut path = path.to_owned();
     if !path.is_empty() {
