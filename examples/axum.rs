@@ -37,7 +37,7 @@ impl Hook for Greeting {
     }
 }
 
-/// Those with the affinity key `user`: the configuration takes it from `?user=`.
+/// Tunnels with the affinity key `user`: the configuration takes it from `?user=`.
 async fn push(State(gateway): State<Injector>, Path(user): Path<String>, text: String) -> String {
     let message = Item::Message(Direction::ToClient, Message::text(text));
     gateway.send(To::Key(KeyTag::of(user.as_bytes())), message).await.to_string()

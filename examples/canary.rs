@@ -17,11 +17,11 @@ use serde::Deserialize;
 struct Canary {
     /// The upstream of the new release.
     upstream: String,
-    /// How many of a hundred new clients go there.
+    /// Share of new clients that go there, in percent.
     percent: u8,
 }
 
-/// Where a request goes.
+/// Destination of a request.
 #[derive(Default)]
 struct Way {
     canary: bool,

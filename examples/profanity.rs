@@ -4,8 +4,8 @@
 //!     cargo run --example profanity -- -c examples/profanity.yaml &
 //!     cargo run --example ws -- ws://127.0.0.1:8080/       # "oh, Bother" comes back as "oh, ******"
 //!
-//! It sees whole messages, whether they came in fragments or compressed. For patterns, and rules on size and shape, there is
-//! the hook `message_filter`, which ships.
+//! The hook sees whole messages, fragmented or compressed ones too. The stock hook `message_filter` has patterns, and
+//! rules on size and shape.
 
 use std::process::ExitCode;
 

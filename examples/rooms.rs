@@ -21,7 +21,7 @@ struct Rooms {
 
 #[derive(Deserialize)]
 struct Settings {
-    /// What stands before the name of a room in its path.
+    /// Prefix of the path, before the room's name.
     under: String,
 }
 

@@ -30,6 +30,8 @@ pub mod control;
 #[doc(hidden)]
 pub mod demo;
 #[doc(hidden)]
+pub mod diagnostics;
+#[doc(hidden)]
 pub mod drain;
 #[doc(hidden)]
 pub mod gateway;
@@ -39,6 +41,8 @@ pub mod handover;
 pub mod health;
 #[doc(hidden)]
 pub mod listen;
+#[doc(hidden)]
+pub mod log_writer;
 #[doc(hidden)]
 pub mod metrics;
 #[doc(hidden)]

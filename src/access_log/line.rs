@@ -95,7 +95,7 @@ fn push(line: &mut String, value: impl Display) {
     write!(line, "{value}").expect("writing into a String cannot fail");
 }
 
-/// Whether a value can stand without quotes: printable ASCII without blanks, quotes and backslashes.
+/// Returns true for a value that needs no quotes: printable ASCII without blanks, quotes and backslashes.
 fn plain(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
 }

@@ -1,22 +1,24 @@
 //! The access log: one line per request, one when a tunnel opens and one when it ends.
 //!
-//! Lines are handed to one writer thread over a bounded queue, so that a slow disk slows no connection. When the queue
-//! is full a line is dropped and counted (`longhaul_access_log_dropped_total`).
+//! A thread of its own writes the lines ([`log_writer`](crate::log_writer)): a slow disk slows no connection.
+//! When its buffer is full a line is dropped and counted (`longhaul_access_log_dropped_total`).
 
 mod line;
-mod writer;
+mod target;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::time::Duration;
 
+use log::warn;
 use prometheus::IntCounter;
 
 use crate::config::{AccessLog as Settings, LogFormat};
+use crate::log_writer::{LogWriter, Queued};
 pub use line::Line;
-use writer::{Output, Writer};
+use target::Target;
 
-/// A handle to the access log; clones write to the same place.
+/// A handle to the access log. Clones write to the same target.
 #[derive(Clone)]
 pub struct AccessLog {
     inner: Option<Arc<Inner>>,
@@ -24,14 +26,7 @@ pub struct AccessLog {
 
 struct Inner {
     format: LogFormat,
-    queue: SyncSender<Entry>,
-    dropped: IntCounter,
-}
-
-enum Entry {
-    Line(String),
-    Reopen,
-    Flush(SyncSender<()>),
+    writer: LogWriter,
 }
 
 impl AccessLog {
@@ -40,51 +35,50 @@ impl AccessLog {
         Self { inner: None }
     }
 
-    /// Opens the target and starts the writer thread; `dropped` counts lines that found the queue full.
+    /// Opens the target and starts the writer thread; `dropped` counts lines that were not written.
     ///
     /// # Errors
-    /// The file cannot be opened for appending, or the thread cannot be started.
+    /// The target cannot be opened, or the thread cannot be started.
     pub fn start(settings: &Settings, dropped: IntCounter) -> io::Result<Self> {
-        let output = Output::open(&settings.to)?;
-        let (queue, entries) = mpsc::sync_channel(QUEUE_LINES);
-        let writer = Writer::new(output, settings.to.clone(), entries);
-        std::thread::Builder::new().name("access-log".into()).spawn(move || writer.run())?;
-        Ok(Self { inner: Some(Arc::new(Inner { format: settings.format, queue, dropped })) })
+        let writer = LogWriter::start("access-log", Target::open(&settings.to)?, CAPACITY, dropped)?;
+        Ok(Self { inner: Some(Arc::new(Inner { format: settings.format, writer })) })
     }
 
-    /// Says whether a target can be written to, without keeping it open.
+    /// Checks that a target can be written to, without keeping it open.
     ///
     /// # Errors
-    /// The file cannot be opened for appending.
+    /// The target cannot be opened.
     pub fn probe(settings: &Settings) -> io::Result<()> {
-        Output::open(&settings.to).map(drop)
+        Target::open(&settings.to).map(drop)
     }
 
-    /// Writes the line that `build` makes; `build` is not called when the log is off.
+    /// Writes the line that `build` makes; `build` is not called when the log is off. Never waits for the target.
     pub fn write(&self, build: impl FnOnce() -> Line) {
         let Some(inner) = &self.inner else { return };
-        if let Err(TrySendError::Full(_)) = inner.queue.try_send(Entry::Line(build().render(inner.format))) {
-            inner.dropped.inc();
+        let line = build().render(inner.format);
+        if inner.writer.write(line.as_bytes()) == (Queued::No { first: true }) {
+            warn!("access log drops lines: its target is too slow");
         }
     }
 
-    /// Opens the log file anew (after it was rotated); standard output is left as it is.
+    /// Opens the log file anew (after it was rotated); standard output is left as it is. Returns at once.
     pub fn reopen(&self) {
         if let Some(inner) = &self.inner {
-            // A writer that is gone has said why already.
-            let _ = inner.queue.send(Entry::Reopen);
+            inner.writer.reopen();
         }
     }
 
-    /// Returns once every line written so far has reached the target.
+    /// Waits until every line written so far has reached the target, for a second at the most.
     pub fn flush(&self) {
         let Some(inner) = &self.inner else { return };
-        let (done, wait) = mpsc::sync_channel(1);
-        if inner.queue.send(Entry::Flush(done)).is_ok() {
-            let _ = wait.recv();
+        if !inner.writer.flush(FLUSH_WITHIN) {
+            warn!("access log is not written to its end: its target is too slow");
         }
     }
 }
 
-/// Lines waiting for the writer: at about 400 bytes each, 3 MiB; at 100,000 lines a second, 80 ms of a stalled disk.
-const QUEUE_LINES: usize = 8_192;
+/// Bytes of lines that wait for the writer thread: at 400 bytes a line and 100,000 lines a second, 100 ms of a stalled
+/// disk.
+const CAPACITY: usize = 4 * 1024 * 1024;
+/// Time that the end of the process may take for a slow target.
+const FLUSH_WITHIN: Duration = Duration::from_secs(1);

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use crate::config;
 use crate::demo::{self, Demo};
+use crate::diagnostics::Diagnostics;
 use crate::hook::Registry;
 use crate::server::{Options, Server};
 
-pub(super) fn run(listen: SocketAddr, hooks: Registry) -> ExitCode {
+pub(super) fn run(listen: SocketAddr, hooks: Registry, diagnostics: Option<Diagnostics>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return super::failed(error),
@@ -22,7 +23,7 @@ pub(super) fn run(listen: SocketAddr, hooks: Registry) -> ExitCode {
         Ok(loaded) => loaded.config,
         Err(problems) => return super::failed(problems.in_file("the demo's configuration")),
     };
-    let server = Server::new(config, hooks, Options::default()).on_ready(move |addresses| {
+    let server = Server::new(config, hooks, Options::default()).diagnostics(diagnostics).on_ready(move |addresses| {
         let address = addresses.first().copied().unwrap_or(listen);
         super::say(&format!("{}\n", demo::welcome(address)));
     });

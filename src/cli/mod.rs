@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{self, Config, LoadError};
+use crate::diagnostics::Diagnostics;
 use crate::hook::Registry;
 use crate::server::{OnStart, Options, Server};
 
@@ -100,9 +101,19 @@ pub fn run(
             return if error.use_stderr() { WRONG.into() } else { ExitCode::SUCCESS };
         }
     };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,longhaul=info"))
-        .format_timestamp_millis()
-        .init();
+    let diagnostics = Diagnostics::install();
+    let code = execute(arguments, hooks, on_start, diagnostics);
+    // A gateway that did not start says why, behind the lines that are still queued.
+    log::logger().flush();
+    code
+}
+
+fn execute(
+    arguments: Arguments,
+    hooks: Registry,
+    on_start: Option<OnStart>,
+    diagnostics: Option<Diagnostics>,
+) -> ExitCode {
     match arguments.command {
         Some(Command::Check { conf }) => check::run(&conf, &hooks),
         Some(Command::Where(question)) => locate::run(&question, &hooks),
@@ -112,12 +123,17 @@ pub fn run(
         Some(Command::Plan(plan)) => control::plan(&plan, &hooks),
         Some(Command::Drain(drain)) => drain::run(&drain, &hooks),
         #[cfg(feature = "demo")]
-        Some(Command::Demo { listen }) => demo::run(listen, hooks),
-        None => gateway(&arguments, hooks, on_start),
+        Some(Command::Demo { listen }) => demo::run(listen, hooks, diagnostics),
+        None => gateway(&arguments, hooks, on_start, diagnostics),
     }
 }
 
-fn gateway(arguments: &Arguments, hooks: Registry, on_start: Option<OnStart>) -> ExitCode {
+fn gateway(
+    arguments: &Arguments,
+    hooks: Registry,
+    on_start: Option<OnStart>,
+    diagnostics: Option<Diagnostics>,
+) -> ExitCode {
     let Some(file) = &arguments.conf else {
         eprintln!("longhaul: no configuration; name one with `-c FILE`, or try `longhaul demo`\n");
         eprintln!("{}", Arguments::command().render_usage());
@@ -131,7 +147,7 @@ fn gateway(arguments: &Arguments, hooks: Registry, on_start: Option<OnStart>) ->
         Err(code) => return code,
     };
     let options = Options { upgrade: arguments.upgrade, daemon: arguments.daemon };
-    let server = Server::new(config, hooks, options);
+    let server = Server::new(config, hooks, options).diagnostics(diagnostics);
     serve(match on_start {
         Some(on_start) => server.on_start(on_start),
         None => server,

@@ -192,6 +192,11 @@ impl Metrics {
         Arc::new(HookMetrics::new(name, &self.hook_failures, &self.hook_verdicts))
     }
 
+    /// Adds a family that is counted elsewhere, once.
+    pub fn include(&self, family: Box<dyn Collector>) {
+        self.registry.register(family).expect("every name is registered once");
+    }
+
     /// Counts a request that no route matched.
     pub fn refused(&self, status: u16) {
         self.refused.with_label_values(&[upstream::class(status)]).inc();

@@ -16,10 +16,11 @@ use super::operator::Operator;
 use super::reception::{self, Desk, Reception};
 use super::signals::Signals;
 use super::succession::{self, Succession};
-use super::{OnReady, OnStart, notify};
+use super::{OnReady, OnStart, StartError, notify};
 use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::control::{self, About, Command, History, Place};
+use crate::diagnostics::Diagnostics;
 use crate::drain::Phases;
 use crate::gateway::Runtimes;
 use crate::handover::Taker;
@@ -38,6 +39,7 @@ pub(super) struct Edge {
     pub(super) sockets: Option<Sockets>,
     /// Whom this process takes over from.
     pub(super) taker: Option<Taker>,
+    pub(super) diagnostics: Option<Diagnostics>,
     pub(super) on_ready: Option<OnReady>,
     pub(super) on_start: Option<OnStart>,
 }
@@ -87,6 +89,7 @@ impl Service for Edge {
             Operator { running, acceptor, phases, history, commands, reception, desk, predecessor, longest, watch };
         let code = operator.run(signals).await;
         info!("ended");
+        log::logger().flush();
         std::process::exit(code);
     }
 
@@ -118,6 +121,10 @@ impl Edge {
 
     fn start_threads(&self) -> Result<Running, String> {
         let metrics = Arc::new(Metrics::new());
+        if let Some(diagnostics) = &self.diagnostics {
+            diagnostics.start().map_err(|error| StartError::Diagnostics(error).to_string())?;
+            diagnostics.counters().into_iter().for_each(|counter| metrics.include(counter));
+        }
         let log = match &self.config.access_log {
             Some(settings) => {
                 AccessLog::start(settings, metrics.access_log_dropped.clone()).map_err(|error| error.to_string())?
@@ -149,6 +156,7 @@ fn announce(acceptor: &Acceptor) -> Vec<SocketAddr> {
 /// Ends the process before it serves anyone.
 fn fail(error: impl std::fmt::Display) -> ! {
     error!("cannot start: {error}");
+    log::logger().flush();
     std::process::exit(1)
 }
 

@@ -23,6 +23,7 @@ use pingora::server::{RunArgs, Server as PingoraServer};
 
 use crate::access_log::AccessLog;
 use crate::config::{Config, LogTarget};
+use crate::diagnostics::Diagnostics;
 use crate::handover::{Failure, Taker};
 use crate::hook::{Injector, Registry};
 use crate::listen::{BindError, Bound, Inherited};
@@ -54,6 +55,9 @@ pub enum StartError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// The diagnostics' thread cannot be started.
+    #[error("cannot start the thread of the diagnostics: {0}")]
+    Diagnostics(std::io::Error),
     /// There is no place to look for the gateway that runs.
     #[error("cannot take over: name the running gateway's `upgrade_sock` in the configuration")]
     NoUpgradeSocket,
@@ -96,6 +100,7 @@ pub struct Server {
     config: Config,
     hooks: Arc<Registry>,
     options: Options,
+    diagnostics: Option<Diagnostics>,
     on_ready: OnReady,
     on_start: Option<OnStart>,
 }
@@ -110,7 +115,14 @@ impl Server {
     /// A gateway for a configuration, which has named hooks of `hooks` only. A reload reads the file anew that it was read from ([`Config::source`]); without one
     /// there is nothing to reload.
     pub fn new(config: Config, hooks: Registry, options: Options) -> Self {
-        Self { config, hooks: Arc::new(hooks), options, on_ready: Box::new(|_| ()), on_start: None }
+        Self { config, hooks: Arc::new(hooks), options, diagnostics: None, on_ready: Box::new(|_| ()), on_start: None }
+    }
+
+    /// Has the process's diagnostics written by a thread of their own; `None` where a program's own logger is at work.
+    #[must_use]
+    pub fn diagnostics(mut self, diagnostics: Option<Diagnostics>) -> Self {
+        self.diagnostics = diagnostics;
+        self
     }
 
     /// Has `on_ready` called once the listeners are open, with their addresses in the order of the configuration: where
@@ -137,7 +149,11 @@ impl Server {
     /// # Errors
     /// [`StartError`], before anything is served.
     pub fn run(self) -> Result<Infallible, StartError> {
-        let Self { config, hooks, options, on_ready, on_start } = self;
+        let Self { config, hooks, options, diagnostics, on_ready, on_start } = self;
+        // A fork leaves threads behind: a process that goes into the background starts this one afterwards.
+        if let Some(diagnostics) = diagnostics.as_ref().filter(|_| !options.daemon && !config.pingora.daemon) {
+            diagnostics.start().map_err(StartError::Diagnostics)?;
+        }
         if let Some(log) = &config.access_log {
             AccessLog::probe(log).map_err(|error| StartError::AccessLog { to: log.to.clone(), error })?;
         }
@@ -165,6 +181,7 @@ impl Server {
             pingora: Arc::clone(&server.configuration),
             sockets: Some(Sockets { listeners, metrics }),
             taker,
+            diagnostics,
             on_ready: Some(on_ready),
             on_start,
         });

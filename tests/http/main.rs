@@ -11,6 +11,7 @@ mod agreement;
 mod answers;
 mod bodies;
 mod connections;
+mod diagnostics;
 mod failover;
 mod forwarding;
 mod health;

@@ -1,7 +1,7 @@
 //! The lines a process writes, kept for whoever waits for one.
 
 use std::io::{BufRead, BufReader, Read};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use tokio::sync::watch;
 
@@ -12,6 +12,7 @@ use super::within;
 pub struct Lines {
     lines: Arc<Mutex<Vec<String>>>,
     count: watch::Receiver<usize>,
+    paused: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl Lines {
@@ -20,6 +21,8 @@ impl Lines {
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let (sender, count) = watch::channel(0);
         let kept = Arc::clone(&lines);
+        let paused: Arc<(Mutex<bool>, Condvar)> = Arc::default();
+        let pause = Arc::clone(&paused);
         std::thread::spawn(move || {
             for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).into_owned();
@@ -28,9 +31,22 @@ impl Lines {
                 }
                 kept.lock().unwrap().push(line);
                 sender.send_modify(|count| *count += 1);
+                let (paused, resumed) = &*pause;
+                drop(resumed.wait_while(paused.lock().unwrap(), |paused| *paused).unwrap());
             }
         });
-        Self { lines, count }
+        Self { lines, count, paused }
+    }
+
+    /// Makes the reader stuck: nothing is read any more, beyond a few KiB.
+    pub fn pause(&self) {
+        *self.paused.0.lock().unwrap() = true;
+    }
+
+    /// Lets a stuck reader go on.
+    pub fn resume(&self) {
+        *self.paused.0.lock().unwrap() = false;
+        self.paused.1.notify_all();
     }
 
     /// Everything read so far.
@@ -69,7 +85,7 @@ impl Lines {
         self.all()
     }
 
-    /// How many lines so far hold every one of `parts`.
+    /// Number of lines so far that hold every one of `parts`.
     pub fn count(&self, parts: &[&str]) -> usize {
         self.all().iter().filter(|line| parts.iter().all(|part| line.contains(part))).count()
     }
