@@ -1,4 +1,4 @@
-//! The command line as its users meet it: exit codes, words, signals.
+//! The command line: exit codes, output, signals.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
@@ -16,7 +16,8 @@ use tempfile::TempDir;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
-const CONFIG: &str = "version: 1\nlisteners:\n  - address: 127.0.0.1:0\nroutes:\n  - upstream: u\nupstreams:\n  u:\n    backends: [127.0.0.1:9]\n    health: off\n";
+const CONFIG: &str = "version: 1\nlisteners:\n  - address: 127.0.0.1:0\nroutes:\n  - upstream: u\nupstreams:\n  \
+                      u:\n    backends: [127.0.0.1:9]\n    health: off\n";
 
 /// Runs the command to its end.
 fn longhaul(arguments: &[&str]) -> Output {
@@ -182,7 +183,7 @@ fn an_access_log_that_cannot_be_written_is_named_and_exits_1() {
     assert!(stderr(&output).contains("/missing/access.log: No such file or directory"), "{output:?}");
 }
 
-/// A process that is not this test's child any more. Ended when dropped.
+/// A process that is not this test's child any more. It is ended when this is dropped.
 struct Stray(u32);
 
 impl Stray {
@@ -190,7 +191,7 @@ impl Stray {
         let _ = Command::new("kill").arg(format!("-{name}")).arg(self.0.to_string()).stderr(Stdio::null()).status();
     }
 
-    /// Gone, or dead and not yet fetched by whoever is its parent now.
+    /// Tells whether it is gone, or dead and not yet waited for by its parent.
     fn is_gone(&self) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0));
         stat.map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
@@ -220,7 +221,8 @@ async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 #[tokio::test]
 async fn a_daemon_writes_its_pid_and_serves() {
     let backend = Named::start().await;
-    let keys = "pid_file: \"{dir}/longhaul.pid\"\nerror_log: \"{dir}/error.log\"\nupgrade_sock: \"{dir}/upgrade.sock\"\naccess_log: { to: \"{dir}/access.log\" }\n";
+    let keys = "pid_file: \"{dir}/longhaul.pid\"\nerror_log: \"{dir}/error.log\"\n\
+                upgrade_sock: \"{dir}/upgrade.sock\"\naccess_log: { to: \"{dir}/access.log\" }\n";
     let (dir, path) = file(&format!("{}{keys}", one_upstream(&[backend.address()], "")));
     let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).ok();
     let started = Command::new(env!("CARGO_BIN_EXE_longhaul"))
@@ -280,7 +282,7 @@ async fn a_gateway_told_to_end_at_once_ends_in_order() {
     }
 }
 
-/// A gateway with a request at a backend that answers when it is let, and with an open tunnel.
+/// A gateway with an open tunnel and a request at a backend that answers on demand.
 struct Busy {
     gateway: Gateway,
     request: Wire,

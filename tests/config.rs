@@ -157,7 +157,7 @@ fn the_reference_names_every_key() {
     assert!(missing.is_empty(), "not in docs/configuration.md: {missing:?}");
 }
 
-/// A key that is known but that nothing reads would be a setting silently ignored.
+/// A known key that nothing reads would be a setting silently ignored.
 #[test]
 fn nonsense_under_any_key_is_refused_there() {
     let file: Yaml = serde_yaml::from_str(&annotated()).unwrap();
@@ -306,7 +306,8 @@ proptest! {
     }
 
     #[test]
-    fn any_text_of_yaml_characters_is_read_or_refused(text in "[-a-c0-9:,?*&!|>#'\"%@`{}\\[\\]~. \t\r\n\\\\\u{feff}ü]{0,80}") {
+    fn any_text_of_yaml_characters_is_read_or_refused(text in "[-a-c0-9:,?*&!|>#'\"%@`{}\\[\\]~. \t\r\n\
+        \\\\\u{feff}ü]{0,80}") {
         assert_read_or_refused(&text);
     }
 
@@ -325,7 +326,9 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_value_is_read_or_refused(file in sample::select(files()), at in any::<sample::Index>(), value in "\\PC{0,12}") {
+    fn a_changed_value_is_read_or_refused(
+        file in sample::select(files()), at in any::<sample::Index>(), value in "\\PC{0,12}"
+    ) {
         let colons: Vec<_> = file.match_indices(": ").map(|(index, _)| index + 2).collect();
         let start = if colons.is_empty() { 0 } else { colons[at.index(colons.len())] };
         let end = file[start..].find(['\n', ',', '}']).map_or(file.len(), |length| start + length);

@@ -1,6 +1,6 @@
-//! What the hot paths may allocate: nothing for a message, a pick or a route, and a stated number for a handshake.
+//! Allocations of the hot paths: none for a message, a pick or a route, and a stated number for a handshake.
 //!
-//! Counted is the whole process, so whatever else it does can only add to a count: of several rounds the least counts.
+//! The count is of the whole process, so other work can only add to it: the least of several rounds counts.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 #![allow(unreachable_pub, reason = "a test binary's modules are seen by nobody else")]
 
@@ -24,20 +24,20 @@ use shake::{parse, serve, shake};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
-/// The most allocations that a handshake may cost, from the accepted connection to the end of the tunnel: the headers of both
-/// sides, the key and the request's id, the handshake and the tunnel themselves. 43 were counted; a fifth is room for other
-/// versions of what is below us.
+/// The most allocations that a handshake may cost, from the accepted connection to the end of the tunnel: the headers
+/// of both sides, the key and the request's id, the handshake and the tunnel themselves. 43 were counted; a fifth is
+/// room for other versions of what is below us.
 const MOST_PER_HANDSHAKE: usize = 52;
 
-/// Held by whoever counts: tests of one binary run at the same time.
+/// Lock of the test that counts: tests of one binary run at the same time.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
-    // A test that failed left nothing behind that matters.
+    // A test that failed under the lock left no state behind.
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How often `work` allocates or grows what it has, in the best of [`ROUNDS`].
+/// Number of allocations and reallocations of `work`, in the best of [`ROUNDS`].
 fn allocations(mut work: impl FnMut()) -> usize {
     let round = |_| {
         let region = Region::new(ALLOCATOR);

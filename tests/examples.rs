@@ -20,7 +20,7 @@ struct Tried {
 }
 
 impl Tried {
-    /// Runs an example. Its addresses give way to free ones.
+    /// Runs an example on free ports instead of its own.
     async fn start(name: &str) -> Self {
         let file = format!("{}/examples/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
         let mut yaml = std::fs::read_to_string(file).unwrap();
@@ -53,7 +53,7 @@ impl Tried {
         Socket(connect_async(format!("ws://{}{target}", self.gateway.address())).await.unwrap().0)
     }
 
-    /// Where the example's own endpoint is.
+    /// Address of the example's own endpoint.
     async fn api(&self, path: &str) -> String {
         let line = self.gateway.log.find(&[" on http://127.0.0.1:"]).await;
         format!("{}{path}", line.split_once(" on ").unwrap().1)
@@ -62,7 +62,7 @@ impl Tried {
 
 impl Drop for Tried {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = self.echo.kill();
         let _ = self.echo.wait();
     }

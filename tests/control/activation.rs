@@ -1,4 +1,4 @@
-//! systemd's side: sockets that it passes, and what it is told.
+//! Socket activation and notification by systemd.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 use std::net::TcpListener;
@@ -16,7 +16,7 @@ async fn a_listener_uses_the_socket_that_was_passed_for_its_address() {
     let home = tempfile::tempdir().unwrap();
     let passed = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = passed.local_addr().unwrap();
-    // It waits in the backlog of the passed socket, since before the gateway was there.
+    // This client has waited in the backlog of the passed socket since before the gateway started.
     let mut early = TcpStream::connect(address).await.unwrap();
     early.write_all(b"GET /none HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n").await.unwrap();
 
@@ -26,7 +26,7 @@ async fn a_listener_uses_the_socket_that_was_passed_for_its_address() {
         .replace("routes:\n  - upstream: u", "routes:\n  - host: elsewhere\n    upstream: u")
         .replace("{dir}", home.path().to_str().unwrap());
     std::fs::write(&file, yaml).unwrap();
-    // As systemd does it: descriptors from 3 on, announced to this very process.
+    // Passes descriptors from 3 on, announced to this process id, as systemd does (sd_listen_fds(3)).
     let script = r#"exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" -c "$1""#;
     let mut gateway = tokio::process::Command::new("sh")
         .args(["-c", script, env!("CARGO_BIN_EXE_longhaul")])

@@ -1,4 +1,4 @@
-//! The drain of one backend: nothing new, tunnels closed, and all of it undone.
+//! The drain of one backend: it gets nothing new, its tunnels are closed, and `--undo` takes all of it back.
 
 use crate::lab::{closed, config, echoes, longhaul, open};
 use crate::support::{Echo, Gateway};

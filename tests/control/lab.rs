@@ -1,4 +1,4 @@
-//! What these tests have in common: configurations, the command line, words on the control socket, tunnels.
+//! Shared parts of these tests: configurations, the command line, words on the control socket, tunnels.
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
@@ -28,12 +28,12 @@ pub fn config(drain: &str, backends: &[SocketAddr]) -> String {
     )
 }
 
-/// Where [`config`] puts the control socket.
+/// Path at which [`config`] puts the control socket.
 pub fn control_socket(gateway: &Gateway) -> PathBuf {
     gateway.dir.path().join("control.sock")
 }
 
-/// The command line's last words.
+/// Exit code and output of the command line.
 #[derive(Debug)]
 pub struct Said {
     pub code: Option<i32>,
@@ -75,7 +75,7 @@ impl Control {
         Self { stream: BufReader::new(UnixStream::connect(path).await.unwrap()) }
     }
 
-    /// Connects to the gateway's and asks.
+    /// Connects to the gateway's control socket and sends a request.
     pub async fn ask(gateway: &Gateway, request: &str) -> Self {
         let mut control = Self::connect(&control_socket(gateway)).await;
         control.send(format!("{request}\n").as_bytes()).await.unwrap();
@@ -102,7 +102,7 @@ pub async fn open(gateway: &Gateway, key: &str) -> (Socket, SocketAddr) {
     (socket, address)
 }
 
-/// Whether a message comes back.
+/// Sends a message, and tells whether it comes back.
 pub async fn echoes(socket: &mut Socket) -> bool {
     socket.send("hello".into()).await.is_ok()
         && matches!(socket.next().await, Some(Ok(message)) if message.to_text().unwrap() == "hello")

@@ -1,4 +1,4 @@
-//! A real gateway, asked and told what to do: its control socket, its status, its drains, systemd's words with it.
+//! Operation of a real gateway: its control socket, its status, its drains, systemd.
 
 #[path = "../support/mod.rs"]
 mod support;

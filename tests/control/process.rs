@@ -1,4 +1,4 @@
-//! The drain of the process: what it says, what it still takes, how it closes, and when it ends.
+//! The drain of the process: readiness, new clients during grace, closing of tunnels, and its end.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ async fn during_grace_it_is_not_ready_and_still_takes_what_comes() {
     let (mut socket, _) = open(&gateway, "a").await;
     assert!(echoes(&mut socket).await);
 
-    // The second time it is told to end, it does.
+    // The second signal ends the process at once.
     gateway.signal("TERM");
     assert_eq!(gateway.ended().await, Some(0));
     let mut last = drain.next().await;
@@ -63,7 +63,7 @@ async fn after_grace_the_listeners_close_and_the_process_ends_with_its_last_tunn
     let status = longhaul(&gateway, &["status", "--json"]).await.json();
     assert_eq!((&status["phase"], &status["tunnels"]), (&"closing".into(), &2.into()));
 
-    // Neither has been told to go yet: the window is a day long.
+    // Neither tunnel has been closed yet: the window is a day long.
     assert!(echoes(&mut first).await && echoes(&mut second).await);
     first.close(None).await.unwrap();
     while first.next().await.is_some() {}
@@ -126,7 +126,7 @@ async fn tunnels_are_closed_one_by_one_over_the_window() {
     assert_eq!(gateway.ended().await, Some(0));
     let mut said_goodbye = 0;
     for tunnel in open_tunnels {
-        // Those whose turn had not come were cut off.
+        // The tunnels whose turn had not come were cut off.
         said_goodbye += usize::from(tunnel.await.is_ok_and(|code| code == 1001));
     }
     assert!(said_goodbye >= TUNNELS - seen[2], "{said_goodbye} Close frames, {seen:?} left");

@@ -1,4 +1,4 @@
-//! The control socket: who may use it, what it does with nonsense, and whose it is.
+//! The control socket: its peers, requests that are nonsense, and its file.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 use std::fs::{self, Permissions};
@@ -21,13 +21,13 @@ async fn only_its_own_user_and_root_are_heard() {
     let metadata = fs::metadata(&socket).unwrap();
     assert_eq!(metadata.mode() & 0o777, 0o600);
     if metadata.uid() != 0 {
-        // Nobody but root can be somebody else.
+        // Only root can take another identity.
         return;
     }
-    // Were the file system's protection gone, the peer's identity would still count.
+    // Without the file system's protection, the peer's identity still counts.
     fs::set_permissions(gateway.dir.path(), Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
-    // It may be refused before it has said a word.
+    // The gateway may close the connection before the request is sent.
     let script = "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\ntry:\n    \
                   s.sendall(b'{\"version\":1,\"command\":\"drain\"}\\n')\nexcept OSError:\n    pass\n\
                   print(s.makefile().readline())";
@@ -52,7 +52,7 @@ async fn nonsense_is_answered_and_changes_nothing() {
     ] {
         let mut control = Control::ask(&gateway, request).await;
         let reply = control.next().await;
-        // An empty line is as good as nothing said.
+        // An empty line is no request.
         if request.is_empty() {
             assert!(reply.is_null());
             continue;

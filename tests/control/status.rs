@@ -1,4 +1,4 @@
-//! What `status` says, held against what is.
+//! The answer to `status`, compared with the facts.
 
 use tokio::io::AsyncReadExt;
 

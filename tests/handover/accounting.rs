@@ -1,4 +1,4 @@
-//! What is logged and counted of tunnels that lived in several processes.
+//! Logs and counts of tunnels that lived in several processes.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ fn field<'a>(line: &'a str, name: &str) -> &'a str {
     found.unwrap_or_else(|| panic!("no {name} in {line}"))
 }
 
-/// What a process that handed over said of the longest pause.
+/// Longest pause that a process logged when it handed over.
 fn longest_pause(process: &Gateway) -> Duration {
     let lines = process.log.all();
     let text = lines.iter().find_map(|line| Some(line.split_once("stayed, longest pause ")?.1)).unwrap();
@@ -37,7 +37,7 @@ async fn a_tunnel_has_one_opening_and_one_end_with_the_totals_of_every_process()
     let mut gateway = lab.gateway("    affinity: [query: room]\n").await;
     let before = Instant::now();
     let mut tunnel = Tunnel::open(gateway.address(), "/echo?room=7").await;
-    // Only what comes through shows that it is open; the 101 goes ahead of it.
+    // Only a message shows that the tunnel is open: the 101 is sent before that.
     tunnel.echoes().await;
     let opened = Instant::now();
     let sizes = [10, 1_000, 70_000];
@@ -130,7 +130,7 @@ async fn no_backend_passes_its_bound_across_an_upgrade() {
     let mut gateway = ready(Gateway::start(&config(&addresses, more)).await).await;
     let mut tunnels = Vec::new();
     for count in 1..=24u32 {
-        // All want the same backend.
+        // Every key leads to the same backend.
         let tunnel = Tunnel::open_from(gateway.address(), "/echo?room=full", Ipv4Addr::LOCALHOST, false).await;
         tunnels.push(tunnel);
         let bound = (1.25 * f64::from(count) / 4.0).ceil();

@@ -1,4 +1,4 @@
-//! Those who come while one process takes over from another, and those whose answers are under way.
+//! Clients that arrive while one process takes over from another, and clients whose answers are under way.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -147,7 +147,7 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = kill_process(self.0, Signal::KILL);
     }
 }

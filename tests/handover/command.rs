@@ -17,7 +17,7 @@ async fn upgrade(gateway: &Gateway, arguments: &[&str]) -> Output {
     blocking(move || command.stdin(Stdio::null()).output().unwrap()).await
 }
 
-/// A process that took over, and is nobody's child any more. It is killed when dropped.
+/// A process that took over and is not this test's child. It is killed when this is dropped.
 struct Orphan(Pid);
 
 impl Orphan {
@@ -30,7 +30,7 @@ impl Orphan {
 
 impl Drop for Orphan {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = kill_process(self.0, Signal::KILL);
     }
 }
@@ -98,7 +98,7 @@ async fn an_upgrade_that_cannot_be_says_why_and_changes_nothing() {
     let mut tunnel = Tunnel::open(gateway.address(), "/echo").await;
     let file = gateway.dir.path().join("longhaul.yaml");
     let good = std::fs::read_to_string(&file).unwrap();
-    // It passes the test of the configuration, and ends at once when it is to take over.
+    // The program passes the test of the configuration, and ends at once when it is to take over.
     let script = gateway.dir.path().join("dies");
     std::fs::write(&script, "#!/bin/sh\n[ \"$1\" = -t ]\n").unwrap();
     make_executable(&script);

@@ -9,7 +9,7 @@ use crate::raw::Raw;
 use crate::support::{Gateway, within};
 use crate::ws::{BINARY, CLOSE, Tunnel, frame, read_frame};
 
-/// A tunnel between this test and this test.
+/// A tunnel of which the test holds both ends.
 async fn puppet(lab: &Lab, gateway: &Gateway) -> (Tunnel, TcpStream) {
     let tunnel = Tunnel::open(gateway.address(), "/puppet").await;
     (tunnel, lab.puppet().await)
@@ -148,7 +148,7 @@ async fn bytes_that_neither_side_takes_are_kept_and_cross() {
         })
     });
     let door = gateway.dir.path().join("upgrade.sock");
-    // A spy looks at the passport until bytes are kept both ways, and each time leaves the tunnel where it was.
+    // Reads the passport again and again until it keeps bytes of both directions.
     let kept = async {
         for attempt in 0.. {
             let door = door.clone();
@@ -184,7 +184,7 @@ async fn bytes_that_neither_side_takes_are_kept_and_cross() {
     assert!(end.contains(&format!("messages_from_client={MESSAGES} messages_from_backend={MESSAGES}")), "{end}");
 }
 
-/// The passport of the gateway's one tunnel, which is not taken.
+/// Reads the passport of the gateway's one tunnel, and leaves the tunnel where it is.
 fn passport(door: &std::path::Path) -> Value {
     let mut raw = Raw::serving(door);
     let said = raw.hear().unwrap();
@@ -192,7 +192,7 @@ fn passport(door: &std::path::Path) -> Value {
     said.value["passports"][0].clone()
 }
 
-/// How many bytes a passport keeps of one way.
+/// Number of bytes that a passport keeps of one direction.
 fn kept(passport: &Value, way: usize) -> usize {
     let text = passport["pair"]["flows"][way]["kept"].as_str().unwrap();
     text.len() / 4 * 3

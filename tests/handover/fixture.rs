@@ -60,7 +60,7 @@ async fn a_successor_of_protocol_1_is_understood_and_is_given_what_it_knows() {
     }
 }
 
-/// Whether `given` has at least every key of `known`, all the way down.
+/// Tells whether `given` has every key of `known`, at every depth.
 fn lacks_nothing(known: &Value, given: &Value, at: &str) {
     match (known, given) {
         (Value::Object(known), Value::Object(given)) => {
@@ -174,7 +174,8 @@ async fn received(stream: &mut tokio::net::TcpStream) -> Frame {
     within("a frame", read_frame(stream)).await.unwrap()
 }
 
-/// Writes what today's release says, to see what a fixture looks like: `RECORD=folder cargo test … -- --ignored record`.
+/// Writes a conversation of today's release, as an example of a fixture: `RECORD=folder cargo test … -- --ignored
+/// record`.
 #[tokio::test]
 #[ignore = "records a conversation"]
 async fn record() {

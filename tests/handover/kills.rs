@@ -1,4 +1,4 @@
-//! Successors that are killed with -9 at moments that nobody chose.
+//! Successors that are killed with SIGKILL at random moments.
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::raw::Raw;
 use crate::support::{Gateway, within};
 use crate::ws::{Tunnel, all_echo, open_several};
 
-/// How a round ended.
+/// Number of rounds by outcome.
 #[derive(Debug, Default)]
 struct Rounds {
     /// The old process went on with every tunnel.
@@ -30,7 +30,8 @@ async fn a_successor_killed_at_any_moment_takes_only_what_was_its_own() {
     let (mut gateway, mut tunnels) = start(&lab).await;
     let begun = Instant::now();
     upgrade(&mut gateway).await;
-    // More of them early: from before the new process's first step to behind its last one, however fast this machine is.
+    // More of them early: from before the new process's first step to behind its last one, however fast this machine
+    // is.
     let longest = begun.elapsed().max(Duration::from_millis(60));
     let seed = rand::random();
     println!("seed {seed}, moments up to {longest:?}");
@@ -71,9 +72,9 @@ async fn a_successor_killed_at_any_moment_takes_only_what_was_its_own() {
     all_echo(&mut tunnels).await;
 }
 
-/// Waits until a gateway has come to terms with a successor's death, whether or not that one had knocked.
+/// Waits until a gateway has noticed a successor's death, whether or not that successor had connected.
 async fn settled(gateway: &mut Gateway, round: usize) {
-    // Who knocks is heard one after the other.
+    // Connections are heard one after the other.
     let version = format!("round-{round}");
     let door = gateway.dir.path().join("upgrade.sock");
     let knock = json!({ "say": "hello", "oldest": 2, "newest": 2, "version": version, "pid": 1 });

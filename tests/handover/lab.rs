@@ -11,12 +11,12 @@ use crate::ws::{CLOSE, frame, read_frame};
 
 /// A backend whose answer depends on the path.
 ///
-/// `/echo` is a WebSocket that sends every message back; `/late` is one too, once the gate is open; `/puppet` is one that
-/// the test plays; `/slow` sends half its answer, and the other half once the gate is open; `/events` is a stream of
-/// events that the test plays; anything else is answered at once with the backend's address.
+/// `/echo` is a WebSocket that sends every message back; `/late` is one too, once the gate is open; `/puppet` is one
+/// that the test plays; `/slow` sends half its answer, and the other half once the gate is open; `/events` is a stream
+/// of events that the test plays; anything else is answered at once with the backend's address.
 pub(crate) struct Lab {
     backend: Backend,
-    /// Opens for all who wait.
+    /// Gate at which connections wait; `true` lets all of them go on.
     pub(crate) gate: watch::Sender<bool>,
     arrived: Mutex<mpsc::UnboundedReceiver<Arrived>>,
 }
@@ -62,12 +62,13 @@ impl Lab {
     }
 }
 
-/// A configuration with metrics, a door for successors, and one upstream `u`.
+/// A configuration with metrics, an upgrade socket, and one upstream `u`.
 pub(crate) fn config(backends: &[SocketAddr], more: &str) -> String {
     let backends: Vec<String> = backends.iter().map(ToString::to_string).collect();
     format!(
         "version: 1\nthreads: 2\nupgrade_sock: {{dir}}/upgrade.sock\nlisteners:\n  - address: 127.0.0.1:0\n\
-         metrics:\n  address: 127.0.0.1:0\nroutes:\n  - upstream: u\nupstreams:\n  u:\n    health: off\n    backends: [{}]\n{more}",
+         metrics:\n  address: 127.0.0.1:0\nroutes:\n  - upstream: u\nupstreams:\n  u:\n    health: off\n    \
+             backends: [{}]\n{more}",
         backends.join(", ")
     )
 }
@@ -78,7 +79,7 @@ pub(crate) async fn ready(gateway: Gateway) -> Gateway {
     gateway
 }
 
-/// Puts a successor in the gateway's place, and waits until the old process is gone; it comes back for its logs.
+/// Puts a successor in the gateway's place, waits until the old process has ended, and returns it for its logs.
 pub(crate) async fn upgrade(gateway: &mut Gateway) -> Gateway {
     let successor = ready(gateway.successor().await).await;
     let mut old = std::mem::replace(gateway, successor);
@@ -106,7 +107,7 @@ async fn serve(stream: TcpStream, tell: mpsc::UnboundedSender<Arrived>, mut open
             wire.send(SWITCHING).await;
             let stream = wire.stream.into_inner();
             if path == "/puppet" {
-                // A test that has ended wants no more of them.
+                // The test may have ended by now.
                 let _ = tell.send(Arrived { path, stream: Some(stream) });
                 return;
             }
@@ -150,7 +151,7 @@ async fn echo(stream: TcpStream) {
     }
 }
 
-/// Runs what blocks where it holds nobody up.
+/// Runs blocking work on a thread of its own.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     within("blocking work", tokio::task::spawn_blocking(work)).await.unwrap()
 }

@@ -52,7 +52,7 @@ async fn added_listeners_are_bound_and_removed_ones_refuse() {
     for address in [kept, added] {
         assert_eq!(get(address).await, lab.address());
     }
-    // Even while the old process still has an answer to give.
+    // The address is free even while the old process still has an answer to give.
     within("the removed listener to refuse", refuses(removed)).await;
     tunnel.echoes().await;
     lab.gate.send(true).unwrap();

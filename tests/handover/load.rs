@@ -23,7 +23,7 @@ const SIZED: usize = 140;
 const SLOW: usize = 10;
 const UPGRADES: usize = 3;
 
-/// What all clients know.
+/// State that all clients share.
 #[derive(Default)]
 struct Course {
     over: AtomicBool,

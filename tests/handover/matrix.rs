@@ -44,7 +44,7 @@ impl Scene {
     /// The old process has said why it goes on.
     async fn said_why(&self, step: Step, why: &[&str]) {
         if step == Step::Connected {
-            // Who knocks and leaves without a word may only have looked whether anyone is there.
+            // A process that connects and leaves without a word may have been a probe, which is not logged.
             return;
         }
         let line = self.gateway.log.find(&["the handover failed, this process goes on: "]).await;
@@ -78,7 +78,7 @@ async fn a_successor_that_panics_at_any_step_changes_nothing() {
     join_all(Step::ALL.map(|step| async move {
         let mut scene = Scene::at(step).await;
         scene.successor.panic();
-        // By its panic; or by its predecessor, which makes sure of it after `commit`.
+        // The panic ends it, or the predecessor does, which makes sure of that after `commit`.
         assert!(!scene.successor.ended().await.success());
         scene.said_why(step, &["the other process is gone"]).await;
         scene.serves().await;
@@ -124,7 +124,7 @@ async fn a_successor_that_hangs_before_it_is_ready_is_given_up() {
     .await;
 }
 
-/// It might wake up and take the batch that its predecessor has put back.
+/// A hung successor might wake up and take the batch that its predecessor has put back.
 #[tokio::test]
 async fn a_successor_that_hangs_after_it_was_ready_is_killed() {
     join_all([Step::Ready, Step::Commit].map(|step| async move {
@@ -203,7 +203,7 @@ async fn processes_that_are_stopped_and_go_on_in_the_middle_of_it_finish_it() {
         let (mut to_old, mut to_new) = (Raw::connect(&door), Raw::of(knocked.accept().unwrap().0));
         to_old.pass_on(&to_new.hear().unwrap());
         let welcome = to_old.hear().unwrap();
-        // One waits for `serving`, the other for `welcome`.
+        // The predecessor waits for `serving`, the successor for `welcome`.
         stop_and_go_on(predecessor);
         stop_and_go_on(successor);
         to_new.pass_on(&welcome);

@@ -12,7 +12,7 @@ use crate::raw::Raw;
 use crate::support::Gateway;
 use crate::ws::{Tunnel, all_echo, open_several};
 
-/// What was last passed on between the two processes when the predecessor is killed.
+/// The last word that passes between the two processes before the predecessor is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 enum Last {
     Welcome,
@@ -23,7 +23,7 @@ enum Last {
     Taken,
 }
 
-/// Stands between a predecessor and its successor, passes words on up to `last`, and has the predecessor killed then.
+/// Stands between a predecessor and its successor, passes words on up to `last`, and then kills the predecessor.
 fn pass_on(knocked: UnixListener, mut predecessor: Raw, last: Last, kill: impl FnOnce()) {
     let mut successor = Raw::of(knocked.accept().unwrap().0);
     let words = [Last::Welcome, Last::Serving, Last::Tunnels, Last::Ready, Last::Commit, Last::Taken];
@@ -38,11 +38,11 @@ fn pass_on(knocked: UnixListener, mut predecessor: Raw, last: Last, kill: impl F
         to.pass_on(&said);
     }
     if last == Last::Tunnels {
-        // It was offered them, and is ready for them; that word is not heard any more.
+        // The successor was offered the batch and is ready; nobody hears that word any more.
         assert_eq!(successor.hear().unwrap().word(), "ready");
     }
     kill();
-    // It is gone when its connection is.
+    // The end of the connection shows that the predecessor is gone.
     while predecessor.hear().is_ok() {}
 }
 
@@ -120,7 +120,7 @@ async fn a_successor_that_was_given_up_while_it_started_ends() {
         let mut predecessor = Raw::connect(&door);
         predecessor.pass_on(&successor.hear().unwrap());
         successor.pass_on(&predecessor.hear().unwrap());
-        // Said, and the connection closed, before the successor has a word to say.
+        // The predecessor says it and closes the connection before the successor says a word.
         successor.say(word("abort"));
     })
     .await;

@@ -20,7 +20,7 @@ pub(crate) struct Raw {
     pub(crate) stream: UnixStream,
 }
 
-/// What was said, with the descriptors that came along.
+/// A word of the protocol, with the descriptors that came along.
 pub(crate) struct Said {
     pub(crate) value: Value,
     pub(crate) descriptors: VecDeque<OwnedFd>,

@@ -1,4 +1,4 @@
-//! Who may not take over, and what they are told.
+//! Refused successors, and the reason that each is told.
 
 use std::fs::Permissions;
 use std::io::{ErrorKind, Write};
@@ -91,7 +91,7 @@ async fn what_makes_no_sense_at_the_door_hurts_nobody() {
         tunnel.echoes().await;
         get(gateway.address()).await;
     }
-    // One that says nothing at all is waited for, and everything is served meanwhile.
+    // The gateway waits for a silent one, and serves everything meanwhile.
     let _silent = UnixStream::connect(door(&gateway)).unwrap();
     tunnel.echoes().await;
     get(gateway.address()).await;
@@ -106,7 +106,7 @@ async fn a_process_of_another_user_is_turned_away() {
     }
     let lab = Lab::start().await;
     let mut gateway = lab.gateway("").await;
-    // Where even the file's own protection does not hold.
+    // Opens the socket to everybody: the peer's identity still counts.
     std::fs::set_permissions(gateway.dir.path(), Permissions::from_mode(0o755)).unwrap();
     std::fs::set_permissions(door(&gateway), Permissions::from_mode(0o666)).unwrap();
     let stranger = itself("refusals::stranger").env(DOOR, door(&gateway)).uid(NOBODY).gid(NOBODY).output();
@@ -250,7 +250,7 @@ async fn a_second_successor_waits_for_the_first_ones_failure() {
     get(second.address()).await;
 }
 
-/// Where a gateway waits for its successors.
+/// Path of the socket at which a gateway waits for its successors.
 fn door(gateway: &Gateway) -> PathBuf {
     gateway.dir.path().join("upgrade.sock")
 }

@@ -13,22 +13,22 @@ use serde_json::json;
 use crate::raw::Raw;
 use crate::support::{Gateway, Lines, PATIENCE, within};
 
-/// How far a successor has come, in the order of the protocol.
+/// Progress of a successor, in the order of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(crate) enum Step {
-    /// It has connected and said nothing.
+    /// Connected, and said nothing.
     Connected,
-    /// It has said `hello`.
+    /// Said `hello`.
     Hello,
-    /// It has the listening sockets.
+    /// Received the listening sockets.
     Welcome,
-    /// It has said `serving`.
+    /// Said `serving`.
     Serving,
-    /// A batch of tunnels was offered to it.
+    /// Received the offer of a batch of tunnels.
     Tunnels,
-    /// It has said `ready`.
+    /// Said `ready`.
     Ready,
-    /// It has read `commit`.
+    /// Read `commit`.
     Commit,
 }
 
@@ -50,8 +50,8 @@ impl StandIn {
         Self::start(gateway, step, "stand_in::process").await
     }
 
-    /// Starts one that reads `commit` and then hangs; its process is not the one that knocked, as with one that goes into
-    /// the background. Its process id comes along.
+    /// Starts one that reads `commit` and then hangs; its process is not the one that knocked, as with one that goes
+    /// into the background. Its process id comes along.
     pub(crate) async fn hanging_in_the_background(gateway: &Gateway) -> (Self, u32) {
         let stand_in = Self::start(gateway, Step::Commit, "stand_in::foreground").await;
         let line = stand_in.output.find(&["in the background is "]).await;
@@ -79,12 +79,12 @@ impl StandIn {
         assert!(status.success());
     }
 
-    /// Has it panic.
+    /// Makes it panic.
     pub(crate) fn panic(&mut self) {
         writeln!(self.input, "panic").unwrap();
     }
 
-    /// Has it go on with the protocol; the last word that it hears.
+    /// Lets it go on with the protocol, and returns the last word that it hears.
     pub(crate) async fn go_on(&mut self) -> String {
         writeln!(self.input, "go on").unwrap();
         self.output.find(&["heard last: "]).await
@@ -107,13 +107,13 @@ impl StandIn {
 
 impl Drop for StandIn {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// This test binary, to run one test that is a process of another test's.
+/// This test binary, started to run one test as a separate process.
 pub(crate) fn itself(test: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--ignored", "--exact", "--nocapture", test]).env("RUST_BACKTRACE", "0");
@@ -153,7 +153,7 @@ fn background() {
     raw.say(json!({ "say": "ready" }));
     assert_eq!(raw.hear().unwrap().word(), "commit");
     println!("stands at Commit");
-    // It hangs for longer than any test waits, and holds what it has.
+    // Hangs for longer than any test waits, and keeps its descriptors.
     std::thread::park_timeout(PATIENCE * 2);
     drop(batch);
 }
@@ -173,7 +173,7 @@ fn play(door: &Path, step: Step) {
     if step >= Step::Serving {
         taker.serving().unwrap();
     }
-    // Held until the end, as a real one would.
+    // Keeps the connection until the end, as a real successor does.
     let mut batch = None;
     if step >= Step::Tunnels {
         let Heard::Tunnels(tunnels, _) = taker.hear().unwrap() else { panic!("tunnels are expected") };

@@ -1,6 +1,6 @@
 //! A hook that does what the request tells it to, in `X-Act`.
 //!
-//! A line of `X-Act` reads `NAME PHASE VERB ARGUMENTS`: what the hook of that name is to do in that phase.
+//! A line of `X-Act` reads `NAME PHASE VERB ARGUMENTS`: the hook of that name does VERB in that phase.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use longhaul::serde::Deserialize;
 /// See the module.
 pub(crate) struct Acting {
     settings: Settings,
-    /// Requests seen, by this one and by those whose place it took.
+    /// Requests seen by this hook and by its predecessors over reloads.
     seen: Arc<AtomicU64>,
     quiet: bool,
 }
@@ -21,10 +21,10 @@ pub(crate) struct Acting {
 #[derive(Deserialize)]
 #[serde(crate = "longhaul::serde", deny_unknown_fields)]
 pub(crate) struct Settings {
-    /// Which lines are its own.
+    /// Name that the hook's lines of `X-Act` begin with.
     #[serde(default = "a")]
     name: String,
-    /// What it says of itself when it goes: the test tells generations apart by it.
+    /// Text that the hook logs when it is dropped; tests tell generations apart by it.
     #[serde(default)]
     label: String,
 }
@@ -33,11 +33,11 @@ fn a() -> String {
     "a".to_owned()
 }
 
-/// What it has been told.
+/// The lines of `X-Act` for one hook.
 #[derive(Default)]
 pub(crate) struct Script {
     lines: Vec<Line>,
-    /// What it was asked about so far.
+    /// Backends that the hook was asked about so far.
     picked: Vec<String>,
 }
 
@@ -69,7 +69,7 @@ impl Line {
         self.arguments.get(index).map_or("", String::as_str)
     }
 
-    /// What any phase can do: fail, in each of the three ways.
+    /// Fails as the line says: by an error, a panic or silence. Every phase may.
     async fn fail(&self) -> Result<()> {
         match self.verb.as_str() {
             "error" => Err(Error::new("a secret that no client is to see")),
@@ -134,7 +134,7 @@ impl Hook for Acting {
         response.set_header("x-count", self.seen.load(Ordering::Relaxed).to_string())
     }
 
-    /// What it was told is not needed any more: a tunnel may go on in another process.
+    /// Packs nothing: an open tunnel needs no line of `X-Act`.
     fn pack(&self, _: &Script) -> Option<Vec<u8>> {
         Some(Vec::new())
     }
@@ -177,13 +177,13 @@ async fn act(script: &Script, phase: &str, request: &mut Request<'_>) -> Result<
     Ok(Next::Continue)
 }
 
-/// An answer of its own make, with a length that is none of its business.
+/// An answer of the hook's with a wrong `Content-Length`, which the gateway has to correct.
 fn page(body: &str) -> Answer {
     let answer = Answer::new(200, "").header("x-page", "yes").header("cache-control", "max-age=60");
     answer.header("Content-Length", "1").body("text/html", body.to_owned())
 }
 
-/// What a hook can know of a request.
+/// Everything that a hook can read of a request.
 fn told(request: &Request<'_>) -> String {
     format!(
         "client={} host={} route={} upstream={} upgrade={} method={} path={} room={:?} cookie={:?} id={}",

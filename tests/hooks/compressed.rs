@@ -18,7 +18,7 @@ fn compressed(from: From, kind: u8, payload: &[u8]) -> Vec<u8> {
     frame(from, FIN_RSV1 | kind, &deflated(payload))
 }
 
-/// What a compressed message to a side says.
+/// Reads a compressed message that comes to a side, and inflates it.
 async fn read(ends: &mut Ends, to: From, kind: u8) -> Vec<u8> {
     let frame = ends.of(to).frame().await;
     assert_eq!(frame.first, FIN_RSV1 | kind);
@@ -44,7 +44,7 @@ async fn every_verdict_is_carried_out_over_compressed_messages() {
                 ends.send(from, [say("drop"), say("reply to you"), say("behind")].concat()).await;
                 ends.expect(from, 0x80 | kind, "to you").await;
                 assert_eq!(read(&mut ends, to, kind).await, b"behind");
-                // What came as it is goes as it is, in the same tunnel.
+                // A message that came uncompressed goes on uncompressed, in the same tunnel.
                 ends.send(from, frame(from, 0x80 | kind, b"replace me")).await;
                 ends.expect(to, 0x80 | kind, "me").await;
             }
@@ -60,7 +60,7 @@ async fn compressed_messages_of_every_size_pass_as_they_are_and_are_seen_as_they
     for path in ["/sync", "/async"] {
         let mut ends = open(&mut talk, path).await;
         for size in [0, 1, 125, 126, 65_535, 65_536, MIB] {
-            // It does not shrink.
+            // The replacement does not shrink by compression.
             let noise: Vec<_> =
                 (0..size as u64).map(|at| at.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()[7]).collect();
             for from in BOTH {
@@ -68,7 +68,7 @@ async fn compressed_messages_of_every_size_pass_as_they_are_and_are_seen_as_they
                 ends.send(from, frame(from, FIN_RSV1 | BINARY, &wire)).await;
                 let got = ends.of(other(from)).frame().await;
                 assert!(got.first == FIN_RSV1 | BINARY && got.payload == wire, "{size} bytes");
-                // Made anew by the gateway.
+                // The gateway compresses the replacement itself.
                 let text = format!("replace {}", "x".repeat(size.min(MIB - 8)));
                 ends.send(from, compressed(from, TEXT, text.as_bytes())).await;
                 let text = text.strip_prefix("replace ").unwrap();

@@ -36,7 +36,7 @@ async fn a_failure_of_an_upgrade_ends_it_with_500_and_opens_no_tunnel() {
             assert_told_once(&lab, phase, cause, says).await;
         }
     }
-    // These backends know no WebSockets: what they answer is relayed, but for a hook that fails.
+    // These backends know no WebSockets: the gateway relays their answer unless a hook fails.
     assert_eq!(lab.get("/", &[], UPGRADE).await.status(), 200);
     assert_discreet(&lab.get("/", &["a response error"], UPGRADE).await, "a refusal");
     assert_eq!(lab.gateway.metric("longhaul_tunnels_opened_total{upstream=\"u\"}").await, 0.0);
@@ -76,7 +76,7 @@ async fn assert_told_once(lab: &Lab, phase: &str, cause: &str, says: &str) {
     lab.gateway.metric_becomes(&counted, 1.0).await;
 }
 
-/// What a hook can be told, and the cause that is counted and logged for it.
+/// Verbs that make a hook fail, and the cause that is counted and logged for each.
 const FAILURES: [(&str, &str, &str); 3] = [
     ("error", "error", "a secret that no client is to see"),
     ("panic", "panic", "it panicked: a secret"),

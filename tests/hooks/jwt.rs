@@ -20,7 +20,7 @@ use crate::support::{Backend, Echo, Gateway, Named, Wire, one_upstream, within};
 
 const SECRET: &str = "a secret of thirty-two characters";
 
-/// A file with the secret, and the hook that believes whoever knows it.
+/// A file with the secret, for a hook that accepts tokens signed with it.
 struct Guard {
     folder: TempDir,
 }
@@ -160,7 +160,7 @@ async fn a_tunnel_is_closed_when_its_token_expires_and_others_go_on() {
 async fn a_tunnel_that_was_handed_over_is_closed_by_the_next_process_when_its_token_expires() {
     let (guard, echo) = (Guard::new(), Echo::start().await);
     let mut old = Gateway::start(&guard.config(echo.address(), "from: [{ protocol: bearer. }], leeway: 0s")).await;
-    // Longer than a handover takes.
+    // Lifetime of the token: longer than a handover takes.
     let token = token(&json!({ "exp": now() + 10 }));
     let mut socket = open(&old, &format!("bearer.{token}")).await.unwrap();
     socket.next().await;

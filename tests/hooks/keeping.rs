@@ -13,7 +13,7 @@ pub(crate) struct Keeping {
 #[derive(Deserialize)]
 #[serde(crate = "longhaul::serde", deny_unknown_fields)]
 pub(crate) struct Settings {
-    /// Whether tunnels may go on in another process.
+    /// Allows tunnels to go on in another process.
     #[serde(default = "yes")]
     packs: bool,
 }

@@ -13,8 +13,8 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// `/` has two hooks, `a` and `b`; `/plain` has none. Both uses of the key are there: `u` has a header's, `v` a query
-    /// argument's.
+    /// Starts the lab: `/` has two hooks, `a` and `b`; `/plain` has none. The key of `u` is a header, that of `v` a
+    /// query argument.
     pub(crate) async fn start() -> Self {
         Self::start_with("").await
     }
@@ -38,7 +38,7 @@ impl Lab {
         all.last().expect("a request came")
     }
 
-    /// How many requests reached backends.
+    /// Number of requests that reached backends.
     pub(crate) fn reached(&self) -> usize {
         self.near.iter().chain([&self.far]).map(|named| named.requests().len()).sum()
     }

@@ -1,9 +1,9 @@
-//! What becomes of messages: every verdict, in either direction, by hooks of either kind.
+//! Verdicts on messages: every one of them, in either direction, by hooks of either kind.
 
 use crate::talk::{BOTH, Ends, Talk, other};
 use crate::wire::{self, From, frame};
 
-/// A whole message.
+/// Reads one whole message.
 const FIN: u8 = 0x80;
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn messages_pass_the_hooks_in_order_and_back_in_the_reverse_order() {
     ends.expect(From::Backend, 0x81, "sign one two").await;
     ends.say(From::Backend, "sign").await;
     ends.expect(From::Client, 0x81, "sign two one").await;
-    // What a hook replies is seen by none of the others.
+    // No other hook sees the reply of a hook.
     ends.say(From::Client, "who").await;
     ends.expect(From::Client, 0x81, "one").await;
     ends.say(From::Backend, "who").await;
@@ -133,7 +133,7 @@ async fn control_frames_between_fragments_pass_at_once_and_fragments_come_as_one
             let to = other(from);
             ends.send(from, frame(from, 0x01, b"replace one")).await;
             ends.send(from, frame(from, 0x89, b"ping")).await;
-            // It is there before the message has ended.
+            // The frame arrives before the message has ended.
             ends.expect(to, 0x89, "ping").await;
             ends.send(from, [frame(from, 0x00, b", two"), frame(from, 0x8A, b"pong")].concat()).await;
             ends.expect(to, 0x8A, "pong").await;

@@ -1,5 +1,5 @@
-//! Reloads with hooks: who serves what, what is carried over, when a hook goes, and what becomes of tunnels that hooks
-//! have sent elsewhere.
+//! Reloads with hooks: which generation serves, which state is carried over, when a hook is dropped, and tunnels that
+//! hooks have sent elsewhere.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ fn reload(gateway: &Gateway, yaml: &str) {
     gateway.signal("HUP");
 }
 
-/// As [`reload`]; waits until it is in force, the `nth` reload that is. What the log says of it.
+/// As [`reload`]; waits until the `nth` reload is in force, and returns the log line about it.
 async fn reloaded(gateway: &Gateway, yaml: &str, nth: usize) -> String {
     reload(gateway, yaml);
     gateway.log.find_nth(&["reloaded: generation"], nth - 1).await
@@ -73,7 +73,7 @@ async fn settings_that_a_hook_refuses_leave_the_hooks_that_are_there() {
     gateway.log.find(&["longhaul.yaml:9:", "routes[1].hooks[1].with.name", "a name has no blanks"]).await;
     let answer = Wire::connect(gateway.address()).await.get("/", "X-Act: a request answer 418 tea\r\n").await;
     assert_eq!(answer.status(), 418);
-    // The one of the refused file that could be made is not kept.
+    // The refused file had one hook that could be made; it is not kept.
     assert_eq!(gateway.metric("longhaul_config_generation").await, 1.0);
 }
 
@@ -96,7 +96,7 @@ async fn a_tunnel_that_a_hook_sent_elsewhere_stays_until_its_backend_is_gone() {
     let (mut stayed, _) = connect_async(format!("ws://{}/", gateway.address())).await.unwrap();
     stayed.next().await;
 
-    // The route leads elsewhere: that is no business of a tunnel that a hook sent to `v`.
+    // The route leads elsewhere, which does not touch a tunnel that a hook sent to `v`.
     let line = reloaded(&gateway, &yaml("w", &far), 1).await;
     assert!(line.contains("; 1 tunnel to be closed"), "{line}");
     assert!(matches!(stayed.next().await, Some(Ok(tungstenite::Message::Close(_)))));

@@ -1,4 +1,4 @@
-//! What hooks do with requests and answers: continue, answer, change, choose, veto, log.
+//! Hooks on requests and answers: continue, answer, change, choose, veto, log.
 
 use crate::lab::Lab;
 use crate::support::Wire;
@@ -71,7 +71,7 @@ async fn an_answer_of_a_hooks_ends_the_request_and_not_the_connection() {
     assert_eq!(json, r#"{"error":"not for you","request_id":"me","status":403}"#);
     assert_eq!(lab.reached(), 0);
     assert_eq!(client.get("/", "").await.status(), 200);
-    // A body that nobody wants is read, so that the answer is not lost with the connection.
+    // The gateway reads the unwanted body, so that the answer is not lost in a reset.
     client.send(format!("POST / HTTP/1.1\r\nHost: lab\r\nContent-Length: 5\r\n{told}\r\nGET /")).await;
     assert_eq!(client.answer().await.status(), 403);
     assert_eq!(lab.reached(), 1);

@@ -1,4 +1,4 @@
-//! Hooks that take their time: whom they hold up, and whom they do not.
+//! Slow hooks: they hold up their own tunnel and no other.
 
 use tokio::io::AsyncWriteExt;
 
@@ -43,7 +43,7 @@ async fn pings_pass_a_hook_that_is_asked_about_the_other_direction() {
         ends.send(to, [frame(to, 0x89, b"one"), frame(to, 0x8A, b"two")].concat()).await;
         ends.expect(from, 0x89, "one").await;
         ends.expect(from, 0x8A, "two").await;
-        // One between the fragments of a message passes, and the message waits its turn.
+        // A Ping between the fragments of a message passes, and the message waits its turn.
         ends.send(to, [frame(to, 0x01, b"half, "), frame(to, 0x89, b"three")].concat()).await;
         ends.expect(from, 0x89, "three").await;
         ends.send(to, [frame(to, 0x80, b"whole"), frame(to, 0x89, b"four")].concat()).await;
@@ -84,7 +84,7 @@ async fn a_sender_whose_hook_waits_is_not_read_and_loses_nothing() {
                 () = turns => {}
             }
         }
-        // What the buffers of both sockets take at the most, and a chunk of the gateway's.
+        // Upper bound: the buffers of both sockets and one chunk of the gateway's.
         assert!(accepted < 32 << 20, "{accepted} bytes were taken");
         talk.release("/async").await;
         let Ends(client, server) = ends;

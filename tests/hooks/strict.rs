@@ -1,5 +1,5 @@
-//! A gateway with a hook that lets everything pass: as strict as RFC 6455, and otherwise not to be noticed. Without hooks,
-//! what is wrong passes too.
+//! A hook that lets everything pass: the gateway enforces RFC 6455 and changes nothing else. Without hooks, invalid
+//! frames pass too.
 //!
 //! The cases are those of the Autobahn test suite, by its chapters.
 
@@ -89,7 +89,7 @@ async fn every_code_that_a_close_frame_may_have_passes_with_its_reason() {
             ends.send(from, wire::close(from, code)).await;
             ends.expect(other(from), 0x88, code.to_be_bytes()).await;
         }
-        // One without a code, too.
+        // A Close frame without a code passes, too.
         for from in BOTH {
             let mut ends = open(&mut talk, path).await;
             ends.send(from, frame(from, 0x88, b"")).await;
@@ -98,7 +98,7 @@ async fn every_code_that_a_close_frame_may_have_passes_with_its_reason() {
     }
 }
 
-/// What is wrong, what bytes a side sends that does it, and the code that it is closed with.
+/// Violations of RFC 6455: name, bytes that a side sends, and the code that the gateway closes with.
 fn wrongs(from: From) -> Vec<(String, Vec<u8>, u16)> {
     let of = |first, payload: &[u8]| frame(from, first, payload);
     let name = |what: &str| what.to_owned();
@@ -139,7 +139,7 @@ fn wrongs(from: From) -> Vec<(String, Vec<u8>, u16)> {
     all
 }
 
-/// What is not UTF-8, by itself and in its fragments.
+/// Payloads that are not UTF-8, whole or in fragments.
 const NOT_UTF8: [&[u8]; 9] = [
     b"\x80",
     b"\xFF",
@@ -152,7 +152,7 @@ const NOT_UTF8: [&[u8]; 9] = [
     b"\xCE\xBA\xED\xA0\x80 edited",
 ];
 
-/// A frame of less than 126 bytes, with its length in two.
+/// A frame of less than 126 bytes whose length takes two bytes, against RFC 6455 §5.2.
 fn longer(from: From, bytes: &[u8]) -> Vec<u8> {
     let bit = if from == From::Client { 0x80 } else { 0 };
     [&[bytes[0], bit | 126, 0, bytes[1] & 0x7F], &bytes[2..]].concat()

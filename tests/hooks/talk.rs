@@ -14,8 +14,8 @@ pub(crate) struct Talk {
 }
 
 impl Talk {
-    /// Routes `/sync` and `/async` with a hook each, `/both` with one of each kind, `/strip` which takes compression out of
-    /// the offer, `/plain` without a hook. One worker.
+    /// Routes `/sync` and `/async` with a hook each, `/both` with one of each kind, `/strip` which takes compression
+    /// out of the offer, `/plain` without a hook. One worker.
     pub(crate) async fn start() -> Self {
         Self::start_with("x", "").await
     }
@@ -50,11 +50,11 @@ impl Talk {
         self.open_agreed(path, "Sec-WebSocket-Extensions: permessage-deflate\r\n", &agreed).await
     }
 
-    /// A call that waits goes on to its end.
+    /// Lets one waiting call go on to its end.
     pub(crate) async fn release(&mut self, path: &str) {
         let (mut client, _server) = self.open(path, "").await;
         client.send(wire::text(From::Client, "release")).await;
-        // The hook has done it when it answers the next.
+        // The answer to the next message shows that the hook has handled the one before.
         client.send(wire::text(From::Client, "who")).await;
         client.frame().await;
     }
@@ -81,7 +81,7 @@ pub(crate) fn yaml(backend: &Manual, label: &str, upstream: &str) -> String {
         .replace("  - upstream: u\n", &(routes + plain))
 }
 
-/// The two ends of a tunnel, by who they are.
+/// The two ends of a tunnel, addressed by their role.
 pub(crate) struct Ends(pub Wire, pub Wire);
 
 impl Ends {
@@ -134,7 +134,7 @@ pub(crate) fn frame_to(to: From, first: u8, payload: &[u8]) -> Frame {
     Frame { first, masked: to == From::Backend, payload: payload.to_vec() }
 }
 
-/// What permessage-deflate makes of a message (RFC 7692 §7.2.1; §7.2.3.6 for an empty one).
+/// Compresses a message as permessage-deflate does (RFC 7692 §7.2.1; §7.2.3.6 for an empty one).
 pub(crate) fn deflated(payload: &[u8]) -> Vec<u8> {
     if payload.is_empty() {
         return vec![0];
@@ -148,7 +148,7 @@ pub(crate) fn deflated(payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What a message was before it was deflated.
+/// Inflates a message.
 pub(crate) fn inflated(payload: &[u8]) -> Vec<u8> {
     let mut decoder = DeflateDecoder::new(Vec::new());
     decoder.write_all(payload).unwrap();
@@ -158,6 +158,6 @@ pub(crate) fn inflated(payload: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) const BOTH: [From; 2] = [From::Client, From::Backend];
-/// What a sync flush ends with, and a message leaves out.
+/// Last bytes of a sync flush, which permessage-deflate leaves out (RFC 7692 §7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xFF, 0xFF];
 const AGREED: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";

@@ -16,9 +16,9 @@ use longhaul::tokio::sync::Semaphore;
 /// See the module.
 pub(crate) struct Talking {
     settings: Settings,
-    /// Calls that wait may go on, one for each permit. Those that came after a reload have the same.
+    /// Permits for waiting calls, one each. A hook shares them with its predecessors over reloads.
     gate: Arc<Semaphore>,
-    /// Messages seen, by this one and by those whose place it took.
+    /// Messages seen by this hook and by its predecessors over reloads.
     seen: Arc<AtomicU64>,
     quiet: bool,
 }
@@ -26,13 +26,13 @@ pub(crate) struct Talking {
 #[derive(Deserialize)]
 #[serde(crate = "longhaul::serde", deny_unknown_fields)]
 pub(crate) struct Settings {
-    /// What it signs with, and what it says of itself when it goes.
+    /// Text that the hook signs messages with and logs when it is dropped.
     #[serde(default)]
     label: String,
-    /// Whether it is asked by `on_message_async`.
+    /// Asks for calls of `on_message_async`.
     #[serde(default)]
     awaited: bool,
-    /// `both`, `to_backend`, `to_client` or `none`.
+    /// Directions that the hook sees: `both`, `to_backend`, `to_client` or `none`.
     #[serde(default = "both")]
     sees: String,
 }
@@ -41,7 +41,7 @@ fn both() -> String {
     "both".to_owned()
 }
 
-/// What it was told by the request, and what it has seen.
+/// The verbs of the request, and the number of messages seen.
 #[derive(Default)]
 pub(crate) struct Told {
     open: String,
@@ -54,7 +54,7 @@ impl Talking {
         eprintln!("{} {what} {}", self.settings.label, tunnel.request_id);
     }
 
-    /// What a call that may wait can do besides.
+    /// Waits as the verb says, in a call that may.
     async fn wait(&self, verb: &str, tunnel: &Tunnel) {
         match verb {
             "wait" => {
@@ -66,7 +66,7 @@ impl Talking {
         }
     }
 
-    /// Does to the tunnels that the words name what they say; the number of tunnels that it was done to.
+    /// Sends an item to the tunnels that `whom` and `which` name, and returns their number.
     async fn push(tunnel: &Tunnel, whom: &str, which: &str, what: &str) -> Result<usize> {
         let to = match whom {
             "id" => To::Tunnel(which.parse()?),

@@ -60,7 +60,7 @@ async fn a_hook_that_fails_to_open_a_tunnel_ends_it_before_anything_has_passed()
         assert_lives(&mut neighbour).await;
         assert_told(&talk, "open", cause, says, 1).await;
     }
-    // It was told of the opening, so it is told of the end.
+    // A hook that was told of the opening is told of the end.
     talk.gateway.log.find_nth(&["x was closed: hook_failed 1011, 0 up, 0 down, seen 0, "], 2).await;
 }
 
@@ -89,7 +89,7 @@ async fn a_hook_that_fails_at_the_end_or_at_the_log_changes_nothing_for_anybody(
     assert_eq!(talk.gateway.access.count(&["tunnel_end"]), 3);
 }
 
-/// What a hook can be told, the cause that is counted and what is logged.
+/// Verbs that make a hook fail, the cause that is counted, and the text that is logged.
 const FAILURES: [(&str, &str, &str); 3] = [
     ("error", "error", "as told (route"),
     ("panic", "panic", "it panicked: as told"),

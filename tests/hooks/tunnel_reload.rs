@@ -3,7 +3,7 @@
 use crate::talk::{Ends, Talk, yaml};
 use crate::wire::{self, From};
 
-/// Who says that it is the hook of a tunnel.
+/// Label of the hook that answers in a tunnel.
 async fn label(ends: &mut Ends) -> String {
     ends.say(From::Client, "who").await;
     String::from_utf8(ends.0.frame().await.payload).unwrap()

@@ -66,7 +66,7 @@ async fn hooks_are_told_of_every_end_once_with_its_reason_and_counts() {
     }
     let _open = used(&mut talk, "/sync", "shutdown").await;
     told.push(("shutdown 1006, 2 up, 1 down".to_owned(), "shutdown"));
-    // What is waited for is this, and not the end of the process, which could cut off what it has to say.
+    // Waits for these lines, since the end of the process could cut them off.
     for (index, (line, name)) in told.iter().enumerate().take(told.len() - 1) {
         let before = told[..index].iter().filter(|(this, _)| this == line).count();
         talk.gateway.log.find_nth(&["x was closed: ", line, &format!(" of {name}.")], before).await;
@@ -103,7 +103,7 @@ async fn what_a_hook_adds_stands_at_the_end_of_the_tunnels_line() {
     assert!(both.ends_with(" reason=client_close seen=3 seen=3"), "{both}");
 }
 
-/// Has a hook do something to tunnels; to how many it did.
+/// Makes a hook act on tunnels, and returns the number of tunnels it acted on.
 async fn push(through: &mut Wire, what: &str) -> usize {
     through.send(wire::text(From::Client, &format!("push {what}"))).await;
     let text = String::from_utf8(through.frame().await.payload).unwrap();

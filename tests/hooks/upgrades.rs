@@ -1,4 +1,4 @@
-//! What hooks do with WebSocket upgrades: refuse, change, limit, send elsewhere; and what becomes of compression.
+//! Hooks on WebSocket upgrades: refuse, change, limit, send elsewhere; and compression on routes with hooks.
 
 use futures_util::{SinkExt, StreamExt};
 use longhaul::ws::handshake::accept;
@@ -10,8 +10,8 @@ use tokio_tungstenite::{connect_async, tungstenite};
 use crate::lab::{Lab, UPGRADE, hooks, told};
 use crate::support::{Backend, Echo, Gateway, Message, Wire, one_upstream};
 
-/// A gateway whose one route has hooks, and a backend that takes every upgrade and answers it as the request's `X-Answer`
-/// lines say; what it was sent stands in its answer's `X-Sent-…`.
+/// A gateway whose one route has hooks, and a backend that takes every upgrade and answers it as the request's
+/// `X-Answer` lines say; what it was sent stands in its answer's `X-Sent-…`.
 struct Switching {
     gateway: Gateway,
     _backend: Backend,
@@ -196,7 +196,7 @@ async fn compression_is_taken_out_of_the_offer_where_a_route_strips_it() {
     let lab = Switching::start("{ compression: strip, hooks: [seeing], upstream: u }\n  - path: /never", "").await;
     let offer = "permessage-deflate; client_max_window_bits";
     assert_eq!(negotiated(&lab, offer, "X-No: thing").await, (101, String::new(), None));
-    // A backend that answers with what it was not offered is not believed.
+    // The gateway refuses an extension that it did not offer.
     let seen = negotiated(&lab, offer, "Sec-WebSocket-Extensions: permessage-deflate").await;
     assert_eq!(seen.0, 502);
     let failures = "longhaul_backend_failures_total{kind=\"handshake\",upstream=\"u\"}";

@@ -1,4 +1,4 @@
-//! The access log: complete, documented, discreet, and not to be forged.
+//! The access log: complete, documented, without secrets, and impossible to forge.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,10 +46,12 @@ fn fields(line: &str) -> (String, BTreeMap<String, String>) {
 async fn every_field_is_documented_and_every_documented_field_comes() {
     let (echo, backend) = (Echo::start().await, Named::start().await);
     let config = format!(
-        "{}  dead:\n    backends: [{}]\n    health: off\n  ws:\n    affinity: [client_ip: {{}}]\n    backends: [{}]\naccess_log: {{ format: json }}\n",
+        "{}  dead:\n    backends: [{}]\n    health: off\n  ws:\n    affinity: [client_ip: {{}}]\n    backends: [{}]\n\
+         access_log: {{ format: json }}\n",
         one_upstream(&[backend.address()], "    affinity: [query: room]\n").replace(
             "- upstream",
-            "- { path: /ws, upstream: ws, hooks: [seeing] }\n  - { path: /dead, upstream: dead }\n  - path: /u\n    upstream"
+            "- { path: /ws, upstream: ws, hooks: [seeing] }\n  - { path: /dead, upstream: dead }\n  - path: /u\n    \
+             upstream"
         ),
         Backend::refusing(),
         echo.address(),
@@ -119,10 +121,11 @@ async fn no_value_of_a_cookie_header_or_query_is_ever_written() {
             let gateway = Gateway::start_with(&config, &[("RUST_LOG", "debug")]).await;
             let headers = "Cookie: sid=hush-cookie\r\nX-Token: hush-header\r\nAuthorization: Bearer hush-bearer\r\n";
             Wire::connect(gateway.address()).await.get("/a?token=hush-query", headers).await;
-            let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+            let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                           Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
             let mut tunnel = Wire::connect(gateway.address()).await;
             tunnel.get("/ws?token=hush-query", &format!("{headers}{upgrade}")).await;
-            // A client without the cookie gets one, whose value is no less a secret.
+            // A client without the cookie gets one, and its value is a secret, too.
             let issued = Wire::connect(gateway.address()).await.get("/", "").await;
             drop(tunnel);
             gateway.access.find(&["tunnel_end"]).await;

@@ -1,4 +1,4 @@
-//! Where a request's key comes from, and what it leads to.
+//! Sources of a request's key, and the backend that a key leads to.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -103,7 +103,8 @@ async fn a_routes_own_affinity_replaces_its_upstreams() {
     let backends = Named::several(3).await;
     let config = one_upstream(&addresses(&backends), "    affinity: [header: x-room]\n").replace(
         "routes:\n",
-        "routes:\n  - { path: /ws, upstream: u, affinity: [query: room] }\n  - { path: /free, upstream: u, affinity: [] }\n",
+        "routes:\n  - { path: /ws, upstream: u, affinity: [query: room] }\n  \
+         - { path: /free, upstream: u, affinity: [] }\n",
     );
     let gateway = Gateway::start(&config).await;
     let mut client = Wire::connect(gateway.address()).await;

@@ -1,4 +1,4 @@
-//! Whoever has the same file picks the same backend: another gateway, a restarted one, `longhaul where`.
+//! The same file gives the same backend: in another gateway, in a restarted one, and in `longhaul where`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -45,7 +45,7 @@ upstreams:
     )
 }
 
-/// A request, as far as anything looks at it.
+/// The parts of a request that affinity and routes look at.
 struct Question {
     source: Ipv4Addr,
     host: &'static str,
@@ -134,7 +134,7 @@ async fn where_says_what_the_running_gateway_does() {
         } else {
             unrouted += 1;
         }
-        // Without a key, or with one that is minted, chance decides.
+        // Without a key, or with a newly issued one, the pick is random.
         if said["key"].is_string() {
             assert_eq!(said["backend"], backend.unwrap().to_string(), "{arguments:?}");
             decided += 1;

@@ -55,7 +55,7 @@ async fn a_client_that_stalls_within_its_upload_is_not_waited_for() {
     let mut client = Wire::connect(gateway.address()).await;
     client.send("POST / HTTP/1.1\r\nHost: lab\r\nContent-Length: 10\r\n\r\nhalf").await;
     let status = client.answer().await.status();
-    // Whose patience ends first, the gateway's with the client or with the backend, is a matter of microseconds.
+    // Either time limit may be reached first, the one for the client or the one for the backend.
     assert!(matches!(status, 408 | 504), "{status}");
 }
 
@@ -82,7 +82,7 @@ async fn a_failed_request_is_the_last_of_its_connection_and_says_so() {
     assert_eq!(client.rest().await, b"");
 }
 
-/// Asks for text and for JSON, with GET and with HEAD, and looks at all that an answer of our own has to have.
+/// Asks for text and for JSON, with GET and with HEAD, and checks everything that an answer of our own must have.
 async fn in_both_forms(gateway: &Gateway, path: &str, status: u16, message: &str) -> Message {
     let ask = async |accept: &str, id: &str| {
         let mut client = Wire::connect(gateway.address()).await;
@@ -130,7 +130,7 @@ async fn a_client_with_a_long_upload_gets_to_see_its_answer() {
     for (path, status) in [("/u", 502), ("/other", 404)] {
         let mut client = Wire::connect(gateway.address()).await;
         client.send(format!("POST {path} HTTP/1.1\r\nHost: lab\r\nContent-Length: 8388608\r\n\r\n")).await;
-        // All of it, as clients do that look at the answer only then.
+        // Sends the whole request before it reads, as many clients do.
         client.send(vec![b'x'; 8 << 20]).await;
         assert_eq!(client.answer().await.status(), status);
     }

@@ -9,10 +9,10 @@ use tokio::sync::{Mutex, mpsc};
 use crate::support::{Backend, Gateway, Named, Wire, one_upstream, within};
 
 const GIB: u64 = 1 << 30;
-/// Of the whole process, at its peak: a fifth of the body.
+/// Bound of the process's peak memory: a fifth of the body.
 const MEMORY_BOUND_KIB: u64 = 200 << 10;
 
-/// Bytes that repeat with a period that is a prime: a byte lost, doubled or out of its place shows at the next compare.
+/// Bytes that repeat with a prime period, so that a byte lost, doubled or moved shows at the next compare.
 struct Pattern {
     twice: Vec<u8>,
 }
@@ -177,7 +177,7 @@ async fn an_upload_that_the_backend_does_not_read_waits_at_the_client() {
             counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
         }
     });
-    // Two seconds in which not a byte was taken: whoever took the body whole would not have paused.
+    // Two seconds without a byte taken: a gateway that collects the body would not have paused.
     let mut quiet = 0;
     let stopped = async {
         let mut last = 0;
@@ -366,7 +366,10 @@ async fn a_body_with_two_lengths_reaches_the_backend_with_one() {
     let gateway = Gateway::start(&one_upstream(&[backend.address()], "")).await;
     let mut client = Wire::connect(gateway.address()).await;
     client
-        .send("POST / HTTP/1.1\r\nHost: lab\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+        .send(
+            "POST / HTTP/1.1\r\nHost: lab\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n\
+               0\r\n\r\n",
+        )
         .await;
     // RFC 9112 §6.1: refused, or the chunks alone count and the connection is closed.
     let answer = client.answer().await;

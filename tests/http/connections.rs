@@ -84,7 +84,7 @@ async fn a_body_that_nobody_wants_does_not_become_the_next_request() {
         .await;
     assert_eq!(client.answer().await.status(), 404);
     client.send("GET /known/2 HTTP/1.1\r\nHost: lab\r\n\r\n").await;
-    // Answered, or the connection is closed; but what was a body was none.
+    // Answered, or closed; in neither case was the body taken for a request.
     let _ = client.try_answer().await;
     assert!(backend.requests().iter().all(|request| request.head.target() == "/known/2"));
 }
@@ -98,7 +98,7 @@ async fn leaves(request: &str, wait_for_backend: bool) {
             let mut wire = Wire::new(stream);
             if let Ok(Some(_)) = wire.head().await {
                 seen.send(()).await.unwrap();
-                // Until the gateway closes.
+                // Reads until the gateway closes.
                 wire.rest().await;
             }
         }
@@ -143,7 +143,8 @@ async fn an_upgrade_and_its_first_frame_may_be_sent_behind_a_request() {
         one_upstream(&[echo.address()], "").replace("routes:\n", "routes:\n  - { path: /plain, upstream: p }\n");
     let gateway = Gateway::start(&format!("{config}  p:\n    backends: [{}]\n", other.address())).await;
     let mut client = Wire::connect(gateway.address()).await;
-    let upgrade = "GET /ws HTTP/1.1\r\nHost: lab\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let upgrade = "GET /ws HTTP/1.1\r\nHost: lab\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let frame = [0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
     client.send([b"GET /plain HTTP/1.1\r\nHost: lab\r\n\r\n", upgrade.as_bytes(), &frame].concat()).await;
     assert_eq!(client.answer().await.address(), other.address());

@@ -1,4 +1,4 @@
-//! Backends that fail, in every way, and what their clients get.
+//! Backends that fail, in every way, and the answers that their clients get.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 /// Checked once, before the listeners open, and not again while a test runs.
 const CHECKED_ONCE: &str = "    affinity: [query: room]\n    health: { interval: 1h }\n";
 
-/// A room whose key leads to `first`, and who is next for it.
+/// A room whose key leads to `first`, and the address that is next for it.
 fn room_of(gateway: &Gateway, first: SocketAddr) -> (String, SocketAddr) {
     let mut rooms = (0..1_000).map(|n| format!("/?room=r{n}"));
     rooms
@@ -33,7 +33,7 @@ async fn the_next_on_the_ring_gets_what_the_first_one_refuses() {
     let line = gateway.access.find(&[" request ", " tries=2 "]).await;
     assert!(line.contains(" status=200 ") && line.contains(" picked=next_on_ring "), "{line}");
 
-    // Longer than what Pingora keeps for another try: nothing of it was read before the connection stood.
+    // Longer than the part that Pingora keeps for another try; nothing of it was read before the connect.
     let body: String = (0..30_000).map(|n| format!("{n:09} ")).collect();
     client.send(format!("POST {path} HTTP/1.1\r\nHost: lab\r\nContent-Length: {}\r\n\r\n{body}", body.len())).await;
     assert_eq!(client.answer().await.address(), next);
@@ -150,7 +150,7 @@ async fn only_requests_that_may_be_repeated_are_repeated_on_a_new_connection() {
     assert_eq!(seen, ["GET /1", "GET /2", "GET /2", "POST /3"]);
 }
 
-/// What a client gets of a backend that sends `sent` and then closes (or not).
+/// Answer that a client gets of a backend that sends `sent` and then closes (or not).
 async fn with_backend_that_sends(sent: &'static [u8], then: Then) -> (Backend, Gateway, Wire) {
     let backend = Backend::start(move |stream| async move {
         let mut wire = Wire::new(stream);
@@ -194,7 +194,7 @@ async fn an_answer_cut_off_in_its_body_does_not_look_whole() {
         (chunked, Then::Close),
         (chunked, Then::Reset),
         (chunked, Then::Silence),
-        // One without a length is whole when its connection is closed in order.
+        // An answer without a length is whole when its connection is closed in order.
         (unsized_, Then::Reset),
         (unsized_, Then::Silence),
     ] {
@@ -243,7 +243,7 @@ async fn a_backend_that_is_too_slow_is_a_504() {
     }
 }
 
-/// A listener whose queue of connections is full: the kernel drops further ones, and who connects waits.
+/// A listener whose queue of connections is full: the kernel drops further SYNs, and a connect waits.
 struct FullQueue {
     address: SocketAddr,
     _listener: TcpListener,

@@ -1,4 +1,4 @@
-//! What a backend learns of the client, and what it may believe.
+//! Headers by which a backend learns of the client, and which of them it may trust.
 
 use std::net::Ipv4Addr;
 
@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::support::{Backend, Gateway, Message, Named, Wire, one_upstream, within};
 
-/// What the backend received when a client at `source` sent `headers`; proxies at 127.8.0.0/16 are trusted.
+/// Headers that the backend received when a client at `source` sent `headers`; proxies at 127.8.0.0/16 are trusted.
 async fn received(source: [u8; 4], headers: &str) -> (Message, Message) {
     let backend = Named::start().await;
     let gateway =
@@ -42,7 +42,8 @@ async fn a_direct_client_is_named_and_cannot_name_itself() {
 async fn a_trusted_proxy_is_believed_up_to_the_right_most_address_that_is_not() {
     let (seen, _) = received(
         [127, 8, 0, 1],
-        "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 203.0.113.7, 127.8.4.4\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: shop.test\r\n",
+        "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 203.0.113.7, 127.8.4.4\r\nX-Forwarded-Proto: https\r\n\
+         X-Forwarded-Host: shop.test\r\n",
     )
     .await;
     assert_eq!(seen.head.all("x-forwarded-for"), ["6.6.6.6, 203.0.113.7, 127.8.4.4, 127.8.0.1"]);
@@ -94,7 +95,7 @@ async fn connection_headers_stay_on_their_connection() {
     assert_eq!(seen.head.get("x-kept").unwrap(), "1");
 }
 
-/// The head that a backend received of a request, byte for byte.
+/// Head that a backend received of a request, byte for byte.
 async fn sent_on(request: &[u8]) -> Vec<u8> {
     let (tell, mut heads) = mpsc::unbounded_channel();
     let backend = Backend::start(move |mut stream| {

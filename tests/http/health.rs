@@ -1,4 +1,4 @@
-//! Checks take backends out and bring them back, and requests feel it.
+//! Health checks take backends out and bring them back, and requests follow.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,7 +44,8 @@ fn up(address: SocketAddr) -> String {
 async fn an_http_check_takes_a_backend_out_and_brings_it_back() {
     let moody = [Moody::start().await, Moody::start().await];
     let addresses = [moody[0].backend.address, moody[1].backend.address];
-    let more = "    health: { check: http, path: /health, expect: 200-299, interval: 300ms, timeout: 300ms, rise: 3, fall: 2 }\n";
+    let more = "    health: { check: http, path: /health, expect: 200-299, interval: 300ms, timeout: 300ms, rise: 3, \
+                fall: 2 }\n";
     let gateway = Gateway::start(&one_upstream(&addresses, more)).await;
     let mut client = Wire::connect(gateway.address()).await;
     for round in 1..=2 {
@@ -87,7 +88,7 @@ async fn a_tcp_check_takes_a_backend_out_and_brings_it_back() {
 #[tokio::test]
 async fn a_websocket_check_wants_a_real_handshake() {
     let echo = Echo::start().await;
-    // It answers any request, and knows no WebSockets.
+    // This backend answers any request, and knows no WebSockets.
     let plain = Named::start().await;
     let addresses = [echo.address(), plain.address()];
     let more = "    health: { check: websocket, path: /ws, interval: 300ms, timeout: 300ms }\n";
@@ -108,7 +109,7 @@ async fn a_dead_backend_never_gets_the_first_request() {
         let line = gateway.access.find(&[" request "]).await;
         assert!(line.contains(" tries=1 "), "{line}");
         assert_eq!(gateway.log.count(&[" is down: check failed: connection refused"]), 5);
-        // Known before anybody could connect.
+        // The first round of checks ended before the listeners opened.
         let lines = gateway.log.all();
         let listening = lines.iter().position(|line| line.contains("listening on")).unwrap();
         let last_down = lines.iter().rposition(|line| line.contains(" is down: ")).unwrap();

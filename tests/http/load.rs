@@ -46,7 +46,7 @@ async fn no_backend_ever_runs_more_requests_than_its_bound() {
     let mut running: BTreeMap<SocketAddr, usize> = BTreeMap::new();
     let mut clients = Vec::new();
     for number in 1..=24 {
-        // All want the same backend.
+        // Every key leads to the same backend.
         let mut client = Wire::connect(gateway.address()).await;
         client.send("GET /?room=full HTTP/1.1\r\nHost: lab\r\n\r\n").await;
         clients.push(client);

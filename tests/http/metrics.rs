@@ -1,4 +1,4 @@
-//! Metrics: every family is documented, every documented one comes, and no client makes up a label.
+//! Metrics: every family is documented, every documented family exists, and no client can make up a label.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::support::{Backend, Echo, Gateway, Named, Wire, one_upstream};
 /// A family: its type and the labels its samples have.
 type Families = BTreeMap<String, (String, BTreeSet<String>)>;
 
-/// What a scrape has: families, and the values of each label.
+/// A scrape: its families, and the values of each label.
 fn scraped(text: &str) -> (Families, BTreeMap<String, BTreeSet<String>>) {
     let mut families = Families::new();
     let mut values: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -61,10 +61,12 @@ async fn traffic() -> (Gateway, Echo, Named) {
     let (echo, backend) = (Echo::start().await, Named::start().await);
     let dead = Backend::refusing();
     let config = format!(
-        "{}    balance_factor: 2\n  ws:\n    affinity: [issue_cookie: {{}}]\n    backends: [{}]\n  flaky:\n    health: off\n    backends: [{dead}, {}]\n",
+        "{}    balance_factor: 2\n  ws:\n    affinity: [issue_cookie: {{}}]\n    backends: [{}]\n  flaky:\n    \
+         health: off\n    backends: [{dead}, {}]\n",
         one_upstream(&[dead, backend.address()], "    affinity: [query: room, header: x-room]\n").replace(
             "- upstream",
-            "- { path: /ws, upstream: ws }\n  - { path: /hooks, upstream: flaky, hooks: [acting] }\n  - { path: /flaky, upstream: flaky }\n  - path: /known\n    upstream"
+            "- { path: /ws, upstream: ws }\n  - { path: /hooks, upstream: flaky, hooks: [acting] }\n  \
+             - { path: /flaky, upstream: flaky }\n  - path: /known\n    upstream"
         ),
         echo.address(),
         backend.address(),

@@ -7,13 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 
 use socket2::{Domain, Socket, Type};
 
-/// A request, as far as affinity looks at it.
+/// The parts of a request that affinity looks at.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Question {
     /// The address it is sent from.
     pub(crate) client: Ipv4Addr,
     pub(crate) header: Option<(String, String)>,
-    /// Without the `?`.
+    /// Query, without the `?`.
     pub(crate) query: Option<String>,
 }
 
@@ -33,7 +33,7 @@ impl Question {
 pub(crate) struct Agreement {
     pub(crate) compared: usize,
     pub(crate) left_out: usize,
-    /// How many questions the backends got, in the order of their addresses.
+    /// Number of questions that each backend got, in the order of their addresses.
     pub(crate) shares: Vec<usize>,
     /// Question, nginx's choice, Longhaul's.
     pub(crate) disagreements: Vec<(Question, SocketAddr, SocketAddr)>,

@@ -79,7 +79,7 @@ impl Longhaul {
         self.upstream.pick(Some(&key), &[]).unwrap().state.address()
     }
 
-    /// Whether nginx's ring decides. After 20 points of a server that is `down` nginx gives up and takes turns
+    /// Tells whether nginx's ring decides. After 20 points of a server that is `down` nginx gives up and takes turns
     /// (`ngx_http_upstream_get_chash_peer`), while Longhaul walks on.
     pub(crate) fn is_decided(&self, question: &Question, variant: Variant) -> bool {
         let Variant::Down(down) = variant else { return true };

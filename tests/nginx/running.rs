@@ -25,7 +25,8 @@ impl Running {
             AffinitySource::IssueCookie(_) => unreachable!("nginx has nothing like it"),
         };
         let mut yaml = format!(
-            "version: 1\nlisteners:\n  - address: 127.0.0.1:0\naccess_log: off\nroutes:\n  - upstream: lab\nupstreams:\n  lab:\n    affinity: [{source}]\n    backends:\n"
+            "version: 1\nlisteners:\n  - address: 127.0.0.1:0\naccess_log: off\nroutes:\n  - upstream: lab\n\
+             upstreams:\n  lab:\n    affinity: [{source}]\n    backends:\n"
         );
         for Backend { address, weight } in backends {
             let _ = writeln!(yaml, "      - {{ address: \"{address}\", weight: {weight} }}");

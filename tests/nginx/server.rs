@@ -11,7 +11,7 @@ use tempfile::TempDir;
 /// A running nginx, ended when dropped.
 pub(crate) struct Nginx {
     child: Child,
-    /// Kept open, or its next word would be its last.
+    /// Standard error, kept open: nginx ends when it cannot write there.
     _stderr: BufReader<ChildStderr>,
     /// Its configuration and logs.
     _prefix: TempDir,
@@ -21,7 +21,7 @@ pub(crate) struct Nginx {
     pub(crate) backends: Vec<Backend>,
 }
 
-/// What has become of the backends.
+/// State of the backends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Variant {
     /// All are there.
@@ -75,7 +75,7 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // It may have died by itself, which the test has noticed already.
+        // nginx may have died by itself, which the test has noticed already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

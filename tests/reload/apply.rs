@@ -1,4 +1,4 @@
-//! What a reload puts in force, what it refuses, and what outlives it.
+//! Effects of a reload: settings that it puts in force, files that it refuses, and state that outlives it.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ async fn a_bad_file_changes_nothing_and_the_log_names_line_and_column() {
     let mut subject = Subject::start(&good).await;
 
     subject.refuse(&whole(&good.replace("backends", "bakends"))).await;
-    // What comes before the routes has eight lines.
+    // The lines before the routes are eight.
     let file = subject.file();
     let at = format!("{}:13:8: upstreams.a.bakends: unknown key", file.display());
     subject.gateway.log.find(&[&at]).await;
@@ -153,12 +153,19 @@ async fn health_and_open_tunnels_outlive_a_reload_and_a_new_backend_is_checked_a
 async fn what_means_the_same_touches_nothing() {
     let (one, two) = (Echo::start().await, Echo::start().await);
     let short = format!(
-        "routes:\n  - upstream: a\n    path: /a\n  - {{ path: /b, upstream: b }}\nupstreams:\n  a:\n    backends: [{0}, {1}]\n  b: {{ backends: [{1}] }}\n",
+        "routes:\n  - upstream: a\n    path: /a\n  - {{ path: /b, upstream: b }}\nupstreams:\n  a:\n    \
+         backends: [{0}, {1}]\n  b: {{ backends: [{1}] }}\n",
         one.address(),
         two.address()
     );
     let long = format!(
-        "# The same.\nupstreams:\n  b: {{ backends: [{{ weight: 1, address: {1} }}] }}\n  a:\n    backends:\n      - {1}  # listed first\n      - {{ address: {0}, weight: 1 }}\n    affinity: []\n    on_change: close\n    drain_window: 30s\n    rehome: off\n    health: {{ check: tcp, interval: 2000ms, timeout: 1s, rise: 2, fall: 3, on_down: keep }}\n    timeouts: {{ connect: 3s }}\n    tunnel: {{ idle: 24h }}\nroutes:\n  - path: /b/\n    upstream: b\n  - {{ upstream: a, path: \"/a\" }}\nwatch: false\ndrain: {{ grace: 0s, window: 30s, code: 1001 }}\ntrusted_proxies: []\n",
+        "# The same.\nupstreams:\n  b: {{ backends: [{{ weight: 1, address: {1} }}] }}\n  a:\n    backends:\n      \
+         - {1}  # listed first\n      - {{ address: {0}, weight: 1 }}\n    affinity: []\n    on_change: close\n    \
+         drain_window: 30s\n    rehome: off\n    \
+         health: {{ check: tcp, interval: 2000ms, timeout: 1s, rise: 2, fall: 3, on_down: keep }}\n    \
+         timeouts: {{ connect: 3s }}\n    tunnel: {{ idle: 24h }}\nroutes:\n  - path: /b/\n    upstream: b\n  \
+         - {{ upstream: a, path: \"/a\" }}\nwatch: false\ndrain: {{ grace: 0s, window: 30s, code: 1001 }}\n\
+         trusted_proxies: []\n",
         one.address(),
         two.address()
     );

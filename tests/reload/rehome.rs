@@ -14,7 +14,7 @@ async fn open_all(subject: &Subject) -> Vec<Client> {
     clients
 }
 
-/// Two backends before, three after; what new tunnels with the same keys get.
+/// Homes of new tunnels with the same keys, before with two backends and after with three.
 async fn grow(rehome: &str) -> (Subject, String, Vec<Client>, Vec<Client>) {
     let echoes: &'static [Echo; 3] =
         Box::leak(Box::new([Echo::start().await, Echo::start().await, Echo::start().await]));

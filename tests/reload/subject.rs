@@ -22,7 +22,7 @@ impl Subject {
         Self { gateway, reloads: 0, refusals: 0 }
     }
 
-    /// Where the configuration lies.
+    /// Path of the configuration file.
     pub(crate) fn file(&self) -> PathBuf {
         self.gateway.dir.path().join("longhaul.yaml")
     }
@@ -37,7 +37,7 @@ impl Subject {
         std::fs::write(path, text.replace("{dir}", self.gateway.dir.path().to_str().unwrap())).unwrap();
     }
 
-    /// Writes the file anew and has it read by SIGHUP; the line that the log has of it.
+    /// Writes the file anew, sends SIGHUP, and returns the log line about the reload.
     pub(crate) async fn reload(&mut self, rest: &str) -> String {
         self.write(rest);
         self.gateway.signal("HUP");
@@ -50,7 +50,7 @@ impl Subject {
         self.gateway.log.find_nth(&["reloaded: generation"], self.reloads - 1).await
     }
 
-    /// Writes the whole file anew and has it read by SIGHUP, which must be refused; what the log says after that line.
+    /// Writes the whole file anew and sends SIGHUP, which must be refused; returns the log behind that line.
     pub(crate) async fn refuse(&mut self, text: &str) -> String {
         self.write_at(&self.file(), text);
         self.gateway.signal("HUP");

@@ -1,4 +1,4 @@
-//! What becomes of open tunnels: only those that the change touches are touched, and as `on_change` says.
+//! Open tunnels over a reload: only those that the change touches are touched, as `on_change` says.
 
 use std::sync::Arc;
 
@@ -80,7 +80,7 @@ async fn keep_leaves_them_even_when_their_upstream_is_long_gone() {
         assert!(!line.contains("tunnel"), "{line}");
         client.echo("kept").await;
     }
-    // It is there again and says otherwise, for the tunnel's route is still gone.
+    // The upstream is there again with another policy, and the tunnel's route is still gone.
     let back = [of("old", &one, ", on_change: close, drain_window: 0s"), of("new", &two, "")];
     let line = subject.reload(&config(&[("/b", "new")], &back)).await;
     assert!(line.contains("; 1 tunnel to be closed"), "{line}");

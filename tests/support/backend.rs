@@ -9,7 +9,7 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// A backend that does with each connection what the test says. Dropped, it is gone: listener, connections and all.
+/// A backend that serves each connection as the test says. Its listener and its connections end when it is dropped.
 pub struct Backend {
     pub address: SocketAddr,
     accepted: Arc<AtomicUsize>,
@@ -53,18 +53,18 @@ impl Backend {
         Self { address, accepted, task }
     }
 
-    /// Ends it; its address is free when this returns.
+    /// Stops it; its address is free when this returns.
     pub async fn stop(mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
     }
 
-    /// How many connections it has accepted.
+    /// Number of connections that it has accepted.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    /// An address on which nobody listens, and nobody will: taken and given back, on a loopback address of its own.
+    /// An address on which nobody will listen: bound and released, on a loopback address of its own.
     pub fn refusing() -> SocketAddr {
         let listener = std::net::TcpListener::bind("127.99.99.99:0").unwrap();
         listener.local_addr().unwrap()
@@ -101,7 +101,7 @@ impl Echo {
         Self { backend }
     }
 
-    /// Where it listens.
+    /// Address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.backend.address
     }

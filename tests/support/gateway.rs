@@ -14,9 +14,9 @@ use super::{Lines, within};
 pub struct Gateway {
     child: Child,
     program: PathBuf,
-    /// Its folder, where its configuration lies and other files may; its successors have the same.
+    /// Folder of its configuration and other files; its successors share it.
     pub dir: Arc<TempDir>,
-    /// Where it listens, in the order of the configuration's listeners.
+    /// Addresses that it listens on, in the order of the configuration's listeners.
     pub addresses: Vec<SocketAddr>,
     /// The address of its metrics, if it has them.
     pub metrics: Option<SocketAddr>,
@@ -49,7 +49,7 @@ impl Gateway {
 
     /// Starts a process with the file `longhaul.yaml` of a folder, and waits for nothing.
     pub fn begin(dir: Arc<TempDir>, flags: &[&str], environment: &[(&str, &str)]) -> Self {
-        // Another build of it, for measurements.
+        // Another build, for measurements.
         let program = std::env::var_os("LONGHAUL").unwrap_or_else(|| env!("CARGO_BIN_EXE_longhaul").into());
         Self::begin_with(program.as_ref(), dir, flags, environment)
     }
@@ -60,7 +60,7 @@ impl Gateway {
             .args(flags)
             .arg("-c")
             .arg(dir.path().join("longhaul.yaml"))
-            // Its own, or every test's gateway would wait for successors at the same place.
+            // A folder of its own, so that gateways of different tests do not share sockets.
             .env("RUNTIME_DIRECTORY", dir.path())
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
@@ -73,7 +73,7 @@ impl Gateway {
         Self { child, program: program.to_owned(), dir, addresses: Vec::new(), metrics: None, access, log }
     }
 
-    /// Waits until it listens everywhere.
+    /// Waits until it listens on every address.
     pub async fn listening(mut self) -> Self {
         let yaml = std::fs::read_to_string(self.dir.path().join("longhaul.yaml")).unwrap();
         let listeners = yaml.split("routes:").next().unwrap().matches("- address:").count();
@@ -89,7 +89,7 @@ impl Gateway {
         self
     }
 
-    /// Where its first listener is.
+    /// Address of its first listener.
     pub fn address(&self) -> SocketAddr {
         self.addresses[0]
     }
@@ -105,7 +105,7 @@ impl Gateway {
         assert!(status.success());
     }
 
-    /// Waits for its end; the exit code.
+    /// Waits for its end, and returns the exit code.
     pub async fn ended(&mut self) -> Option<i32> {
         let ended = async {
             loop {
@@ -118,7 +118,7 @@ impl Gateway {
         within("the gateway's end", ended).await
     }
 
-    /// How it ended, if it has.
+    /// Exit status; `None` while it runs.
     pub fn status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
@@ -129,7 +129,7 @@ impl Gateway {
         reqwest::get(format!("http://{address}/metrics")).await.unwrap().text().await.unwrap()
     }
 
-    /// A metric's value now, named with its labels as the exposition has them; 0 when it is not there yet.
+    /// Value of a metric now, named with its labels as in the exposition; 0 while there is no such line.
     pub async fn metric(&self, name: &str) -> f64 {
         let text = self.scrape().await;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -161,8 +161,8 @@ pub fn hooked() -> PathBuf {
     BUILT.get_or_init(|| example("hooked")).clone()
 }
 
-/// An example's program, built first where it is not up to date: unlike a package's binaries, its examples are built only
-/// when every test is run.
+/// An example's program, built first where it is not up to date: unlike a package's binaries, its examples are built
+/// only when every test is run.
 pub fn example(name: &str) -> PathBuf {
     let profile = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
     let mut cargo = Command::new(env!("CARGO"));
@@ -177,7 +177,7 @@ pub fn example(name: &str) -> PathBuf {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

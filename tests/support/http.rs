@@ -23,7 +23,7 @@ pub struct Head {
 pub struct Message {
     pub head: Head,
     pub body: Vec<u8>,
-    /// Of a chunked body.
+    /// Trailers of a chunked body.
     pub trailers: Vec<(String, String)>,
 }
 
@@ -64,7 +64,7 @@ impl Message {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
-    /// The body as an address: backends that answer with their own.
+    /// The body as an address, for backends that answer with their own.
     pub fn address(&self) -> SocketAddr {
         self.text().parse().unwrap_or_else(|_| panic!("no backend's address: {self:?}"))
     }
@@ -195,7 +195,7 @@ impl Wire {
         }
     }
 
-    /// Waits for bytes, and says how many are there; 0 at the connection's end.
+    /// Waits for bytes, and returns their number; 0 at the connection's end.
     pub async fn peek(&mut self) -> usize {
         within("bytes", self.stream.fill_buf()).await.map_or(0, <[u8]>::len)
     }
@@ -216,7 +216,7 @@ pub struct Named {
 }
 
 impl Named {
-    /// On an address of its own: stopped, nobody else gets its port before it is started again.
+    /// Starts on an address of its own, so that its port stays free while it is stopped.
     pub async fn start() -> Self {
         static STARTED: AtomicU16 = AtomicU16::new(1);
         let [high, low] = STARTED.fetch_add(1, Ordering::Relaxed).to_be_bytes();
@@ -252,12 +252,12 @@ impl Named {
         Self { backend, requests }
     }
 
-    /// Ends it; its address is free when this returns.
+    /// Stops it; its address is free when this returns.
     pub async fn stop(self) {
         self.backend.stop().await;
     }
 
-    /// As many of them.
+    /// Starts `count` of them.
     pub async fn several(count: usize) -> Vec<Self> {
         let mut backends = Vec::new();
         for _ in 0..count {
@@ -286,12 +286,13 @@ impl Named {
 pub fn one_upstream(backends: &[SocketAddr], more: &str) -> String {
     let backends: Vec<String> = backends.iter().map(ToString::to_string).collect();
     format!(
-        "version: 1\nlisteners:\n  - address: 127.0.0.1:0\nmetrics:\n  address: 127.0.0.1:0\nroutes:\n  - upstream: u\nupstreams:\n  u:\n    backends: [{}]\n{more}",
+        "version: 1\nlisteners:\n  - address: 127.0.0.1:0\nmetrics:\n  address: 127.0.0.1:0\nroutes:\n  \
+         - upstream: u\nupstreams:\n  u:\n    backends: [{}]\n{more}",
         backends.join(", ")
     )
 }
 
-/// What `longhaul where --json` says of a request, by a gateway's own file.
+/// Answer of `longhaul where --json` about a request, by a gateway's own file.
 pub fn located(gateway: &Gateway, arguments: &[&str]) -> serde_json::Value {
     let output = ask_where(gateway, arguments, &["--json"]);
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))

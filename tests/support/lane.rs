@@ -1,4 +1,5 @@
-//! A tunnel in this process and both its far ends, for counts: the ends allocate nothing and wait for nothing but bytes.
+//! A tunnel in this process and both its far ends, for counts: the ends allocate nothing and wait for nothing but
+//! bytes.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -89,7 +90,7 @@ const MESSAGE: [u8; 70] = {
     frame
 };
 
-/// As much back, not masked.
+/// The answer: a binary message of 64 bytes, not masked.
 const ANSWER: [u8; 66] = {
     let mut frame = [b'a'; 66];
     (frame[0], frame[1]) = (0x82, 64);

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::within;
 
-/// Lines read so far, and the promise of more.
+/// Lines read so far, and the means to wait for more.
 #[derive(Clone)]
 pub struct Lines {
     lines: Arc<Mutex<Vec<String>>>,

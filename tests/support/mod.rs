@@ -15,10 +15,10 @@ pub use lines::Lines;
 use std::future::Future;
 use std::time::Duration;
 
-/// Longer than anything takes that works; a test that waits so long has failed.
+/// Time limit of every wait. Working code takes far less, so a test that waits so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits for what must come; panics, naming it, when it does not.
+/// Waits for a future, and panics with its name after [`PATIENCE`].
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(value) => value,

@@ -24,7 +24,8 @@ pub fn serve(dir: &Path) -> SocketAddr {
 /// A configuration with one upstream and no logs.
 pub fn parse(upstream: &str) -> Config {
     let yaml = format!(
-        "version: 1\nthreads: 1\naccess_log: off\nlisteners: [{{ address: 127.0.0.1:0 }}]\nroutes: [{{ upstream: u }}]\n\
+        "version: 1\nthreads: 1\naccess_log: off\nlisteners: [{{ address: 127.0.0.1:0 }}]\n\
+         routes: [{{ upstream: u }}]\n\
          upstreams:\n  u:\n    {upstream}\n"
     );
     config::parse(&yaml, &config::NoHooks).unwrap().config
@@ -45,7 +46,7 @@ fn backend() -> SocketAddr {
     address
 }
 
-/// A handshake, a message, and the end of it all.
+/// Opens a tunnel, sends a message, and ends the tunnel.
 pub fn shake(gateway: SocketAddr) {
     let mut stream = TcpStream::connect(gateway).unwrap();
     stream.write_all(UPGRADE).unwrap();

@@ -1,4 +1,4 @@
-//! A pulled cable: nobody says goodbye, and the kernel is told to notice.
+//! A pulled cable: no FIN and no RST comes, and the kernel's own limit ends the tunnel.
 //!
 //! Needs root and iproute2 (`tests/install.sh test` installs it): a network namespace stands for the other machine.
 

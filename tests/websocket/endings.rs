@@ -1,4 +1,4 @@
-//! How tunnels end, what each side is told, and that nothing of them is left.
+//! Ends of tunnels: the words that each side gets, and nothing left behind.
 
 use tokio::io::AsyncWriteExt;
 
@@ -137,7 +137,7 @@ async fn a_client_that_vanishes_during_the_handshake_leaves_nothing() {
             let name = format!("{gauge}{{backend=\"{}\",upstream=\"u\"}}", backend.address());
             gateway.metric_becomes(&name, 0.0).await;
         }
-        // Whether the 101 could still be written is the kernel's word; either way there is one account of it.
+        // The kernel may or may not take the 101; either way the tunnel is logged and counted once.
         let accounts = async {
             while gateway.access.count(&[" tunnel_end "]) + gateway.access.count(&[" request ", "status=499"]) == 0 {
                 tokio::task::yield_now().await;
@@ -236,7 +236,7 @@ async fn a_client_that_reads_nothing_for_the_user_timeout_is_taken_for_gone() {
     drop(client);
 }
 
-/// What one side of a tunnel does, a roll of the dice each time, until it goes.
+/// Plays one side of a tunnel at random until it leaves.
 async fn misbehave(mut side: Wire, from: From, mut dice: impl FnMut(u32) -> u32) {
     loop {
         let length = dice(2100) as usize;
@@ -261,7 +261,7 @@ async fn of_300_tunnels_whose_sides_misbehave_at_random_nothing_is_left() {
     let mut backend = Manual::start().await;
     let gateway = gateway(&[backend.address()], "    tunnel: { idle: 2s, ping: 1s, max_message: 2KiB }\n").await;
     let mut sides = tokio::task::JoinSet::new();
-    // A fixed sequence (Numerical Recipes' generator), other for each side.
+    // Numerical Recipes' generator: a fixed sequence, different for each side.
     let dice = |mut state: u32| {
         move |sides: u32| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

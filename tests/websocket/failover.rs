@@ -1,4 +1,4 @@
-//! Backends that cannot take a handshake: the next one gets it, and the client learns only what it must.
+//! Backends that cannot take a handshake: the next one gets it, and the client learns no internal detail.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use crate::wire::{Manual, Wire, gateway, switching, upgrade};
 
 const BY_ROOM: &str = "    affinity: [ header: x-room ]\n";
 
-/// A client of this room gets a tunnel, to the backend that is good.
+/// Asserts that a client of this room gets a tunnel, to the good backend.
 async fn served(gateway: &Gateway, good: &mut Manual, room: usize) {
     let mut client = Wire::connect(gateway.address()).await;
     client.send(upgrade(&format!("X-Room: {room}\r\n"))).await;
@@ -18,7 +18,7 @@ async fn served(gateway: &Gateway, good: &mut Manual, room: usize) {
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
 }
 
-/// Before `bad` and a good backend, 20 rooms are all served by the good one, and some were the bad one's by the ring.
+/// Asserts that the good backend serves all of 20 rooms, some of which the ring gives to `bad`.
 async fn costs_the_client_nothing(bad: SocketAddr, kind: &str) {
     let mut good = Manual::start().await;
     let gateway = gateway(&[bad, good.address()], BY_ROOM).await;

@@ -1,4 +1,4 @@
-//! The handshake: what is accepted, what is refused, and what is made of a backend's 101.
+//! The handshake: requests that are accepted or refused, and the verification of a backend's 101.
 
 use crate::wire::{ACCEPT, From, KEY, Manual, Wire, field, gateway, switching, text, tunnel, upgrade};
 

@@ -1,4 +1,4 @@
-//! Which headers the backend sees of a handshake, and which the client.
+//! Headers of a handshake, as the backend and the client see them.
 
 use crate::support::Gateway;
 use crate::wire::{ACCEPT, KEY, Manual, Wire, configuration, field, fields, gateway, switching, upgrade};
@@ -19,7 +19,7 @@ fn lines(head: &str) -> Vec<String> {
     lines
 }
 
-/// What the backend sees of a request.
+/// Head of a request as the backend sees it.
 async fn seen(gateway: &Gateway, backend: &mut Manual, request: &str) -> String {
     let mut client = Wire::connect(gateway.address()).await;
     client.send(request).await;
@@ -37,7 +37,8 @@ async fn the_backend_sees_the_clients_request_without_what_belongs_to_the_hop() 
          Origin: https://example.com\r\nCookie: a=1; b=2\r\nX-Forwarded-Host: evil\r\nX-Forwarded-Proto: https\r\n\
          X-Forwarded-For: 203.0.113.7\r\nX-Request-Id: given-42\r\nX-Twice: 1\r\nX-Twice: 2\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\
-         Sec-WebSocket-Protocol: chat, superchat\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\
+         Sec-WebSocket-Protocol: chat, superchat\r\n\
+         Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\
          Sec-WebSocket-Extensions: x-other\r\n\r\n"
     );
     let head = seen(&gateway, &mut backend, &request).await;
@@ -119,7 +120,12 @@ async fn the_client_sees_the_backends_101_without_what_belongs_to_the_hop() {
     let mut backend = Manual::start().await;
     let gateway = gateway(&[backend.address()], "").await;
     let mut client = Wire::connect(gateway.address()).await;
-    client.send(upgrade("X-Request-Id: given-43\r\nSec-WebSocket-Protocol: chat, mqtt\r\nSec-WebSocket-Extensions: permessage-deflate\r\n")).await;
+    client
+        .send(upgrade(
+            "X-Request-Id: given-43\r\nSec-WebSocket-Protocol: chat, mqtt\r\n\
+                         Sec-WebSocket-Extensions: permessage-deflate\r\n",
+        ))
+        .await;
     let mut server = backend.next().await;
     server.head().await;
     server

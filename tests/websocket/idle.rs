@@ -1,4 +1,4 @@
-//! What idle tunnels cost: no wake-ups, and little memory.
+//! Cost of idle tunnels: no wake-ups, and little memory.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::wire::Wire;
 
 use super::load::{HEAVY, mirror, quiet_gateway, source, tunnel_from};
 
-/// How often the gateway's tunnel workers were put to sleep, or pushed aside, so far.
+/// Number of context switches of the gateway's tunnel workers so far.
 fn switches(gateway: &Gateway) -> u64 {
     let tasks = fs::read_dir(format!("/proc/{}/task", gateway.pid())).unwrap();
     let mut workers = 0;
@@ -35,7 +35,7 @@ async fn requests(client: &mut Wire, count: usize) {
     }
 }
 
-/// So many open tunnels, each of which has been greeted.
+/// Opens tunnels, and waits for the greeting of each.
 async fn open(gateway: &Gateway, count: u32) -> Vec<Wire> {
     let at = gateway.address();
     let open = |number| async move {
@@ -75,7 +75,7 @@ async fn memory_of_an_idle_tunnel() {
     const TUNNELS: u32 = 5000;
     let backend = mirror().await;
     let gateway = quiet_gateway(&[backend.address], "").await;
-    // What handshakes allocate once and for all is not the tunnels'.
+    // Memory that the first handshakes allocate once and for all is not the tunnels'.
     drop(open(&gateway, 200).await);
     let mut client = Wire::connect(gateway.address()).await;
     requests(&mut client, 50).await;

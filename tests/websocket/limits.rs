@@ -1,4 +1,4 @@
-//! Limits of open tunnels, on the gateway's own clock; their rules in detail are tested where time can be turned.
+//! Limits of open tunnels, on the gateway's own clock; unit tests with a clock of their own cover the details.
 
 use crate::support::within;
 use crate::wire::{Frame, From, Manual, Wire, all_ended, close, frame, gateway, has, text, tunnel};

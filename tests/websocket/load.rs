@@ -1,4 +1,4 @@
-//! Many handshakes, many tunnels: none is lost, and each is where it belongs.
+//! Many handshakes and many tunnels: none is lost, and each is at the backend of its key.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,8 +15,8 @@ use crate::wire::{From, Wire, configuration, frame, switching, text, upgrade};
 /// One test at a time that holds thousands of sockets: the process may have 20,000.
 pub static HEAVY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// A backend that answers in one piece and at once: the 101, its own address in a frame, where `/glued` is asked for,
-/// and then every frame back. Plain requests get an empty 200.
+/// A backend that answers at once and in one write: the 101 and, where `/glued` is asked for, a frame with its own
+/// address. It then sends every frame back. Plain requests get an empty 200.
 pub async fn mirror() -> Backend {
     Backend::start(|stream| async move {
         let address = stream.local_addr().unwrap().to_string();
@@ -42,7 +42,7 @@ pub async fn quiet_gateway(backends: &[SocketAddr], upstream: &str) -> Gateway {
     Gateway::start(&configuration(backends, upstream).replace("routes:", "access_log: off\nroutes:")).await
 }
 
-/// An open tunnel from an address of one's own; on it waits, in a frame, the backend's address.
+/// Opens a tunnel from a source address. Its first frame holds the backend's address.
 pub async fn tunnel_from(source: Ipv4Addr, gateway: SocketAddr) -> std::io::Result<Wire> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::from((source, 0)))?;
@@ -54,7 +54,7 @@ pub async fn tunnel_from(source: Ipv4Addr, gateway: SocketAddr) -> std::io::Resu
     }
 }
 
-/// Whether a message comes back.
+/// Sends a message, and tells whether it comes back.
 async fn echoes(client: &mut Wire, message: &str) -> bool {
     client.send(text(From::Client, message)).await;
     client.next_frame().await.is_some_and(|frame| frame.payload == message.as_bytes())
@@ -65,7 +65,7 @@ pub fn source(number: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(Ipv4Addr::new(127, 77, 0, 0).to_bits() + 1 + number)
 }
 
-/// Threads that take what processor time they can get, for as long as this lives.
+/// Threads that use all processor time they can get, for as long as this lives.
 struct Busy(Arc<AtomicBool>);
 
 impl Busy {

@@ -1,4 +1,4 @@
-//! A backend goes down: what becomes of its open tunnels.
+//! Open tunnels of a backend that goes down.
 
 use crate::support::Gateway;
 use crate::wire::{Frame, From, Manual, Wire, close, gateway, has, switching, text, upgrade};

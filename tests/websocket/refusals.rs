@@ -2,7 +2,8 @@
 
 use crate::wire::{Manual, Wire, gateway, switching, upgrade};
 
-/// What a backend answers, whether it then closes, and the status, a header and the body that the client is to see.
+/// A case: the backend's answer, whether it then closes, and the status, a header and the body that the client must
+/// see.
 struct Case {
     answer: &'static str,
     closes: bool,
@@ -13,7 +14,8 @@ struct Case {
 
 const CASES: [Case; 10] = [
     Case {
-        answer: "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 12\r\n\r\nwho are you?",
+        answer: "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 12\r\n\r\n\
+                 who are you?",
         closes: false,
         status: 401,
         header: ("www-authenticate", Some("Basic realm=\"x\"")),
@@ -27,7 +29,8 @@ const CASES: [Case; 10] = [
         body: "",
     },
     Case {
-        answer: "HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nno su\r\n6;ext=1\r\nch roo\r\n1\r\nm\r\n0\r\nX-Trailer: 1\r\n\r\n",
+        answer: "HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nno su\r\n6;ext=1\r\nch roo\r\n1\r\n\
+                 m\r\n0\r\nX-Trailer: 1\r\n\r\n",
         closes: false,
         status: 404,
         header: ("content-length", None),
@@ -69,14 +72,16 @@ const CASES: [Case; 10] = [
         body: "old",
     },
     Case {
-        answer: "HTTP/1.1 400 Bad Request\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nboth\r\n0\r\n\r\n",
+        answer: "HTTP/1.1 400 Bad Request\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nboth\r\n0\r\n\
+                 \r\n",
         closes: false,
         status: 400,
         header: ("content-length", None),
         body: "both",
     },
     Case {
-        answer: "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 426 Upgrade Required\r\nSec-WebSocket-Version: 14\r\nContent-Length: 1\r\nConnection: close\r\n\r\n!",
+        answer: "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 426 Upgrade Required\r\nSec-WebSocket-Version: 14\r\n\
+                 Content-Length: 1\r\nConnection: close\r\n\r\n!",
         closes: true,
         status: 426,
         header: ("sec-websocket-version", Some("14")),

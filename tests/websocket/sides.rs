@@ -1,4 +1,4 @@
-//! Handshakes that workers carry out, and those that go by Pingora: nobody can tell them apart.
+//! Handshakes that workers carry out and handshakes that Pingora reads: clients and backends see no difference.
 
 use tokio::io::AsyncWriteExt;
 
@@ -77,7 +77,7 @@ async fn a_request_in_pieces_is_as_good_as_one_in_a_piece() {
     let mut client = Wire::connect(gateway.address()).await;
     let request = upgrade("");
     client.send(&request[..30]).await;
-    // That much has been read when another client has been let in and served.
+    // The worker has read that much once another client has been accepted and served.
     let mut other = Wire::connect(gateway.address()).await;
     other.send(upgrade("")).await;
     backend.next().await.head().await;

@@ -1,4 +1,4 @@
-//! The bytes of a tunnel: any, in any pieces, both ways at once, and each way on its own.
+//! The bytes of a tunnel: any bytes, in any pieces, in both directions at once.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -101,7 +101,7 @@ async fn a_backend_that_reads_and_echoes_in_one_task_and_a_busy_client_do_not_lo
         server.send(switching("")).await;
         let mut piece = vec![0; 64 * 1024];
         while let Ok(count @ 1..) = server.stream.read(&mut piece).await {
-            // Sent back as it came, masks and all: what matters here is that nothing is read meanwhile.
+            // Sent back as it came, masks included; here it matters only that nothing is read meanwhile.
             server.stream.write_all(&piece[..count]).await.unwrap();
         }
     })

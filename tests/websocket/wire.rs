@@ -11,7 +11,7 @@ use crate::support::{Backend, Gateway, within};
 /// One connection, as bytes.
 pub struct Wire {
     pub stream: TcpStream,
-    /// Read, and not asked for yet.
+    /// Bytes that were read and not asked for yet.
     ahead: Vec<u8>,
 }
 
@@ -121,7 +121,7 @@ impl Wire {
         }
     }
 
-    /// Says that nothing more comes, and goes on reading.
+    /// Half-closes the connection; reading goes on.
     pub async fn finish(&mut self) {
         self.stream.shutdown().await.unwrap();
     }
@@ -185,7 +185,7 @@ impl Frame {
     }
 }
 
-/// Who sends a frame, and so whether it is masked.
+/// Sender of a frame; a client's frames are masked (RFC 6455 §5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
     Client,
@@ -260,7 +260,7 @@ pub fn switching(more: &str) -> String {
 pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// A backend whose connections the test itself serves. Dropped, it listens no more; the connections stay.
+/// A backend whose connections the test itself serves. Its listener ends when it is dropped; the connections stay.
 pub struct Manual {
     pub backend: Backend,
     connections: mpsc::UnboundedReceiver<TcpStream>,
@@ -314,8 +314,8 @@ pub async fn tunnel(gateway: &Gateway, backend: &mut Manual) -> (Wire, Wire) {
     (client, server)
 }
 
-/// Waits until nothing is open any more, and checks that each of `count` tunnels was logged once when it opened and
-/// once when it ended; the last line of an end.
+/// Waits until no tunnel is open, checks that each of `count` tunnels was logged once when it opened and once when it
+/// ended, and returns the last line of an end.
 pub async fn all_ended(gateway: &Gateway, backend: SocketAddr, count: usize) -> String {
     let end = gateway.access.find_nth(&[" tunnel_end "], count - 1).await;
     for gauge in ["longhaul_backend_tunnels", "longhaul_backend_load"] {

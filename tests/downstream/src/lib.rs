@@ -12,49 +12,49 @@ use longhaul::hook::{
 use longhaul::serde::Deserialize;
 use longhaul::{Builder, Gateway};
 
-/// Guards a lobby: who may come in, which table they sit at, and what they may say there.
+/// Guards a lobby: admits visitors, seats them at a table, and filters their messages.
 pub struct Lobby {
     settings: LobbySettings,
-    /// Over reloads and handovers.
+    /// Number of visitors, kept over reloads and handovers.
     visits: Arc<AtomicU64>,
     open: Mutex<Vec<TunnelId>>,
 }
 
-/// What stands under `with:`.
+/// Settings of the hook, under `with:`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(crate = "longhaul::serde")]
 pub struct LobbySettings {
-    /// Nobody else comes in.
+    /// Names that are admitted.
     pub allow: Cidr,
     /// The longest visit.
     #[serde(default = "an_hour")]
     pub visit: Period,
     /// The longest message.
     pub message: Option<Size>,
-    /// What to do with messages from the backend.
+    /// Treatment of messages from the backend.
     #[serde(default)]
     pub ads: Ads,
 }
 
-/// What to do with messages of advertisement.
+/// Treatment of advertisements.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(crate = "longhaul::serde", rename_all = "snake_case")]
 pub enum Ads {
-    /// Show them.
+    /// Messages pass.
     #[default]
     Show,
-    /// Leave them out.
+    /// Messages are dropped.
     Hide,
 }
 
-/// What is kept of one request or tunnel.
+/// State of one request or tunnel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Visit {
     /// The table's number.
     pub table: Option<u32>,
     /// Messages so far.
     pub said: u32,
-    /// Whether a backend was refused for it.
+    /// Set once a backend was refused for it.
     pub vetoed: bool,
 }
 
@@ -182,13 +182,13 @@ impl Hook for Lobby {
 }
 
 impl Lobby {
-    /// How many came, in this process and in those before it.
+    /// Number of visitors, in this process and in its predecessors.
     pub fn visits(&self) -> u64 {
         self.visits.load(Ordering::Relaxed)
     }
 }
 
-/// What a table's tunnels are found by.
+/// Key by which a table's tunnels are found.
 pub fn table(number: u32) -> To {
     To::Key(KeyTag::of(&number.to_be_bytes()))
 }
