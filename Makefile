@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build check test downstream counts stock-pingora bench bench-quick clean
+.PHONY: help demo build check test downstream counts stock-pingora bench bench-quick image clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -17,12 +17,14 @@ build: ## build target/release/longhaul, installing cmake first where it is miss
 	@tests/install.sh build
 	$(CARGO) build --release --locked
 
-check: ## formatting, lints and documentation
+check: ## formatting, lints, documentation, and the licenses and sources of what is depended on
 	@tests/install.sh build
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path tests/downstream/Cargo.toml
 	$(CARGO) fmt --check --manifest-path bench/pingora/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --no-default-features -- -D warnings
+	tests/deny.sh
 	cd bench && $(CARGO) fmt --check && $(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
@@ -61,6 +63,9 @@ bench-quick: build stock-pingora ## the same in less than five minutes, less exa
 	@bench/install.sh
 	$(CARGO) build --release --locked --manifest-path bench/Cargo.toml
 	bench/target/release/longhaul-bench --quick $(ARGS)
+
+image: ## build the container image without Docker and without a registry, as root, about 20 minutes
+	packaging/build-image.sh
 
 clean: ## remove what was built and what the browser test installed
 	$(CARGO) clean
