@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 use ipnet::IpNet;
+
+use crate::http1::forward::{FORWARDED_FOR, FORWARDED_PROTO};
 
 /// The client of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,13 +47,6 @@ impl Client {
         Self { address, secure, via_trusted: true }
     }
 }
-
-/// Addresses that a request came through, the client first.
-pub static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// Scheme by which the client came to the first proxy: `http` or `https`.
-pub static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// Host that the client asked for.
-pub static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Reads an entry of `X-Forwarded-For`: an address, which some proxies write with a port.
 fn parse(entry: &[u8]) -> Option<IpAddr> {

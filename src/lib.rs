@@ -14,7 +14,7 @@ pub mod hook;
 // Not public interface: see above.
 #[doc(hidden)]
 pub mod access_log;
-mod address;
+
 #[doc(hidden)]
 pub mod affinity;
 mod base64_text;
@@ -32,6 +32,8 @@ pub mod demo;
 #[doc(hidden)]
 pub mod diagnostics;
 #[doc(hidden)]
+pub mod dial;
+#[doc(hidden)]
 pub mod drain;
 #[doc(hidden)]
 pub mod gateway;
@@ -39,6 +41,8 @@ pub mod gateway;
 pub mod handover;
 #[doc(hidden)]
 pub mod health;
+#[doc(hidden)]
+pub mod http1;
 #[doc(hidden)]
 pub mod listen;
 #[doc(hidden)]
@@ -53,6 +57,8 @@ pub mod route;
 pub mod server;
 #[doc(hidden)]
 pub mod snapshot;
+#[doc(hidden)]
+pub mod socket;
 #[doc(hidden)]
 pub mod stock;
 #[doc(hidden)]

@@ -10,7 +10,8 @@ use log::warn;
 use pingora::server::ListenFds;
 use socket2::{Domain, Socket, Type};
 
-use crate::gateway::probe_accepted;
+use crate::config::TunnelLimits;
+use crate::socket::keepalive::probe_accepted;
 
 /// A socket cannot be bound.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +81,10 @@ impl Bound {
 
     fn listening(&self) -> Result<Socket, BindError> {
         // What is accepted inherits both. A small message must not wait for the acknowledgement of the one before.
-        let inherited = self.socket.set_tcp_nodelay(true).and_then(|()| probe_accepted(&self.socket));
+        let inherited = self.socket.set_tcp_nodelay(true).and_then(|()| {
+            let timeout = TunnelLimits::default().tcp_user_timeout;
+            timeout.map_or(Ok(()), |timeout| probe_accepted(&self.socket, timeout))
+        });
         let listening = inherited.and_then(|()| self.socket.listen(BACKLOG));
         let copy = listening.and_then(|()| self.socket.try_clone());
         copy.map_err(|error| BindError { address: self.address, error })

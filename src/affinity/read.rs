@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::header::{COOKIE, HeaderMap};
 
-use crate::address;
+use crate::socket::address;
 
 /// The value of the first cookie of this name that is not empty.
 ///

@@ -1,7 +1,7 @@
-//! A connection of a worker's that Pingora goes on with.
+//! A connection that Pingora goes on with: what was read of it before comes first.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream as Socket};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,62 +17,54 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::entrance::Carried;
+use super::handshake::Continuation;
 
-/// A TCP connection as Pingora is given it: what a worker has read of it comes first.
-pub(super) struct Accepted {
+/// A TCP connection for Pingora. Bytes that a worker has read of it come first.
+pub(super) struct Rewind {
     stream: BufWriter<TcpStream>,
     ahead: Vec<u8>,
     /// How much of `ahead` was read.
     read: usize,
     since: SystemTime,
     digest: Arc<SocketDigest>,
-    /// What the worker has found out about the first request.
-    carried: Mutex<Option<Box<Carried>>>,
+    continuation: Mutex<Option<Box<Continuation>>>,
 }
 
-impl Accepted {
-    /// Takes a non-blocking socket to the Tokio runtime it is called in.
-    ///
-    /// # Errors
-    /// The runtime's poller does not take it.
+impl Rewind {
+    /// A connection to `peer` of which `ahead` was read, and the first request on it where a worker began that.
     pub(super) fn new(
-        socket: Socket,
+        stream: TcpStream,
         peer: SocketAddr,
         ahead: Vec<u8>,
-        carried: Option<Box<Carried>>,
-    ) -> io::Result<Self> {
-        let stream = TcpStream::from_std(socket)?;
+        continuation: Option<Box<Continuation>>,
+    ) -> Self {
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
         // Nobody else can have set it yet.
         let _ = digest.peer_addr.set(Some(Peer::Inet(peer)));
-        Ok(Self {
+        Self {
             stream: BufWriter::with_capacity(WRITE_BYTES, stream),
             ahead,
             read: 0,
             since: SystemTime::now(),
             digest: Arc::new(digest),
-            carried: Mutex::new(carried),
-        })
+            continuation: Mutex::new(continuation),
+        }
     }
 
-    /// What a worker has found out about the first request on this connection; once, and only if it is one of a worker's.
-    pub(super) fn carried(stream: &Stream) -> Option<Box<Carried>> {
-        let accepted = stream.as_any().downcast_ref::<Self>()?;
-        accepted.carried.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Takes the request that a worker began on this connection, if it began one; once.
+    pub(super) fn continuation(stream: &Stream) -> Option<Box<Continuation>> {
+        let rewind = stream.as_any().downcast_ref::<Self>()?;
+        rewind.continuation.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// The socket, off the runtime, and what was read of it and asked for by nobody.
-    ///
-    /// # Errors
-    /// The runtime's poller does not let go of it.
-    pub(super) fn into_socket(mut self) -> io::Result<(Socket, Vec<u8>)> {
+    /// The connection alone, and the bytes that were read of it and asked for by nobody. To be flushed before.
+    pub(super) fn into_parts(mut self) -> (TcpStream, Vec<u8>) {
         let left = self.ahead.split_off(self.read);
-        Ok((self.stream.into_inner().into_std()?, left))
+        (self.stream.into_inner(), left)
     }
 }
 
-impl AsyncRead for Accepted {
+impl AsyncRead for Rewind {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let ahead = &self.ahead[self.read..];
         if ahead.is_empty() {
@@ -89,7 +81,7 @@ impl AsyncRead for Accepted {
     }
 }
 
-impl AsyncWrite for Accepted {
+impl AsyncWrite for Rewind {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -116,45 +108,45 @@ impl AsyncWrite for Accepted {
 }
 
 #[async_trait]
-impl Shutdown for Accepted {
+impl Shutdown for Rewind {
     async fn shutdown(&mut self) {
         // Who is gone already need not be told.
         let _ = self.stream.shutdown().await;
     }
 }
 
-impl UniqueID for Accepted {
+impl UniqueID for Rewind {
     fn id(&self) -> UniqueIDType {
         self.stream.get_ref().as_raw_fd()
     }
 }
 
-impl Ssl for Accepted {}
+impl Ssl for Rewind {}
 
-impl GetTimingDigest for Accepted {
+impl GetTimingDigest for Rewind {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         vec![Some(TimingDigest { established_ts: self.since, ..TimingDigest::default() })]
     }
 }
 
-impl GetProxyDigest for Accepted {
+impl GetProxyDigest for Rewind {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         None
     }
 }
 
-impl GetSocketDigest for Accepted {
+impl GetSocketDigest for Rewind {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         Some(Arc::clone(&self.digest))
     }
 }
 
 #[async_trait]
-impl Peek for Accepted {}
+impl Peek for Rewind {}
 
-impl std::fmt::Debug for Accepted {
+impl std::fmt::Debug for Rewind {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_tuple("Accepted").field(&self.digest.peer_addr()).finish()
+        formatter.debug_tuple("Rewind").field(&self.digest.peer_addr()).finish()
     }
 }
 

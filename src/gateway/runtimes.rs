@@ -10,17 +10,18 @@ use tokio::runtime::{Builder, Handle};
 
 /// The runtimes that clients are spread over.
 ///
-/// Without `work_stealing` each has one thread and keeps its own connections to backends, so that everything of a request
-/// happens on that thread. Pingora's own runtimes without stealing leave watching over a kept connection to one of their
-/// threads at random: two threads are woken for most requests, and some find the connection still watched and open another.
+/// Without `work_stealing` each has one thread and keeps its own connections to backends, so that everything of a
+/// request happens on that thread. Pingora's own runtimes without stealing leave watching over a kept connection to one
+/// of their threads at random: two threads are woken for most requests, and some find the connection still watched and
+/// open another.
 pub struct Runtimes {
     handles: Vec<Handle>,
     turn: AtomicUsize,
 }
 
 impl Runtimes {
-    /// The runtime that this is called in if its threads take work from each other, else one for each of `threads`; they
-    /// live as long as the process.
+    /// The runtime that this is called in if its threads take work from each other, else one for each of `threads`;
+    /// they live as long as the process.
     ///
     /// # Errors
     /// The system has no thread or no descriptor left.

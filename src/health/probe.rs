@@ -1,31 +1,28 @@
 //! One health check of one backend, as an upstream's `health` asks for it.
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
 use http::{HeaderValue, StatusCode};
-use pingora::http::RequestHeader;
-use pingora_core::connectors::http::Connector;
-use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{BError, Error, ErrorType};
-use pingora_load_balancing::Backend;
-use pingora_load_balancing::health_check::{HealthCheck, TcpHealthCheck};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 use super::websocket;
 use crate::config::{Check, Health};
-use crate::ws::BadAnswer;
+use crate::dial::{self, Answered, ConnectError, Dial, Dialer, ExchangeError, Limits, OnTokio, Tcp, TryError};
+use crate::http1::ResponseHead;
+use crate::metrics::LocalFailure;
+use crate::ws::{BadAnswer, handshake};
 
-/// What a check does; one for all backends of an upstream.
+/// A check: what it does, and how long it may take. One serves all backends of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     check: Check,
     timeout: Duration,
-    kind: Kind,
+    dialer: Dialer,
 }
 
-/// Why a check failed; its text is short enough for a log line.
+/// Why a check failed. The text is short enough for a log line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
@@ -58,46 +55,18 @@ pub enum Failure {
     /// The check's `path` or `host` cannot stand in a request.
     #[error("the check's path or host cannot be sent")]
     Unsendable,
-    /// Pingora's client failed in a way that has no name here.
-    #[error("{0}")]
-    Other(String),
+    /// The gateway itself was short of something. That is no word about the backend.
+    #[error("the gateway is short of something: {}", .0.as_str())]
+    Local(LocalFailure),
     /// A fault of Longhaul's own.
     #[error("the check panicked")]
     Panicked,
 }
 
-enum Kind {
-    Tcp(Box<TcpHealthCheck>),
-    Http {
-        // Pingora's HttpHealthCheck is not used: its Host is one for all backends, it drains the body without a limit,
-        // takes an interim answer (103) for the final one, and one per backend would cost a connection pool each.
-        connector: Box<Connector>,
-        path: String,
-        host: Option<String>,
-        expect: Vec<(u16, u16)>,
-    },
-    Websocket {
-        path: String,
-        host: Option<String>,
-    },
-}
-
 impl Probe {
-    /// The check that `health` describes, with its timeout.
-    pub fn new(health: &Health) -> Self {
-        let kind = match health.check.clone() {
-            Check::Tcp => {
-                let mut check = TcpHealthCheck::new();
-                // The total timeout covers it; Pingora's own would be a second one, of a second.
-                check.peer_template.options.connection_timeout = None;
-                Kind::Tcp(check)
-            }
-            Check::Http { path, host, expect } => {
-                Kind::Http { connector: Box::new(Connector::new(None)), path, host, expect }
-            }
-            Check::Websocket { path, host } => Kind::Websocket { path, host },
-        };
-        Self { check: health.check.clone(), timeout: health.timeout, kind }
+    /// The check that `health` describes, over connections that `dialer` begins.
+    pub fn new(health: &Health, dialer: &Dialer) -> Self {
+        Self { check: health.check.clone(), timeout: health.timeout, dialer: dialer.clone() }
     }
 
     /// The longest time that [`run`](Self::run) takes.
@@ -114,81 +83,80 @@ impl Probe {
     /// # Errors
     /// The first thing that went wrong, or [`Failure::NoAnswer`] when the timeout is over.
     pub async fn run(&self, address: SocketAddr) -> Result<(), Failure> {
-        let deadline = Instant::now() + self.timeout;
-        let late = |_| Failure::NoAnswer(self.timeout);
-        match &self.kind {
-            Kind::Tcp(check) => timeout_at(deadline, connect(check, address)).await.map_err(late)?,
-            Kind::Http { connector, path, host, expect } => {
-                let host = host_header(host.as_deref(), address)?;
-                let got = timeout_at(deadline, status(connector, address, path, host)).await.map_err(late)??;
-                if !expect.iter().any(|(first, last)| (*first..=*last).contains(&got.as_u16())) {
-                    return Err(Failure::Status { got, expected: ranges(expect) });
+        let until = Instant::now() + self.timeout;
+        let outcome = match &self.check {
+            Check::Tcp => self.connect(address, until).await,
+            Check::Http { path, host, expect } => {
+                let request = request(path, host.as_deref(), address, "")?;
+                let got = self.exchange(address, &request, until, |head| head.status).await;
+                got.and_then(|(_, answered)| match answered.judged {
+                    got if is_expected(got, expect) => Ok(()),
+                    got => Err(Failure::Status { got, expected: ranges(expect) }),
+                })
+            }
+            Check::Websocket { path, host } => {
+                let offer = websocket::offer();
+                let request = request(path, host.as_deref(), address, &websocket::fields(&offer))?;
+                let verify = |head: &ResponseHead<'_>| handshake::verify(&offer, head.status, &head.lines[..]);
+                match self.exchange(address, &request, until, verify).await {
+                    Ok((_, Answered { judged: Err(bad), .. })) => Err(bad.into()),
+                    Ok((stream, Answered { length, read, .. })) => {
+                        websocket::say_goodbye(stream, &read[length..], until).await;
+                        Ok(())
+                    }
+                    Err(failure) => Err(failure),
                 }
-                Ok(())
             }
-            Kind::Websocket { path, host } => {
-                let path: PathAndQuery = path.parse().map_err(|_| Failure::Unsendable)?;
-                let host = host_header(host.as_deref(), address)?;
-                let opened = timeout_at(deadline, websocket::open(address, &path, &host)).await.map_err(late)??;
-                opened.leave(deadline).await;
-                Ok(())
-            }
-        }
+        };
+        outcome.map_err(|failure| match failure {
+            Failure::NoAnswer(_) => Failure::NoAnswer(self.timeout),
+            other => other,
+        })
+    }
+
+    async fn connect(&self, address: SocketAddr, until: Instant) -> Result<(), Failure> {
+        let stream = self.begin(address)?;
+        let established = timeout_at(until.into(), stream.established()).await;
+        established.map_err(|_| Failure::NoAnswer(self.timeout))?.map_err(|error| TryError::connect(error).into())
+    }
+
+    /// Sends a request, reads the head of the final answer and has it judged.
+    async fn exchange<T>(
+        &self,
+        address: SocketAddr,
+        request: &[u8],
+        until: Instant,
+        judge: impl FnOnce(&ResponseHead<'_>) -> T,
+    ) -> Result<(Tcp, Answered<T>), Failure> {
+        let mut stream = self.begin(address)?;
+        // The timeout covers all steps together.
+        let limits = Limits { until, connect: self.timeout, read: self.timeout, write: self.timeout };
+        let sent = dial::connect(&mut stream, request, &limits).await?;
+        let answered = dial::exchange(&mut stream, request, sent, &limits, judge).await?;
+        Ok((stream, answered))
+    }
+
+    fn begin(&self, address: SocketAddr) -> Result<Tcp, Failure> {
+        let socket = self.dialer.begin(address).and_then(|socket| OnTokio.stream(socket));
+        socket.map_err(|error| TryError::connect(error).into())
     }
 }
 
-/// Two probes are equal when they do the same.
-impl PartialEq for Probe {
-    fn eq(&self, other: &Self) -> bool {
-        self.check == other.check && self.timeout == other.timeout
-    }
-}
-
-impl fmt::Debug for Probe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Probe").field("check", &self.check).field("timeout", &self.timeout).finish_non_exhaustive()
-    }
-}
-
-async fn connect(check: &TcpHealthCheck, address: SocketAddr) -> Result<(), Failure> {
-    let backend = Backend::new(&address.to_string()).map_err(from_pingora)?;
-    check.check(&backend).await.map_err(from_pingora)
-}
-
-/// The final status of the answer to a GET.
-async fn status(
-    connector: &Connector,
-    address: SocketAddr,
-    path: &str,
-    host: HeaderValue,
-) -> Result<StatusCode, Failure> {
+/// A GET with a check's own fields and `more` of them, each of which ends in CRLF.
+fn request(path: &str, host: Option<&str>, address: SocketAddr, more: &str) -> Result<Vec<u8>, Failure> {
     let path: PathAndQuery = path.parse().map_err(|_| Failure::Unsendable)?;
-    let mut request = RequestHeader::build("GET", path.as_str().as_bytes(), None).map_err(from_pingora)?;
-    for (name, value) in [("Host", host), ("User-Agent", HeaderValue::from_static(USER_AGENT))] {
-        request.insert_header(name, value).map_err(from_pingora)?;
-    }
-    // Bounded by the deadline: Pingora's timeouts would be per step. The connection goes back to no pool.
-    let peer = HttpPeer::new(address, false, String::new());
-    let (mut session, _) = connector.get_http_session(&peer).await.map_err(from_pingora)?;
-    session.write_request_header(Box::new(request)).await.map_err(from_pingora)?;
-    session.finish_request_body().await.map_err(from_pingora)?;
-    loop {
-        session.read_response_header().await.map_err(from_pingora)?;
-        match session.response_header().map(|head| head.status) {
-            Some(StatusCode::SWITCHING_PROTOCOLS) => return Ok(StatusCode::SWITCHING_PROTOCOLS),
-            Some(interim) if interim.is_informational() => {}
-            Some(status) => return Ok(status),
-            None => return Err(Failure::HeadMalformed),
-        }
-    }
-}
-
-fn host_header(host: Option<&str>, address: SocketAddr) -> Result<HeaderValue, Failure> {
-    let value = match host {
+    let host = match host {
         Some(host) => HeaderValue::from_str(host),
         None => HeaderValue::from_str(&address.to_string()),
     };
-    value.map_err(|_| Failure::Unsendable)
+    let host = host.map_err(|_| Failure::Unsendable)?;
+    let first = format!("GET {path} HTTP/1.1\r\nHost: ");
+    let rest = format!("\r\nUser-Agent: {USER_AGENT}\r\n{more}\r\n");
+    Ok([first.as_bytes(), host.as_bytes(), rest.as_bytes()].concat())
+}
+
+fn is_expected(status: StatusCode, expect: &[(u16, u16)]) -> bool {
+    expect.iter().any(|(first, last)| (*first..=*last).contains(&status.as_u16()))
 }
 
 fn ranges(expect: &[(u16, u16)]) -> String {
@@ -198,33 +166,22 @@ fn ranges(expect: &[(u16, u16)]) -> String {
     expect.iter().map(range).collect::<Vec<_>>().join(", ")
 }
 
-fn from_pingora(error: BError) -> Failure {
-    match error.etype() {
-        ErrorType::ConnectRefused => Failure::Refused,
-        ErrorType::ConnectTimedout
-        | ErrorType::ConnectNoRoute
-        | ErrorType::ConnectError
-        | ErrorType::BindError
-        | ErrorType::SocketError
-        // Connects that a firewall forbids (EPERM, EACCES).
-        | ErrorType::InternalError => Failure::Unreachable(system_error(&error)),
-        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError => Failure::Closed,
-        ErrorType::InvalidHTTPHeader => Failure::HeadMalformed,
-        other => Failure::Other(other.as_str().to_owned()),
+impl From<TryError> for Failure {
+    fn from(error: TryError) -> Self {
+        match error {
+            // The caller knows the timeout.
+            late if late.is_timeout() => Self::NoAnswer(Duration::ZERO),
+            TryError::Local(shortage, _) => Self::Local(shortage),
+            TryError::Connect(ConnectError::Refused(_)) => Self::Refused,
+            TryError::Connect(ConnectError::Unreachable(text) | ConnectError::Other(text)) => Self::Unreachable(text),
+            TryError::Exchange(ExchangeError::Head(_)) => Self::HeadMalformed,
+            TryError::Connect(_) | TryError::Exchange(_) => Self::Closed,
+        }
     }
 }
 
-/// The system's word on a failed connect, without Pingora's trail of contexts.
-fn system_error(error: &Error) -> String {
-    let root = error.root_cause();
-    match root.downcast_ref::<Error>() {
-        Some(error) => error.etype().as_str().to_owned(),
-        None => root.to_string(),
-    }
-}
-
-/// How checks name themselves, so that backends can keep them out of their logs.
-pub(super) const USER_AGENT: &str = concat!("longhaul-health/", env!("CARGO_PKG_VERSION"));
+/// The name of checks in backends' logs, so that those can leave them out.
+const USER_AGENT: &str = concat!("longhaul-health/", env!("CARGO_PKG_VERSION"));
 
 #[cfg(test)]
 mod tests;

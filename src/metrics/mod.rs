@@ -30,6 +30,8 @@ pub struct Metrics {
     scrape: Mutex<()>,
     /// Access log lines that found the queue full.
     pub access_log_dropped: IntCounter,
+    /// Handshakes in progress.
+    pub handshakes_in_progress: IntGauge,
     refused: IntCounterVec,
     /// The running snapshot's generation.
     pub generation: IntGauge,
@@ -124,6 +126,10 @@ impl Metrics {
             access_log_dropped: add(
                 &registry,
                 IntCounter::new("longhaul_access_log_dropped_total", "Access log lines dropped for a full queue."),
+            ),
+            handshakes_in_progress: add(
+                &registry,
+                IntGauge::new("longhaul_handshakes_in_progress", "WebSocket handshakes in progress."),
             ),
             refused: counters(
                 &registry,

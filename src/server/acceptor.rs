@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use pingora::apps::ServerApp;
 use pingora::apps::http_app::HttpServer;
-use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{Fds, ListenFds};
 use pingora::services::Service;
@@ -18,7 +17,7 @@ use tokio::sync::watch;
 use super::connections::Connections;
 use super::metrics::Exporter;
 use crate::drain::Phases;
-use crate::gateway::{Entrance, Gateway, Runtimes};
+use crate::gateway::{Gateway, Handshakes, Runtimes};
 use crate::listen::{BindError, Bound};
 use crate::snapshot::Running;
 use crate::tunnel::Host;
@@ -130,20 +129,14 @@ impl Acceptor {
         self.metrics = None;
     }
 
-    /// Has the tunnels' workers accept clients, for the entrance to the gateway.
+    /// Has the tunnels' workers accept clients and carry out their handshakes.
     fn open(&self, sockets: &[Arc<TcpListener>], stopped: watch::Receiver<bool>) {
-        let connector = Arc::new(TransportConnector::new(Some(ConnectorOptions::from_server_conf(&self.pingora))));
-        let gateway = Gateway { running: Arc::clone(&self.running), connector };
+        let gateway = Gateway::new(Arc::clone(&self.running));
         let app = Arc::new(self.connections.of(http_proxy(&self.pingora, gateway.clone())));
-        let entrance: Arc<dyn Host> = Arc::new(Entrance::new(
-            gateway,
-            Arc::clone(&app),
-            stopped.clone(),
-            Arc::clone(&self.runtimes),
-            &self.pingora,
-        ));
+        let runtimes = Arc::clone(&self.runtimes);
+        let handshakes: Arc<dyn Host> = Arc::new(Handshakes::new(gateway, Arc::clone(&app), stopped.clone(), runtimes));
         let tunnels = Arc::clone(&self.running.tunnels);
-        tunnels.accept(sockets, &entrance);
+        tunnels.accept(sockets, &handshakes);
         tokio::spawn(async move {
             let mut stopped = stopped;
             // An acceptor that is gone accepts nothing either.

@@ -15,6 +15,7 @@ use log::{info, warn};
 use crate::affinity;
 use crate::client::Client;
 use crate::config::{self, AffinitySource, Compression, Config, OnDown, Problems, Route};
+use crate::dial::Dialer;
 use crate::hook::{Chain, Injector, Registry as Hooks};
 use crate::metrics::{BackendReading, Metrics, UpstreamMetrics};
 use crate::route::Routes;
@@ -206,6 +207,12 @@ impl Snapshot {
     /// The upstream with this name, if there is one.
     pub fn destination(&self, name: &str) -> Option<&Arc<Destination>> {
         self.destinations.iter().find(|to| to.upstream.config().name == name)
+    }
+
+    /// Begins connections to backends as the configuration asks for.
+    pub fn dialer(&self) -> Dialer {
+        let pingora = &self.config.pingora;
+        Dialer::from_addresses(&pingora.client_bind_to_ipv4, &pingora.client_bind_to_ipv6)
     }
 
     /// Every upstream.

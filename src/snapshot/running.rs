@@ -206,11 +206,12 @@ impl Running {
     /// What is to be checked: every backend of every upstream whose health is not `off`.
     fn targets(&self, snapshot: &Snapshot) -> Vec<Target> {
         let mut targets = Vec::new();
+        let dialer = snapshot.dialer();
         for to in snapshot.destinations() {
             let config = to.upstream.config();
             let Some(health) = &config.health else { continue };
             let upstream: Arc<str> = config.name.as_str().into();
-            let probe = Arc::new(Probe::new(health));
+            let probe = Arc::new(Probe::new(health, &dialer));
             for (index, backend) in config.backends.iter().enumerate() {
                 targets.push(Target {
                     upstream: Arc::clone(&upstream),

@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use super::NewTunnel;
+use crate::dial::{Dial, READ_BYTES, Transport};
 use crate::ws::Side;
 
 /// Receives the connections that workers accept.
@@ -81,79 +82,6 @@ impl Connection {
         Self { stream, side: Side::Client, watched: None, seat }
     }
 
-    /// Begins to connect to a backend for the same handshake. Whether that worked is what [`write`](Self::write) says first.
-    ///
-    /// # Errors
-    /// The system refuses at once: it has no route, no port or no descriptor left.
-    pub fn reach(&self, address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        // A small message must not wait for the acknowledgement of the one before.
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, side: Side::Backend, watched: None, seat: self.seat.clone() })
-    }
-
-    /// Adds what has come to `bytes`, 4 KiB or what room they have, and says how much; 0 is the end of the stream. Where nothing has, waits
-    /// `until` a moment for it.
-    ///
-    /// # Errors
-    /// `TimedOut` when the moment has come; `Interrupted`, before anything was read, when the worker accepts no more.
-    pub async fn read(&mut self, bytes: &mut Vec<u8>, until: Instant) -> io::Result<usize> {
-        std::future::poll_fn(|_| self.poll_read(bytes, until)).await
-    }
-
-    /// As [`read`](Self::read) where nothing can have come yet: saves the look.
-    ///
-    /// # Errors
-    /// As those of `read`.
-    pub async fn read_later(&mut self, bytes: &mut Vec<u8>, until: Instant) -> io::Result<usize> {
-        if self.watched.is_none() {
-            self.watch(Interest::READABLE)?;
-            let mut looked = false;
-            std::future::poll_fn(|_| {
-                self.seat.due_by(until);
-                if std::mem::replace(&mut looked, true) { Poll::Ready(()) } else { Poll::Pending }
-            })
-            .await;
-        }
-        self.read(bytes, until).await
-    }
-
-    /// Writes as much as the connection takes; where that is nothing, as long as it is not established, waits `until` a
-    /// moment for it.
-    ///
-    /// # Errors
-    /// `TimedOut` when the moment has come, and whatever connecting and writing fail with.
-    pub async fn write(&mut self, bytes: &[u8], until: Instant) -> io::Result<usize> {
-        std::future::poll_fn(|_| self.poll_write(bytes, until)).await
-    }
-
-    fn poll_read(&mut self, bytes: &mut Vec<u8>, until: Instant) -> Poll<io::Result<usize>> {
-        bytes.reserve(READ_BYTES);
-        loop {
-            match rustix::net::recv(&self.stream, spare_capacity(bytes), RecvFlags::empty()) {
-                Ok((_, count)) => return Poll::Ready(Ok(count)),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
-                    if self.side == Side::Client && bytes.is_empty() && self.seat.closing.get() {
-                        return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
-                    }
-                    return self.wait(Interest::READABLE, until);
-                }
-                Err(error) => return Poll::Ready(Err(error.into())),
-            }
-        }
-    }
-
-    fn poll_write(&mut self, bytes: &[u8], until: Instant) -> Poll<io::Result<usize>> {
-        loop {
-            match self.stream.write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.wait(Interest::WRITABLE, until),
-                done => return Poll::Ready(done),
-            }
-        }
-    }
-
     fn wait<T>(&mut self, interest: Interest, until: Instant) -> Poll<io::Result<T>> {
         if Instant::now() >= until {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -176,20 +104,52 @@ impl Connection {
         self.watched = Some(self.watched.map_or(interest, |watched| watched | interest));
         Ok(())
     }
+}
 
-    /// Whom it leads to.
-    ///
-    /// # Errors
-    /// It is no longer connected.
-    pub fn peer(&self) -> io::Result<SocketAddr> {
-        self.stream.peer_addr()
+impl Dial for Connection {
+    type Stream = Self;
+
+    /// A connection to a backend for the same handshake.
+    fn stream(&self, socket: std::net::TcpStream) -> io::Result<Self> {
+        let stream = TcpStream::from_std(socket);
+        Ok(Self { stream, side: Side::Backend, watched: None, seat: self.seat.clone() })
+    }
+}
+
+impl Transport for Connection {
+    /// Of a client's connection, `Interrupted` before anything was read means that the worker accepts no more.
+    fn poll_read(&mut self, _: &mut Context<'_>, bytes: &mut Vec<u8>, until: Instant) -> Poll<io::Result<usize>> {
+        if self.side == Side::Backend && self.watched.is_none() {
+            // Nothing can have come yet. The poller reports what has come by the time it watches, so a look is saved.
+            return self.wait(Interest::READABLE, until);
+        }
+        bytes.reserve(READ_BYTES);
+        loop {
+            match rustix::net::recv(&self.stream, spare_capacity(bytes), RecvFlags::empty()) {
+                Ok((_, count)) => return Poll::Ready(Ok(count)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    if self.side == Side::Client && bytes.is_empty() && self.seat.closing.get() {
+                        return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
+                    }
+                    return self.wait(Interest::READABLE, until);
+                }
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
     }
 
-    /// Takes the connection off the worker; bytes that come for it wait in its socket.
-    ///
-    /// # Errors
-    /// The poller does not let go of it.
-    pub fn leave(mut self) -> io::Result<std::net::TcpStream> {
+    fn poll_write(&mut self, _: &mut Context<'_>, bytes: &[u8], until: Instant) -> Poll<io::Result<usize>> {
+        loop {
+            match self.stream.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.wait(Interest::WRITABLE, until),
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    fn detach(mut self) -> io::Result<std::net::TcpStream> {
         if self.watched.is_some() {
             self.seat.registry.deregister(&mut self.stream)?;
         }
@@ -257,5 +217,3 @@ pub(super) fn arrival_of(token: Token) -> Option<usize> {
 
 /// The bit that tells arrivals' tokens from tunnels'; no slab grows this far.
 const ARRIVALS: usize = 1 << 62;
-/// More than nearly all heads.
-const READ_BYTES: usize = 4 * 1024;

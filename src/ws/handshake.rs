@@ -3,9 +3,12 @@
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap};
 use http::{Method, StatusCode, Version};
 use sha1::{Digest, Sha1};
+
+use crate::http1::Fields;
+use crate::http1::fields::Repeated;
 
 /// What a request wants, by its `Upgrade` header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,10 +117,10 @@ pub fn classify(method: &Method, version: Version, headers: &HeaderMap) -> Resul
     if !headers.contains_key(header::UPGRADE) {
         return Ok(Wanted::Plain);
     }
-    if version != Version::HTTP_11 || !names(headers, header::UPGRADE, b"websocket") {
+    if version != Version::HTTP_11 || !headers.names(&header::UPGRADE, b"websocket") {
         return Ok(Wanted::DropUpgrade);
     }
-    if !names(headers, header::CONNECTION, b"upgrade") {
+    if !headers.names(&header::CONNECTION, b"upgrade") {
         return Err(UpgradeRefused::ConnectionWithoutUpgrade);
     }
     if method != Method::GET {
@@ -126,13 +129,13 @@ pub fn classify(method: &Method, version: Version, headers: &HeaderMap) -> Resul
     if has_body(headers) {
         return Err(UpgradeRefused::Body);
     }
-    if only(headers, header::SEC_WEBSOCKET_VERSION) != Ok(Some(b"13")) {
+    if headers.only(&header::SEC_WEBSOCKET_VERSION) != Ok(Some(b"13")) {
         return Err(UpgradeRefused::VersionNot13);
     }
     Ok(Wanted::WebSocket(Offer {
         key: key(headers)?,
-        protocols: elements(headers, header::SEC_WEBSOCKET_PROTOCOL).map(text).collect(),
-        extensions: elements(headers, header::SEC_WEBSOCKET_EXTENSIONS).map(extension_name).collect(),
+        protocols: headers.elements(&header::SEC_WEBSOCKET_PROTOCOL).map(text).collect(),
+        extensions: headers.elements(&header::SEC_WEBSOCKET_EXTENSIONS).map(extension_name).collect(),
     }))
 }
 
@@ -148,24 +151,24 @@ pub fn accept(key: &str) -> String {
 ///
 /// # Errors
 /// The first rule of RFC 6455 §4.1 that the answer breaks.
-pub fn verify(offer: &Offer, status: StatusCode, headers: &HeaderMap) -> Result<(), BadAnswer> {
+pub fn verify(offer: &Offer, status: StatusCode, headers: &(impl Fields + ?Sized)) -> Result<(), BadAnswer> {
     if status != StatusCode::SWITCHING_PROTOCOLS {
         return Err(BadAnswer::NotSwitching(status));
     }
-    let mut upgrade = elements(headers, header::UPGRADE);
+    let mut upgrade = headers.elements(&header::UPGRADE);
     if !upgrade.next().is_some_and(|name| name.eq_ignore_ascii_case(b"websocket")) || upgrade.next().is_some() {
         return Err(BadAnswer::UpgradeWrong);
     }
-    if !names(headers, header::CONNECTION, b"upgrade") {
+    if !headers.names(&header::CONNECTION, b"upgrade") {
         return Err(BadAnswer::ConnectionWithoutUpgrade);
     }
-    match only(headers, header::SEC_WEBSOCKET_ACCEPT) {
+    match headers.only(&header::SEC_WEBSOCKET_ACCEPT) {
         Err(Repeated) => return Err(BadAnswer::AcceptRepeated),
         Ok(None) => return Err(BadAnswer::AcceptMissing),
         Ok(Some(value)) if value != accept(&offer.key).as_bytes() => return Err(BadAnswer::AcceptWrong),
         Ok(Some(_)) => {}
     }
-    for name in elements(headers, header::SEC_WEBSOCKET_EXTENSIONS).map(extension_name) {
+    for name in headers.elements(&header::SEC_WEBSOCKET_EXTENSIONS).map(extension_name) {
         if !offer.extensions.iter().any(|offered| offered.eq_ignore_ascii_case(&name)) {
             return Err(BadAnswer::ExtensionNotOffered(name));
         }
@@ -173,8 +176,8 @@ pub fn verify(offer: &Offer, status: StatusCode, headers: &HeaderMap) -> Result<
     verify_protocol(offer, headers)
 }
 
-fn verify_protocol(offer: &Offer, headers: &HeaderMap) -> Result<(), BadAnswer> {
-    let mut chosen = elements(headers, header::SEC_WEBSOCKET_PROTOCOL).map(text);
+fn verify_protocol(offer: &Offer, headers: &(impl Fields + ?Sized)) -> Result<(), BadAnswer> {
+    let mut chosen = headers.elements(&header::SEC_WEBSOCKET_PROTOCOL).map(text);
     let Some(protocol) = chosen.next() else { return Ok(()) };
     if chosen.next().is_some() {
         return Err(BadAnswer::ProtocolRepeated);
@@ -192,7 +195,7 @@ fn has_body(headers: &HeaderMap) -> bool {
 }
 
 fn key(headers: &HeaderMap) -> Result<String, UpgradeRefused> {
-    let key = match only(headers, header::SEC_WEBSOCKET_KEY) {
+    let key = match headers.only(&header::SEC_WEBSOCKET_KEY) {
         Err(Repeated) => return Err(UpgradeRefused::KeyRepeated),
         Ok(None) => return Err(UpgradeRefused::KeyMissing),
         Ok(Some(key)) => key,
@@ -202,34 +205,6 @@ fn key(headers: &HeaderMap) -> Result<String, UpgradeRefused> {
         Ok(nonce) if nonce.len() == 16 => Ok(text(key)),
         _ => Err(UpgradeRefused::KeyMalformed),
     }
-}
-
-/// A header that must not be repeated is there more than once.
-#[derive(Debug, PartialEq)]
-struct Repeated;
-
-/// The value of a header that may be there once.
-fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&[u8]>, Repeated> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next().map(|value| value.as_bytes().trim_ascii());
-    if values.next().is_some() { Err(Repeated) } else { Ok(value) }
-}
-
-/// Whether a list header names a token, in any letter case.
-fn names(headers: &HeaderMap, list: HeaderName, token: &[u8]) -> bool {
-    elements(headers, list).any(|element| element.eq_ignore_ascii_case(token))
-}
-
-/// The elements of a list header, over all its lines, empty ones left out (RFC 9110 §5.6.1).
-///
-/// A comma inside a quoted string parts elements too: none of the headers read here allows one there (RFC 6455 §9.1).
-fn elements(headers: &HeaderMap, list: HeaderName) -> impl Iterator<Item = &[u8]> {
-    headers
-        .get_all(list)
-        .into_iter()
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .filter(|element| !element.is_empty())
 }
 
 fn extension_name(element: &[u8]) -> String {

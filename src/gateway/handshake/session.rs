@@ -1,102 +1,86 @@
-//! WebSocket upgrades: the handshake with a backend, and the step from request to tunnel.
+//! Handshakes behind Pingora's sessions: those of routes with hooks, and those whose request a worker left to Pingora.
 
-use std::future::Future;
+use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-use futures::FutureExt;
-use http::StatusCode;
-use log::warn;
-use pingora::http::RequestHeader;
+use http::header;
+use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v1::client::HttpSession as BackendSession;
-use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
+use tokio::io::AsyncWriteExt;
 
-use super::context::Ctx;
-use super::loss::watch_for_loss;
-use super::takeover::take_over;
-use super::{Gateway, forward};
-use crate::config::Timeouts;
+use super::{Continuation, Ending, Offered, Refusal, Switched};
+use crate::dial::{self, OnTokio, Tcp};
+use crate::gateway::Gateway;
+use crate::gateway::request::{Ctx, headers};
+use crate::gateway::rewind::Rewind;
 use crate::hook::Answer;
+use crate::http1::forward::{Edited, upgrade_request};
+use crate::http1::head::read_request;
 use crate::snapshot::Destination;
-use crate::tunnel::{NewTunnel, Record};
-use crate::upstream::{Blame, FailedTry, FailureKind, Ring};
 use crate::ws::Sides;
-use crate::ws::handshake::{self, Offer};
+use crate::ws::handshake::Offer;
 
 impl Gateway {
     /// Carries out a WebSocket upgrade. The answer, whoever gives it, has been written when this returns.
-    pub(super) async fn upgrade(
+    pub(in crate::gateway) async fn upgrade(
         &self,
         session: &mut Session,
         ctx: &mut Ctx,
-        to: &Destination,
-        offer: &Offer,
+        to: Arc<Destination>,
+        offer: Offer,
     ) -> Result<()> {
-        let limit = to.upstream.config().timeouts.handshake;
-        let begun = Instant::now();
-        let answered = match tokio::time::timeout(limit, self.shake_hands(session, ctx, to)).await {
-            Ok(Ok(backend)) => backend,
-            Ok(Err(answer)) => return self.answer(session, ctx, answer).await,
-            Err(_) => {
-                let reason = format!("no answer to the handshake within {}", humantime::format_duration(limit));
-                self.backend_failed(ctx, to, Blame::Backend(FailureKind::Handshake), &reason);
-                return self.answer(session, ctx, Answer::too_slow()).await;
-            }
+        let Some(request) = request(session, ctx) else {
+            return self.answer(session, ctx, Answer::new(400, "the request is malformed")).await;
         };
-        let response = answered.resp_header().expect("the loop that read it ended with a header");
-        if response.status != StatusCode::SWITCHING_PROTOCOLS {
-            self.backend_succeeded(ctx, to);
-            return self.relay(session, ctx, answered).await;
+        let offered = Offered { to, offer, request };
+        match self.shake_hands(&OnTokio, ctx, &offered).await {
+            Ok(switched) => self.switch(session, ctx, &offered.to, switched).await,
+            Err(ending) => self.end(session, ctx, ending).await,
         }
-        let verified = handshake::verify(offer, response.status, &response.headers).map_err(|bad| bad.to_string());
-        if let Err(bad) = verified.and_then(|()| ctx.agree(&response.headers).map_err(|bad| bad.to_string())) {
-            self.backend_failed(ctx, to, Blame::Backend(FailureKind::Handshake), &bad);
-            return self.answer(session, ctx, Answer::backend_failed()).await;
-        }
-        self.backend_succeeded(ctx, to);
-        to.metrics.handshake_seconds.observe(begun.elapsed().as_secs_f64());
-        self.switch(session, ctx, to, answered).await
     }
 
-    /// Asks one backend after another until one answers; the answer's header has been read then.
-    async fn shake_hands(&self, session: &Session, ctx: &mut Ctx, to: &Destination) -> Result<BackendSession, Answer> {
-        loop {
-            let address = ctx.choose(to).await?;
-            let timeouts = &to.upstream.config().timeouts;
-            let begun = Instant::now();
-            let stream = match self.connector.new_stream(&peer(address, timeouts)).await {
-                Ok(stream) => stream,
-                Err(error) => {
-                    ctx.timed_out = is_timeout(&error);
-                    self.backend_failed(ctx, to, blame(FailureKind::Connect, &error), &describe(&error));
-                    continue;
-                }
-            };
-            to.metrics.connect_seconds.observe(begun.elapsed().as_secs_f64());
-            let mut backend = BackendSession::new(stream);
-            backend.read_timeout = Some(timeouts.read);
-            backend.write_timeout = Some(timeouts.write);
-            match ask(&mut backend, session, ctx).await {
-                Ok(()) => return Ok(backend),
-                Err(error) => {
-                    ctx.timed_out = is_timeout(&error);
-                    self.backend_failed(ctx, to, blame(FailureKind::Handshake, &error), &describe(&error));
-                }
-            }
+    /// Goes on with a request that a worker began and could not make a tunnel of.
+    pub(in crate::gateway) async fn continue_with(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        continuation: Continuation,
+    ) -> Result<()> {
+        *ctx = continuation.ctx;
+        let timeouts = ctx.target().map(|target| target.to.upstream.config().timeouts);
+        if let Some(timeouts) = timeouts {
+            session.set_read_timeout(Some(timeouts.read));
+            session.set_write_timeout(Some(timeouts.write));
+        }
+        session.set_pipelining_enabled(false);
+        self.end(session, ctx, continuation.ending).await
+    }
+
+    async fn end(&self, session: &mut Session, ctx: &mut Ctx, ending: Ending) -> Result<()> {
+        match ending {
+            Ending::Answer(answer) => self.answer(session, ctx, answer).await,
+            Ending::Refusal(refusal) => self.relay(session, ctx, refusal).await,
+            Ending::Gone(error) => Err(Error::because(ErrorType::WriteError, "", error).into_down()),
         }
     }
 
     /// Relays a backend's answer that is not 101: status, headers, body.
-    pub(super) async fn relay(&self, session: &mut Session, ctx: &mut Ctx, mut backend: BackendSession) -> Result<()> {
+    async fn relay(&self, session: &mut Session, ctx: &mut Ctx, refusal: Refusal) -> Result<()> {
+        let Refusal { socket, address, read } = refusal;
+        let failed = |error| Error::because(ErrorType::InternalError, "relaying", error);
+        let socket = tokio::net::TcpStream::from_std(socket).map_err(failed)?;
+        let mut backend = BackendSession::new(Box::new(Rewind::new(socket, address, read, None)));
+        backend.read_timeout = ctx.to().map(|to| to.upstream.config().timeouts.read);
+        backend.read_response().await.map_err(Error::into_up)?;
         let mut response = backend.resp_header().expect("an answer was read").clone();
         if let Err(answer) = ctx.on_response(&mut response).await {
             return self.answer(session, ctx, answer).await;
         }
-        forward::refusal(&mut response)?;
-        forward::decorate(&mut response, ctx)?;
+        headers::refusal(&mut response)?;
+        headers::decorate(&mut response, ctx)?;
         session.write_response_header(Box::new(response), false).await.map_err(Error::into_down)?;
         while let Some(body) = backend.read_body_bytes().await.map_err(Error::into_up)? {
             session.write_response_body(Some(body), false).await.map_err(Error::into_down)?;
@@ -104,150 +88,67 @@ impl Gateway {
         session.write_response_body(None, true).await.map_err(Error::into_down)
     }
 
-    /// Passes the 101 on and makes a tunnel of both connections.
+    /// Takes the client's connection out of Pingora's session, passes the 101 on, and opens the tunnel.
     async fn switch(
         &self,
         session: &mut Session,
         ctx: &mut Ctx,
         to: &Destination,
-        mut backend: BackendSession,
+        Switched { backend, head, early }: Switched<Tcp>,
     ) -> Result<()> {
-        let mut response = backend.resp_header().expect("a 101 was read").clone();
-        if let Err(answer) = ctx.on_response(&mut response).await {
-            return self.answer(session, ctx, answer).await;
+        let (mut client, ahead) = take_client(session).await?;
+        let until = Instant::now() + to.upstream.config().timeouts.write;
+        if let Err(error) = dial::write_all(&mut client, &head, until).await {
+            return Err(Error::because(ErrorType::WriteError, "", error).into_down());
         }
-        forward::upgrade_response(&mut response)?;
-        ctx.name_compression(&mut response)?;
-        forward::decorate(&mut response, ctx)?;
-        let from_backend = glued(backend.read_body_bytes());
-        session.write_response_header(Box::new(response), false).await.map_err(Error::into_down)?;
-        let mut from_client = glued(session.downstream_session.read_request_body());
-
-        let (shell, _) = tokio::io::duplex(1);
-        let shell = Box::new(ServerSession::new_http1(Box::new(shell)));
-        let taken = std::mem::replace(&mut session.downstream_session, shell);
         ctx.taken_over = true;
-        let ServerSession::H1(client) = *taken else {
-            return Err(Error::explain(ErrorType::InternalError, "an upgrade came by something other than HTTP/1"));
-        };
-        let streams = take_over(client.into_inner()).and_then(|client| Ok((client, take_over(backend.into_inner())?)));
-        let ((client, ahead), (backend, _)) =
-            streams.map_err(|error| Error::because(ErrorType::InternalError, "taking over", error))?;
-        from_client.extend(ahead);
-        let limits = ctx.limits(to);
-        watch_for_loss(&client, &backend, limits.tcp_user_timeout);
-        let Some(record) = record(ctx, to) else { return Ok(()) };
-        let hooks = ctx.hooks_of_tunnel(&record, &self.running.injector);
-        self.running.tunnels.open(NewTunnel {
-            client: client.into(),
-            backend: backend.into(),
-            early: Sides::new(from_client, from_backend),
-            limits,
-            record,
-            hooks,
-        });
+        let tunnel = self.tunnel(ctx, to, Sides::new(client, backend), Sides::new(ahead, early));
+        if let Some(tunnel) = tunnel.map_err(|error| Error::because(ErrorType::InternalError, "a tunnel", error))? {
+            self.running.tunnels.open(tunnel);
+        }
         Ok(())
     }
-
-    /// Charges the failed try to the party it is blamed on, and gives up the backend at work.
-    pub(super) fn backend_failed(&self, ctx: &mut Ctx, to: &Destination, blame: Blame, reason: &str) {
-        let Some(index) = ctx.give_up_on_pick() else { return };
-        let address = to.upstream.states()[index].address();
-        let what = match blame {
-            Blame::Backend(kind) => kind.as_str(),
-            Blame::Gateway(failure) => failure.as_str(),
-            Blame::Client => "request",
-        };
-        warn!("{what} to backend {}/{address} failed: {reason} (request {})", to.upstream.config().name, ctx.id());
-        to.try_failed(index, &FailedTry { blame, client: ctx.client_address(), reason }, &self.running.tunnels);
-    }
-
-    /// Notes that the backend at work answered.
-    pub(super) fn backend_succeeded(&self, ctx: &Ctx, to: &Destination) {
-        if let Some(pick) = &ctx.pick {
-            to.try_succeeded(pick.index, ctx.client_address());
-        }
-    }
 }
 
-/// How to connect to a backend.
-pub(super) fn peer(address: std::net::SocketAddr, timeouts: &Timeouts) -> HttpPeer {
-    let mut peer = HttpPeer::new(address, false, String::new());
-    peer.options.connection_timeout = Some(timeouts.connect);
-    peer.options.read_timeout = Some(timeouts.read);
-    peer.options.write_timeout = Some(timeouts.write);
-    peer
+/// The request as backends are sent it; `None` where its head cannot be read again.
+fn request(session: &Session, ctx: &Ctx) -> Option<Vec<u8>> {
+    let ServerSession::H1(client) = &*session.downstream_session else { return None };
+    let raw = client.get_headers_raw_bytes();
+    let head = read_request(&raw).ok().flatten()?;
+    let header = session.req_header();
+    let target = header.uri.path_and_query().map_or("/", |target| target.as_str());
+    // Hooks may have changed what Pingora read; nobody else does.
+    let fields = Edited { lines: &head.lines, by_hooks: ctx.hooks.as_ref().map(|_| &header.headers) };
+    Some(ctx.request.as_ref()?.with_origin(|origin| upgrade_request(target, fields, origin)))
 }
 
-/// Sends the upgrade request and reads the header of the final answer to it.
-async fn ask(backend: &mut BackendSession, session: &Session, ctx: &Ctx) -> Result<()> {
-    let mut request: RequestHeader = session.req_header().clone();
-    forward::upgrade_request(&mut request)?;
-    if let Some(described) = &ctx.request {
-        forward::identify(&mut request, described)?;
+/// Takes the client's connection out of a session whose request has no body, and what came behind the request. The
+/// session that stays behind is an empty shell.
+async fn take_client(session: &mut Session) -> Result<(Tcp, Vec<u8>)> {
+    let failed = |what| Error::explain(ErrorType::InternalError, what);
+    let (shell, _) = tokio::io::duplex(1);
+    let shell = Box::new(ServerSession::new_http1(Box::new(shell)));
+    let taken = std::mem::replace(&mut session.downstream_session, shell);
+    let ServerSession::H1(mut client) = *taken else { return Err(failed("an upgrade that is not HTTP/1")) };
+    // Pingora gives the bytes behind a request to whoever serves the connection next, if the connection is to be kept.
+    client.req_header_mut().remove_header(&header::CONNECTION);
+    client.respect_keepalive();
+    client.set_keepalive_reuses_remaining(None);
+    client.set_pipelining_enabled(true);
+    let Some(kept) = client.reuse().await? else { return Err(failed("a connection that is not kept")) };
+    let (stream, behind) = kept.into_parts();
+    let mut stream = rewind(stream).ok_or_else(|| failed("a connection that no worker accepted"))?;
+    let flushed = stream.flush().await;
+    flushed.map_err(|error| Error::because(ErrorType::WriteError, "", error).into_down())?;
+    let (stream, ahead) = stream.into_parts();
+    let mut bytes = behind.map_or_else(Vec::new, Vec::from);
+    bytes.extend(ahead);
+    Ok((Tcp::from(stream), bytes))
+}
+
+fn rewind(stream: Stream) -> Option<Rewind> {
+    if !stream.as_any().is::<Rewind>() {
+        return None;
     }
-    backend.write_request_header(Box::new(request)).await?;
-    loop {
-        backend.read_response().await?;
-        let status = backend.resp_header().map(|response| response.status);
-        // 100, 102 and 103 precede the answer (RFC 9110 §15.2); they say nothing that matters to an upgrade.
-        if status.is_some_and(|status| !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS) {
-            return Ok(());
-        }
-    }
-}
-
-/// Bytes that were read beyond a header: a session returns them at its first read, without waiting for more.
-fn glued(read: impl Future<Output = Result<Option<Bytes>>>) -> Vec<u8> {
-    // An end of the stream or an error is met again by the tunnel's first read.
-    match read.now_or_never() {
-        Some(Ok(Some(bytes))) => bytes.into(),
-        _ => Vec::new(),
-    }
-}
-
-pub(super) fn record(ctx: &mut Ctx, to: &Destination) -> Option<Record> {
-    let route = ctx.target()?.route.clone();
-    let mut guard = ctx.pick.take()?.guard;
-    guard.mark_tunnel();
-    let request = ctx.request.as_ref()?;
-    Some(Record {
-        request_id: request.id.as_str().into(),
-        client: request.client.address,
-        peer: request.peer,
-        route,
-        key_source: ctx.key_source(),
-        key_digest: request.key.as_ref().map(|key| key.digest().into()),
-        key_hash: request.key.as_ref().map(|key| Ring::hash(&key.bytes)),
-        by_hook: ctx.hooks.as_ref().is_some_and(|hooks| hooks.to().is_some()),
-        guard,
-        metrics: to.metrics.clone(),
-    })
-}
-
-/// Whether an error means that a backend took too long.
-pub(super) fn is_timeout(error: &Error) -> bool {
-    matches!(
-        error.etype(),
-        ErrorType::ConnectTimedout
-            | ErrorType::ReadTimedout
-            | ErrorType::WriteTimedout
-            | ErrorType::TLSHandshakeTimedout
-    )
-}
-
-/// The party that an error at this step is charged to.
-pub(super) fn blame(step: FailureKind, error: &Error) -> Blame {
-    match error.root_cause().downcast_ref::<std::io::Error>() {
-        Some(cause) => Blame::of(step, cause),
-        None => Blame::Backend(step),
-    }
-}
-
-/// An error in a few words: its type, and what the system said.
-pub(super) fn describe(error: &Error) -> String {
-    match error.root_cause().downcast_ref::<std::io::Error>() {
-        Some(cause) => format!("{}: {cause}", error.etype().as_str()),
-        None => error.etype().as_str().to_owned(),
-    }
+    stream.into_any().downcast().ok().map(|rewind| *rewind)
 }

@@ -8,34 +8,39 @@ use pingora::http::ResponseHeader;
 use pingora::{Error, Result};
 use pingora_proxy::Session;
 
-use super::forward::REQUEST_ID;
 use crate::hook::Answer;
+use crate::http1::forward::REQUEST_ID;
 use crate::ws::handshake::UpgradeRefused;
 
 impl Answer {
     /// No route fits the request.
-    pub(super) fn no_route() -> Self {
+    pub(in crate::gateway) fn no_route() -> Self {
         Self::new(404, "no route matches this host and path")
     }
 
     /// A backend was asked and failed.
-    pub(super) fn backend_failed() -> Self {
+    pub(in crate::gateway) fn backend_failed() -> Self {
         Self::new(502, "the backend failed to answer")
     }
 
     /// A backend took too long.
-    pub(super) fn too_slow() -> Self {
+    pub(in crate::gateway) fn too_slow() -> Self {
         Self::new(504, "the backend took too long to answer")
     }
 
     /// No backend is up; the client may try again `after` a while.
-    pub(super) fn nobody_healthy(after: Duration) -> Self {
+    pub(in crate::gateway) fn nobody_healthy(after: Duration) -> Self {
         let seconds = after.as_secs_f64().ceil().max(1.0);
         Self::new(503, "no backend is available").header("retry-after", format!("{seconds}"))
     }
 
+    /// As many handshakes are in progress as the gateway carries out at once.
+    pub(in crate::gateway) fn too_many_handshakes() -> Self {
+        Self::new(503, "too many handshakes are in progress").header("retry-after", "1")
+    }
+
     /// The handshake breaks a rule.
-    pub(super) fn upgrade_refused(refused: UpgradeRefused) -> Self {
+    pub(in crate::gateway) fn upgrade_refused(refused: UpgradeRefused) -> Self {
         let answer = Self::new(refused.status().as_u16(), refused.to_string());
         match refused.status() {
             // RFC 9110 §15.5.22 asks for Upgrade, RFC 6455 §4.4 for the version.
@@ -45,12 +50,12 @@ impl Answer {
     }
 
     /// Something went wrong here that is no business of the client's.
-    pub(super) fn gateway_failed() -> Self {
+    pub(in crate::gateway) fn gateway_failed() -> Self {
         Self::new(500, "the gateway failed")
     }
 
     /// Writes the answer; the sentence goes out in JSON where the client asks for it.
-    pub(super) async fn send(&self, session: &mut Session, request_id: &str) -> Result<()> {
+    pub(in crate::gateway) async fn send(&self, session: &mut Session, request_id: &str) -> Result<()> {
         let (kind, body) = match self.own_body() {
             Some(body) => (None, body.clone()),
             None if wants_json(&session.req_header().headers) => (Some("application/json"), self.json(request_id)),

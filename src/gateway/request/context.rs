@@ -9,72 +9,82 @@ use http::Method;
 use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 
-use super::forward;
+use super::headers;
 use super::hooks::Hooks;
 use crate::affinity;
 use crate::client::Client;
 use crate::hook::Answer;
+use crate::http1::forward::Origin;
 use crate::snapshot::{Asked, Destination, Running, Snapshot, Target, UnderWay};
+use crate::socket::address;
 use crate::upstream::{Pick, Unavailable};
 
 /// The context of one request. It pins the snapshot that the request began with.
 pub struct Ctx {
-    pub(super) snapshot: Arc<Snapshot>,
-    pub(super) started: Instant,
+    pub(in crate::gateway) snapshot: Arc<Snapshot>,
+    pub(in crate::gateway) started: Instant,
     /// Known once the request's header has been looked at.
-    pub(super) request: Option<Request>,
+    pub(in crate::gateway) request: Option<Request>,
     /// Of a route that has hooks.
-    pub(super) hooks: Option<Box<Hooks>>,
+    pub(in crate::gateway) hooks: Option<Box<Hooks>>,
     /// The backend at work for this request.
-    pub(super) pick: Option<Pick>,
+    pub(in crate::gateway) pick: Option<Pick>,
     /// When the backend at work was about to be connected to.
-    pub(super) connecting: Option<Instant>,
+    pub(in crate::gateway) connecting: Option<Instant>,
     /// Backends that failed this request, or that hooks vetoed.
-    pub(super) tried: Vec<usize>,
+    pub(in crate::gateway) tried: Vec<usize>,
     /// The answer to give instead of a backend's.
-    pub(super) answer: Option<Answer>,
+    pub(in crate::gateway) answer: Option<Answer>,
     /// The last failure was that a backend took too long.
-    pub(super) timed_out: bool,
+    pub(in crate::gateway) timed_out: bool,
     /// The connection is a tunnel now and logged by its worker; Pingora's session is an empty shell.
-    pub(super) taken_over: bool,
+    pub(in crate::gateway) taken_over: bool,
     under_way: UnderWay,
 }
 
 /// A request's identity, and what was decided about it.
-pub(super) struct Request {
-    pub(super) id: String,
-    pub(super) client: Client,
-    pub(super) peer: SocketAddr,
-    pub(super) method: Method,
-    pub(super) host: String,
+pub(in crate::gateway) struct Request {
+    pub(in crate::gateway) id: String,
+    pub(in crate::gateway) client: Client,
+    pub(in crate::gateway) peer: SocketAddr,
+    pub(in crate::gateway) method: Method,
+    pub(in crate::gateway) host: String,
     /// Without the query, which often carries secrets.
-    pub(super) path: String,
-    pub(super) route: Option<usize>,
-    pub(super) key: Option<Key>,
+    pub(in crate::gateway) path: String,
+    pub(in crate::gateway) route: Option<usize>,
+    pub(in crate::gateway) key: Option<Key>,
+}
+
+impl Request {
+    /// Calls `with` with the gateway's own word to a backend on where the request came from.
+    pub(in crate::gateway) fn with_origin<T>(&self, with: impl FnOnce(&Origin<'_>) -> T) -> T {
+        let peer = address::text(self.peer.ip().to_canonical());
+        with(&Origin { peer: &peer, is_trusted: self.client.via_trusted, host: &self.host, id: &self.id })
+    }
 }
 
 /// A ring key, detached from the snapshot.
-pub(super) struct Key {
-    pub(super) bytes: Vec<u8>,
-    pub(super) source: &'static str,
+pub(in crate::gateway) struct Key {
+    pub(in crate::gateway) bytes: Vec<u8>,
+    pub(in crate::gateway) source: &'static str,
     /// The `Set-Cookie` value, where a cookie is to be issued.
-    pub(super) set_cookie: Option<String>,
+    pub(in crate::gateway) set_cookie: Option<String>,
 }
 
 impl Key {
     /// The key of a request that came from `client`.
-    pub(super) fn of(key: affinity::Key<'_>, client: &Client) -> Self {
+    pub(in crate::gateway) fn of(key: affinity::Key<'_>, client: &Client) -> Self {
         Self { source: key.source.as_str(), set_cookie: key.set_cookie(client.secure), bytes: key.bytes }
     }
 
     /// What stands for it in logs; made for those who log, because it takes a hash.
-    pub(super) fn digest(&self) -> String {
+    pub(in crate::gateway) fn digest(&self) -> String {
         affinity::digest(&self.bytes)
     }
 }
 
 impl Ctx {
-    pub(super) fn new(running: &Running) -> Self {
+    pub(in crate::gateway) fn new(running: &Running) -> Self {
         Self {
             snapshot: running.snapshot(),
             started: Instant::now(),
@@ -91,75 +101,80 @@ impl Ctx {
     }
 
     /// Looks at a request's header: who asks, for which route, and with which key if the route has no hooks.
-    pub(super) fn describe(&mut self, session: &Session) {
+    pub(in crate::gateway) fn describe(&mut self, session: &Session) {
         let header = session.req_header();
         let peer = session.client_addr().and_then(|address| address.as_inet().copied());
         // Every listener is an IP socket; a peer that is gone already has no address any more.
         let peer = peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
-        let host = forward::host(header).map(text).unwrap_or_default();
+        let host = headers::host(header).map(text).unwrap_or_default();
         let (path, query) = (header.uri.path(), header.uri.query());
         let asked = Asked { host: &host, path, query, headers: &header.headers, peer: peer.ip() };
         self.describe_as(&asked, peer, header.method.clone());
     }
 
     /// Looks at what is asked for, as [`describe`](Self::describe) does.
-    pub(super) fn describe_as(&mut self, asked: &Asked<'_>, peer: SocketAddr, method: Method) {
+    pub(in crate::gateway) fn describe_as(&mut self, asked: &Asked<'_>, peer: SocketAddr, method: Method) {
         let (client, route) = self.snapshot.receive(asked);
         self.hooks = route.and_then(|route| Hooks::of(&self.snapshot.target(route).hooks));
         let source = affinity::Request { headers: asked.headers, query: asked.query, client: client.address };
         let key = route.filter(|_| self.hooks.is_none());
         let key = key.and_then(|route| self.snapshot.key(route, None, &source, affinity::mint));
         let key = key.map(|key| Key::of(key, &client));
-        let id = forward::request_id(asked.headers);
+        let id = headers::request_id(asked.headers);
         let (host, path) = (asked.host.to_owned(), asked.path.to_owned());
         self.request = Some(Request { id, client, peer, method, host, path, route, key });
     }
 
     /// Lets go of all but what counts the request as under way.
-    pub(super) fn into_under_way(self) -> Arc<()> {
+    pub(in crate::gateway) fn into_under_way(self) -> Arc<()> {
         self.under_way.into()
     }
 
     /// The request's id; empty before the header was looked at.
-    pub(super) fn id(&self) -> &str {
+    pub(in crate::gateway) fn id(&self) -> &str {
         self.request.as_ref().map_or("", |request| &request.id)
     }
 
     /// Address of the client; unspecified before the header was looked at.
-    pub(super) fn client_address(&self) -> IpAddr {
+    pub(in crate::gateway) fn client_address(&self) -> IpAddr {
         self.request.as_ref().map_or(Ipv4Addr::UNSPECIFIED.into(), |request| request.client.address)
     }
 
-    pub(super) fn target(&self) -> Option<&Target> {
+    pub(in crate::gateway) fn target(&self) -> Option<&Target> {
         Some(self.snapshot.target(self.request.as_ref()?.route?))
     }
 
     /// Where the request goes: where a hook sent it, or where its route leads.
-    pub(super) fn to(&self) -> Option<&Arc<Destination>> {
+    pub(in crate::gateway) fn to(&self) -> Option<&Arc<Destination>> {
         let sent = self.hooks.as_ref().and_then(|hooks| hooks.to());
         sent.or_else(|| self.target().map(|target| &target.to))
     }
 
     /// The same, to keep while the context changes.
-    pub(super) fn destination(&self) -> Option<Arc<Destination>> {
+    pub(in crate::gateway) fn destination(&self) -> Option<Arc<Destination>> {
         self.to().cloned()
     }
 
-    pub(super) fn set_cookie(&self) -> Option<&str> {
+    pub(in crate::gateway) fn set_cookie(&self) -> Option<&str> {
         self.request.as_ref()?.key.as_ref()?.set_cookie.as_deref()
     }
 
     /// Where the key came from, or `none`.
-    pub(super) fn key_source(&self) -> &'static str {
+    pub(in crate::gateway) fn key_source(&self) -> &'static str {
         self.request.as_ref().and_then(|request| request.key.as_ref()).map_or("none", |key| key.source)
     }
 
-    /// Chooses a backend that was not tried yet and that no hook vetoes; the error is the answer to give.
-    pub(super) async fn choose(&mut self, to: &Destination) -> Result<SocketAddr, Answer> {
+    /// Chooses a backend that was not tried yet and that no hook vetoes; the error is the answer to give. Hooks are
+    /// asked until the moment `until` at the latest.
+    pub(in crate::gateway) async fn choose(
+        &mut self,
+        to: &Destination,
+        until: Option<Instant>,
+    ) -> Result<SocketAddr, Answer> {
         let mut pick = self.next_pick(to)?;
         // While hooks are asked no backend is at work: what time they take is not held against it.
         while let Some(hooks) = &mut self.hooks
-            && !hooks.accept(&pick, self.tried.len()).await?
+            && !hooks.accept_until(&pick, self.tried.len(), until).await?
         {
             self.tried.push(pick.index);
             pick = self.next_pick(to)?;
@@ -187,19 +202,19 @@ impl Ctx {
     }
 
     /// How many of the backends tried were not asked, because hooks vetoed them.
-    pub(super) fn vetoes(&self) -> usize {
+    pub(in crate::gateway) fn vetoes(&self) -> usize {
         self.hooks.as_ref().map_or(0, |hooks| hooks.vetoes())
     }
 
     /// Notes the answer to give, and makes the error that has Pingora end the request.
-    pub(super) fn fail_with(&mut self, answer: Answer) -> Box<Error> {
+    pub(in crate::gateway) fn fail_with(&mut self, answer: Answer) -> Box<Error> {
         let error = Error::new(ErrorType::HTTPStatus(answer.status().as_u16()));
         self.answer = Some(answer);
         error
     }
 
     /// Lets go of the backend at work, and does not come back to it for this request.
-    pub(super) fn give_up_on_pick(&mut self) -> Option<usize> {
+    pub(in crate::gateway) fn give_up_on_pick(&mut self) -> Option<usize> {
         let pick = self.pick.take()?;
         self.tried.push(pick.index);
         Some(pick.index)

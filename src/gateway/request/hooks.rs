@@ -1,7 +1,7 @@
 //! The hooks of a request's route, at the phases that the gateway carries out.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, header};
 use pingora::Result as Outcome;
@@ -9,7 +9,7 @@ use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::context::{Ctx, Key};
-use super::forward;
+use super::headers;
 use crate::affinity::{self, Source};
 use crate::client::Client;
 use crate::config::{Compression, TunnelLimits};
@@ -17,17 +17,20 @@ use crate::hook::{
     self, Answer, Backend, Chain, Chosen, Contexts, Entry, Facts, Injector, KeyTag, Next, Phase, Tunnel, TunnelId,
     Upgrade,
 };
+use crate::http1::forward::{Edited, switching_response};
+use crate::http1::head::read_response;
+use crate::http1::{ResponseHead, fields};
 use crate::snapshot::{Destination, Snapshot};
 use crate::tunnel::{Hooked, Record};
 use crate::upstream::Pick;
 use crate::ws::deflate::{self, Agreement, BadAgreement, Offer};
 use crate::ws::handshake::{self, UpgradeRefused, Wanted};
 
-/// What a request wants, as far as its header is right.
-pub(super) type Asked = Result<Wanted, UpgradeRefused>;
+/// What a request wants, or the rule that its header breaks.
+pub(super) type Classified = Result<Wanted, UpgradeRefused>;
 
 /// The hooks of one request, and what they decided.
-pub(super) struct Hooks {
+pub(in crate::gateway) struct Hooks {
     chain: Arc<Chain>,
     /// Never locked: what Pingora keeps of a request has to be `Sync`, and what hooks keep need not be.
     contexts: Mutex<Contexts>,
@@ -61,7 +64,7 @@ impl Hooks {
     }
 
     /// Where a hook sent the request.
-    pub(super) fn to(&self) -> Option<&Arc<Destination>> {
+    pub(in crate::gateway) fn to(&self) -> Option<&Arc<Destination>> {
         self.to.as_ref()
     }
 
@@ -140,8 +143,23 @@ impl Hooks {
         key.map(|key| Key::of(key, client))
     }
 
+    /// Asks about a backend as [`accept`](Self::accept) does. An answer that does not come by the moment `until` is one
+    /// too late.
+    pub(super) async fn accept_until(
+        &mut self,
+        pick: &Pick,
+        tries: usize,
+        until: Option<Instant>,
+    ) -> Result<bool, Answer> {
+        let accepted = self.accept(pick, tries);
+        match until {
+            None => accepted.await,
+            Some(until) => tokio::time::timeout_at(until.into(), accepted).await.unwrap_or(Err(Answer::too_slow())),
+        }
+    }
+
     /// Asks about a backend that was picked, after so many others; whether it is to be connected to.
-    pub(super) async fn accept(&mut self, pick: &Pick, tries: usize) -> Result<bool, Answer> {
+    async fn accept(&mut self, pick: &Pick, tries: usize) -> Result<bool, Answer> {
         let (chain, contexts) = self.parts();
         let state = &pick.state;
         let backend = Backend { upstream: state.upstream(), address: state.address(), tunnels: state.tunnels(), tries };
@@ -157,9 +175,9 @@ impl Hooks {
 }
 
 impl Ctx {
-    /// Has the route's hooks look at a request and finds its key; what is `wanted` may be something else after that. The
-    /// error is the answer to give.
-    pub(super) async fn ask_hooks(&mut self, session: &mut Session, wanted: Asked) -> Result<Asked, Answer> {
+    /// Has the route's hooks look at a request and finds its key; what is `wanted` may be something else after that.
+    /// The error is the answer to give.
+    pub(super) async fn ask_hooks(&mut self, session: &mut Session, wanted: Classified) -> Result<Classified, Answer> {
         let Self { snapshot, request: Some(request), hooks: Some(hooks), .. } = self else { return Ok(wanted) };
         let Some(route) = request.route else { return Ok(wanted) };
         let target = snapshot.target(route);
@@ -172,7 +190,7 @@ impl Ctx {
             upstream: &target.to.upstream.config().name,
             upgrade: matches!(wanted, Ok(Wanted::WebSocket(_))),
         };
-        forward::drop_listed(session.req_header_mut()).map_err(|_| Answer::gateway_failed())?;
+        headers::drop_listed(session.req_header_mut()).map_err(|_| Answer::gateway_failed())?;
         hooks.on_request(session, facts).await?;
         hooks.settle_upstream(snapshot, Phase::Request)?;
         let mut wanted = classify(session);
@@ -189,25 +207,41 @@ impl Ctx {
     }
 
     /// Shows hooks a backend's answer; the error is the answer to give instead.
-    pub(super) async fn on_response(&mut self, response: &mut ResponseHeader) -> Result<(), Answer> {
+    pub(in crate::gateway) async fn on_response(&mut self, response: &mut ResponseHeader) -> Result<(), Answer> {
         let Some(hooks) = &mut self.hooks else { return Ok(()) };
         let (chain, contexts) = hooks.parts();
         let shown = chain.on_response(&mut hook::Response::new(response), contexts).await;
         shown.map_err(|_failed_and_logged| Answer::gateway_failed())
     }
 
-    /// Notes which compression the backend agreed to, where it was offered in the gateway's own name.
-    pub(super) fn agree(&mut self, answer: &HeaderMap) -> Result<(), BadAgreement> {
+    /// Notes which compression the backend agreed to in the 101 that `read` begins with, where it was offered in the
+    /// gateway's own name.
+    pub(in crate::gateway) fn agree(&mut self, read: &[u8]) -> Result<(), BadAgreement> {
         if let Some(hooks) = &mut self.hooks
             && let Some(offer) = &hooks.offer
         {
-            hooks.agreement = offer.agree(answer.get_all(header::SEC_WEBSOCKET_EXTENSIONS))?;
+            let headers = switching(read).map(|(_, headers)| headers).unwrap_or_default();
+            hooks.agreement = offer.agree(headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS))?;
         }
         Ok(())
     }
 
+    /// Shows hooks the 101 that `read` begins with; its head as the client is sent it, or the answer to give instead.
+    pub(in crate::gateway) async fn on_switching(&mut self, read: &[u8]) -> Result<Vec<u8>, Answer> {
+        let (head, headers) = switching(read).ok_or_else(Answer::backend_failed)?;
+        let response = ResponseHeader::build(head.status, Some(headers.len()));
+        let mut response = response.map_err(|_| Answer::gateway_failed())?;
+        for (name, value) in &headers {
+            response.append_header(name, value).map_err(|_| Answer::gateway_failed())?;
+        }
+        self.on_response(&mut response).await?;
+        self.name_compression(&mut response).map_err(|_| Answer::gateway_failed())?;
+        let fields = Edited { lines: &head.lines, by_hooks: Some(&response.headers) };
+        Ok(switching_response(fields, self.set_cookie(), self.id()))
+    }
+
     /// Has a 101 name the compression that was agreed on with the client, where that is the gateway's business.
-    pub(super) fn name_compression(&self, response: &mut ResponseHeader) -> Outcome<()> {
+    fn name_compression(&self, response: &mut ResponseHeader) -> Outcome<()> {
         let Some(hooks) = self.hooks.as_ref().filter(|hooks| hooks.chain.messages().any()) else { return Ok(()) };
         response.remove_header(&header::SEC_WEBSOCKET_EXTENSIONS);
         match &hooks.agreement {
@@ -217,12 +251,12 @@ impl Ctx {
     }
 
     /// The limits of the tunnel: a hook's, or those of its upstream.
-    pub(super) fn limits(&self, to: &Destination) -> TunnelLimits {
+    pub(in crate::gateway) fn limits(&self, to: &Destination) -> TunnelLimits {
         self.hooks.as_ref().and_then(|hooks| hooks.limits).unwrap_or(to.upstream.config().tunnel)
     }
 
     /// Lets go of the hooks, for the tunnel that the request has become.
-    pub(super) fn hooks_of_tunnel(&mut self, record: &Record, injector: &Injector) -> Option<Hooked> {
+    pub(in crate::gateway) fn hooks_of_tunnel(&mut self, record: &Record, injector: &Injector) -> Option<Hooked> {
         let Hooks { chain, contexts, agreement, .. } = *self.hooks.take()?;
         let key = self.request.as_ref().and_then(|request| request.key.as_ref());
         let tunnel = Tunnel {
@@ -259,8 +293,15 @@ fn goes_on(next: Result<Next, hook::Failure>) -> Result<(), Answer> {
     }
 }
 
+/// The 101 that bytes begin with, read before, and its fields as a map.
+fn switching(read: &[u8]) -> Option<(ResponseHead<'_>, HeaderMap)> {
+    let head = read_response(read).ok().flatten()?;
+    let headers = fields::map(&head.lines)?;
+    Some((head, headers))
+}
+
 /// Tells what a request wants, as its header is now.
-pub(super) fn classify(session: &Session) -> Asked {
+pub(super) fn classify(session: &Session) -> Classified {
     let request = session.req_header();
     handshake::classify(&request.method, request.version, &request.headers)
 }

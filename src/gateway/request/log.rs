@@ -4,10 +4,10 @@ use http::StatusCode;
 use pingora::Error;
 use pingora_proxy::Session;
 
-use super::Gateway;
 use super::context::{Ctx, Key};
-use super::upgrade::describe;
+use super::error::describe;
 use crate::access_log::Line;
+use crate::gateway::Gateway;
 
 impl Gateway {
     /// Counts and logs a request that has been answered, or that ended without an answer (status 499).

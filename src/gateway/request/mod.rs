@@ -1,51 +1,32 @@
-//! The gateway: Pingora's `ProxyHttp`, with WebSocket upgrades taken out of its hands.
+//! Requests, in Pingora's phases: refused, upgraded by the handshake engine, or carried out on Pingora's own path.
 
-mod accepted;
 mod answer;
 mod context;
-mod entrance;
-mod forward;
-mod head;
+mod error;
+pub(super) mod headers;
 mod hooks;
-mod loss;
-mod record;
-mod runtimes;
-mod takeover;
-mod upgrade;
+mod log;
 
 use std::os::fd::RawFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ::log::{debug, warn};
 use async_trait::async_trait;
-use log::{debug, warn};
-use pingora::connectors::TransportConnector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
+use super::rewind::Rewind;
+use super::{Gateway, runtimes};
+use crate::config::Timeouts;
 use crate::hook::Answer;
-use crate::snapshot::Running;
 use crate::upstream::FailureKind;
 use crate::ws::handshake::Wanted;
-use accepted::Accepted;
 pub use context::Ctx;
-pub use entrance::Entrance;
-pub use loss::probe_accepted;
-pub use runtimes::Runtimes;
-use upgrade::{blame, describe, is_timeout};
-
-/// What serves every request.
-#[derive(Clone)]
-pub struct Gateway {
-    /// What runs: snapshot, tunnels, metrics, access log.
-    pub running: Arc<Running>,
-    /// What connects to backends for upgrades.
-    pub connector: Arc<TransportConnector>,
-}
+use error::{answer_to, blame, client_is_gone, describe, is_timeout};
 
 #[async_trait]
 impl ProxyHttp for Gateway {
@@ -61,8 +42,8 @@ impl ProxyHttp for Gateway {
 
     /// Decides what a request is: refused, an upgrade (carried out here), or plain HTTP for Pingora's own path.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
-        if let Some(carried) = session.downstream_session.stream().and_then(Accepted::carried) {
-            self.end_carried(session, ctx, *carried).await?;
+        if let Some(continuation) = session.downstream_session.stream().and_then(Rewind::continuation) {
+            self.continue_with(session, ctx, *continuation).await?;
             return Ok(true);
         }
         ctx.describe(session);
@@ -70,7 +51,8 @@ impl ProxyHttp for Gateway {
         let request = session.req_header();
         let host_is_missing =
             request.version == http::Version::HTTP_11 && !request.headers.contains_key(http::header::HOST);
-        // Requests may come before the one ahead is answered (RFC 9112 §9.3.2); behind an upgrade come a tunnel's bytes.
+        // Requests may come before the one ahead is answered (RFC 9112 §9.3.2); behind an upgrade come a tunnel's
+        // bytes.
         session.set_pipelining_enabled(!matches!(wanted, Ok(Wanted::WebSocket(_))));
         if ctx.target().is_none() {
             self.answer(session, ctx, Answer::no_route()).await?;
@@ -99,13 +81,13 @@ impl ProxyHttp for Gateway {
         match wanted {
             Ok(Wanted::Plain) => Ok(false),
             Ok(Wanted::DropUpgrade) => {
-                forward::drop_upgrade(session.req_header_mut());
+                headers::drop_upgrade(session.req_header_mut());
                 Ok(false)
             }
             Ok(Wanted::WebSocket(offer)) => {
                 let to = ctx.destination().ok_or_else(no_destination)?;
                 // On the heap for the same reason.
-                Box::pin(self.upgrade(session, ctx, &to, &offer)).await?;
+                Box::pin(self.upgrade(session, ctx, to, offer)).await?;
                 Ok(true)
             }
             Err(refused) => {
@@ -120,10 +102,10 @@ impl ProxyHttp for Gateway {
         // A backend that is still at work is asked again: a connection that was kept alive had died under the request.
         let address = match &ctx.pick {
             Some(pick) => pick.state.address(),
-            None => ctx.choose(&to).await.map_err(|answer| ctx.fail_with(answer))?,
+            None => ctx.choose(&to, None).await.map_err(|answer| ctx.fail_with(answer))?,
         };
         ctx.connecting = Some(Instant::now());
-        let mut peer = Box::new(upgrade::peer(address, &to.upstream.config().timeouts));
+        let mut peer = Box::new(peer(address, &to.upstream.config().timeouts));
         peer.group_key = runtimes::pool();
         Ok(peer)
     }
@@ -167,7 +149,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Self::CTX,
     ) -> Result<()> {
         match &ctx.request {
-            Some(described) => forward::identify(request, described),
+            Some(described) => headers::identify(request, described),
             None => Ok(()),
         }
     }
@@ -186,23 +168,23 @@ impl ProxyHttp for Gateway {
             self.backend_succeeded(ctx, to);
         }
         ctx.on_response(response).await.map_err(|answer| ctx.fail_with(answer))?;
-        if session.req_header().version < http::Version::HTTP_11 && forward::drop_chunks(response) {
+        if session.req_header().version < http::Version::HTTP_11 && headers::drop_chunks(response) {
             session.set_keepalive(None);
         }
-        forward::decorate(response, ctx)
+        headers::decorate(response, ctx)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Self::CTX) -> FailToProxy {
         if ctx.taken_over || client_is_gone(error) {
             debug!("client is gone: {error} (request {})", ctx.id());
-            return FailToProxy { error_code: record::CLIENT_GONE, can_reuse_downstream: false };
+            return FailToProxy { error_code: log::CLIENT_GONE, can_reuse_downstream: false };
         }
         let answer = ctx.answer.take().unwrap_or_else(|| answer_to(error));
         let status = answer.status().as_u16();
         if !matches!(error.etype(), ErrorType::HTTPStatus(_)) {
             warn!("request {} failed with {status}: {error}", ctx.id());
         }
-        if record::answered(session).is_some() {
+        if log::answered(session).is_some() {
             // Cut off: only an abrupt end tells the client that its answer is not whole.
             return FailToProxy { error_code: status, can_reuse_downstream: false };
         }
@@ -233,10 +215,10 @@ impl ProxyHttp for Gateway {
 
 impl Gateway {
     /// Gives an answer of our own.
-    async fn answer(&self, session: &mut Session, ctx: &Ctx, answer: Answer) -> Result<()> {
+    pub(super) async fn answer(&self, session: &mut Session, ctx: &Ctx, answer: Answer) -> Result<()> {
         answer.send(session, ctx.id()).await?;
-        // A connection closed with unread bytes is reset, and the answer may be lost with it (RFC 9112 §9.6): what is left
-        // of a body that nobody wants is read first, for a while.
+        // A connection closed with unread bytes is reset, and the answer may be lost with it (RFC 9112 §9.6): what is
+        // left of a body that nobody wants is read first, for a while.
         session.set_total_drain_timeout(Some(DRAIN_UNWANTED_BODY));
         if let Err(error) = session.drain_request_body().await {
             debug!("an unwanted body did not end: {error} (request {})", ctx.id());
@@ -250,29 +232,13 @@ fn no_destination() -> Box<Error> {
     Error::new(ErrorType::InternalError)
 }
 
-/// Whether there is nobody left to answer.
-fn client_is_gone(error: &Error) -> bool {
-    *error.esource() == ErrorSource::Downstream
-        && matches!(
-            error.etype(),
-            ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError | ErrorType::WriteTimedout
-        )
-}
-
-/// The answer that tells a client of an error.
-fn answer_to(error: &Error) -> Answer {
-    use http::StatusCode;
-    match (error.esource(), error.etype()) {
-        (_, ErrorType::HTTPStatus(code)) => {
-            let reason = StatusCode::from_u16(*code).ok().and_then(|status| status.canonical_reason());
-            Answer::new(*code, reason.unwrap_or("error"))
-        }
-        (ErrorSource::Downstream, ErrorType::ReadTimedout) => Answer::new(408, "the request took too long"),
-        (ErrorSource::Upstream, _) if is_timeout(error) => Answer::too_slow(),
-        (ErrorSource::Upstream, _) => Answer::backend_failed(),
-        (ErrorSource::Downstream, _) => Answer::new(400, "the request is malformed"),
-        _ => Answer::gateway_failed(),
-    }
+/// How to connect to a backend.
+fn peer(address: std::net::SocketAddr, timeouts: &Timeouts) -> HttpPeer {
+    let mut peer = HttpPeer::new(address, false, String::new());
+    peer.options.connection_timeout = Some(timeouts.connect);
+    peer.options.read_timeout = Some(timeouts.read);
+    peer.options.write_timeout = Some(timeouts.write);
+    peer
 }
 
 const DRAIN_UNWANTED_BODY: Duration = Duration::from_secs(5);

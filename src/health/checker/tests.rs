@@ -8,6 +8,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::config::{Check, Health};
+use crate::dial::Dialer;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -48,7 +49,7 @@ impl Told {
 }
 
 fn probe(timeout: Duration) -> Arc<Probe> {
-    Arc::new(Probe::new(&Health { check: Check::Tcp, timeout, ..Health::default() }))
+    Arc::new(Probe::new(&Health { check: Check::Tcp, timeout, ..Health::default() }, &Dialer::default()))
 }
 
 fn address(number: usize) -> SocketAddr {

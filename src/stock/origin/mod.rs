@@ -4,8 +4,8 @@ mod pattern;
 
 use http::header;
 
-use crate::client::FORWARDED_PROTO;
 use crate::hook::{Answer, Hook, Next, Request, Result, Setup, SetupError, Upgrade};
+use crate::http1::forward::FORWARDED_PROTO;
 
 use pattern::{Site, port_of};
 

@@ -1,0 +1,73 @@
+//! Reaching a backend: the connection to it, and one exchange of heads on that connection.
+//!
+//! Handshakes on workers, handshakes behind Pingora's sessions and health checks all go this way. They differ in how
+//! they wait, which is what [`Transport`] hides.
+
+mod error;
+mod exchange;
+mod tcp;
+mod transport;
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+
+use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
+use rand::seq::IndexedRandom;
+use socket2::{Domain, Socket, Type};
+
+pub use error::{ConnectError, ExchangeError, TryError};
+pub use exchange::{Answered, Limits, connect, exchange};
+pub use tcp::{OnTokio, Tcp};
+pub use transport::{Dial, READ_BYTES, Transport, read, write_all};
+
+/// Begins connections to backends: source addresses and options of sockets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dialer {
+    /// `client_bind_to_ipv4`
+    ipv4: Vec<Ipv4Addr>,
+    /// `client_bind_to_ipv6`
+    ipv6: Vec<Ipv6Addr>,
+}
+
+impl Dialer {
+    /// A dialer that draws the source address of each connection from the list of its family. From an empty list the
+    /// system chooses. Texts that are no address are left out: the configuration refuses them.
+    pub fn from_addresses(ipv4: &[String], ipv6: &[String]) -> Self {
+        let ipv4 = ipv4.iter().filter_map(|text| text.parse().ok()).collect();
+        Self { ipv4, ipv6: ipv6.iter().filter_map(|text| text.parse().ok()).collect() }
+    }
+
+    /// Begins to connect to a backend, without waiting: the socket is non-blocking, and [`connect`] tells how it went.
+    ///
+    /// # Errors
+    /// The system refuses at once: it has no route, no port or no descriptor left.
+    pub fn begin(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
+        // A small message must not wait for the acknowledgement of the one before.
+        socket.set_tcp_nodelay(true)?;
+        if let Some(source) = self.source(address) {
+            // The port is drawn when the destination is known, so that one port serves many destinations (ip(7)).
+            setsockopt(&socket, IpBindAddressNoPort, &true)?;
+            socket.bind(&source.into())?;
+        }
+        match socket.connect(&address.into()) {
+            Err(error) if !is_under_way(&error) => Err(error),
+            _ => Ok(socket.into()),
+        }
+    }
+
+    fn source(&self, address: SocketAddr) -> Option<SocketAddr> {
+        let mut random = rand::rng();
+        match address {
+            SocketAddr::V4(_) => self.ipv4.choose(&mut random).map(|ip| SocketAddr::from((*ip, 0))),
+            SocketAddr::V6(_) => self.ipv6.choose(&mut random).map(|ip| SocketAddr::from((*ip, 0))),
+        }
+    }
+}
+
+fn is_under_way(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+//! The WebSocket handshake: offered to one backend after another, and switched, refused or failed.
+//!
+//! There is one engine for every client. A driver reads the client's request, has it offered by
+//! [`Gateway::shake_hands`], and passes on what came of it: `worker` for clients whose request its worker reads,
+//! `session` for those that Pingora reads.
+
+mod in_progress;
+mod offer;
+mod session;
+mod worker;
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::StatusCode;
+use log::debug;
+
+use super::Gateway;
+use super::request::Ctx;
+use crate::config::TunnelLimits;
+use crate::dial::{self, Answered, Dial, Limits, Tcp, Transport, TryError};
+use crate::hook::Answer;
+use crate::http1::ResponseHead;
+use crate::http1::forward::{Edited, switching_response};
+use crate::snapshot::Destination;
+use crate::socket::keepalive;
+use crate::tunnel::{Connection, NewTunnel, Record, Socket};
+use crate::upstream::{Blame, FailureKind, Ring};
+use crate::ws::handshake::{self, BadAnswer, Offer};
+use crate::ws::{Side, Sides};
+use in_progress::InProgress;
+pub(super) use worker::Continuation;
+pub use worker::Handshakes;
+
+/// A handshake as backends are offered it.
+struct Offered {
+    to: Arc<Destination>,
+    offer: Offer,
+    /// The head of the request, as backends are sent it.
+    request: Vec<u8>,
+}
+
+/// A backend that switched protocols, its 101 verified.
+struct Switched<S> {
+    backend: S,
+    /// The head of the 101, as the client is sent it.
+    head: Vec<u8>,
+    /// Bytes that came behind the backend's head.
+    early: Vec<u8>,
+}
+
+/// Outcome of a handshake that did not open a tunnel.
+pub(super) enum Ending {
+    /// An answer of the gateway's own.
+    Answer(Answer),
+    /// A backend's answer other than 101.
+    Refusal(Refusal),
+    /// The client was gone before it was told.
+    Gone(io::Error),
+}
+
+/// A backend's answer other than 101, to be relayed.
+pub(super) struct Refusal {
+    pub(super) socket: TcpStream,
+    pub(super) address: SocketAddr,
+    /// Bytes that were read of it, the head first.
+    pub(super) read: Vec<u8>,
+}
+
+/// An end of a tunnel that is about to open.
+trait End: Transport + AsFd {
+    /// The socket, for the tunnel's worker.
+    fn into_socket(self) -> io::Result<Socket>;
+}
+
+impl End for Connection {
+    fn into_socket(self) -> io::Result<Socket> {
+        Ok(self.into())
+    }
+}
+
+impl End for Tcp {
+    fn into_socket(self) -> io::Result<Socket> {
+        self.detach().map(Socket::from)
+    }
+}
+
+/// The head of a backend's final answer, judged.
+enum Judged {
+    /// Another status than 101.
+    Refusal,
+    /// The 101 does not open the WebSocket that was asked for.
+    Wrong(BadAnswer),
+    /// The head for the client; empty where hooks are still to see it.
+    Right(Vec<u8>),
+}
+
+impl Gateway {
+    /// Offers a handshake to backends until one gives a final answer, and judges that.
+    async fn shake_hands<D: Dial>(
+        &self,
+        dial: &D,
+        ctx: &mut Ctx,
+        offered: &Offered,
+    ) -> Result<Switched<D::Stream>, Ending> {
+        let Some(_in_progress) = InProgress::begin(&self.running.metrics.handshakes_in_progress) else {
+            return Err(Ending::Answer(Answer::too_many_handshakes()));
+        };
+        let since = Instant::now();
+        let (backend, answered) = self.ask_backends(dial, ctx, offered, since).await.map_err(Ending::Answer)?;
+        let switched = self.finish(ctx, offered, backend, answered).await?;
+        offered.to.metrics.handshake_seconds.observe(since.elapsed().as_secs_f64());
+        Ok(switched)
+    }
+
+    /// Asks one backend after another; the error is the answer to give where none gave one.
+    async fn ask_backends<D: Dial>(
+        &self,
+        dial: &D,
+        ctx: &mut Ctx,
+        offered: &Offered,
+        since: Instant,
+    ) -> Result<(D::Stream, Answered<Judged>), Answer> {
+        let Offered { to, .. } = offered;
+        let timeouts = &to.upstream.config().timeouts;
+        let until = since + timeouts.handshake;
+        loop {
+            let address = ctx.choose(to, Some(until)).await?;
+            let limits = Limits { until, connect: timeouts.connect, read: timeouts.read, write: timeouts.write };
+            match self.ask(dial, address, ctx, offered, &limits).await {
+                Ok(answered) => return Ok(answered),
+                Err(_) if Instant::now() >= until => {
+                    let limit = humantime::format_duration(timeouts.handshake);
+                    let reason = format!("no answer to the handshake within {limit}");
+                    self.backend_failed(ctx, to, Blame::Backend(FailureKind::Handshake), &reason);
+                    return Err(Answer::too_slow());
+                }
+                Err(error) => self.try_failed(ctx, to, &error),
+            }
+        }
+    }
+
+    /// Asks one backend.
+    async fn ask<D: Dial>(
+        &self,
+        dial: &D,
+        address: SocketAddr,
+        ctx: &Ctx,
+        Offered { to, offer, request }: &Offered,
+        limits: &Limits,
+    ) -> Result<(D::Stream, Answered<Judged>), TryError> {
+        let since = Instant::now();
+        let socket = self.dialer.begin(address).and_then(|socket| dial.stream(socket));
+        let mut backend = socket.map_err(TryError::connect)?;
+        let sent = dial::connect(&mut backend, request, limits).await?;
+        to.metrics.connect_seconds.observe(since.elapsed().as_secs_f64());
+        let answered = dial::exchange(&mut backend, request, sent, limits, |head| judge(head, offer, ctx)).await?;
+        Ok((backend, answered))
+    }
+
+    /// Ends the backends' part of a handshake: health is told, hooks see the 101, and the client's head is made.
+    async fn finish<S: Transport>(
+        &self,
+        ctx: &mut Ctx,
+        Offered { to, .. }: &Offered,
+        backend: S,
+        answered: Answered<Judged>,
+    ) -> Result<Switched<S>, Ending> {
+        let Answered { judged, length, mut read } = answered;
+        let agreed = match judged {
+            Judged::Refusal => {
+                self.backend_succeeded(ctx, to);
+                return Err(refusal(backend, read, ctx));
+            }
+            Judged::Wrong(bad) => Err(bad.to_string()),
+            Judged::Right(head) => ctx.agree(&read).map(|()| head).map_err(|bad| bad.to_string()),
+        };
+        let mut head = agreed.map_err(|bad| {
+            self.backend_failed(ctx, to, Blame::Backend(FailureKind::Handshake), &bad);
+            Ending::Answer(Answer::backend_failed())
+        })?;
+        self.backend_succeeded(ctx, to);
+        if ctx.hooks.is_some() {
+            head = ctx.on_switching(&read).await.map_err(Ending::Answer)?;
+        }
+        Ok(Switched { backend, head, early: read.split_off(length) })
+    }
+
+    /// Makes a tunnel of both connections, once the client has been sent the 101. `early` came behind the heads.
+    fn tunnel<S: End>(
+        &self,
+        ctx: &mut Ctx,
+        to: &Destination,
+        ends: Sides<S>,
+        early: Sides<Vec<u8>>,
+    ) -> io::Result<Option<NewTunnel>> {
+        let limits = ctx.limits(to);
+        let inherited = TunnelLimits::default().tcp_user_timeout;
+        if let Err(error) =
+            keepalive::watch(&ends[Side::Client], &ends[Side::Backend], limits.tcp_user_timeout, inherited)
+        {
+            debug!("a tunnel's sockets cannot be watched for a lost peer: {error}");
+        }
+        let Some(record) = record(ctx, to) else { return Ok(None) };
+        let hooks = ctx.hooks_of_tunnel(&record, &self.running.injector);
+        let [client, backend] = ends.into_array();
+        let (client, backend) = (client.into_socket()?, backend.into_socket()?);
+        Ok(Some(NewTunnel { client, backend, early, limits, record, hooks }))
+    }
+}
+
+/// Judges the head of a backend's final answer.
+fn judge(head: &ResponseHead<'_>, offer: &Offer, ctx: &Ctx) -> Judged {
+    if head.status != StatusCode::SWITCHING_PROTOCOLS {
+        return Judged::Refusal;
+    }
+    match handshake::verify(offer, head.status, &head.lines[..]) {
+        Err(bad) => Judged::Wrong(bad),
+        Ok(()) if ctx.hooks.is_some() => Judged::Right(Vec::new()),
+        Ok(()) => {
+            let fields = Edited { lines: &head.lines, by_hooks: None };
+            Judged::Right(switching_response(fields, ctx.set_cookie(), ctx.id()))
+        }
+    }
+}
+
+/// The backend's answer, to be relayed from its socket.
+fn refusal(backend: impl Transport, read: Vec<u8>, ctx: &Ctx) -> Ending {
+    let detached = backend.detach().and_then(|socket| {
+        let address = socket.peer_addr()?;
+        Ok(Refusal { socket, address, read })
+    });
+    detached.map_or_else(
+        |error| {
+            debug!("a backend's answer cannot be relayed: {error} (request {})", ctx.id());
+            Ending::Answer(Answer::gateway_failed())
+        },
+        Ending::Refusal,
+    )
+}
+
+/// The record of a tunnel; the context gives up its pick for it.
+fn record(ctx: &mut Ctx, to: &Destination) -> Option<Record> {
+    let route = ctx.target()?.route.clone();
+    let mut guard = ctx.pick.take()?.guard;
+    guard.mark_tunnel();
+    let request = ctx.request.as_ref()?;
+    Some(Record {
+        request_id: request.id.as_str().into(),
+        client: request.client.address,
+        peer: request.peer,
+        route,
+        key_source: ctx.key_source(),
+        key_digest: request.key.as_ref().map(|key| key.digest().into()),
+        key_hash: request.key.as_ref().map(|key| Ring::hash(&key.bytes)),
+        by_hook: ctx.hooks.as_ref().is_some_and(|hooks| hooks.to().is_some()),
+        guard,
+        metrics: to.metrics.clone(),
+    })
+}

@@ -1,0 +1,58 @@
+//! Pingora's errors: whose fault they are, what a client is told of them, and their words in logs.
+
+use pingora::{Error, ErrorSource, ErrorType};
+
+use crate::hook::Answer;
+use crate::upstream::{Blame, FailureKind};
+
+/// Whether there is nobody left to answer.
+pub(super) fn client_is_gone(error: &Error) -> bool {
+    *error.esource() == ErrorSource::Downstream
+        && matches!(
+            error.etype(),
+            ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError | ErrorType::WriteTimedout
+        )
+}
+
+/// The answer that tells a client of an error.
+pub(super) fn answer_to(error: &Error) -> Answer {
+    use http::StatusCode;
+    match (error.esource(), error.etype()) {
+        (_, ErrorType::HTTPStatus(code)) => {
+            let reason = StatusCode::from_u16(*code).ok().and_then(|status| status.canonical_reason());
+            Answer::new(*code, reason.unwrap_or("error"))
+        }
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => Answer::new(408, "the request took too long"),
+        (ErrorSource::Upstream, _) if is_timeout(error) => Answer::too_slow(),
+        (ErrorSource::Upstream, _) => Answer::backend_failed(),
+        (ErrorSource::Downstream, _) => Answer::new(400, "the request is malformed"),
+        _ => Answer::gateway_failed(),
+    }
+}
+
+/// Whether an error means that a backend took too long.
+pub(super) fn is_timeout(error: &Error) -> bool {
+    matches!(
+        error.etype(),
+        ErrorType::ConnectTimedout
+            | ErrorType::ReadTimedout
+            | ErrorType::WriteTimedout
+            | ErrorType::TLSHandshakeTimedout
+    )
+}
+
+/// The party that an error at this step is charged to.
+pub(super) fn blame(step: FailureKind, error: &Error) -> Blame {
+    match error.root_cause().downcast_ref::<std::io::Error>() {
+        Some(cause) => Blame::of(step, cause),
+        None => Blame::Backend(step),
+    }
+}
+
+/// An error in a few words: its type, and what the system said.
+pub(super) fn describe(error: &Error) -> String {
+    match error.root_cause().downcast_ref::<std::io::Error>() {
+        Some(cause) => format!("{}: {cause}", error.etype().as_str()),
+        None => error.etype().as_str().to_owned(),
+    }
+}

@@ -1,0 +1,112 @@
+//! Header fields: the lines of a head in their order, and list fields taken apart.
+
+use std::borrow::Cow;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+/// One field line of a head, its name in the letter case that it came with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line<'b> {
+    /// The field's name: a token (RFC 9110 §5.6.2).
+    pub name: &'b str,
+    /// The field's value, without white space around it and without folds.
+    pub value: Cow<'b, [u8]>,
+}
+
+/// Header fields that are looked up by name, in any letter case.
+pub trait Fields {
+    /// The values of every line of this name, in their order.
+    fn values_of<'f>(&'f self, name: &'f HeaderName) -> impl Iterator<Item = &'f [u8]>;
+
+    /// The elements of a list field, over all its lines, empty ones left out (RFC 9110 §5.6.1).
+    ///
+    /// A comma inside a quoted string parts elements too: no list that is read here allows one there (RFC 6455 §9.1).
+    fn elements<'f>(&'f self, name: &'f HeaderName) -> impl Iterator<Item = &'f [u8]> {
+        let elements = self.values_of(name).flat_map(|line| line.split(|byte| *byte == b','));
+        elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
+    }
+
+    /// Whether a list field names a token, in any letter case.
+    fn names(&self, list: &HeaderName, token: &[u8]) -> bool {
+        self.elements(list).any(|element| element.eq_ignore_ascii_case(token))
+    }
+
+    /// The value of a field that may stand there once.
+    ///
+    /// # Errors
+    /// [`Repeated`] when it stands there more than once.
+    fn only<'f>(&'f self, name: &'f HeaderName) -> Result<Option<&'f [u8]>, Repeated> {
+        let mut values = self.values_of(name);
+        let value = values.next().map(<[u8]>::trim_ascii);
+        if values.next().is_some() { Err(Repeated) } else { Ok(value) }
+    }
+}
+
+/// A field that must not be repeated stands there more than once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repeated;
+
+impl Fields for HeaderMap {
+    fn values_of<'f>(&'f self, name: &'f HeaderName) -> impl Iterator<Item = &'f [u8]> {
+        self.get_all(name).into_iter().map(HeaderValue::as_bytes)
+    }
+}
+
+impl Fields for [Line<'_>] {
+    fn values_of<'f>(&'f self, name: &'f HeaderName) -> impl Iterator<Item = &'f [u8]> {
+        self.iter().filter(|line| line.name.eq_ignore_ascii_case(name.as_str())).map(|line| &*line.value)
+    }
+}
+
+impl<'b> Line<'b> {
+    /// A line as the parser read it. A fold inside the value, which only responses may have, becomes one space (RFC
+    /// 9112 §5.2).
+    pub(super) fn of(parsed: &httparse::Header<'b>) -> Self {
+        let value = if parsed.value.contains(&b'\n') { unfolded(parsed.value).into() } else { parsed.value.into() };
+        Self { name: parsed.name, value }
+    }
+}
+
+fn unfolded(value: &[u8]) -> Vec<u8> {
+    let parts: Vec<_> = value.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).collect();
+    parts.join(&b' ')
+}
+
+/// The same fields as a map; `None` when a name is longer than a map takes (64 KiB).
+pub fn map(lines: &[Line<'_>]) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::with_capacity(lines.len());
+    for line in lines {
+        let name = HeaderName::from_bytes(line.name.as_bytes()).ok()?;
+        headers.append(name, HeaderValue::from_bytes(&line.value).ok()?);
+    }
+    Some(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::{CONNECTION, HOST};
+
+    use super::*;
+
+    fn line(name: &'static str, value: &'static str) -> Line<'static> {
+        Line { name, value: value.as_bytes().into() }
+    }
+
+    #[test]
+    fn lines_and_a_map_of_them_answer_alike() {
+        let lines = [line("Connection", "close,, Upgrade ,"), line("HOST", " a "), line("connection", "x-hop")];
+        let map = map(&lines).unwrap();
+        let expected: [&[u8]; 3] = [b"close", b"Upgrade", b"x-hop"];
+        assert_eq!(lines.elements(&CONNECTION).collect::<Vec<_>>(), expected);
+        assert_eq!(map.elements(&CONNECTION).collect::<Vec<_>>(), expected);
+        assert!(lines.names(&CONNECTION, b"UPGRADE") && map.names(&CONNECTION, b"X-Hop"));
+        assert_eq!((lines.only(&HOST), lines.only(&CONNECTION)), (Ok(Some(&b"a"[..])), Err(Repeated)));
+        assert_eq!((map.only(&HOST), map.only(&CONNECTION)), (Ok(Some(&b"a"[..])), Err(Repeated)));
+    }
+
+    #[test]
+    fn a_folded_value_is_one_line() {
+        let parsed = httparse::Header { name: "X", value: b"one,\r\n  two\r\n\tthree" };
+        assert_eq!(&*Line::of(&parsed).value, b"one, two three");
+    }
+}

@@ -1,0 +1,203 @@
+//! Heads as they are passed on: hop-by-hop fields left out, the gateway's own fields added.
+//!
+//! Lines go on in their order and in the letter case that they came with.
+
+use http::header::{self, HeaderMap, HeaderName};
+
+use super::fields::{Fields, Line};
+use super::hop_by_hop::HopByHop;
+
+/// The addresses that a request came through, the client first.
+pub static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// `http` or `https`: how the client came to the first proxy.
+pub static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// The host that the client asked for.
+pub static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// The request's id.
+pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The gateway's own word to a backend on where a request came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// Address of the client's socket, as text.
+    pub peer: &'a str,
+    /// Whether that peer is a trusted proxy, whose `X-Forwarded-Proto` and `-Host` are kept.
+    pub is_trusted: bool,
+    /// The host that was asked for; empty where none was named.
+    pub host: &'a str,
+    /// The request's id.
+    pub id: &'a str,
+}
+
+/// A message's fields: the lines as they came, and what hooks made of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Edited<'a, 'b> {
+    /// The lines as they came.
+    pub lines: &'a [Line<'b>],
+    /// Every field after hooks changed some; `None` where nobody did.
+    pub by_hooks: Option<&'a HeaderMap>,
+}
+
+/// The head of a WebSocket handshake for a backend: a GET for `target`, a path and query.
+///
+/// `X-Forwarded-For` is appended to. `-Proto` and `-Host` are kept where a trusted proxy set them and are written anew
+/// otherwise, because an untrusted client could name anything.
+pub fn upgrade_request(target: &str, fields: Edited<'_, '_>, origin: &Origin<'_>) -> Vec<u8> {
+    let mut head = Vec::with_capacity(target.len() + fields.length() + 256);
+    for part in ["GET ", target, " HTTP/1.1\r\n"] {
+        head.extend_from_slice(part.as_bytes());
+    }
+    let kept = |name: &HeaderName| origin.is_trusted && fields.has(name);
+    let (keeps_proto, keeps_host) = (kept(&FORWARDED_PROTO), kept(&FORWARDED_HOST));
+    let is_ours = |name: &str| {
+        let is = |ours: &HeaderName| name.eq_ignore_ascii_case(ours.as_str());
+        is(&FORWARDED_FOR)
+            || is(&REQUEST_ID)
+            || is(&FORWARDED_PROTO) && !keeps_proto
+            || is(&FORWARDED_HOST) && !keeps_host
+    };
+    fields.write(&mut head, is_ours);
+    switch_to_websocket(&mut head);
+    let chain = match fields.by_hooks {
+        Some(headers) => forwarded_for(headers, origin.peer),
+        None => forwarded_for(fields.lines, origin.peer),
+    };
+    put(&mut head, FORWARDED_FOR.as_str(), &chain);
+    if !keeps_proto {
+        put(&mut head, FORWARDED_PROTO.as_str(), b"http");
+    }
+    if !keeps_host && !origin.host.is_empty() {
+        put(&mut head, FORWARDED_HOST.as_str(), origin.host.as_bytes());
+    }
+    put(&mut head, REQUEST_ID.as_str(), origin.id.as_bytes());
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
+/// The head of a 101 for the client: without a length (RFC 9110 §8.6: a 1xx response has no content), with the issued
+/// cookie beside the backend's own, and with the request's id unless the backend gave one.
+pub fn switching_response(fields: Edited<'_, '_>, set_cookie: Option<&str>, id: &str) -> Vec<u8> {
+    let mut head = Vec::with_capacity(fields.length() + set_cookie.map_or(0, str::len) + 256);
+    head.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+    fields.write(&mut head, |name| name.eq_ignore_ascii_case(header::CONTENT_LENGTH.as_str()));
+    switch_to_websocket(&mut head);
+    if let Some(cookie) = set_cookie {
+        put(&mut head, "Set-Cookie", cookie.as_bytes());
+    }
+    if !fields.has(&REQUEST_ID) {
+        put(&mut head, REQUEST_ID.as_str(), id.as_bytes());
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
+/// The addresses that a request came through, its peer's the last.
+pub fn forwarded_for(fields: &(impl Fields + ?Sized), peer: &str) -> Vec<u8> {
+    let mut chain = Vec::new();
+    for line in fields.values_of(&FORWARDED_FOR) {
+        chain.extend_from_slice(line);
+        chain.extend_from_slice(b", ");
+    }
+    chain.extend_from_slice(peer.as_bytes());
+    chain
+}
+
+impl Edited<'_, '_> {
+    fn has(&self, name: &HeaderName) -> bool {
+        match self.by_hooks {
+            Some(headers) => headers.contains_key(name),
+            None => self.lines.values_of(name).next().is_some(),
+        }
+    }
+
+    /// Length of the lines as they came.
+    fn length(&self) -> usize {
+        self.lines.iter().map(|line| line.name.len() + line.value.len() + 4).sum()
+    }
+
+    /// Writes every field that belongs to no hop and is not `left_out`: unchanged ones as they came, then those of
+    /// hooks.
+    fn write(&self, head: &mut Vec<u8>, left_out: impl Fn(&str) -> bool) {
+        let Some(edited) = self.by_hooks else {
+            let hop = HopByHop::of(self.lines);
+            let passed = self.lines.iter().filter(|line| !hop.holds(line.name) && !left_out(line.name));
+            return passed.for_each(|line| put(head, line.name, &line.value));
+        };
+        let hop = HopByHop::of(edited);
+        let is_passed = |name: &str| !hop.holds(name) && !left_out(name);
+        let is_unchanged = |name: &HeaderName| edited.values_of(name).eq(self.lines.values_of(name));
+        for line in self.lines.iter().filter(|line| is_passed(line.name)) {
+            if HeaderName::from_bytes(line.name.as_bytes()).is_ok_and(|name| is_unchanged(&name)) {
+                put(head, line.name, &line.value);
+            }
+        }
+        for name in edited.keys().filter(|name| is_passed(name.as_str()) && !is_unchanged(name)) {
+            edited.values_of(name).for_each(|value| put(head, name.as_str(), value));
+        }
+    }
+}
+
+fn switch_to_websocket(head: &mut Vec<u8>) {
+    put(head, "Connection", b"Upgrade");
+    put(head, "Upgrade", b"websocket");
+}
+
+fn put(head: &mut Vec<u8>, name: &str, value: &[u8]) {
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+        head.extend_from_slice(part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::{fields, head};
+
+    const REQUEST: &str = "GET /a HTTP/1.1\r\nHost: h\r\nX-B: 1\r\nx-a: 2\r\nX-B: 3\r\nConnection: upgrade, x-hop\r\n\
+                           X-Hop: 1\r\nX-Forwarded-Proto: https\r\nX-Request-Id: theirs\r\nUpgrade: websocket\r\n\r\n";
+
+    fn written(change: impl FnOnce(&mut HeaderMap)) -> String {
+        let head = head::read_request(REQUEST.as_bytes()).unwrap().unwrap();
+        let mut headers = fields::map(&head.lines).unwrap();
+        change(&mut headers);
+        let origin = Origin { peer: "192.0.2.7", is_trusted: false, host: "h", id: "ours" };
+        let fields = Edited { lines: &head.lines, by_hooks: Some(&headers) };
+        String::from_utf8(upgrade_request("/a?b", fields, &origin)).unwrap()
+    }
+
+    #[test]
+    fn lines_go_on_as_they_came_without_those_of_the_hop() {
+        let expected = "GET /a?b HTTP/1.1\r\nHost: h\r\nX-B: 1\r\nx-a: 2\r\nX-B: 3\r\nConnection: Upgrade\r\n\
+                        Upgrade: websocket\r\nx-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: http\r\n\
+                        x-forwarded-host: h\r\nx-request-id: ours\r\n\r\n";
+        assert_eq!(written(|_| {}), expected);
+        let head = head::read_request(REQUEST.as_bytes()).unwrap().unwrap();
+        let origin = Origin { peer: "192.0.2.7", is_trusted: false, host: "h", id: "ours" };
+        let fields = Edited { lines: &head.lines, by_hooks: None };
+        assert_eq!(upgrade_request("/a?b", fields, &origin), expected.as_bytes());
+    }
+
+    #[test]
+    fn what_hooks_changed_stands_behind_what_they_left() {
+        let text = written(|headers| {
+            headers.insert("x-b", "new".parse().unwrap());
+            headers.insert("x-forwarded-for", "203.0.113.7".parse().unwrap());
+            headers.remove("x-a");
+        });
+        assert!(text.contains("Host: h\r\nx-b: new\r\nConnection: Upgrade\r\n"), "{text}");
+        assert!(text.contains("\r\nx-forwarded-for: 203.0.113.7, 192.0.2.7\r\n") && !text.contains("x-a"), "{text}");
+    }
+
+    #[test]
+    fn a_101_has_no_length_and_the_gateways_cookie_and_id() {
+        let bytes = b"HTTP/1.1 101 Whatever\r\nServer: b\r\nContent-Length: 0\r\nUPGRADE: WebSocket\r\n\r\n";
+        let head = head::read_response(bytes).unwrap().unwrap();
+        let fields = Edited { lines: &head.lines, by_hooks: None };
+        let text = String::from_utf8(switching_response(fields, Some("a=b"), "ours")).unwrap();
+        assert_eq!(
+            text,
+            "HTTP/1.1 101 Switching Protocols\r\nServer: b\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Set-Cookie: a=b\r\nx-request-id: ours\r\n\r\n"
+        );
+    }
+}

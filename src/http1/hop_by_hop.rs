@@ -1,0 +1,64 @@
+//! Fields that belong to one hop and are not passed on (RFC 9110 §7.6.1).
+
+use http::header::CONNECTION;
+
+use super::fields::Fields;
+
+/// The fields of one message that belong to its hop: those that the RFC names and those that its `Connection` lists.
+#[derive(Debug)]
+pub struct HopByHop<'f> {
+    listed: Vec<&'f [u8]>,
+}
+
+impl<'f> HopByHop<'f> {
+    /// Reads the `Connection` lines of a message.
+    pub fn of(fields: &'f (impl Fields + ?Sized)) -> Self {
+        Self { listed: fields.elements(&CONNECTION).collect() }
+    }
+
+    /// Whether a field of this name belongs to the hop, in any letter case.
+    pub fn holds(&self, name: &str) -> bool {
+        let is_listed = || self.listed.iter().any(|token| token.eq_ignore_ascii_case(name.as_bytes()));
+        NAMES.iter().any(|hop| name.eq_ignore_ascii_case(hop)) || is_listed() && !is_protected(name)
+    }
+
+    /// The options of the connection itself, and the fields that are listed beside them.
+    pub fn parted(&self) -> (Vec<&'f [u8]>, Vec<&'f [u8]>) {
+        let is_option = |token: &&[u8]| OPTIONS.iter().any(|option| token.eq_ignore_ascii_case(option));
+        self.listed.iter().copied().partition(is_option)
+    }
+}
+
+/// Whether a field stays in a message although `Connection` lists it: it tells who asks for what, so a `Connection`
+/// that lists it is an attack and not a word about the hop.
+pub fn is_protected(name: &str) -> bool {
+    let begins_with = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    ["host", "cookie", "authorization", "origin"].iter().any(|protected| name.eq_ignore_ascii_case(protected))
+        || begins_with("x-forwarded-")
+        || begins_with("sec-websocket-")
+}
+
+const NAMES: [&str; 7] =
+    ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+
+const OPTIONS: [&[u8]; 3] = [b"close", b"keep-alive", b"upgrade"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::fields::Line;
+
+    #[test]
+    fn connection_lists_what_goes_and_cannot_list_who_asks_for_what() {
+        let lines = [Line { name: "Connection", value: b"Upgrade, X-Hop, cookie, x-forwarded-FOR, host".into() }];
+        let hop = HopByHop::of(&lines[..]);
+        for name in ["connection", "TE", "Transfer-Encoding", "x-hop", "UPGRADE"] {
+            assert!(hop.holds(name), "{name}");
+        }
+        for name in ["Cookie", "X-Forwarded-For", "Host", "x-other", "sec-websocket-key"] {
+            assert!(!hop.holds(name), "{name}");
+        }
+        let (options, listed) = hop.parted();
+        assert_eq!((options, listed.len()), (vec![&b"Upgrade"[..]], 4));
+    }
+}

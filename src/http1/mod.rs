@@ -1,0 +1,11 @@
+//! HTTP/1.1 heads as bytes: how they are read, which of their fields belong to one hop, how they are passed on.
+//!
+//! Traffic and health checks share these rules. Bytes in, bytes out: nothing here does I/O or reads a clock.
+
+pub mod fields;
+pub mod forward;
+pub mod head;
+pub mod hop_by_hop;
+
+pub use fields::Fields;
+pub use head::{HeadError, RequestHead, ResponseHead};

@@ -1,0 +1,4 @@
+//! Options of TCP sockets, and addresses as text.
+
+pub(crate) mod address;
+pub mod keepalive;
