@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build check test downstream counts stock-pingora bench bench-quick image clean
+.PHONY: help demo build check test downstream counts stock-pingora bench bench-quick bench-ratios image clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -53,16 +53,22 @@ stock-pingora: build ## build the peer target/release/stock-pingora for the benc
 	cp Cargo.lock bench/pingora/Cargo.lock
 	CARGO_TARGET_DIR="$$PWD/target" $(CARGO) build --release --offline --manifest-path bench/pingora/Cargo.toml
 
-bench: build stock-pingora ## measure Longhaul and other gateways side by side, about 30 minutes: bench/results
+bench: build stock-pingora ## measure Longhaul and other gateways side by side, about 45 minutes: bench/results
 	@bench/install.sh
 	$(CARGO) build --release --locked --manifest-path bench/Cargo.toml
 	bench/target/release/longhaul-bench --out bench/results $(ARGS)
 	bench/target/release/longhaul-bench curves --out bench/results
 
-bench-quick: build stock-pingora ## the same in less than five minutes, less exactly; the table is printed only
+bench-quick: build stock-pingora ## the same in about eight minutes, less exactly; the table is printed only
 	@bench/install.sh
 	$(CARGO) build --release --locked --manifest-path bench/Cargo.toml
 	bench/target/release/longhaul-bench --quick $(ARGS)
+
+bench-ratios: build ## echoes and handshakes beside nginx and HAProxy, less than eight minutes; printed only
+	@bench/install.sh
+	$(CARGO) build --release --locked --manifest-path bench/Cargo.toml
+	bench/target/release/longhaul-bench --quick --repeats 15 --peers longhaul,nginx,haproxy \
+		--only echo1,echo64,echo1000,handshake $(ARGS)
 
 image: ## build the container image without Docker and without a registry, as root, about 20 minutes
 	packaging/build-image.sh

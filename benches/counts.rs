@@ -1,11 +1,11 @@
 //! Instructions of a forwarded message and of a handshake, counted by callgrind: `make counts`
 //!
-//! Times are noisy where machines are shared, counts are not: they differ by 3 % at most from run to run. It fails when one is
-//! 15 % above what is stated here. Each work is done in two lengths, and the shorter one is taken off the longer, so that
-//! starting and ending do not count. The kernel's instructions are not seen.
+//! Counts differ by 3 % at most from run to run, times by more on shared machines. The program fails when a count is
+//! 15 % above the stated one. Each work runs in two lengths, and the shorter count is subtracted from the longer one,
+//! so that start and end do not count. callgrind does not see instructions of the kernel.
 //!
-//! `make counts` counts a build without optimisation, which the tests have made anyway: what is added to a path shows there
-//! too. `cargo bench --bench counts` builds with optimisation, for minutes, and counts what a gateway really executes.
+//! `make counts` counts the build without optimisation that the tests made. An addition to a path shows there too.
+//! `cargo bench --bench counts` builds with optimisation, for minutes, and counts instructions of a real gateway.
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on ends there")]
 #![allow(unreachable_pub, reason = "a bench's modules are seen by nobody else")]
 
@@ -21,20 +21,20 @@ mod lane;
 #[path = "../tests/support/shake.rs"]
 mod shake;
 
-/// As the binary has it.
+/// The allocator of the binary.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Something that is done over and over.
+/// An operation to be repeated and counted.
 struct Work {
     name: &'static str,
-    /// What was counted when this was last looked at, with optimisation and without.
+    /// Counts of the last accepted run, with optimisation and without.
     stated: [u64; 2],
-    /// How often it is done in the short and in the long run.
+    /// Repetitions in the short and in the long run.
     times: [u64; 2],
-    /// How many units are counted each time.
+    /// Units of each repetition.
     units: u64,
-    /// The first so many threads are the peers.
+    /// Number of threads of clients and backends, which come first.
     peers: usize,
     run: fn(u64),
 }
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         [bench] if bench == "--bench" => count(),
-        // `cargo test --all-targets` runs benches too, in their shortest form.
+        // `cargo test --all-targets` runs benches too: a short form for it.
         _ => {
             messages(1);
             ExitCode::SUCCESS
@@ -93,7 +93,7 @@ fn count() -> ExitCode {
     if within { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Instructions of one run, those of the peers' threads left out.
+/// Instructions of one run, without the threads of clients and backends.
 fn instructions(work: &Work, times: u64) -> u64 {
     let dir = tempfile::tempdir().unwrap();
     let status = Command::new("valgrind")
@@ -112,7 +112,7 @@ fn instructions(work: &Work, times: u64) -> u64 {
     counted.into_iter().sum()
 }
 
-/// The number of the thread that a file is about, and its instructions.
+/// Thread number of a file of callgrind, and the instructions of the thread.
 fn thread(file: &Path) -> Option<(usize, u64)> {
     let number = file.file_name()?.to_str()?.strip_prefix("count-")?.parse().ok()?;
     let text = std::fs::read_to_string(file).unwrap();

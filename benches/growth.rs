@@ -1,8 +1,8 @@
-//! How the cost of a pick and of finding a route grows with their number: `cargo bench --bench growth`
+//! Growth of the cost of a pick and of finding a route with their number: `cargo bench --bench growth`
 //!
-//! Prints tables in Markdown: nanoseconds (the best of several batches, as other work on the machine only ever adds to it),
-//! and memory on the heap. It judges nothing: times differ from machine to machine. What matters is that the columns stay
-//! level, or grow with the logarithm.
+//! Prints tables in Markdown: nanoseconds (the best of several batches, since other work on the machine only adds time)
+//! and memory on the heap. There is no verdict, since times differ from machine to machine. The columns should stay
+//! level or grow with the logarithm.
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on ends there")]
 
 use std::hint::black_box;
@@ -18,7 +18,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
 fn main() {
-    // `cargo test --all-targets` runs benches too, in their shortest form.
+    // `cargo test --all-targets` runs benches too: a short form for it.
     let batch = if std::env::args().any(|argument| argument == "--bench") { 50 } else { 1 };
     let watch = Watch { batch: Duration::from_millis(batch) };
     picks(&watch);
@@ -32,7 +32,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// Nanoseconds a call, in the best of [`BATCHES`]; each call is given its number.
+    /// Nanoseconds a call, in the best of [`BATCHES`]. Each call gets its number.
     fn nanoseconds(&self, mut call: impl FnMut(u32)) -> f64 {
         let mut number = 0;
         let batches = [(); BATCHES].map(|()| {
@@ -50,13 +50,13 @@ impl Watch {
     }
 }
 
-/// The state the backends are in when picks are measured.
+/// State of the backends while picks are measured.
 #[derive(Clone, Copy)]
 enum Up {
     All,
-    /// One of so many.
+    /// One of this many is up.
     OneOf(usize),
-    /// One at all.
+    /// Exactly one is up.
     One,
 }
 
@@ -144,7 +144,7 @@ fn memory() {
     println!("| the upstream, with ring and live state | {} |\n", upstreams.join(" | "));
 }
 
-/// What `make` leaves on the heap.
+/// Memory that the result of `make` takes on the heap.
 fn kib<T>(make: impl FnOnce() -> T) -> String {
     let region = Region::new(ALLOCATOR);
     let made = make();
@@ -185,5 +185,5 @@ fn routes(watch: &Watch) {
 const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
 const ROUTES: [u32; 3] = [1, 100, 10_000];
 const BATCHES: usize = 5;
-/// Between two looks at the clock.
+/// Calls between two readings of the clock.
 const CALLS: u32 = 64;

@@ -1,7 +1,7 @@
 //! Twenty upgrades in a row under 9,000 live tunnels: `cargo bench --bench handover [-- --tunnels N --upgrades N]`
 //!
-//! Every tunnel exchanges a numbered message each second with an echo behind the gateway. Whatever is dropped, lost,
-//! repeated or reordered is counted, and so is the longest time any answer took. Bounded: it ends by itself.
+//! Every tunnel exchanges a numbered message each second with an echo behind the gateway. The program counts dropped
+//! tunnels, lost, repeated and reordered answers, and the longest time of an answer. It ends by itself.
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on ends there")]
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,7 +24,7 @@ struct Facts {
 }
 
 fn main() {
-    // `cargo test --all-targets` runs benches too, in their shortest form.
+    // `cargo test --all-targets` runs benches too: a short form for it.
     let measured = std::env::args().any(|argument| argument == "--bench");
     let tunnels = option("--tunnels", if measured { 9_000 } else { 50 });
     let upgrades = option("--upgrades", if measured { 20 } else { 2 });
@@ -42,8 +42,10 @@ async fn measure(tunnels: usize, upgrades: usize) {
     };
     let config = dir.path().join("longhaul.yaml");
     let yaml = format!(
-        "version: 1\nthreads: 2\nupgrade_sock: {dir}/upgrade.sock\naccess_log: off\nlisteners: [{{ address: {address} }}]\n\
-         routes: [{{ upstream: echo }}]\nupstreams:\n  echo: {{ affinity: [client_ip], backends: [{backend}], health: off }}\n",
+        "version: 1\nthreads: 2\nupgrade_sock: {dir}/upgrade.sock\naccess_log: off\n\
+         listeners: [{{ address: {address} }}]\n\
+         routes: [{{ upstream: echo }}]\n\
+         upstreams:\n  echo: {{ affinity: [client_ip], backends: [{backend}], health: off }}\n",
         dir = dir.path().display(),
     );
     std::fs::write(&config, yaml).unwrap();
@@ -70,7 +72,8 @@ async fn measure(tunnels: usize, upgrades: usize) {
         let mut trips = std::mem::take(&mut *facts.trips.lock().unwrap());
         trips.sort();
         println!(
-            "upgrade {number:>2}: old process gone after {:>4} ms; answers {:>6}, median {:>6.2} ms, 99.9 % {:>6.2} ms, longest {:>6.2} ms",
+            "upgrade {number:>2}: old process gone after {:>4} ms; answers {:>6}, median {:>6.2} ms, \
+             99.9 % {:>6.2} ms, longest {:>6.2} ms",
             took.as_millis(),
             trips.len(),
             milliseconds(trips[trips.len() / 2]),
@@ -120,7 +123,7 @@ async fn open(number: usize, address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Sends a number each second, at a moment of its own within the second, and waits for it to come back.
+/// Sends a number each second, at a moment of its own within the second, and waits for the answer.
 async fn client(number: usize, mut stream: TcpStream, facts: Arc<Facts>) {
     let offset = Duration::from_micros((number as u64 * 7_919) % 1_000_000);
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + offset, Duration::from_secs(1));
@@ -153,7 +156,8 @@ async fn client(number: usize, mut stream: TcpStream, facts: Arc<Facts>) {
     }
 }
 
-/// An echo for frames of eight bytes, with the one answer to the handshake that the one key has.
+/// An echo for frames of eight bytes. It answers handshakes with a fixed `Sec-WebSocket-Accept`, that of the clients'
+/// key.
 async fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,8 +1,8 @@
-//! What hooks cost: `cargo bench --bench hooks [-- --tunnels N --milliseconds N --repeats N]`
+//! Cost of hooks: `cargo bench --bench hooks [-- --tunnels N --milliseconds N --repeats N]`
 //!
-//! The gateway's processor time for a message of 64 bytes that comes back from an echo, which is two messages that pass it, with
-//! hooks of several kinds on the route. The kinds take many short turns, so that what else the machine does meets all of them;
-//! the median of the turns counts. No thresholds. Bounded: it ends by itself, after a minute and a half.
+//! Measures the gateway's processor time for a message of 64 bytes and its echo, two messages through the gateway, with
+//! hooks of several kinds on the route. The kinds take many short turns, so that other load of the machine falls on all
+//! of them, and the median of the turns counts. There are no thresholds. The program ends by itself after 90 seconds.
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on ends there")]
 
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// A route of the gateway: its name, what it says in the table, its hooks, and whether its messages are compressed.
+/// A route of the gateway: name, title in the table, hooks, and true for compressed messages.
 const KINDS: [(&str, &str, &str, bool); 11] = [
     ("none", "no hook", "[]", false),
     ("silent", "a hook that sees no messages", "[{ hook: bench, with: { sees: nothing } }]", false),
@@ -28,7 +28,8 @@ const KINDS: [(&str, &str, &str, bool); 11] = [
     (
         "three",
         "three of them",
-        "[{ hook: bench, with: { sees: at_once } }, { hook: bench, with: { sees: at_once } }, { hook: bench, with: { sees: at_once } }]",
+        "[{ hook: bench, with: { sees: at_once } }, { hook: bench, with: { sees: at_once } }, \
+          { hook: bench, with: { sees: at_once } }]",
         false,
     ),
     ("replace", "sync, replaces", "[{ hook: bench, with: { sees: at_once, replaces: true } }]", false),
@@ -40,7 +41,7 @@ const KINDS: [(&str, &str, &str, bool); 11] = [
     ("again", "no hook, once more", "[]", false),
 ];
 
-/// Does what its settings say with every message.
+/// A hook that handles every message as its settings say.
 #[derive(Deserialize)]
 struct Bench {
     sees: Sees,
@@ -100,7 +101,7 @@ fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == "-c") {
         return longhaul::Gateway::builder().hook::<Bench>("bench").run();
     }
-    // `cargo test --all-targets` runs benches too, in their shortest form.
+    // `cargo test --all-targets` runs benches too: a short form for it.
     let measured = std::env::args().any(|argument| argument == "--bench");
     let tunnels = option("--tunnels", if measured { 64 } else { 2 });
     let milliseconds = option("--milliseconds", if measured { 150 } else { 20 });
@@ -138,7 +139,7 @@ async fn measure(tunnels: usize, turn: Duration, repeats: usize) {
     }
 }
 
-/// The gateway's process, which ends with this.
+/// The gateway's process; ended on drop.
 struct Gateway {
     process: Child,
     address: SocketAddr,
@@ -185,7 +186,7 @@ impl Gateway {
         spent.as_secs_f64() * 1e6 / exchanged.load(Relaxed) as f64
     }
 
-    /// Of all its threads, to the nanosecond.
+    /// Processor time of all threads of the gateway, to the nanosecond.
     fn processor_time(&self) -> Duration {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
         let spent = tasks.filter_map(|task| {
@@ -198,7 +199,7 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The gateway may have ended by itself.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -220,7 +221,7 @@ async fn open(address: SocketAddr, route: &str, compressed: bool) -> TcpStream {
     stream
 }
 
-/// Sends messages one after the other, each when the one before has come back.
+/// Sends messages one after the other, each when the answer to the previous one has come.
 async fn client(
     mut stream: TcpStream,
     compressed: bool,
@@ -238,7 +239,7 @@ async fn client(
     stream
 }
 
-/// An echo that answers each frame that has the length of the one message with that message.
+/// An echo that answers each frame of the message's length with the message.
 async fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -278,20 +279,20 @@ async fn head(stream: &mut TcpStream) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
-/// The one message as a frame.
+/// The message as a frame.
 fn frame(compressed: bool, masked: bool) -> Vec<u8> {
     let text = "{\"room\":\"tea\",\"from\":\"ada\",\"text\":\"the kettle is on, come over\"}";
     assert_eq!(text.len(), 64);
     let payload = if compressed { deflated(text.as_bytes()) } else { text.into() };
     let first = if compressed { 0xc1 } else { 0x81 };
     match masked {
-        // A mask of zeros leaves the payload as it is, and is taken off and put on like any other.
+        // A mask of zeros leaves the payload as it is, and costs as much as any other.
         true => [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], &payload[..]].concat(),
         false => [&[first, payload.len() as u8], &payload[..]].concat(),
     }
 }
 
-/// RFC 7692 §7.2.1.
+/// Compresses a payload (RFC 7692 §7.2.1).
 fn deflated(payload: &[u8]) -> Vec<u8> {
     let mut deflated = Vec::with_capacity(256);
     let mut compress = Compress::new(Compression::fast(), false);
@@ -311,5 +312,6 @@ fn option(name: &str, default: usize) -> usize {
     arguments.next().map_or(default, |value| value.parse().unwrap())
 }
 
-/// What clients offer and the echo agrees to: what the gateway would make of any offer where hooks see messages.
+/// The offer of the clients, and the agreement of the echo. The gateway would make the same of any offer where hooks
+/// see messages.
 const DEFLATE: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";

@@ -2,7 +2,7 @@
 # Installs what is missing, by apt-get: tests/install.sh build | test | bench
 #   build  what compiling needs beside git, a C compiler and cargo
 #   test   that, and what the tests start: nginx, a headless Chromium, Node.js, valgrind
-#   bench  what compiling needs, and what the benchmarks start but Envoy (bench/install.sh)
+#   bench  what compiling needs, and what the benchmarks start but Envoy and Caddy (bench/install.sh)
 # Does nothing, and asks for no rights, when all of it is there.
 set -euo pipefail
 
@@ -16,7 +16,6 @@ ip iproute2
 valgrind valgrind"
 bench="nginx nginx-light
 haproxy haproxy
-caddy caddy
 wrk wrk
 pip3 python3-pip"
 
@@ -52,7 +51,7 @@ servers=
 for package in "$@"; do
   case $package in
     nginx-light) servers+=" nginx" ;;
-    haproxy | caddy) servers+=" $package" ;;
+    haproxy) servers+=" $package" ;;
   esac
 done
 policy=/usr/sbin/policy-rc.d

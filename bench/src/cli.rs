@@ -1,28 +1,29 @@
 //! The command line.
 
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::process::{Resource, Rlimit};
 
 use crate::curves;
 use crate::echo;
 use crate::peer::{Ground, Peer};
 use crate::report::{self, About};
 use crate::run::{self, Plan};
+use crate::session;
 use crate::soak;
 use crate::stop::Stop;
 use crate::work::{Amount, Work};
 
 /// Puts the same work on Longhaul and other gateways, in turn, and prints one table.
 ///
-/// Progress goes to standard error, the table to standard output. CPU is user and system time of all processes of the gateway, by the
-/// scheduler's account, so it holds even where generator and gateway share cores.
+/// Progress goes to standard error, the table to standard output. CPU is user and system time of all processes of the
+/// gateway, by the scheduler's account, so it holds even where generator and gateway share cores. Every process runs in
+/// a session of its own, and Longhaul is measured twice: beside itself its ratio must be 1.00 ± 0.03.
 #[derive(Parser)]
 #[command(name = "longhaul-bench", version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -40,24 +41,25 @@ struct Options {
     /// Peers to measure; all if left out
     #[arg(long, value_delimiter = ',', value_name = "PEER,…")]
     peers: Vec<Peer>,
-    /// Under five minutes for all of it: shorter loads, fewer repeats, shorter waits
+    /// Shorter loads, fewer repeats, shorter waits
     #[arg(long)]
     quick: bool,
-    /// How often everything is measured, the table has medians [default: 3; quick: 2, and 1 for what is steady]
+    /// Rounds, in which all peers take a turn; work with steady figures takes at most 3 [default: 5; quick: 2, and 1]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
     repeats: Option<u32>,
-    /// Seconds of each load [default: 3; quick: 0.7]
+    /// Seconds of each load [default: 1.5; quick: 0.7]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     seconds: Option<f64>,
-    /// Seconds that memory may take to come back, that wake-ups are counted, and that tunnels are watched after a reload or an
-    /// upgrade (half as long again) [default: 10; quick: 3]
+    /// Seconds for memory to come back, for counting wake-ups, and (half as long again) for watching tunnels after a
+    /// reload or an upgrade [default: 10; quick: 3]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     wait: Option<f64>,
     /// Idle tunnels; each takes two of a gateway's descriptors
-    #[arg(long, default_value_t = 9_900, value_name = "TUNNELS", value_parser = clap::value_parser!(u32).range(1..=500_000))]
+    #[arg(long, default_value_t = 9_900, value_name = "TUNNELS")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=500_000))]
     idle: u32,
     /// Messages a second of the work `paced`
-    #[arg(long, default_value_t = 10_000.0, value_name = "PER_SECOND", value_parser = rate)]
+    #[arg(long, default_value_t = 20_000.0, value_name = "PER_SECOND", value_parser = rate)]
     rate: f64,
     #[command(flatten)]
     places: Places,
@@ -69,18 +71,19 @@ struct Places {
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Longhaul's program
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/longhaul"), value_name = "PATH")]
+    #[arg(long, value_name = "PATH")]
+    #[arg(default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/longhaul"))]
     longhaul: PathBuf,
 }
 
 #[derive(Subcommand)]
 enum Sub {
-    /// How cost grows: CPU per message, memory and latency at 10, 100, 1,000 and 9,900 tunnels
+    /// Growth of cost: CPU per message, memory and latency at 10, 100, 1,000 and 9,900 tunnels
     Curves {
         /// Peers to measure
         #[arg(long, value_delimiter = ',', value_name = "PEER,…", default_value = "longhaul,nginx,haproxy,envoy")]
         peers: Vec<Peer>,
-        /// How often; the figures are medians
+        /// Rounds; the figures are medians
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
         repeats: u32,
         /// Seconds of each load
@@ -97,7 +100,7 @@ enum Sub {
         /// The gateway
         #[arg(long, default_value = "longhaul")]
         peer: Peer,
-        /// How long
+        /// Length of the soak
         #[arg(long, default_value_t = 30.0, value_parser = minutes)]
         minutes: f64,
         /// Open tunnels
@@ -106,16 +109,16 @@ enum Sub {
         #[command(flatten)]
         places: Places,
     },
-    /// Be a backend: answer HTTP requests and echo WebSocket messages, until ended
+    /// Run a backend, which answers HTTP requests and echoes WebSocket messages until it is ended
     Echo {
         /// Address to listen on; port 0 takes a free one, which is printed
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
-        /// Its name, told in `X-Backend`
+        /// Its name, the value of `X-Backend`
         #[arg(long, default_value = "one")]
         name: String,
     },
-    /// Become another program, which is sent a signal when the one that started it dies
+    /// Become another program in a session of its own, which gets a signal when its parent dies
     #[command(hide = true)]
     Launch {
         #[arg(long)]
@@ -128,9 +131,17 @@ enum Sub {
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // The generator leads a session, as the gateways and the backends do.
+    if !matches!(cli.command, Some(Sub::Echo { .. } | Sub::Launch { .. })) {
+        match session::lead() {
+            Ok(None) => {}
+            Ok(Some(code)) => return code,
+            Err(error) => return report_error(&error),
+        }
+    }
     let result = match cli.command {
         Some(Sub::Echo { listen, name }) => backend(listen, &name),
-        Some(Sub::Launch { end, words }) => launch(end, &words),
+        Some(Sub::Launch { end, words }) => session::launch(end, &words),
         Some(Sub::Curves { peers, repeats, seconds, rate, places }) => ground(&places).and_then(|ground| {
             let load = Duration::from_secs_f64(seconds);
             let peers = installed(&peers, &places);
@@ -145,11 +156,13 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("longhaul-bench: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => report_error(&error),
     }
+}
+
+fn report_error(error: &anyhow::Error) -> ExitCode {
+    eprintln!("longhaul-bench: {error:#}");
+    ExitCode::FAILURE
 }
 
 fn compare(options: &Options) -> Result<()> {
@@ -164,10 +177,11 @@ fn compare(options: &Options) -> Result<()> {
     }
 }
 
-/// What every measurement needs of this process.
+/// Prepares this process for measurements.
 fn ground(places: &Places) -> Result<Ground> {
     raise_descriptors()?;
-    // What a gateway leaves behind when it replaces itself becomes a child of this process, and is ended with the rest.
+    // Processes that a gateway leaves behind when it replaces itself become children of this process, and end with the
+    // rest.
     rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1)).context("orphans cannot be adopted")?;
     Ok(Ground { longhaul: places.longhaul.clone(), stop: Stop::on_signals()? })
 }
@@ -176,15 +190,15 @@ impl Options {
     fn plan(&self) -> Plan {
         let either = |full: f64, quick: f64| if self.quick { quick } else { full };
         let seconds = |chosen: Option<f64>, default: f64| Duration::from_secs_f64(chosen.unwrap_or(default));
-        let repeats = self.repeats.unwrap_or(if self.quick { 2 } else { 3 }) as usize;
+        let repeats = self.repeats.unwrap_or(if self.quick { 2 } else { 5 }) as usize;
         let wait = seconds(self.wait, either(10.0, 3.0));
         Plan {
             peers: installed(&all_if_empty(&self.peers), &self.places),
             works: all_if_empty(&self.only),
             repeats,
-            steady_repeats: if self.quick && self.repeats.is_none() { 1 } else { repeats },
+            steady_repeats: repeats.min(if self.quick { 1 } else { 3 }),
             amount: Amount {
-                load: seconds(self.seconds, either(3.0, 0.7)),
+                load: seconds(self.seconds, either(1.5, 0.7)),
                 idle: self.idle as usize,
                 wait,
                 watch: wait.mul_f64(1.5),
@@ -198,7 +212,7 @@ fn all_if_empty<T: ValueEnum + Clone>(chosen: &[T]) -> Vec<T> {
     if chosen.is_empty() { T::value_variants().to_vec() } else { chosen.to_vec() }
 }
 
-/// The peers asked for that are there; the others are named.
+/// The installed ones of these peers. Names the others on standard error.
 fn installed(peers: &[Peer], places: &Places) -> Vec<Peer> {
     let mut peers = peers.to_vec();
     peers.retain(|peer| {
@@ -218,19 +232,10 @@ fn installed(peers: &[Peer], places: &Places) -> Vec<Peer> {
 
 fn backend(listen: SocketAddr, name: &str) -> Result<()> {
     raise_descriptors()?;
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     echo::serve(listen, name)
 }
 
-fn launch(end: i32, words: &[String]) -> Result<()> {
-    let signal = Signal::from_named_raw(end).context("no such signal")?;
-    rustix::process::set_parent_process_death_signal(Some(signal))?;
-    let (program, arguments) = words.split_first().context("no program")?;
-    let error = Command::new(program).args(arguments).exec();
-    bail!("{program}: {error}")
-}
-
-/// As many open files as this machine allows, for this process and all it starts.
+/// Raises the limit of open files to the maximum of this machine, for this process and its children.
 fn raise_descriptors() -> Result<()> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

@@ -57,7 +57,7 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 fn accept(listener: &TcpListener, poll: &Poll, connections: &mut Slab<Connection>) -> Result<()> {
-    // Until there is none left, or none can be had: a descriptor that is missing now is missed by the generator.
+    // Accepts until none is left. Without descriptors it stops, and the generator counts the error.
     while let Ok((mut stream, _)) = listener.accept() {
         let _ = stream.set_nodelay(true);
         let entry = connections.vacant_entry();

@@ -1,4 +1,4 @@
-//! Counts durations in buckets that are at most 1.6 % wide, and tells their quantiles.
+//! A histogram of durations with buckets at most 1.6 % wide, and its quantiles.
 
 use std::time::Duration;
 
@@ -23,12 +23,13 @@ impl Histogram {
         self.count += 1;
     }
 
-    /// How many were counted.
+    /// Number of durations.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The duration that the share `part` (0 to 1) of all does not exceed, up to a bucket's width; zero when there is none.
+    /// The duration that the share `part` (0 to 1) of all does not exceed, up to a bucket's width; zero when there is
+    /// none.
     pub fn quantile(&self, part: f64) -> Duration {
         let rank = ((self.count as f64 * part).ceil() as u64).clamp(1, self.count.max(1));
         let mut seen = 0;

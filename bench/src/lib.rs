@@ -9,6 +9,8 @@ pub mod peer;
 pub mod proc;
 pub mod report;
 pub mod run;
+pub mod scheduling;
+pub mod session;
 pub mod soak;
 pub mod stop;
 pub mod work;

@@ -1,4 +1,4 @@
-//! What the kernel says about processes: whose child they are, their CPU time, their memory, their context switches.
+//! Facts of the kernel about processes: parents, CPU time, memory, context switches.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,8 +7,8 @@ use std::time::Duration;
 /// A process id.
 pub type Pid = i32;
 
-/// All descendants of `root` that have not ended, itself left out. Orphans count as children of whoever adopted them. It is
-/// read process by process, so one that is adopted meanwhile may be missed.
+/// All descendants of `root` that have not ended, `root` left out. Orphans count as children of the process that
+/// adopted them. `/proc` is read process by process, so a process that is adopted meanwhile may be missed.
 pub fn descendants(root: Pid) -> BTreeSet<Pid> {
     let processes: Vec<(Pid, Stat)> = entries("/proc")
         .filter_map(|pid| Some((pid, parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?)))
@@ -32,7 +32,7 @@ pub fn descendants(root: Pid) -> BTreeSet<Pid> {
     found
 }
 
-/// Whether the process is there and has not ended.
+/// True while the process exists and has not ended.
 pub fn is_alive(pid: Pid) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()
@@ -40,18 +40,51 @@ pub fn is_alive(pid: Pid) -> bool {
         .unwrap_or(false)
 }
 
-/// CPU time, user and system, that the threads of these processes have used: in nanoseconds, by the scheduler's account.
-/// A thread that runs right now is up to a tick behind, so it is read when the load is over. Threads that have ended are
-/// not in it.
-pub fn cpu(pids: &BTreeSet<Pid>) -> Duration {
-    let mut total = 0;
-    for pid in pids {
-        for task in entries(&format!("/proc/{pid}/task")) {
-            let line = fs::read_to_string(format!("/proc/{pid}/task/{task}/schedstat")).unwrap_or_default();
-            total += line.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+/// CPU time and context switches of some threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// User and system time.
+    pub cpu: Duration,
+    /// Context switches.
+    pub switches: Switches,
+}
+
+/// Context switches of some threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Switches {
+    /// A thread that had nothing to do slept. Each stands for a wake-up.
+    pub voluntary: u64,
+    /// A thread that wanted to run on was made to wait.
+    pub involuntary: u64,
+}
+
+impl Cost {
+    /// The cost since `earlier`, a reading of the same processes.
+    pub fn since(self, earlier: Self) -> Self {
+        let (now, then) = (self.switches, earlier.switches);
+        Self {
+            cpu: self.cpu.saturating_sub(earlier.cpu),
+            switches: Switches {
+                voluntary: now.voluntary.saturating_sub(then.voluntary),
+                involuntary: now.involuntary.saturating_sub(then.involuntary),
+            },
         }
     }
-    Duration::from_nanos(total)
+}
+
+/// Cost of all threads of these processes so far, by the scheduler's account. Threads that have ended are not in it. A
+/// thread that runs right now is up to a tick behind, so callers read it when the load is over.
+pub fn cost(pids: &BTreeSet<Pid>) -> Cost {
+    let mut total = Cost::default();
+    for task in pids.iter().flat_map(|pid| tasks(*pid)) {
+        let line = fs::read_to_string(format!("{task}/schedstat")).unwrap_or_default();
+        let nanoseconds = line.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        total.cpu += Duration::from_nanos(nanoseconds);
+        let switches = parse_switches(&fs::read_to_string(format!("{task}/status")).unwrap_or_default());
+        total.switches.voluntary += switches.voluntary;
+        total.switches.involuntary += switches.involuntary;
+    }
+    total
 }
 
 /// Memory of some processes, in bytes.
@@ -59,7 +92,7 @@ pub fn cpu(pids: &BTreeSet<Pid>) -> Duration {
 pub struct Memory {
     /// Proportional set size: pages shared by several processes are split among them.
     pub pss: u64,
-    /// The anonymous part of it: what the programs themselves have asked for.
+    /// The anonymous part of it: memory that the programs themselves have asked for.
     pub anonymous: u64,
 }
 
@@ -75,19 +108,12 @@ pub fn memory(pids: &BTreeSet<Pid>) -> Memory {
     total
 }
 
-/// Context switches of all threads of these processes so far: each is a wake-up, or the end of a time slice.
-pub fn switches(pids: &BTreeSet<Pid>) -> u64 {
-    let mut total = 0;
-    for pid in pids {
-        for task in entries(&format!("/proc/{pid}/task")) {
-            let status = fs::read_to_string(format!("/proc/{pid}/task/{task}/status")).unwrap_or_default();
-            total += parse_switches(&status);
-        }
-    }
-    total
+/// The folders in `/proc` of a process's threads.
+pub fn tasks(pid: Pid) -> impl Iterator<Item = String> + use<> {
+    entries(&format!("/proc/{pid}/task")).map(move |task| format!("/proc/{pid}/task/{task}"))
 }
 
-fn entries(directory: &str) -> impl Iterator<Item = Pid> {
+fn entries(directory: &str) -> impl Iterator<Item = Pid> + use<> {
     fs::read_dir(directory).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
@@ -113,14 +139,13 @@ fn parse_rollup(rollup: &str) -> Memory {
     Memory { pss: field("Pss:").unwrap_or(0), anonymous: field("Pss_Anon:").unwrap_or(0) }
 }
 
-fn parse_switches(status: &str) -> u64 {
-    status
-        .lines()
-        .filter_map(|line| {
-            line.strip_prefix("voluntary_ctxt_switches:").or_else(|| line.strip_prefix("nonvoluntary_ctxt_switches:"))
-        })
-        .filter_map(|count| count.trim().parse::<u64>().ok())
-        .sum()
+/// proc_pid_status(5).
+fn parse_switches(status: &str) -> Switches {
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+    };
+    Switches { voluntary: field("voluntary_ctxt_switches:"), involuntary: field("nonvoluntary_ctxt_switches:") }
 }
 
 #[cfg(test)]
@@ -142,9 +167,18 @@ mod tests {
     }
 
     #[test]
-    fn both_kinds_of_context_switches_count() {
+    fn both_kinds_of_context_switches_are_told_apart() {
         let status = "Name:\tx\nvoluntary_ctxt_switches:\t30\nnonvoluntary_ctxt_switches:\t12\n";
-        assert_eq!(parse_switches(status), 42);
+        assert_eq!(parse_switches(status), Switches { voluntary: 30, involuntary: 12 });
+    }
+
+    #[test]
+    fn a_cost_is_the_difference_of_two_readings() {
+        let reading = |cpu, voluntary, involuntary| Cost {
+            cpu: Duration::from_micros(cpu),
+            switches: Switches { voluntary, involuntary },
+        };
+        assert_eq!(reading(50, 7, 3).since(reading(20, 5, 3)), reading(30, 2, 0));
     }
 
     #[test]
@@ -152,6 +186,6 @@ mod tests {
         let me = std::process::id() as Pid;
         assert!(is_alive(me));
         assert!(memory(&BTreeSet::from([me])).pss > 0);
-        assert!(cpu(&BTreeSet::from([me])) > Duration::ZERO);
+        assert!(cost(&BTreeSet::from([me])).cpu > Duration::ZERO);
     }
 }

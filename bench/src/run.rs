@@ -1,4 +1,4 @@
-//! One run: every work on every peer, in turn, several times over.
+//! One run: every work on every peer, in turn, in several rounds.
 
 use std::time::Instant;
 
@@ -7,54 +7,69 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::peer::{Ground, Peer, Site};
 use crate::report::Results;
+use crate::scheduling;
 use crate::work::{Amount, Figures, Work};
 
-/// What is to be measured.
+/// Plan of a run.
 pub struct Plan {
-    /// Which peers, in the order they take turns.
+    /// The peers, in the order in which they take turns.
     pub peers: Vec<Peer>,
-    /// Which work.
+    /// The work.
     pub works: Vec<Work>,
-    /// How often.
+    /// Rounds.
     pub repeats: usize,
-    /// How often work is done that hardly differs from time to time; at most `repeats`.
+    /// Rounds of work whose figures hardly differ from round to round; at most `repeats`.
     pub steady_repeats: usize,
-    /// How much of it.
+    /// Lengths, numbers and rates.
     pub amount: Amount,
 }
 
 impl Plan {
-    /// How it is measured, in a sentence for the reader of the results.
+    /// The method, for the reader of the results.
     pub fn method(&self) -> String {
         format!(
-            "Medians of {} runs (± half the distance between the extremes) in which peers took turns; {} s of load each; the old \
-             processes of reloads and upgrades were watched for {} s.",
+            "Peers took turns in {} rounds of {} s of load each, in the opposite order in every other round. Figures \
+             are medians (± half the distance between the extremes), ratios the median of the rounds' ratios with \
+             their quartiles. Context switches are counted per operation, as CPU is. The generator, each backend and \
+             each gateway have {}. The old processes of reloads and upgrades were watched for {} s.",
             self.repeats,
             self.amount.load.as_secs_f64(),
+            scheduling::sessions(),
             self.amount.watch.as_secs_f64()
         )
     }
+
+    /// The peers, and Longhaul once more beside itself: the self-check.
+    fn contestants(&self) -> Vec<Peer> {
+        let twice = |peer: &Peer| if *peer == Peer::Longhaul { vec![Peer::Again, *peer] } else { vec![*peer] };
+        self.peers.iter().flat_map(twice).collect()
+    }
 }
 
-/// Measures all of it. Peers alternate within each work, so that a change of the machine's mood hits all of them.
+/// Measures all of it. Peers alternate within each work, so that a change of the machine's speed hits all of them.
+/// Every other round has the opposite order, so that a steady drift cancels out.
 ///
 /// # Errors
 /// When the user wants an end. A peer that fails is named in the results, and left out of that work from then on.
 pub fn run(plan: &Plan, ground: &Ground) -> Result<Results> {
     ensure!(!plan.peers.is_empty(), "there is nothing to measure");
     let mut results = Results::default();
+    results.warnings.extend(scheduling::machine(&ground.stop)?);
+    let contestants = plan.contestants();
     let mut failed: Vec<(Work, Peer)> = Vec::new();
     for repeat in 1..=plan.repeats {
         for work in &plan.works {
-            for peer in &plan.peers {
+            for at in 0..contestants.len() {
                 ground.stop.check()?;
+                let peer = &contestants[if repeat % 2 == 1 { at } else { contestants.len() - 1 - at }];
                 let is_enough = work.is_steady() && repeat > plan.steady_repeats;
                 if is_enough || !work.concerns(*peer) || failed.contains(&(*work, *peer)) {
                     continue;
                 }
                 let begun = Instant::now();
                 match measure(*work, *peer, plan, ground) {
-                    Ok(figures) => {
+                    Ok((figures, differences)) => {
+                        results.warnings.extend(differences);
                         progress(repeat, *work, *peer, &figures, begun);
                         for (id, figure) in figures {
                             results.add(id, *peer, figure);
@@ -74,10 +89,14 @@ pub fn run(plan: &Plan, ground: &Ground) -> Result<Results> {
     Ok(results)
 }
 
-fn measure(work: Work, peer: Peer, plan: &Plan, ground: &Ground) -> Result<Figures> {
+/// Figures of one measurement, and differences in the scheduling of its processes.
+fn measure(work: Work, peer: Peer, plan: &Plan, ground: &Ground) -> Result<(Figures, Vec<String>)> {
     let _pinned = if work.is_pinned() { Some(Pinned::to_one_core()?) } else { None };
-    let mut site = Site::start(peer, ground)?;
-    work.measure(&mut site, peer, &plan.amount, &ground.stop)
+    let mut site = Site::start(peer, work.setting(), ground)?;
+    let figures = work.measure(&mut site, peer, &plan.amount, &ground.stop)?;
+    // After a reload or an upgrade there are processes of two generations, and their CPU is not measured.
+    let differences = if work.is_steady() { Vec::new() } else { site.differences() };
+    Ok((figures, differences))
 }
 
 fn progress(repeat: usize, work: Work, peer: Peer, figures: &Figures, begun: Instant) {
@@ -106,7 +125,36 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // It was allowed before.
+        // These cores were allowed before.
         let _ = sched_setaffinity(None, &self.before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn plan(peers: &[Peer]) -> Plan {
+        let second = Duration::from_secs(1);
+        let amount = Amount { load: second, idle: 1, wait: second, watch: second, rate: 1.0 };
+        Plan { peers: peers.to_vec(), works: vec![], repeats: 1, steady_repeats: 1, amount }
+    }
+
+    #[test]
+    fn longhaul_is_measured_twice_side_by_side_and_no_other() {
+        let contestants = plan(&[Peer::Direct, Peer::Longhaul, Peer::Nginx]).contestants();
+        assert_eq!(contestants, [Peer::Direct, Peer::Again, Peer::Longhaul, Peer::Nginx]);
+        assert_eq!(plan(&[Peer::Nginx]).contestants(), [Peer::Nginx]);
+    }
+
+    #[test]
+    fn a_pinned_thread_is_let_go_again() {
+        let before = sched_getaffinity(None).unwrap();
+        let pinned = Pinned::to_one_core().unwrap();
+        assert_eq!(sched_getaffinity(None).unwrap().count(), 1);
+        drop(pinned);
+        assert_eq!(sched_getaffinity(None).unwrap(), before);
     }
 }

@@ -10,13 +10,14 @@ use crate::load::{Fleet, handshakes};
 use crate::peer::{Ground, Peer, Site};
 use crate::proc;
 use crate::report::{About, Line, Panel, draw_lines};
+use crate::work::Work;
 use crate::ws::Message;
 
-/// What is to be done.
+/// Plan of a soak.
 pub struct Plan {
-    /// On which gateway.
+    /// The gateway.
     pub peer: Peer,
-    /// For how long.
+    /// Its length.
     pub length: Duration,
     /// Open tunnels.
     pub tunnels: usize,
@@ -24,8 +25,8 @@ pub struct Plan {
 
 /// Messages a second over all tunnels.
 const RATE: f64 = 2_000.0;
-/// Each second one of so many tunnels is closed without a word and replaced; besides, others are opened and closed in
-/// order.
+/// Each second one of so many tunnels is closed without a Close frame and replaced. Besides, others are opened and
+/// closed in order.
 const CHURN: usize = 50;
 /// Samples of a whole soak.
 const SAMPLES: u32 = 180;
@@ -42,8 +43,8 @@ pub fn run(plan: &Plan, ground: &Ground, out: Option<&Path>) -> Result<()> {
     let verdict = judge(&samples);
     let Verdict { early, late, is_flat } = verdict;
     let method = format!(
-        "{} tunnels for {:.0} minutes, {RATE} messages of 64 B a second over them; each second {} of them were replaced, and others \
-         opened and closed for 0.1 s.",
+        "{} tunnels for {:.0} minutes, {RATE} messages of 64 B a second over them; each second {} of them were \
+         replaced, and others opened and closed for 0.1 s.",
         plan.tunnels,
         plan.length.as_secs_f64() / 60.0,
         plan.tunnels / CHURN,
@@ -58,7 +59,9 @@ pub fn run(plan: &Plan, ground: &Ground, out: Option<&Path>) -> Result<()> {
     if let Some(folder) = out {
         std::fs::create_dir_all(folder).context("the folder cannot be made")?;
         std::fs::write(folder.join("soak.md"), page)?;
-        let json = json!({ "about": about, "samples": samples, "early": early, "late": late, "flat": is_flat, "errors": errors });
+        let json = json!({
+            "about": about, "samples": samples, "early": early, "late": late, "flat": is_flat, "errors": errors
+        });
         std::fs::write(folder.join("soak.json"), format!("{json:#}\n"))?;
         let panel = Panel {
             title: "User memory, MiB".into(),
@@ -75,7 +78,7 @@ pub fn run(plan: &Plan, ground: &Ground, out: Option<&Path>) -> Result<()> {
 }
 
 fn churn(plan: &Plan, ground: &Ground) -> Result<(Vec<Sample>, u64)> {
-    let site = Site::start(plan.peer, ground)?;
+    let site = Site::start(plan.peer, Work::Paced.setting(), ground)?;
     let message = Message::new(64);
     let mut fleet = Fleet::open(&site.targets, plan.tunnels, &ground.stop)?;
     let begun = Instant::now();

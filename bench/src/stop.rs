@@ -1,4 +1,4 @@
-//! The wish to stop: waits end early, and loops look, once SIGINT or SIGTERM came.
+//! An early end by SIGINT or SIGTERM: waits return at once, and loops check for it.
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// Knows whether the user wants an end; whoever waits, waits with it.
+/// Tells that the user wants an end. Every wait of this program goes through it.
 pub struct Stop {
     asked: Arc<AtomicBool>,
-    /// Readable once a signal came, and for good: nobody reads it.
+    /// Readable from the first signal on, since nobody reads from it.
     bell: UnixStream,
 }
 
 impl Stop {
-    /// Takes SIGINT and SIGTERM over from their default, which would leave child processes behind.
+    /// Handles SIGINT and SIGTERM. Their default would leave child processes behind.
     ///
     /// # Errors
     /// When the handlers cannot be set.
@@ -53,21 +53,21 @@ impl Stop {
                 return Ok(());
             }
             let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-            // An error is a signal: the flag tells which.
+            // A signal interrupts the wait with an error. The next check sees it.
             let _ = poll(&mut [PollFd::new(&self.bell, PollFlags::IN)], Some(&timeout));
         }
     }
 
-    /// Waits for `duration` whatever the user wants: for what must be put in order before the end.
+    /// Waits for `duration` even after a signal, while processes are being ended.
     pub fn pause(duration: Duration) {
         let timeout = Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) };
         let _ = poll(&mut [], Some(&timeout));
     }
 
-    /// Asks `done` every 10 ms for at most `duration`; says whether it came true.
+    /// Calls `done` every 10 ms for at most `duration`. Returns true as soon as it does.
     ///
     /// # Errors
-    /// What `done` says, or that the user wants an end.
+    /// Errors of `done`, or that the user wants an end.
     pub fn wait_until(&self, duration: Duration, mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
         let until = Instant::now() + duration;
         loop {

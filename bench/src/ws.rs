@@ -1,4 +1,4 @@
-//! What the generator and the echo say to each other: the handshake and the frames of RFC 6455, no more.
+//! Handshake and frames (RFC 6455) of the generator and the echo.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,7 +6,7 @@ use sha1::{Digest, Sha1};
 
 /// The key that every client of the generator sends: the example of RFC 6455 §1.3.
 pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-/// What a server must answer to [`KEY`].
+/// The `Sec-WebSocket-Accept` for [`KEY`].
 pub const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key` (RFC 6455 §4.2.2).
@@ -27,7 +27,7 @@ pub fn upgrade_request() -> Vec<u8> {
     .into_bytes()
 }
 
-/// Whether `head`, a whole response header, is a 101 that accepts [`KEY`].
+/// True when `head`, a whole response header, is a 101 that accepts [`KEY`].
 pub fn accepts(head: &[u8]) -> bool {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);
@@ -41,9 +41,9 @@ pub fn accepts(head: &[u8]) -> bool {
 
 /// A binary message as the client sends it (masked), and as it must come back (not masked).
 pub struct Message {
-    /// What goes out.
+    /// The frame of the client.
     pub frame: Vec<u8>,
-    /// What comes back, byte for byte.
+    /// The frame that must come back.
     pub answer: Vec<u8>,
     /// Bytes of payload.
     pub payload: usize,

@@ -1,4 +1,4 @@
-//! One connection of the backend: what was read becomes what is to be written.
+//! One connection of the backend: reads requests and frames, writes answers.
 
 use std::io::{ErrorKind, Read, Write};
 
@@ -6,7 +6,7 @@ use mio::net::TcpStream;
 
 use crate::ws;
 
-/// What all connections share: one buffer to read into, one to write from, and what to answer.
+/// Shared by all connections: a buffer to read into, one to write from, and the answers.
 pub(super) struct Scratch {
     input: Vec<u8>,
     output: Vec<u8>,
@@ -33,9 +33,9 @@ impl Scratch {
 pub(super) struct Connection {
     stream: TcpStream,
     stage: Stage,
-    /// What the peer has not taken yet. Nothing is read until it is gone, so it is bounded by one read.
+    /// Bytes that the peer has not taken yet. Nothing is read until they are gone, so one read bounds them.
     kept: Vec<u8>,
-    /// Nothing more is read, and the connection ends when `kept` is empty.
+    /// True when nothing more is read and the connection ends as soon as `kept` is empty.
     ending: bool,
 }
 
@@ -55,7 +55,7 @@ enum Stage {
 }
 
 const NEXT_FRAME: Stage = Stage::Header { bytes: [0; 14], length: 0 };
-/// A longer request header is not one of the generator's.
+/// The longest request header of the generator.
 const MAX_HEAD: usize = 16 * 1024;
 
 impl Connection {
@@ -63,7 +63,7 @@ impl Connection {
         Self { stream, stage: Stage::Http(Vec::new()), kept: Vec::new(), ending: false }
     }
 
-    /// Reads and answers all there is. False when the connection has ended.
+    /// Reads and answers everything that has come. False when the connection has ended.
     pub(super) fn drive(&mut self, scratch: &mut Scratch) -> bool {
         loop {
             if !self.kept.is_empty() {
@@ -98,7 +98,7 @@ impl Connection {
         }
     }
 
-    /// Follows what was read; false when it makes no sense.
+    /// Parses and answers `input`. False when it is malformed.
     fn take(&mut self, mut input: &mut [u8], scratch: &mut Scratch) -> bool {
         while !input.is_empty() && !self.ending {
             let taken = match &mut self.stage {
@@ -117,7 +117,7 @@ impl Connection {
     fn request(&mut self, input: &[u8], scratch: &mut Scratch) -> Option<usize> {
         let Stage::Http(begun) = &mut self.stage else { return None };
         let before = begun.len();
-        // A request usually comes in one piece: only what is cut short is kept.
+        // A request usually comes in one piece. Only an incomplete one is kept.
         let mut whole = std::mem::take(begun);
         let head: &[u8] = if before == 0 {
             input
@@ -156,7 +156,7 @@ impl Connection {
     fn header(&mut self, input: &[u8], output: &mut Vec<u8>) -> usize {
         let Stage::Header { bytes, length } = &mut self.stage else { return 0 };
         let mut taken = 0;
-        // Two bytes tell how long the header is: 2, 4 or 10, and 4 of mask (clients always mask).
+        // Two bytes give the length of the header: 2, 4 or 10, and 4 of mask (clients always mask).
         while taken < input.len() {
             bytes[*length] = input[taken];
             *length += 1;
@@ -210,7 +210,7 @@ impl Connection {
         taken
     }
 
-    /// Writes now what can be, and keeps the rest. False when the connection has failed.
+    /// Writes as much as the socket takes, and keeps the rest. False when the connection has failed.
     fn write(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             match self.stream.write(bytes) {

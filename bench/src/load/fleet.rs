@@ -21,8 +21,8 @@ pub struct Fleet<'a> {
     /// `None`: lost.
     tunnels: Vec<Option<Tunnel>>,
     targets: Vec<SocketAddr>,
-    /// Clients so far; each has a source address of its own.
-    clients: usize,
+    /// Clients that have no tunnel yet; each has a source address of its own.
+    clients: Box<dyn Iterator<Item = usize> + Send>,
     lost: u64,
     stop: &'a Stop,
 }
@@ -38,13 +38,30 @@ impl<'a> Fleet<'a> {
     /// # Errors
     /// When any of them does not open within 10 s of the last one's progress: figures with fewer would be others.
     pub fn open(targets: &[SocketAddr], count: usize, stop: &'a Stop) -> Result<Self> {
+        Self::open_for(targets, count, Box::new(0..), stop)
+    }
+
+    /// Opens a tunnel for each of these clients. None of them can be replaced.
+    ///
+    /// # Errors
+    /// As for [`Fleet::open`].
+    pub fn open_as(targets: &[SocketAddr], clients: Vec<usize>, stop: &'a Stop) -> Result<Self> {
+        Self::open_for(targets, clients.len(), Box::new(clients.into_iter()), stop)
+    }
+
+    fn open_for(
+        targets: &[SocketAddr],
+        count: usize,
+        clients: Box<dyn Iterator<Item = usize> + Send>,
+        stop: &'a Stop,
+    ) -> Result<Self> {
         let mut fleet = Self {
             poll: Poll::new().context("no epoll")?,
             events: Events::with_capacity(1024),
             scratch: vec![0; 256 * 1024],
             tunnels: Vec::new(),
             targets: targets.to_vec(),
-            clients: 0,
+            clients,
             lost: 0,
             stop,
         };
@@ -53,7 +70,8 @@ impl<'a> Fleet<'a> {
         Ok(fleet)
     }
 
-    /// Closes `count` tunnels, without a word, and opens as many from other addresses. `from`: the first one, by place.
+    /// Closes `count` tunnels without a Close frame, and opens as many from other addresses. `from`: place of the first
+    /// one.
     ///
     /// # Errors
     /// As for [`Fleet::open`].
@@ -75,8 +93,8 @@ impl<'a> Fleet<'a> {
         while open < count {
             self.stop.check()?;
             for at in places.by_ref().take(OPENING_AT_ONCE - openings.len()) {
-                let mut stream = connect(self.clients, self.targets[self.clients % self.targets.len()])?;
-                self.clients += 1;
+                let client = self.clients.next().context("there is no client left")?;
+                let mut stream = connect(client, self.targets[client % self.targets.len()])?;
                 self.poll.registry().register(&mut stream, Token(at), Interest::READABLE | Interest::WRITABLE)?;
                 openings.insert(at, Opening::new(stream));
             }
@@ -105,7 +123,7 @@ impl<'a> Fleet<'a> {
         self.lost
     }
 
-    /// Closed loop: on every tunnel `depth` messages are under way, for as long as `window` says.
+    /// Closed loop: keeps `depth` messages under way on every tunnel, for `window`.
     ///
     /// # Errors
     /// When epoll fails or the user wants an end.
@@ -175,7 +193,7 @@ impl<'a> Fleet<'a> {
         Ok(outcome)
     }
 
-    /// Takes notice, for `window`, of tunnels that are closed from the other side.
+    /// Notices, for `window`, tunnels that the other side closes.
     ///
     /// # Errors
     /// When epoll fails or the user wants an end.
@@ -209,21 +227,21 @@ impl<'a> Fleet<'a> {
     }
 }
 
-/// Sends a message on a tunnel, unless it is lost; says how many more are under way.
+/// Sends a message on a tunnel, unless it is lost. Returns the number of further messages under way.
 fn offer(slot: &mut Option<Tunnel>, message: &Message, at: Instant, outcome: &mut Outcome) -> usize {
     let Some(tunnel) = slot else {
         outcome.errors += 1;
         return 0;
     };
     if let Err(Lost) = tunnel.offer(message, at) {
-        // Counted when the event comes that tells of the end, which this makes sure of.
+        // The shutdown raises an event, at which the loss is counted.
         let _ = tunnel.stream().shutdown(std::net::Shutdown::Both);
     }
     1
 }
 
-/// Reads and writes what a tunnel is ready for; says how many answers came, and how many messages are not under way any
-/// more.
+/// Reads and writes as far as the tunnel is ready. Returns the number of answers, and the number of messages that are
+/// no longer under way.
 fn turn(
     slot: &mut Option<Tunnel>,
     message: &Message,

@@ -13,7 +13,7 @@ use super::{Outcome, connect};
 use crate::stop::Stop;
 use crate::ws::{self, Message};
 
-/// Opens, uses and closes tunnels for as long as `window` says, `at_once` at a time.
+/// Opens, uses and closes tunnels for `window`, `at_once` at a time.
 ///
 /// # Errors
 /// When epoll fails or the user wants an end; tunnels that fail are counted.
@@ -69,7 +69,7 @@ pub fn handshakes(targets: &[SocketAddr], at_once: usize, window: Duration, stop
     Ok(outcome)
 }
 
-/// How long the last ones may take.
+/// The longest time for the last handshakes.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 struct Script {
@@ -85,15 +85,15 @@ struct Life {
 
 enum Stage {
     Opening(Opening),
-    /// The message is sent; so much of its echo came.
+    /// The message is sent. The number counts bytes of its echo.
     Echo(TcpStream, usize),
-    /// The Close frame is sent; so much of the answer came, and the end of the stream is awaited.
+    /// The Close frame is sent. The number counts bytes of the answer; then the end of the stream must come.
     Closing(TcpStream, usize),
     Done,
 }
 
 impl Stage {
-    /// Goes as far as the socket allows. `None`: it failed.
+    /// Goes on as far as the socket allows. `None`: it failed.
     fn drive(mut self, script: &Script) -> Option<Self> {
         loop {
             let (stage, goes_on) = match self {

@@ -1,4 +1,4 @@
-//! Single HTTP requests, to learn which backend a client is given.
+//! Single HTTP requests, which tell the backend of a client.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, SocketAddrV4};
@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::source;
 
-/// What was answered.
+/// Answer to a request.
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
@@ -47,6 +47,14 @@ pub fn ask(number: usize, target: SocketAddr) -> Result<Answer> {
             });
         }
     }
+}
+
+/// Name of the backend of client `number`. It asks the target that a tunnel of this client goes to.
+///
+/// # Errors
+/// When there is no answer, or the answer names no backend.
+pub fn home(number: usize, targets: &[SocketAddr]) -> Result<String> {
+    ask(number, targets[number % targets.len()])?.backend.context("the answer names no backend")
 }
 
 const PATIENCE: Duration = Duration::from_secs(5);

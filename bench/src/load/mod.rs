@@ -1,4 +1,4 @@
-//! The load generator: one thread, epoll, many source addresses.
+//! The load generator: epoll, many source addresses.
 
 mod fleet;
 mod handshake;
@@ -17,16 +17,16 @@ use socket2::{Domain, Socket, Type};
 use crate::histogram::Histogram;
 pub use fleet::Fleet;
 pub use handshake::handshakes;
-pub use http::{Answer, ask};
+pub use http::{Answer, ask, home};
 
-/// What came of some load.
+/// Outcome of a load.
 #[derive(Default)]
 pub struct Outcome {
     /// Round trips done: messages echoed, or handshakes with echo and close.
     pub done: u64,
-    /// What failed: no connection, no 101, a lost tunnel, a wrong or missing answer.
+    /// Failures: no connection, no 101, a lost tunnel, a wrong or missing answer.
     pub errors: u64,
-    /// Of every round trip.
+    /// Latency of every round trip.
     pub latency: Histogram,
     /// From the first send to the last answer.
     pub elapsed: Duration,

@@ -13,7 +13,7 @@ pub(super) struct Opening {
     head: Vec<u8>,
 }
 
-/// How far it came.
+/// Progress of an opening.
 pub(super) enum Progress {
     /// Another event is needed.
     Waiting(Opening),

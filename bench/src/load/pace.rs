@@ -1,4 +1,4 @@
-//! When the messages of an open loop are due, and the timer that wakes the generator for them.
+//! Due moments of the messages of an open loop, and the timer that wakes the generator for them.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use rustix::time::{
 /// The timer's events.
 pub(super) const TIMER: Token = Token(usize::MAX);
 
-/// A steady pace. epoll itself waits in whole milliseconds, so a timer does.
+/// A steady pace. epoll waits in whole milliseconds, so it needs a timer.
 pub(super) struct Pace {
     timer: OwnedFd,
     gap: Duration,
@@ -38,7 +38,7 @@ impl Pace {
         Some(due)
     }
 
-    /// Has the timer go off when the next message is due.
+    /// Sets the timer to the moment of the next message.
     pub(super) fn arm(&self, end: Instant) -> Result<()> {
         // Zero would disarm it, and after the end nothing is due.
         let left = self.next.min(end).saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));

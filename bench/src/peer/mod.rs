@@ -1,4 +1,4 @@
-//! The gateways that are compared: where each is found, how it is configured, started, reloaded and replaced.
+//! Gateways under test: the program of each, its configuration, its start, reload and replacement.
 
 mod site;
 mod template;
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-pub use site::{Ground, Site};
+pub use site::{Ground, Setting, Site};
 pub use template::Places;
 
 /// A gateway, or a setting of one that is measured on its own.
@@ -18,6 +18,9 @@ pub enum Peer {
     Direct,
     /// The gateway of this repository.
     Longhaul,
+    /// The same program a second time: the self-check of the harness. Not on the command line.
+    #[value(skip)]
+    Again,
     /// nginx with its default buffers.
     Nginx,
     /// nginx with `proxy_buffer_size 16k`, the fair reference for streams.
@@ -29,11 +32,11 @@ pub enum Peer {
     Envoy,
     /// Caddy.
     Caddy,
-    /// What Longhaul is built on, with nothing added (`bench/pingora`).
+    /// Pingora, the library that Longhaul is built on, with nothing added (`bench/pingora`).
     Pingora,
 }
 
-/// How a running gateway is asked for something.
+/// Request to a running gateway.
 pub enum Way {
     /// A signal to its first process.
     Signal(Signal),
@@ -51,6 +54,7 @@ impl Peer {
         match self {
             Self::Direct => "direct",
             Self::Longhaul => "longhaul",
+            Self::Again => "longhaul-again",
             Self::Nginx => "nginx",
             Self::Nginx16k => "nginx-16k",
             Self::Haproxy => "haproxy",
@@ -65,6 +69,7 @@ impl Peer {
         match self {
             Self::Direct => "direct",
             Self::Longhaul => "Longhaul",
+            Self::Again => "Longhaul again",
             Self::Nginx => "nginx",
             Self::Nginx16k => "nginx 16k",
             Self::Haproxy => "HAProxy",
@@ -74,11 +79,11 @@ impl Peer {
         }
     }
 
-    /// Its program, looked up where packages and the installer put it; `None` if it is missing.
+    /// Its program, from the folders of packages and of the installer; `None` if it is missing.
     pub fn program(self, longhaul: &Path) -> Option<PathBuf> {
         let name = match self {
             Self::Direct => return None,
-            Self::Longhaul => return longhaul.is_file().then(|| longhaul.to_owned()),
+            Self::Longhaul | Self::Again => return longhaul.is_file().then(|| longhaul.to_owned()),
             Self::Nginx | Self::Nginx16k => "nginx",
             Self::Haproxy => "haproxy",
             Self::Envoy => "envoy",
@@ -88,7 +93,7 @@ impl Peer {
         find(name)
     }
 
-    /// What it says its version is.
+    /// Its version, as the program prints it.
     pub fn version(self, program: &Path) -> String {
         let argument = match self {
             Self::Nginx | Self::Nginx16k | Self::Haproxy => "-v",
@@ -101,13 +106,19 @@ impl Peer {
         let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("unknown").trim();
         // Envoy names its program, commit, version and build in one word: the version is the part with dots.
         let envoy = line.rsplit_once("version: ").and_then(|(_, rest)| rest.split('/').nth(1));
-        envoy.unwrap_or(line).to_owned()
+        let version = envoy.unwrap_or(line);
+        // HAProxy adds a date and an address, Caddy a checksum.
+        let version = version.trim_start_matches("HAProxy version ");
+        if matches!(self, Self::Haproxy | Self::Caddy) {
+            return version.split_whitespace().next().unwrap_or(version).to_owned();
+        }
+        version.to_owned()
     }
 
     fn template(self) -> &'static str {
         match self {
             Self::Direct => "",
-            Self::Longhaul => include_str!("../../peers/longhaul.yaml"),
+            Self::Longhaul | Self::Again => include_str!("../../peers/longhaul.yaml"),
             Self::Nginx | Self::Nginx16k => include_str!("../../peers/nginx.conf"),
             Self::Haproxy => include_str!("../../peers/haproxy.cfg"),
             Self::Envoy => include_str!("../../peers/envoy.yaml"),
@@ -116,11 +127,11 @@ impl Peer {
         }
     }
 
-    /// What its configuration file is called: Envoy goes by the ending.
+    /// Name of its configuration file. Envoy takes the format from the ending.
     fn file_name(self) -> &'static str {
         match self {
             Self::Direct => "",
-            Self::Longhaul => "longhaul.yaml",
+            Self::Longhaul | Self::Again => "longhaul.yaml",
             Self::Nginx | Self::Nginx16k => "nginx.conf",
             Self::Haproxy => "haproxy.cfg",
             Self::Envoy => "envoy.yaml",
@@ -133,30 +144,44 @@ impl Peer {
         if self == Self::Nginx16k { "proxy_buffer_size 16k; proxy_buffers 8 16k;" } else { "" }
     }
 
-    fn arguments(self, file: &str, dir: &str) -> Vec<String> {
+    /// The line of its configuration about the access log.
+    fn log(self, setting: Setting) -> &'static str {
+        match (self, setting.is_logged) {
+            (Self::Longhaul | Self::Again, false) => "access_log: off",
+            // To standard output, which the harness leads into a file.
+            (Self::Longhaul | Self::Again, true) => "",
+            (_, false) => "access_log off;",
+            (_, true) => "access_log {{dir}}/access.log;",
+        }
+    }
+
+    /// Arguments that start it in the foreground.
+    fn arguments(self, file: &str, dir: &str, setting: Setting) -> Vec<String> {
+        let workers = setting.workers.to_string();
+        let base_id = format!("{dir}/base-id");
         let arguments: &[&str] = match self {
             Self::Direct => &[],
-            Self::Longhaul | Self::Pingora => &["-c", file],
+            Self::Longhaul | Self::Again | Self::Pingora => &["-c", file],
             Self::Nginx | Self::Nginx16k => &["-c", file, "-p", dir],
-            Self::Haproxy => &["-W", "-f", file],
+            Self::Haproxy => &["-W", "-db", "-f", file],
             Self::Envoy => {
-                let base = format!("{dir}/base-id");
-                let words = ["-c", file, "--concurrency", "2", "--log-level", "error", "--use-dynamic-base-id"];
-                return words.iter().map(|w| (*w).to_owned()).chain(["--base-id-path".into(), base]).collect();
+                let id = ["--use-dynamic-base-id", "--base-id-path", &base_id];
+                return words(&[&["-c", file, "--concurrency", &workers, "--log-level", "error"][..], &id].concat());
             }
             Self::Caddy => &["run", "--adapter", "caddyfile", "--config", file],
         };
-        arguments.iter().map(|word| (*word).to_owned()).collect()
+        words(arguments)
     }
 
     /// The signal that ends it at once.
     fn end(self) -> Signal {
-        if matches!(self, Self::Longhaul | Self::Pingora) { Signal::INT } else { Signal::TERM }
+        if matches!(self, Self::Longhaul | Self::Again | Self::Pingora) { Signal::INT } else { Signal::TERM }
     }
 
-    /// The file that names its first process, where that is not the one that was started.
-    fn pid_file(self) -> Option<&'static str> {
-        matches!(self, Self::Nginx | Self::Nginx16k).then_some("nginx.pid")
+    /// The file that names its first process, where that is not the process that was started: nginx takes another
+    /// program only as a daemon.
+    fn pid_file(self, setting: Setting) -> Option<&'static str> {
+        (setting.is_replaced && matches!(self, Self::Nginx | Self::Nginx16k)).then_some("nginx.pid")
     }
 
     /// Another configuration in force; `None` if it has no way that keeps serving.
@@ -164,12 +189,12 @@ impl Peer {
         match self {
             // Stock Pingora reads its configuration once.
             Self::Direct | Self::Envoy | Self::Pingora => None,
-            Self::Longhaul | Self::Nginx | Self::Nginx16k => Some(Way::Signal(Signal::HUP)),
+            Self::Longhaul | Self::Again | Self::Nginx | Self::Nginx16k => Some(Way::Signal(Signal::HUP)),
             Self::Haproxy => Some(Way::Signal(Signal::USR2)),
             Self::Caddy => {
                 let address = format!("unix/{dir}/admin.sock");
-                let words = ["reload", "--force", "--adapter", "caddyfile", "--config", file, "--address", &address];
-                Some(Way::Command(words.map(str::to_owned).to_vec()))
+                let reload = ["reload", "--force", "--adapter", "caddyfile", "--config", file, "--address", &address];
+                Some(Way::Command(words(&reload)))
             }
         }
     }
@@ -177,28 +202,33 @@ impl Peer {
     /// Another program in its place; `None` if it has no way that keeps serving.
     pub fn upgrade(self, file: &str, dir: &str) -> Option<Way> {
         match self {
-            // Stock Pingora hands its sockets over, but its tunnels end with its runtime, and the harness has no way for it.
+            // Stock Pingora hands its sockets over, but its tunnels end with its runtime, and the harness has no way
+            // for it.
             Self::Direct | Self::Caddy | Self::Pingora => None,
-            Self::Longhaul => Some(Way::Command(["upgrade", "-c", file].map(str::to_owned).to_vec())),
+            Self::Longhaul | Self::Again => Some(Way::Command(words(&["upgrade", "-c", file]))),
             Self::Nginx | Self::Nginx16k => Some(Way::Replace(Signal::USR2, Signal::QUIT)),
             // The master process executes its program anew: a reload and an upgrade are one thing.
             Self::Haproxy => Some(Way::Signal(Signal::USR2)),
             Self::Envoy => {
                 let id = std::fs::read_to_string(format!("{dir}/base-id")).unwrap_or_default();
-                let words = ["-c", file, "--concurrency", "2", "--log-level", "error", "--restart-epoch", "1"];
-                let words = words.iter().map(|w| (*w).to_owned());
-                Some(Way::Successor(words.chain(["--base-id".to_owned(), id.trim().to_owned()]).collect()))
+                let again = ["-c", file, "--concurrency", "2", "--log-level", "error", "--restart-epoch", "1"];
+                Some(Way::Successor(words(&[&again[..], &["--base-id", id.trim()]].concat())))
             }
         }
     }
 }
 
-/// Looks for a program where `bench/install.sh` puts Envoy, where `make bench` puts stock Pingora, and where packages put
-/// theirs.
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// Finds a program in the folders of `bench/install.sh` and `make bench`, then in those of the packages.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
-    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/target/envoy/envoy/_bin");
+    let envoy = concat!(env!("CARGO_MANIFEST_DIR"), "/target/envoy/envoy/_bin");
+    let caddy = concat!(env!("CARGO_MANIFEST_DIR"), "/target/caddy/bin");
     let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release");
-    let folders = [own, built].into_iter().chain(path.split(':')).chain(["/usr/sbin", "/sbin", "/usr/local/sbin"]);
+    let folders = [envoy, caddy, built].into_iter().chain(path.split(':'));
+    let folders = folders.chain(["/usr/sbin", "/sbin", "/usr/local/sbin"]);
     folders.map(|folder| Path::new(folder).join(name)).find(|program| program.is_file())
 }

@@ -1,12 +1,11 @@
-//! A gateway that runs in front of three backends, and its end with all its processes.
+//! A running gateway in front of three backends; ends all their processes when dropped.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,9 +15,11 @@ use tempfile::TempDir;
 use super::{Peer, Places, template};
 use crate::load;
 use crate::proc::{self, Pid};
+use crate::scheduling::{self, Party};
+use crate::session;
 use crate::stop::Stop;
 
-/// What every site stands on.
+/// Everything that sites have in common.
 pub struct Ground {
     /// Longhaul's program.
     pub longhaul: PathBuf,
@@ -26,9 +27,20 @@ pub struct Ground {
     pub stop: Stop,
 }
 
+/// Setting of a gateway at its start.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Worker processes or threads.
+    pub workers: usize,
+    /// Another program will take its place.
+    pub is_replaced: bool,
+    /// With the access log that it has by default; without one otherwise.
+    pub is_logged: bool,
+}
+
 /// A running gateway (or none, for [`Peer::Direct`]) with its backends. Ends them all when dropped.
 pub struct Site<'a> {
-    /// Where clients connect: the gateway, or each backend in turn.
+    /// Addresses for clients: the gateway, or each backend in turn.
     pub targets: Vec<SocketAddr>,
     /// The gateway's configuration file.
     pub file: String,
@@ -37,11 +49,13 @@ pub struct Site<'a> {
     /// Its first process.
     pub first: Option<Pid>,
     peer: Peer,
+    setting: Setting,
     backends: Vec<Backend>,
     ground: &'a Ground,
 }
 
 struct Backend {
+    name: &'static str,
     address: SocketAddr,
     pid: Pid,
 }
@@ -54,9 +68,10 @@ impl<'a> Site<'a> {
     ///
     /// # Errors
     /// When any of them does not start, or the gateway does not answer within 10 s; the message has its last words.
-    pub fn start(peer: Peer, ground: &'a Ground) -> Result<Self> {
+    pub fn start(peer: Peer, setting: Setting, ground: &'a Ground) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("longhaul-bench-").tempdir().context("no temporary folder")?;
-        let mut site = Self { targets: vec![], file: String::new(), dir, first: None, peer, backends: vec![], ground };
+        let (targets, backends) = (vec![], vec![]);
+        let mut site = Self { targets, file: String::new(), dir, first: None, peer, setting, backends, ground };
         for name in ["one", "two", "three"] {
             site.start_backend(name)?;
         }
@@ -79,26 +94,31 @@ impl<'a> Site<'a> {
     pub fn configure(&self, backends: usize) -> Result<()> {
         let addresses: Vec<SocketAddr> = self.backends.iter().take(backends).map(|backend| backend.address).collect();
         let dir = self.path("");
-        let places = Places { listen: self.targets[0], backends: &addresses, dir: &dir, extra: self.peer.extra() };
+        let (extra, workers) = (self.peer.extra(), self.setting.workers);
+        let daemon = if self.peer.pid_file(self.setting).is_some() { "on" } else { "off" };
+        let log = self.peer.log(self.setting);
+        let places = Places { listen: self.targets[0], backends: &addresses, dir: &dir, extra, workers, daemon, log };
         std::fs::write(&self.file, template::fill(self.peer.template(), &places)).context("no configuration written")
     }
 
-    /// Starts the gateway's program; it is sent the signal that ends it should this process die.
+    /// Starts the gateway's program in a session of its own. The signal that ends it is sent to it should this process
+    /// die.
     ///
     /// # Errors
     /// When it is missing.
     pub fn spawn(&self, arguments: &[String]) -> Result<Pid> {
         let program = self.peer.program(&self.ground.longhaul).context("its program is not installed")?;
         let log = File::options().create(true).append(true).open(self.path("log"))?;
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["launch", "--end", &self.peer.end().as_raw().to_string(), "--"]).arg(program).args(arguments);
-        command.env("GOMAXPROCS", "2").env("HOME", self.dir.path()).env("XDG_DATA_HOME", self.dir.path());
+        let mut command = session::command(&program, self.peer.end())?;
+        command.args(arguments);
+        command.env("GOMAXPROCS", self.setting.workers.to_string());
+        command.env("HOME", self.dir.path()).env("XDG_DATA_HOME", self.dir.path());
         if self.peer == Peer::Pingora {
-            // Built in the gateway's folder it has the gateway's settings of the allocator; these are jemalloc's own again.
+            // Stock Pingora is built in Longhaul's folder, with Longhaul's settings of jemalloc. These are jemalloc's
+            // own defaults.
             command.env("_RJEM_MALLOC_CONF", "dirty_decay_ms:10000,lg_tcache_max:15");
         }
-        // In a group of its own, a Ctrl-C of the terminal does not reach it: it is ended in order, below.
-        let child = command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
         Ok(child.id() as Pid)
     }
 
@@ -130,9 +150,9 @@ impl<'a> Site<'a> {
     }
 
     fn start_gateway(&mut self) -> Result<()> {
-        let started = self.spawn(&self.peer.arguments(&self.file, &self.path("")))?;
+        let started = self.spawn(&self.peer.arguments(&self.file, &self.path(""), self.setting))?;
         self.wait_for_answer()?;
-        self.first = match self.peer.pid_file() {
+        self.first = match self.peer.pid_file(self.setting) {
             None => Some(started),
             Some(name) => {
                 let pid = std::fs::read_to_string(self.path(name)).context("no pid file")?;
@@ -143,11 +163,11 @@ impl<'a> Site<'a> {
     }
 
     fn end_gateway(&self) {
-        // Asked first, so that it can take its children along; whoever is left after that is killed.
+        // The first signal lets it end its children in order. Processes that are left after that are killed.
         signal_all(&self.processes(), self.peer.end());
-        // A user in a hurry does not wait: then this ends at once.
+        // After a second Ctrl-C this wait ends at once.
         let _ = self.ground.stop.wait_until(Duration::from_secs(2), || Ok(self.processes().is_empty()));
-        // Each round kills what a dying process left behind, until twice nothing was found.
+        // Each round kills processes that a dying one left behind, until two rounds found none.
         let mut rounds_without = 0;
         for _ in 0..200 {
             let left = self.processes();
@@ -161,23 +181,23 @@ impl<'a> Site<'a> {
         }
     }
 
-    fn start_backend(&mut self, name: &str) -> Result<()> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["echo", "--name", name]).process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
+    fn start_backend(&mut self, name: &'static str) -> Result<()> {
+        let mut command = session::command(&std::env::current_exe()?, Signal::KILL)?;
+        command.args(["echo", "--name", name]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().context("a backend does not start")?;
         let mut line = String::new();
         let output = child.stdout.take().context("its output is piped")?;
         let pid = child.id() as Pid;
         BufReader::new(output).read_line(&mut line)?;
-        // Known before its address is, so that it is ended in any case.
-        self.backends.push(Backend { address: SocketAddr::from(([0, 0, 0, 0], 0)), pid });
+        // Registered before its address is known, so that it is ended in any case.
+        self.backends.push(Backend { name, address: SocketAddr::from(([0, 0, 0, 0], 0)), pid });
         let address = line.trim().parse().context("a backend did not start")?;
         self.backends.last_mut().context("one was pushed")?.address = address;
         Ok(())
     }
 
     fn wait_for_answer(&self) -> Result<()> {
-        // One that goes into the background may be missed for a moment.
+        // A program that goes into the background may be missed for a moment.
         let mut missed = 0;
         let answers = self.ground.stop.wait_until(PATIENCE, || {
             missed = if self.processes().is_empty() { missed + 1 } else { 0 };
@@ -199,7 +219,18 @@ impl<'a> Site<'a> {
         pids
     }
 
-    /// The end of what the gateway wrote to its log.
+    /// Differences in how the kernel schedules the generator, the backends and the gateway, one sentence each.
+    pub fn differences(&self) -> Vec<String> {
+        let me = BTreeSet::from([std::process::id() as Pid]);
+        let mut parties = vec![Party { name: "generator".into(), pids: me }];
+        for backend in &self.backends {
+            parties.push(Party { name: format!("backend {}", backend.name), pids: BTreeSet::from([backend.pid]) });
+        }
+        parties.push(Party { name: self.peer.title().into(), pids: self.processes() });
+        scheduling::differences(&parties)
+    }
+
+    /// The last lines of the gateway's log, those about trouble where there are any.
     fn last_words(&self) -> String {
         let mut words = String::new();
         for name in ["log", "error.log"] {
@@ -226,7 +257,7 @@ impl Drop for Site<'_> {
         let backends: BTreeSet<Pid> = self.backends.iter().map(|backend| backend.pid).collect();
         signal_all(&backends, Signal::KILL);
         for pid in backends.iter().filter_map(|pid| rustix::process::Pid::from_raw(*pid)) {
-            // It was killed, so it ends.
+            // A killed process ends.
             let _ = waitpid(Some(pid), WaitOptions::empty());
         }
     }
@@ -235,7 +266,7 @@ impl Drop for Site<'_> {
 fn signal_all(pids: &BTreeSet<Pid>, signal: Signal) {
     for pid in pids {
         if let Some(pid) = rustix::process::Pid::from_raw(*pid) {
-            // It may have ended by itself meanwhile.
+            // The process may have ended by itself meanwhile.
             let _ = kill_process(pid, signal);
         }
     }

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-/// What a configuration is made of.
+/// Values of a configuration template.
 pub struct Places<'a> {
-    /// Where the gateway is to listen.
+    /// The gateway's listening address.
     pub listen: SocketAddr,
     /// Its backends: three, or fewer when some have left.
     pub backends: &'a [SocketAddr],
@@ -12,13 +12,21 @@ pub struct Places<'a> {
     pub dir: &'a str,
     /// A line for one variant of a peer.
     pub extra: &'a str,
+    /// Worker processes or threads.
+    pub workers: usize,
+    /// `on` or `off`, for nginx.
+    pub daemon: &'a str,
+    /// The line that turns the access log on or off.
+    pub log: &'a str,
 }
 
-/// Replaces every `{{name}}`; a line that speaks of a backend that is not there is left out.
+/// Replaces every `{{name}}`. Leaves out lines about backends that are not there.
 pub(super) fn fill(template: &str, places: &Places) -> String {
     let mut filled = String::with_capacity(template.len());
     for line in template.lines() {
-        let mut line = line.replace("{{dir}}", places.dir).replace("{{extra}}", places.extra);
+        let line = line.replace("{{log}}", places.log).replace("{{extra}}", places.extra);
+        let mut line = line.replace("{{dir}}", places.dir);
+        line = line.replace("{{workers}}", &places.workers.to_string()).replace("{{daemon}}", places.daemon);
         line = address(&line, "listen", places.listen);
         for (at, backend) in places.backends.iter().enumerate() {
             line = address(&line, &format!("backend{}", at + 1), *backend);
@@ -41,10 +49,15 @@ fn address(line: &str, name: &str, address: SocketAddr) -> String {
 mod tests {
     use super::*;
 
+    fn places(backends: &[SocketAddr]) -> Places<'_> {
+        let listen = "127.0.0.1:80".parse().unwrap();
+        Places { listen, backends, dir: "/d", extra: "", workers: 2, daemon: "off", log: "" }
+    }
+
     #[test]
     fn a_backend_that_left_takes_its_line_along() {
         let backends = ["127.0.0.1:1", "127.0.0.1:2"].map(|a| a.parse().unwrap());
-        let places = Places { listen: "127.0.0.1:80".parse().unwrap(), backends: &backends, dir: "/d", extra: "" };
+        let places = places(&backends);
         let filled = fill("on {{listen_port}} in {{dir}}\n{{backend1}}\n{{backend2_ip}}\n{{backend3}}", &places);
         assert_eq!(filled, "on 80 in /d\n127.0.0.1:1\n127.0.0.1\n");
     }
@@ -52,7 +65,7 @@ mod tests {
     #[test]
     fn every_template_is_filled_completely() {
         let backends = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"].map(|a| a.parse().unwrap());
-        let places = Places { listen: "127.0.0.1:80".parse().unwrap(), backends: &backends, dir: "/d", extra: "" };
+        let places = places(&backends);
         for peer in <super::super::Peer as clap::ValueEnum>::value_variants() {
             let filled = fill(peer.template(), &places);
             assert!(!filled.contains("{{") && filled.lines().count() >= peer.template().lines().count(), "{peer:?}");

@@ -1,11 +1,11 @@
-//! What was measured, where and when.
+//! Circumstances of a run: date, machine, versions, method.
 
 use std::path::Path;
 use std::process::Command;
 
 use serde::Serialize;
 
-use crate::peer::Peer;
+use crate::peer::{Peer, find};
 
 /// The circumstances of a run.
 #[derive(Serialize)]
@@ -20,9 +20,9 @@ pub struct About {
     pub memory_gib: u64,
     /// The kernel's release.
     pub kernel: String,
-    /// Peers with their versions, in the order of the table.
+    /// Versions of the peers, in the order of the table, and of the programs that measure.
     pub versions: Vec<(&'static str, String)>,
-    /// How it was measured, in a sentence.
+    /// The method, in a few sentences.
     pub method: String,
 }
 
@@ -39,7 +39,12 @@ impl About {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory_gib: total.unwrap_or(0).div_ceil(1 << 20),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            versions: peers.iter().filter_map(|peer| Some((peer.title(), version(*peer, longhaul)?))).collect(),
+            versions: peers
+                .iter()
+                .filter_map(|peer| Some((peer.title(), version(*peer, longhaul)?)))
+                .chain(wrk().map(|version| ("wrk", version)))
+                .chain([("generator", concat!("longhaul-bench ", env!("CARGO_PKG_VERSION")).to_owned())])
+                .collect(),
             method,
         }
     }
@@ -61,7 +66,14 @@ impl About {
     }
 }
 
-/// Longhaul's with the commit it was built from, if this is a repository.
+/// wrk prints its version with its usage, and fails.
+fn wrk() -> Option<String> {
+    let output = Command::new(find("wrk")?).arg("-v").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Some(text.lines().next()?.trim_start_matches("wrk ").split(" [").next()?.to_owned())
+}
+
+/// Longhaul's version with the commit of this folder, where it is a repository.
 fn version(peer: Peer, longhaul: &Path) -> Option<String> {
     let version = peer.version(&peer.program(longhaul)?);
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/..");

@@ -12,7 +12,7 @@ pub(super) struct Chart {
     /// Its file, without the ending.
     pub(super) name: &'static str,
     title: &'static str,
-    /// Each panel: a row, and what it is called here.
+    /// Id of the row and title of each panel.
     panels: &'static [(&'static str, &'static str)],
 }
 
@@ -20,7 +20,7 @@ pub(super) struct Chart {
 pub(super) const CHARTS: &[Chart] = &[
     Chart {
         name: "cpu",
-        title: "CPU time of the gateway: shorter is better",
+        title: "CPU time of the gateway: shorter is better; in brackets: Longhaul ÷ it, median of rounds",
         panels: &[
             ("echo64.cpu", "64 B echoed, 64 tunnels"),
             ("echo1.cpu", "64 B echoed, 1 tunnel on one core"),
@@ -29,6 +29,11 @@ pub(super) const CHARTS: &[Chart] = &[
             ("stream.cpu", "A MiB echoed in 64 KiB messages"),
             ("http.cpu", "HTTP request, kept connection"),
         ],
+    },
+    Chart {
+        name: "fairness",
+        title: "64 B echoed beside four bulk tunnels on one worker: shorter is better",
+        panels: &[("fairness.beside50", "Latency, half of all"), ("fairness.beside99", "Latency, 99 %")],
     },
     Chart {
         name: "memory",
@@ -51,7 +56,7 @@ const COLUMNS: usize = 3;
 const PANEL: f64 = 300.0;
 const BAR: f64 = 22.0;
 
-/// Draws a chart; `None` if there is nothing to show.
+/// Draws a chart; `None` without figures.
 pub(super) fn draw(chart: &Chart, results: &Results) -> Option<String> {
     let shown: Vec<_> = chart.panels.iter().filter(|(id, _)| !bars(id, results).is_empty()).collect();
     let most = shown.iter().map(|(id, _)| bars(id, results).len()).max()?;
@@ -72,7 +77,7 @@ fn panel(picture: &mut Svg, id: &str, title: &str, results: &Results, x: f64, y:
     let bars = bars(id, results);
     // Bars begin at zero and fill the panel but for names and figures.
     let most = bars.iter().map(|(_, figure)| *figure).fold(f64::MIN_POSITIVE, f64::max);
-    let room = PANEL - 84.0 - 66.0;
+    let room = PANEL - 84.0 - 96.0;
     for (at, (peer, figure)) in bars.iter().enumerate() {
         let top = y + 10.0 + at as f64 * BAR;
         let width = (figure.max(0.0) / most * room).max(1.0);
@@ -91,8 +96,17 @@ fn panel(picture: &mut Svg, id: &str, title: &str, results: &Results, x: f64, y:
             if *peer == Peer::Longhaul { TEXT } else { MUTED },
             weight,
             "start",
-            &number(*figure),
+            &label(id, *peer, *figure, results),
         );
+    }
+}
+
+/// The figure, with Longhaul's ratio to it where rounds are compared.
+fn label(id: &str, peer: Peer, figure: f64, results: &Results) -> String {
+    let row = metric(id).filter(|row| row.is_paired && peer != Peer::Longhaul);
+    match row.and_then(|row| results.ratio(row.id, Peer::Longhaul, peer)) {
+        Some(ratio) => format!("{} ({:.2})", number(figure), ratio.median),
+        None => number(figure),
     }
 }
 
@@ -118,6 +132,18 @@ mod tests {
         }
         let order: Vec<Peer> = bars("echo64.cpu", &results).into_iter().map(|(peer, _)| peer).collect();
         assert_eq!(order, [Peer::Longhaul, Peer::Nginx, Peer::Haproxy]);
+    }
+
+    #[test]
+    fn a_bar_has_its_ratio_where_rounds_are_compared() {
+        let mut results = Results::default();
+        for id in ["echo64.cpu", "idle.user"] {
+            results.add(id, Peer::Longhaul, 8.0);
+            results.add(id, Peer::Nginx, 10.0);
+        }
+        assert_eq!(label("echo64.cpu", Peer::Nginx, 10.0, &results), "10.0 (0.80)");
+        assert_eq!(label("echo64.cpu", Peer::Longhaul, 8.0, &results), "8.00");
+        assert_eq!(label("idle.user", Peer::Nginx, 10.0, &results), "10.0");
     }
 
     #[test]

@@ -2,31 +2,53 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{About, METRICS, Results};
+use super::{About, METRICS, Ratio, Results};
+use crate::peer::Peer;
 
-/// All figures of each row and peer, in the order they were measured, with their circumstances. A figure that never came
-/// (an old process that stays) is `null`.
+/// All figures of each row and peer, in the order of the rounds, with ratios and circumstances. A figure that never
+/// came (an old process that stays) is `null`.
 pub fn json(results: &Results, about: &About) -> Value {
     let mut rows = Map::new();
+    let ratio =
+        |ratio: Ratio| json!({ "median": ratio.median, "quartiles": [ratio.low, ratio.high], "pairs": ratio.pairs });
     for metric in METRICS {
         let mut peers = Map::new();
         for peer in results.peers() {
             let figures = results.all(metric.id, peer);
             if let Some(spread) = results.spread(metric.id, peer) {
-                peers.insert(peer.name().into(), json!({ "median": spread.median, "all": figures }));
+                let mut cell = json!({ "median": spread.median, "all": figures });
+                if metric.is_paired && !matches!(peer, Peer::Longhaul | Peer::Direct) {
+                    cell["ratio"] = json!(results.ratio(metric.id, Peer::Longhaul, peer).map(ratio));
+                }
+                peers.insert(peer.name().into(), cell);
             }
         }
         if !peers.is_empty() {
-            rows.insert(metric.id.into(), json!({ "title": metric.title, "unit": metric.unit, "peers": peers }));
+            let mut row = json!({ "title": metric.title, "unit": metric.unit, "peers": peers });
+            if let Some(check) = results.self_check(metric.id).filter(|_| metric.is_paired) {
+                row["self_check"] = ratio(check);
+            }
+            rows.insert(metric.id.into(), row);
         }
     }
-    json!({ "about": about, "rows": rows, "failures": results.failures })
+    json!({ "about": about, "rows": rows, "failures": results.failures, "warnings": results.warnings })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::Peer;
+
+    #[test]
+    fn ratios_and_the_self_check_stand_beside_the_figures() {
+        let mut results = Results::default();
+        for (peer, figure) in [(Peer::Longhaul, 8.0), (Peer::Again, 8.0), (Peer::Nginx, 10.0)] {
+            results.add("echo64.cpu", peer, figure);
+        }
+        let row = &json(&results, &About::here(&[], "/".as_ref(), String::new()))["rows"]["echo64.cpu"];
+        assert_eq!(row["peers"]["nginx"]["ratio"], json!({ "median": 0.8, "quartiles": [0.8, 0.8], "pairs": 1 }));
+        assert_eq!(row["self_check"]["median"], json!(1.0));
+        assert_eq!(row["peers"].get("longhaul-again"), None);
+    }
 
     #[test]
     fn figures_stand_under_row_and_peer_and_what_never_came_is_null() {

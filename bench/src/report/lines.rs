@@ -1,4 +1,4 @@
-//! Line charts: how figures go over a number of tunnels, or over time.
+//! Line charts: figures over a number of tunnels, or over time.
 
 use std::fmt::Write;
 
@@ -7,13 +7,13 @@ use super::table::number;
 
 /// One chart beside others in a picture.
 pub struct Panel {
-    /// What is shown, with its unit.
+    /// Title with unit.
     pub title: String,
-    /// What the x axis has.
+    /// Title of the x axis.
     pub x_title: &'static str,
-    /// Whether an axis is logarithmic: its values are above zero then.
+    /// True for a logarithmic x or y axis. Its values must be above zero.
     pub log: (bool, bool),
-    /// What is drawn.
+    /// The lines of the chart.
     pub lines: Vec<Line>,
 }
 
@@ -23,7 +23,7 @@ pub struct Line {
     pub name: &'static str,
     /// From left to right.
     pub points: Vec<(f64, f64)>,
-    /// Whether it is the one to look at.
+    /// True for Longhaul, which stands out.
     pub is_ours: bool,
 }
 
@@ -84,7 +84,7 @@ fn draw_panel(picture: &mut Svg, panel: &Panel, left: f64) {
     }
 }
 
-/// Thousands and more as they are read aloud.
+/// A value without needless digits.
 fn plain(value: f64) -> String {
     if value.fract() == 0.0 && value >= 100.0 {
         return number(value);
@@ -92,7 +92,7 @@ fn plain(value: f64) -> String {
     format!("{value}")
 }
 
-/// Values of one direction, and where they are drawn.
+/// Values of one direction, and their places in the picture.
 struct Axis {
     log: bool,
     least: f64,
@@ -131,7 +131,7 @@ impl Axis {
     }
 }
 
-/// Without the dust of binary fractions.
+/// Rounds errors of binary fractions away.
 fn round(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }

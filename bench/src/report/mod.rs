@@ -1,10 +1,11 @@
-//! What came out: gathered, judged, and written as Markdown, JSON and pictures.
+//! Figures of a run: gathered, judged, and written as Markdown, JSON and pictures.
 
 mod about;
 mod bars;
 mod json;
 mod lines;
 mod metric;
+mod pairs;
 mod results;
 mod svg;
 mod table;
@@ -17,19 +18,23 @@ pub use about::About;
 pub use json::json;
 pub use lines::{Line, Panel, draw as draw_lines};
 pub use metric::{Better, Goal, METRICS, Metric, metric};
-pub use results::{Results, Spread};
+pub use pairs::pairs;
+pub use results::{Ratio, Results, Spread};
 pub use table::{markdown, number};
 
-/// The table with its circumstances.
+/// The tables, their circumstances, warnings and failures.
 pub fn page(results: &Results, about: &About) -> String {
-    let mut page = format!("{}\n{}", markdown(results), about.markdown());
+    let mut page = format!("{}{}\n{}", markdown(results), pairs(results), about.markdown());
+    for warning in &results.warnings {
+        page += &format!("\nWarning: {warning}.\n");
+    }
     for failure in &results.failures {
         page += &format!("\nNot measured: {failure}\n");
     }
     page
 }
 
-/// Writes `results.md`, `results.json` and the charts into `folder`, which is made if it is missing.
+/// Writes `results.md`, `results.json` and the charts into `folder`, and makes the folder if it is missing.
 ///
 /// # Errors
 /// When a file cannot be written.

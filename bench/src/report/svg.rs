@@ -13,7 +13,8 @@ pub(super) struct Svg {
     text: String,
 }
 
-const STYLE: &str = "text{font:12px system-ui,'Segoe UI','DejaVu Sans',sans-serif}.bg{fill:#fff;stroke:#d0d7de}.t{fill:#1f2328}.m{fill:#59636e}\
+const STYLE: &str = "text{font:12px system-ui,'Segoe UI','DejaVu Sans',sans-serif}\
+                     .bg{fill:#fff;stroke:#d0d7de}.t{fill:#1f2328}.m{fill:#59636e}\
                      .ours{fill:#0969da}.theirs{fill:#b4bcc6}.axis{stroke:#d0d7de}.line{fill:none;stroke-width:2}\
                      .our-line{stroke:#0969da;stroke-width:3}.their-line{stroke:#b4bcc6}\
                      @media(prefers-color-scheme:dark){.bg{fill:#0d1117;stroke:#3d444d}.t{fill:#f0f6fc}.m{fill:#9198a1}\
@@ -24,9 +25,10 @@ impl Svg {
     pub(super) fn new(width: f64, height: f64, title: &str) -> Self {
         let title = escape(title);
         let mut svg = Self { text: String::new() };
+        let _ = write!(svg, r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0}" height="{height:.0}" "#);
         let _ = write!(
             svg,
-            r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0}" height="{height:.0}" viewBox="0 0 {width:.0} {height:.0}" role="img" aria-label="{title}"><style>{STYLE}</style>"#
+            r#"viewBox="0 0 {width:.0} {height:.0}" role="img" aria-label="{title}"><style>{STYLE}</style>"#
         );
         let _ = write!(
             svg,

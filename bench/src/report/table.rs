@@ -1,4 +1,4 @@
-//! The tables: what Longhaul has to reach and whether it does, then every figure.
+//! The tables of goals, with Longhaul's figure and the verdict, and of all figures.
 
 use std::fmt::Write;
 
@@ -20,7 +20,7 @@ pub fn markdown(results: &Results) -> String {
     }
     let _ = writeln!(text, "\n|---|{}", "---:|".repeat(peers.len()));
     for metric in METRICS.iter().filter(measured) {
-        let _ = write!(text, "| {} |", title(metric));
+        let _ = write!(text, "| {} |", metric.title());
         for peer in &peers {
             let cell = results.spread(metric.id, *peer).map_or_else(|| "–".into(), cell);
             let _ = write!(text, " {cell} |");
@@ -30,28 +30,19 @@ pub fn markdown(results: &Results) -> String {
     text
 }
 
-fn title(metric: &Metric) -> String {
-    let unit = if metric.unit.is_empty() { String::new() } else { format!(", {}", metric.unit) };
-    format!("{}{unit}", metric.title)
-}
-
 /// A row of the first table.
 fn verdict(metric: &Metric, results: &Results, peers: &[Peer]) -> String {
     let ours = results.spread(metric.id, Peer::Longhaul);
     let best = best_peer(metric, results, peers);
-    let ratio = match (ours, best) {
-        (Some(ours), Some((_, best))) if best > 0.0 && best.is_finite() && ours.median >= 0.0 => {
-            format!("{:.2}", ours.median / best)
-        }
-        _ => String::new(),
-    };
+    let ratio = best.and_then(|(peer, _)| results.ratio(metric.id, Peer::Longhaul, peer));
+    let ratio = ratio.map_or_else(String::new, |ratio| format!("{:.2}", ratio.median));
     let (goal, verdict) = judge(metric, results, ours.map(|ours| ours.median));
     let ours = ours.map_or_else(|| "–".into(), cell);
     let (best, figure) = best.map_or(("", String::new()), |(peer, figure)| (peer.title(), number(figure)));
-    format!("| {} | {ours} | {best} | {figure} | {ratio} | {goal} | {verdict} |\n", title(metric))
+    format!("| {} | {ours} | {best} | {figure} | {ratio} | {goal} | {verdict} |\n", metric.whole_title())
 }
 
-/// The best of the others; the floor is no competitor.
+/// The best of the other gateways.
 fn best_peer(metric: &Metric, results: &Results, peers: &[Peer]) -> Option<(Peer, f64)> {
     let better = metric.better?;
     let others = peers.iter().filter(|peer| !matches!(peer, Peer::Longhaul | Peer::Direct));
@@ -59,22 +50,22 @@ fn best_peer(metric: &Metric, results: &Results, peers: &[Peer]) -> Option<(Peer
     figures.min_by(|(_, a), (_, b)| if better == Better::Less { a.total_cmp(b) } else { b.total_cmp(a) })
 }
 
-/// The goal in words, and whether it is met.
-fn judge(metric: &Metric, results: &Results, ours: Option<f64>) -> (String, &'static str) {
-    let (words, limit) = match metric.goal {
-        None => return (String::new(), ""),
-        Some(Goal::AtMost(most)) => (format!("≤ {}", number(most)), Some(most)),
-        Some(Goal::Times(times, peer)) => {
-            let theirs = results.spread(metric.id, peer).map(|spread| spread.median);
-            (format!("≤ {times} × {}", peer.title()), theirs.map(|theirs| theirs * times))
+/// The goal in words, and the verdict. A goal beside a peer is judged by the ratio, round by round.
+fn judge(metric: &Metric, results: &Results, ours: Option<f64>) -> (String, String) {
+    let verdict = |is_met: bool| String::from(if is_met { "met" } else { "not met" });
+    match metric.goal {
+        None => (String::new(), String::new()),
+        Some(Goal::AtMost(most)) => {
+            (format!("≤ {}", number(most)), ours.map_or_else(String::new, |ours| verdict(ours <= most)))
         }
-    };
-    let verdict = match (ours, limit) {
-        (Some(ours), Some(limit)) if ours <= limit => "met",
-        (Some(_), Some(_)) => "not met",
-        _ => "",
-    };
-    (words, verdict)
+        Some(Goal::Times(times, peer)) => {
+            let words = format!("≤ {times} × {}", peer.title());
+            let Some(ratio) = results.ratio(metric.id, Peer::Longhaul, peer) else { return (words, String::new()) };
+            let is_certain = results.self_check(metric.id).is_none_or(|check| check.is_one());
+            let doubt = if is_certain { "" } else { ", not certain" };
+            (words, format!("{} at {:.2}{doubt}", verdict(ratio.median <= times), ratio.median))
+        }
+    }
 }
 
 fn cell(spread: Spread) -> String {
@@ -144,7 +135,8 @@ mod tests {
         }
         let text = markdown(&results);
         let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| echo")).collect();
-        let judged = "| echo 64 B, 64 tunnels: CPU, µs | 5.50 ±0.50 | HAProxy | 8.00 | 0.69 | ≤ 0.9 × nginx | met |";
+        let judged =
+            "| echo 64 B, 64 tunnels: CPU, µs | 5.50 ±0.50 | HAProxy | 8.00 | 0.69 | ≤ 0.9 × nginx | met at 0.55 |";
         assert_eq!(rows, [judged, "| echo 64 B, 64 tunnels: CPU, µs | 5.50 ±0.50 | 10.0 | 8.00 |"]);
     }
 
@@ -152,6 +144,15 @@ mod tests {
     fn without_the_peer_of_the_goal_there_is_no_verdict() {
         let mut results = Results::default();
         results.add("stream.cpu", Peer::Longhaul, 300.0);
-        assert!(markdown(&results).contains("| 300 |  |  |  | ≤ 0.7 × Envoy |  |\n"));
+        assert!(markdown(&results).contains("| 300 |  |  |  | ≤ 0.73 × Envoy |  |\n"));
+    }
+
+    #[test]
+    fn a_verdict_is_not_certain_where_the_self_check_does_not_hold() {
+        let mut results = Results::default();
+        for (peer, figure) in [(Peer::Longhaul, 8.0), (Peer::Again, 9.0), (Peer::Nginx, 10.0)] {
+            results.add("echo64.cpu", peer, figure);
+        }
+        assert!(markdown(&results).contains("| ≤ 0.9 × nginx | met at 0.80, not certain |\n"));
     }
 }

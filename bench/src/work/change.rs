@@ -17,7 +17,7 @@ use crate::ws::Message;
 const TUNNELS: usize = 500;
 const RATE: f64 = 2_000.0;
 
-/// Ids: tunnels lost, how long the old process is there, the longest time an answer took.
+/// Ids: tunnels lost, seconds until the old process was gone, the longest time an answer took.
 type Ids = [&'static str; 3];
 
 const RELOAD: Ids = ["reload.lost", "reload.old", "reload.worst"];
@@ -25,7 +25,7 @@ const UPGRADE: Ids = ["upgrade.lost", "upgrade.old", "upgrade.worst"];
 
 pub(super) fn reload(site: &Site, peer: Peer, amount: &Amount, stop: &Stop) -> Result<Figures> {
     let way = peer.reload(&site.file, &site.path("")).context("it has no reload")?;
-    // A master, or the only process, stays by design; its workers of before are what is old.
+    // A master, or the only process, stays by design. Its workers of before are the old processes.
     let old = site.processes().into_iter().filter(|pid| Some(*pid) != site.first).collect();
     change(site, amount, &RELOAD, &way, &old, stop)
 }
@@ -34,7 +34,7 @@ pub(super) fn upgrade(site: &Site, peer: Peer, amount: &Amount, stop: &Stop) -> 
     let way = peer.upgrade(&site.file, &site.path("")).context("it has no upgrade")?;
     let mut old = site.processes();
     if let (Way::Signal(_), Some(first)) = (&way, site.first) {
-        // It executes its new program in its own place.
+        // The first process executes the new program in its own place.
         old.remove(&first);
     }
     change(site, amount, &UPGRADE, &way, &old, stop)

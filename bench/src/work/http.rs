@@ -1,13 +1,15 @@
 //! Plain HTTP over kept connections, by wrk.
 
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 
-use super::{Amount, Figures, cpu_of};
+use super::{Amount, Figures, cost_each, cost_of};
 use crate::peer::{Site, find};
+use crate::session;
 use crate::stop::Stop;
 
 /// Connections of wrk.
@@ -16,9 +18,12 @@ const CONNECTIONS: usize = 64;
 pub(super) fn measure(site: &Site, amount: &Amount, stop: &Stop) -> Result<Figures> {
     wrk(site, Duration::from_secs(1), stop)?;
     let seconds = amount.load.as_secs_f64().ceil().max(1.0);
-    let (said, cpu) = cpu_of(site, stop, || wrk(site, Duration::from_secs_f64(seconds), stop))?;
+    let (said, cost) = cost_of(site, stop, || wrk(site, Duration::from_secs_f64(seconds), stop))?;
+    let [cpu, voluntary, involuntary] = cost_each(cost, said.requests);
     Ok(vec![
-        ("http.cpu", cpu.as_secs_f64() * 1e6 / said.requests),
+        ("http.cpu", cpu),
+        ("http.voluntary", voluntary),
+        ("http.involuntary", involuntary),
         ("http.rate", said.rate),
         ("http.p50", said.p50),
         ("http.p99", said.p99),
@@ -26,7 +31,7 @@ pub(super) fn measure(site: &Site, amount: &Amount, stop: &Stop) -> Result<Figur
     ])
 }
 
-/// What wrk prints.
+/// Figures that wrk prints.
 #[derive(Debug, PartialEq)]
 struct Said {
     requests: f64,
@@ -43,14 +48,14 @@ struct Said {
 fn wrk(site: &Site, duration: Duration, stop: &Stop) -> Result<Said> {
     let program = find("wrk").context("wrk is not installed (bench/install.sh)")?;
     let target = format!("http://{}/", site.targets[0]);
-    let mut child = Command::new(program)
+    let mut child = session::command(&program, Signal::KILL)?
         .args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{}s", duration.as_secs()), "--latency", &target])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .context("wrk does not start")?;
     let deadline = Instant::now() + duration + Duration::from_secs(10);
-    // What it prints fits into the pipe, so it ends without being read.
+    // Its output fits into the pipe, so it ends without being read.
     let ended = stop.wait_until(deadline - Instant::now(), || Ok(child.try_wait()?.is_some()));
     if !matches!(ended, Ok(true)) {
         let _ = child.kill();
@@ -91,7 +96,14 @@ mod tests {
 
     #[test]
     fn the_output_of_wrk_is_understood() {
-        let text = "Running 1s test @ http://127.0.0.1:1/\n  1 threads and 64 connections\n  Thread Stats   Avg      Stdev     Max   +/- Stdev\n    Latency     1.37ms    2.88ms  60.47ms   95.98%\n    Req/Sec    67.25k     4.12k   71.50k    70.00%\n  Latency Distribution\n     50%    0.87ms\n     75%    1.20ms\n     90%    1.98ms\n     99%  912.00us\n  66938 requests in 1.00s, 13.85MB read\n  Socket errors: connect 0, read 2, write 0, timeout 1\n  Non-2xx or 3xx responses: 4\nRequests/sec:  66912.11\nTransfer/sec:     13.85MB\n";
+        let text = concat!(
+            "Running 1s test @ http://127.0.0.1:1/\n  1 threads and 64 connections\n",
+            "  Thread Stats   Avg      Stdev     Max   +/- Stdev\n",
+            "    Latency     1.37ms    2.88ms  60.47ms   95.98%\n    Req/Sec    67.25k     4.12k   71.50k    70.00%\n",
+            "  Latency Distribution\n     50%    0.87ms\n     75%    1.20ms\n     90%    1.98ms\n     99%  912.00us\n",
+            "  66938 requests in 1.00s, 13.85MB read\n  Socket errors: connect 0, read 2, write 0, timeout 1\n",
+            "  Non-2xx or 3xx responses: 4\nRequests/sec:  66912.11\nTransfer/sec:     13.85MB\n",
+        );
         let wanted = Said { requests: 66938.0, rate: 66912.11, p50: 870.0, p99: 912.0, errors: 7.0 };
         assert_eq!(parse(text), Some(wanted));
     }

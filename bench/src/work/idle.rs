@@ -1,4 +1,4 @@
-//! What tunnels cost that say nothing, and what is left of them when they have gone.
+//! Memory and wake-ups of silent tunnels, and memory that is left when they have closed.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{Amount, Figures};
 use crate::load::Fleet;
 use crate::peer::Site;
-use crate::proc::{self, Memory};
+use crate::proc::{self, Memory, Switches};
 use crate::stop::Stop;
 use crate::ws::Message;
 
@@ -22,9 +22,9 @@ pub(super) fn measure(site: &Site, amount: &Amount, stop: &Stop) -> Result<Figur
     let idle = memory(site);
 
     let processes = site.processes();
-    let before = proc::switches(&processes);
+    let before = proc::cost(&processes);
     fleet.watch(amount.wait)?;
-    let switches = proc::switches(&processes).saturating_sub(before);
+    let Switches { voluntary, involuntary } = proc::cost(&processes).since(before).switches;
 
     // Each tunnel carries one small message at a time for a while, then all is quiet again.
     let outcome = fleet.echo(&Message::new(64), 1, Duration::from_secs(1))?;
@@ -33,7 +33,7 @@ pub(super) fn measure(site: &Site, amount: &Amount, stop: &Stop) -> Result<Figur
 
     let errors = fleet.lost() + outcome.errors;
     drop(fleet);
-    // What comes back comes back within seconds, or when it is needed elsewhere.
+    // Memory comes back within seconds, or not before it is needed elsewhere.
     let mut end = memory(site);
     stop.wait_until(amount.wait.max(Duration::from_secs(3)), || {
         let now = memory(site);
@@ -49,7 +49,7 @@ pub(super) fn measure(site: &Site, amount: &Amount, stop: &Stop) -> Result<Figur
         ("idle.traffic", kib_each(after_traffic.anonymous, start.anonymous)),
         ("idle.left", (end.anonymous as f64 - start.anonymous as f64) / f64::from(1 << 20)),
         ("idle.start", start.pss as f64 / f64::from(1 << 20)),
-        ("idle.switches", switches as f64 / amount.wait.as_secs_f64()),
+        ("idle.switches", (voluntary + involuntary) as f64 / amount.wait.as_secs_f64()),
         ("errors", errors as f64),
     ])
 }

@@ -1,6 +1,6 @@
-//! Which clients are sent elsewhere when one of three backends leaves.
+//! Clients that are sent elsewhere when one of three backends leaves.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::Figures;
 use crate::load;
@@ -28,7 +28,7 @@ fn homes(site: &Site, stop: &Stop) -> Result<Vec<String>> {
     (0..CLIENTS)
         .map(|client| {
             stop.check()?;
-            load::ask(client, site.targets[0])?.backend.context("the answer names no backend")
+            load::home(client, &site.targets)
         })
         .collect()
 }

@@ -1,7 +1,8 @@
-//! The work that is put on every gateway, and what is measured of it.
+//! Work for gateways, and its measurement.
 
 mod change;
 mod echo;
+mod fairness;
 mod http;
 mod idle;
 mod keys;
@@ -10,18 +11,21 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::peer::{Peer, Site};
-use crate::proc;
+use crate::peer::{Peer, Setting, Site};
+use crate::proc::{self, Cost};
 use crate::stop::Stop;
 
 /// A kind of work; each measurement of it starts a fresh gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Work {
     /// 64-byte messages over 64 tunnels, each answered before the next.
+    #[value(alias = "echo-64")]
     Echo64,
     /// The same over one tunnel, everything pinned to one core.
+    #[value(alias = "echo-1")]
     Echo1,
     /// The same over 1,000 tunnels.
+    #[value(alias = "echo-1000")]
     Echo1000,
     /// 64-byte messages at a fixed rate over 64 tunnels: latency without coordinated omission.
     Paced,
@@ -29,7 +33,11 @@ pub enum Work {
     Stream,
     /// Connect, handshake, one echo, Close; 32 at a time.
     Handshake,
-    /// 9,900 tunnels that say nothing, then each one message, then the end of all.
+    /// The same with the access log that a gateway has by default; Longhaul and nginx only.
+    Logged,
+    /// Four tunnels with as many 64-KiB messages as they take, beside 16 with small ones, all on one worker.
+    Fairness,
+    /// 9,900 silent tunnels, then one message on each at a time, then the end of all.
     Idle,
     /// HTTP requests over 64 kept connections, by wrk.
     Http,
@@ -37,20 +45,20 @@ pub enum Work {
     Reload,
     /// 500 tunnels while the gateway is replaced by another program.
     Upgrade,
-    /// Which clients are sent elsewhere when one of three backends leaves.
+    /// Clients that are sent elsewhere when one of three backends leaves.
     Keys,
 }
 
-/// How much of everything.
+/// Lengths, numbers and rates of work.
 #[derive(Clone, Copy, Debug)]
 pub struct Amount {
     /// Length of each load.
     pub load: Duration,
     /// Idle tunnels.
     pub idle: usize,
-    /// How long memory may take to come back, and how long wake-ups are counted.
+    /// The longest time for memory to come back, and the time in which wake-ups are counted.
     pub wait: Duration,
-    /// How long tunnels are watched after a reload or an upgrade.
+    /// The time for which tunnels are watched after a reload or an upgrade.
     pub watch: Duration,
     /// Messages a second of [`Work::Paced`].
     pub rate: f64,
@@ -60,14 +68,26 @@ pub struct Amount {
 pub type Figures = Vec<(&'static str, f64)>;
 
 impl Work {
-    /// Whether the generator, the backends and the gateway share one core, so that no waking of halted cores is measured.
+    /// True when the generator, the backends and the gateway share one core. Then no waking of halted cores is
+    /// measured.
     pub fn is_pinned(self) -> bool {
         self == Self::Echo1
     }
 
-    /// Whether it is a question that the peer has an answer to.
+    /// The setting of the gateways for it.
+    pub fn setting(self) -> Setting {
+        Setting {
+            workers: if self == Self::Fairness { 1 } else { 2 },
+            is_replaced: self == Self::Upgrade,
+            is_logged: self == Self::Logged,
+        }
+    }
+
+    /// True when the peer can do it. The self-check takes part where CPU is measured.
     pub fn concerns(self, peer: Peer) -> bool {
         match self {
+            _ if peer == Peer::Again => !self.is_steady() && self != Self::Fairness,
+            Self::Logged => matches!(peer, Peer::Longhaul | Peer::Nginx),
             Self::Idle => peer != Peer::Direct,
             Self::Keys => !matches!(peer, Peer::Direct | Peer::Nginx16k),
             Self::Reload => peer.reload("", "").is_some() && peer != Peer::Nginx16k,
@@ -77,7 +97,7 @@ impl Work {
         }
     }
 
-    /// Whether it is one of those that hardly differ from time to time, and take their time.
+    /// True when its figures hardly differ from round to round and take long to measure.
     pub fn is_steady(self) -> bool {
         matches!(self, Self::Idle | Self::Reload | Self::Upgrade | Self::Keys)
     }
@@ -93,7 +113,9 @@ impl Work {
             Self::Echo1000 => echo::closed(site, amount, 1_000, &echo::OVER_1000, stop),
             Self::Paced => echo::paced(site, amount, stop),
             Self::Stream => echo::stream(site, amount, stop),
-            Self::Handshake => echo::handshake(site, amount, stop),
+            Self::Handshake => echo::handshake(site, amount, &echo::HANDSHAKE, stop),
+            Self::Logged => echo::handshake(site, amount, &echo::LOGGED, stop),
+            Self::Fairness => fairness::measure(site, amount, stop),
             Self::Idle => idle::measure(site, amount, stop),
             Self::Http => http::measure(site, amount, stop),
             Self::Reload => change::reload(site, peer, amount, stop),
@@ -101,24 +123,29 @@ impl Work {
             Self::Keys => keys::measure(site, stop),
         }?;
         if peer == Peer::Direct {
-            figures.retain(|(id, _)| !id.ends_with(".cpu"));
+            figures.retain(|(id, _)| [".cpu", ".voluntary", ".involuntary"].iter().all(|cost| !id.ends_with(cost)));
         }
         Ok(figures)
     }
 }
 
-/// What a load cost the gateway. Before and after, things are given time to settle: a thread that runs is not accounted
-/// for yet.
+/// Outcome of a load and its cost for the gateway. Waits before and after: a thread that runs is not accounted for yet.
 ///
 /// # Errors
-/// Those of the load, or that the user wants an end.
-pub fn cpu_of<T>(site: &Site, stop: &Stop, load: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
+/// Errors of the load, or that the user wants an end.
+pub fn cost_of<T>(site: &Site, stop: &Stop, load: impl FnOnce() -> Result<T>) -> Result<(T, Cost)> {
     stop.wait(SETTLE)?;
     let processes = site.processes();
-    let before = proc::cpu(&processes);
+    let before = proc::cost(&processes);
     let outcome = load()?;
     stop.wait(SETTLE)?;
-    Ok((outcome, proc::cpu(&processes).saturating_sub(before)))
+    Ok((outcome, proc::cost(&processes).since(before)))
+}
+
+/// CPU in µs, voluntary and involuntary context switches of one of `done` operations.
+pub fn cost_each(cost: Cost, done: f64) -> [f64; 3] {
+    let switches = cost.switches;
+    [cost.cpu.as_secs_f64() * 1e6 / done, switches.voluntary as f64 / done, switches.involuntary as f64 / done]
 }
 
 const SETTLE: Duration = Duration::from_millis(50);

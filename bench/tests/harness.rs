@@ -1,0 +1,60 @@
+//! The program itself: processes lead sessions of their own, and a run reports figures, switches and warnings.
+
+use std::process::{Command, Output};
+
+fn bench(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_longhaul-bench")).args(arguments).output().expect("it was built for this test")
+}
+
+#[test]
+fn a_launched_program_leads_a_session_of_its_own() {
+    let output = bench(&["launch", "--end", "9", "--", "cat", "/proc/self/stat"]);
+    let stat = String::from_utf8(output.stdout).unwrap();
+    // proc_pid_stat(5): pid, (name), state, parent, process group, session.
+    let fields: Vec<&str> = stat.split_whitespace().collect();
+    assert_eq!((fields[4], fields[5]), (fields[0], fields[0]), "{stat}");
+}
+
+#[test]
+fn a_missing_program_is_an_error_that_names_it() {
+    let output = bench(&["launch", "--end", "9", "--", "/no/such/program"]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/no/such/program"));
+}
+
+#[test]
+fn a_run_has_switches_beside_cpu_and_its_processes_are_scheduled_alike() {
+    let run = ["--quick", "--repeats", "1", "--seconds", "0.1", "--peers", "nginx,direct", "--only", "echo64"];
+    let output = bench(&run);
+    let page = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Title, a dash for the backends alone, the figure of nginx.
+    let is_row = |line: &str, title| line.starts_with(&format!("| {title} | – | ")) && line.matches(" | ").count() == 2;
+    for title in ["echo 64 B, 64 tunnels: CPU, µs", "… context switches, voluntary", "… context switches, involuntary"]
+    {
+        assert!(page.lines().any(|line| is_row(line, title)), "{title}: {page}");
+    }
+    for difference in ["share a scheduling group", "scheduling groups instead", "is scheduled unlike"] {
+        assert!(!page.contains(difference), "{page}");
+    }
+}
+
+#[test]
+fn sigterm_to_the_first_process_ends_the_run_and_its_processes() {
+    let mut first = Command::new(env!("CARGO_BIN_EXE_longhaul-bench"))
+        .args(["--peers", "direct", "--only", "echo64", "--seconds", "600", "--repeats", "1"])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = rustix::process::Pid::from_child(&first);
+    // Backends are there: the load runs.
+    let id = pid.as_raw_nonzero().get();
+    while longhaul_bench::proc::descendants(id).len() < 4 {
+        assert!(first.try_wait().unwrap().is_none(), "it ended by itself");
+        std::thread::yield_now();
+    }
+    let started = longhaul_bench::proc::descendants(id);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(!first.wait().unwrap().success());
+    assert!(started.iter().all(|pid| !longhaul_bench::proc::is_alive(*pid)));
+}
