@@ -7,3 +7,4 @@ pub(crate) mod node;
 pub(crate) mod problem;
 pub(crate) mod scalar;
 pub(crate) mod value;
+mod wrong_address;
