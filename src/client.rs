@@ -1,8 +1,10 @@
 //! The client of a request: the socket's peer, or the address that a trusted proxy names.
 
+mod forwarded;
+
 use std::net::{IpAddr, SocketAddr};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 use crate::http1::forward::{FORWARDED_FOR, FORWARDED_PROTO};
@@ -19,33 +21,62 @@ pub struct Client {
 }
 
 impl Client {
-    /// The client behind `peer`: the right-most address of `X-Forwarded-For` that is not trusted; `peer` itself where
-    /// it is not trusted or names nobody (nginx: `real_ip_recursive on`).
+    /// The client behind `peer`: the right-most address of `X-Forwarded-For` that is not trusted; `peer` itself where it
+    /// is not trusted or names no address (nginx: `real_ip_recursive on`).
+    ///
+    /// Where a trusted peer sends no `X-Forwarded-For`, `Forwarded` (RFC 7239) is read in its place: `for` of its elements,
+    /// and `proto` of the last one unless there is an `X-Forwarded-Proto`.
     pub fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
         let peer = peer.to_canonical();
         let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
         if !is_trusted(peer) {
             return Self { address: peer, secure: false, via_trusted: false };
         }
-        let mut address = peer;
-        for entry in
-            headers.get_all(&FORWARDED_FOR).iter().rev().flat_map(|line| line.as_bytes().rsplit(|b| *b == b','))
-        {
-            // Entries left of one that is not an address cannot be told from an invention.
-            let Some(named) = parse(entry) else { break };
-            address = named;
-            if !is_trusted(named) {
-                break;
-            }
-        }
-        let secure = headers
-            .get_all(&FORWARDED_PROTO)
-            .iter()
-            .next_back()
-            .and_then(|line| line.as_bytes().rsplit(|b| *b == b',').next())
-            .is_some_and(|proto| matches!(proto.trim_ascii().to_ascii_lowercase().as_slice(), b"https" | b"wss"));
-        Self { address, secure, via_trusted: true }
+        let listed = from_the_right(headers, &FORWARDED_FOR).next().is_some();
+        let address = if listed {
+            outermost(peer, from_the_right(headers, &FORWARDED_FOR).map(parse), is_trusted)
+        } else {
+            let named = forwarded::from_the_right(headers)
+                .map(|element| element.parameter("for").and_then(|node| parse(&node)));
+            outermost(peer, named, is_trusted)
+        };
+        Self { address, secure: is_secure(headers, !listed), via_trusted: true }
     }
+}
+
+/// Follows the addresses that proxies named, the nearest first, from `peer` to the first that is not trusted.
+fn outermost(peer: IpAddr, named: impl Iterator<Item = Option<IpAddr>>, is_trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
+    let mut address = peer;
+    for named in named {
+        // Entries left of one that is not an address cannot be told from an invention.
+        let Some(named) = named else { break };
+        address = named;
+        if !is_trusted(named) {
+            break;
+        }
+    }
+    address
+}
+
+/// Tells whether the nearest proxy says that the client came by TLS: in `X-Forwarded-Proto`, else in `Forwarded` where
+/// that may be `read`.
+fn is_secure(headers: &HeaderMap, read: bool) -> bool {
+    let is_tls = |proto: &[u8]| proto.eq_ignore_ascii_case(b"https") || proto.eq_ignore_ascii_case(b"wss");
+    match from_the_right(headers, &FORWARDED_PROTO).next() {
+        Some(proto) => is_tls(proto),
+        None => forwarded::from_the_right(headers)
+            .next()
+            .filter(|_| read)
+            .and_then(|element| element.parameter("proto"))
+            .is_some_and(|proto| is_tls(&proto)),
+    }
+}
+
+/// The elements of a list header from right to left. Empty ones are skipped, as RFC 9110 §5.6.1.2 asks and nginx does.
+fn from_the_right<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
+    let lines = headers.get_all(name).iter().rev();
+    let elements = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+    elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 
 /// Reads an entry of `X-Forwarded-For`: an address, which some proxies write with a port.
@@ -93,7 +124,15 @@ mod tests {
     #[test]
     fn what_stands_left_of_garbage_is_not_believed() {
         assert_eq!(client("10.0.0.1", &["203.0.113.7, unknown, 10.0.0.2"], &["10.0.0.0/8"]), "10.0.0.2");
-        assert_eq!(client("10.0.0.1", &["203.0.113.7, "], &["10.0.0.0/8"]), "10.0.0.1");
+    }
+
+    #[test]
+    fn empty_elements_are_skipped() {
+        for line in ["203.0.113.7,", "203.0.113.7, ", "203.0.113.7,,10.0.0.2", "203.0.113.7 , ,", ", 203.0.113.7"] {
+            assert_eq!(client("10.0.0.1", &[line], &["10.0.0.0/8"]), "203.0.113.7", "{line}");
+        }
+        assert_eq!(client("10.0.0.1", &["203.0.113.7", "", " , "], &["10.0.0.0/8"]), "203.0.113.7");
+        assert_eq!(client("10.0.0.1", &[" , "], &["10.0.0.0/8"]), "10.0.0.1");
     }
 
     #[test]
@@ -108,5 +147,41 @@ mod tests {
         let trusted = ["10.0.0.0/8".parse().unwrap()];
         assert!(Client::of("10.0.0.1".parse().unwrap(), &headers, &trusted).secure);
         assert!(!Client::of("192.0.2.1".parse().unwrap(), &headers, &trusted).secure);
+    }
+
+    fn by_forwarded(peer: &str, lines: &[(&HeaderName, &str)]) -> (String, bool) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        let client = Client::of(peer.parse().unwrap(), &headers, &["10.0.0.0/8".parse().unwrap()]);
+        (client.address.to_string(), client.secure)
+    }
+
+    #[test]
+    fn forwarded_is_read_from_trusted_proxies_only() {
+        let name = &http::header::FORWARDED;
+        let line = "for=198.51.100.1, For=\"[2001:db8::7]:4711\";Proto=https;by=10.0.0.1, for=10.0.0.2";
+        assert_eq!(by_forwarded("10.0.0.1", &[(name, line)]), ("2001:db8::7".to_owned(), false));
+        assert_eq!(by_forwarded("192.0.2.1", &[(name, line)]), ("192.0.2.1".to_owned(), false));
+        let lines = [(name, "for=6.6.6.6"), (name, "proto=HTTPS;for=203.0.113.7:80")];
+        assert_eq!(by_forwarded("10.0.0.1", &lines), ("203.0.113.7".to_owned(), true));
+    }
+
+    #[test]
+    fn x_forwarded_for_counts_before_forwarded() {
+        let lines = [(&http::header::FORWARDED, "for=6.6.6.6;proto=https"), (&FORWARDED_FOR, "203.0.113.7")];
+        assert_eq!(by_forwarded("10.0.0.1", &lines), ("203.0.113.7".to_owned(), false));
+        let lines = [(&http::header::FORWARDED, "for=6.6.6.6;proto=https"), (&FORWARDED_PROTO, "http")];
+        assert_eq!(by_forwarded("10.0.0.1", &lines), ("6.6.6.6".to_owned(), false));
+    }
+
+    #[test]
+    fn a_hidden_or_broken_element_of_forwarded_ends_the_chain() {
+        for element in ["for=unknown", "for=_secret", "proto=http", "for=\"10.0.0", "for=10.0.0.2 x", "nonsense"] {
+            let line = format!("for=203.0.113.7, {element}");
+            let client = by_forwarded("10.0.0.1", &[(&http::header::FORWARDED, &line)]);
+            assert_eq!(client.0, "10.0.0.1", "{element}");
+        }
     }
 }
