@@ -1,9 +1,11 @@
 //! Routes: the most specific host, then the longest path, leads to an upstream.
 //!
-//! Hosts are compared without their port, without a dot at their end and in any letter case. Paths are compared raw: as
-//! the client wrote them, percent-encoded or not, with `.`, `..` and empty segments left as they are, because the
-//! backend gets that same text. `/ws` thus fits `/ws`, `/ws/` and `/ws/a`, but not `/wsx`, `/%77s` or `//ws`.
+//! Hosts are compared without their port, without a dot at their end and in any letter case. Paths are compared in their
+//! normal form ([`path`]), whatever spelling the client chose; the backend gets the client's. `/ws` thus fits `/ws`,
+//! `/ws/a`, `/%77s` and `//ws`, but not `/wsx` or `/WS`.
 
+pub mod host;
+pub mod path;
 mod trie;
 
 use std::borrow::Cow;
@@ -33,7 +35,7 @@ impl Routes {
                 HostPattern::Exact(host) => &mut compiled.hosts.entry(labels(host)).exact,
                 HostPattern::Wildcard(domain) => &mut compiled.hosts.entry(labels(domain)).below,
             };
-            paths.insert(&route.path, index);
+            paths.insert(&path::normalized(&route.path), index);
         }
         compiled
     }
@@ -45,6 +47,28 @@ impl Routes {
     /// routes for any host; the first that has a fitting path wins with its longest one. A target that is no path (`*`)
     /// fits `/`.
     pub fn find(&self, host: Option<&str>, path: &str) -> Option<usize> {
+        self.find_normalized(host, &path::normalized(path))
+    }
+
+    /// Tells whether a backend may read the path in another way than [`find`](Self::find), and so get a request past the
+    /// hooks of the route that it is meant for. Such a request is to be refused.
+    ///
+    /// An ambiguous path ([`path::is_ambiguous`]) does so where the route of either reading is `guarded`. A path whose
+    /// other reading only drops parameters (`/admin;v=1`) does so where it leads to another route, which is `guarded`.
+    pub fn may_evade(&self, host: Option<&str>, path: &str, guarded: impl Fn(usize) -> bool) -> bool {
+        let other = path::other_reading(path);
+        let ambiguous = path::is_ambiguous(path);
+        if other.is_none() && !ambiguous {
+            return false;
+        }
+        let route = self.find(host, path);
+        let other = other.map_or(route, |other| self.find_normalized(host, &other));
+        other.is_some_and(|other| guarded(other) && (ambiguous || route != Some(other)))
+            || ambiguous && route.is_some_and(guarded)
+    }
+
+    /// [`find`](Self::find) for a path in its normal form.
+    fn find_normalized(&self, host: Option<&str>, path: &str) -> Option<usize> {
         let host = host.filter(|_| !self.hosts.is_empty()).map(normalize).filter(|host| !host.is_empty());
         host.and_then(|host| self.find_by_host(&host, path)).or_else(|| self.any.find(path))
     }
