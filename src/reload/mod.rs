@@ -1,7 +1,7 @@
 //! Reload: another configuration in the same process, swapped at once, and only what it changes is touched.
 
 mod changes;
-mod law;
+mod impact;
 mod plan;
 mod watch;
 
@@ -18,8 +18,8 @@ use crate::metrics::ReloadOutcome;
 use crate::snapshot::{Departed, LastReload, Running, Snapshot};
 use crate::tunnel::Judged;
 pub use changes::{BackendChange, Changes, RouteChange, UpstreamChange};
-pub use law::Cause;
-use law::Law;
+pub use impact::Cause;
+use impact::Law;
 pub use plan::{Fate, KeysMoved, Plan, TunnelsPlanned, plan, plan_running};
 pub use watch::Watch;
 
@@ -139,7 +139,7 @@ pub async fn away_from_home(running: &Running) -> BTreeMap<String, usize> {
     let counts = Arc::new(Mutex::new(BTreeMap::from_iter(names)));
     let counted = Arc::clone(&counts);
     let look = move |record: &crate::tunnel::Record, _| {
-        if law::is_away(&snapshot, record) {
+        if impact::is_away(&snapshot, record) {
             let mut counts = counted.lock().unwrap_or_else(PoisonError::into_inner);
             counts.entry(record.backend().upstream().to_owned()).and_modify(|count| *count += 1);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::law::{Cause, Law, on_ring};
+use super::impact::{Cause, Law, on_ring};
 use super::{Changes, ReloadError, note_departed};
 use crate::config::{Config, OnChange, Upstream};
 use crate::snapshot::{Running, Snapshot};
