@@ -100,7 +100,7 @@ impl<'a> Found<'a> {
             }
         };
         let hooks = snapshot.config.routes[route].hooks.iter().map(|entry| entry.name.as_str()).collect();
-        let address = |index: usize| upstream.config().backends[index].address.to_string();
+        let address = |index: usize| upstream.members()[index].address.to_string();
         Self { target, source, key, order: order.into_iter().map(address).collect(), hooks }
     }
 }

@@ -2,14 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::config::{Backend, OnChange};
-use crate::snapshot::{Departed, Destination, Snapshot};
+use crate::config::OnChange;
+use crate::snapshot::{Destination, Snapshot, TunnelPolicy};
 use crate::tunnel::{Reason, Record, Standing, Verdict};
+use crate::upstream::Member;
 
 /// Why a change touches a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -28,24 +30,27 @@ pub enum Cause {
 }
 
 /// The decision over tunnels that comes with a snapshot.
-pub(super) struct Law {
+pub(super) struct Impact {
     snapshot: Arc<Snapshot>,
     /// Upstreams whose backends or weights are others than before.
     changed_rings: HashSet<String>,
-    departed: HashMap<String, Departed>,
+    former_policies: HashMap<String, TunnelPolicy>,
 }
 
-impl Law {
-    pub(super) fn new(before: &Snapshot, snapshot: Arc<Snapshot>, departed: HashMap<String, Departed>) -> Self {
+impl Impact {
+    pub(super) fn new(
+        before: &Snapshot,
+        snapshot: Arc<Snapshot>,
+        former_policies: HashMap<String, TunnelPolicy>,
+    ) -> Self {
         let changed = |to: &&Arc<Destination>| {
-            let after = to.upstream.config();
-            before
-                .destination(&after.name)
-                .is_some_and(|to| on_ring(&to.upstream.config().backends) != on_ring(&after.backends))
+            let after = on_ring(to.upstream.members());
+            let before = before.destination(&to.upstream.config().name);
+            before.is_some_and(|to| on_ring(to.upstream.members()) != after)
         };
         let changed_rings = snapshot.destinations().iter().filter(changed);
         let changed_rings = changed_rings.map(|to| to.upstream.config().name.clone()).collect();
-        Self { snapshot, changed_rings, departed }
+        Self { snapshot, changed_rings, former_policies }
     }
 
     /// What becomes of a tunnel.
@@ -89,7 +94,7 @@ impl Law {
         }
         match upstream.index_of(backend.address()) {
             None => Some(Cause::BackendGone),
-            Some(index) if upstream.config().backends[index].weight == 0 => Some(Cause::BackendWeightZero),
+            Some(index) if upstream.members()[index].weight == 0 => Some(Cause::BackendWeightZero),
             Some(_) => None,
         }
     }
@@ -103,10 +108,10 @@ impl Law {
     }
 
     /// The policy of the upstream as it is now, else as it last was.
-    fn policy(&self, upstream: &str) -> Departed {
+    fn policy(&self, upstream: &str) -> TunnelPolicy {
         let now = self.snapshot.destination(upstream).map(|to| to.upstream.config());
-        let now = now.map(|config| Departed { on_change: config.on_change, drain_window: config.drain_window });
-        now.or_else(|| self.departed.get(upstream).copied()).unwrap_or(UNKNOWN)
+        let now = now.map(TunnelPolicy::of);
+        now.or_else(|| self.former_policies.get(upstream).copied()).unwrap_or(UNKNOWN)
     }
 }
 
@@ -118,9 +123,9 @@ pub(super) fn is_away(snapshot: &Snapshot, record: &Record) -> bool {
     to.upstream.home(key_hash).is_some_and(|home| to.upstream.states()[home].address() != backend.address())
 }
 
-/// What a ring is made of, whatever the order in the file.
-pub(super) fn on_ring(backends: &[Backend]) -> Vec<(std::net::SocketAddr, u16)> {
-    let mut members: Vec<_> = backends.iter().filter(|b| b.weight > 0).map(|b| (b.address, b.weight)).collect();
+/// The addresses and weights that a ring is made of, in the order of the addresses.
+pub(super) fn on_ring(members: &[Member]) -> Vec<(SocketAddr, u16)> {
+    let mut members: Vec<_> = members.iter().filter(|b| b.weight > 0).map(|b| (b.address, b.weight)).collect();
     members.sort_unstable();
     members
 }
@@ -138,4 +143,4 @@ impl fmt::Display for Cause {
 }
 
 /// What holds for tunnels of an upstream that this process has never known: the defaults of the keys.
-const UNKNOWN: Departed = Departed { on_change: OnChange::Close, drain_window: Duration::from_secs(30) };
+const UNKNOWN: TunnelPolicy = TunnelPolicy { on_change: OnChange::Close, drain_window: Duration::from_secs(30) };

@@ -15,11 +15,11 @@ use serde::Serialize;
 
 use crate::config::{self, Config, LoadError};
 use crate::metrics::ReloadOutcome;
-use crate::snapshot::{Departed, LastReload, Running, Snapshot};
+use crate::snapshot::{Running, Snapshot, TunnelPolicy};
 use crate::tunnel::Judged;
 pub use changes::{BackendChange, Changes, RouteChange, UpstreamChange};
 pub use impact::Cause;
-use impact::Law;
+use impact::Impact;
 pub use plan::{Fate, KeysMoved, Plan, TunnelsPlanned, plan, plan_running};
 pub use watch::Watch;
 
@@ -66,7 +66,7 @@ pub async fn from_file(running: &Arc<Running>) -> Result<Reloaded, ReloadError> 
         Err(error) => Err(error),
     };
     if let Err(error) = &outcome {
-        running.reloaded(LastReload { at: SystemTime::now(), outcome: ReloadOutcome::Failed, said: error.to_string() });
+        running.metrics.reloaded(ReloadOutcome::Failed, SystemTime::now());
         error!("the reload is refused, nothing has changed: {error}");
     }
     outcome
@@ -106,16 +106,16 @@ pub async fn reload(running: &Arc<Running>, config: Config) -> Result<Reloaded, 
         let path = before.config.source.as_ref().map_or_else(|| "configuration".into(), |source| source.path.clone());
         LoadError::Refused { path, problems }
     })?;
-    note_departed(&before, &snapshot, &mut turn.departed);
+    note_former_policies(&before, &snapshot, &mut turn.former_policies);
     let after = running.put_in_force(snapshot, &mut turn);
-    let law = Law::new(&before, Arc::clone(&after), turn.departed.clone());
-    let Judged { changed, rehomed, called_off } = running.tunnels.judge(Arc::new(move |who| law.verdict(who))).await;
+    let impact = Impact::new(&before, Arc::clone(&after), turn.former_policies.clone());
+    let Judged { changed, rehomed, called_off } = running.tunnels.judge(Arc::new(move |who| impact.verdict(who))).await;
 
     let generation = after.generation;
     let reloaded = Reloaded { generation, changes, closing: changed, rehoming: rehomed, called_off };
     let whole = reloaded.changes.needs_upgrade.is_empty();
     let outcome = if whole { ReloadOutcome::Done } else { ReloadOutcome::Partly };
-    running.reloaded(LastReload { at: SystemTime::now(), outcome, said: reloaded.to_string() });
+    running.metrics.reloaded(outcome, SystemTime::now());
     info!("reloaded: {reloaded}");
     Ok(reloaded)
 }
@@ -125,8 +125,8 @@ pub async fn reload(running: &Arc<Running>, config: Config) -> Result<Reloaded, 
 pub async fn enforce(running: &Running) -> Judged {
     let turn = running.turn().await;
     let snapshot = running.snapshot();
-    let law = Law::new(&snapshot, Arc::clone(&snapshot), turn.departed.clone());
-    running.tunnels.judge(Arc::new(move |who| law.verdict(who))).await
+    let impact = Impact::new(&snapshot, Arc::clone(&snapshot), turn.former_policies.clone());
+    running.tunnels.judge(Arc::new(move |who| impact.verdict(who))).await
 }
 
 /// How many open tunnels of each upstream stand away from home: their key's first backend, of those that are up, is
@@ -148,15 +148,14 @@ pub async fn away_from_home(running: &Running) -> BTreeMap<String, usize> {
     std::mem::take(&mut counts.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Notes what the upstreams that leave said of their tunnels, and forgets those that are there again.
-fn note_departed(before: &Snapshot, after: &Snapshot, departed: &mut HashMap<String, Departed>) {
+/// Keeps the policies of upstreams that leave, and forgets those of upstreams that are back.
+fn note_former_policies(before: &Snapshot, after: &Snapshot, former: &mut HashMap<String, TunnelPolicy>) {
     for to in before.destinations() {
         let config = to.upstream.config();
-        let policy = Departed { on_change: config.on_change, drain_window: config.drain_window };
-        departed.insert(config.name.clone(), policy);
+        former.insert(config.name.clone(), TunnelPolicy::of(config));
     }
     for to in after.destinations() {
-        departed.remove(&to.upstream.config().name);
+        former.remove(&to.upstream.config().name);
     }
 }
 

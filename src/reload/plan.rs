@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::impact::{Cause, Law, on_ring};
-use super::{Changes, ReloadError, note_departed};
+use super::impact::{Cause, Impact, on_ring};
+use super::{Changes, ReloadError, note_former_policies};
 use crate::config::{Config, OnChange, Upstream};
 use crate::snapshot::{Running, Snapshot};
 use crate::tunnel::{Record, Standing};
-use crate::upstream::Ring;
+use crate::upstream::{Member, Ring};
 
 /// What a reload would do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -77,22 +77,22 @@ pub fn plan(old: &Config, new: &Config) -> Plan {
 /// [`ReloadError::Panicked`] alone.
 pub async fn plan_running(running: &Arc<Running>, new: Config) -> Result<Plan, ReloadError> {
     let before = running.snapshot();
-    let mut departed = running.turn().await.departed.clone();
+    let mut former = running.turn().await.former_policies.clone();
     let compiler = Arc::clone(running);
     let planned = tokio::task::spawn_blocking(move || {
         let snapshot = compiler.snapshot();
         (plan(&snapshot.config, &new), compiler.rehearse(&new))
     });
     let (mut plan, after) = planned.await.map_err(|_| ReloadError::Panicked)?;
-    note_departed(&before, &after, &mut departed);
+    note_former_policies(&before, &after, &mut former);
     let after = Arc::new(after);
-    let law = Law::new(&before, Arc::clone(&after), departed);
+    let impact = Impact::new(&before, Arc::clone(&after), former);
     let changed: Vec<_> = plan.keys.iter().map(|moved| moved.upstream.clone()).collect();
 
     let tally = Arc::new(Mutex::new(Tally::of(&changed)));
     let told = Arc::clone(&tally);
     let look = move |record: &Record, _| {
-        let fate = law.fate(&Standing { record, announced: None, opening: false });
+        let fate = impact.fate(&Standing { record, announced: None, opening: false });
         let moved = moves(&before, &after, record);
         told.lock().unwrap_or_else(PoisonError::into_inner).count(record, fate, moved);
     };
@@ -107,7 +107,7 @@ const PLACES: u32 = 10_000;
 fn keys_moved(old: &Config, new: &Config) -> Vec<KeysMoved> {
     let changed = new.upstreams.iter().filter_map(|after| {
         let before = old.upstreams.iter().find(|before| before.name == after.name)?;
-        (on_ring(&before.backends) != on_ring(&after.backends)).then_some((before, after))
+        (on_ring(&Member::of(before)) != on_ring(&Member::of(after))).then_some((before, after))
     });
     changed.map(|(before, after)| moved_between(before, after)).collect()
 }

@@ -22,7 +22,7 @@ use crate::route::Routes;
 use crate::tunnel::{Reason, Scope, Tunnels};
 use crate::upstream::{BackendState, Blame, Change, FailedTry, Registry, Upstream};
 
-pub use running::{Departed, LastReload, Running, Turn, UnderWay};
+pub use running::{Running, TunnelPolicy, Turn, UnderWay};
 pub use saved::SavedHooks;
 
 /// One compiled configuration.

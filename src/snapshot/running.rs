@@ -2,18 +2,18 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Destination, Snapshot};
 use crate::access_log::AccessLog;
-use crate::config::{Config, OnChange, Problems};
+use crate::config::{self, Config, OnChange, Problems};
 use crate::health::{Checkers, Probe, Subject, Target};
 use crate::hook::{self, Chain, Injector};
-use crate::metrics::{Metrics, ReloadOutcome};
+use crate::metrics::Metrics;
 use crate::tunnel::{Frozen, Passport, Place, Tunnels};
 use crate::upstream::Registry;
 
@@ -23,7 +23,6 @@ pub struct Running {
     hooks: Arc<hook::Registry>,
     registry: Registry,
     turn: Mutex<Turn>,
-    last_reload: std::sync::Mutex<Option<LastReload>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Every open tunnel.
@@ -41,29 +40,24 @@ pub struct Running {
 /// What only whoever changes the snapshot may touch, one after the other.
 pub struct Turn {
     checkers: Checkers,
-    /// By name, what was to become of the tunnels of upstreams that are no longer there, for as long as any backend of
-    /// theirs is in use.
-    pub departed: HashMap<String, Departed>,
+    /// Policies of upstreams that left the configuration, by name, as long as any backend of theirs is in use.
+    pub former_policies: HashMap<String, TunnelPolicy>,
 }
 
-/// What an upstream that is no longer there said of its tunnels.
+/// Policy of an upstream for open tunnels that a reload touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Departed {
+pub struct TunnelPolicy {
     /// `on_change`
     pub on_change: OnChange,
     /// `drain_window`
     pub drain_window: Duration,
 }
 
-/// How the last reload went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastReload {
-    /// When it ended.
-    pub at: SystemTime,
-    /// Its outcome.
-    pub outcome: ReloadOutcome,
-    /// What was said of it: a summary, or the problems.
-    pub said: String,
+impl TunnelPolicy {
+    /// The policy that an upstream's configuration gives.
+    pub fn of(upstream: &config::Upstream) -> Self {
+        Self { on_change: upstream.on_change, drain_window: upstream.drain_window }
+    }
 }
 
 impl Running {
@@ -89,8 +83,7 @@ impl Running {
             hooks,
             injector: Injector::new(Arc::clone(&tunnels) as Arc<dyn hook::Outlet>),
             registry,
-            turn: Mutex::new(Turn { checkers: Checkers::new(), departed: HashMap::new() }),
-            last_reload: std::sync::Mutex::default(),
+            turn: Mutex::new(Turn { checkers: Checkers::new(), former_policies: HashMap::new() }),
             metrics,
             tunnels,
             log,
@@ -188,19 +181,8 @@ impl Running {
         self.metrics.generation.set(snapshot.generation.cast_signed());
         snapshot.start_hooks(&self.injector);
         turn.checkers.sync(self.targets(&snapshot));
-        turn.departed.retain(|upstream, _| self.registry.has(upstream));
+        turn.former_policies.retain(|upstream, _| self.registry.has(upstream));
         snapshot
-    }
-
-    /// Notes, and counts, how a reload went.
-    pub fn reloaded(&self, last: LastReload) {
-        self.metrics.reloaded(last.outcome, last.at);
-        *self.last_reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
-    }
-
-    /// How the last reload went, if there was one.
-    pub fn last_reload(&self) -> Option<LastReload> {
-        self.last_reload.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What is to be checked: every backend of every upstream whose health is not `off`.
@@ -212,10 +194,10 @@ impl Running {
             let Some(health) = &config.health else { continue };
             let upstream: Arc<str> = config.name.as_str().into();
             let probe = Arc::new(Probe::new(health, &dialer));
-            for (index, backend) in config.backends.iter().enumerate() {
+            for (index, member) in to.upstream.members().iter().enumerate() {
                 targets.push(Target {
                     upstream: Arc::clone(&upstream),
-                    address: backend.address,
+                    address: member.address,
                     probe: Arc::clone(&probe),
                     interval: health.interval,
                     subject: Arc::new(Checked { to: Arc::clone(to), index, tunnels: Arc::clone(&self.tunnels) }),
@@ -246,7 +228,7 @@ struct Checked {
 }
 
 impl Subject for Checked {
-    fn report(&self, outcome: Result<(), String>, _first: bool) {
+    fn report(&self, outcome: Result<(), String>) {
         self.to.checked(self.index, outcome, &self.tunnels);
     }
 }

@@ -2,6 +2,7 @@
 
 mod blame;
 mod health;
+mod member;
 mod pick;
 mod ring;
 mod state;
@@ -16,6 +17,7 @@ use crate::config;
 
 pub use self::blame::{Blame, FailedTry, FailureKind};
 pub use self::health::{Change, HealthState, Thresholds};
+pub use self::member::Member;
 pub use self::pick::{Pick, Picked, Unavailable};
 pub use self::ring::{Ring, Walk};
 pub use self::state::{BackendState, LoadGuard, Registry};
@@ -28,7 +30,8 @@ use self::tally::{Eligible, Tally};
 pub struct Upstream {
     config: config::Upstream,
     ring: Ring,
-    /// In the order of `config.backends`.
+    members: Vec<Member>,
+    /// In the order of the members.
     states: Vec<Arc<BackendState>>,
     by_address: HashMap<SocketAddr, usize>,
     /// What the states come to.
@@ -40,19 +43,21 @@ pub struct Upstream {
 impl Upstream {
     /// Builds the ring and finds the backends' live state, which is all that outlives a reload. Changes nothing there.
     pub fn compile(config: &config::Upstream, registry: &Registry) -> Self {
-        let state = |backend: &config::Backend| registry.backend(&config.name, backend.address);
-        let states: Vec<_> = config.backends.iter().map(state).collect();
+        let members = Member::of(config);
+        let state = |member: &Member| registry.backend(&config.name, member.address);
+        let states: Vec<_> = members.iter().map(state).collect();
         let tally = Arc::new(Tally::new(states.len()));
-        for (place, (state, backend)) in states.iter().zip(&config.backends).enumerate() {
-            if backend.weight > 0 {
-                state.join(&tally, place, backend.weight);
+        for (index, (state, member)) in states.iter().zip(&members).enumerate() {
+            if member.weight > 0 {
+                state.join(&tally, index, member.weight);
             }
         }
         Self {
             ring: Ring::new(&config.backends),
             states,
             tally,
-            by_address: config.backends.iter().enumerate().map(|(index, backend)| (backend.address, index)).collect(),
+            by_address: members.iter().enumerate().map(|(index, member)| (member.address, index)).collect(),
+            members,
             turn: AtomicU64::new(0),
             config: config.clone(),
         }
@@ -63,7 +68,12 @@ impl Upstream {
         &self.config
     }
 
-    /// The live state of each backend, in the order of the configuration's list.
+    /// The backends as their source names them.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The live state of each backend, in the order of the members.
     pub fn states(&self) -> &[Arc<BackendState>] {
         &self.states
     }

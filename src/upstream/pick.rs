@@ -207,7 +207,7 @@ impl Choice<'_> {
     }
 
     fn weight(self, index: usize) -> u16 {
-        self.upstream.config.backends[index].weight
+        self.upstream.members[index].weight
     }
 }
 
