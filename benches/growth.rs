@@ -102,7 +102,7 @@ fn loaded(size: usize, balance_factor: Option<f64>, up: Up) -> (Upstream, Vec<Lo
             Up::One => index == size / 2,
         };
         if !stays {
-            assert!(upstream.traffic_failed(index, "refused").is_some());
+            assert!(upstream.connect_failed(index, "refused").is_some());
         }
     }
     let load = (0..size).flat_map(|index| (0..=index % 4).map(move |_| index));
@@ -111,8 +111,8 @@ fn loaded(size: usize, balance_factor: Option<f64>, up: Up) -> (Upstream, Vec<Lo
 }
 
 fn fall_and_rise(upstream: &Upstream, index: usize) {
-    upstream.traffic_failed(index, "refused");
-    upstream.states()[index].check_passed(Thresholds { rise: 1, fall: 1 }, "passed");
+    upstream.connect_failed(index, "refused");
+    upstream.states()[index].check_passed(Thresholds { rise: 1, fall: 1 }, "passed", std::time::Instant::now());
 }
 
 fn upstream(size: usize, balance_factor: Option<f64>) -> config::Upstream {

@@ -95,7 +95,7 @@ fn a_pick_allocates_nothing() {
         let upstream = Upstream::compile(&parse(&upstream).upstreams[0], &Registry::default());
         for down in (0..1_000).filter(|index| index % 10 > 0) {
             while upstream.is_up(down) {
-                upstream.traffic_failed(down, "refused");
+                upstream.connect_failed(down, "refused");
             }
         }
         let pick = |n: u32| {

@@ -223,8 +223,21 @@ pub struct Health {
     pub rise: u32,
     /// `fall`: failures in a row (of checks, or of real traffic) that take a backend down, at least 1, default 3.
     pub fall: u32,
+    /// `traffic`: the failures of real traffic that count, default `full`.
+    pub traffic: TrafficHealth,
     /// `on_down`: the fate of the open tunnels of a backend that goes down, default `keep`.
     pub on_down: OnDown,
+}
+
+/// Failures of real traffic that count against a backend's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrafficHealth {
+    /// `off`: none; checks alone decide.
+    Off,
+    /// `connect`: connects that fail.
+    Connect,
+    /// `full`: connects that fail, and doubt about a backend that fails requests after they were sent.
+    Full,
 }
 
 /// Kind of a health check.
@@ -357,6 +370,7 @@ impl Default for Health {
             timeout: Duration::from_secs(1),
             rise: 2,
             fall: 3,
+            traffic: TrafficHealth::Full,
             on_down: OnDown::Keep,
         }
     }

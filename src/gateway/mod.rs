@@ -53,7 +53,7 @@ impl Gateway {
             Blame::Client => "request",
         };
         warn!("{what} to backend {}/{address} failed: {reason} (request {})", to.upstream.config().name, ctx.id());
-        to.try_failed(index, &FailedTry { blame, client: ctx.client_address(), reason }, &self.running.tunnels);
+        to.try_failed(index, &FailedTry { blame, client: ctx.client_address(), reason });
     }
 
     /// Notes that the backend at work answered.

@@ -1,4 +1,6 @@
 //! The checkers: one light task per backend, which checks it again and again and reports each outcome.
+//!
+//! A checker also opens the trial of an ejected backend when that is due, because it is awake anyway.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -9,19 +11,25 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::probe::{Failure, Probe};
 
-/// Whom the outcomes of a backend's checks are told to.
+/// Receiver of the outcomes of one backend's checks.
 pub trait Subject: Send + Sync {
-    /// A check ended: passed, or failed for a reason that fits into a log line.
+    /// A check ended: passed, or failed.
     ///
-    /// `first`: the first outcome for this target since it is among those checked. Called from the checker's task, one
-    /// call at a time; it must not block. One last call may come while [`Checkers::sync`] takes the target away.
-    fn report(&self, outcome: Result<(), String>, first: bool);
+    /// Called from the checker's task, one call at a time; it must not block. One last call may come while
+    /// [`Checkers::sync`] takes the target away.
+    fn report(&self, outcome: Result<(), Failure>);
+
+    /// Does what is due about the backend besides checks; returns the next moment to call this. Called after each check,
+    /// when a check is wanted, and at the moments that it returns.
+    fn attend(&self) -> Option<std::time::Instant> {
+        None
+    }
 }
 
 /// One backend to be checked.
@@ -31,18 +39,21 @@ pub struct Target {
     pub upstream: Arc<str>,
     /// The backend's address.
     pub address: SocketAddr,
-    /// What a check does; shared by the targets of an upstream.
+    /// The check; shared by the targets of an upstream.
     pub probe: Arc<Probe>,
     /// From the start of one check to the start of the next, give or take 10 %.
     pub interval: Duration,
-    /// Whom the outcomes are told to.
+    /// Notified when a check is wanted before the next one is due. It then comes at once, or a tenth of the interval after
+    /// the start of the last one. The same for the same identity.
+    pub check_wanted: Arc<Notify>,
+    /// Receiver of the outcomes.
     pub subject: Arc<dyn Subject>,
 }
 
 /// The checkers of all targets. Dropped, it ends them all.
 ///
-/// At most 256 checks run at once; more wait their turn, and their timeouts begin when it comes. A check that panics
-/// counts as failed, and its checker goes on.
+/// Checks at once take at most a quarter of the process's file descriptors, 4,096 at the most; more wait their turn, and
+/// their timeouts begin when it comes. A check that panics counts as failed, and its checker goes on.
 pub struct Checkers {
     checkers: HashMap<Identity, Checker>,
     turns: Turns,
@@ -53,36 +64,38 @@ type Identity = (Arc<str>, SocketAddr);
 impl Checkers {
     /// No checkers yet.
     pub fn new() -> Self {
-        Self::examining(|probe, address| async move { probe.run(address).await }.boxed())
+        Self::examining(at_once(), |probe, address| async move { probe.run(address).await }.boxed())
     }
 
-    /// Checkers that call `examine` for a check.
+    /// Checkers that call `examine` for a check, `at_once` at a time.
     fn examining(
+        at_once: usize,
         examine: impl Fn(Arc<Probe>, SocketAddr) -> BoxFuture<'static, Result<(), Failure>> + Send + Sync + 'static,
     ) -> Self {
-        let turns = Turns { examine: Arc::new(examine), permits: Arc::new(Semaphore::new(MAX_AT_ONCE)) };
+        let turns = Turns { examine: Arc::new(examine), at_once, permits: Arc::new(Semaphore::new(at_once)) };
         Self { checkers: HashMap::new(), turns }
     }
 
-    /// Checks all targets once, at most 256 at a time, and reports the outcomes.
+    /// Checks every target once, and reports the outcomes.
     ///
-    /// It takes no longer than the longest timeout among them, however many they are: a target whose turn came too late
-    /// for its whole timeout, and whose check was not done by then, is not reported at all; its first outcome comes from
-    /// its checker, once [`sync`](Self::sync) has started that.
+    /// With `n` checks at once it takes no longer than the longest timeout for each `n` targets, and only where as many are
+    /// silent: nobody counts as up because its turn came too late.
     pub async fn first_round(&mut self, targets: &[Target]) {
-        let Some(longest) = targets.iter().map(|target| target.probe.timeout()).max() else { return };
-        let end = Instant::now() + longest;
         for target in targets {
             let checker = self.checkers.entry(target.identity()).or_insert_with(|| Checker::idle(target));
             checker.watched.tell(&target.subject);
         }
-        let checkers = &self.checkers;
-        let turns = &self.turns;
+        let (checkers, turns) = (&self.checkers, &self.turns);
         stream::iter(targets)
-            .for_each_concurrent(MAX_AT_ONCE, |target| async move {
-                let outcome = turns.take_until(&target.probe, target.address, end).await;
-                if let (Some(outcome), Some(checker)) = (outcome, checkers.get(&target.identity())) {
-                    checker.watched.report(outcome);
+            .for_each_concurrent(turns.at_once, |target| async move {
+                let Some(turn) = turns.wait().await else { return };
+                let checking = turns.take(&target.probe, target.address);
+                // The probe keeps its own time; this is for one that does not.
+                let limit = target.probe.timeout() + GRACE;
+                let outcome = timeout(limit, checking).await;
+                drop(turn);
+                if let Some(checker) = checkers.get(&target.identity()) {
+                    checker.watched.report(outcome.unwrap_or(Err(Failure::NoAnswer(target.probe.timeout()))));
                 }
             })
             .await;
@@ -143,9 +156,8 @@ impl Checker {
     }
 
     fn start(target: &Target, watched: Arc<Watched>, turns: Turns) -> Self {
-        let (probe, interval) = (Arc::clone(&target.probe), target.interval);
-        let life = check_for_ever(target.address, probe, interval, Arc::clone(&watched), turns);
-        Self::with(target, watched, Some(tokio::spawn(life)))
+        let life = Life { target: target.clone(), watched: Arc::clone(&watched), turns };
+        Self::with(target, watched, Some(tokio::spawn(life.check_for_ever())))
     }
 
     fn with(target: &Target, watched: Arc<Watched>, task: Option<JoinHandle<()>>) -> Self {
@@ -168,29 +180,49 @@ impl Drop for Checker {
     }
 }
 
-/// A checker's life: a check at once where there was none yet, one at a random time within the interval, and from then on
-/// `interval` passes from one start to the next, and longer only if a check has to wait its turn.
-async fn check_for_ever(
-    address: SocketAddr,
-    probe: Arc<Probe>,
-    interval: Duration,
+/// What a checker's task works with.
+struct Life {
+    target: Target,
     watched: Arc<Watched>,
     turns: Turns,
-) {
-    if !watched.judged.load(Ordering::Relaxed) {
-        let Some(turn) = turns.wait().await else { return };
-        let outcome = turns.take(&probe, address).await;
-        drop(turn);
-        watched.report(outcome);
+}
+
+impl Life {
+    /// Checks at once where no outcome is known yet, then at a random time within the interval, and from then on with
+    /// `interval` from one start to the next: longer only if a check has to wait its turn, shorter if one is wanted.
+    async fn check_for_ever(self) {
+        let Target { interval, check_wanted, .. } = &self.target;
+        let mut last = None;
+        if !self.watched.judged.load(Ordering::Relaxed) {
+            last = self.check().await;
+        }
+        let mut next = Instant::now() + interval.mul_f64(rand::random::<f64>());
+        let mut attend = self.watched.attend();
+        loop {
+            tokio::select! {
+                () = sleep_until(next) => {
+                    let Some(started) = self.check().await else { return };
+                    last = Some(started);
+                    next = started + interval.mul_f64(0.9 + 0.2 * rand::random::<f64>());
+                }
+                () = check_wanted.notified() => {
+                    let soonest = last.map_or(Instant::now(), |last| last + interval.mul_f64(SOONER));
+                    next = next.min(soonest);
+                }
+                () = sleep_until(attend.unwrap_or(next)), if attend.is_some() => {}
+            }
+            attend = self.watched.attend();
+        }
     }
-    let mut next = Instant::now() + interval.mul_f64(rand::random::<f64>());
-    loop {
-        sleep_until(next).await;
-        let Some(turn) = turns.wait().await else { return };
-        next = Instant::now() + interval.mul_f64(0.9 + 0.2 * rand::random::<f64>());
-        let outcome = turns.take(&probe, address).await;
+
+    /// Waits for a turn, checks and reports; the moment the check began.
+    async fn check(&self) -> Option<Instant> {
+        let turn = self.turns.wait().await?;
+        let started = Instant::now();
+        let outcome = self.turns.take(&self.target.probe, self.target.address).await;
         drop(turn);
-        watched.report(outcome);
+        self.watched.report(outcome);
+        Some(started)
     }
 }
 
@@ -208,26 +240,38 @@ impl Watched {
         Self { identity: target.identity(), subject, judged: AtomicBool::new(false) }
     }
 
-    /// From now on, outcomes go to `subject`.
+    /// Sends outcomes to `subject` from now on.
     fn tell(&self, subject: &Arc<dyn Subject>) {
         *self.subject.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(subject);
     }
 
     fn report(&self, outcome: Result<(), Failure>) {
-        let first = !self.judged.swap(true, Ordering::Relaxed);
+        // A check for which the gateway itself was short of something says nothing about the backend.
+        if outcome.as_ref().err().and_then(Failure::local).is_none() {
+            self.judged.store(true, Ordering::Relaxed);
+        }
+        self.call((), |subject| subject.report(outcome));
+    }
+
+    fn attend(&self) -> Option<Instant> {
+        self.call(None, |subject| subject.attend()).map(Instant::from_std)
+    }
+
+    fn call<T>(&self, otherwise: T, call: impl FnOnce(&dyn Subject) -> T) -> T {
         let subject = Arc::clone(&self.subject.lock().unwrap_or_else(PoisonError::into_inner));
-        let outcome = outcome.map_err(|failure| failure.to_string());
-        if catch_unwind(AssertUnwindSafe(|| subject.report(outcome, first))).is_err() {
+        catch_unwind(AssertUnwindSafe(|| call(&*subject))).unwrap_or_else(|_| {
             let (upstream, address) = &self.identity;
             log::error!("upstream {upstream}: the outcome of the check of {address} was lost in a panic");
-        }
+            otherwise
+        })
     }
 }
 
-/// How a check is run: when it is its turn, and so that a panic stays inside it.
+/// The way a check is run: in its turn, and so that a panic stays inside it.
 #[derive(Clone)]
 struct Turns {
     examine: Arc<Examine>,
+    at_once: usize,
     permits: Arc<Semaphore>,
 }
 
@@ -246,25 +290,20 @@ impl Turns {
         let check = async { (self.examine)(Arc::clone(probe), address).await };
         AssertUnwindSafe(check).catch_unwind().await.unwrap_or(Err(Failure::Panicked))
     }
-
-    /// Waits for a turn and checks once. `None` when `end` came before the check was done or its timeout over.
-    async fn take_until(&self, probe: &Arc<Probe>, address: SocketAddr, end: Instant) -> Option<Result<(), Failure>> {
-        let turn = timeout_at(end, self.wait()).await.ok()??;
-        let left = end.saturating_duration_since(Instant::now());
-        let outcome = match timeout_at(end, self.take(probe, address)).await {
-            Ok(outcome) => Some(outcome),
-            // Those that began with the round began a moment after its clock: nine tenths of a timeout are one.
-            Err(_) if left >= probe.timeout().mul_f64(0.9) => Some(Err(Failure::NoAnswer(probe.timeout()))),
-            Err(_) => None,
-        };
-        drop(turn);
-        outcome
-    }
 }
 
-/// Most checks at once: enough for thousands of backends that answer in milliseconds, and few enough to leave a
-/// process's file descriptors (1,024 by default) to its clients.
-const MAX_AT_ONCE: usize = 256;
+/// Most checks at once: a quarter of the file descriptors that the process may have. The rest is its clients'.
+fn at_once() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    usize::try_from(limit.unwrap_or(u64::MAX) / 4).unwrap_or(MOST_AT_ONCE).clamp(1, MOST_AT_ONCE)
+}
+
+/// Each check takes a descriptor and a few KiB; with so many at once 10,000 silent backends are known in three timeouts.
+const MOST_AT_ONCE: usize = 4096;
+/// Part of the interval that lies at least between the start of a check and the next one that is wanted.
+const SOONER: f64 = 0.1;
+/// Time that a probe of the first round is given beyond its timeout.
+const GRACE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests;

@@ -63,6 +63,16 @@ pub enum Failure {
     Panicked,
 }
 
+impl Failure {
+    /// Shortage of the gateway's own that kept the check from being done; `None` for the backend's failures.
+    pub fn local(&self) -> Option<LocalFailure> {
+        match self {
+            Self::Local(failure) => Some(*failure),
+            _ => None,
+        }
+    }
+}
+
 impl Probe {
     /// The check that `health` describes, over connections that `dialer` begins.
     pub fn new(health: &Health, dialer: &Dialer) -> Self {

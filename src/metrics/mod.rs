@@ -60,8 +60,10 @@ pub(crate) struct Families {
     bytes: IntCounterVec,
     messages: IntCounterVec,
     health_changes: IntCounterVec,
+    ejections: IntCounterVec,
     backend_up: IntGaugeVec,
     backend_draining: IntGaugeVec,
+    backend_ejected: IntGaugeVec,
     backend_tunnels: IntGaugeVec,
     backend_load: IntGaugeVec,
 }
@@ -76,6 +78,8 @@ pub struct BackendReading<'a> {
     pub up: bool,
     /// Whether the operator drains it.
     pub draining: bool,
+    /// Whether doubt has taken it out for a time.
+    pub ejected: bool,
     /// Its open tunnels.
     pub tunnels: u64,
     /// Its open tunnels and running requests.
@@ -213,13 +217,19 @@ impl Metrics {
         let _scrape = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         let families = &self.families;
         // Set anew at every scrape, so that no pair of `inc` and `dec` can drift and a backend that is gone leaves.
-        let gauges =
-            [&families.backend_up, &families.backend_draining, &families.backend_tunnels, &families.backend_load];
+        let gauges = [
+            &families.backend_up,
+            &families.backend_draining,
+            &families.backend_ejected,
+            &families.backend_tunnels,
+            &families.backend_load,
+        ];
         gauges.into_iter().for_each(IntGaugeVec::reset);
         for reading in backends {
             let labels = [reading.upstream, reading.backend.as_str()];
             families.backend_up.with_label_values(&labels).set(i64::from(reading.up));
             families.backend_draining.with_label_values(&labels).set(i64::from(reading.draining));
+            families.backend_ejected.with_label_values(&labels).set(i64::from(reading.ejected));
             families.backend_tunnels.with_label_values(&labels).set(reading.tunnels.cast_signed());
             families.backend_load.with_label_values(&labels).set(reading.load.cast_signed());
         }
@@ -284,7 +294,9 @@ impl Families {
                 "Backends that went up or down.",
                 &["upstream", "to"],
             ),
+            ejections: counter("longhaul_ejections_total", "Ejections of backends.", upstream),
             backend_up: gauge("longhaul_backend_up", "1 when the backend is taken as up."),
+            backend_ejected: gauge("longhaul_backend_ejected", "1 while doubt keeps the backend out."),
             backend_draining: gauge("longhaul_backend_draining", "1 while the operator drains the backend."),
             backend_tunnels: gauge("longhaul_backend_tunnels", "Open tunnels."),
             backend_load: gauge("longhaul_backend_load", "Open tunnels and running requests."),

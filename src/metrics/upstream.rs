@@ -24,6 +24,8 @@ pub struct UpstreamMetrics {
     pub handshake_seconds: Histogram,
     /// Picks of a further backend after one failed.
     pub failovers: IntCounter,
+    /// Ejections of backends.
+    pub ejections: IntCounter,
     /// Tunnels opened.
     pub opened: IntCounter,
     /// Tunnels given to a successor.
@@ -51,6 +53,7 @@ impl UpstreamMetrics {
             connect_seconds: families.connect_seconds.with_label_values(&[name]),
             handshake_seconds: families.handshake_seconds.with_label_values(&[name]),
             failovers: families.failovers.with_label_values(&[name]),
+            ejections: families.ejections.with_label_values(&[name]),
             opened: families.opened.with_label_values(&[name]),
             handed_over: families.handed_over.with_label_values(&[name]),
             adopted: families.adopted.with_label_values(&[name]),

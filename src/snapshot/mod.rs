@@ -6,7 +6,7 @@ mod saved;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use ipnet::IpNet;
@@ -20,7 +20,7 @@ use crate::hook::{Chain, Injector, Registry as Hooks};
 use crate::metrics::{BackendReading, Metrics, UpstreamMetrics};
 use crate::route::Routes;
 use crate::tunnel::{Reason, Scope, Tunnels};
-use crate::upstream::{BackendState, Blame, Change, FailedTry, Registry, Upstream};
+use crate::upstream::{Blame, Change, FailedTry, FailureKind, Registry, Upstream};
 
 pub use running::{Running, TunnelPolicy, Turn, UnderWay};
 pub use saved::SavedHooks;
@@ -228,6 +228,7 @@ impl Snapshot {
                 backend: state.address().to_string(),
                 up: to.upstream.is_up(index),
                 draining: state.is_draining(),
+                ejected: state.is_ejected(),
                 tunnels: state.tunnels() as u64,
                 load: state.load() as u64,
             })
@@ -240,62 +241,83 @@ impl Destination {
         Arc::new(Self { upstream: Upstream::compile(upstream, registry), metrics: metrics.upstream(&upstream.name) })
     }
 
-    /// Charges a failed try at the backend with this index to the party it is blamed on.
+    /// Charges a failed try at the backend with this index to the party it is blamed on. A backend that is charged is
+    /// checked before its next check is due.
     ///
     /// # Panics
-    /// `index` is not one of the configuration's list.
-    pub fn try_failed(&self, index: usize, failed: &FailedTry<'_>, tunnels: &Tunnels) {
-        match failed.blame {
-            Blame::Backend(kind) => {
-                self.metrics.backend_failure(kind.as_str());
-                let reason = format!("{} of real traffic failed: {}", kind.as_str(), failed.reason);
-                let change = self.upstream.traffic_failed(index, &reason);
-                self.changed(index, change, tunnels);
+    /// `index` is not one of the members.
+    pub fn try_failed(&self, index: usize, failed: &FailedTry<'_>) {
+        let kind = match failed.blame {
+            Blame::Backend(kind) => kind,
+            Blame::Gateway(failure) => return self.metrics.local_failure(failure),
+            Blame::Client => return,
+        };
+        self.metrics.backend_failure(kind.as_str());
+        let reason = format!("{} of real traffic failed: {}", kind.as_str(), failed.reason);
+        let change = match kind {
+            FailureKind::Connect => self.upstream.connect_failed(index, &reason),
+            FailureKind::Handshake | FailureKind::Request => {
+                self.upstream.request_failed(index, failed.client.into(), &reason, Instant::now())
             }
-            Blame::Gateway(shortage) => self.metrics.local_failure(shortage),
-            Blame::Client => {}
-        }
+        };
+        self.upstream.states()[index].check_wanted().notify_one();
+        self.log_change(index, change.as_ref());
     }
 
     /// Notes that the backend with this index answered a request of `client` as it should.
     ///
     /// # Panics
-    /// `index` is not one of the configuration's list.
-    pub fn try_succeeded(&self, index: usize, _client: IpAddr) {
-        self.upstream.traffic_succeeded(index);
+    /// `index` is not one of the members.
+    pub fn try_succeeded(&self, index: usize, client: IpAddr) {
+        let change = self.upstream.traffic_succeeded(index, client.into(), Instant::now);
+        self.log_change(index, change.as_ref());
     }
 
-    /// Notes the outcome of an active check.
+    /// Notes the outcome of an active check, which alone decides about open tunnels: with `on_down: close` they are ended
+    /// when checks take the backend down, and those that have not been told yet are spared when checks bring it back.
     pub fn checked(&self, index: usize, outcome: Result<(), String>, tunnels: &Tunnels) {
-        let Some(health) = &self.upstream.config().health else { return };
+        let config = self.upstream.config();
+        let Some(health) = &config.health else { return };
         let state = &self.upstream.states()[index];
         let change = match outcome {
-            Ok(()) => state.check_passed(health.into(), "checks pass"),
+            Ok(()) => state.check_passed(health.into(), "checks pass", Instant::now()),
             Err(reason) => state.check_failed(health.into(), &format!("check failed: {reason}")),
         };
-        self.changed(index, change, tunnels);
-    }
-
-    fn changed(&self, index: usize, change: Option<Change>, tunnels: &Tunnels) {
-        let Some(change) = change else { return };
-        let state = &self.upstream.states()[index];
+        self.log_change(index, change.as_ref());
+        if health.on_down != OnDown::Close {
+            return;
+        }
+        let scope = Scope::Backend(Arc::clone(state));
         match change {
-            Change::Up { reason } => {
-                info!("backend {}/{} is up: {reason}", state.upstream(), state.address());
-                self.metrics.health_change(true);
+            Some(Change::Down { .. } | Change::Confirmed { .. }) => {
+                tunnels.end(&scope, Reason::BackendDown, config.drain_window);
             }
-            Change::Down { reason } => {
-                warn!("backend {}/{} is down: {reason}", state.upstream(), state.address());
-                self.metrics.health_change(false);
-                self.end_tunnels(state, tunnels);
-            }
+            Some(Change::Up { .. }) => tunnels.spare(&scope, Reason::BackendDown),
+            Some(Change::Ejected { .. } | Change::Returned) | None => {}
         }
     }
 
-    fn end_tunnels(&self, state: &Arc<BackendState>, tunnels: &Tunnels) {
-        let config = self.upstream.config();
-        if config.health.as_ref().is_some_and(|health| health.on_down == OnDown::Close) {
-            tunnels.end(&Scope::Backend(Arc::clone(state)), Reason::BackendDown, config.drain_window);
+    /// Logs and counts a turn of a backend's health.
+    fn log_change(&self, index: usize, change: Option<&Change>) {
+        let Some(change) = change else { return };
+        let state = &self.upstream.states()[index];
+        let backend = format_args!("{}/{}", state.upstream(), state.address());
+        match change {
+            Change::Up { reason } => {
+                info!("backend {backend} is up: {reason}");
+                self.metrics.health_change(true);
+            }
+            Change::Down { reason, .. } => {
+                warn!("backend {backend} is down: {reason}");
+                self.metrics.health_change(false);
+            }
+            Change::Confirmed { reason } => info!("backend {backend} is down by checks too: {reason}"),
+            Change::Ejected { reason, length } => {
+                let length = humantime::format_duration(*length);
+                warn!("backend {backend} is ejected for {length}: {reason}");
+                self.metrics.ejections.inc();
+            }
+            Change::Returned => info!("backend {backend} is no longer ejected: a request on trial succeeded"),
         }
     }
 

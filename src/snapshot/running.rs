@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::{Destination, Snapshot};
 use crate::access_log::AccessLog;
 use crate::config::{self, Config, OnChange, Problems};
-use crate::health::{Checkers, Probe, Subject, Target};
+use crate::health::{Checkers, Failure, Probe, Subject, Target};
 use crate::hook::{self, Chain, Injector};
 use crate::metrics::Metrics;
 use crate::tunnel::{Frozen, Passport, Place, Tunnels};
@@ -200,6 +200,7 @@ impl Running {
                     address: member.address,
                     probe: Arc::clone(&probe),
                     interval: health.interval,
+                    check_wanted: Arc::clone(to.upstream.states()[index].check_wanted()),
                     subject: Arc::new(Checked { to: Arc::clone(to), index, tunnels: Arc::clone(&self.tunnels) }),
                 });
             }
@@ -228,7 +229,14 @@ struct Checked {
 }
 
 impl Subject for Checked {
-    fn report(&self, outcome: Result<(), String>) {
-        self.to.checked(self.index, outcome, &self.tunnels);
+    fn report(&self, outcome: Result<(), Failure>) {
+        match outcome.as_ref().err().and_then(Failure::local) {
+            Some(failure) => self.to.metrics.local_failure(failure),
+            None => self.to.checked(self.index, outcome.map_err(|failure| failure.to_string()), &self.tunnels),
+        }
+    }
+
+    fn attend(&self) -> Option<Instant> {
+        self.to.upstream.states()[self.index].attend(Instant::now())
     }
 }

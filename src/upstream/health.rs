@@ -1,12 +1,16 @@
-//! The health rules: when a backend counts as down, and when as up again.
+//! The health rules: when a backend counts as down, when as up again, and when as ejected.
 //!
-//! A backend starts as up. The first check decides at once; after it `fall` failures in a row take it down, of checks
-//! or of real traffic. The two are counted apart: a check that only connects passes on a backend whose every handshake
-//! fails, and must not make those failures forgotten. Only checks bring a backend back, `rise` of them in a row.
+//! A backend starts as up. Three books are kept about it. *Checks*: the first one decides at once, and after it `fall`
+//! failures in a row take the backend down. *Connects* of traffic: `fall` failures in a row take it down too, because no
+//! client can cause them. *Doubt*: failures after the request was sent may eject it for a time (see [`Doubt`]). Only
+//! checks bring back a backend that is down, `rise` of them in a row, and only a request on trial ends an ejection.
 
+use std::time::{Duration, Instant};
+
+use super::{ClientNetwork, Doubt};
 use crate::config;
 
-/// How many results in a row decide.
+/// Number of results in a row that decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
     /// Checks that must pass before a backend that is down counts as up; 0 counts as 1.
@@ -21,94 +25,154 @@ impl From<&config::Health> for Thresholds {
     }
 }
 
-/// A backend's health turned.
+/// A turn of a backend's health.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It was down and is up.
+    /// The backend was down and is up.
     Up {
-        /// As given with the result that decided.
+        /// Text given with the result that decided.
         reason: String,
     },
-    /// It was up and is down.
+    /// The backend was up and is down.
     Down {
-        /// As given with the result that decided.
+        /// Text given with the result that decided.
+        reason: String,
+        /// The book that decided.
+        by: DownBy,
+    },
+    /// The backend was down by its connects, and checks now say the same.
+    Confirmed {
+        /// Text given with the result that decided.
         reason: String,
     },
+    /// The backend is ejected.
+    Ejected {
+        /// Text given with the failure that decided.
+        reason: String,
+        /// Time until a request goes to it on trial.
+        length: Duration,
+    },
+    /// The backend was ejected and answered a request as it should.
+    Returned,
 }
 
-/// What is known of one backend's health. Pure: results go in, changes come out.
-#[derive(Debug)]
+/// The book that took a backend down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DownBy {
+    /// Checks.
+    Checks,
+    /// Connects of traffic.
+    Connects,
+}
+
+/// Everything known of one backend's health. Pure: results go in, changes come out.
+#[derive(Debug, Default)]
 pub struct HealthState {
-    up: bool,
-    checked: bool,
-    /// Of checks, in a row, while up.
-    check_failures: u32,
-    /// Of checks, in a row, while down.
-    check_passes: u32,
-    /// Of real traffic, in a row, while up.
-    traffic_failures: u32,
+    checks: Checks,
+    connects: Connects,
+    /// Doubt about the backend.
+    pub doubt: Doubt,
 }
 
-impl Default for HealthState {
-    fn default() -> Self {
-        Self { up: true, checked: false, check_failures: 0, check_passes: 0, traffic_failures: 0 }
-    }
+#[derive(Debug, Default)]
+struct Checks {
+    down: bool,
+    any: bool,
+    /// In a row.
+    failures: u32,
+    /// In a row, while the backend is down.
+    passes: u32,
+}
+
+#[derive(Debug, Default)]
+struct Connects {
+    down: bool,
+    /// In a row, while the backend is up.
+    failures: u32,
 }
 
 impl HealthState {
-    /// Whether the backend counts as up.
+    /// Whether the backend counts as up; an ejected one does.
     pub fn is_up(&self) -> bool {
-        self.up
+        !self.checks.down && !self.connects.down
     }
 
-    /// Whether real traffic has failed since it last succeeded, the backend still being up.
+    /// Whether a success of traffic would change anything.
     pub fn is_doubted(&self) -> bool {
-        self.traffic_failures > 0
+        self.connects.failures > 0 || self.doubt.is_any()
     }
 
-    /// A check passed. Failures of real traffic stay counted, unless this brings the backend up.
-    pub fn check_passed(&mut self, thresholds: Thresholds, reason: &str) -> Option<Change> {
-        self.checked = true;
-        self.check_failures = 0;
-        if self.up {
+    /// Notes a check that passed.
+    pub fn check_passed(&mut self, thresholds: Thresholds, reason: &str, now: Instant) -> Option<Change> {
+        self.checks.any = true;
+        self.checks.failures = 0;
+        if self.is_up() {
+            self.doubt.check_passed(now);
             return None;
         }
-        self.check_passes = self.check_passes.saturating_add(1);
-        if self.check_passes < thresholds.rise {
+        self.checks.passes = self.checks.passes.saturating_add(1);
+        if self.checks.passes < thresholds.rise {
             return None;
         }
-        *self = Self { checked: true, ..Self::default() };
+        // Whatever was known of it was known of a backend that has been down since.
+        *self = Self { checks: Checks { any: true, ..Checks::default() }, ..Self::default() };
         Some(Change::Up { reason: reason.to_owned() })
     }
 
-    /// A check failed. The first one of a backend takes it down at once, whatever `fall` says.
+    /// Notes a check that failed. The first one of a backend takes it down at once, whatever `fall` says.
     pub fn check_failed(&mut self, thresholds: Thresholds, reason: &str) -> Option<Change> {
-        let first = !std::mem::replace(&mut self.checked, true);
-        self.check_passes = 0;
-        if !self.up {
+        let first = !std::mem::replace(&mut self.checks.any, true);
+        self.checks.passes = 0;
+        if self.checks.down {
             return None;
         }
-        self.check_failures = self.check_failures.saturating_add(1);
-        (first || self.check_failures >= thresholds.fall).then(|| self.take_down(reason))
-    }
-
-    /// Real traffic reached the backend and was answered as it should be.
-    pub fn traffic_succeeded(&mut self) {
-        self.traffic_failures = 0;
-    }
-
-    /// Real traffic failed by the backend's fault. While down it changes nothing.
-    pub fn traffic_failed(&mut self, thresholds: Thresholds, reason: &str) -> Option<Change> {
-        if !self.up {
+        self.checks.failures = self.checks.failures.saturating_add(1);
+        if !first && self.checks.failures < thresholds.fall {
             return None;
         }
-        self.traffic_failures = self.traffic_failures.saturating_add(1);
-        (self.traffic_failures >= thresholds.fall).then(|| self.take_down(reason))
+        self.checks.down = true;
+        let reason = reason.to_owned();
+        match self.connects.down {
+            true => Some(Change::Confirmed { reason }),
+            false => Some(Change::Down { reason, by: DownBy::Checks }),
+        }
     }
 
-    fn take_down(&mut self, reason: &str) -> Change {
-        *self = Self { up: false, checked: self.checked, ..Self::default() };
-        Change::Down { reason: reason.to_owned() }
+    /// Notes that traffic could not connect. While the backend is down it changes nothing.
+    pub fn connect_failed(&mut self, thresholds: Thresholds, reason: &str) -> Option<Change> {
+        if !self.is_up() {
+            return None;
+        }
+        self.connects.failures = self.connects.failures.saturating_add(1);
+        if self.connects.failures < thresholds.fall {
+            return None;
+        }
+        self.connects = Connects { down: true, failures: 0 };
+        self.checks.passes = 0;
+        Some(Change::Down { reason: reason.to_owned(), by: DownBy::Connects })
+    }
+
+    /// Notes that traffic was connected. The request may yet fail.
+    pub fn connected(&mut self) {
+        self.connects.failures = 0;
+    }
+
+    /// Notes that a request failed after it was sent. True where that is evidence enough to eject the backend; see
+    /// [`Doubt::failed`]. While the backend is down it changes nothing.
+    pub fn request_failed(&mut self, network: ClientNetwork, alone: bool, fall: u32, now: Instant) -> bool {
+        self.connected();
+        self.is_up() && self.doubt.failed(network, alone, fall.max(1), now)
+    }
+
+    /// Ejects the backend.
+    pub fn eject(&mut self, reason: &str, now: Instant) -> Change {
+        Change::Ejected { reason: reason.to_owned(), length: self.doubt.eject(now) }
+    }
+
+    /// Notes a request of traffic that was answered as it should be.
+    pub fn traffic_succeeded(&mut self, now: Instant) -> Option<Change> {
+        self.connected();
+        self.doubt.succeeded(now).then_some(Change::Returned)
     }
 }
 

@@ -1,8 +1,10 @@
 //! Upstreams: which backend a request goes to, and what is known of each backend while the gateway runs.
 
 mod blame;
+mod doubt;
 mod health;
 mod member;
+mod network;
 mod pick;
 mod ring;
 mod state;
@@ -10,14 +12,18 @@ mod tally;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use crate::config;
+use crate::config::{self, TrafficHealth};
 
 pub use self::blame::{Blame, FailedTry, FailureKind};
-pub use self::health::{Change, HealthState, Thresholds};
+pub use self::doubt::Doubt;
+pub use self::health::{Change, DownBy, HealthState, Thresholds};
 pub use self::member::Member;
+pub use self::network::ClientNetwork;
+use self::network::Visitors;
 pub use self::pick::{Pick, Picked, Unavailable};
 pub use self::ring::{Ring, Walk};
 pub use self::state::{BackendState, LoadGuard, Registry};
@@ -38,6 +44,9 @@ pub struct Upstream {
     tally: Arc<Tally>,
     /// Which of equally loaded backends is next; see `pick`.
     turn: AtomicU64,
+    visitors: Visitors,
+    /// Held while a backend is ejected, so that no two ejections together pass the bound.
+    ejecting: Mutex<()>,
 }
 
 impl Upstream {
@@ -59,6 +68,8 @@ impl Upstream {
             by_address: members.iter().enumerate().map(|(index, member)| (member.address, index)).collect(),
             members,
             turn: AtomicU64::new(0),
+            visitors: Visitors::default(),
+            ejecting: Mutex::default(),
             config: config.clone(),
         }
     }
@@ -91,22 +102,55 @@ impl Upstream {
         self.config.health.is_none() || self.states[index].is_up()
     }
 
-    /// Notes that real traffic reached a backend and was answered as it should be.
+    /// Notes that a backend answered a request from `network` as it should. `now` is asked for only where that matters.
     ///
     /// # Panics
-    /// When `index` is not one of the configuration's list.
-    pub fn traffic_succeeded(&self, index: usize) {
-        self.states[index].traffic_succeeded();
+    /// `index` is not one of the members.
+    pub fn traffic_succeeded(&self, index: usize, network: ClientNetwork, now: impl Fn() -> Instant) -> Option<Change> {
+        self.visitors.visited(network, &now);
+        self.states[index].traffic_succeeded(now)
     }
 
-    /// Notes that real traffic failed by a backend's fault (connecting to it, or its handshake). With health `off` it
-    /// changes nothing.
+    /// Notes that traffic could not connect to a backend. With health or its `traffic` off it changes nothing.
     ///
     /// # Panics
-    /// When `index` is not one of the configuration's list.
-    pub fn traffic_failed(&self, index: usize, reason: &str) -> Option<Change> {
-        let thresholds = self.config.health.as_ref()?.into();
-        self.states[index].traffic_failed(thresholds, reason)
+    /// `index` is not one of the members.
+    pub fn connect_failed(&self, index: usize, reason: &str) -> Option<Change> {
+        let health = self.config.health.as_ref().filter(|health| health.traffic != TrafficHealth::Off)?;
+        self.states[index].connect_failed(health.into(), reason)
+    }
+
+    /// Notes that a request from `network` failed after it was sent to a backend. Only with `traffic: full` it changes
+    /// anything.
+    ///
+    /// # Panics
+    /// `index` is not one of the members.
+    pub fn request_failed(&self, index: usize, network: ClientNetwork, reason: &str, now: Instant) -> Option<Change> {
+        let state = &self.states[index];
+        self.visitors.visited(network, || now);
+        let health = self.config.health.as_ref()?;
+        if health.traffic != TrafficHealth::Full {
+            state.connected();
+            return None;
+        }
+        if !state.request_failed(network, self.visitors.is_alone(network, now), health.fall, now) {
+            return None;
+        }
+        let _one_at_a_time = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.may_eject(index).then(|| state.eject(reason, now))
+    }
+
+    /// Whether the backend may be ejected: with it no more than a third of the backends, rounded up, would be, and at
+    /// least one other is left that takes traffic.
+    fn may_eject(&self, index: usize) -> bool {
+        let on_ring = |index: &usize| self.members[*index].weight > 0;
+        let others = || (0..self.members.len()).filter(on_ring).filter(|other| *other != index);
+        let ejected = others().filter(|&other| self.states[other].is_ejected()).count();
+        let is_left = |other: usize| {
+            let state = &self.states[other];
+            state.is_up() && !state.is_ejected() && !state.is_draining()
+        };
+        ejected < (others().count() + 1).div_ceil(3) && others().any(is_left)
     }
 
     /// All backends with a weight above 0 in the order in which `key` would try them, were they all up and free.
@@ -123,10 +167,17 @@ impl Upstream {
     /// drained, however loaded. `None` while there is none.
     pub fn home(&self, key_hash: u32) -> Option<usize> {
         let eligible = self.eligible();
-        if eligible.weight() == 0 {
+        let ejected = |index: usize| self.tally.has_ejected() && self.may_return(index);
+        if eligible.weight() == 0 && !self.tally.has_ejected() {
             return None;
         }
-        self.ring.points_from(key_hash).find(|&index| eligible.holds(index))
+        self.ring.points_from(key_hash).find(|&index| eligible.holds(index) || ejected(index))
+    }
+
+    /// Whether a backend is kept out by an ejection alone.
+    fn may_return(&self, index: usize) -> bool {
+        let state = &self.states[index];
+        self.tally.up_or_down.holds(index) && state.is_ejected() && state.is_up()
     }
 
     /// The backends that may be picked: of some weight, up, and not being drained.

@@ -79,10 +79,13 @@ impl Upstream {
     /// [`Unavailable`], where there is no backend left to choose.
     pub fn pick(&self, key: Option<&[u8]>, tried: &[usize]) -> Result<Pick, Unavailable> {
         let key = key.filter(|key| !key.is_empty());
-        let choice = Choice { upstream: self, tried, eligible: self.eligible() };
+        let choice = Choice { upstream: self, tried, eligible: self.eligible(), only_ejected: false };
         let failing_open = Choice { eligible: &self.tally.up_or_down, ..choice };
+        // Doubt never leaves a request without a backend.
+        let doubted = || Choice { only_ejected: true, ..failing_open }.pick(key);
         choice
             .pick(key)
+            .or_else(|| self.tally.has_ejected().then(doubted).flatten())
             .or_else(|| (self.config.fail_open && choice.is_empty()).then(|| failing_open.pick(key)).flatten())
             .ok_or(if tried.is_empty() { Unavailable::AllDown } else { Unavailable::AllTried })
     }
@@ -94,6 +97,8 @@ struct Choice<'a> {
     upstream: &'a Upstream,
     tried: &'a [usize],
     eligible: &'a Eligible,
+    /// Of those, only backends that are kept out by an ejection alone.
+    only_ejected: bool,
 }
 
 impl Choice<'_> {
@@ -199,7 +204,9 @@ impl Choice<'_> {
     }
 
     fn allows(self, index: usize) -> bool {
-        self.eligible.holds(index) && !self.tried.contains(&index)
+        self.eligible.holds(index)
+            && !self.tried.contains(&index)
+            && (!self.only_ejected || self.upstream.may_return(index))
     }
 
     fn burden(self, index: usize) -> Burden {

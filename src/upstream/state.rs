@@ -4,7 +4,11 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
+use tokio::sync::Notify;
+
+use super::ClientNetwork;
 use super::health::{Change, HealthState, Thresholds};
 use super::tally::{Share, Standing, Tally};
 
@@ -20,10 +24,15 @@ pub struct BackendState {
     tunnels: AtomicUsize,
     /// `health.is_up()`, to be read without the lock.
     up: AtomicBool,
-    /// `health.is_doubted()`, likewise.
+    /// `health.is_doubted()`, to be read without the lock.
     doubted: AtomicBool,
+    /// `health.doubt.is_ejected()`, to be read without the lock.
+    ejected: AtomicBool,
+    /// `health.doubt.admits()`, to be read without the lock.
+    admits: AtomicBool,
     /// The operator drains it.
     draining: AtomicBool,
+    check_wanted: Arc<Notify>,
     locked: Mutex<Locked>,
 }
 
@@ -51,7 +60,10 @@ impl BackendState {
             tunnels: AtomicUsize::new(0),
             up: AtomicBool::new(true),
             doubted: AtomicBool::new(false),
+            ejected: AtomicBool::new(false),
+            admits: AtomicBool::new(true),
             draining: AtomicBool::new(false),
+            check_wanted: Arc::default(),
             locked: Mutex::default(),
         }
     }
@@ -76,6 +88,21 @@ impl BackendState {
         self.tunnels.load(Relaxed)
     }
 
+    /// Whether doubt has taken the backend out for a time. It still counts as up.
+    pub fn is_ejected(&self) -> bool {
+        self.ejected.load(Relaxed)
+    }
+
+    /// Whether doubt lets traffic through: the backend is not ejected, or waits for a request on trial.
+    pub fn admits(&self) -> bool {
+        self.admits.load(Relaxed)
+    }
+
+    /// Notified when traffic gives a reason to check the backend before its next check is due.
+    pub fn check_wanted(&self) -> &Arc<Notify> {
+        &self.check_wanted
+    }
+
     /// Whether results so far count the backend as up; [`Upstream::is_up`](super::Upstream::is_up) also knows whether
     /// its upstream asks for health at all.
     pub fn is_up(&self) -> bool {
@@ -94,8 +121,8 @@ impl BackendState {
     }
 
     /// A check passed; see [`HealthState::check_passed`].
-    pub fn check_passed(&self, thresholds: Thresholds, reason: &str) -> Option<Change> {
-        self.update(|health| health.check_passed(thresholds, reason))
+    pub fn check_passed(&self, thresholds: Thresholds, reason: &str, now: Instant) -> Option<Change> {
+        self.update(|health| health.check_passed(thresholds, reason, now))
     }
 
     /// A check failed; see [`HealthState::check_failed`].
@@ -103,30 +130,62 @@ impl BackendState {
         self.update(|health| health.check_failed(thresholds, reason))
     }
 
-    /// Real traffic succeeded; costs one load where nothing had failed.
-    pub fn traffic_succeeded(&self) {
+    /// Traffic succeeded; costs one load where nothing had failed. `now` is asked for otherwise.
+    pub fn traffic_succeeded(&self, now: impl FnOnce() -> Instant) -> Option<Change> {
+        if !self.doubted.load(Relaxed) {
+            return None;
+        }
+        self.update(|health| health.traffic_succeeded(now()))
+    }
+
+    /// Traffic could not connect; see [`HealthState::connect_failed`].
+    pub fn connect_failed(&self, thresholds: Thresholds, reason: &str) -> Option<Change> {
+        self.update(|health| health.connect_failed(thresholds, reason))
+    }
+
+    /// A request failed after it was sent; see [`HealthState::request_failed`].
+    pub(super) fn request_failed(&self, network: ClientNetwork, alone: bool, fall: u32, now: Instant) -> bool {
+        self.update(|health| health.request_failed(network, alone, fall, now))
+    }
+
+    /// Traffic was connected, whatever came after.
+    pub(super) fn connected(&self) {
         if self.doubted.load(Relaxed) {
-            self.update(HealthState::traffic_succeeded);
+            self.update(HealthState::connected);
         }
     }
 
-    /// Real traffic failed by the backend's fault; see [`HealthState::traffic_failed`].
-    pub fn traffic_failed(&self, thresholds: Thresholds, reason: &str) -> Option<Change> {
-        self.update(|health| health.traffic_failed(thresholds, reason))
+    pub(super) fn eject(&self, reason: &str, now: Instant) -> Change {
+        self.update(|health| health.eject(reason, now))
+    }
+
+    /// Opens the trial of an ejected backend when it is due; returns the next moment to call this.
+    pub fn attend(&self, now: Instant) -> Option<Instant> {
+        if self.is_ejected() { self.update(|health| health.doubt.attend(now)) } else { None }
     }
 
     fn update<T>(&self, apply: impl FnOnce(&mut HealthState) -> T) -> T {
-        self.change(|health| {
+        self.update_locked(&mut lock(&self.locked), apply)
+    }
+
+    fn update_locked<T>(&self, locked: &mut Locked, apply: impl FnOnce(&mut HealthState) -> T) -> T {
+        self.change_locked(locked, |health| {
             let result = apply(health);
             self.up.store(health.is_up(), Relaxed);
             self.doubted.store(health.is_doubted(), Relaxed);
+            self.ejected.store(health.doubt.is_ejected(), Relaxed);
+            self.admits.store(health.doubt.admits(), Relaxed);
             result
         })
     }
 
     /// Makes a change under the lock, and has every tally follow it.
     fn change<T>(&self, make: impl FnOnce(&mut HealthState) -> T) -> T {
-        let Locked { health, seats } = &mut *lock(&self.locked);
+        self.change_locked(&mut lock(&self.locked), make)
+    }
+
+    fn change_locked<T>(&self, locked: &mut Locked, make: impl FnOnce(&mut HealthState) -> T) -> T {
+        let Locked { health, seats } = locked;
         let before = self.standing();
         let result = make(health);
         let after = self.standing();
@@ -137,7 +196,7 @@ impl BackendState {
     }
 
     fn standing(&self) -> Standing {
-        Standing { up: self.is_up(), draining: self.is_draining() }
+        Standing { up: self.is_up(), ejected: self.is_ejected(), admits: self.admits(), draining: self.is_draining() }
     }
 
     fn share(&self, seat: &Seat) -> Share {
@@ -165,7 +224,7 @@ impl BackendState {
 
     /// Puts one request more on the backend, for as long as the guard lives.
     pub fn occupy(self: &Arc<Self>) -> LoadGuard {
-        self.occupy_locked(&lock(&self.locked))
+        self.occupy_locked(&mut lock(&self.locked))
     }
 
     /// Puts one request more on the backend if that leaves its load no higher than `limit`, in one atomic step.
@@ -173,21 +232,25 @@ impl BackendState {
         if self.load() >= limit {
             return None;
         }
-        let locked = lock(&self.locked);
-        (self.load() < limit).then(|| self.occupy_locked(&locked))
+        let mut locked = lock(&self.locked);
+        (self.load() < limit).then(|| self.occupy_locked(&mut locked))
     }
 
-    fn occupy_locked(self: &Arc<Self>, locked: &Locked) -> LoadGuard {
+    fn occupy_locked(self: &Arc<Self>, locked: &mut Locked) -> LoadGuard {
         self.load.fetch_add(1, Relaxed);
         locked.seats.iter().for_each(|seat| seat.tally.occupied(seat.place));
-        LoadGuard { state: Arc::clone(self), is_tunnel: false }
+        let on_trial = self.is_ejected() && self.update_locked(locked, |health| health.doubt.take_trial());
+        LoadGuard { state: Arc::clone(self), is_tunnel: false, on_trial }
     }
 
-    fn release(&self) {
-        let locked = lock(&self.locked);
+    fn release(&self, on_trial: bool) {
+        let mut locked = lock(&self.locked);
         // In this order tallies never say more than there is, and bounds reckoned from them are never too high.
         locked.seats.iter().for_each(|seat| seat.tally.released(seat.place));
         self.load.fetch_sub(1, Relaxed);
+        if on_trial {
+            self.update_locked(&mut locked, |health| health.doubt.trial_ended());
+        }
     }
 }
 
@@ -197,6 +260,8 @@ impl BackendState {
 pub struct LoadGuard {
     state: Arc<BackendState>,
     is_tunnel: bool,
+    /// The request decides whether an ejected backend is back.
+    on_trial: bool,
 }
 
 impl LoadGuard {
@@ -215,7 +280,7 @@ impl LoadGuard {
 
 impl Drop for LoadGuard {
     fn drop(&mut self) {
-        self.state.release();
+        self.state.release(self.on_trial);
         if self.is_tunnel {
             self.state.tunnels.fetch_sub(1, Relaxed);
         }

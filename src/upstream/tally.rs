@@ -8,31 +8,47 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 /// What one upstream's backends come to. Those of weight 0 are not in it.
 #[derive(Debug)]
 pub(super) struct Tally {
-    /// Up, and not being drained.
+    /// Up, not kept out by an ejection, and not being drained.
     pub(super) up: Eligible,
     /// Not being drained, whether up or not: what counts where health is off or picks fail open.
     pub(super) up_or_down: Eligible,
+    /// Number of backends that are ejected, on trial or not.
+    ejected: AtomicUsize,
 }
 
 /// How a backend stands, as far as it decides where it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
     pub(super) up: bool,
+    pub(super) ejected: bool,
+    /// Not ejected, or waiting for a request on trial.
+    pub(super) admits: bool,
     pub(super) draining: bool,
 }
 
 impl Tally {
     /// A tally of so many backends, none of them counted yet.
     pub(super) fn new(backends: usize) -> Self {
-        Self { up: Eligible::new(backends), up_or_down: Eligible::new(backends) }
+        Self { up: Eligible::new(backends), up_or_down: Eligible::new(backends), ejected: AtomicUsize::new(0) }
     }
 
     /// Counts a backend that stood `before` (`None`: not at all) as it stands `after`.
     pub(super) fn change(&self, share: Share, before: Option<Standing>, after: Option<Standing>) {
-        let is_up = |standing: Standing| standing.up && !standing.draining;
+        let is_up = |standing: Standing| standing.up && standing.admits && !standing.draining;
         self.up.change(share, before.is_some_and(is_up), after.is_some_and(is_up));
         let is_there = |standing: Standing| !standing.draining;
         self.up_or_down.change(share, before.is_some_and(is_there), after.is_some_and(is_there));
+        let is_ejected = |standing: Option<Standing>| standing.is_some_and(|standing| standing.ejected);
+        match (is_ejected(before), is_ejected(after)) {
+            (false, true) => _ = self.ejected.fetch_add(1, Relaxed),
+            (true, false) => _ = self.ejected.fetch_sub(1, Relaxed),
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// Whether any backend is ejected.
+    pub(super) fn has_ejected(&self) -> bool {
+        self.ejected.load(Relaxed) > 0
     }
 
     /// A request more on a backend.

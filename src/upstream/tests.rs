@@ -7,6 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod ejection;
+
 /// An upstream of backends 10.0.h.l:80 with the given weights, with health on.
 fn config(weights: &[u16]) -> config::Upstream {
     let address = |n: usize| SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 80));
@@ -35,7 +37,7 @@ fn bounded(weights: &[u16], factor: f64) -> Upstream {
 }
 
 fn take_down(upstream: &Upstream, index: usize) {
-    assert!(upstream.traffic_failed(index, "refused").is_some());
+    assert!(upstream.connect_failed(index, "refused").is_some());
     assert!(!upstream.is_up(index));
 }
 
@@ -53,7 +55,7 @@ fn a_key_gets_the_first_on_the_ring_that_is_up_and_not_tried() {
     take_down(&upstream, order[0]);
     assert_eq!(pick(&[]), Ok((order[1], Picked::NextOnRing)));
     assert_eq!(pick(&[order[1]]), Ok((order[2], Picked::NextOnRing)));
-    upstream.states()[order[0]].check_passed(Thresholds { rise: 1, fall: 1 }, "passed");
+    upstream.states()[order[0]].check_passed(Thresholds { rise: 1, fall: 1 }, "passed", Instant::now());
     assert_eq!(pick(&[]), Ok((order[0], Picked::Ring)));
 }
 
@@ -105,7 +107,7 @@ fn with_health_off_nothing_is_ever_down() {
     take_down(&checked, 0);
     let unchecked = Upstream::compile(&config::Upstream { health: None, ..config(&[1, 1]) }, &registry);
     assert!(unchecked.is_up(0));
-    assert_eq!(unchecked.traffic_failed(1, "refused"), None);
+    assert_eq!(unchecked.connect_failed(1, "refused"), None);
     assert!(unchecked.is_up(1));
 }
 

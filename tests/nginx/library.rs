@@ -46,7 +46,7 @@ impl Longhaul {
     pub(crate) fn with_down(all: &[Backend], source: &AffinitySource, gone: usize) -> Self {
         let longhaul = Self::new(all, all.to_vec(), source);
         while longhaul.upstream.is_up(gone) {
-            longhaul.upstream.traffic_failed(gone, "refused");
+            longhaul.upstream.connect_failed(gone, "refused");
         }
         longhaul
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::keys;
 use super::matching::{host_header, request_path};
-use crate::config::model::{Check, Health, OnDown};
+use crate::config::model::{Check, Health, OnDown, TrafficHealth};
 use crate::config::yaml::problem::{Problem, Report, quoted};
 use crate::config::yaml::scalar::{Span, choice, duration, spelled, whole};
 use crate::config::yaml::value::{Fields, Value};
@@ -46,10 +46,13 @@ pub(crate) fn read(value: &Value<'_>, report: &mut Report) -> Option<Option<Heal
     let times = read_times(&mut fields, &defaults, report);
     let rise = fields.take_or("rise", defaults.rise, |v| in_a_row(v, report));
     let fall = fields.take_or("fall", defaults.fall, |v| in_a_row(v, report));
+    let words = [("off", TrafficHealth::Off), ("connect", TrafficHealth::Connect), ("full", TrafficHealth::Full)];
+    let traffic = fields.take_or("traffic", defaults.traffic, |v| choice(v, &words, report));
     let words = [("keep", OnDown::Keep), ("close", OnDown::Close)];
     let on_down = fields.take_or("on_down", defaults.on_down, |v| choice(v, &words, report));
     let (interval, timeout) = times?;
-    Some(Some(Health { check: check?, interval, timeout, rise: rise?, fall: fall?, on_down: on_down? }))
+    let (check, rise, fall, traffic, on_down) = (check?, rise?, fall?, traffic?, on_down?);
+    Some(Some(Health { check, interval, timeout, rise, fall, traffic, on_down }))
 }
 
 fn read_check(fields: &mut Fields<'_, '_>, report: &mut Report) -> Option<Check> {

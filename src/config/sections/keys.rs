@@ -40,7 +40,7 @@ sections! {
     ISSUE_COOKIE = "upstreams.*.affinity[].issue_cookie" ["name", "max_age", "same_site"];
     CLIENT_IP = "upstreams.*.affinity[].client_ip" ["ipv4_prefix", "ipv6_prefix"];
     BACKEND = "upstreams.*.backends[]" ["address", "weight"];
-    HEALTH = "upstreams.*.health" ["check", "path", "host", "expect", "interval", "timeout", "rise", "fall", "on_down"];
+    HEALTH = "upstreams.*.health" ["check", "path", "host", "expect", "interval", "timeout", "rise", "fall", "traffic", "on_down"];
     TIMEOUTS = "upstreams.*.timeouts" ["connect", "handshake", "read", "write"];
     TUNNEL = "upstreams.*.tunnel" ["idle", "max_age", "ping", "max_message", "tcp_user_timeout"];
     DRAIN = "drain" ["grace", "window", "code"];

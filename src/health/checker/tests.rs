@@ -9,30 +9,28 @@ use tokio::time::sleep;
 use super::*;
 use crate::config::{Check, Health};
 use crate::dial::Dialer;
+use crate::metrics::LocalFailure;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(1);
+const AT_ONCE: usize = 256;
 
 /// Keeps what it is told.
 #[derive(Default)]
 struct Told(Mutex<Vec<Report>>);
 
-/// When, which outcome, and whether it was the first.
-type Report = (Instant, Result<(), String>, bool);
+/// Moment and outcome.
+type Report = (Instant, Result<(), String>);
 
 impl Subject for Told {
-    fn report(&self, outcome: Result<(), String>, first: bool) {
-        self.0.lock().unwrap().push((Instant::now(), outcome, first));
+    fn report(&self, outcome: Result<(), Failure>) {
+        self.0.lock().unwrap().push((Instant::now(), outcome.map_err(|failure| failure.to_string())));
     }
 }
 
 impl Told {
     fn times(&self) -> Vec<Instant> {
         self.0.lock().unwrap().iter().map(|told| told.0).collect()
-    }
-
-    fn firsts(&self) -> Vec<bool> {
-        self.0.lock().unwrap().iter().map(|told| told.2).collect()
     }
 
     fn outcomes(&self) -> Vec<Result<(), String>> {
@@ -66,6 +64,7 @@ fn target(number: usize) -> (Target, Arc<Told>) {
             address: address(number),
             probe: probe(TIMEOUT),
             interval: INTERVAL,
+            check_wanted: Arc::default(),
             subject,
         },
         told,
@@ -78,12 +77,12 @@ fn targets(numbers: std::ops::Range<usize>) -> (Vec<Target>, Vec<Arc<Told>>) {
 
 /// Checkers whose checks pass at once.
 fn passing() -> Checkers {
-    Checkers::examining(|_, _| async { Ok(()) }.boxed())
+    Checkers::examining(AT_ONCE, |_, _| async { Ok(()) }.boxed())
 }
 
 /// Checkers whose checks never end of their own.
 fn silent() -> Checkers {
-    Checkers::examining(|_, _| futures::future::pending().boxed())
+    Checkers::examining(AT_ONCE, |_, _| futures::future::pending().boxed())
 }
 
 /// Tasks alive, after those that were ended had time to go.
@@ -170,7 +169,6 @@ async fn a_changed_interval_counts_from_the_next_sync() {
     let before = told.times().len();
     sleep(INTERVAL * 2).await;
     assert!((17..=24).contains(&(told.times().len() - before)), "{}", told.times().len() - before);
-    assert_eq!(told.firsts().iter().filter(|first| **first).count(), 1, "the first outcome stays the first");
     assert_eq!(tasks().await, 1);
 }
 
@@ -186,13 +184,12 @@ async fn outcomes_go_to_the_subject_of_the_last_sync() {
     sleep(INTERVAL * 2).await;
     assert_eq!(old_told.times().len(), before);
     assert!(!new_told.times().is_empty());
-    assert!(!new_told.firsts()[0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_check_that_panics_fails_and_its_checker_goes_on() {
     let calls = AtomicUsize::new(0);
-    let mut checkers = Checkers::examining(move |_, _| match calls.fetch_add(1, Ordering::Relaxed) {
+    let mut checkers = Checkers::examining(AT_ONCE, move |_, _| match calls.fetch_add(1, Ordering::Relaxed) {
         0 => panic!("before its first poll"),
         1 => async { panic!("while polled") }.boxed(),
         _ => async { Ok(()) }.boxed(),
@@ -208,7 +205,7 @@ async fn a_check_that_panics_fails_and_its_checker_goes_on() {
 async fn a_subject_that_panics_does_not_end_its_checker() {
     struct Panicking(mpsc::UnboundedSender<()>);
     impl Subject for Panicking {
-        fn report(&self, _: Result<(), String>, _: bool) {
+        fn report(&self, _: Result<(), Failure>) {
             self.0.send(()).unwrap();
             panic!("a subject's own fault");
         }
@@ -223,7 +220,7 @@ async fn a_subject_that_panics_does_not_end_its_checker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_than_256_checks_run_at_once() {
+async fn no_more_checks_run_at_once_than_may() {
     static RUNNING: AtomicUsize = AtomicUsize::new(0);
     static MOST: AtomicUsize = AtomicUsize::new(0);
     let examine = |_, _| {
@@ -235,18 +232,18 @@ async fn no_more_than_256_checks_run_at_once() {
         }
         .boxed()
     };
-    let mut checkers = Checkers::examining(examine);
+    let mut checkers = Checkers::examining(AT_ONCE, examine);
     let (targets, told) = targets(0..600);
     checkers.sync(targets);
     sleep(INTERVAL * 10).await;
-    assert_eq!(MOST.load(Ordering::SeqCst), MAX_AT_ONCE);
+    assert_eq!(MOST.load(Ordering::SeqCst), AT_ONCE);
     assert!(told.iter().all(|told| !told.times().is_empty()), "each got its turn");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_first_round_reports_every_target_once() {
     let (targets, told) = targets(0..2000);
-    let mut checkers = Checkers::examining(|_, address| {
+    let mut checkers = Checkers::examining(AT_ONCE, |_, address| {
         async move {
             sleep(Duration::from_millis(50)).await;
             if address.port() % 2 == 0 { Ok(()) } else { Err(Failure::Refused) }
@@ -258,20 +255,21 @@ async fn a_first_round_reports_every_target_once() {
     assert!(start.elapsed() < TIMEOUT);
     for (number, told) in told.iter().enumerate() {
         let expected = if number % 2 == 0 { Ok(()) } else { Err("connection refused".to_owned()) };
-        assert_eq!((told.outcomes(), told.firsts()), (vec![expected], vec![true]));
+        assert_eq!(told.outcomes(), [expected]);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_round_is_one_timeout_long_whatever_the_number() {
+async fn a_first_round_checks_every_silent_target_in_as_many_timeouts_as_that_takes() {
     let (targets, told) = targets(0..2000);
     let start = Instant::now();
     let mut checkers = silent();
     checkers.first_round(&targets).await;
-    assert!(start.elapsed() <= TIMEOUT + Duration::from_millis(2), "{:?}", start.elapsed());
-    let late = told.iter().filter(|told| told.outcomes() == [Err("no answer within 1s".to_owned())]).count();
-    let silent = told.iter().filter(|told| told.outcomes().is_empty()).count();
-    assert_eq!((late, silent), (MAX_AT_ONCE, 2000 - MAX_AT_ONCE), "those whose turn never came are not judged");
+    let rounds = u32::try_from(2000_usize.div_ceil(AT_ONCE)).unwrap();
+    assert!(start.elapsed() <= (TIMEOUT + GRACE) * rounds + Duration::from_millis(2), "{:?}", start.elapsed());
+    for told in told {
+        assert_eq!(told.outcomes(), [Err("no answer within 1s".to_owned())]);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -282,22 +280,76 @@ async fn a_first_round_ends_each_check_after_its_own_timeout_s_share() {
     let long = Target { probe: probe(TIMEOUT * 3), ..long };
     let start = Instant::now();
     checkers.first_round(&[short, long]).await;
-    assert!(start.elapsed() <= TIMEOUT * 3 + Duration::from_millis(2));
+    assert!(start.elapsed() <= TIMEOUT * 3 + GRACE + Duration::from_millis(2));
     assert_eq!(told_short.outcomes(), [Err("no answer within 1s".to_owned())]);
     assert_eq!(told_long.outcomes(), [Err("no answer within 3s".to_owned())]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_first_round_judged_is_not_first_again() {
+async fn a_target_that_the_first_round_judged_is_not_checked_again_at_once() {
     let (targets, told) = targets(0..10);
     let mut checkers = passing();
     checkers.first_round(&targets[..5]).await;
     checkers.sync(targets);
+    sleep(Duration::from_millis(1)).await;
+    let counts: Vec<_> = told.iter().map(|told| told.outcomes().len()).collect();
+    assert!(counts[5..].iter().all(|count| *count == 1), "{counts:?}");
     sleep(INTERVAL * 3).await;
-    for told in told {
-        let firsts = told.firsts();
-        assert!(firsts[0] && firsts.len() > 1 && firsts[1..].iter().all(|first| !first), "{firsts:?}");
+    assert!(told.iter().all(|told| told.outcomes().len() > 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_is_wanted_comes_before_its_time_and_no_sooner_than_a_tenth_of_the_interval_after_the_last() {
+    let mut checkers = passing();
+    let (target, told) = target(1);
+    checkers.first_round(std::slice::from_ref(&target)).await;
+    checkers.sync([target.clone()]);
+    tokio::task::yield_now().await;
+    target.check_wanted.notify_one();
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(told.outcomes().len(), 2, "nothing was checked by the checker yet, so it comes at once");
+    let until = Instant::now() + INTERVAL / 2;
+    while Instant::now() < until {
+        target.check_wanted.notify_one();
+        sleep(INTERVAL / 1_000).await;
     }
+    assert!((6..=7).contains(&told.outcomes().len()), "{}", told.outcomes().len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_for_which_the_gateway_was_short_of_something_is_not_the_backends_first() {
+    let calls = AtomicUsize::new(0);
+    let mut checkers = Checkers::examining(AT_ONCE, move |_, _| {
+        let local = calls.fetch_add(1, Ordering::Relaxed) == 0;
+        async move { if local { Err(Failure::Local(LocalFailure::ProcessDescriptors)) } else { Ok(()) } }.boxed()
+    });
+    let (target, told) = target(1);
+    checkers.first_round(std::slice::from_ref(&target)).await;
+    checkers.sync([target]);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(told.outcomes().len(), 2, "it is checked again at once: nothing is known of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subject_is_called_at_the_moment_it_names() {
+    struct Due(std::time::Instant, Mutex<Vec<std::time::Instant>>);
+    impl Subject for Due {
+        fn report(&self, _: Result<(), Failure>) {}
+        fn attend(&self) -> Option<std::time::Instant> {
+            let now = Instant::now().into_std();
+            self.1.lock().unwrap().push(now);
+            (now < self.0).then_some(self.0)
+        }
+    }
+    let at = (Instant::now() + INTERVAL / 20).into_std();
+    let due = Arc::new(Due(at, Mutex::default()));
+    let mut checkers = passing();
+    let target = Target { interval: INTERVAL * 1_000, subject: due.clone(), ..target(1).0 };
+    checkers.sync([target]);
+    sleep(INTERVAL / 10).await;
+    let calls = due.1.lock().unwrap().clone();
+    let late = calls.last().unwrap().duration_since(at);
+    assert!(calls.len() >= 2 && late <= Duration::from_millis(2), "{calls:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -317,9 +369,9 @@ async fn dropping_the_checkers_ends_them_all() {
 
 #[tokio::test]
 async fn a_checker_reports_what_a_real_probe_sees() {
-    struct Sent(mpsc::UnboundedSender<Result<(), String>>);
+    struct Sent(mpsc::UnboundedSender<Result<(), Failure>>);
     impl Subject for Sent {
-        fn report(&self, outcome: Result<(), String>, _: bool) {
+        fn report(&self, outcome: Result<(), Failure>) {
             let _ = self.0.send(outcome);
         }
     }
@@ -338,5 +390,5 @@ async fn a_checker_reports_what_a_real_probe_sees() {
     assert_eq!(receiver.recv().await, Some(Ok(())));
     assert_eq!(receiver.recv().await, Some(Ok(())));
     drop(listener);
-    while receiver.recv().await != Some(Err("connection refused".to_owned())) {}
+    while receiver.recv().await != Some(Err(Failure::Refused)) {}
 }

@@ -1,6 +1,7 @@
 //! What live state promises: counters that never drift, and identities that outlive reloads.
 
 use super::*;
+use crate::upstream::DownBy;
 
 const RULES: Thresholds = Thresholds { rise: 1, fall: 1 };
 
@@ -37,7 +38,7 @@ fn a_backend_is_occupied_up_to_the_limit_and_no_further() {
 fn an_identity_in_use_is_found_again_and_one_out_of_use_begins_anew() {
     let registry = Registry::default();
     let state = registry.backend("u", address(1));
-    state.traffic_failed(RULES, "refused");
+    state.connect_failed(RULES, "refused");
     let guard = registry.backend("u", address(1)).occupy();
     assert!(!Arc::ptr_eq(&state, &registry.backend("other", address(1))));
     assert!(!Arc::ptr_eq(&state, &registry.backend("u", address(2))));
@@ -65,9 +66,12 @@ fn the_registry_forgets_what_no_one_uses() {
 #[test]
 fn a_change_of_health_is_seen_without_the_lock() {
     let state = Registry::default().backend("u", address(1));
-    assert_eq!(state.check_failed(RULES, "refused"), Some(Change::Down { reason: "refused".to_owned() }));
+    assert_eq!(
+        state.check_failed(RULES, "refused"),
+        Some(Change::Down { reason: "refused".to_owned(), by: DownBy::Checks })
+    );
     assert!(!state.is_up());
-    assert_eq!(state.check_passed(RULES, "passed"), Some(Change::Up { reason: "passed".to_owned() }));
+    assert_eq!(state.check_passed(RULES, "passed", Instant::now()), Some(Change::Up { reason: "passed".to_owned() }));
     assert!(state.is_up());
 }
 
@@ -76,8 +80,8 @@ fn a_success_clears_the_failures_before_it() {
     let state = Registry::default().backend("u", address(1));
     let rules = Thresholds { rise: 1, fall: 2 };
     for _ in 0..5 {
-        assert_eq!(state.traffic_failed(rules, "refused"), None);
-        state.traffic_succeeded();
+        assert_eq!(state.connect_failed(rules, "refused"), None);
+        assert_eq!(state.traffic_succeeded(Instant::now), None);
     }
     assert!(state.is_up());
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
@@ -59,10 +60,12 @@ impl Asked {
 }
 
 fn assert_true(tally: &Tally, weights: &[u16], states: &[Arc<BackendState>]) {
-    let up = asked(weights, states, |state| state.is_up() && !state.is_draining());
+    let up = asked(weights, states, |state| state.is_up() && state.admits() && !state.is_draining());
     assert_eq!(Asked::of(&tally.up, weights.len()), up);
     let up_or_down = asked(weights, states, |state| !state.is_draining());
     assert_eq!(Asked::of(&tally.up_or_down, weights.len()), up_or_down);
+    let ejected = (0..weights.len()).any(|at| weights[at] > 0 && states[at].is_ejected());
+    assert_eq!(tally.has_ejected(), ejected);
 }
 
 proptest! {
@@ -71,16 +74,20 @@ proptest! {
     #[test]
     fn whatever_changes_the_tally_is_true(
         weights in prop::collection::vec(0_u16..5, 1..80),
-        steps in prop::collection::vec((0_u8..6, any::<prop::sample::Index>()), 0..100),
+        steps in prop::collection::vec((0_u8..9, any::<prop::sample::Index>()), 0..100),
     ) {
         let (tally, states) = seated(&weights);
         let mut guards: Vec<LoadGuard> = Vec::new();
+        let start = Instant::now();
         for (step, which) in steps {
             let state = &states[which.index(states.len())];
             match step {
                 0 => _ = state.check_failed(RULES, "refused"),
-                1 => _ = state.check_passed(RULES, "passed"),
+                1 => _ = state.check_passed(RULES, "passed", Instant::now()),
                 2 => state.set_draining(!state.is_draining()),
+                6 => _ = state.eject("refused", start),
+                7 => _ = state.attend(start + Duration::from_secs(300)),
+                8 => _ = state.traffic_succeeded(|| start),
                 3 if !guards.is_empty() => _ = guards.swap_remove(which.index(guards.len())),
                 _ => guards.extend(state.occupy_within(5)),
             }
@@ -91,6 +98,7 @@ proptest! {
         }
         prop_assert_eq!((tally.up.weight(), tally.up.load()), (0, 0));
         prop_assert_eq!((tally.up_or_down.weight(), tally.up_or_down.load()), (0, 0));
+        prop_assert!(!tally.has_ejected());
     }
 }
 
@@ -110,7 +118,7 @@ fn changes_by_many_threads_leave_it_true() {
                     let state = &states[(round * 7 + thread) % states.len()];
                     match (round + thread) % 5 {
                         0 => _ = state.check_failed(RULES, "refused"),
-                        1 => _ = state.check_passed(RULES, "passed"),
+                        1 => _ = state.check_passed(RULES, "passed", Instant::now()),
                         2 => state.set_draining(round % 2 == 0),
                         3 => kept.push(state.occupy()),
                         _ => _ = kept.pop(),
