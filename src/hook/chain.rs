@@ -1,17 +1,13 @@
 //! The hooks of one route, in their order, and what guards their calls.
 
 mod carry;
+mod guard;
 mod messages;
 
-use std::any::Any;
-use std::fmt;
-use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
-use log::error;
+use futures::future::{BoxFuture, FutureExt};
 
 use super::erased::{Context, Erased, Phase};
 use super::registry::{Place, Registry};
@@ -19,6 +15,9 @@ use super::{Backend, Closed, Entry, Injector, Messages, Mode, Next, Pick, Reques
 use crate::config::{HookEntry, Problem};
 use crate::metrics::HookMetrics;
 pub use carry::{Packed, Saved};
+pub(super) use guard::caught;
+pub use guard::{Failure, FailureKind};
+use guard::{Fragile, Identity};
 
 /// The hooks of one route. Requests and tunnels hold it for as long as they last, so that a reload lets go of it with its
 /// last user.
@@ -29,64 +28,17 @@ pub struct Chain {
 
 /// One hook in its place.
 pub(super) struct Link {
-    pub(super) name: Arc<str>,
-    route: Arc<str>,
-    pub(super) hook: Arc<dyn Erased>,
-    pub(super) timeout: Duration,
+    pub(super) identity: Arc<Identity>,
+    pub(super) hook: Fragile<Arc<dyn Erased>>,
+    timeout: Duration,
     /// Asked of the hook once.
     messages: Messages,
-    pub(super) metrics: Arc<HookMetrics>,
 }
 
 /// What the hooks of a chain keep of one request or tunnel, one context each.
-pub struct Contexts(pub(super) Box<[Box<Context>]>);
-
-/// A hook did not do its work; it has been logged and counted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Failure {
-    /// The hook's name.
-    pub hook: Arc<str>,
-    /// Where it was called.
-    pub phase: Phase,
-    /// What happened.
-    pub kind: FailureKind,
-}
-
-/// How a hook failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FailureKind {
-    /// It returned an error, which said this.
-    Error(String),
-    /// It panicked, with this message.
-    Panic(String),
-    /// Its call took longer than its `timeout`.
-    Timeout(Duration),
-}
-
-impl FailureKind {
-    /// The `kind` label in metrics.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Error(_) => "error",
-            Self::Panic(_) => "panic",
-            Self::Timeout(_) => "timeout",
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { hook, phase, kind } = self;
-        write!(f, "hook {hook} failed in its phase {phase}: ")?;
-        match kind {
-            FailureKind::Error(error) => f.write_str(error),
-            FailureKind::Panic(message) => write!(f, "it panicked: {message}"),
-            FailureKind::Timeout(limit) => write!(f, "no answer within {}", humantime::format_duration(*limit)),
-        }
-    }
-}
+///
+/// A hook without a context is not asked: its context could not be made.
+pub struct Contexts(pub(super) Box<[Option<Fragile<Box<Context>>>]>);
 
 impl Chain {
     /// The chain of a route without hooks.
@@ -112,22 +64,13 @@ impl Chain {
         for (index, entry) in entries.iter().enumerate() {
             let nth = entries[..index].iter().filter(|before| before.name == entry.name).count();
             let previous = previous.and_then(|chain| chain.named(&entry.name).nth(nth));
-            let previous = previous.map(|link| Arc::clone(&link.hook));
+            let previous = previous.map(|link| Arc::clone(&*link.hook));
             let place = Place { name: &entry.name, route, checking: false };
-            let made = registry.make(&place, &entry.settings, previous).and_then(|hook| {
-                let messages = catch_unwind(AssertUnwindSafe(|| hook.messages()));
-                let panicked = |_| vec![entry.settings.problem("", format!("the hook `{}` panicked", entry.name))];
-                Ok((messages.map_err(panicked)?, hook))
-            });
-            match made {
-                Ok((messages, hook)) => links.push(Link {
-                    name: entry.name.as_str().into(),
-                    messages,
-                    route: Arc::clone(&at),
-                    hook,
-                    timeout: entry.timeout,
-                    metrics: metrics(&entry.name),
-                }),
+            let identity =
+                Identity { name: entry.name.as_str().into(), route: Arc::clone(&at), metrics: metrics(&entry.name) };
+            let made = registry.make(&place, &entry.settings, previous);
+            match made.and_then(|hook| Link::new(hook, Arc::new(identity), entry)) {
+                Ok(link) => links.push(link),
                 Err(found) => problems.extend(found),
             }
         }
@@ -143,7 +86,7 @@ impl Chain {
     }
 
     fn named<'c>(&'c self, name: &'c str) -> impl Iterator<Item = &'c Link> {
-        self.links.iter().filter(move |link| &*link.name == name)
+        self.links.iter().filter(move |link| &*link.identity.name == name)
     }
 
     /// Whether there are no hooks.
@@ -159,16 +102,32 @@ impl Chain {
     /// Tells the hooks that their configuration is in force.
     pub fn start(&self, injector: &Injector) {
         for link in &self.links {
-            let started = catch_unwind(AssertUnwindSafe(|| Arc::clone(&link.hook).start(injector)));
-            if let Err(panic) = started {
-                error!("hook {} panicked when it was started: {}", link.name, said(&*panic));
-            }
+            // Logged and counted by the guard; a hook that did not start is asked all the same.
+            let _ = link.guard_sync(Phase::Start, || {
+                Arc::clone(&*link.hook).start(injector);
+                Ok(())
+            });
         }
     }
 
     /// Fresh contexts, one for each hook.
-    pub fn contexts(&self) -> Contexts {
-        Contexts(self.links.iter().map(|link| link.hook.context()).collect())
+    ///
+    /// # Errors
+    /// The failure of a hook whose context cannot be made.
+    pub fn contexts(&self) -> Result<Contexts, Failure> {
+        let contexts: Result<_, _> = self.links.iter().map(|link| link.context().map(Some)).collect();
+        Ok(Contexts(contexts?))
+    }
+
+    /// No contexts: with these no hook is asked.
+    pub fn no_contexts(&self) -> Contexts {
+        Contexts(self.links.iter().map(|_| None).collect())
+    }
+
+    /// The hooks that have a context, each with its own, in order.
+    fn asked<'c>(&'c self, contexts: &'c mut Contexts) -> impl DoubleEndedIterator<Item = (&'c Link, &'c mut Context)> {
+        let pairs = self.links.iter().zip(&mut contexts.0);
+        pairs.filter_map(|(link, context)| context.as_mut().map(|context| (link, &mut ***context)))
     }
 
     /// Logs and counts that a hook of this chain asked for what cannot be done.
@@ -181,13 +140,13 @@ impl Chain {
     /// # Errors
     /// The first failure.
     pub async fn on_request(&self, request: &mut Request<'_>, contexts: &mut Contexts) -> Result<Next, Failure> {
-        for (link, context) in self.links.iter().zip(&mut contexts.0) {
-            let next = link.guard(Phase::Request, link.hook.on_request(request, &mut **context)).await?;
-            request.called(&link.name);
+        for (link, context) in self.asked(contexts) {
+            let next = link.guard(Phase::Request, || link.hook.on_request(request, context)).await?;
+            request.called(&link.identity.name);
             match next {
                 Next::Continue => {}
                 answer @ Next::Answer(_) => {
-                    link.metrics.verdict(Phase::Request.as_str(), "answer");
+                    link.verdict(Phase::Request, "answer");
                     return Ok(answer);
                 }
             }
@@ -200,13 +159,17 @@ impl Chain {
     /// # Errors
     /// The first failure.
     pub async fn on_upgrade(&self, upgrade: &mut Upgrade<'_>, contexts: &mut Contexts) -> Result<Next, Failure> {
-        for (link, context) in self.links.iter().zip(&mut contexts.0) {
-            let next = link.guard(Phase::Upgrade, link.hook.on_upgrade(upgrade, &mut **context)).await?;
-            upgrade.request.called(&link.name);
+        for (link, context) in self.asked(contexts) {
+            let next = link.guard(Phase::Upgrade, || link.hook.on_upgrade(upgrade, context)).await?;
+            if let Some(wrong) = upgrade.limits.out_of_bounds() {
+                let why = format!("it set a limit that no tunnel can have: {wrong}");
+                return Err(link.failed(Phase::Upgrade, FailureKind::Error(why)));
+            }
+            upgrade.request.called(&link.identity.name);
             match next {
                 Next::Continue => {}
                 answer @ Next::Answer(_) => {
-                    link.metrics.verdict(Phase::Upgrade.as_str(), "answer");
+                    link.verdict(Phase::Upgrade, "answer");
                     return Ok(answer);
                 }
             }
@@ -219,9 +182,9 @@ impl Chain {
     /// # Errors
     /// The first failure.
     pub async fn on_pick(&self, backend: &Backend<'_>, contexts: &mut Contexts) -> Result<Pick, Failure> {
-        for (link, context) in self.links.iter().zip(&mut contexts.0) {
-            if link.guard(Phase::Pick, link.hook.on_pick(backend, &mut **context)).await? == Pick::Veto {
-                link.metrics.verdict(Phase::Pick.as_str(), "veto");
+        for (link, context) in self.asked(contexts) {
+            if link.guard(Phase::Pick, || link.hook.on_pick(backend, context)).await? == Pick::Veto {
+                link.verdict(Phase::Pick, "veto");
                 return Ok(Pick::Veto);
             }
         }
@@ -233,8 +196,8 @@ impl Chain {
     /// # Errors
     /// The first failure.
     pub async fn on_response(&self, response: &mut Response<'_>, contexts: &mut Contexts) -> Result<(), Failure> {
-        for (link, context) in self.links.iter().zip(&mut contexts.0).rev() {
-            link.guard(Phase::Response, link.hook.on_response(response, &mut **context)).await?;
+        for (link, context) in self.asked(contexts).rev() {
+            link.guard(Phase::Response, || link.hook.on_response(response, context)).await?;
         }
         Ok(())
     }
@@ -244,8 +207,8 @@ impl Chain {
     /// # Errors
     /// The first failure.
     pub async fn on_open(&self, tunnel: &Tunnel, contexts: &mut Contexts) -> Result<(), Failure> {
-        for (link, context) in self.links.iter().zip(&mut contexts.0) {
-            link.guard(Phase::Open, link.hook.on_open(tunnel, &mut **context)).await?;
+        for (link, context) in self.asked(contexts) {
+            link.guard(Phase::Open, || link.hook.on_open(tunnel, context)).await?;
         }
         Ok(())
     }
@@ -254,9 +217,9 @@ impl Chain {
     /// Those that failed are returned for tests: the guard has logged and counted them, and the tunnel is gone anyway.
     pub async fn on_close(&self, tunnel: &Tunnel, closed: &Closed, contexts: &mut Contexts) -> Vec<Failure> {
         let mut failures = Vec::new();
-        for (link, context) in self.links.iter().zip(&mut contexts.0) {
-            let closing = link.hook.on_close(tunnel, closed, &mut **context).map(Ok);
-            failures.extend(link.guard(Phase::Close, closing).await.err());
+        for (link, context) in self.asked(contexts) {
+            let told = link.guard(Phase::Close, || link.hook.on_close(tunnel, closed, context).map(Ok).boxed()).await;
+            failures.extend(told.err());
         }
         failures
     }
@@ -265,9 +228,9 @@ impl Chain {
     /// Those that failed are returned for tests: the guard has logged and counted them, and the request is over anyway.
     pub fn on_log(&self, entry: &mut Entry<'_>, contexts: &mut Contexts) -> Vec<Failure> {
         let mut failures = Vec::new();
-        for (link, context) in self.links.iter().zip(&mut contexts.0) {
+        for (link, context) in self.asked(contexts) {
             let logged = link.guard_sync(Phase::Log, || {
-                link.hook.on_log(entry, &mut **context);
+                link.hook.on_log(entry, context);
                 Ok(())
             });
             failures.extend(logged.err());
@@ -277,30 +240,52 @@ impl Chain {
 }
 
 impl Link {
-    /// Awaits a call of the hook, and makes a failure of its error, its panic and its taking too long.
-    pub(super) async fn guard<T>(&self, phase: Phase, call: impl Future<Output = Result<T>>) -> Result<T, Failure> {
-        match tokio::time::timeout(self.timeout, AssertUnwindSafe(call).catch_unwind()).await {
-            Ok(Ok(Ok(done))) => Ok(done),
-            Ok(Ok(Err(error))) => Err(self.failed(phase, FailureKind::Error(error.to_string()))),
-            Ok(Err(panic)) => Err(self.failed(phase, FailureKind::Panic(said(&*panic)))),
-            Err(_) => Err(self.failed(phase, FailureKind::Timeout(self.timeout))),
-        }
+    fn new(hook: Arc<dyn Erased>, identity: Arc<Identity>, entry: &HookEntry) -> Result<Self, Vec<Problem>> {
+        let hook = Fragile::new(hook, Arc::clone(&identity));
+        let panicked = |said| vec![entry.settings.problem("", format!("the hook `{}` panicked: {said}", entry.name))];
+        let messages = caught(|| hook.messages()).map_err(panicked)?;
+        Ok(Self { identity, hook, timeout: entry.timeout, messages })
+    }
+
+    /// Awaits a call of the hook, within a guard and the hook's time limit.
+    pub(super) async fn guard<'c, T>(
+        &self,
+        phase: Phase,
+        call: impl FnOnce() -> BoxFuture<'c, Result<T>>,
+    ) -> Result<T, Failure> {
+        self.identity.guard(phase, self.timeout, call).await
     }
 
     /// [`guard`](Self::guard) for a call that does not wait.
     pub(super) fn guard_sync<T>(&self, phase: Phase, call: impl FnOnce() -> Result<T>) -> Result<T, Failure> {
-        match catch_unwind(AssertUnwindSafe(call)) {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(error)) => Err(self.failed(phase, FailureKind::Error(error.to_string()))),
-            Err(panic) => Err(self.failed(phase, FailureKind::Panic(said(&*panic)))),
-        }
+        self.identity.guard_sync(phase, call)
     }
 
     fn failed(&self, phase: Phase, kind: FailureKind) -> Failure {
-        self.metrics.failure(phase.as_str(), kind.as_str());
-        let failure = Failure { hook: Arc::clone(&self.name), phase, kind };
-        error!("{failure} (route {})", self.route);
-        failure
+        self.identity.failed(phase, kind)
+    }
+
+    fn verdict(&self, phase: Phase, verdict: &'static str) {
+        self.identity.metrics.verdict(phase.as_str(), verdict);
+    }
+
+    /// A fresh context.
+    fn context(&self) -> Result<Fragile<Box<Context>>, Failure> {
+        self.kept(Phase::Context, || Ok(self.hook.context()))
+    }
+
+    /// A context that was packed in another process.
+    fn unpacked(&self, packed: &[u8]) -> Result<Fragile<Box<Context>>, Failure> {
+        self.kept(Phase::Handover, || self.hook.unpack(packed))
+    }
+
+    fn kept(
+        &self,
+        phase: Phase,
+        make: impl FnOnce() -> Result<Box<Context>>,
+    ) -> Result<Fragile<Box<Context>>, Failure> {
+        let context = self.guard_sync(phase, make)?;
+        Ok(Fragile::new(context, Arc::clone(&self.identity)))
     }
 }
 
@@ -310,10 +295,4 @@ fn stronger(one: Mode, other: Mode) -> Mode {
         (Mode::Sync, _) | (_, Mode::Sync) => Mode::Sync,
         (Mode::None, Mode::None) => Mode::None,
     }
-}
-
-/// What a panic said.
-fn said(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "something that is no text".to_owned())
 }

@@ -15,6 +15,10 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
+    /// [`Hook::start`]
+    Start,
+    /// `Default` of [`Hook::Context`]
+    Context,
     /// [`Hook::on_request`]
     Request,
     /// [`Hook::on_upgrade`]
@@ -33,12 +37,16 @@ pub enum Phase {
     Log,
     /// [`Hook::pack`], [`Hook::unpack`], [`Hook::save`] and [`Hook::restore`]
     Handover,
+    /// The destructors of the hook, of its contexts, and of calls that were given up
+    Drop,
 }
 
 impl Phase {
     /// The `phase` label in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Start => "start",
+            Self::Context => "context",
             Self::Request => "request",
             Self::Upgrade => "upgrade",
             Self::Pick => "pick",
@@ -48,6 +56,7 @@ impl Phase {
             Self::Close => "close",
             Self::Log => "log",
             Self::Handover => "handover",
+            Self::Drop => "drop",
         }
     }
 }

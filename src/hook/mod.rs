@@ -55,8 +55,9 @@ pub use {
 /// the hooks of a route in the order written, what comes from the backend in the reverse order.
 ///
 /// An error, a panic or a call that exceeds the entry's `timeout` ends that request (500) or tunnel (Close 1011), is logged
-/// once with the hook's name and counted in `longhaul_hook_failures_total`. A call may be given up at any `.await`: leave
-/// nothing half-done across one.
+/// once with the hook's name and counted in `longhaul_hook_failures_total`. A panic in the destructor of the hook, of a
+/// context or of a call that is given up is caught, logged and counted too (phase `drop`). A call may be given up at any
+/// `.await`: leave nothing half-done across one.
 ///
 /// A hook's own settings are read strictly: what is unknown, missing or of the wrong type is reported with line and path.
 ///
@@ -110,7 +111,8 @@ pub trait Hook: Sized + Send + Sync + 'static {
         let _ = injector;
     }
 
-    /// Which messages of a tunnel the hook is to see, decided once a tunnel; none by default, which costs a tunnel nothing.
+    /// The messages that the hook sees, of every tunnel on its route. Asked once, when the hook has been made. None by
+    /// default, which costs a tunnel nothing.
     fn messages(&self) -> Messages {
         Messages::NONE
     }

@@ -4,10 +4,10 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Hook;
+use super::chain::caught;
 use super::erased::Erased;
 use super::setup::{Setup, SetupError};
 use crate::config::{KnownHooks, Problem, Settings};
@@ -84,7 +84,6 @@ where
         settings: &Settings,
         previous: Option<Arc<dyn Any + Send + Sync>>,
     ) -> Result<Arc<dyn Erased>, Vec<Problem>> {
-        let read = settings.read::<H::Settings>()?;
         let setup = Setup {
             name: at.name,
             route: at.route,
@@ -92,10 +91,16 @@ where
             // A hook of another type may have had the name before.
             previous: previous.and_then(|previous| previous.downcast::<H>().ok()),
         };
-        match catch_unwind(AssertUnwindSafe(|| (self.make)(read, &setup))) {
-            Ok(Ok(hook)) => Ok(Arc::new(hook)),
-            Ok(Err(SetupError { field, message })) => Err(vec![settings.problem(&field, message)]),
-            Err(_) => Err(vec![settings.problem("", format!("the hook `{}` panicked when it was made", at.name))]),
+        // Reading runs code of the hook's: `Deserialize` of its settings.
+        let made = caught(|| {
+            let read = settings.read::<H::Settings>()?;
+            (self.make)(read, &setup).map_err(|SetupError { field, message }| vec![settings.problem(&field, message)])
+        });
+        match made {
+            Ok(made) => made.map(|hook| Arc::new(hook) as Arc<dyn Erased>),
+            Err(said) => {
+                Err(vec![settings.problem("", format!("the hook `{}` panicked when it was made: {said}", at.name))])
+            }
         }
     }
 }
@@ -106,7 +111,10 @@ impl KnownHooks for Registry {
     }
 
     fn check(&self, name: &str, settings: &Settings) -> Result<(), Vec<Problem>> {
-        self.make(&Place { name, route: "", checking: true }, settings, None).map(drop)
+        let hook = self.make(&Place { name, route: "", checking: true }, settings, None)?;
+        let panicked =
+            |said| vec![settings.problem("", format!("the hook `{name}` panicked when it was dropped: {said}"))];
+        caught(|| drop(hook)).map_err(panicked)
     }
 }
 

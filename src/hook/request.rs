@@ -251,6 +251,10 @@ pub struct Upgrade<'r> {
     /// The request; what is changed here counts as in [`Hook::on_request`](super::Hook::on_request).
     pub request: Request<'r>,
     /// The limits that the tunnel is to live under; those of its upstream, unless a hook changes them.
+    ///
+    /// A time is a millisecond at least and at most as long as the configuration file may make it (`idle` and `max_age`: a
+    /// year, `ping`: a day, `tcp_user_timeout`: an hour); `None` is no limit. Anything else is a failure of the hook: the
+    /// upgrade is answered 500.
     pub limits: TunnelLimits,
 }
 

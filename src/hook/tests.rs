@@ -101,7 +101,7 @@ fn facts() -> Facts<'static> {
 
 async fn ask(chain: &Chain) -> (Result<Next, Failure>, RequestHeader, Contexts) {
     let mut header = header();
-    let mut contexts = chain.contexts();
+    let mut contexts = chain.contexts().unwrap();
     let outcome = chain.on_request(&mut Request::bare(&mut header, facts()), &mut contexts).await;
     (outcome, header, contexts)
 }
@@ -157,7 +157,7 @@ async fn each_hook_finds_its_predecessor_by_name_and_place() {
     let between = chain(&["note: a"], Some(&before), &metrics);
     let after = chain(&["note: a", "note: b"], Some(&between), &metrics);
     let mut response = pingora::http::ResponseHeader::build(200, None).unwrap();
-    let mut contexts = after.contexts();
+    let mut contexts = after.contexts().unwrap();
     after.on_response(&mut Response::new(&mut response), &mut contexts).await.unwrap();
     assert_eq!(notes(&response.headers), ["b10", "a30"]);
 }
@@ -179,7 +179,7 @@ fn log_fields_of_every_hook_are_kept_up_to_a_bound() {
     let with = ["note: a"; 40];
     let chain = chain(&with, None, &metrics);
     let mut entry = Entry::new("request", "id", "* /", 200, Duration::ZERO);
-    chain.on_log(&mut entry, &mut chain.contexts());
+    chain.on_log(&mut entry, &mut chain.contexts().unwrap());
     assert_eq!(entry.added().len(), 32);
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a hook that cannot go on fails, which is what a test of failures wants")]
 
 mod acting;
+mod falling;
 mod keeping;
 mod seeing;
 mod talking;
@@ -14,6 +15,8 @@ use longhaul::Gateway;
 fn main() -> ExitCode {
     Gateway::builder()
         .hook::<acting::Acting>("acting")
+        .hook::<falling::Falling>("falling")
+        .hook::<falling::Unmakeable>("unmakeable")
         .hook::<keeping::Keeping>("keeping")
         .hook::<seeing::Seeing>("seeing")
         .hook::<talking::Talking>("talking")

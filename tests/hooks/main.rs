@@ -11,6 +11,7 @@ mod wire;
 
 mod command;
 mod compressed;
+mod destructors;
 mod failures;
 mod jwt;
 mod lab;

@@ -54,3 +54,22 @@ pub(crate) fn tunnel(value: &Value<'_>, report: &mut Report) -> Option<TunnelLim
         tcp_user_timeout: tcp_user_timeout?,
     })
 }
+
+impl TunnelLimits {
+    /// The first limit that is shorter than a millisecond, or longer than the file may make it, in words.
+    pub(crate) fn out_of_bounds(&self) -> Option<String> {
+        let times = [
+            ("idle", self.idle, &IDLE),
+            ("max_age", self.max_age, &MAX_AGE),
+            ("ping", self.ping, &PING),
+            ("tcp_user_timeout", self.tcp_user_timeout, &TCP_USER_TIMEOUT),
+        ];
+        let wrong = times.into_iter().find_map(|(name, limit, span)| {
+            let limit = limit.filter(|limit| !(MILLISECOND..=span.most).contains(limit))?;
+            let most = humantime::format_duration(span.most);
+            Some(format!("`{name}` is {} s: it is 1 ms to {most}, or `None`", limit.as_secs_f64()))
+        });
+        let is_empty = self.max_message == Some(0);
+        wrong.or_else(|| is_empty.then(|| "`max_message` is 0: it is at least 1 byte, or `None`".to_owned()))
+    }
+}

@@ -32,8 +32,10 @@ pub(super) type Classified = Result<Wanted, UpgradeRefused>;
 /// The hooks of one request, and what they decided.
 pub(in crate::gateway) struct Hooks {
     chain: Arc<Chain>,
-    /// Never locked: what Pingora keeps of a request has to be `Sync`, and what hooks keep need not be.
-    contexts: Mutex<Contexts>,
+    /// A hook's context could not be made: no hook is asked, and the request fails.
+    broken: bool,
+    /// Made before the first phase. Never locked: Pingora's request contexts have to be `Sync`, and hooks' need not be.
+    contexts: Mutex<Option<Contexts>>,
     chosen: Chosen,
     /// The upstream that a hook chose.
     to: Option<Arc<Destination>>,
@@ -52,7 +54,8 @@ impl Hooks {
         (!chain.is_empty()).then(|| {
             Box::new(Self {
                 chain: Arc::clone(chain),
-                contexts: Mutex::new(chain.contexts()),
+                broken: false,
+                contexts: Mutex::default(),
                 chosen: Chosen::default(),
                 to: None,
                 limits: None,
@@ -74,7 +77,14 @@ impl Hooks {
     }
 
     fn parts(&mut self) -> (&Chain, &mut Contexts) {
-        (&self.chain, self.contexts.get_mut().unwrap_or_else(PoisonError::into_inner))
+        let Self { chain, broken, contexts, .. } = self;
+        let contexts = contexts.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let contexts = contexts.get_or_insert_with(|| {
+            let made = chain.contexts();
+            *broken = made.is_err();
+            made.unwrap_or_else(|_failed_and_logged| chain.no_contexts())
+        });
+        (chain, contexts)
     }
 
     async fn on_request(&mut self, session: &mut Session, facts: Facts<'_>) -> Result<(), Answer> {
@@ -180,6 +190,10 @@ impl Ctx {
     pub(super) async fn ask_hooks(&mut self, session: &mut Session, wanted: Classified) -> Result<Classified, Answer> {
         let Self { snapshot, request: Some(request), hooks: Some(hooks), .. } = self else { return Ok(wanted) };
         let Some(route) = request.route else { return Ok(wanted) };
+        hooks.parts();
+        if hooks.broken {
+            return Err(Answer::gateway_failed());
+        }
         let target = snapshot.target(route);
         let facts = Facts {
             id: &request.id,
@@ -257,7 +271,9 @@ impl Ctx {
 
     /// Lets go of the hooks, for the tunnel that the request has become.
     pub(in crate::gateway) fn hooks_of_tunnel(&mut self, record: &Record, injector: &Injector) -> Option<Hooked> {
-        let Hooks { chain, contexts, agreement, .. } = *self.hooks.take()?;
+        let mut hooks = self.hooks.take()?;
+        hooks.parts();
+        let Hooks { chain, contexts, agreement, .. } = *hooks;
         let key = self.request.as_ref().and_then(|request| request.key.as_ref());
         let tunnel = Tunnel {
             id: TunnelId::random(),
@@ -269,7 +285,7 @@ impl Ctx {
             key: key.map(|key| KeyTag::of(&key.bytes)),
             injector: injector.clone(),
         };
-        let contexts = contexts.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let contexts = contexts.into_inner().unwrap_or_else(PoisonError::into_inner)?;
         Some(Hooked { chain, contexts, tunnel, agreement })
     }
 

@@ -20,30 +20,42 @@ impl Chain {
     pub fn pack(&self, contexts: &Contexts) -> Option<Vec<Packed>> {
         let mut packed = Vec::with_capacity(self.links.len());
         for (link, context) in self.links.iter().zip(&contexts.0) {
-            let data = link.guard_sync(Phase::Handover, || Ok(link.hook.pack(&**context))).ok()??;
+            let context = context.as_ref()?;
+            let data = link.guard_sync(Phase::Handover, || Ok(link.hook.pack(&***context))).ok()??;
             if data.len() > MOST_PACKED {
                 let why = format!("a context packs to {} bytes, more than {MOST_PACKED}", data.len());
                 link.failed(Phase::Handover, FailureKind::Error(why));
                 return None;
             }
-            packed.push(Packed { hook: link.name.as_ref().to_owned(), data });
+            packed.push(Packed { hook: link.identity.name.as_ref().to_owned(), data });
         }
         Some(packed)
     }
 
-    /// The contexts of a tunnel that comes from another process, and the first failure, if a hook could not read its own: that
-    /// one starts with a fresh context, as does one that the tunnel did not have there.
+    /// The contexts of a tunnel that comes from another process, and the first failure of a hook to read its own. That hook
+    /// begins with a fresh context, as does one that the tunnel did not have there.
     pub fn unpack(&self, packed: &[Packed]) -> (Contexts, Option<Failure>) {
-        let mut contexts = self.contexts();
-        let mut failure = None;
-        for (index, link) in self.links.iter().enumerate() {
-            let Some(packed) = self.packed_for(index, packed) else { continue };
-            match link.guard_sync(Phase::Handover, || link.hook.unpack(&packed.data)) {
-                Ok(context) => contexts.0[index] = context,
-                Err(failed) => failure = failure.or(Some(failed)),
+        let mut first = None;
+        let contexts = self.links.iter().enumerate().map(|(index, link)| {
+            let unpacked = self.packed_for(index, packed).map(|packed| link.unpacked(&packed.data));
+            let made = match unpacked {
+                Some(Ok(context)) => Ok(context),
+                Some(Err(failure)) => {
+                    first.get_or_insert(failure);
+                    link.context()
+                }
+                None => link.context(),
+            };
+            match made {
+                Ok(context) => Some(context),
+                Err(failure) => {
+                    first.get_or_insert(failure);
+                    None
+                }
             }
-        }
-        (contexts, failure)
+        });
+        let contexts = Contexts(contexts.collect());
+        (contexts, first)
     }
 
     /// The hooks' own states, of those that have one.
@@ -51,7 +63,7 @@ impl Chain {
         let saved = self.links.iter().enumerate().filter_map(|(index, link)| {
             let data = link.guard_sync(Phase::Handover, || Ok(link.hook.save())).ok()??;
             let nth = self.nth(index);
-            Some(Saved { hook: link.name.as_ref().to_owned(), nth, data })
+            Some(Saved { hook: link.identity.name.as_ref().to_owned(), nth, data })
         });
         saved.collect()
     }
@@ -60,7 +72,7 @@ impl Chain {
     pub fn restore(&self, saved: &[Saved]) {
         for (index, link) in self.links.iter().enumerate() {
             let nth = self.nth(index);
-            if let Some(saved) = saved.iter().find(|saved| *saved.hook == *link.name && saved.nth == nth) {
+            if let Some(saved) = saved.iter().find(|saved| *saved.hook == *link.identity.name && saved.nth == nth) {
                 // Logged and counted by the guard; the hook goes on with the state it has.
                 let _ = link.guard_sync(Phase::Handover, || link.hook.restore(&saved.data));
             }
@@ -68,12 +80,12 @@ impl Chain {
     }
 
     fn packed_for<'p>(&self, index: usize, packed: &'p [Packed]) -> Option<&'p Packed> {
-        packed.iter().filter(|packed| *packed.hook == *self.links[index].name).nth(self.nth(index))
+        packed.iter().filter(|packed| *packed.hook == *self.links[index].identity.name).nth(self.nth(index))
     }
 
     /// How many hooks before this one have its name.
     fn nth(&self, index: usize) -> usize {
-        self.links[..index].iter().filter(|before| before.name == self.links[index].name).count()
+        self.links[..index].iter().filter(|before| before.identity.name == self.links[index].identity.name).count()
     }
 }
 

@@ -20,12 +20,12 @@ impl Chain {
     ) -> Result<Verdict, Failure> {
         let mut replaced = None;
         for place in 0..self.links.len() {
-            let (link, context) = self.at(place, direction, contexts);
+            let Some((link, context)) = self.at(place, direction, contexts) else { continue };
             if link.messages.of(direction) == Mode::None {
                 continue;
             }
             let message = replaced.as_ref().unwrap_or(message);
-            let call = || link.hook.on_message(tunnel, direction, message, &mut **context);
+            let call = || link.hook.on_message(tunnel, direction, message, context);
             match link.judged(link.guard_sync(Phase::Message, call)?) {
                 Verdict::Pass => {}
                 Verdict::Replace(message) => replaced = Some(message),
@@ -48,17 +48,17 @@ impl Chain {
     ) -> Result<Verdict, Failure> {
         let mut replaced = None;
         for place in 0..self.links.len() {
-            let (link, context) = self.at(place, direction, contexts);
+            let Some((link, context)) = self.at(place, direction, contexts) else { continue };
             let message = replaced.as_ref().unwrap_or(message);
             let verdict = match link.messages.of(direction) {
                 Mode::None => continue,
                 Mode::Sync => {
-                    let call = || link.hook.on_message(tunnel, direction, message, &mut **context);
+                    let call = || link.hook.on_message(tunnel, direction, message, context);
                     link.guard_sync(Phase::Message, call)?
                 }
                 Mode::Async => {
-                    let call = link.hook.on_message_async(tunnel, direction, message, &mut **context);
-                    link.guard(Phase::Message, call).await?
+                    let hook = &link.hook;
+                    link.guard(Phase::Message, || hook.on_message_async(tunnel, direction, message, context)).await?
                 }
             };
             match link.judged(verdict) {
@@ -70,18 +70,19 @@ impl Chain {
         Ok(replaced.map_or(Verdict::Pass, Verdict::Replace))
     }
 
-    /// The hook that a message of a direction comes to in this place, and what it keeps.
+    /// The hook that a message of a direction comes to in this place, with its context; `None` for one that has none.
     fn at<'c>(
-        &self,
+        &'c self,
         place: usize,
         direction: Direction,
         contexts: &'c mut Contexts,
-    ) -> (&Link, &'c mut Box<super::Context>) {
+    ) -> Option<(&'c Link, &'c mut super::Context)> {
         let index = match direction {
             Direction::ToBackend => place,
             Direction::ToClient => self.links.len() - 1 - place,
         };
-        (&self.links[index], &mut contexts.0[index])
+        let context = contexts.0[index].as_mut()?;
+        Some((&self.links[index], &mut ***context))
     }
 }
 
@@ -95,7 +96,7 @@ impl Link {
             Verdict::Reply(message) => ("reply", Verdict::Reply(message)),
             Verdict::Close { code, reason } => ("close", Verdict::Close { code: sendable(code), reason }),
         };
-        self.metrics.verdict(Phase::Message.as_str(), name);
+        self.verdict(Phase::Message, name);
         verdict
     }
 }

@@ -135,7 +135,7 @@ impl Harness {
     /// # Panics
     /// There is none.
     pub fn hook<H: Hook>(&self) -> Arc<H> {
-        let hooks = self.chain.links.iter().map(|link| Arc::clone(&link.hook).into_any());
+        let hooks = self.chain.links.iter().map(|link| Arc::clone(&*link.hook).into_any());
         hooks.filter_map(|hook| hook.downcast().ok()).next().unwrap_or_else(|| none_of::<H>())
     }
 
@@ -287,9 +287,13 @@ fn way(direction: Direction) -> &'static str {
 
 /// The context of the first hook of a type.
 fn context<'c, H: Hook>(chain: &Chain, contexts: &'c Contexts) -> &'c H::Context {
-    let hooks = chain.links.iter().map(|link| Arc::clone(&link.hook).into_any());
+    let hooks = chain.links.iter().map(|link| Arc::clone(&*link.hook).into_any());
     let place = hooks.map(|hook| hook.is::<H>()).position(|is| is).unwrap_or_else(|| none_of::<H>());
-    contexts.0[place].downcast_ref().expect("contexts stand in the order of their hooks")
+    contexts.0[place]
+        .as_ref()
+        .expect("its context was made")
+        .downcast_ref()
+        .expect("contexts stand in the order of their hooks")
 }
 
 fn none_of<H>() -> ! {

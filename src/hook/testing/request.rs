@@ -116,9 +116,14 @@ impl Exchange {
             upstream: &harness.upstream,
             upgrade,
         };
-        let mut contexts = harness.chain.contexts();
+        let made = harness.chain.contexts();
+        let failure = made.as_ref().err().cloned();
+        let mut contexts = made.unwrap_or_else(|_| harness.chain.no_contexts());
         let mut request = Request::bare(&mut header, facts);
-        let mut outcome = harness.chain.on_request(&mut request, &mut contexts).await;
+        let mut outcome = match failure {
+            Some(failure) => Err(failure),
+            None => harness.chain.on_request(&mut request, &mut contexts).await,
+        };
         let mut limits = None;
         if upgrade && outcome == Ok(Next::Continue) {
             let mut asked = Upgrade { request, limits: TunnelLimits::default() };

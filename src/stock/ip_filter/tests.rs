@@ -79,7 +79,7 @@ async fn the_address_is_the_client_s_or_its_proxy_s() {
             upstream: "u",
             upgrade: false,
         };
-        let mut contexts: Contexts = chain.contexts();
+        let mut contexts: Contexts = chain.contexts().unwrap();
         let next = chain.on_request(&mut Request::bare(&mut header, facts), &mut contexts).await.unwrap();
         assert_eq!(next == Next::Continue, passes, "{on}");
     }

@@ -112,12 +112,12 @@ fn tunnel() -> (Tunnel, mpsc::UnboundedReceiver<(To, Item)>) {
 }
 
 async fn open(chain: &Chain, tunnel: &Tunnel) {
-    chain.on_open(tunnel, &mut chain.contexts()).await.unwrap();
+    chain.on_open(tunnel, &mut chain.contexts().unwrap()).await.unwrap();
 }
 
 async fn close(chain: &Chain, tunnel: &Tunnel) {
     let closed = Closed::new("client_close", 1001, Duration::from_millis(1500), [10, 20], [1, 2]);
-    chain.on_close(tunnel, &closed, &mut chain.contexts()).await;
+    chain.on_close(tunnel, &closed, &mut chain.contexts().unwrap()).await;
 }
 
 /// How many events of this route came to this end.

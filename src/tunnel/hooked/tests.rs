@@ -141,7 +141,7 @@ impl Lab {
             injector: self.injector.clone(),
         };
         let ends = Ends { client, backend, id: tunnel.id };
-        let contexts = self.chain.contexts();
+        let contexts = self.chain.contexts().unwrap();
         let hooks = Hooked { chain: Arc::clone(&self.chain), contexts, tunnel, agreement: None };
         let (early, limits) = (Default::default(), TunnelLimits::default());
         (NewTunnel { client: near.into(), backend: far.into(), early, limits, record, hooks: Some(hooks) }, ends)

@@ -1,10 +1,12 @@
 //! What calls the hooks of a worker's tunnels: where the worker is, and on the runtime where a call waits.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use futures::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::AbortHandle;
@@ -27,6 +29,8 @@ pub(in crate::tunnel) enum Outcome {
     Opened(Result<(), Failure>),
     /// What becomes of a message, and the message as it was.
     Judged(Result<Verdict, Failure>, Message),
+    /// The call ended in a panic of the gateway's own code.
+    Lost,
 }
 
 /// How far a call came at once.
@@ -107,7 +111,10 @@ impl Caller {
             Ok(outcome) => Begun::Done(outcome),
             Err(call) => {
                 let caller = Arc::clone(self);
-                let task = self.runtime.spawn(async move { (caller.report)(id, call.await) });
+                let task = self.runtime.spawn(async move {
+                    let outcome = AssertUnwindSafe(call).catch_unwind().await;
+                    (caller.report)(id, outcome.unwrap_or(Outcome::Lost));
+                });
                 Begun::Waits(task.abort_handle())
             }
         }

@@ -277,7 +277,7 @@ impl Inspector {
             caller::Begun::Done(Outcome::Judged(verdict, message)) => {
                 self.carry_out(side, &original, verdict, &message, out)
             }
-            caller::Begun::Done(Outcome::Opened(_)) => Step::On,
+            caller::Begun::Done(Outcome::Opened(_) | Outcome::Lost) => Step::On,
             caller::Begun::Waits(task) => {
                 self.call = Some(Call::Message { from: side, original, task });
                 Step::Wait
@@ -312,7 +312,7 @@ impl Inspector {
                 self.opened = true;
                 (Side::Client, Step::On)
             }
-            (Outcome::Opened(Err(_)), _) => (Side::Client, Step::End(Reason::HookFailed)),
+            (Outcome::Opened(Err(_)) | Outcome::Lost, _) => (Side::Client, Step::End(Reason::HookFailed)),
             (Outcome::Judged(verdict, message), Some(Call::Message { from, original, .. })) if !deaf(from) => {
                 (from, self.carry_out(from, &original, verdict, &message, out))
             }

@@ -94,7 +94,7 @@ async fn ask(chain: &Chain, target: &str, headers: &[(&str, &str)]) -> Outcome {
         upstream: "chat",
         upgrade: true,
     };
-    let mut contexts = chain.contexts();
+    let mut contexts = chain.contexts().unwrap();
     let mut request = Request::bare(&mut header, facts);
     let next = chain.on_request(&mut request, &mut contexts).await.unwrap();
     let key = request.into_chosen().key;

@@ -169,7 +169,7 @@ impl HookedRig {
         let (script, metrics) = (Arc::new(script), Metrics::new());
         let mut this = Self { rig: Rig::new(limits), script, caller, last_words, heard, metrics, _runtime: runtime };
         let chain = this.chain(names);
-        let hooked = Hooked { contexts: chain.contexts(), chain, tunnel: tunnel(), agreement };
+        let hooked = Hooked { contexts: chain.contexts().unwrap(), chain, tunnel: tunnel(), agreement };
         let inspector = Inspector::new(hooked, Arc::clone(&this.caller), limits.max_message);
         this.rig.pair.watch(Box::new(inspector));
         let counters = Arc::clone(&this.rig.counters);
