@@ -14,7 +14,8 @@ pub mod hook;
 // Not public interface: see above.
 #[doc(hidden)]
 pub mod access_log;
-
+#[doc(hidden)]
+pub mod admin;
 #[doc(hidden)]
 pub mod affinity;
 mod base64_text;
@@ -60,9 +61,13 @@ pub mod snapshot;
 #[doc(hidden)]
 pub mod socket;
 #[doc(hidden)]
+pub mod status;
+#[doc(hidden)]
 pub mod stock;
 #[doc(hidden)]
 pub mod tunnel;
+#[doc(hidden)]
+pub mod unix_socket;
 #[doc(hidden)]
 pub mod upstream;
 #[doc(hidden)]

@@ -9,13 +9,15 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 
-use crate::control::{Client, Failure, Place, Reply, Request};
-use crate::drain::{Phase, Progress};
+use crate::control::{Client, FailureKind, Reply, Request};
+use crate::drain::Progress;
 use crate::hook::Registry;
+use crate::snapshot::Phase;
+use crate::unix_socket::SocketPath;
 
 /// Which gateway is meant, and how it is to be shown what it says.
 #[derive(Debug, Args)]
-pub(super) struct Target {
+pub(super) struct Instance {
     /// The running gateway's configuration file, which may name its control socket
     #[arg(short, long, value_name = "FILE", global = true)]
     conf: Option<PathBuf>,
@@ -37,17 +39,17 @@ pub(super) struct Plan {
     #[arg(value_name = "FILE", required = true, num_args = 1..=2)]
     files: Vec<PathBuf>,
     #[command(flatten)]
-    target: Target,
+    instance: Instance,
 }
 
-pub(super) fn reload(target: &Target, hooks: &Registry) -> ExitCode {
-    target.ask(&Request::Reload, hooks)
+pub(super) fn reload(instance: &Instance, hooks: &Registry) -> ExitCode {
+    instance.ask(&Request::Reload, hooks)
 }
 
-pub(super) fn upgrade(binary: Option<PathBuf>, target: &Target, hooks: &Registry) -> ExitCode {
+pub(super) fn upgrade(binary: Option<PathBuf>, instance: &Instance, hooks: &Registry) -> ExitCode {
     // The gateway stands in another folder than whoever asks.
     match binary.map(std::path::absolute).transpose() {
-        Ok(binary) => target.ask(&Request::Upgrade { binary }, hooks),
+        Ok(binary) => instance.ask(&Request::Upgrade { binary }, hooks),
         Err(error) => wrong(error),
     }
 }
@@ -60,14 +62,14 @@ pub(super) fn plan(plan: &Plan, hooks: &Registry) -> ExitCode {
                 Ok(text) => text,
                 Err(error) => return wrong(format_args!("{}: cannot be read: {error}", file.display())),
             };
-            plan.target.ask(&Request::Plan { file: file.display().to_string(), text }, hooks)
+            plan.instance.ask(&Request::Plan { file: file.display().to_string(), text }, hooks)
         }
-        [old, new] if !plan.running => super::plan::run(old, new, plan.target.json, hooks),
+        [old, new] if !plan.running => super::plan::run(old, new, plan.instance.json, hooks),
         _ => wrong("plan takes two files, OLD.yaml NEW.yaml, or --running and one"),
     }
 }
 
-impl Target {
+impl Instance {
     /// Asks the gateway and shows what it says, to the last word.
     pub(super) fn ask(&self, request: &Request, hooks: &Registry) -> ExitCode {
         self.ask_and(request, Waits::ForTheEnd, hooks)
@@ -104,10 +106,10 @@ impl Target {
             (None, Some(file)) => super::load(file, hooks)?.control_sock,
             (None, None) => None,
         };
-        let Some(place) = Place::find(named.as_deref()) else {
+        let Some(at) = SocketPath::of_control(named.as_deref()) else {
             return Err(wrong("there is no runtime folder with a control socket; name it with `--socket PATH`"));
         };
-        Client::ask(place.path(), request).map_err(super::failed)
+        Client::ask(at.path(), request).map_err(super::failed)
     }
 }
 
@@ -171,7 +173,7 @@ impl Screen {
                     eprintln!("longhaul: {}", failed.message);
                 }
                 match failed.failure {
-                    Failure::WrongConfiguration => super::WRONG.into(),
+                    FailureKind::WrongConfiguration => super::WRONG.into(),
                     _ => ExitCode::FAILURE,
                 }
             }

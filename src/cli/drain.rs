@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::control::{Target, Waits};
+use super::control::{Instance, Waits};
 use crate::control::Request;
 use crate::hook::Registry;
 
@@ -19,7 +19,7 @@ pub(super) struct Drain {
     #[arg(long, global = true)]
     no_wait: bool,
     #[command(flatten)]
-    target: Target,
+    instance: Instance,
 }
 
 #[derive(Debug, Subcommand)]
@@ -48,7 +48,7 @@ pub(super) fn run(drain: &Drain, hooks: &Registry) -> ExitCode {
             undo: *undo,
         },
     };
-    drain.target.ask_and(&request, if drain.no_wait { Waits::ForTheBeginning } else { Waits::ForTheEnd }, hooks)
+    drain.instance.ask_and(&request, if drain.no_wait { Waits::ForTheBeginning } else { Waits::ForTheEnd }, hooks)
 }
 
 fn backend(text: &str) -> Result<(String, SocketAddr), String> {

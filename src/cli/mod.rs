@@ -56,16 +56,16 @@ enum Command {
     /// Say which route and backend a request would get, and why, from the file alone
     Where(locate::Question),
     /// Say how the running gateway is: its backends, tunnels, configuration
-    Status(control::Target),
+    Status(control::Instance),
     /// Have the running gateway read its configuration anew
-    Reload(control::Target),
+    Reload(control::Instance),
     /// Replace the running gateway's program without dropping a connection
     Upgrade {
         /// The new program; the one that runs now if left out (after its file was replaced, say)
         #[arg(long, value_name = "PATH")]
         binary: Option<PathBuf>,
         #[command(flatten)]
-        target: control::Target,
+        instance: control::Instance,
     },
     /// Say what a reload would change, and what it would cost
     Plan(control::Plan),
@@ -117,9 +117,9 @@ fn execute(
     match arguments.command {
         Some(Command::Check { conf }) => check::run(&conf, &hooks),
         Some(Command::Where(question)) => locate::run(&question, &hooks),
-        Some(Command::Status(target)) => status::run(&target, &hooks),
-        Some(Command::Reload(target)) => control::reload(&target, &hooks),
-        Some(Command::Upgrade { binary, target }) => control::upgrade(binary, &target, &hooks),
+        Some(Command::Status(instance)) => status::run(&instance, &hooks),
+        Some(Command::Reload(instance)) => control::reload(&instance, &hooks),
+        Some(Command::Upgrade { binary, instance }) => control::upgrade(binary, &instance, &hooks),
         Some(Command::Plan(plan)) => control::plan(&plan, &hooks),
         Some(Command::Drain(drain)) => drain::run(&drain, &hooks),
         #[cfg(feature = "demo")]

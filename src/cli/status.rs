@@ -4,13 +4,14 @@ use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::control::Target;
-use crate::control::{BackendStatus, Event, Request, Status};
-use crate::drain::Phase;
+use super::control::Instance;
+use crate::control::Request;
 use crate::hook::Registry;
+use crate::snapshot::Phase;
+use crate::status::{BackendStatus, Event, Status};
 
-pub(super) fn run(target: &Target, hooks: &Registry) -> ExitCode {
-    target.ask(&Request::Status, hooks)
+pub(super) fn run(instance: &Instance, hooks: &Registry) -> ExitCode {
+    instance.ask(&Request::Status, hooks)
 }
 
 /// A status for a person.
@@ -98,7 +99,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::control::{Age, UpstreamStatus};
+    use crate::status::{Age, UpstreamStatus};
 
     #[test]
     fn the_text_says_what_the_status_does() {

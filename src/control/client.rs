@@ -1,4 +1,4 @@
-//! The other end of the control socket: a small blocking client for the command line.
+//! A blocking client of the control socket, for the command line.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -6,49 +6,49 @@ use std::path::{Path, PathBuf};
 
 use super::protocol::{Reply, Request};
 
-/// A gateway cannot be asked.
+/// Why a gateway gave no answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// Nobody answers at the path.
+    /// No gateway listens at the path.
     #[error("no gateway answers at {}: {error}{}", path.display(), hint(error))]
     Unreachable {
-        /// The socket's path.
+        /// Path of the socket.
         path: PathBuf,
-        /// What the system said.
+        /// The error that the system gave.
         error: io::Error,
     },
-    /// The connection broke.
+    /// The connection ended before the last reply.
     #[error("the gateway ended before it answered: {0}")]
     Broken(io::Error),
-    /// What came is not a reply.
+    /// The answer is not a reply of this protocol.
     #[error("the gateway's answer is not understood: {0}")]
     Foreign(String),
 }
 
-/// A request under way.
+/// A request that was sent, and its answer.
 #[derive(Debug)]
 pub struct Client {
     stream: BufReader<UnixStream>,
 }
 
 impl Client {
-    /// Connects and asks.
+    /// Connects and sends the request.
     ///
     /// # Errors
     /// [`ClientError::Unreachable`]
     pub fn ask(path: &Path, request: &Request) -> Result<Self, ClientError> {
         let unreachable = |error| ClientError::Unreachable { path: path.to_owned(), error };
         let mut stream = UnixStream::connect(path).map_err(unreachable)?;
-        // A gateway that refuses may do so before it has read all; its answer is there then.
+        // A gateway that refuses may close before it has read all of the request; its answer can be read even so.
         let _ = stream.write_all(request.to_line().as_bytes());
         Ok(Self { stream: BufReader::new(stream) })
     }
 
-    /// Waits for the next line of the answer.
+    /// Waits for the next reply.
     ///
     /// # Errors
-    /// [`ClientError::Broken`] also after the last one, [`ClientError::Foreign`]
+    /// [`ClientError::Broken`], also after the last reply; [`ClientError::Foreign`].
     pub fn next_reply(&mut self) -> Result<Reply, ClientError> {
         let mut line = String::new();
         match self.stream.read_line(&mut line) {

@@ -1,4 +1,4 @@
-//! What is said on the control socket: one request, then replies, each a line of JSON.
+//! Messages of the control socket: one request, then replies, each a line of JSON.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,45 +6,45 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::status::Status;
 use crate::drain::Progress;
+use crate::status::Status;
 
-/// The version of the protocol. A gateway answers requests of its own version only.
+/// Version of the protocol. A gateway answers requests of its own version only.
 pub const VERSION: u32 = 1;
 
-/// What a gateway is asked for.
+/// A request to a gateway.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Request {
-    /// How it is.
+    /// Tell the status.
     Status,
-    /// To read its configuration file anew.
+    /// Read the configuration file anew.
     Reload,
-    /// What a reload of another configuration would change.
+    /// Tell the changes that a reload of another configuration would make.
     Plan {
-        /// The configuration's name in messages.
+        /// Name of the configuration in messages.
         file: String,
-        /// The configuration.
+        /// The configuration itself.
         text: String,
     },
-    /// To hand everything over to a new process and to end.
+    /// Hand everything over to a new process, then end.
     Upgrade {
-        /// The new process's program; the one that runs now where left out.
+        /// Program of the new process; left out: the one that runs now.
         #[serde(default)]
         binary: Option<PathBuf>,
     },
-    /// To end, gently.
+    /// Drain, then end.
     Drain,
-    /// To give a backend nothing new and to close its tunnels.
+    /// Send nothing new to a backend, and close its tunnels.
     DrainBackend {
-        /// The name of its upstream.
+        /// Name of its upstream.
         upstream: String,
         /// Its address.
         address: SocketAddr,
-        /// Milliseconds over which its tunnels are closed; the upstream's `drain_window` where left out.
+        /// Milliseconds over which its tunnels are closed; left out: the upstream's `drain_window`.
         #[serde(default)]
         over_ms: Option<u64>,
-        /// To give it its share again instead.
+        /// Whether to end the drain instead.
         #[serde(default)]
         undo: bool,
     },
@@ -54,9 +54,9 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub enum Reply {
-    /// How far the command is; more follows.
+    /// Progress of the command; more replies follow.
     Progress(Progress),
-    /// How the gateway is.
+    /// The status.
     Status(Box<Status>),
     /// The command was carried out.
     Done(Done),
@@ -67,9 +67,9 @@ pub enum Reply {
 /// A command that was carried out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Done {
-    /// What there is to say to a person.
+    /// Summary for people.
     pub message: String,
-    /// The same for a program, where there is more to it.
+    /// Details for programs; `null` where the summary is all there is.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub details: Value,
 }
@@ -77,35 +77,33 @@ pub struct Done {
 /// A command that was not carried out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failed {
-    /// What kind of failure it is.
-    pub failure: Failure,
-    /// What there is to say to a person.
+    /// Kind of the failure.
+    pub failure: FailureKind,
+    /// Summary for people.
     pub message: String,
-    /// The same for a program, where there is more to it.
+    /// Details for programs; `null` where the summary is all there is.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub details: Value,
 }
 
-/// Why a command was not carried out.
+/// Reasons why a command was not carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Failure {
-    /// The request is not one.
+pub enum FailureKind {
+    /// The bytes are not a request.
     BadRequest,
-    /// The request is of another version of the protocol.
+    /// The request has another version of the protocol.
     WrongVersion,
-    /// The gateway does not listen to this user, or not now.
+    /// The gateway takes no commands from this user, or not now.
     Refused,
-    /// This gateway does not know how.
-    NotAvailable,
-    /// A configuration has problems, or an argument names nothing there is.
+    /// A configuration has problems, or an argument names something that does not exist.
     WrongConfiguration,
-    /// It was tried.
+    /// The gateway tried and did not succeed.
     Failed,
 }
 
 impl Request {
-    /// The line that asks for it.
+    /// The request as a line of JSON.
     pub fn to_line(&self) -> String {
         let envelope = Envelope { version: VERSION, request: self };
         let mut line = serde_json::to_string(&envelope).expect("a request is made of text and numbers alone");
@@ -113,40 +111,35 @@ impl Request {
         line
     }
 
-    /// Reads a line.
+    /// Parses a line.
     ///
     /// # Errors
-    /// The reply that says what is wrong with it.
+    /// The reply that names the fault of the line.
     pub fn parse(line: &[u8]) -> Result<Self, Reply> {
-        let bad = |error: serde_json::Error| Reply::failed(Failure::BadRequest, format!("not a request: {error}"));
+        let bad = |error: serde_json::Error| Reply::failed(FailureKind::BadRequest, format!("not a request: {error}"));
         let Version { version } = serde_json::from_slice(line).map_err(bad)?;
         if version != VERSION {
             let message = format!(
                 "this gateway speaks version {VERSION} of the control protocol, and was asked in version {version}"
             );
-            return Err(Reply::failed(Failure::WrongVersion, message));
+            return Err(Reply::failed(FailureKind::WrongVersion, message));
         }
         serde_json::from_slice(line).map_err(bad)
     }
 }
 
 impl Reply {
-    /// A reply that says that a command was carried out.
+    /// A reply to a command that was carried out.
     pub fn done(message: impl Into<String>) -> Self {
         Self::Done(Done { message: message.into(), details: Value::Null })
     }
 
-    /// A reply that says that a command was not carried out.
-    pub fn failed(failure: Failure, message: impl Into<String>) -> Self {
+    /// A reply to a command that was not carried out.
+    pub fn failed(failure: FailureKind, message: impl Into<String>) -> Self {
         Self::Failed(Failed { failure, message: message.into(), details: Value::Null })
     }
 
-    /// Whether nothing follows it.
-    pub fn is_last(&self) -> bool {
-        !matches!(self, Self::Progress(_))
-    }
-
-    /// The line that says it.
+    /// The reply as a line of JSON.
     pub fn to_line(&self) -> String {
         let mut line = serde_json::to_string(self).expect("a reply's maps have text for keys");
         line.push('\n');
@@ -201,11 +194,11 @@ mod tests {
     #[test]
     fn what_is_no_request_is_answered_with_the_reason() {
         for (line, failure, part) in [
-            (&b"GET / HTTP/1.1"[..], Failure::BadRequest, "not a request"),
-            (b"{}", Failure::BadRequest, "missing field `version`"),
-            (br#"{"version":2,"command":"x"}"#, Failure::WrongVersion, "asked in version 2"),
-            (br#"{"version":1}"#, Failure::BadRequest, "missing field `command`"),
-            (br#"{"version":1,"command":"dance"}"#, Failure::BadRequest, "unknown variant `dance`"),
+            (&b"GET / HTTP/1.1"[..], FailureKind::BadRequest, "not a request"),
+            (b"{}", FailureKind::BadRequest, "missing field `version`"),
+            (br#"{"version":2,"command":"x"}"#, FailureKind::WrongVersion, "asked in version 2"),
+            (br#"{"version":1}"#, FailureKind::BadRequest, "missing field `command`"),
+            (br#"{"version":1,"command":"dance"}"#, FailureKind::BadRequest, "unknown variant `dance`"),
         ] {
             let Err(Reply::Failed(failed)) = Request::parse(line) else { panic!("{line:?} was taken") };
             assert_eq!(failed.failure, failure);

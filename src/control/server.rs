@@ -1,4 +1,4 @@
-//! The control socket's server: who may ask, how long they may take, and who answers.
+//! The server of the control socket: checks the user, reads the request in bounded time, passes replies on.
 
 use std::io;
 use std::sync::Arc;
@@ -10,47 +10,47 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::protocol::{Failure, Reply, Request};
-use super::socket::Socket;
-use super::status::About;
+use super::protocol::{FailureKind, Reply, Request};
 use crate::config;
 use crate::drain::Progress;
+use crate::status::StatusSource;
+use crate::unix_socket::Listener;
 
-/// A command for the operator, who executes one after the other.
+/// A command for the operator, who carries out one after the other.
 #[derive(Debug)]
 pub struct Command {
-    /// What is asked for; never [`Request::Status`], which waits for nobody.
+    /// The request; never [`Request::Status`], which the server answers itself.
     pub request: Request,
-    /// Who asks.
-    pub asker: Asker,
+    /// Sends the replies.
+    pub responder: Responder,
 }
 
-/// Whoever waits for an answer. Neither word waits for them.
+/// Sends replies to the client that gave a command. Never waits for the client.
 #[derive(Debug)]
-pub struct Asker {
+pub struct Responder {
     progress: mpsc::Sender<Progress>,
     last: oneshot::Sender<Reply>,
 }
 
-impl Asker {
-    /// Says how far the command is; what a slow reader has no room for is left out.
+impl Responder {
+    /// Sends progress. Drops it where the client has not read the last [`STEPS`] yet.
     pub fn progress(&self, progress: Progress) {
         let _ = self.progress.try_send(progress);
     }
 
-    /// Says the last word.
+    /// Sends the last reply.
     pub fn finish(self, reply: Reply) {
-        // Who went away does not want to know.
+        // A client that is gone needs no reply.
         let _ = self.last.send(reply);
     }
 
-    /// Whether they went away.
+    /// Whether the client has closed its connection.
     pub fn is_gone(&self) -> bool {
         self.last.is_closed()
     }
 }
 
-/// The server. Dropped, it answers no one any more.
+/// The running server. Dropping it closes the socket and every connection.
 #[derive(Debug)]
 pub struct Server {
     stop: watch::Sender<bool>,
@@ -58,14 +58,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Answers on `socket`; commands that change something are queued in `commands`.
-    pub fn start(socket: Socket, about: About, commands: mpsc::Sender<Command>) -> Self {
+    /// Starts to answer on `socket`. Every command but `status` goes into `commands`.
+    pub fn start(socket: Listener, status: StatusSource, commands: mpsc::Sender<Command>) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let office = Arc::new(Office { about, commands, stopped: stopped.clone() });
-        Self { stop, task: tokio::spawn(accept(socket, office, stopped)) }
+        let handler = Arc::new(Handler { status, commands, stopped: stopped.clone() });
+        Self { stop, task: tokio::spawn(accept(socket, handler, stopped)) }
     }
 
-    /// Takes no more requests, sends what has been answered, within a second, and removes the socket.
+    /// Takes no more requests, sends the replies that are under way within a second, and removes the socket.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
         let _ = (&mut self.task).await;
@@ -78,22 +78,22 @@ impl Drop for Server {
     }
 }
 
-/// What serving a connection takes.
-struct Office {
-    about: About,
+/// Serves one connection.
+struct Handler {
+    status: StatusSource,
     commands: mpsc::Sender<Command>,
     stopped: watch::Receiver<bool>,
 }
 
-async fn accept(socket: Socket, office: Arc<Office>, mut stopped: watch::Receiver<bool>) {
+async fn accept(socket: Listener, handler: Arc<Handler>, mut stopped: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = socket.listener().accept(), if connections.len() < CONNECTIONS => match accepted {
+            accepted = socket.socket().accept(), if connections.len() < CONNECTIONS => match accepted {
                 Ok((stream, _)) => {
-                    let office = Arc::clone(&office);
+                    let handler = Arc::clone(&handler);
                     connections.spawn(async move {
-                        if let Err(error) = office.serve(stream).await {
+                        if let Err(error) = handler.serve(stream).await {
                             debug!("a connection to the control socket broke: {error}");
                         }
                     });
@@ -111,21 +111,21 @@ async fn accept(socket: Socket, office: Arc<Office>, mut stopped: watch::Receive
     let _ = tokio::time::timeout(LAST_WORDS, connections.join_all()).await;
 }
 
-impl Office {
+impl Handler {
     async fn serve(&self, mut stream: UnixStream) -> io::Result<()> {
         let user = stream.peer_cred()?.uid();
         if user != 0 && user != rustix::process::geteuid().as_raw() {
             warn!("user {user} is refused on the control socket");
             return say(
                 &mut stream,
-                &Reply::failed(Failure::Refused, "only the gateway's own user and root are heard"),
+                &Reply::failed(FailureKind::Refused, "only the gateway's own user and root are heard"),
             )
             .await;
         }
         let mut stopped = self.stopped.clone();
         let read = tokio::select! {
             read = tokio::time::timeout(REQUEST_WAIT, read_line(&mut stream)) => read,
-            // Who has not asked yet gets no answer.
+            // A client that has not sent its request by now gets no answer.
             _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
         };
         let line = match read {
@@ -133,30 +133,30 @@ impl Office {
             Ok(line) => line?,
             Err(_) => {
                 let message = format!("no request came within {}", humantime::format_duration(REQUEST_WAIT));
-                return say(&mut stream, &Reply::failed(Failure::BadRequest, message)).await;
+                return say(&mut stream, &Reply::failed(FailureKind::BadRequest, message)).await;
             }
         };
         if line.len() > MAX_LINE {
             let message = format!("the request is longer than {MAX_LINE} bytes");
-            return say(&mut stream, &Reply::failed(Failure::BadRequest, message)).await;
+            return say(&mut stream, &Reply::failed(FailureKind::BadRequest, message)).await;
         }
         match Request::parse(&line) {
             Ok(Request::Status) => {
-                let status = self.about.status().await;
+                let status = self.status.status().await;
                 say(&mut stream, &Reply::Status(Box::new(status))).await
             }
-            Ok(request) => self.hand_on(request, &mut stream).await,
+            Ok(request) => self.forward(request, &mut stream).await,
             Err(reply) => say(&mut stream, &reply).await,
         }
     }
 
-    /// Has the operator execute a command, and passes on what they say of it.
-    async fn hand_on(&self, request: Request, stream: &mut UnixStream) -> io::Result<()> {
+    /// Gives a command to the operator, and passes the operator's replies on.
+    async fn forward(&self, request: Request, stream: &mut UnixStream) -> io::Result<()> {
         let (progress, mut steps) = mpsc::channel(STEPS);
         let (last, mut finished) = oneshot::channel();
-        let command = Command { request, asker: Asker { progress, last } };
+        let command = Command { request, responder: Responder { progress, last } };
         if self.commands.try_send(command).is_err() {
-            let reply = Reply::failed(Failure::Refused, "too many commands wait, or the gateway ends");
+            let reply = Reply::failed(FailureKind::Refused, "too many commands wait, or the gateway ends");
             return say(stream, &reply).await;
         }
         loop {
@@ -164,7 +164,7 @@ impl Office {
                 biased;
                 Some(step) = steps.recv() => say(stream, &Reply::Progress(step)).await?,
                 reply = &mut finished => {
-                    let reply = reply.unwrap_or_else(|_| Reply::failed(Failure::Failed, "the gateway ended before it was done"));
+                    let reply = reply.unwrap_or_else(|_| Reply::failed(FailureKind::Failed, "the gateway ended before it was done"));
                     return say(stream, &reply).await;
                 }
             }
@@ -172,7 +172,7 @@ impl Office {
     }
 }
 
-/// One line, without its end and without the bytes behind it; longer than [`MAX_LINE`] where it was cut off.
+/// Reads one line, without its end and the bytes behind it. A line that is too long comes cut off, at more than [`MAX_LINE`].
 async fn read_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     BufReader::new(stream.take(MAX_LINE as u64 + 1)).read_until(b'\n', &mut line).await?;
@@ -187,19 +187,19 @@ async fn say(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
     tokio::time::timeout(REPLY_WAIT, stream.write_all(line.as_bytes())).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
-/// Commands that may wait for the operator: more than people and programs give at a time.
+/// Bound of the commands that wait for the operator: more than people and programs give at a time.
 pub const QUEUE: usize = 16;
-/// Connections served at once; more wait in the backlog. Root and our own user alone get so far.
+/// Bound of the connections served at once; more wait in the backlog. Only root and this user can connect.
 const CONNECTIONS: usize = 64;
-/// The longest request: a configuration file of the greatest size, with every byte of it escaped, and a little around it.
+/// Length of the longest request: a configuration file of the greatest size with every byte escaped, and the other fields.
 const MAX_LINE: usize = 2 * config::MAX_BYTES + 64 * 1024;
-/// Steps kept for a reader that is a little late.
+/// Progress replies kept for a client that reads late.
 const STEPS: usize = 4;
-/// How long a request may take to come.
+/// Time limit of reading a request.
 const REQUEST_WAIT: Duration = Duration::from_secs(5);
-/// How long a line of the answer may take to be taken.
+/// Time limit of writing one reply.
 const REPLY_WAIT: Duration = Duration::from_secs(5);
-/// How long the last answers may take when the gateway ends.
+/// Time limit of the last replies when the gateway ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// When to accept again after the system would not.
+/// Pause after the system could not accept.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);

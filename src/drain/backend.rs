@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Progress;
 use super::process::millis;
-use super::{Phase, Progress};
-use crate::snapshot::Running;
+use crate::snapshot::{Phase, Running};
 use crate::tunnel::{Reason, Scope};
 use crate::upstream::BackendState;
 

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Phase, Phases, Progress};
+use super::Progress;
 use crate::config::Drain;
-use crate::snapshot::Running;
+use crate::snapshot::{Phase, Running};
 use crate::tunnel::{Reason, Scope};
 
 /// A drain of the process that has begun. Reads no clock: `now` is handed in.
 pub struct ProcessDrain {
     running: Arc<Running>,
-    phases: Phases,
     settings: Drain,
     closes_at: Instant,
     deadline: Instant,
@@ -19,7 +18,7 @@ pub struct ProcessDrain {
 
 /// How a drain of the process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum DrainEnd {
     /// Nothing is left.
     Empty,
     /// The deadline has come, and so much is left.
@@ -35,18 +34,18 @@ impl ProcessDrain {
     /// Begins: from now on the gateway says that it is not ready.
     ///
     /// The deadline is `drain.grace` + `drain.window` + 10 s, or `longest` (`grace_period_seconds`) where that is later.
-    pub fn begin(running: Arc<Running>, phases: Phases, longest: Option<Duration>, now: Instant) -> Self {
+    pub fn begin(running: Arc<Running>, longest: Option<Duration>, now: Instant) -> Self {
         let settings = running.snapshot().config.drain;
-        phases.enter(Phase::Grace);
-        Self { closes_at: now + settings.grace, deadline: now + limit(settings, longest), running, phases, settings }
+        running.phases.enter(Phase::Grace);
+        Self { closes_at: now + settings.grace, deadline: now + limit(settings, longest), running, settings }
     }
 
     /// Does what is due, and says how the drain ended once it has. `close_listeners` is called once, when `drain.grace` is
     /// over.
-    pub fn step(&mut self, now: Instant, close_listeners: impl FnOnce()) -> Option<Outcome> {
-        if self.phases.now() != Phase::Closing {
+    pub fn step(&mut self, now: Instant, close_listeners: impl FnOnce()) -> Option<DrainEnd> {
+        if self.running.phases.now() != Phase::Closing {
             if now >= self.closes_at {
-                self.phases.enter(Phase::Closing);
+                self.running.phases.enter(Phase::Closing);
                 close_listeners();
                 self.running.tunnels.end(&Scope::All, self.reason(), self.settings.window);
             }
@@ -54,15 +53,15 @@ impl ProcessDrain {
             return None;
         }
         match (self.running.tunnels.count(), self.running.requests()) {
-            (0, 0) => Some(Outcome::Empty),
-            (tunnels, requests) => (now >= self.deadline).then_some(Outcome::Late { tunnels, requests }),
+            (0, 0) => Some(DrainEnd::Empty),
+            (tunnels, requests) => (now >= self.deadline).then_some(DrainEnd::Late { tunnels, requests }),
         }
     }
 
     /// How far it is.
     pub fn progress(&self, now: Instant) -> Progress {
         Progress {
-            phase: self.phases.now(),
+            phase: self.running.phases.now(),
             tunnels: self.running.tunnels.count(),
             requests: self.running.requests(),
             grace_ms: millis(self.closes_at.saturating_duration_since(now)),

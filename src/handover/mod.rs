@@ -20,14 +20,14 @@
 //! all, so it is killed first. A successor that finds the predecessor gone without an `abort` goes on with the batch it was
 //! ready for, because nobody else will.
 
-mod giver;
 mod message;
-mod taker;
+mod to_predecessor;
+mod to_successor;
 mod wire;
 
-pub use giver::{Giver, START_WITHIN, Successor};
 pub use message::PROTOCOL;
-pub use taker::{Heard, Taker};
+pub use to_predecessor::{Received, ToPredecessor};
+pub use to_successor::{START_WITHIN, SuccessorProcess, ToSuccessor};
 
 use std::io;
 use std::time::Duration;
@@ -35,7 +35,7 @@ use std::time::Duration;
 /// Why a handover did not come to its end.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Failure {
+pub enum HandoverError {
     /// The connection broke: as a rule, the other process has ended.
     #[error("the other process is gone: {0}")]
     Gone(io::Error),

@@ -16,7 +16,7 @@ use rustix::process::Pid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Failure;
+use super::HandoverError;
 
 /// One end of a handover's connection. Blocks, for as long as it is told to at the most.
 pub(super) struct Wire {
@@ -41,9 +41,9 @@ impl Wire {
     }
 
     /// Sends a value, with copies of `descriptors`.
-    pub(super) fn send(&mut self, value: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> Result<(), Failure> {
-        let json = serde_json::to_vec(value).map_err(|error| Failure::Gone(error.into()))?;
-        let length = u32::try_from(json.len()).map_err(|_| Failure::Gone(io::ErrorKind::InvalidData.into()))?;
+    pub(super) fn send(&mut self, value: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> Result<(), HandoverError> {
+        let json = serde_json::to_vec(value).map_err(|error| HandoverError::Gone(error.into()))?;
+        let length = u32::try_from(json.len()).map_err(|_| HandoverError::Gone(io::ErrorKind::InvalidData.into()))?;
         let send = || {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
             let mut beside = SendAncillaryBuffer::new(&mut space);
@@ -55,7 +55,7 @@ impl Wire {
             retry_on_intr(|| sendmsg(&self.stream, &[IoSlice::new(&length)], &mut beside, SendFlags::NOSIGNAL))?;
             (&self.stream).write_all(&json)
         };
-        send().map_err(Failure::Gone)
+        send().map_err(HandoverError::Gone)
     }
 
     /// The next value and the descriptors that came with it; `expected` names it in errors. `None` waits without end.
@@ -63,16 +63,18 @@ impl Wire {
         &mut self,
         expected: &'static str,
         within: Option<Duration>,
-    ) -> Result<(T, VecDeque<OwnedFd>), Failure> {
+    ) -> Result<(T, VecDeque<OwnedFd>), HandoverError> {
         let timed_out = |error: io::Error| match (error.kind(), within) {
-            (io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut, Some(within)) => Failure::Silent { expected, within },
-            _ => Failure::Gone(error),
+            (io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut, Some(within)) => {
+                HandoverError::Silent { expected, within }
+            }
+            _ => HandoverError::Gone(error),
         };
-        self.stream.set_read_timeout(within).map_err(Failure::Gone)?;
+        self.stream.set_read_timeout(within).map_err(HandoverError::Gone)?;
         let (length, descriptors) = self.header().map_err(timed_out)?;
         let mut json = vec![0; length];
         (&self.stream).read_exact(&mut json).map_err(timed_out)?;
-        let value = serde_json::from_slice(&json).map_err(|error| Failure::Unexpected {
+        let value = serde_json::from_slice(&json).map_err(|error| HandoverError::Unexpected {
             expected,
             heard: format!("{:?} ({error})", String::from_utf8_lossy(&json[..json.len().min(SHOWN)])),
         })?;

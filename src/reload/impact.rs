@@ -75,7 +75,7 @@ impl Impact {
         // failover or for load, is left alone until it does.
         let may_move = !tunnel.opening && self.changed_rings.contains(record.backend().upstream());
         let announced = tunnel.announced == Some(Reason::Rehomed);
-        ((may_move || announced) && is_away(&self.snapshot, record)).then_some((
+        ((may_move || announced) && self.snapshot.is_away(record)).then_some((
             Cause::AwayFromHome,
             OnChange::Close,
             over,
@@ -113,14 +113,6 @@ impl Impact {
         let now = now.map(TunnelPolicy::of);
         now.or_else(|| self.former_policies.get(upstream).copied()).unwrap_or(UNKNOWN)
     }
-}
-
-/// Whether a tunnel's key has its home at another backend than the tunnel's. One without a key has none.
-pub(super) fn is_away(snapshot: &Snapshot, record: &Record) -> bool {
-    let backend = record.backend();
-    let Some(key_hash) = record.key_hash else { return false };
-    let Some(to) = snapshot.destination(backend.upstream()) else { return false };
-    to.upstream.home(key_hash).is_some_and(|home| to.upstream.states()[home].address() != backend.address())
 }
 
 /// The addresses and weights that a ring is made of, in the order of the addresses.

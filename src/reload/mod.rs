@@ -5,9 +5,9 @@ mod impact;
 mod plan;
 mod watch;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use log::{error, info, warn};
@@ -127,25 +127,6 @@ pub async fn enforce(running: &Running) -> Judged {
     let snapshot = running.snapshot();
     let impact = Impact::new(&snapshot, Arc::clone(&snapshot), turn.former_policies.clone());
     running.tunnels.judge(Arc::new(move |who| impact.verdict(who))).await
-}
-
-/// How many open tunnels of each upstream stand away from home: their key's first backend, of those that are up, is
-/// another one. Every upstream in force is named.
-///
-/// They came there by failover, by `balance_factor`, or by a change of the ring.
-pub async fn away_from_home(running: &Running) -> BTreeMap<String, usize> {
-    let snapshot = running.snapshot();
-    let names = snapshot.destinations().iter().map(|to| (to.upstream.config().name.clone(), 0));
-    let counts = Arc::new(Mutex::new(BTreeMap::from_iter(names)));
-    let counted = Arc::clone(&counts);
-    let look = move |record: &crate::tunnel::Record, _| {
-        if impact::is_away(&snapshot, record) {
-            let mut counts = counted.lock().unwrap_or_else(PoisonError::into_inner);
-            counts.entry(record.backend().upstream().to_owned()).and_modify(|count| *count += 1);
-        }
-    };
-    running.tunnels.visit(Arc::new(look)).await;
-    std::mem::take(&mut counts.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Keeps the policies of upstreams that leave, and forgets those of upstreams that are back.

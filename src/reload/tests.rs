@@ -1,5 +1,6 @@
 //! Plans against what reloads then do, with tunnels made by hand.
 
+use std::collections::BTreeMap;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -124,7 +125,7 @@ async fn keys_that_are_planned_to_move_are_away_from_home_after_the_reload() {
     let mut subject = Subject::new(&config(&[ONE, TWO], ""));
     keys().iter().for_each(|key| subject.open(Some(key)));
     subject.open(None);
-    assert_eq!(away_from_home(&subject.running).await, BTreeMap::from([("a".to_owned(), 0)]));
+    assert_eq!(subject.running.away_from_home().await, BTreeMap::from([("a".to_owned(), 0)]));
 
     let grown = || config(&[THREE, ONE, TWO], "");
     let planned = subject.planned(grown()).await;
@@ -132,7 +133,7 @@ async fn keys_that_are_planned_to_move_are_away_from_home_after_the_reload() {
     assert!(moves.of == 100 && 0 < moves.moved && moves.moved < 100, "{moves:?}");
     assert_eq!((planned.closed, planned.touched), (0, Vec::new()), "rehome is off");
     assert_eq!(subject.reload(grown()).await.rehoming, 0);
-    assert_eq!(away_from_home(&subject.running).await["a"], moves.moved);
+    assert_eq!(subject.running.away_from_home().await["a"], moves.moved);
 
     // Turned on without a change of the ring it moves nobody; with one it moves who is away then.
     let rehome = ", rehome: { over: 1d }";

@@ -1,4 +1,4 @@
-//! Accepting: Pingora's listening services on sockets of ours, so that accepting can stop and begin again.
+//! Accepting: tunnel workers accept clients, and a Pingora service accepts for metrics, on sockets that the gateway keeps.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -15,46 +15,43 @@ use socket2::Socket;
 use tokio::sync::watch;
 
 use super::connections::Connections;
-use super::metrics::Exporter;
-use crate::drain::Phases;
+use crate::admin::Admin;
 use crate::gateway::{Gateway, Handshakes, Runtimes};
 use crate::listen::{BindError, Bound};
 use crate::snapshot::Running;
 use crate::tunnel::Host;
 
-/// The listening sockets, and whoever accepts on them now.
+/// The listening sockets, and the switch that stops accepting on them.
 pub(super) struct Acceptor {
     pingora: Arc<ServerConf>,
     running: Arc<Running>,
-    phases: Phases,
     listeners: Vec<Bound>,
     metrics: Option<Bound>,
     tasks_per_socket: usize,
-    /// Where clients are served.
+    /// Threads that serve plain HTTP.
     runtimes: Arc<Runtimes>,
     connections: Connections,
-    /// Tells who accepts now to stop; none while nobody does.
+    /// Stops accepting; `None` while nothing accepts.
     stop: Option<Stop>,
 }
 
-/// What tells those who accept to stop.
+/// Switches that stop accepting.
 struct Stop {
-    proxy: watch::Sender<bool>,
-    exporter: watch::Sender<bool>,
+    clients: watch::Sender<bool>,
+    admin: watch::Sender<bool>,
 }
 
 impl Acceptor {
     pub(super) fn new(
         pingora: Arc<ServerConf>,
         running: Arc<Running>,
-        phases: Phases,
-        sockets: Sockets,
+        sockets: ListeningSockets,
         tasks_per_socket: usize,
         runtimes: Runtimes,
     ) -> Self {
-        let Sockets { listeners, metrics } = sockets;
+        let ListeningSockets { listeners, metrics } = sockets;
         let (runtimes, connections) = (Arc::new(runtimes), Connections::default());
-        Self { pingora, running, phases, listeners, metrics, tasks_per_socket, runtimes, connections, stop: None }
+        Self { pingora, running, listeners, metrics, tasks_per_socket, runtimes, connections, stop: None }
     }
 
     /// The listeners, in the order of the configuration.
@@ -67,7 +64,7 @@ impl Acceptor {
         self.metrics.as_ref()
     }
 
-    /// What was accepted and is not closed.
+    /// The connections that were accepted and are not closed.
     pub(super) fn connections(&self) -> &Connections {
         &self.connections
     }
@@ -77,7 +74,7 @@ impl Acceptor {
         self.listeners.iter().chain(&self.metrics).map(Bound::copy).collect()
     }
 
-    /// Begins to accept; does nothing while someone does.
+    /// Starts accepting; does nothing where it has started.
     ///
     /// # Errors
     /// A socket cannot listen.
@@ -85,19 +82,19 @@ impl Acceptor {
         if self.stop.is_some() {
             return Ok(());
         }
-        // Where Pingora looks for sockets before it binds its own. It takes each for its own, once: a table that served
-        // before holds numbers that may be anything by now.
+        // Pingora looks for sockets in this table before it binds its own. It closes each that it took from there, so a
+        // table that was used before holds descriptors that may be anything by now.
         let lent: ListenFds = Arc::new(Fds::new().into());
         if let Some(bound) = &self.metrics {
             bound.lend_to(&lent)?;
         }
         let sockets: Vec<_> = self.listeners.iter().map(Bound::listen).collect::<Result<_, _>>()?;
-        let [proxy, exporter] = [watch::Sender::new(false), watch::Sender::new(false)];
-        self.open(&sockets, proxy.subscribe());
-        if let Some(service) = self.exporter() {
-            self.serve(service, &lent, &exporter);
+        let [clients, admin] = [watch::Sender::new(false), watch::Sender::new(false)];
+        self.open(&sockets, clients.subscribe());
+        if let Some(service) = self.admin() {
+            self.serve(service, &lent, &admin);
         }
-        self.stop = Some(Stop { proxy, exporter });
+        self.stop = Some(Stop { clients, admin });
         Ok(())
     }
 
@@ -106,30 +103,31 @@ impl Acceptor {
         tokio::spawn(async move { service.start_service(Some(lent), stopped, tasks).await });
     }
 
-    /// Accepts no more. New connections wait in the backlog; idle ones are closed, requests under way are served.
+    /// Stops accepting. New connections wait in the backlog; idle ones are closed, requests under way are served.
     pub(super) fn pause(&mut self) {
         if let Some(stop) = self.stop.take() {
-            stop.proxy.send_replace(true);
-            stop.exporter.send_replace(true);
+            stop.clients.send_replace(true);
+            stop.admin.send_replace(true);
         }
     }
 
-    /// Accepts no more from clients, and has the system refuse new connections; metrics and readiness are still answered.
+    /// Stops accepting clients and closes their listeners, so that the system refuses new connections. Metrics and readiness are
+    /// still answered.
     pub(super) fn close_listeners(&mut self) {
         if let Some(stop) = &self.stop {
-            stop.proxy.send_replace(true);
+            stop.clients.send_replace(true);
         }
         self.listeners.clear();
     }
 
-    /// Accepts no more, and has the system refuse new connections.
+    /// Stops accepting and closes every listener, so that the system refuses new connections.
     pub(super) fn close(&mut self) {
         self.pause();
         self.listeners.clear();
         self.metrics = None;
     }
 
-    /// Has the tunnels' workers accept clients and carry out their handshakes.
+    /// Lets the tunnel workers accept clients and carry out their handshakes.
     fn open(&self, sockets: &[Arc<TcpListener>], stopped: watch::Receiver<bool>) {
         let gateway = Gateway::new(Arc::clone(&self.running));
         let app = Arc::new(self.connections.of(http_proxy(&self.pingora, gateway.clone())));
@@ -146,17 +144,17 @@ impl Acceptor {
         });
     }
 
-    fn exporter(&self) -> Option<Box<dyn Service>> {
+    fn admin(&self) -> Option<Box<dyn Service>> {
         let bound = self.metrics.as_ref()?;
-        let exporter = Exporter { running: Arc::clone(&self.running), phases: self.phases.clone() };
-        let mut service = Listening::new("metrics".into(), self.connections.of(HttpServer::new_app(exporter)));
+        let admin = Admin::new(Arc::clone(&self.running));
+        let mut service = Listening::new("metrics".into(), self.connections.of(HttpServer::new_app(admin)));
         service.add_tcp(&bound.address.to_string());
         Some(Box::new(service))
     }
 }
 
-/// The sockets of a configuration.
-pub(super) struct Sockets {
+/// The listening sockets of a configuration.
+pub(super) struct ListeningSockets {
     pub(super) listeners: Vec<Bound>,
     pub(super) metrics: Option<Bound>,
 }

@@ -2,14 +2,13 @@
 
 mod acceptor;
 mod connections;
-mod edge;
-mod handover;
-mod metrics;
+mod hand_over;
 mod notify;
 mod operator;
-mod reception;
+mod service;
 mod signals;
-mod succession;
+mod take_over;
+mod unix_sockets;
 mod upgrade;
 
 use std::convert::Infallible;
@@ -24,11 +23,11 @@ use pingora::server::{RunArgs, Server as PingoraServer};
 use crate::access_log::AccessLog;
 use crate::config::{Config, LogTarget};
 use crate::diagnostics::Diagnostics;
-use crate::handover::{Failure, Taker};
+use crate::handover::{HandoverError, ToPredecessor};
 use crate::hook::{Injector, Registry};
 use crate::listen::{BindError, Bound, Inherited};
-use acceptor::Sockets;
-use edge::Edge;
+use acceptor::ListeningSockets;
+use service::GatewayService;
 use signals::NoSignals;
 
 /// How to run, beside what the configuration says: Pingora's flags.
@@ -67,17 +66,17 @@ pub enum StartError {
         /// Its upgrade socket.
         path: PathBuf,
         /// What went wrong.
-        failure: Failure,
+        failure: HandoverError,
     },
 }
 
 /// Asks the running gateway for its listening sockets.
-fn take_over(config: &Config) -> Result<(Option<Taker>, Inherited), StartError> {
-    let place = reception::door(&config.pingora).ok_or(StartError::NoUpgradeSocket)?;
-    let failed = |failure| StartError::Handover { path: place.path().to_owned(), failure };
-    let (taker, sockets) = Taker::connect(place.path()).map_err(failed)?;
-    let inherited = Inherited::of(sockets).map_err(|error| failed(Failure::Gone(error)))?;
-    Ok((Some(taker), inherited))
+fn take_over(config: &Config) -> Result<(Option<ToPredecessor>, Inherited), StartError> {
+    let at = unix_sockets::handover_path(&config.pingora).ok_or(StartError::NoUpgradeSocket)?;
+    let failed = |failure| StartError::Handover { path: at.path().to_owned(), failure };
+    let (predecessor, sockets) = ToPredecessor::connect(at.path()).map_err(failed)?;
+    let inherited = Inherited::of(sockets).map_err(|error| failed(HandoverError::Gone(error)))?;
+    Ok((Some(predecessor), inherited))
 }
 
 /// A tunnel takes two descriptors; the soft limit is often 1,024 where the hard one is far higher.
@@ -158,7 +157,8 @@ impl Server {
             AccessLog::probe(log).map_err(|error| StartError::AccessLog { to: log.to.clone(), error })?;
         }
         raise_descriptor_limit();
-        let (taker, mut inherited) = if options.upgrade { take_over(&config)? } else { (None, Inherited::take()) };
+        let (predecessor, mut inherited) =
+            if options.upgrade { take_over(&config)? } else { (None, Inherited::take()) };
         let mut bind = |address| inherited.find(address).map_or_else(|| Bound::bind(address), Ok);
         let listeners =
             config.listeners.iter().map(|listener| bind(listener.address)).collect::<Result<Vec<_>, _>>()?;
@@ -175,12 +175,12 @@ impl Server {
         let pingora = ServerConf { work_stealing: true, ..config.clone().pingora };
         let mut server = PingoraServer::new_with_opt_and_conf(opt, pingora);
         server.bootstrap();
-        server.add_service(Edge {
+        server.add_service(GatewayService {
             config,
             hooks,
             pingora: Arc::clone(&server.configuration),
-            sockets: Some(Sockets { listeners, metrics }),
-            taker,
+            sockets: Some(ListeningSockets { listeners, metrics }),
+            predecessor,
             diagnostics,
             on_ready: Some(on_ready),
             on_start,

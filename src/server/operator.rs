@@ -9,28 +9,28 @@ use tokio::sync::mpsc;
 
 use super::acceptor::Acceptor;
 use super::notify;
-use super::reception::{Desk, Reception};
 use super::signals::{Signal, Signals};
-use super::succession::Succession;
+use super::take_over::HandoverEnd;
+use super::unix_sockets::{UnixSocketConfig, UnixSockets};
 use crate::config;
-use crate::control::{Asker, Command, Done, Failure, History, Reply, Request};
-use crate::drain::{BackendDrain, Outcome, Phases, ProcessDrain};
+use crate::control::{Command, Done, FailureKind, Reply, Request, Responder};
+use crate::drain::{BackendDrain, DrainEnd, ProcessDrain};
 use crate::reload::{self, Watch};
 use crate::snapshot::Running;
+use crate::status::History;
 
 /// Acts on a running gateway.
 pub(super) struct Operator {
     pub(super) running: Arc<Running>,
     pub(super) acceptor: Acceptor,
-    pub(super) phases: Phases,
     pub(super) history: History,
-    /// What comes by the control socket.
+    /// Commands that come by the control socket.
     pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) reception: Reception,
-    pub(super) desk: Desk,
-    /// How the process that this one takes over from parts; none when it has, or never was.
-    pub(super) predecessor: Option<mpsc::UnboundedReceiver<Succession>>,
-    /// `grace_period_seconds`, if it is set: how long the end may take.
+    pub(super) socket_config: UnixSocketConfig,
+    pub(super) unix_sockets: UnixSockets,
+    /// The end of the handover by which this process takes over; `None` once it has come, or where there is no handover.
+    pub(super) handed_over: Option<mpsc::UnboundedReceiver<HandoverEnd>>,
+    /// `grace_period_seconds`: the longest time that a drain may take, where it is set.
     pub(super) longest: Option<Duration>,
     pub(super) watch: Watch,
 }
@@ -43,7 +43,7 @@ impl Operator {
         self.running.tunnels.stop();
         self.running.tunnels.hooks_told().await;
         self.running.log.flush();
-        if let Some(control) = self.desk.control.take() {
+        if let Some(control) = self.unix_sockets.control.take() {
             control.stop().await;
         }
         code
@@ -62,44 +62,44 @@ impl Operator {
                     Signal::Hangup => drop(self.reload().await),
                     Signal::Reopen => self.running.log.reopen(),
                 },
-                Some(Command { request, asker }) = self.commands.recv() => match request {
+                Some(Command { request, responder }) = self.commands.recv() => match request {
                     Request::Drain => {
-                        self.drain(signals, Some(asker)).await;
+                        self.drain(signals, Some(responder)).await;
                         return 0;
                     }
-                    Request::Upgrade { binary } => if self.upgrade(binary, asker, signals).await {
+                    Request::Upgrade { binary } => if self.upgrade(binary, responder, signals).await {
                         return 0;
                     },
-                    request => self.execute(request, asker).await,
+                    request => self.execute(request, responder).await,
                 },
                 () = self.watch.changed() => {
                     info!("the configuration file has changed");
                     self.reload().await;
                 }
-                giver = self.desk.successor() => if self.give_way(giver, signals).await.is_ok() {
+                successor = self.unix_sockets.successor() => if self.give_way(successor, signals).await.is_ok() {
                     return 0;
                 },
-                word = parted(&mut self.predecessor) => if let Some(code) = self.succeed(word, signals).await {
+                end = handed_over(&mut self.handed_over) => if let Some(code) = self.succeed(end, signals).await {
                     return code;
                 },
             }
         }
     }
 
-    /// Acts on how the predecessor parted; the exit code, where this process is to end for it.
-    async fn succeed(&mut self, word: Succession, signals: &mut Signals) -> Option<i32> {
-        self.predecessor = None;
-        match word {
-            Succession::Done => {
+    /// Acts on the end of the handover by which this process takes over. Returns the exit code where this process must end.
+    async fn succeed(&mut self, end: HandoverEnd, signals: &mut Signals) -> Option<i32> {
+        self.handed_over = None;
+        match end {
+            HandoverEnd::Done => {
                 // Routes and backends of tunnels that came over may not be in this process's configuration.
                 reload::enforce(&self.running).await;
-                match self.reception.open(true) {
-                    Ok(desk) => self.desk = desk,
+                match self.socket_config.open(true) {
+                    Ok(sockets) => self.unix_sockets = sockets,
                     Err(error) => error!("no control socket: {error}"),
                 }
                 None
             }
-            Succession::Aborted(reason) => {
+            HandoverEnd::Aborted(reason) => {
                 error!("the predecessor goes on, this process ends: {reason}");
                 self.drain(signals, None).await;
                 Some(1)
@@ -108,10 +108,10 @@ impl Operator {
     }
 
     /// Executes a command after which the gateway goes on.
-    async fn execute(&mut self, request: Request, asker: Asker) {
+    async fn execute(&mut self, request: Request, responder: Responder) {
         match request {
-            Request::Reload => asker.finish(self.reload().await),
-            Request::Plan { file, text } => asker.finish(self.plan(&file, &text).await),
+            Request::Reload => responder.finish(self.reload().await),
+            Request::Plan { file, text } => responder.finish(self.plan(&file, &text).await),
             Request::DrainBackend { upstream, address, over_ms, undo: false } => {
                 let over = over_ms.map(Duration::from_millis);
                 match BackendDrain::begin(&self.running, &upstream, address, over, Instant::now()) {
@@ -120,23 +120,25 @@ impl Operator {
                             "backend {} is drained: nothing new goes to it, and its tunnels are closed",
                             drain.name()
                         );
-                        tokio::spawn(follow(drain, asker));
+                        tokio::spawn(follow(drain, responder));
                     }
-                    Err(unknown) => asker.finish(Reply::failed(Failure::WrongConfiguration, unknown.to_string())),
+                    Err(unknown) => {
+                        responder.finish(Reply::failed(FailureKind::WrongConfiguration, unknown.to_string()))
+                    }
                 }
             }
             Request::DrainBackend { upstream, address, undo: true, .. } => {
-                asker.finish(match BackendDrain::undo(&self.running, &upstream, address) {
+                responder.finish(match BackendDrain::undo(&self.running, &upstream, address) {
                     Ok(true) => {
                         info!("backend {upstream}/{address} is no longer drained");
                         Reply::done(format!("{upstream}/{address} takes its share again"))
                     }
                     Ok(false) => Reply::done(format!("{upstream}/{address} was not drained")),
-                    Err(unknown) => Reply::failed(Failure::WrongConfiguration, unknown.to_string()),
+                    Err(unknown) => Reply::failed(FailureKind::WrongConfiguration, unknown.to_string()),
                 });
             }
-            // The control socket answers the first itself, and the others may end the loop that calls this.
-            Request::Status | Request::Drain | Request::Upgrade { .. } => asker.finish(not_available("this")),
+            // The control socket's server answers the first, and `obey` carries out the others.
+            Request::Status | Request::Drain | Request::Upgrade { .. } => {}
         }
     }
 
@@ -150,7 +152,7 @@ impl Operator {
             }
             Err(error) => {
                 self.history.reloaded(false, error.to_string());
-                Reply::failed(Failure::WrongConfiguration, format!("nothing has changed: {error}"))
+                Reply::failed(FailureKind::WrongConfiguration, format!("nothing has changed: {error}"))
             }
         };
         notify::ready();
@@ -161,11 +163,11 @@ impl Operator {
     async fn plan(&self, file: &str, text: &str) -> Reply {
         let new = match config::parse(text, &**self.running.hooks()) {
             Ok(loaded) => loaded.config,
-            Err(problems) => return Reply::failed(Failure::WrongConfiguration, problems.in_file(file).to_string()),
+            Err(problems) => return Reply::failed(FailureKind::WrongConfiguration, problems.in_file(file).to_string()),
         };
         match reload::plan_running(&self.running, new).await {
             Ok(plan) => Reply::Done(Done { message: plan.to_string(), details: details(&plan) }),
-            Err(error) => Reply::failed(Failure::Failed, error.to_string()),
+            Err(error) => Reply::failed(FailureKind::Failed, error.to_string()),
         }
     }
 
@@ -174,9 +176,8 @@ impl Operator {
     }
 
     /// Takes nothing new, ends the tunnels, and returns as soon as nothing is left to serve, or when told again.
-    async fn drain(&mut self, signals: &mut Signals, asker: Option<Asker>) {
-        let mut drain =
-            ProcessDrain::begin(Arc::clone(&self.running), self.phases.clone(), self.longest, Instant::now());
+    async fn drain(&mut self, signals: &mut Signals, responder: Option<Responder>) {
+        let mut drain = ProcessDrain::begin(Arc::clone(&self.running), self.longest, Instant::now());
         notify::stopping();
         let begun = drain.progress(Instant::now());
         info!(
@@ -185,7 +186,7 @@ impl Operator {
             begun.requests,
             humantime::format_duration(Duration::from_secs(begun.remaining_ms.div_ceil(1000)))
         );
-        let mut followers: Vec<Asker> = asker.into_iter().collect();
+        let mut followers: Vec<Responder> = responder.into_iter().collect();
         let mut looks = tokio::time::interval(LOOK_AGAIN);
         let mut reports = tokio::time::interval(REPORT);
         let outcome = loop {
@@ -205,9 +206,9 @@ impl Operator {
                     Signal::Quit => self.refuse_quit(),
                     Signal::Hangup => warn!("SIGHUP is refused: the gateway is draining"),
                 },
-                Some(Command { request, asker }) = self.commands.recv() => match request {
-                    Request::Drain => followers.push(asker),
-                    _ => asker.finish(Reply::failed(Failure::Refused, "the gateway is draining, and ends")),
+                Some(Command { request, responder }) = self.commands.recv() => match request {
+                    Request::Drain => followers.push(responder),
+                    _ => responder.finish(Reply::failed(FailureKind::Refused, "the gateway is draining, and ends")),
                 },
             }
         };
@@ -216,47 +217,50 @@ impl Operator {
     }
 
     /// Logs how a drain ended; the answer to whoever asked for it.
-    fn drained(&self, outcome: Option<Outcome>) -> Reply {
+    fn drained(&self, outcome: Option<DrainEnd>) -> Reply {
         let (why, tunnels, requests) = match outcome {
-            Some(Outcome::Empty) => {
+            Some(DrainEnd::Empty) => {
                 info!("nothing is left to serve");
                 return Reply::done("nothing is left to serve; the gateway ends");
             }
-            Some(Outcome::Late { tunnels, requests }) => ("the deadline has come", tunnels, requests),
+            Some(DrainEnd::Late { tunnels, requests }) => ("the deadline has come", tunnels, requests),
             None => ("told again to end", self.running.tunnels.count(), self.running.requests()),
         };
         let message = format!("{why}: {tunnels} tunnels and {requests} requests are cut off");
         warn!("{message}");
-        Reply::failed(Failure::Failed, message)
+        Reply::failed(FailureKind::Failed, message)
     }
 }
 
 /// Tells whoever asked for the drain of a backend how far it is, until nothing is left there.
-async fn follow(drain: BackendDrain, asker: Asker) {
+async fn follow(drain: BackendDrain, responder: Responder) {
     let mut looks = tokio::time::interval(REPORT);
     let reply = loop {
         looks.tick().await;
         let now = Instant::now();
         let progress = drain.progress(now);
-        if asker.is_gone() {
+        if responder.is_gone() {
             return;
         } else if drain.is_undone() {
-            break Reply::failed(Failure::Refused, format!("the drain of {} was called off", drain.name()));
+            break Reply::failed(FailureKind::Refused, format!("the drain of {} was called off", drain.name()));
         } else if (progress.tunnels, progress.requests) == (0, 0) {
             break Reply::done(format!("{} has nothing left", drain.name()));
         } else if drain.is_due(now) {
             let left = format!("{} tunnels and {} requests", progress.tunnels, progress.requests);
-            break Reply::failed(Failure::Failed, format!("{} still has {left}, and gets nothing new", drain.name()));
+            break Reply::failed(
+                FailureKind::Failed,
+                format!("{} still has {left}, and gets nothing new", drain.name()),
+            );
         }
-        asker.progress(progress);
+        responder.progress(progress);
     };
-    asker.finish(reply);
+    responder.finish(reply);
 }
 
-async fn parted(predecessor: &mut Option<mpsc::UnboundedReceiver<Succession>>) -> Succession {
-    match predecessor {
-        Some(words) => match words.recv().await {
-            Some(word) => word,
+async fn handed_over(ends: &mut Option<mpsc::UnboundedReceiver<HandoverEnd>>) -> HandoverEnd {
+    match ends {
+        Some(ends) => match ends.recv().await {
+            Some(end) => end,
             None => std::future::pending().await,
         },
         None => std::future::pending().await,
@@ -265,10 +269,6 @@ async fn parted(predecessor: &mut Option<mpsc::UnboundedReceiver<Succession>>) -
 
 fn details(value: &impl Serialize) -> serde_json::Value {
     serde_json::to_value(value).expect("it is text, numbers, and lists and maps of them")
-}
-
-fn not_available(what: &str) -> Reply {
-    Reply::failed(Failure::NotAvailable, format!("{what} is not available in this version"))
 }
 
 const LOOK_AGAIN: Duration = Duration::from_millis(50);

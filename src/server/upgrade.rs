@@ -7,18 +7,23 @@ use std::time::Duration;
 use log::{info, warn};
 use tokio::process::{Child, Command};
 
-use super::handover::Moved;
+use super::hand_over::Moved;
 use super::operator::Operator;
 use super::signals::Signals;
-use crate::control::{Asker, Failure, Reply};
+use crate::control::{FailureKind, Reply, Responder};
 use crate::handover::START_WITHIN;
 
 impl Operator {
     /// Starts `binary` (or the program that runs now) and hands everything over to it; says whether this process is to end.
-    pub(super) async fn upgrade(&mut self, binary: Option<PathBuf>, asker: Asker, signals: &mut Signals) -> bool {
+    pub(super) async fn upgrade(
+        &mut self,
+        binary: Option<PathBuf>,
+        responder: Responder,
+        signals: &mut Signals,
+    ) -> bool {
         match self.try_to_upgrade(binary, signals).await {
             Ok((pid, moved)) => {
-                asker.finish(Reply::done(format!(
+                responder.finish(Reply::done(format!(
                     "process {pid} has taken over: {} tunnels moved, {} stayed, longest pause {:.1} ms",
                     moved.tunnels,
                     moved.stayed,
@@ -29,7 +34,7 @@ impl Operator {
             Err((failure, reason)) => {
                 warn!("the upgrade failed, this process goes on: {reason}");
                 self.history.upgraded(false, reason.as_str());
-                asker.finish(Reply::failed(failure, format!("nothing has changed: {reason}")));
+                responder.finish(Reply::failed(failure, format!("nothing has changed: {reason}")));
                 false
             }
         }
@@ -39,12 +44,12 @@ impl Operator {
         &mut self,
         binary: Option<PathBuf>,
         signals: &mut Signals,
-    ) -> Result<(u32, Moved), (Failure, String)> {
-        let failed = |reason: String| (Failure::Failed, reason);
+    ) -> Result<(u32, Moved), (FailureKind, String)> {
+        let failed = |reason: String| (FailureKind::Failed, reason);
         let file = self.running.snapshot().config.source.clone();
         let file =
             file.map(|source| source.path).ok_or_else(|| failed("this gateway was not started from a file".into()))?;
-        if self.desk.door.is_none() {
+        if self.unix_sockets.handover.is_none() {
             return Err(failed("there is no upgrade socket; name one with upgrade_sock".into()));
         }
         let binary = binary.map_or_else(program, Ok).map_err(|error| failed(error.to_string()))?;
@@ -52,8 +57,8 @@ impl Operator {
         let mut child = start(&binary, &file).map_err(failed)?;
         let pid = child.id().unwrap_or_default();
         info!("started process {pid} ({}) to take over", binary.display());
-        let giver = tokio::select! {
-            giver = self.desk.successor() => giver,
+        let successor = tokio::select! {
+            successor = self.unix_sockets.successor() => successor,
             status = child.wait() => {
                 let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
                 return Err(failed(format!("the new process ended before it took over ({status}); its log says why")));
@@ -63,7 +68,7 @@ impl Operator {
                 return Err(failed(format!("the new process did not ask to take over within {START_WITHIN:?}")));
             }
         };
-        match self.give_way(giver, signals).await {
+        match self.give_way(successor, signals).await {
             Ok(moved) => Ok((pid, moved)),
             Err(failure) => {
                 end(child).await;
@@ -82,10 +87,10 @@ fn program() -> std::io::Result<PathBuf> {
 }
 
 /// Has the new program read the configuration, before anything is asked of anyone.
-async fn try_configuration(binary: &Path, file: &Path) -> Result<(), (Failure, String)> {
+async fn try_configuration(binary: &Path, file: &Path) -> Result<(), (FailureKind, String)> {
     let mut command = Command::new(binary);
     command.arg("-t").arg("-c").arg(file).stdin(Stdio::null()).kill_on_drop(true);
-    let cannot_run = |error: String| (Failure::Failed, format!("{} cannot be run: {error}", binary.display()));
+    let cannot_run = |error: String| (FailureKind::Failed, format!("{} cannot be run: {error}", binary.display()));
     let output = match tokio::time::timeout(TEST_WITHIN, command.output()).await {
         Ok(output) => output.map_err(|error| cannot_run(error.to_string()))?,
         Err(_) => return Err(cannot_run(format!("it did not test the configuration within {TEST_WITHIN:?}"))),
@@ -94,7 +99,7 @@ async fn try_configuration(binary: &Path, file: &Path) -> Result<(), (Failure, S
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err((Failure::WrongConfiguration, format!("{} refuses the configuration:\n{said}", binary.display())))
+    Err((FailureKind::WrongConfiguration, format!("{} refuses the configuration:\n{said}", binary.display())))
 }
 
 fn start(binary: &Path, file: &Path) -> Result<Child, String> {

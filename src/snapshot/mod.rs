@@ -1,5 +1,7 @@
 //! The snapshot: one compiled configuration, immutable, that a request pins and a reload replaces as a whole.
 
+mod away;
+mod phase;
 mod running;
 mod saved;
 
@@ -22,6 +24,7 @@ use crate::route::Routes;
 use crate::tunnel::{Reason, Scope, Tunnels};
 use crate::upstream::{Blame, Change, FailedTry, FailureKind, Registry, Upstream};
 
+pub use phase::{Phase, Phases};
 pub use running::{Running, TunnelPolicy, Turn, UnderWay};
 pub use saved::SavedHooks;
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::{Destination, Snapshot};
+use super::{Destination, Phases, Snapshot};
 use crate::access_log::AccessLog;
 use crate::config::{self, Config, OnChange, Problems};
 use crate::health::{Checkers, Failure, Probe, Subject, Target};
@@ -33,6 +33,8 @@ pub struct Running {
     pub log: AccessLog,
     /// When it began to run.
     pub since: Instant,
+    /// Whether it serves or drains.
+    pub phases: Phases,
     /// Held once by every request under way.
     requests: Arc<()>,
 }
@@ -88,6 +90,7 @@ impl Running {
             tunnels,
             log,
             since: now,
+            phases: Phases::default(),
             requests: Arc::default(),
         })
     }

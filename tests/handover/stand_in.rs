@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use longhaul::handover::{Heard, Taker};
+use longhaul::handover::{Received, ToPredecessor};
 use serde_json::json;
 
 use crate::raw::Raw;
@@ -168,32 +168,32 @@ fn play(door: &Path, step: Step) {
         stand(step);
         return;
     }
-    let (mut taker, listeners) = Taker::connect(door).unwrap();
+    let (mut predecessor, listeners) = ToPredecessor::connect(door).unwrap();
     assert_eq!(listeners.len(), 2);
     if step >= Step::Serving {
-        taker.serving().unwrap();
+        predecessor.serving().unwrap();
     }
     // Keeps the connection until the end, as a real successor does.
     let mut batch = None;
     if step >= Step::Tunnels {
-        let Heard::Tunnels(tunnels, _) = taker.hear().unwrap() else { panic!("tunnels are expected") };
+        let Received::Tunnels(tunnels, _) = predecessor.receive().unwrap() else { panic!("tunnels are expected") };
         batch = Some(tunnels);
     }
     if step >= Step::Ready {
-        taker.ready().unwrap();
+        predecessor.ready().unwrap();
     }
     if step >= Step::Commit {
-        assert!(matches!(taker.hear().unwrap(), Heard::Commit));
+        assert!(matches!(predecessor.receive().unwrap(), Received::Commit));
     }
     stand(step);
-    let _ = taker.ready();
+    let _ = predecessor.ready();
     let last = loop {
-        match taker.hear() {
-            Ok(Heard::Tunnels(..)) => continue,
-            Ok(Heard::Commit) => break "commit".to_owned(),
-            Ok(Heard::Done) => break "done".to_owned(),
-            Ok(Heard::Abort(reason)) => break format!("abort: {reason}"),
-            Ok(Heard::Gone) => break "nothing".to_owned(),
+        match predecessor.receive() {
+            Ok(Received::Tunnels(..)) => continue,
+            Ok(Received::Commit) => break "commit".to_owned(),
+            Ok(Received::Done) => break "done".to_owned(),
+            Ok(Received::Abort(reason)) => break format!("abort: {reason}"),
+            Ok(Received::Gone) => break "nothing".to_owned(),
             Err(failure) => break failure.to_string(),
         }
     };

@@ -1,4 +1,4 @@
-//! The predecessor's side of a handover, as the operator carries it out.
+//! The predecessor's side of a handover: gives sockets and tunnels to a successor.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,27 +8,31 @@ use log::{error, info, warn};
 use super::notify;
 use super::operator::Operator;
 use super::signals::Signals;
-use crate::handover::{BATCH, Failure, Giver};
+use crate::handover::{BATCH, HandoverError, ToSuccessor};
 use crate::snapshot::Running;
 use crate::tunnel::{Batch, Frozen, Reason, Scope};
 
-/// What a handover moved.
+/// Result of a handover.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moved {
     pub(super) tunnels: usize,
-    /// How many stayed, and ended or end here.
+    /// Number of tunnels that stayed, and have ended or end here.
     pub(super) stayed: usize,
-    /// The longest time that a tunnel stood still on our side.
+    /// The longest time that a tunnel stood still in this process.
     pub(super) longest_pause: Duration,
 }
 
 impl Operator {
-    /// Hands everything over to the successor that `giver` speaks to. Where that succeeds this process is to end.
+    /// Hands everything over to the successor that `successor` speaks to. Where that succeeds this process is to end.
     ///
     /// # Errors
     /// What went wrong. This process goes on: it accepts again, and has every tunnel that the successor has not.
-    pub(super) async fn give_way(&mut self, giver: Giver, signals: &mut Signals) -> Result<Moved, Failure> {
-        let handed_over = self.hand_over(giver, signals).await;
+    pub(super) async fn give_way(
+        &mut self,
+        successor: ToSuccessor,
+        signals: &mut Signals,
+    ) -> Result<Moved, HandoverError> {
+        let handed_over = self.hand_over(successor, signals).await;
         match &handed_over {
             Ok(moved) => self.history.upgraded(true, format!("{} tunnels moved", moved.tunnels)),
             Err(failure) => {
@@ -42,36 +46,36 @@ impl Operator {
         handed_over
     }
 
-    async fn hand_over(&mut self, mut giver: Giver, signals: &mut Signals) -> Result<Moved, Failure> {
-        let sockets = self.acceptor.copies().map_err(Failure::Gone)?;
-        let serving = blocking(move || match giver.welcome(&sockets).and_then(|()| giver.wait_serving()) {
-            Ok(()) => Ok(giver),
+    async fn hand_over(&mut self, mut successor: ToSuccessor, signals: &mut Signals) -> Result<Moved, HandoverError> {
+        let sockets = self.acceptor.copies().map_err(HandoverError::Gone)?;
+        let serving = blocking(move || match successor.welcome(&sockets).and_then(|()| successor.wait_serving()) {
+            Ok(()) => Ok(successor),
             Err(failure) => {
-                giver.abort(&failure.to_string());
+                successor.abort(&failure.to_string());
                 Err(failure)
             }
         });
-        let giver = tokio::select! {
-            giver = serving => giver?,
+        let successor = tokio::select! {
+            successor = serving => successor?,
             // Nothing has changed hands. A successor that comes to serve finds this process gone, and goes on alone.
-            () = signals.told_to_end() => return Err(Failure::Refused("this process is told to end".into())),
+            () = signals.told_to_end() => return Err(HandoverError::Refused("this process is told to end".into())),
         };
         // Both accept now; from here on only the successor does.
         self.acceptor.pause();
         let running = Arc::clone(&self.running);
-        let (giver, moved) = blocking(move || {
-            let giver = move_hooks(giver, &running)?;
-            let (mut giver, moved) = move_tunnels(giver, &running, Moved::default())?;
+        let (successor, moved) = blocking(move || {
+            let successor = move_hooks(successor, &running)?;
+            let (mut successor, moved) = move_tunnels(successor, &running, Moved::default())?;
             info!("{} tunnels moved, longest pause {:?}", moved.tunnels, moved.longest_pause);
-            giver.done()?;
-            Ok((giver, moved))
+            successor.done()?;
+            Ok((successor, moved))
         })
         .await?;
-        notify::successor(giver.successor().pid);
+        notify::successor(successor.successor().pid);
         // Listeners that the successor does not have refuse from now on.
         self.acceptor.close();
         let mut moved = tokio::select! {
-            moved = self.finish_requests(giver, moved) => moved,
+            moved = self.finish_requests(successor, moved) => moved,
             () = signals.told_to_end() => moved,
         };
         moved.stayed = moved.stayed.max(self.running.tunnels.count());
@@ -84,11 +88,11 @@ impl Operator {
 
     /// Serves the requests under way to their end, moves the tunnels that handshakes among them still open or that hooks were
     /// busy with, and ends those that cannot move.
-    async fn finish_requests(&self, giver: Giver, mut moved: Moved) -> Moved {
+    async fn finish_requests(&self, successor: ToSuccessor, mut moved: Moved) -> Moved {
         let drain = self.running.snapshot().config.drain;
         let begun = Instant::now();
         let mut deadline = begun + self.longest.unwrap_or(REQUESTS_WITHIN);
-        let mut giver = Some(giver);
+        let mut successor = Some(successor);
         let mut looks = tokio::time::interval(LOOK_AGAIN);
         let mut told = 0;
         loop {
@@ -108,10 +112,10 @@ impl Operator {
             if Instant::now() >= deadline {
                 return moved;
             }
-            let Some(able) = giver.take_if(|_| tunnels > 0) else { continue };
+            let Some(able) = successor.take_if(|_| tunnels > 0) else { continue };
             let running = Arc::clone(&self.running);
             match blocking(move || move_tunnels(able, &running, moved)).await {
-                Ok((able, more)) => (giver, moved) = (Some(able), more),
+                Ok((able, more)) => (successor, moved) = (Some(able), more),
                 Err(failure) => warn!("tunnels that opened during the handover stay here: {failure}"),
             }
         }
@@ -119,29 +123,33 @@ impl Operator {
 }
 
 /// Gives the successor the state that hooks have of their own.
-fn move_hooks(mut giver: Giver, running: &Running) -> Result<Giver, Failure> {
+fn move_hooks(mut successor: ToSuccessor, running: &Running) -> Result<ToSuccessor, HandoverError> {
     let saved = running.snapshot().save_hooks();
     if !saved.is_empty()
-        && let Err(failure) = giver.offer_hooks(saved).and_then(|()| giver.commit())
+        && let Err(failure) = successor.offer_hooks(saved).and_then(|()| successor.commit())
     {
-        giver.abort(&failure.to_string());
+        successor.abort(&failure.to_string());
         return Err(failure);
     }
-    Ok(giver)
+    Ok(successor)
 }
 
 /// Moves every tunnel that can move, batch by batch.
-fn move_tunnels(mut giver: Giver, running: &Running, mut moved: Moved) -> Result<(Giver, Moved), Failure> {
+fn move_tunnels(
+    mut successor: ToSuccessor,
+    running: &Running,
+    mut moved: Moved,
+) -> Result<(ToSuccessor, Moved), HandoverError> {
     loop {
         let begun = Instant::now();
         let Batch { frozen: batch, staying, .. } = running.tunnels.freeze(BATCH);
         if batch.is_empty() {
             moved.stayed += staying;
-            return Ok((giver, moved));
+            return Ok((successor, moved));
         }
-        if let Err(failure) = giver.offer(&batch).and_then(|()| giver.commit()) {
+        if let Err(failure) = successor.offer(&batch).and_then(|()| successor.commit()) {
             batch.into_iter().for_each(|frozen| running.tunnels.thaw(frozen));
-            giver.abort(&failure.to_string());
+            successor.abort(&failure.to_string());
             return Err(failure);
         }
         moved.tunnels += batch.len();
@@ -150,8 +158,10 @@ fn move_tunnels(mut giver: Giver, running: &Running, mut moved: Moved) -> Result
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(Failure::Refused(error.to_string())))
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, HandoverError> + Send + 'static,
+) -> Result<T, HandoverError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(HandoverError::Refused(error.to_string())))
 }
 
 /// How long requests may take that were under way at a handover, where `grace_period_seconds` says nothing: Pingora's own

@@ -1,4 +1,4 @@
-//! The edge: the service that starts everything in its order, opens the listeners last, and runs until the end.
+//! The Pingora service that is the gateway: starts everything in order, opens the listeners last, runs until the end.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,41 +11,42 @@ use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use tokio::sync::mpsc;
 
-use super::acceptor::{Acceptor, Sockets};
+use super::acceptor::{Acceptor, ListeningSockets};
 use super::operator::Operator;
-use super::reception::{self, Desk, Reception};
 use super::signals::Signals;
-use super::succession::{self, Succession};
+use super::take_over::{self, HandoverEnd};
+use super::unix_sockets::{self, UnixSocketConfig, UnixSockets};
 use super::{OnReady, OnStart, StartError, notify};
 use crate::access_log::AccessLog;
 use crate::config::Config;
-use crate::control::{self, About, Command, History, Place};
+use crate::control::{self, Command};
 use crate::diagnostics::Diagnostics;
-use crate::drain::Phases;
 use crate::gateway::Runtimes;
-use crate::handover::Taker;
+use crate::handover::ToPredecessor;
 use crate::hook::Registry;
 use crate::metrics::Metrics;
 use crate::reload::Watch;
 use crate::snapshot::Running;
+use crate::status::{History, StatusSource};
 use crate::tunnel::Tunnels;
+use crate::unix_socket::SocketPath;
 
-/// Everything that serves. Threads and sockets beyond the bound ones are made when it is started, not before: a process
-/// that goes into the background keeps none it had.
-pub(super) struct Edge {
+/// The gateway as a service. It makes its threads, and all sockets but the listening ones, when it is started: a process that
+/// Pingora sends into the background keeps none of the threads it had.
+pub(super) struct GatewayService {
     pub(super) config: Config,
     pub(super) hooks: Arc<Registry>,
     pub(super) pingora: Arc<ServerConf>,
-    pub(super) sockets: Option<Sockets>,
-    /// Whom this process takes over from.
-    pub(super) taker: Option<Taker>,
+    pub(super) sockets: Option<ListeningSockets>,
+    /// Connection to the process that this one takes over from.
+    pub(super) predecessor: Option<ToPredecessor>,
     pub(super) diagnostics: Option<Diagnostics>,
     pub(super) on_ready: Option<OnReady>,
     pub(super) on_start: Option<OnStart>,
 }
 
 #[async_trait]
-impl Service for Edge {
+impl Service for GatewayService {
     async fn start_service(&mut self, _fds: Option<ListenFds>, _shutdown: ShutdownWatch, tasks_per_socket: usize) {
         let sockets = self.sockets.take().expect("a service is started once");
         let running = match self.start_threads() {
@@ -55,21 +56,19 @@ impl Service for Edge {
         running.start_hooks();
         running.check_health().await;
 
-        let phases = Phases::default();
         let runtimes = Runtimes::start(&self.config.pingora)
             .unwrap_or_else(|error| fail(format_args!("no threads for clients can be started: {error}")));
         let pingora = Arc::clone(&self.pingora);
-        let mut acceptor =
-            Acceptor::new(pingora, Arc::clone(&running), phases.clone(), sockets, tasks_per_socket, runtimes);
-        // Before anyone is told that it runs: a signal that came then would end the process there and then.
+        let mut acceptor = Acceptor::new(pingora, Arc::clone(&running), sockets, tasks_per_socket, runtimes);
+        // Signals are taken before anybody is told that the gateway runs: until then a signal ends the process at once.
         let signals = match Signals::listen() {
             Ok(signals) => signals,
             Err(error) => fail(format_args!("signals cannot be received: {error}")),
         };
-        let (reception, commands) = self.reception(&running, &phases, &acceptor);
-        // A predecessor keeps its own sockets for operators and successors until it has parted.
-        let desk = if self.taker.is_none() { reception.open(false) } else { Ok(Desk::default()) };
-        let desk = desk.unwrap_or_else(|error| fail(error));
+        let (socket_config, commands) = self.unix_sockets(&running, &acceptor);
+        // A predecessor keeps its Unix sockets until it has handed over.
+        let sockets = if self.predecessor.is_none() { socket_config.open(false) } else { Ok(UnixSockets::default()) };
+        let unix_sockets = sockets.unwrap_or_else(|error| fail(error));
         if let Err(error) = acceptor.start() {
             fail(error);
         }
@@ -81,12 +80,21 @@ impl Service for Edge {
             on_start(running.injector.clone());
         }
         notify::ready();
-        let predecessor = self.taker.take().map(|taker| begin_succession(taker, &running));
-        let history = reception.history().clone();
+        let handed_over = self.predecessor.take().map(|predecessor| begin_to_take_over(predecessor, &running));
+        let history = socket_config.history().clone();
         let longest = self.pingora.grace_period_seconds.map(Duration::from_secs);
         let watch = Watch::new(Arc::clone(&running));
-        let operator =
-            Operator { running, acceptor, phases, history, commands, reception, desk, predecessor, longest, watch };
+        let operator = Operator {
+            running,
+            acceptor,
+            history,
+            commands,
+            socket_config,
+            unix_sockets,
+            handed_over,
+            longest,
+            watch,
+        };
         let code = operator.run(signals).await;
         info!("ended");
         log::logger().flush();
@@ -98,25 +106,19 @@ impl Service for Edge {
     }
 }
 
-impl Edge {
-    /// Where operators and successors are received.
-    fn reception(
-        &self,
-        running: &Arc<Running>,
-        phases: &Phases,
-        acceptor: &Acceptor,
-    ) -> (Reception, mpsc::Receiver<Command>) {
+impl GatewayService {
+    /// The configuration of the Unix sockets, and the queue of the commands that come by the control socket.
+    fn unix_sockets(&self, running: &Arc<Running>, acceptor: &Acceptor) -> (UnixSocketConfig, mpsc::Receiver<Command>) {
         let (commands, queue) = mpsc::channel(control::QUEUE);
-        let about = About {
+        let status = StatusSource {
             running: Arc::clone(running),
-            phases: phases.clone(),
             history: History::default(),
             listeners: acceptor.listeners().iter().map(|bound| bound.address).collect(),
             metrics: acceptor.metrics().map(|bound| bound.address),
         };
-        let control = Place::find(self.config.control_sock.as_deref());
-        let door = reception::door(&self.pingora);
-        (Reception { control, door, about, commands }, queue)
+        let control = SocketPath::of_control(self.config.control_sock.as_deref());
+        let handover = unix_sockets::handover_path(&self.pingora);
+        (UnixSocketConfig { control, handover, status, commands }, queue)
     }
 
     fn start_threads(&self) -> Result<Running, String> {
@@ -141,7 +143,7 @@ impl Edge {
     }
 }
 
-/// Says where the gateway listens.
+/// Logs the addresses that the gateway listens on.
 fn announce(acceptor: &Acceptor) -> Vec<SocketAddr> {
     let addresses: Vec<_> = acceptor.listeners().iter().map(|bound| bound.address).collect();
     for address in &addresses {
@@ -161,14 +163,14 @@ fn fail(error: impl std::fmt::Display) -> ! {
 }
 
 /// Tells the predecessor that this process serves, and takes its tunnels over.
-fn begin_succession(mut taker: Taker, running: &Arc<Running>) -> mpsc::UnboundedReceiver<Succession> {
-    let (parted, predecessor) = mpsc::unbounded_channel();
-    // Where the predecessor is gone already, its last word, or that there is none, is met when it is listened to.
-    let _ = taker.serving();
-    let begun = succession::begin(taker, Arc::clone(running), parted.clone()).map_err(|error| error.to_string());
+fn begin_to_take_over(mut predecessor: ToPredecessor, running: &Arc<Running>) -> mpsc::UnboundedReceiver<HandoverEnd> {
+    let (ended, ends) = mpsc::unbounded_channel();
+    // A predecessor that is gone by now is noticed when the next message is read.
+    let _ = predecessor.serving();
+    let begun = take_over::begin(predecessor, Arc::clone(running), ended.clone()).map_err(|error| error.to_string());
     if let Err(reason) = begun {
         // The receiver is at hand: it cannot have gone.
-        let _ = parted.send(Succession::Aborted(reason));
+        let _ = ended.send(HandoverEnd::Aborted(reason));
     }
-    predecessor
+    ends
 }

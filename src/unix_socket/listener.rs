@@ -1,4 +1,4 @@
-//! The control socket in the file system: in a folder that only we can write to, and never another gateway's.
+//! A listening Unix socket: in a folder that only its user can write to, and never in another gateway's place.
 
 use std::fs::{self, DirBuilder, File, Metadata, Permissions};
 use std::io;
@@ -9,82 +9,82 @@ use std::path::{Path, PathBuf};
 use log::warn;
 use tokio::net::UnixListener;
 
-use super::place::Place;
+use super::path::SocketPath;
 
-/// There can be no control socket.
+/// Why a Unix socket cannot listen.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum SocketError {
-    /// Another gateway answers there.
+pub enum ListenError {
+    /// Another gateway answers at the path.
     #[error("another gateway listens at {}", .0.display())]
     InUse(PathBuf),
-    /// Others could put a socket of theirs into the folder.
+    /// Other users could put a socket of theirs into the folder.
     #[error("the folder {} of a socket is refused: {reason}", folder.display())]
     Folder {
         /// The folder.
         folder: PathBuf,
-        /// What is wrong with it.
+        /// The fault found.
         reason: &'static str,
     },
-    /// Something else stands there.
+    /// A file that is not a socket stands at the path.
     #[error("{} is there already, and is no socket", .0.display())]
     NoSocket(PathBuf),
-    /// The system refuses.
+    /// The system refused.
     #[error("cannot make the socket {}: {error}", path.display())]
     Io {
         /// The path asked for.
         path: PathBuf,
-        /// What the system said.
+        /// The error that the system gave.
         error: io::Error,
     },
 }
 
-/// A listening control socket. Dropped, it is removed from the file system, unless another has taken its place.
+/// A listening Unix socket. Dropping it removes its file, unless another socket has taken its place.
 #[derive(Debug)]
-pub struct Socket {
+pub struct Listener {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and number of its file, by which it is known from another at the same path.
+    /// Device and inode of its file, which tell it from another socket at the same path.
     identity: (u64, u64),
 }
 
-impl Socket {
-    /// Makes the control socket, with mode 0600, and its folder with mode 0700 where that is missing. A socket that a
-    /// gateway left behind is replaced.
+impl Listener {
+    /// Makes the socket, with mode 0600, and its folder with mode 0700 where that is missing. Replaces the socket of a gateway
+    /// that has ended.
     ///
-    /// To be called on a Tokio runtime.
-    ///
-    /// # Errors
-    /// [`SocketError`]: another gateway's socket is there; the folder is not ours (nor root's), or others may write to it;
-    /// the system refuses.
-    pub fn bind(place: &Place) -> Result<Self, SocketError> {
-        Self::make(place.path(), false)
-    }
-
-    /// As [`bind`](Self::bind), in the place of another gateway's where there is one: from now on who connects comes here.
+    /// Must be called on a Tokio runtime.
     ///
     /// # Errors
-    /// As [`bind`](Self::bind), but for the first.
-    pub fn replace(place: &Place) -> Result<Self, SocketError> {
-        Self::make(place.path(), true)
+    /// [`ListenError`]: another gateway listens at the path; the folder belongs to another user (root excepted), or others may
+    /// write to it; the system refused.
+    pub fn bind(at: &SocketPath) -> Result<Self, ListenError> {
+        Self::make(at.path(), false)
     }
 
-    fn make(path: &Path, replace: bool) -> Result<Self, SocketError> {
-        let failed = |error| SocketError::Io { path: path.to_owned(), error };
+    /// As [`bind`](Self::bind), and takes the path from a gateway that listens there: later connections come to this socket.
+    ///
+    /// # Errors
+    /// [`ListenError`], but never [`ListenError::InUse`].
+    pub fn replace(at: &SocketPath) -> Result<Self, ListenError> {
+        Self::make(at.path(), true)
+    }
+
+    fn make(path: &Path, replace: bool) -> Result<Self, ListenError> {
+        let failed = |error| ListenError::Io { path: path.to_owned(), error };
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         make_folder(folder).map_err(failed)?;
         let ours = rustix::process::geteuid().as_raw();
         if let Some(reason) = wrong_with(&fs::metadata(folder).map_err(failed)?, ours) {
-            return Err(SocketError::Folder { folder: folder.to_owned(), reason });
+            return Err(ListenError::Folder { folder: folder.to_owned(), reason });
         }
-        // Two gateways that start together must not both find the other's socket left behind. Only root and we can open
-        // the lock in a folder of ours for long, and nobody keeps it.
+        // The lock keeps two gateways that start together from each taking the other's socket for one left behind. Only
+        // root and this user can open the folder, and nobody holds the lock for long.
         let lock = File::open(folder).map_err(failed)?;
         lock.lock().map_err(failed)?;
         if !replace {
             refuse_taken(path)?;
         }
-        // Under another name until nobody else may connect; a short one, since a socket's path may have 107 bytes only.
+        // The socket has another name until its mode is set; a short one, since a socket's path may have 107 bytes at most.
         let fresh = folder.join(".new");
         remove(&fresh).map_err(failed)?;
         let listener = UnixListener::bind(&fresh).map_err(failed)?;
@@ -95,15 +95,15 @@ impl Socket {
         Ok(Self { listener, path: path.to_owned(), identity: (identity.dev(), identity.ino()) })
     }
 
-    /// Where it is.
+    /// Path of the socket.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The next process that connects. One of another user than ours and root is turned away.
+    /// Accepts the next connection of this user or of root. Connections of other users are closed.
     ///
     /// # Errors
-    /// No connection could be accepted this time.
+    /// The system could not accept this time.
     pub async fn accept(&self) -> io::Result<std::os::unix::net::UnixStream> {
         loop {
             let (stream, _) = self.listener.accept().await?;
@@ -115,16 +115,17 @@ impl Socket {
         }
     }
 
-    pub(super) fn listener(&self) -> &UnixListener {
+    /// The socket itself, for a caller that answers other users too.
+    pub fn socket(&self) -> &UnixListener {
         &self.listener
     }
 }
 
-impl Drop for Socket {
+impl Drop for Listener {
     fn drop(&mut self) {
         let is_ours = |metadata: &Metadata| (metadata.dev(), metadata.ino()) == self.identity;
         if fs::symlink_metadata(&self.path).is_ok_and(|metadata| is_ours(&metadata)) {
-            // Left behind it does no harm: the next gateway replaces it.
+            // A file left behind does no harm: the next gateway replaces it.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -137,7 +138,7 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// What is wrong with a folder for a socket of user `ours`, if anything is.
+/// Finds the fault that keeps a folder from holding a socket of user `ours`.
 fn wrong_with(folder: &Metadata, ours: u32) -> Option<&'static str> {
     if !folder.is_dir() {
         Some("it is not a folder")
@@ -150,20 +151,20 @@ fn wrong_with(folder: &Metadata, ours: u32) -> Option<&'static str> {
     }
 }
 
-/// Refuses a path at which another gateway answers, or at which something stands that is not a socket.
-fn refuse_taken(path: &Path) -> Result<(), SocketError> {
+/// Refuses a path at which another gateway answers, or at which a file stands that is not a socket.
+fn refuse_taken(path: &Path) -> Result<(), ListenError> {
     use std::os::unix::fs::FileTypeExt;
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(SocketError::Io { path: path.to_owned(), error }),
-        Ok(metadata) if !metadata.file_type().is_socket() => return Err(SocketError::NoSocket(path.to_owned())),
+        Err(error) => return Err(ListenError::Io { path: path.to_owned(), error }),
+        Ok(metadata) if !metadata.file_type().is_socket() => return Err(ListenError::NoSocket(path.to_owned())),
         Ok(_) => {}
     }
     match UnixStream::connect(path) {
-        Ok(_) => Err(SocketError::InUse(path.to_owned())),
-        // Nobody has it open any more: whoever bound it is gone.
+        Ok(_) => Err(ListenError::InUse(path.to_owned())),
+        // No process listens any more: the one that bound it has ended.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
-        Err(error) => Err(SocketError::Io { path: path.to_owned(), error }),
+        Err(error) => Err(ListenError::Io { path: path.to_owned(), error }),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The Prometheus listener, which also says whether the gateway is alive and ready.
+//! The HTTP listener for operators: `/metrics` for Prometheus, `/ready` and `/live` for whoever supervises the gateway.
 
 use std::sync::Arc;
 
@@ -7,17 +7,22 @@ use http::{Method, Response, StatusCode, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
-use crate::drain::{Phase, Phases};
-use crate::snapshot::Running;
+use crate::snapshot::{Phase, Running};
 
 /// Answers `GET /metrics`, `/ready` and `/live`.
-pub(super) struct Exporter {
-    pub(super) running: Arc<Running>,
-    pub(super) phases: Phases,
+pub struct Admin {
+    running: Arc<Running>,
+}
+
+impl Admin {
+    /// Answers for a running gateway.
+    pub fn new(running: Arc<Running>) -> Self {
+        Self { running }
+    }
 }
 
 #[async_trait]
-impl ServeHttp for Exporter {
+impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let request = session.req_header();
         match (&request.method, request.uri.path()) {
@@ -29,9 +34,11 @@ impl ServeHttp for Exporter {
                     self.running.metrics.render(snapshot.readings()),
                 )
             }
-            (&Method::GET | &Method::HEAD, "/ready") => match self.phases.now() {
+            (&Method::GET | &Method::HEAD, "/ready") => match self.running.phases.now() {
                 Phase::Serving => answer(StatusCode::OK, "text/plain", b"ready\n".to_vec()),
-                _ => answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", b"draining\n".to_vec()),
+                Phase::Grace | Phase::Closing => {
+                    answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", b"draining\n".to_vec())
+                }
             },
             (&Method::GET | &Method::HEAD, "/live") => answer(StatusCode::OK, "text/plain", b"alive\n".to_vec()),
             (_, "/metrics" | "/ready" | "/live") => {
@@ -42,10 +49,10 @@ impl ServeHttp for Exporter {
     }
 }
 
-fn answer(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Vec<u8>> {
+fn answer(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Vec<u8>> {
     Response::builder()
         .status(status)
-        .header(header::CONTENT_TYPE, kind)
+        .header(header::CONTENT_TYPE, content_type)
         .header(header::CONTENT_LENGTH, body.len())
         .body(body)
         .expect("status and headers are constants that fit")

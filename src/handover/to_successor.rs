@@ -1,4 +1,4 @@
-//! The predecessor's side.
+//! The connection to a successor, as the predecessor has it.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,36 +7,36 @@ use std::time::{Duration, Instant};
 
 use super::message::{FromPredecessor, FromSuccessor, ListeningSocket, OLDEST_PROTOCOL, PROTOCOL};
 use super::wire::Wire;
-use super::{BATCH, Failure};
+use super::{BATCH, HandoverError};
 use crate::snapshot::SavedHooks;
 use crate::tunnel::Frozen;
 
-/// Hands over to a successor, step by step. Every step blocks, for a bounded time.
-pub struct Giver {
+/// Connection to a successor. Its methods hand over step by step; each blocks for a bounded time.
+pub struct ToSuccessor {
     wire: Wire,
-    successor: Successor,
+    successor: SuccessorProcess,
     protocol: u32,
 }
 
-/// Who asks.
+/// The process that asks to take over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Successor {
+pub struct SuccessorProcess {
     /// Its process id.
     pub pid: u32,
-    /// Its release.
+    /// Its version of Longhaul.
     pub version: String,
 }
 
-impl Giver {
-    /// Hears who asks, and finds a protocol that both speak.
+impl ToSuccessor {
+    /// Reads `hello` and chooses the newest protocol that both processes speak.
     ///
     /// # Errors
-    /// [`Failure`]; where there is no common protocol, the successor has been told.
-    pub fn greet(stream: UnixStream) -> Result<Self, Failure> {
-        let mut wire = Wire::new(stream).map_err(Failure::Gone)?;
+    /// [`HandoverError`]; a successor without a common protocol has been told so.
+    pub fn greet(stream: UnixStream) -> Result<Self, HandoverError> {
+        let mut wire = Wire::new(stream).map_err(HandoverError::Gone)?;
         let (FromSuccessor::Hello { oldest, newest, version, pid }, _) = wire.receive("hello", Some(WORD_WITHIN))?
         else {
-            return Err(Failure::Unexpected { expected: "hello", heard: "another word".into() });
+            return Err(HandoverError::Unexpected { expected: "hello", heard: "another word".into() });
         };
         let protocol = newest.min(PROTOCOL);
         if protocol < oldest.max(OLDEST_PROTOCOL) {
@@ -45,43 +45,43 @@ impl Giver {
                 env!("CARGO_PKG_VERSION"),
             );
             wire.send(&FromPredecessor::Refused { reason: reason.clone() }, &[])?;
-            return Err(Failure::Refused(reason));
+            return Err(HandoverError::Refused(reason));
         }
-        Ok(Self { wire, successor: Successor { pid, version }, protocol })
+        Ok(Self { wire, successor: SuccessorProcess { pid, version }, protocol })
     }
 
-    /// Who asks.
-    pub fn successor(&self) -> &Successor {
+    /// The process that asks to take over.
+    pub fn successor(&self) -> &SuccessorProcess {
         &self.successor
     }
 
-    /// Hands out copies of the listening sockets, each with the address that the configuration names for it.
+    /// Sends copies of the listening sockets, each with the address that the configuration names for it.
     ///
     /// # Errors
-    /// [`Failure`].
-    pub fn welcome(&mut self, sockets: &[(SocketAddr, impl AsFd)]) -> Result<(), Failure> {
+    /// [`HandoverError`].
+    pub fn welcome(&mut self, sockets: &[(SocketAddr, impl AsFd)]) -> Result<(), HandoverError> {
         let named = sockets.iter().map(|(configured, _)| ListeningSocket { configured: *configured }).collect();
         let descriptors: Vec<BorrowedFd<'_>> = sockets.iter().map(|(_, socket)| socket.as_fd()).collect();
         let version = env!("CARGO_PKG_VERSION").to_owned();
         self.wire.send(&FromPredecessor::Welcome { protocol: self.protocol, version, sockets: named }, &descriptors)
     }
 
-    /// Waits until the successor serves.
+    /// Waits until the successor accepts, for [`START_WITHIN`] at most: its start includes a round of health checks.
     ///
     /// # Errors
-    /// [`Failure`]; its start, first round of health checks included, may take [`START_WITHIN`].
-    pub fn wait_serving(&mut self) -> Result<(), Failure> {
+    /// [`HandoverError`].
+    pub fn wait_serving(&mut self) -> Result<(), HandoverError> {
         match self.wire.receive("serving", Some(START_WITHIN))? {
             (FromSuccessor::Serving, _) => Ok(()),
-            (other, _) => Err(Failure::Unexpected { expected: "serving", heard: format!("{other:?}") }),
+            (other, _) => Err(HandoverError::Unexpected { expected: "serving", heard: format!("{other:?}") }),
         }
     }
 
     /// Offers a batch of at most [`BATCH`] tunnels, and waits until the successor could go on with them.
     ///
     /// # Errors
-    /// [`Failure`]: the successor has not touched them and will not.
-    pub fn offer(&mut self, batch: &[Frozen]) -> Result<(), Failure> {
+    /// [`HandoverError`]: the successor has not touched them and will not.
+    pub fn offer(&mut self, batch: &[Frozen]) -> Result<(), HandoverError> {
         debug_assert!(batch.len() <= BATCH, "the descriptors of a batch have to fit one message");
         let now = Instant::now();
         let passports = batch.iter().map(|frozen| frozen.passport(now)).collect();
@@ -93,24 +93,24 @@ impl Giver {
     /// Offers the states that hooks have of their own, and waits until the successor has them.
     ///
     /// # Errors
-    /// [`Failure`].
-    pub fn offer_hooks(&mut self, hooks: Vec<SavedHooks>) -> Result<(), Failure> {
+    /// [`HandoverError`].
+    pub fn offer_hooks(&mut self, hooks: Vec<SavedHooks>) -> Result<(), HandoverError> {
         self.wire.send(&FromPredecessor::Tunnels { passports: Vec::new(), hooks }, &[])?;
         self.wait_ready()
     }
 
-    fn wait_ready(&mut self) -> Result<(), Failure> {
+    fn wait_ready(&mut self) -> Result<(), HandoverError> {
         match self.wire.receive("ready", Some(WORD_WITHIN))? {
             (FromSuccessor::Ready, _) => Ok(()),
-            (other, _) => Err(Failure::Unexpected { expected: "ready", heard: format!("{other:?}") }),
+            (other, _) => Err(HandoverError::Unexpected { expected: "ready", heard: format!("{other:?}") }),
         }
     }
 
     /// Gives the batch that was offered away for good.
     ///
     /// # Errors
-    /// [`Failure`]: the successor is dead and has not touched the batch. One that hangs is killed to make sure of it.
-    pub fn commit(&mut self) -> Result<(), Failure> {
+    /// [`HandoverError`]: the successor is dead and has not touched the batch. One that hangs is killed to make sure of it.
+    pub fn commit(&mut self) -> Result<(), HandoverError> {
         self.wire.send(&FromPredecessor::Commit, &[])?;
         let failure = match self.taken(WORD_WITHIN) {
             Ok(()) => return Ok(()),
@@ -124,18 +124,18 @@ impl Giver {
         self.taken(DEATH_WITHIN).map_err(|_| failure)
     }
 
-    fn taken(&mut self, within: Duration) -> Result<(), Failure> {
+    fn taken(&mut self, within: Duration) -> Result<(), HandoverError> {
         match self.wire.receive("taken", Some(within))? {
             (FromSuccessor::Taken, _) => Ok(()),
-            (other, _) => Err(Failure::Unexpected { expected: "taken", heard: format!("{other:?}") }),
+            (other, _) => Err(HandoverError::Unexpected { expected: "taken", heard: format!("{other:?}") }),
         }
     }
 
     /// Has the successor answer for everything from here on. Further batches may follow.
     ///
     /// # Errors
-    /// [`Failure`].
-    pub fn done(&mut self) -> Result<(), Failure> {
+    /// [`HandoverError`].
+    pub fn done(&mut self) -> Result<(), HandoverError> {
         self.wire.send(&FromPredecessor::Done, &[])
     }
 

@@ -1,4 +1,4 @@
-//! The answer to `status`: what runs, how it is, and what it carries.
+//! Status of a running gateway, for people and programs: configuration, backends, tunnels, past reloads and upgrades.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,26 +7,24 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::drain::{Phase, Phases};
-use crate::reload;
-use crate::snapshot::{Destination, Running};
+use crate::snapshot::{Destination, Phase, Running};
 
-/// How a gateway is.
+/// Status of a gateway at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// The version of the binary.
+    /// Version of the binary.
     pub version: String,
-    /// The process's id.
+    /// Process id.
     pub pid: u32,
-    /// What it is at.
+    /// Whether it serves or drains.
     pub phase: Phase,
-    /// Which of its configurations is in force, from 1.
+    /// Number of the configuration in force, from 1.
     pub generation: u64,
-    /// Seconds since it began to run.
+    /// Seconds since its start.
     pub uptime_seconds: u64,
-    /// Where it listens, in the order of the configuration it started with.
+    /// Addresses of its listeners, in the order of the configuration it started with.
     pub listeners: Vec<SocketAddr>,
-    /// Where its metrics are.
+    /// Address of its metrics.
     pub metrics: Option<SocketAddr>,
     /// Requests under way.
     pub requests: usize,
@@ -38,33 +36,33 @@ pub struct Status {
     pub away_from_home: Option<u64>,
     /// The last reload.
     pub last_reload: Option<Event>,
-    /// The last upgrade.
+    /// The last upgrade that failed, or was carried out and left tunnels here.
     pub last_upgrade: Option<Event>,
     /// The upstreams, in the order of the configuration.
     pub upstreams: Vec<UpstreamStatus>,
 }
 
-/// The open tunnels of one span of age.
+/// Number of open tunnels within one range of ages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Age {
-    /// They are younger than so many seconds, and not in the span before; `None` for the oldest.
+    /// Upper end of the range in seconds, exclusive; the range before it ends where this one begins. `None` for the last.
     pub under_seconds: Option<u64>,
-    /// How many there are.
+    /// Open tunnels of such an age.
     pub tunnels: u64,
 }
 
-/// Something that was done to a gateway.
+/// A reload or an upgrade, and its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// When, in seconds since 1970.
+    /// Time, in seconds since 1970.
     pub at: u64,
     /// Whether it succeeded.
     pub ok: bool,
-    /// What came of it.
+    /// Summary for people.
     pub message: String,
 }
 
-/// One upstream.
+/// Status of one upstream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UpstreamStatus {
     /// Its name.
@@ -73,7 +71,7 @@ pub struct UpstreamStatus {
     pub backends: Vec<BackendStatus>,
 }
 
-/// One backend.
+/// Status of one backend.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackendStatus {
     /// Its address.
@@ -92,25 +90,25 @@ pub struct BackendStatus {
     pub load: usize,
 }
 
-/// What was last done to a gateway; clones share it.
+/// The last reload and the last upgrade of this process; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     last: Arc<Mutex<Last>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Last {
     reload: Option<Event>,
     upgrade: Option<Event>,
 }
 
 impl History {
-    /// Notes a reload that happened now.
+    /// Notes a reload that ended now.
     pub fn reloaded(&self, ok: bool, message: impl Into<String>) {
         self.last().reload = Some(Event::now(ok, message.into()));
     }
 
-    /// Notes an upgrade that happened now.
+    /// Notes an upgrade that ended now.
     pub fn upgraded(&self, ok: bool, message: impl Into<String>) {
         self.last().upgrade = Some(Event::now(ok, message.into()));
     }
@@ -128,32 +126,30 @@ impl Event {
     }
 }
 
-/// What a status is made from.
+/// Everything that a status is taken from.
 #[derive(Clone)]
-pub struct About {
+pub struct StatusSource {
     /// The gateway.
     pub running: Arc<Running>,
-    /// What it is at.
-    pub phases: Phases,
-    /// What was done to it.
+    /// The last reload and the last upgrade.
     pub history: History,
-    /// Where it listens.
+    /// Addresses of the listeners.
     pub listeners: Vec<SocketAddr>,
-    /// Where its metrics are.
+    /// Address of the metrics.
     pub metrics: Option<SocketAddr>,
 }
 
-impl About {
-    /// The status now. Visits every open tunnel.
+impl StatusSource {
+    /// Takes the status. Visits every open tunnel.
     pub async fn status(&self) -> Status {
         let snapshot = self.running.snapshot();
         let ages = self.ages().await;
-        let away: usize = reload::away_from_home(&self.running).await.values().sum();
-        let last = self.history.last();
+        let away: usize = self.running.away_from_home().await.values().sum();
+        let last = self.history.last().clone();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            phase: self.phases.now(),
+            phase: self.running.phases.now(),
             generation: snapshot.generation,
             uptime_seconds: self.running.since.elapsed().as_secs(),
             listeners: self.listeners.clone(),
@@ -162,23 +158,23 @@ impl About {
             tunnels: self.running.tunnels.count(),
             ages,
             away_from_home: Some(away as u64),
-            last_reload: last.reload.clone(),
-            last_upgrade: last.upgrade.clone(),
+            last_reload: last.reload,
+            last_upgrade: last.upgrade,
             upstreams: snapshot.destinations().iter().map(|to| UpstreamStatus::of(to)).collect(),
         }
     }
 
     async fn ages(&self) -> Vec<Age> {
-        let counts: Arc<[AtomicU64; SPANS.len() + 1]> = Arc::default();
+        let counts: Arc<[AtomicU64; RANGES.len() + 1]> = Arc::default();
         let counted = Arc::clone(&counts);
         self.running
             .tunnels
             .visit(Arc::new(move |_, age| {
-                counted[span(age)].fetch_add(1, Ordering::Relaxed);
+                counted[range(age)].fetch_add(1, Ordering::Relaxed);
             }))
             .await;
         let age = |(index, count): (usize, &AtomicU64)| Age {
-            under_seconds: SPANS.get(index).copied(),
+            under_seconds: RANGES.get(index).copied(),
             tunnels: count.load(Ordering::Relaxed),
         };
         counts.iter().enumerate().map(age).collect()
@@ -204,22 +200,23 @@ impl UpstreamStatus {
     }
 }
 
-fn span(age: Duration) -> usize {
-    SPANS.iter().position(|under| age.as_secs() < *under).unwrap_or(SPANS.len())
+/// Index of the range that an age falls in.
+fn range(age: Duration) -> usize {
+    RANGES.iter().position(|under| age.as_secs() < *under).unwrap_or(RANGES.len())
 }
 
-/// The spans of age end at a minute, ten minutes, an hour, six hours, a day and a week.
-const SPANS: [u64; 6] = [60, 600, 3_600, 6 * 3_600, 86_400, 7 * 86_400];
+/// Ends of the ranges of age in seconds: a minute, ten minutes, an hour, six hours, a day, a week.
+const RANGES: [u64; 6] = [60, 600, 3_600, 6 * 3_600, 86_400, 7 * 86_400];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_span_of_age_ends_where_the_next_begins() {
+    fn a_range_of_ages_ends_where_the_next_begins() {
         let seconds = Duration::from_secs;
-        assert_eq!([0, 59, 60, 599, 600].map(|age| span(seconds(age))), [0, 0, 1, 1, 2]);
-        assert_eq!(span(Duration::from_millis(59_999)), 0);
-        assert_eq!([7 * 86_400 - 1, 7 * 86_400, u64::MAX].map(|age| span(seconds(age))), [5, 6, 6]);
+        assert_eq!([0, 59, 60, 599, 600].map(|age| range(seconds(age))), [0, 0, 1, 1, 2]);
+        assert_eq!(range(Duration::from_millis(59_999)), 0);
+        assert_eq!([7 * 86_400 - 1, 7 * 86_400, u64::MAX].map(|age| range(seconds(age))), [5, 6, 6]);
     }
 }

@@ -1,0 +1,105 @@
+//! The successor's side of a handover: takes tunnels over, batch by batch, while this process already serves.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use log::{info, warn};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::handover::{Received, ToPredecessor};
+use crate::snapshot::{Running, SavedHooks};
+use crate::tunnel::Frozen;
+
+/// End of a handover, as the successor sees it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum HandoverEnd {
+    /// This process is the gateway from now on.
+    Done,
+    /// The predecessor remains the gateway, for this reason.
+    Aborted(String),
+}
+
+/// Starts a thread that takes tunnels over until the predecessor is gone. Must be called on the Tokio runtime that hooks run on.
+pub(super) fn begin(
+    predecessor: ToPredecessor,
+    running: Arc<Running>,
+    ended: UnboundedSender<HandoverEnd>,
+) -> io::Result<()> {
+    let thread = std::thread::Builder::new().name("take-over".into());
+    let runtime = tokio::runtime::Handle::current();
+    let successor =
+        Successor { predecessor, running, routes: HashMap::new(), pending: Vec::new(), saved: Vec::new(), taken: 0 };
+    let body = move || {
+        // Hooks may spawn wherever they are called.
+        let _entered = runtime.enter();
+        successor.run(&ended);
+    };
+    thread.spawn(body).map(drop)
+}
+
+struct Successor {
+    predecessor: ToPredecessor,
+    running: Arc<Running>,
+    routes: HashMap<Box<str>, Arc<str>>,
+    /// The batch that this process is ready for and does not own yet.
+    pending: Vec<Frozen>,
+    /// States of hooks that came with the batch.
+    saved: Vec<SavedHooks>,
+    taken: usize,
+}
+
+impl Successor {
+    fn run(mut self, ended: &UnboundedSender<HandoverEnd>) {
+        let mut done = false;
+        loop {
+            let end = match self.predecessor.receive() {
+                Ok(Received::Tunnels(batch, hooks)) => {
+                    let now = Instant::now();
+                    let adopt = |(passport, sockets)| self.running.adopt(passport, sockets, &mut self.routes, now);
+                    self.pending = batch.into_iter().map(adopt).collect();
+                    self.saved = hooks;
+                    // A predecessor that is gone is noticed when the next message is read.
+                    let _ = self.predecessor.ready();
+                    continue;
+                }
+                Ok(Received::Commit) => {
+                    let _ = self.predecessor.taken();
+                    self.adopt_pending();
+                    continue;
+                }
+                Ok(Received::Done) => {
+                    info!("took over {} tunnels", self.taken);
+                    HandoverEnd::Done
+                }
+                Ok(Received::Gone) if done => {
+                    return info!("the predecessor has ended; {} tunnels came over", self.taken);
+                }
+                Ok(Received::Gone) => {
+                    warn!("the predecessor is gone in the middle of the handover; this process goes on");
+                    self.adopt_pending();
+                    HandoverEnd::Done
+                }
+                Ok(Received::Abort(reason)) => HandoverEnd::Aborted(reason),
+                Err(failure) => HandoverEnd::Aborted(failure.to_string()),
+            };
+            let last = done || matches!(end, HandoverEnd::Aborted(_));
+            done = true;
+            // An operator that is gone ends the process anyway.
+            if ended.send(end).is_err() || last {
+                return;
+            }
+        }
+    }
+
+    /// Restores the states of hooks, and lets the tunnels of the pending batch run.
+    fn adopt_pending(&mut self) {
+        self.running.snapshot().restore_hooks(&std::mem::take(&mut self.saved));
+        self.taken += self.pending.len();
+        for frozen in self.pending.drain(..) {
+            frozen.count_as_adopted();
+            self.running.tunnels.thaw(frozen);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Unix sockets that only this gateway's own user and root can reach: the control socket and the handover socket.
+
+mod listener;
+mod path;
+
+pub use listener::{ListenError, Listener};
+pub use path::SocketPath;

@@ -1,0 +1,72 @@
+//! Paths of a gateway's Unix sockets.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// Path of a Unix socket, and whether an operator chose it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SocketPath {
+    /// A path from the configuration (`control_sock`, `upgrade_sock`) or from the command line (`--socket`).
+    Named(PathBuf),
+    /// The default: a file in the runtime folder.
+    Default(PathBuf),
+}
+
+impl SocketPath {
+    /// Path of the control socket: the named one, else `control.sock` in the runtime folder. `None` where nothing is named and
+    /// there is no runtime folder.
+    ///
+    /// The runtime folder is `$RUNTIME_DIRECTORY` (set by systemd), else `/run/longhaul` for root, else
+    /// `$XDG_RUNTIME_DIR/longhaul`.
+    pub fn of_control(named: Option<&Path>) -> Option<Self> {
+        Self::find(named, "control.sock")
+    }
+
+    /// Path of the handover socket: the named one, else `upgrade.sock` in the runtime folder.
+    pub fn of_handover(named: Option<&Path>) -> Option<Self> {
+        Self::find(named, "upgrade.sock")
+    }
+
+    fn find(named: Option<&Path>, default: &str) -> Option<Self> {
+        if let Some(path) = named {
+            return Some(Self::Named(path.to_owned()));
+        }
+        let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+        let is_root = rustix::process::geteuid().is_root();
+        let folder = runtime_folder(variable("RUNTIME_DIRECTORY"), is_root, variable("XDG_RUNTIME_DIR"))?;
+        Some(Self::Default(folder.join(default)))
+    }
+
+    /// The path itself.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Named(path) | Self::Default(path) => path,
+        }
+    }
+}
+
+fn runtime_folder(runtime_directory: Option<String>, is_root: bool, xdg: Option<String>) -> Option<PathBuf> {
+    if let Some(folders) = runtime_directory {
+        // systemd.exec(5): with several, they are separated by colons.
+        return folders.split(':').next().map(PathBuf::from);
+    }
+    if is_root {
+        return Some("/run/longhaul".into());
+    }
+    xdg.map(|folder| Path::new(&folder).join("longhaul"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runtime_folder_is_systemds_then_roots_then_the_users() {
+        let text = |text: &str| Some(text.to_owned());
+        let folder = |systemd, is_root, xdg| runtime_folder(systemd, is_root, xdg);
+        assert_eq!(folder(text("/run/a:/run/b"), true, text("/x")), Some("/run/a".into()));
+        assert_eq!(folder(None, true, text("/x")), Some("/run/longhaul".into()));
+        assert_eq!(folder(None, false, text("/run/user/7")), Some("/run/user/7/longhaul".into()));
+        assert_eq!(folder(None, false, None), None);
+    }
+}
