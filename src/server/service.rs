@@ -84,17 +84,8 @@ impl Service for GatewayService {
         let history = socket_config.history().clone();
         let longest = self.pingora.grace_period_seconds.map(Duration::from_secs);
         let watch = Watch::new(Arc::clone(&running));
-        let operator = Operator {
-            running,
-            acceptor,
-            history,
-            commands,
-            socket_config,
-            unix_sockets,
-            handed_over,
-            longest,
-            watch,
-        };
+        let operator =
+            Operator { running, acceptor, history, commands, socket_config, unix_sockets, handed_over, longest, watch };
         let code = operator.run(signals).await;
         info!("ended");
         log::logger().flush();
