@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustix::process::{Resource, Rlimit};
 
 use crate::curves;
 use crate::echo;
+use crate::generator::Generator;
+use crate::netns::Namespace;
 use crate::peer::{Ground, Peer};
 use crate::report::{self, About};
 use crate::run::{self, Plan};
@@ -61,6 +63,9 @@ struct Options {
     /// Messages a second of the work `paced`
     #[arg(long, default_value_t = 20_000.0, value_name = "PER_SECOND", value_parser = rate)]
     rate: f64,
+    /// Program that makes the load
+    #[arg(long, default_value = "mio")]
+    generator: Generator,
     #[command(flatten)]
     places: Places,
 }
@@ -166,8 +171,10 @@ fn report_error(error: &anyhow::Error) -> ExitCode {
 }
 
 fn compare(options: &Options) -> Result<()> {
-    let ground = ground(&options.places)?;
-    let plan = options.plan();
+    let ground = Ground { generator: options.generator, ..ground(&options.places)? };
+    let namespace = matches!(options.generator, Generator::TokioNetns).then(Namespace::new).transpose()?;
+    let ground = Ground { namespace, ..ground };
+    let plan = options.plan()?;
     let results = run::run(&plan, &ground)?;
     let about = About::here(&plan.peers, &ground.longhaul, plan.method());
     print!("{}", report::page(&results, &about));
@@ -183,18 +190,26 @@ fn ground(places: &Places) -> Result<Ground> {
     // Processes that a gateway leaves behind when it replaces itself become children of this process, and end with the
     // rest.
     rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1)).context("orphans cannot be adopted")?;
-    Ok(Ground { longhaul: places.longhaul.clone(), stop: Stop::on_signals()? })
+    let (longhaul, generator) = (places.longhaul.clone(), Generator::Mio);
+    Ok(Ground { longhaul, stop: Stop::on_signals()?, generator, namespace: None })
 }
 
 impl Options {
-    fn plan(&self) -> Plan {
+    fn plan(&self) -> Result<Plan> {
         let either = |full: f64, quick: f64| if self.quick { quick } else { full };
         let seconds = |chosen: Option<f64>, default: f64| Duration::from_secs_f64(chosen.unwrap_or(default));
         let repeats = self.repeats.unwrap_or(if self.quick { 2 } else { 5 }) as usize;
         let wait = seconds(self.wait, either(10.0, 3.0));
-        Plan {
+        let mut works = all_if_empty(&self.only);
+        if self.only.is_empty() {
+            works.retain(|work| work.is_offered(self.generator));
+        }
+        let missing = works.iter().find(|work| !work.is_offered(self.generator));
+        ensure!(missing.is_none(), "this generator has no {:?}", missing.unwrap_or(&Work::Paced));
+        Ok(Plan {
             peers: installed(&all_if_empty(&self.peers), &self.places),
-            works: all_if_empty(&self.only),
+            works,
+            generator: self.generator,
             repeats,
             steady_repeats: repeats.min(if self.quick { 1 } else { 3 }),
             amount: Amount {
@@ -204,7 +219,7 @@ impl Options {
                 watch: wait.mul_f64(1.5),
                 rate: self.rate,
             },
-        }
+        })
     }
 }
 

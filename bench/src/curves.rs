@@ -164,16 +164,20 @@ fn table(results: &Results) -> String {
     table
 }
 
-/// The table of CPU ratios: Longhaul beside each peer, and beside itself.
+/// The tables of CPU and latency ratios: Longhaul beside each peer, and beside itself.
 fn ratios(results: &Results) -> String {
-    let mut table =
-        String::from("\n| CPU, Longhaul ÷ … | 10 tunnels | 100 | 1,000 | 9,900 |\n|---|---:|---:|---:|---:|\n");
+    [("CPU", 0), ("latency at 99 %", 2)].map(|(title, row)| ratios_of(results, title, row)).concat()
+}
+
+fn ratios_of(results: &Results, title: &str, row: usize) -> String {
+    let numbers = "10 tunnels | 100 | 1,000 | 9,900 |\n|---|---:|---:|---:|---:|";
+    let mut table = format!("\n| {title}, Longhaul ÷ … | {numbers}\n");
     let peers = results.peers().into_iter().filter(|peer| *peer != Peer::Longhaul);
     for peer in peers.chain([Peer::Again]) {
         let title = if peer == Peer::Again { "itself (must be 1.00 ± 0.03)" } else { peer.title() };
         let _ = write!(table, "| {title} |");
-        for [cpu, ..] in FIGURES {
-            let ratio = results.ratio(cpu, Peer::Longhaul, peer);
+        for ids in FIGURES {
+            let ratio = results.ratio(ids[row], Peer::Longhaul, peer);
             let cell = |Ratio { median, low, high, .. }| format!("{median:.2} ({low:.2}–{high:.2})");
             let _ = write!(table, " {} |", ratio.map_or_else(|| "–".into(), cell));
         }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A histogram of durations, from a nanosecond to centuries, of fixed size.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Histogram {
     buckets: Vec<u64>,
     count: u64,
@@ -21,6 +23,14 @@ impl Histogram {
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.buckets[bucket(nanoseconds)] += 1;
         self.count += 1;
+    }
+
+    /// Adds all durations of another histogram.
+    pub fn add(&mut self, other: &Self) {
+        for (bucket, more) in self.buckets.iter_mut().zip(&other.buckets) {
+            *bucket += more;
+        }
+        self.count += other.count;
     }
 
     /// Number of durations.
@@ -87,6 +97,16 @@ mod tests {
             let found = histogram.quantile(part).as_secs_f64() * 1e6;
             assert!((found / wanted - 1.0).abs() < 0.016, "{part}: {found}");
         }
+    }
+
+    #[test]
+    fn two_histograms_make_one() {
+        let (mut low, mut high) = (Histogram::default(), Histogram::default());
+        (1..=500).for_each(|value| low.record(Duration::from_micros(value)));
+        (501..=1_000).for_each(|value| high.record(Duration::from_micros(value)));
+        low.add(&high);
+        assert_eq!(low.count(), 1_000);
+        assert!((low.quantile(0.99).as_secs_f64() / 990e-6 - 1.0).abs() < 0.016);
     }
 
     #[test]

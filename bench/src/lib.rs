@@ -3,8 +3,10 @@
 pub mod cli;
 pub mod curves;
 pub mod echo;
+pub mod generator;
 pub mod histogram;
 pub mod load;
+pub mod netns;
 pub mod peer;
 pub mod proc;
 pub mod report;

@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+use crate::generator::Generator;
 use crate::peer::{Ground, Peer, Site};
 use crate::report::Results;
 use crate::scheduling;
@@ -14,6 +15,8 @@ use crate::work::{Amount, Figures, Work};
 pub struct Plan {
     /// The peers, in the order in which they take turns.
     pub peers: Vec<Peer>,
+    /// The generator.
+    pub generator: Generator,
     /// The work.
     pub works: Vec<Work>,
     /// Rounds.
@@ -28,10 +31,11 @@ impl Plan {
     /// The method, for the reader of the results.
     pub fn method(&self) -> String {
         format!(
-            "Peers took turns in {} rounds of {} s of load each, in the opposite order in every other round. Figures \
-             are medians (± half the distance between the extremes), ratios the median of the rounds' ratios with \
-             their quartiles. Context switches are counted per operation, as CPU is. The generator, each backend and \
-             each gateway have {}. The old processes of reloads and upgrades were watched for {} s.",
+            "Generator: {}. Peers took turns in {} rounds of {} s of load each, in the opposite order in every other \
+             round. Figures are medians (± half the distance between the extremes), ratios the median of the rounds' \
+             ratios with their quartiles. Context switches are counted per operation, as CPU is. The generator, each \
+             backend and each gateway have {}. The old processes of reloads and upgrades were watched for {} s.",
+            self.generator.title(),
             self.repeats,
             self.amount.load.as_secs_f64(),
             scheduling::sessions(),
@@ -94,9 +98,7 @@ fn measure(work: Work, peer: Peer, plan: &Plan, ground: &Ground) -> Result<(Figu
     let _pinned = if work.is_pinned() { Some(Pinned::to_one_core()?) } else { None };
     let mut site = Site::start(peer, work.setting(), ground)?;
     let figures = work.measure(&mut site, peer, &plan.amount, &ground.stop)?;
-    // After a reload or an upgrade there are processes of two generations, and their CPU is not measured.
-    let differences = if work.is_steady() { Vec::new() } else { site.differences() };
-    Ok((figures, differences))
+    Ok((figures, site.differences()))
 }
 
 fn progress(repeat: usize, work: Work, peer: Peer, figures: &Figures, begun: Instant) {
@@ -139,7 +141,8 @@ mod tests {
     fn plan(peers: &[Peer]) -> Plan {
         let second = Duration::from_secs(1);
         let amount = Amount { load: second, idle: 1, wait: second, watch: second, rate: 1.0 };
-        Plan { peers: peers.to_vec(), works: vec![], repeats: 1, steady_repeats: 1, amount }
+        let generator = Generator::Mio;
+        Plan { peers: peers.to_vec(), generator, works: vec![], repeats: 1, steady_repeats: 1, amount }
     }
 
     #[test]

@@ -40,6 +40,27 @@ fn a_run_has_switches_beside_cpu_and_its_processes_are_scheduled_alike() {
 }
 
 #[test]
+fn the_second_generator_does_each_kind_of_load_without_errors() {
+    let works = ["--only", "echo1,paced,stream,handshake", "--generator", "tokio", "--rate", "1000"];
+    let output = bench(&[&["--quick", "--repeats", "1", "--seconds", "0.1", "--peers", "nginx"], &works[..]].concat());
+    let page = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for title in ["echo 64 B, 1 tunnel", "echo 64 B at a fixed rate", "stream of 64 KiB", "handshake + echo + close"] {
+        let figure = |line: &str| line.split(" | ").nth(1).is_some_and(|cell| !cell.starts_with('–'));
+        assert!(page.lines().any(|line| line.starts_with(&format!("| {title}")) && figure(line)), "{title}: {page}");
+    }
+    assert!(page.contains("\n| errors in all loads | 0 |\n") && page.contains("Generator: Tokio"), "{page}");
+    assert!(!page.contains("Not measured") && !page.contains("share a scheduling group"), "{page}");
+}
+
+#[test]
+fn work_that_a_generator_does_not_have_is_refused() {
+    let output = bench(&["--generator", "tokio", "--only", "fairness", "--peers", "direct"]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("this generator has no Fairness"));
+}
+
+#[test]
 fn sigterm_to_the_first_process_ends_the_run_and_its_processes() {
     let mut first = Command::new(env!("CARGO_BIN_EXE_longhaul-bench"))
         .args(["--peers", "direct", "--only", "echo64", "--seconds", "600", "--repeats", "1"])

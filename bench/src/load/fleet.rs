@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use super::opening::{Opening, Progress};
@@ -161,7 +163,9 @@ impl<'a> Fleet<'a> {
     /// # Errors
     /// When epoll or the timer fails, or the user wants an end.
     pub fn paced(&mut self, message: &Message, rate: f64, window: Duration) -> Result<Outcome> {
-        let mut pace = super::pace::Pace::new(&self.poll, rate)?;
+        let mut pace = super::Pace::new(rate)?;
+        let timer = pace.as_raw_fd();
+        self.poll.registry().register(&mut SourceFd(&timer), super::pace::TIMER, Interest::READABLE)?;
         let mut outcome = Outcome::default();
         let begun = Instant::now();
         let end = begun + window;
@@ -187,7 +191,7 @@ impl<'a> Fleet<'a> {
                 under_way -= turn(slot, message, &mut self.scratch, &mut self.lost, &mut outcome).1;
             }
         }
-        pace.end(&self.poll);
+        self.poll.registry().deregister(&mut SourceFd(&timer)).context("epoll failed")?;
         outcome.elapsed = begun.elapsed();
         outcome.errors += under_way as u64;
         Ok(outcome)

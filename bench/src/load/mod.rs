@@ -3,8 +3,10 @@
 mod fleet;
 mod handshake;
 mod http;
+mod job;
 mod opening;
 mod pace;
+mod remote;
 mod tunnel;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -12,15 +14,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use mio::net::TcpStream;
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
 use crate::histogram::Histogram;
 pub use fleet::Fleet;
 pub use handshake::handshakes;
 pub use http::{Answer, ask, home};
+pub use job::{Job, Kind, source_from};
+pub use pace::Pace;
+pub use remote::{READY, Remote};
 
 /// Outcome of a load.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct Outcome {
     /// Round trips done: messages echoed, or handshakes with echo and close.
     pub done: u64,
@@ -30,6 +36,15 @@ pub struct Outcome {
     pub latency: Histogram,
     /// From the first send to the last answer.
     pub elapsed: Duration,
+}
+
+impl Outcome {
+    /// Adds the round trips and errors of another load of the same time.
+    pub fn add(&mut self, other: &Self) {
+        self.done += other.done;
+        self.errors += other.errors;
+        self.latency.add(&other.latency);
+    }
 }
 
 /// The source address of client `number`: 127.1.0.1 and up, 250 to a subnet, none twice in 15 million.

@@ -1,9 +1,10 @@
 //! A running gateway in front of three backends; ends all their processes when dropped.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,7 +14,9 @@ use rustix::process::{Signal, WaitOptions, kill_process, wait, waitpid};
 use tempfile::TempDir;
 
 use super::{Peer, Places, template};
-use crate::load;
+use crate::generator::Generator;
+use crate::load::{self, Job, Remote};
+use crate::netns::{self, Namespace};
 use crate::proc::{self, Pid};
 use crate::scheduling::{self, Party};
 use crate::session;
@@ -25,6 +28,17 @@ pub struct Ground {
     pub longhaul: PathBuf,
     /// Ends waits early.
     pub stop: Stop,
+    /// The generator of messages and handshakes.
+    pub generator: Generator,
+    /// The generator's network namespace, if it has one of its own.
+    pub namespace: Option<Namespace>,
+}
+
+impl Ground {
+    /// Address of gateways and backends.
+    fn address(&self) -> Ipv4Addr {
+        if self.namespace.is_some() { netns::OUTSIDE } else { Ipv4Addr::LOCALHOST }
+    }
 }
 
 /// Setting of a gateway at its start.
@@ -52,6 +66,9 @@ pub struct Site<'a> {
     setting: Setting,
     backends: Vec<Backend>,
     ground: &'a Ground,
+    /// The other generator's process, once it was started.
+    remote: Cell<Option<Pid>>,
+    differences: RefCell<Vec<String>>,
 }
 
 struct Backend {
@@ -71,7 +88,9 @@ impl<'a> Site<'a> {
     pub fn start(peer: Peer, setting: Setting, ground: &'a Ground) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("longhaul-bench-").tempdir().context("no temporary folder")?;
         let (targets, backends) = (vec![], vec![]);
-        let mut site = Self { targets, file: String::new(), dir, first: None, peer, setting, backends, ground };
+        let (file, first) = (String::new(), None);
+        let (remote, differences) = (Cell::new(None), RefCell::new(Vec::new()));
+        let mut site = Self { targets, file, dir, first, peer, setting, backends, ground, remote, differences };
         for name in ["one", "two", "three"] {
             site.start_backend(name)?;
         }
@@ -79,7 +98,7 @@ impl<'a> Site<'a> {
             site.targets = site.backends.iter().map(|backend| backend.address).collect();
             return Ok(site);
         }
-        let listen = TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?;
+        let listen = TcpListener::bind((ground.address(), 0)).context("no free port")?.local_addr()?;
         site.targets = vec![listen];
         site.file = site.path(peer.file_name());
         site.configure(3)?;
@@ -183,7 +202,8 @@ impl<'a> Site<'a> {
 
     fn start_backend(&mut self, name: &'static str) -> Result<()> {
         let mut command = session::command(&std::env::current_exe()?, Signal::KILL)?;
-        command.args(["echo", "--name", name]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let listen = SocketAddr::from((self.ground.address(), 0)).to_string();
+        command.args(["echo", "--name", name, "--listen", &listen]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().context("a backend does not start")?;
         let mut line = String::new();
         let output = child.stdout.take().context("its output is piped")?;
@@ -213,21 +233,44 @@ impl<'a> Site<'a> {
     /// All processes of the gateway that run now.
     pub fn processes(&self) -> BTreeSet<Pid> {
         let mut pids = proc::descendants(std::process::id() as Pid);
-        for backend in &self.backends {
-            pids.remove(&backend.pid);
+        for other in self.backends.iter().map(|backend| backend.pid).chain(self.remote.get()) {
+            pids.remove(&other);
         }
         pids
     }
 
-    /// Differences in how the kernel schedules the generator, the backends and the gateway, one sentence each.
+    /// Source address of the first client.
+    pub fn sources(&self) -> Ipv4Addr {
+        if self.ground.namespace.is_some() { netns::SOURCES } else { load::source(0) }
+    }
+
+    /// The other generator, ready for the job; `None` when this process is the generator.
+    ///
+    /// # Errors
+    /// When it does not start, or cannot open its tunnels.
+    pub fn remote(&self, job: &Job) -> Result<Option<Remote<'_>>> {
+        if self.ground.generator == Generator::Mio {
+            return Ok(None);
+        }
+        let remote = Remote::start(job.clone(), self.ground.namespace.as_ref(), &self.ground.stop)?;
+        self.remote.set(Some(remote.pid()));
+        Ok(Some(remote))
+    }
+
+    /// Differences found by [`Site::check_scheduling`], one sentence each.
     pub fn differences(&self) -> Vec<String> {
-        let me = BTreeSet::from([std::process::id() as Pid]);
-        let mut parties = vec![Party { name: "generator".into(), pids: me }];
+        self.differences.take()
+    }
+
+    /// Compares how the kernel schedules the generator, the backends and the gateway.
+    pub fn check_scheduling(&self) {
+        let generator = self.remote.get().unwrap_or(std::process::id() as Pid);
+        let mut parties = vec![Party { name: "generator".into(), pids: BTreeSet::from([generator]) }];
         for backend in &self.backends {
             parties.push(Party { name: format!("backend {}", backend.name), pids: BTreeSet::from([backend.pid]) });
         }
         parties.push(Party { name: self.peer.title().into(), pids: self.processes() });
-        scheduling::differences(&parties)
+        self.differences.borrow_mut().extend(scheduling::differences(&parties));
     }
 
     /// The last lines of the gateway's log, those about trouble where there are any.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::{Amount, Figures, cost_each, cost_of};
-use crate::load::{Fleet, Outcome, handshakes};
+use crate::load::{Fleet, Job, Kind, Outcome, handshakes};
 use crate::peer::Site;
 use crate::proc::Cost;
 use crate::stop::Stop;
@@ -47,38 +47,50 @@ const STREAMS: usize = 8;
 const HANDSHAKES: usize = 32;
 
 pub(super) fn closed(site: &Site, amount: &Amount, tunnels: usize, ids: &Ids, stop: &Stop) -> Result<Figures> {
-    let message = Message::new(SMALL);
-    let mut fleet = Fleet::open(&site.targets, tunnels, stop)?;
-    fleet.echo(&message, 1, warm_up(amount))?;
-    let (outcome, cost) = cost_of(site, stop, || fleet.echo(&message, 1, amount.load))?;
-    figures(ids, &outcome, cost, 1.0)
+    measure(site, ids, job(site, amount, Kind::Echo, SMALL, tunnels), 1.0, stop)
 }
 
 pub(super) fn paced(site: &Site, amount: &Amount, stop: &Stop) -> Result<Figures> {
-    let message = Message::new(SMALL);
-    let mut fleet = Fleet::open(&site.targets, 64, stop)?;
-    fleet.echo(&message, 1, warm_up(amount))?;
-    let (outcome, cost) = cost_of(site, stop, || fleet.paced(&message, amount.rate, amount.load))?;
-    figures(&PACED, &outcome, cost, 1.0)
+    measure(site, &PACED, job(site, amount, Kind::Paced(amount.rate), SMALL, 64), 1.0, stop)
 }
 
 /// Counts in MiB echoed. Each passes the gateway twice.
 pub(super) fn stream(site: &Site, amount: &Amount, stop: &Stop) -> Result<Figures> {
-    let message = Message::new(LARGE);
-    let mut fleet = Fleet::open(&site.targets, STREAMS, stop)?;
-    fleet.echo(&message, 1, warm_up(amount))?;
-    let (outcome, cost) = cost_of(site, stop, || fleet.echo(&message, 1, amount.load))?;
-    figures(&STREAM, &outcome, cost, message.payload as f64 / f64::from(1 << 20))
+    let units = LARGE as f64 / f64::from(1 << 20);
+    measure(site, &STREAM, job(site, amount, Kind::Echo, LARGE, STREAMS), units, stop)
 }
 
 pub(super) fn handshake(site: &Site, amount: &Amount, ids: &Ids, stop: &Stop) -> Result<Figures> {
-    handshakes(&site.targets, HANDSHAKES, warm_up(amount), stop)?;
-    let (outcome, cost) = cost_of(site, stop, || handshakes(&site.targets, HANDSHAKES, amount.load, stop))?;
-    figures(ids, &outcome, cost, 1.0)
+    measure(site, ids, job(site, amount, Kind::Handshake, SMALL, HANDSHAKES), 1.0, stop)
 }
 
-fn warm_up(amount: &Amount) -> Duration {
-    amount.load.mul_f64(0.2).min(Duration::from_millis(500))
+fn job(site: &Site, amount: &Amount, kind: Kind, payload: usize, at_once: usize) -> Job {
+    let warm_up = amount.load.mul_f64(0.2).min(Duration::from_millis(500));
+    let (window, targets) = (amount.load, site.targets.clone());
+    Job { kind, payload, at_once, warm_up, window, targets, sources: site.sources() }
+}
+
+fn measure(site: &Site, ids: &Ids, job: Job, units: f64, stop: &Stop) -> Result<Figures> {
+    let (outcome, cost) = match site.remote(&job)? {
+        None => here(site, &job, stop)?,
+        Some(mut remote) => cost_of(site, stop, || remote.run())?,
+    };
+    figures(ids, &outcome, cost, units)
+}
+
+/// The job, done by this process.
+fn here(site: &Site, job: &Job, stop: &Stop) -> Result<(Outcome, Cost)> {
+    if job.kind == Kind::Handshake {
+        handshakes(&job.targets, job.at_once, job.warm_up, stop)?;
+        return cost_of(site, stop, || handshakes(&job.targets, job.at_once, job.window, stop));
+    }
+    let message = Message::new(job.payload);
+    let mut fleet = Fleet::open(&job.targets, job.at_once, stop)?;
+    fleet.echo(&message, 1, job.warm_up)?;
+    cost_of(site, stop, || match job.kind {
+        Kind::Paced(rate) => fleet.paced(&message, rate, job.window),
+        _ => fleet.echo(&message, 1, job.window),
+    })
 }
 
 /// `units`: units of a round trip, by which cost and rate are counted.

@@ -38,6 +38,7 @@ pub(super) fn measure(site: &Site, amount: &Amount, stop: &Stop) -> Result<Figur
         let Ok(bulk) = bulk.join() else { bail!("the thread of the bulk tunnels panicked") };
         Ok((beside?, bulk?))
     })?;
+    site.check_scheduling();
     ensure!(alone.done > 0 && beside.done > 0 && bulk.done > 0, "nothing came back");
     let mut figures = Figures::new();
     for (part, ids) in [(0.5, &HALF), (0.99, &MOST)] {

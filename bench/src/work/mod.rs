@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::generator::Generator;
 use crate::peer::{Peer, Setting, Site};
 use crate::proc::{self, Cost};
 use crate::stop::Stop;
@@ -83,6 +84,12 @@ impl Work {
         }
     }
 
+    /// True when the generator can make its load.
+    pub fn is_offered(self, generator: Generator) -> bool {
+        let only_mio = matches!(self, Self::Http | Self::Fairness) || self.is_steady();
+        generator == Generator::Mio || !only_mio
+    }
+
     /// True when the peer can do it. The self-check takes part where CPU is measured.
     pub fn concerns(self, peer: Peer) -> bool {
         match self {
@@ -139,6 +146,7 @@ pub fn cost_of<T>(site: &Site, stop: &Stop, load: impl FnOnce() -> Result<T>) ->
     let before = proc::cost(&processes);
     let outcome = load()?;
     stop.wait(SETTLE)?;
+    site.check_scheduling();
     Ok((outcome, proc::cost(&processes).since(before)))
 }
 
