@@ -35,6 +35,9 @@ impl ServeHttp for Admin {
                 )
             }
             (&Method::GET | &Method::HEAD, "/ready") => match self.running.phases.now() {
+                Phase::Serving if self.running.tunnels.lost_workers() > 0 => {
+                    answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", b"a tunnel worker has ended\n".to_vec())
+                }
                 Phase::Serving => answer(StatusCode::OK, "text/plain", b"ready\n".to_vec()),
                 Phase::Grace | Phase::Closing => {
                     answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", b"draining\n".to_vec())

@@ -320,6 +320,9 @@ pub struct TunnelLimits {
     /// `tcp_user_timeout`: longest time for which a side's kernel may leave our bytes or keep-alive probes
     /// unacknowledged, default 60 s.
     pub tcp_user_timeout: Option<Duration>,
+    /// `stall`: how long a side may take none of the bytes that wait for it, default 60 s; then Close 1001 for both.
+    #[serde(default)]
+    pub stall: Option<Duration>,
 }
 
 impl Route {
@@ -358,6 +361,7 @@ impl Default for TunnelLimits {
             ping: None,
             max_message: None,
             tcp_user_timeout: Some(Duration::from_secs(60)),
+            stall: Some(Duration::from_secs(60)),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Accepting: tunnel workers accept clients, and a Pingora service accepts for metrics, on sockets that the gateway keeps.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pingora::apps::ServerApp;
@@ -19,7 +19,7 @@ use crate::admin::Admin;
 use crate::gateway::{Gateway, Handshakes, Runtimes};
 use crate::listen::{BindError, Bound};
 use crate::snapshot::Running;
-use crate::tunnel::Host;
+use crate::tunnel::{Host, Listener};
 
 /// The listening sockets, and the switch that stops accepting on them.
 pub(super) struct Acceptor {
@@ -88,9 +88,10 @@ impl Acceptor {
         if let Some(bound) = &self.metrics {
             bound.lend_to(&lent)?;
         }
-        let sockets: Vec<_> = self.listeners.iter().map(Bound::listen).collect::<Result<_, _>>()?;
+        let listen = |bound: &Bound| Ok(Arc::new(Listener { socket: bound.listen()?, address: bound.address }));
+        let listeners: Vec<_> = self.listeners.iter().map(listen).collect::<Result<_, _>>()?;
         let [clients, admin] = [watch::Sender::new(false), watch::Sender::new(false)];
-        self.open(&sockets, clients.subscribe());
+        self.open(&listeners, clients.subscribe());
         if let Some(service) = self.admin() {
             self.serve(service, &lent, &admin);
         }
@@ -128,13 +129,13 @@ impl Acceptor {
     }
 
     /// Lets the tunnel workers accept clients and carry out their handshakes.
-    fn open(&self, sockets: &[Arc<TcpListener>], stopped: watch::Receiver<bool>) {
+    fn open(&self, listeners: &[Arc<Listener>], stopped: watch::Receiver<bool>) {
         let gateway = Gateway::new(Arc::clone(&self.running));
         let app = Arc::new(self.connections.of(http_proxy(&self.pingora, gateway.clone())));
         let runtimes = Arc::clone(&self.runtimes);
         let handshakes: Arc<dyn Host> = Arc::new(Handshakes::new(gateway, Arc::clone(&app), stopped.clone(), runtimes));
         let tunnels = Arc::clone(&self.running.tunnels);
-        tunnels.accept(sockets, &handshakes);
+        tunnels.accept(listeners, &handshakes);
         tokio::spawn(async move {
             let mut stopped = stopped;
             // An acceptor that is gone accepts nothing either.

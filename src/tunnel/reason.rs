@@ -1,8 +1,10 @@
-//! Why tunnels end.
+//! Reasons for which tunnels end.
 
 use serde::{Deserialize, Serialize};
 
-/// Why a tunnel ended; the `reason` of the log line and of `longhaul_tunnels_ended_total`.
+use crate::ws::Side;
+
+/// Reason of a tunnel's end; the `reason` of the log line and of `longhaul_tunnels_ended_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -21,6 +23,11 @@ pub enum Reason {
     MaxAge,
     /// A side left a Ping unanswered for `tunnel.ping`.
     PingTimeout,
+    /// A side took none of the bytes that waited for it for `tunnel.stall`, or `tunnel.tcp_user_timeout`, and was alive.
+    Stalled {
+        /// The side.
+        side: Side,
+    },
     /// A message was longer than `tunnel.max_message`.
     MessageTooBig,
     /// The backend went down and `health.on_down` is `close`.
@@ -42,6 +49,10 @@ pub enum Reason {
     ProtocolError,
     /// Hooks see the messages of a side whose text is not UTF-8, or that compresses what cannot be read.
     InvalidPayload,
+    /// Its unfinished messages were the largest when the hooks' memory of its worker was full.
+    HookMemory,
+    /// The gateway made a mistake on the tunnel and caught it.
+    InternalError,
     /// The gateway is ending.
     Shutdown {
         /// The status code of the Close frames (`drain.code`); 1006 where none are sent.
@@ -60,6 +71,7 @@ impl Reason {
             Self::Idle => "idle",
             Self::MaxAge => "max_age",
             Self::PingTimeout => "ping_timeout",
+            Self::Stalled { .. } => "stalled",
             Self::MessageTooBig => "message_too_big",
             Self::BackendDown => "backend_down",
             Self::BackendDrained => "backend_drained",
@@ -69,15 +81,17 @@ impl Reason {
             Self::HookFailed => "hook_failed",
             Self::ProtocolError => "protocol_error",
             Self::InvalidPayload => "invalid_payload",
+            Self::HookMemory => "hook_memory",
+            Self::InternalError => "internal_error",
             Self::Shutdown { .. } => "shutdown",
         }
     }
 
-    /// Who ended the tunnel.
+    /// Party that ended the tunnel.
     pub fn by(self) -> &'static str {
         match self {
-            Self::ClientClose | Self::ClientGone => "client",
-            Self::BackendClose | Self::BackendGone => "backend",
+            Self::ClientClose | Self::ClientGone | Self::Stalled { side: Side::Client } => "client",
+            Self::BackendClose | Self::BackendGone | Self::Stalled { side: Side::Backend } => "backend",
             _ => "gateway",
         }
     }
@@ -86,11 +100,12 @@ impl Reason {
     /// registry); `None` where it sends none or another rule chooses.
     pub(super) fn close_code(self) -> Option<u16> {
         match self {
-            Self::Idle | Self::MaxAge | Self::PingTimeout => Some(1001),
+            Self::Idle | Self::MaxAge | Self::PingTimeout | Self::Stalled { .. } => Some(1001),
             Self::Shutdown { code } | Self::HookClosed { code } => Some(code),
             Self::ProtocolError => Some(1002),
             Self::InvalidPayload => Some(1007),
-            Self::HookFailed => Some(1011),
+            Self::HookFailed | Self::InternalError => Some(1011),
+            Self::HookMemory => Some(1013),
             Self::BackendDown | Self::BackendDrained | Self::Changed | Self::Rehomed => Some(1012),
             Self::MessageTooBig => Some(1009),
             Self::BackendGone => Some(1014),

@@ -1,4 +1,4 @@
-//! What is told of a tunnel: its identity, its log lines, its place in the counts.
+//! Identity of a tunnel, its log lines, its place in the counts.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -11,32 +11,32 @@ use crate::metrics::UpstreamMetrics;
 use crate::upstream::{BackendState, LoadGuard};
 use crate::ws::{Side, Sides};
 
-/// Who is connected with whom, and why there.
+/// Identity of a tunnel: client, backend, and the reason for that backend.
 pub struct Record {
     /// The id of the request that opened the tunnel.
     pub request_id: Box<str>,
     /// The client's address, as far as it is believed.
     pub client: IpAddr,
-    /// The socket's peer: the client or the proxy before it.
+    /// Peer of the socket: the client or the proxy before it.
     pub peer: SocketAddr,
     /// The route, as `host path`.
     pub route: Arc<str>,
-    /// Where the ring key came from: an affinity source's name, or `none`.
+    /// Source of the ring key: name of an affinity source, or `none`.
     pub key_source: &'static str,
-    /// The ring key's short hash.
+    /// Short hash of the ring key.
     pub key_digest: Option<Box<str>>,
-    /// The ring key's place on a ring ([`Ring::hash`](crate::upstream::Ring::hash)): enough to find its backend on any
-    /// ring, and not the key itself, which may be a secret.
+    /// Place of the ring key on a ring ([`Ring::hash`](crate::upstream::Ring::hash)): enough to find its backend on any ring,
+    /// and not the key itself, which may be a secret.
     pub key_hash: Option<u32>,
     /// A hook chose the upstream, which need not be the one that the route leads to.
     pub by_hook: bool,
     /// Counts the tunnel on its backend for as long as it is open.
     pub guard: LoadGuard,
-    /// Its upstream's metrics.
+    /// Metrics of its upstream.
     pub metrics: Arc<UpstreamMetrics>,
 }
 
-/// How a tunnel ended.
+/// End of a tunnel.
 pub(super) struct Ending {
     pub(super) reason: Reason,
     pub(super) close_code: u16,

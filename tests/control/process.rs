@@ -39,6 +39,18 @@ async fn during_grace_it_is_not_ready_and_still_takes_what_comes() {
 }
 
 #[tokio::test]
+async fn an_ordinary_end_is_quiet() {
+    for signal in ["INT", "TERM"] {
+        let echo = Echo::start().await;
+        let mut gateway = Gateway::start(&config("{ window: 0s }", &[echo.address()])).await;
+        let (_socket, _) = open(&gateway, "a").await;
+        gateway.signal(signal);
+        assert_eq!(gateway.ended().await, Some(0), "{signal}");
+        assert_eq!(gateway.log.count(&["ERROR"]), 0, "{signal}");
+    }
+}
+
+#[tokio::test]
 async fn a_second_signal_ends_a_drain_at_once_be_it_term_or_int() {
     for second in ["TERM", "INT"] {
         let echo = Echo::start().await;

@@ -109,6 +109,32 @@ async fn a_silent_side_is_pinged_for_as_long_as_it_answers() {
     has(&all_ended(&gateway, backend.address(), 1).await, &["reason=ping_timeout", "by=gateway", "close_code=1001"]);
 }
 
+/// Sends to the client, which reads nothing, until the tunnel is gone.
+async fn flood(server: &mut Wire) {
+    let message = frame(From::Backend, 0x82, &[7; 64 * 1024]);
+    let sent = async { while server.try_send(&message).await.is_ok() {} };
+    within("the end of the tunnel", sent).await;
+}
+
+#[tokio::test]
+async fn a_side_that_takes_nothing_ends_its_tunnel_as_stalled() {
+    let mut backend = Manual::start().await;
+    let gateway = gateway(&[backend.address()], "    tunnel: { stall: 1s, tcp_user_timeout: off }\n").await;
+    let (_client, mut server) = tunnel(&gateway, &mut backend).await;
+    flood(&mut server).await;
+    let end = all_ended(&gateway, backend.address(), 1).await;
+    has(&end, &["reason=stalled", "by=client", "close_code=1001"]);
+}
+
+#[tokio::test]
+async fn a_side_that_the_system_gives_up_was_stalled_if_it_was_alive() {
+    let mut backend = Manual::start().await;
+    let gateway = gateway(&[backend.address()], "    tunnel: { stall: off, tcp_user_timeout: 2s }\n").await;
+    let (_client, mut server) = tunnel(&gateway, &mut backend).await;
+    flood(&mut server).await;
+    has(&all_ended(&gateway, backend.address(), 1).await, &["reason=stalled", "by=client"]);
+}
+
 #[tokio::test]
 async fn a_message_above_the_limit_is_answered_1009_and_never_reaches_the_backend() {
     let mut backend = Manual::start().await;

@@ -29,6 +29,11 @@ impl Wire {
         within("room to send", self.stream.write_all(bytes.as_ref())).await.unwrap();
     }
 
+    /// As [`send`](Self::send), to a side that may be gone.
+    pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.stream.write_all(bytes.as_ref()).await
+    }
+
     /// Reads more; false at the end of the stream.
     async fn more(&mut self) -> bool {
         let count = within("more bytes", self.stream.read_buf(&mut self.ahead)).await;

@@ -42,7 +42,7 @@ sections! {
     BACKEND = "upstreams.*.backends[]" ["address", "weight"];
     HEALTH = "upstreams.*.health" ["check", "path", "host", "expect", "interval", "timeout", "rise", "fall", "traffic", "on_down"];
     TIMEOUTS = "upstreams.*.timeouts" ["connect", "handshake", "read", "write"];
-    TUNNEL = "upstreams.*.tunnel" ["idle", "max_age", "ping", "max_message", "tcp_user_timeout"];
+    TUNNEL = "upstreams.*.tunnel" ["idle", "max_age", "ping", "max_message", "tcp_user_timeout", "stall"];
     DRAIN = "drain" ["grace", "window", "code"];
     REHOME = "upstreams.*.rehome" ["over"];
     HOOK = "routes[].hooks[]" ["hook", "with", "timeout"];

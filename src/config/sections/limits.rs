@@ -24,6 +24,7 @@ const IDLE: Span = Span { least: SECOND, most: YEAR, example: "1d" };
 const MAX_AGE: Span = Span { least: SECOND, most: YEAR, example: "7d" };
 const PING: Span = Span { least: SECOND, most: DAY, example: "30s" };
 const TCP_USER_TIMEOUT: Span = Span { least: SECOND, most: HOUR, example: "60s" };
+const STALL: Span = Span { least: SECOND, most: HOUR, example: "60s" };
 
 /// Reads `timeouts`.
 pub(crate) fn timeouts(value: &Value<'_>, report: &mut Report) -> Option<Timeouts> {
@@ -46,12 +47,14 @@ pub(crate) fn tunnel(value: &Value<'_>, report: &mut Report) -> Option<TunnelLim
     let max_message = fields.take_or("max_message", defaults.max_message, |v| size_or_off(v, report));
     let tcp_user_timeout = fields
         .take_or("tcp_user_timeout", defaults.tcp_user_timeout, |v| duration_or_off(v, &TCP_USER_TIMEOUT, report));
+    let stall = fields.take_or("stall", defaults.stall, |v| duration_or_off(v, &STALL, report));
     Some(TunnelLimits {
         idle: idle?,
         max_age: max_age?,
         ping: ping?,
         max_message: max_message?,
         tcp_user_timeout: tcp_user_timeout?,
+        stall: stall?,
     })
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use tokio::task::AbortHandle;
 
-use super::Hooked;
+use super::new_tunnel::Hooked;
 use super::reason::Reason;
 use crate::hook::{self, Closed, Failure, Message, Mode, Packed, TunnelId, Verdict};
 use crate::ws::deflate::{Agreement, InflateError};

@@ -1,10 +1,10 @@
-//! What time does to a pair: limits, Pings, and ends that were announced for later.
+//! Limits in time of a pair, its Pings, and ends that were announced for later.
 
 use std::time::{Duration, Instant};
 
 use super::{Announced, End, Pair, Pinging, Reason, Side};
 
-/// What came of a look at the clock.
+/// Result of a look at the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tunnel) enum Checked {
     /// Nothing is due.
@@ -33,7 +33,7 @@ impl<E: End> Pair<E> {
         self.changing = Some(Box::new((at, reason)));
     }
 
-    /// When and why a change of the configuration ends the tunnel; none once its end has begun.
+    /// Moment and reason of the end that a change of the configuration announced; `None` once the end has begun.
     pub(in crate::tunnel) fn changing(&self) -> Option<(Instant, Reason)> {
         self.changing.as_deref().copied().filter(|_| self.deadline.is_none())
     }
@@ -43,12 +43,12 @@ impl<E: End> Pair<E> {
         self.changing().is_some() && self.changing.take().is_some()
     }
 
-    /// Whether the tunnel is to end, now or at a moment that was announced for good.
+    /// Tells whether the tunnel is to end, now or at a moment that was announced for good.
     pub(in crate::tunnel) fn is_to_end(&self) -> bool {
         self.is_ending() || self.planned.is_some()
     }
 
-    /// Whether the tunnel's end has begun.
+    /// Tells whether the end of the tunnel has begun.
     pub(in crate::tunnel) fn is_ending(&self) -> bool {
         self.deadline.is_some()
     }
@@ -75,6 +75,8 @@ impl<E: End> Pair<E> {
             Some(reason) => Some(reason),
             _ if passed(self.too_old) => Some(Reason::MaxAge),
             _ if passed(self.idle_at()) => Some(Reason::Idle),
+            _ if passed(self.stalled_at(Side::Client)) => Some(Reason::Stalled { side: Side::Client }),
+            _ if passed(self.stalled_at(Side::Backend)) => Some(Reason::Stalled { side: Side::Backend }),
             _ if Side::ALL.into_iter().any(|side| self.pinged(side) && passed(self.ping_at(side))) => {
                 Some(Reason::PingTimeout)
             }
@@ -104,7 +106,7 @@ impl<E: End> Pair<E> {
         sent
     }
 
-    /// When the tunnel counts as idle. A tunnel that is closed one way is not given a day for the other.
+    /// Moment at which the tunnel counts as idle. A tunnel that is closed one way is not given a day for the other.
     fn idle_at(&self) -> Option<Instant> {
         let heard = self.ends.iter().map(|leg| leg.heard).max()?;
         let half_closed = self.flows.iter().any(|flow| flow.ended);
@@ -116,7 +118,12 @@ impl<E: End> Pair<E> {
         limit.map(|limit| heard + limit)
     }
 
-    /// When `side` is to be sent a Ping, or, if it was, when it must have been heard.
+    /// Moment at which `side` has taken nothing for too long of what is kept for it.
+    fn stalled_at(&self, side: Side) -> Option<Instant> {
+        Some(self.flows[side.other()].refused_since()? + self.limits.stall()?)
+    }
+
+    /// Moment at which `side` is to be sent a Ping, or at which it must have answered one.
     fn ping_at(&self, side: Side) -> Option<Instant> {
         let ping = self.limits.ping()?;
         let from = &self.flows[side];
@@ -140,13 +147,13 @@ impl<E: End> Pair<E> {
         if self.deadline.is_some() {
             return self.deadline;
         }
-        let pings = Side::ALL.into_iter().map(|side| self.ping_at(side));
+        let pings = Side::ALL.into_iter().flat_map(|side| [self.ping_at(side), self.stalled_at(side)]);
         let announced = [&self.planned, &self.changing].map(|end| end.as_ref().map(|end| end.0));
         let rest = [self.too_old, self.idle_at()].into_iter().chain(announced);
         pings.chain(rest).flatten().min()
     }
 
-    /// Whether [`due`](Self::due) may have come nearer since this was last asked.
+    /// Tells whether [`due`](Self::due) may have come nearer since this was last asked.
     pub(in crate::tunnel) fn take_nearer(&mut self) -> bool {
         std::mem::take(&mut self.nearer)
     }
@@ -154,5 +161,5 @@ impl<E: End> Pair<E> {
 
 /// The idle limit of a tunnel that is closed one way, where `idle` is not shorter.
 const HALF_CLOSED_IDLE: Duration = Duration::from_secs(60);
-/// When a Ping that was not legal, because the stream stood inside a frame, is tried again.
+/// Time after which a Ping is tried again that was not legal because the stream stood inside a frame.
 const PING_AGAIN: Duration = Duration::from_secs(1);

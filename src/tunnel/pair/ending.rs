@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use std::io;
+
 use super::{End, Pair, Reason, Side};
 
 impl<E: End> Pair<E> {
-    /// The stream from `side` is at its end.
+    /// Ends the flow from `side`, whose stream is at its end.
     pub(super) fn end_of(&mut self, side: Side) {
         let flow = &mut self.flows[side];
         flow.ended = true;
@@ -21,19 +23,33 @@ impl<E: End> Pair<E> {
         }
     }
 
-    /// Reading from `side` failed: it is gone both ways.
-    pub(super) fn lost(&mut self, side: Side, now: Instant) {
+    /// Ends both ways of `side`, from which reading failed.
+    pub(super) fn lost(&mut self, side: Side, error: &io::Error, now: Instant) {
+        self.note_stall(side, error);
         self.end_of(side);
         self.flows[side.other()].abandon();
         self.expire_in(LINGER, now);
     }
 
-    /// `side` takes no more bytes; what it sent before can still be read.
-    pub(super) fn refused(&mut self, side: Side, now: Instant) {
+    /// Gives up writing to `side`. Bytes that it sent before can still be read.
+    pub(super) fn refused(&mut self, side: Side, error: &io::Error, now: Instant) {
+        self.note_stall(side, error);
         self.flows[side.other()].abandon();
         self.refused.get_or_insert(side);
         self.ends[side].readable = true;
         self.expire_in(LINGER, now);
+    }
+
+    /// Tells a side that the system gave up for taking nothing from one that is gone.
+    fn note_stall(&mut self, side: Side, error: &io::Error) {
+        if self.ends[side].stream.was_stalled(error) {
+            self.reason.get_or_insert(Reason::Stalled { side });
+        }
+    }
+
+    /// Ends the tunnel after a fault of the gateway's own, as far as that can still be done in order.
+    pub(in crate::tunnel) fn fail(&mut self, now: Instant) {
+        self.end(Reason::InternalError, now);
     }
 
     /// A Close frame from `side` has passed; with both seen the tunnel is as good as over (RFC 6455 §7.1.1).

@@ -1,4 +1,4 @@
-//! What a pair is, apart from its sockets, in a form that another process can go on with.
+//! State of a pair, apart from its sockets, in a form that another process can go on with.
 
 use std::time::{Duration, Instant};
 
@@ -56,20 +56,23 @@ impl<E: End> Pair<E> {
     pub(in crate::tunnel) fn resume(client: E, backend: E, state: State, now: Instant) -> Self {
         // A moment before the machine started cannot be told; then it was now.
         let before = |ago: Duration| now.checked_sub(ago).unwrap_or(now);
+        // A moment that cannot be told never comes.
+        let after = |left: Duration| now.checked_add(left);
         let leg = |stream, leg: &LegState| {
-            let pinging = Pinging { sent: leg.pinged_ago.map(before), not_before: now + leg.ping_after_in };
+            let pinging =
+                Pinging { sent: leg.pinged_ago.map(before), not_before: after(leg.ping_after_in).unwrap_or(now) };
             let told = pinging.sent.is_some() || pinging.not_before > now;
             Leg { heard: before(leg.heard_ago), pinging: told.then(|| Box::new(pinging)), ..Leg::new(stream, now) }
         };
-        let announced = |(left, reason)| Box::new((now + left, reason));
+        let announced = |(left, reason)| after(left).map(|at| Box::new((at, reason)));
         let [client_leg, backend_leg] = state.legs.each_ref().into_array();
         Self {
             ends: Sides::new(leg(client, client_leg), leg(backend, backend_leg)),
             limits: state.limits.into(),
-            too_old: state.too_old_in.map(|left| now + left),
-            planned: state.planned_in.map(announced),
-            changing: state.changing_in.map(announced),
-            deadline: state.deadline_in.map(|left| now + left),
+            too_old: state.too_old_in.and_then(after),
+            planned: state.planned_in.and_then(announced),
+            changing: state.changing_in.and_then(announced),
+            deadline: state.deadline_in.and_then(after),
             reason: state.reason,
             refused: state.refused,
             flows: state.flows,

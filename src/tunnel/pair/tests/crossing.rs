@@ -13,7 +13,7 @@ fn seconds(count: u64) -> Duration {
 }
 
 fn none() -> TunnelLimits {
-    TunnelLimits { idle: None, max_age: None, ping: None, max_message: None, tcp_user_timeout: None }
+    TunnelLimits { idle: None, max_age: None, ping: None, max_message: None, tcp_user_timeout: None, stall: None }
 }
 
 /// It crosses at once.

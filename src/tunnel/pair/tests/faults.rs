@@ -45,7 +45,14 @@ fn step() -> impl Strategy<Value = Step> {
 fn limits() -> impl Strategy<Value = TunnelLimits> {
     let seconds = |range: std::ops::Range<u64>| option::of(range.prop_map(Duration::from_secs));
     (seconds(1..100), seconds(1..300), seconds(1..30), option::of(1..3000_u64)).prop_map(
-        |(idle, max_age, ping, max_message)| TunnelLimits { idle, max_age, ping, max_message, tcp_user_timeout: None },
+        |(idle, max_age, ping, max_message)| TunnelLimits {
+            idle,
+            max_age,
+            ping,
+            max_message,
+            tcp_user_timeout: None,
+            stall: None,
+        },
     )
 }
 

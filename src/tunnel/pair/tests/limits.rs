@@ -12,7 +12,7 @@ fn seconds(count: u64) -> Duration {
 }
 
 fn none() -> TunnelLimits {
-    TunnelLimits { idle: None, max_age: None, ping: None, max_message: None, tcp_user_timeout: None }
+    TunnelLimits { idle: None, max_age: None, ping: None, max_message: None, tcp_user_timeout: None, stall: None }
 }
 
 fn idle(limit: u64) -> Rig {
@@ -371,4 +371,33 @@ fn an_end_that_has_begun_is_not_called_off() {
     assert_eq!(rig.frames(Client), [Frame::close_to(Client, 1012, "backend_drained")]);
     answer(&mut rig, 1012);
     assert_eq!(rig.outcome(), ("backend_drained", 1012));
+}
+
+#[test]
+fn a_side_that_takes_nothing_of_what_waits_for_it_has_stalled_after_the_limit() {
+    let mut rig = Rig::new(TunnelLimits { stall: Some(seconds(60)), ..none() });
+    rig.room(Backend, 4);
+    rig.send(Client, &binary(Client, b"waits"));
+    rig.pass(seconds(59));
+    assert!(!rig.pair.is_ending());
+    rig.pass(seconds(1));
+    assert!(rig.pair.is_ending());
+    assert_eq!(rig.pair.reason(), Reason::Stalled { side: Backend });
+    rig.pass(seconds(5));
+    assert_eq!(rig.outcome(), ("stalled", 1001));
+}
+
+#[test]
+fn a_side_that_takes_a_byte_now_and_then_has_not_stalled() {
+    let mut rig = Rig::new(TunnelLimits { stall: Some(seconds(60)), ..none() });
+    rig.room(Backend, 0);
+    rig.send(Client, &binary(Client, &[7; 10]));
+    for _ in 0..10 {
+        rig.pass(seconds(59));
+        rig.room(Backend, 1);
+        assert!(!rig.pair.is_ending());
+    }
+    rig.room(Backend, usize::MAX);
+    rig.pass(seconds(600));
+    assert!(!rig.pair.is_ending(), "nothing waits for it any more");
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::TunnelLimits;
 use crate::metrics::{Metrics, UpstreamMetrics};
-use crate::tunnel::end::End;
+use crate::tunnel::pair::end::{End, Read};
 use crate::tunnel::pair::{Checked, Driven, Pair, Readiness};
 use crate::ws::Side;
 
@@ -25,7 +25,7 @@ pub(super) struct Memory {
 }
 
 impl End for Memory {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Read> {
         let count = buffer.len().min(self.arrived.len());
         for (place, byte) in buffer.iter_mut().zip(self.arrived.drain(..count)) {
             *place = byte;
@@ -33,7 +33,7 @@ impl End for Memory {
         match count {
             0 if self.broken => Err(io::ErrorKind::ConnectionReset.into()),
             0 if !self.ended => Err(io::ErrorKind::WouldBlock.into()),
-            _ => Ok(count),
+            _ => Ok(Read { count, empties: count < buffer.len() }),
         }
     }
 
@@ -53,6 +53,10 @@ impl End for Memory {
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.shut = true;
         Ok(())
+    }
+
+    fn was_stalled(&self, error: &io::Error) -> bool {
+        error.kind() == io::ErrorKind::TimedOut
     }
 }
 

@@ -1,5 +1,8 @@
 //! Tunnels with hooks on real workers and sockets: how they are reached from outside, and who is told at the end.
 
+mod faults;
+pub(in crate::tunnel) mod plain;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -10,24 +10,24 @@ use mio::net::TcpStream;
 use serde::{Deserialize, Serialize};
 use slab::Slab;
 
-use super::inspect::{self, Caller, Inspector, Travels};
-use super::pair::{Pair, State};
-use super::reason::Reason;
-use super::record::Record;
-use super::worker::Tunnel;
+use super::tunnel::Tunnel;
 use crate::affinity::Source;
 use crate::hook::{self, Chain, Injector};
 use crate::metrics::UpstreamMetrics;
+use crate::tunnel::inspect::{self, Caller, Inspector, Travels};
+use crate::tunnel::pair::{Pair, State};
+use crate::tunnel::reason::Reason;
+use crate::tunnel::record::Record;
 use crate::upstream::LoadGuard;
 use crate::ws::Side;
 
-/// A tunnel that nobody touches: bytes that come for it wait in its sockets.
+/// A tunnel off its worker. Bytes that come for it wait in its sockets.
 #[must_use = "dropped, it takes its connections along"]
-pub struct Frozen(pub(super) Box<Tunnel>);
+pub struct Frozen(Box<Tunnel>);
 
-/// All that is needed to go on with a tunnel, apart from its two sockets.
+/// State of a tunnel, apart from its two sockets, with which another process goes on.
 ///
-/// Its form is part of the handover's protocol: another release of Longhaul reads it.
+/// The form is part of the handover's protocol: another release of Longhaul reads it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Passport {
     request_id: Box<str>,
@@ -35,9 +35,9 @@ pub struct Passport {
     peer: SocketAddr,
     /// The route, as `host path`.
     pub route: Box<str>,
-    /// The upstream's name.
+    /// Name of the upstream.
     pub upstream: String,
-    /// The backend's address.
+    /// Address of the backend.
     pub backend: SocketAddr,
     key_source: Cow<'static, str>,
     key_digest: Option<Box<str>>,
@@ -50,35 +50,45 @@ pub struct Passport {
     hooks: Option<inspect::State>,
 }
 
-/// What a tunnel of another process is given in this one.
+/// Surroundings that a tunnel of another process is given in this one.
 pub struct Place {
     /// [`Passport::route`], shared with the tunnels that have the same.
     pub route: Arc<str>,
     /// Counts the tunnel on its backend.
     pub guard: LoadGuard,
-    /// Its upstream's metrics.
+    /// Metrics of its upstream.
     pub metrics: Arc<UpstreamMetrics>,
-    /// The hooks of its route, if it had some where it was opened; those of one that had none never see it.
+    /// Hooks of its route. A tunnel that was opened without hooks goes on without.
     pub hooks: Arc<Chain>,
-    /// What reaches it from outside.
+    /// Injector through which hooks reach it from outside.
     pub injector: Injector,
 }
 
-/// Tunnels taken off their workers, and what became of the others.
+/// Tunnels taken off their workers, and counts of the others.
 #[derive(Default)]
 #[must_use = "dropped, they take their connections along"]
 pub struct Batch {
-    /// Those that were taken off.
+    /// Tunnels that were taken off.
     pub frozen: Vec<Frozen>,
-    /// How many are left because hooks are busy with them.
+    /// Tunnels left because hooks are busy with them.
     pub busy: usize,
-    /// How many are left because they cannot go on in another process, and are not to end anyway: see
-    /// [`Scope::Staying`](super::Scope::Staying).
+    /// Tunnels left because they cannot go on in another process, and are not to end anyway: see
+    /// [`Scope::Staying`](super::tunnel::Scope::Staying).
     pub staying: usize,
 }
 
 impl Frozen {
-    /// What another process needs to go on with the tunnel, as of `now`.
+    /// Freezes a tunnel that its worker has let go of.
+    pub(super) fn new(tunnel: Box<Tunnel>) -> Self {
+        Self(tunnel)
+    }
+
+    /// The tunnel, for the worker that takes it on.
+    pub(super) fn into_tunnel(self) -> Box<Tunnel> {
+        self.0
+    }
+
+    /// The passport of the tunnel as of `now`.
     pub fn passport(&self, now: Instant) -> Passport {
         let Tunnel { pair, record, since, .. } = &*self.0;
         Passport {
@@ -103,8 +113,8 @@ impl Frozen {
         Side::ALL.map(|side| self.0.pair.stream(side).as_fd())
     }
 
-    /// See [`Tunnels::adopt`](super::Tunnels::adopt).
-    pub(super) fn adopt(
+    /// See [`Tunnels::adopt`](crate::tunnel::Tunnels::adopt).
+    pub(in crate::tunnel) fn adopt(
         passport: Passport,
         sockets: [OwnedFd; 2],
         place: Place,
@@ -112,7 +122,7 @@ impl Frozen {
         now: Instant,
     ) -> Self {
         let Place { route, mut guard, metrics, hooks, injector } = place;
-        let stream = |socket: OwnedFd| TcpStream::from_std(socket.into());
+        let stream = |socket: OwnedFd| TcpStream::from_std(socket.into()).into();
         let [client, backend] = sockets.map(stream);
         guard.mark_tunnel();
         let mut pair = Pair::resume(client, backend, passport.pair, now);
@@ -146,13 +156,9 @@ impl Frozen {
             guard,
             metrics,
         };
-        Self(Box::new(Tunnel {
-            pair,
-            record,
-            // A moment before the machine started cannot be told; then it was now.
-            since: now.checked_sub(passport.age).unwrap_or(now),
-            queued: false,
-        }))
+        // A moment before the machine started cannot be told; then it was now.
+        let since = now.checked_sub(passport.age).unwrap_or(now);
+        Self(Box::new(Tunnel::new(pair, record, since)))
     }
 
     /// Counts the tunnel as one that came from a predecessor for good.
@@ -160,14 +166,15 @@ impl Frozen {
         self.0.record.metrics.adopted.inc();
     }
 
-    /// Closes this process's copies of the sockets of a tunnel that goes on in another. It has not ended: nothing is logged.
+    /// Closes this process's copies of the sockets of a tunnel that goes on in another. The tunnel has not ended: nothing is
+    /// logged.
     pub fn give_up(self) {
         self.0.record.metrics.handed_over.inc();
     }
 }
 
-/// Tunnels to be taken off, `most` at the most, by their slots; how many hooks are busy with, and how many that cannot
-/// travel have yet to be ended.
+/// Chooses up to `most` tunnels to be taken off, by slot. Counts the tunnels that hooks are busy with, and the tunnels that
+/// cannot travel and have yet to be ended.
 pub(super) fn choose(tunnels: &mut Slab<Box<Tunnel>>, most: usize) -> (Vec<usize>, usize, usize) {
     let (mut chosen, mut busy, mut staying, mut weight) = (Vec::new(), 0, 0, 0);
     for (slot, tunnel) in tunnels {
@@ -186,6 +193,6 @@ pub(super) fn choose(tunnels: &mut Slab<Box<Tunnel>>, most: usize) -> (Vec<usize
     (chosen, busy, staying)
 }
 
-/// Bytes that may travel with one tunnel, and, but for one tunnel, with a batch: in base64 two times that fit a message of the
-/// handover.
+/// Bytes that may travel with one tunnel, and, but for one tunnel, with a batch: twice as many fit a message of the handover in
+/// base64.
 const MOST_TRAVELLING: usize = 16 << 20;

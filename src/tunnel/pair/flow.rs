@@ -1,8 +1,10 @@
-//! One direction of a tunnel: where its frames stand, and what its receiver would not take yet.
+//! One direction of a tunnel: the position in its frames, and the bytes that its receiver has yet to take.
+
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::reason::Reason;
+use crate::tunnel::reason::Reason;
 use crate::ws::{Cursor, Event, Side, frame};
 
 /// The bytes that one side sends to the other.
@@ -23,7 +25,7 @@ pub(super) struct Flow {
     pub(super) finished: bool,
 }
 
-/// What was taken from the sender and not by the receiver; a single pointer while there is nothing, as nearly always.
+/// Bytes taken from the sender and not yet by the receiver; a single pointer while there are none, as nearly always.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(from = "Waiting", into = "Waiting")]
 struct Kept(Option<Box<Waiting>>);
@@ -34,6 +36,9 @@ struct Waiting {
     #[serde(rename = "kept", with = "crate::base64_text")]
     bytes: Vec<u8>,
     written: usize,
+    /// Moment since which the receiver has taken none of them. A tunnel that moves to another process begins anew.
+    #[serde(skip)]
+    refused_since: Option<Instant>,
 }
 
 impl From<Waiting> for Kept {
@@ -48,7 +53,7 @@ impl From<Kept> for Waiting {
     }
 }
 
-/// Whether the gateway ends a flow itself.
+/// Progress of the end that the gateway gives a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Cut {
     /// Everything is passed on.
@@ -59,14 +64,14 @@ enum Cut {
     Made,
 }
 
-/// What became of a chunk.
+/// Result of following a chunk.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Taken {
-    /// How many of its bytes are to be passed on.
+    /// Bytes of the chunk that are to be passed on.
     pub(super) pass: usize,
-    /// How many messages ended in it.
+    /// Messages that ended in the chunk.
     pub(super) messages: u64,
-    /// A Close frame to be passed on behind them.
+    /// Close frame to be passed on behind them.
     pub(super) close: Option<Reason>,
     /// A message exceeds the limit.
     pub(super) too_big: bool,
@@ -99,19 +104,20 @@ impl Flow {
         self.cursor.closed()
     }
 
-    /// Whether the sender's Close frame has passed, so that nothing more is to come. Not that of one which
-    /// [was given up](Self::give_up): a connection that is closed before everything was read is reset, which could overtake
-    /// what was sent last.
+    /// Tells whether the sender's Close frame has passed, so that nothing more is to come.
+    ///
+    /// False for a sender that [was given up](Self::give_up): a connection that is closed before everything was read is
+    /// reset, and the reset could overtake the bytes sent last.
     pub(super) fn said_goodbye(&self) -> bool {
         self.closed().is_some() && !self.cursor.is_lost()
     }
 
-    /// Whether the gateway ended this flow, and everything that it passes on has been written.
+    /// Tells whether the gateway ended this flow and everything that it passes on has been written.
     pub(super) fn cut_off(&self) -> bool {
         self.cut == Cut::Made && self.kept().is_empty()
     }
 
-    /// Follows a chunk from the sender, and says how much of it is to be passed on.
+    /// Follows a chunk from the sender; tells how much of it is to be passed on.
     pub(super) fn take(&mut self, chunk: &[u8], max_message: Option<u64>) -> Taken {
         let messages = self.cursor.messages();
         let mut taken = match (self.cut, max_message) {
@@ -162,8 +168,8 @@ impl Flow {
         Taken { pass, messages: 0, close: None, too_big: false }
     }
 
-    /// Ends the flow with a Close frame as soon as it stands at a boundary, behind everything passed on before; what it is to
-    /// say if that is now.
+    /// Ends the flow with a Close frame at its next boundary, behind everything passed on before. Returns the reason that the
+    /// frame states if the flow stands at a boundary now.
     pub(super) fn cut(&mut self, reason: Reason) -> Option<Reason> {
         if self.cut != Cut::Open {
             return None;
@@ -179,12 +185,12 @@ impl Flow {
         close
     }
 
-    /// Whether nothing is passed on any more.
+    /// Tells whether nothing is passed on any more.
     pub(super) fn is_cut(&self) -> bool {
         self.cut == Cut::Made
     }
 
-    /// The sender's bytes make no sense any more; it counts as one that sent a Close frame with this code.
+    /// Gives up a sender whose bytes make no sense any more. It counts as one that sent a Close frame with this code.
     pub(super) fn give_up(&mut self, code: u16) {
         self.cut = Cut::Made;
         self.cursor.give_up(code);
@@ -197,8 +203,8 @@ impl Flow {
         self.finished = true;
     }
 
-    /// Makes a cut that is due, if the stream stands at a boundary; what is left to do is the Close frame, and not even
-    /// that where the sender's own has passed (RFC 6455 §5.5.1: nothing follows a Close frame).
+    /// Makes a cut that is due, if the stream stands at a boundary. Returns the reason for the Close frame; `None` where the
+    /// sender's own has passed (RFC 6455 §5.5.1: nothing follows a Close frame).
     fn cut_here(&mut self, reason: Reason) -> Option<Reason> {
         if !self.cursor.at_boundary() {
             return None;
@@ -207,14 +213,14 @@ impl Flow {
         self.cursor.closed().is_none().then_some(reason)
     }
 
-    /// Whether a Ping may be put into this flow, at once or at its next frame boundary.
+    /// Tells whether a Ping may be inserted into this flow, at once or at its next frame boundary.
     pub(super) fn takes_pings(&self) -> bool {
         self.cut == Cut::Open && !self.ended && !self.cursor.is_lost() && self.cursor.closed().is_none()
     }
 
-    /// Puts a Ping behind what was passed on, if one is legal there; says whether it was.
+    /// Inserts a Ping behind the bytes passed on, if one is legal there; tells whether it was.
     ///
-    /// A receiver that takes nothing is not sent one Ping after the other: those it has not taken will do.
+    /// A receiver that takes nothing is not sent one Ping after the other: the ones that it has not taken will do.
     pub(super) fn ping(&mut self) -> bool {
         let legal = self.takes_pings() && self.cursor.at_boundary();
         if legal && self.kept().len() < MOST_KEPT {
@@ -224,8 +230,8 @@ impl Flow {
         legal
     }
 
-    /// How much of a chunk passes until another message may be put in; all of it, and it may not be even then, where that
-    /// place does not come. 0 where the flow stands there already.
+    /// Length of the prefix of `chunk` that ends at the first message boundary; 0 when the flow stands at one already, and
+    /// `chunk.len()` when the chunk holds none.
     pub(super) fn until_between(&self, chunk: &[u8]) -> usize {
         let mut ahead = self.cursor.clone();
         let mut passed = 0;
@@ -235,12 +241,12 @@ impl Flow {
         passed
     }
 
-    /// Whether a whole message may be put in here (RFC 6455 §5.4: not between the fragments of another one).
+    /// Tells whether a whole message may be inserted here (RFC 6455 §5.4: not between the fragments of another one).
     pub(super) fn is_between(&self) -> bool {
         self.takes_pings() && self.cursor.at_boundary() && !self.cursor.in_message()
     }
 
-    /// Keeps a Close frame of the gateway's for the receiver.
+    /// Keeps a Close frame of the gateway for the receiver.
     pub(super) fn keep_close(&mut self, reason: Reason, text: &str) {
         if let Some(code) = reason.close_code() {
             let close = frame::close(code, text, self.mask());
@@ -248,25 +254,39 @@ impl Flow {
         }
     }
 
-    /// Keeps bytes that the receiver would not take.
+    /// Keeps bytes that the receiver did not take.
     pub(super) fn keep(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.kept.0.get_or_insert_default().bytes.extend_from_slice(bytes);
         }
     }
 
-    /// What the receiver has yet to take.
+    /// Bytes that the receiver has yet to take.
     pub(super) fn kept(&self) -> &[u8] {
         self.kept.0.as_ref().map_or(&[], |waiting| &waiting.bytes[waiting.written..])
     }
 
-    /// Notes that the receiver took `count` bytes of what was kept; an emptied buffer is given back.
+    /// Removes `count` kept bytes, which the receiver took; an emptied buffer is given back.
     pub(super) fn wrote(&mut self, count: usize) {
         let Some(waiting) = &mut self.kept.0 else { return };
         waiting.written += count;
+        waiting.refused_since = None;
         if waiting.written == waiting.bytes.len() {
             self.kept = Kept::default();
         }
+    }
+
+    /// Notes that the receiver takes nothing more for now; tells whether that is news.
+    pub(super) fn note_refused(&mut self, now: Instant) -> bool {
+        let Some(waiting) = &mut self.kept.0 else { return false };
+        let is_news = waiting.refused_since.is_none();
+        waiting.refused_since.get_or_insert(now);
+        is_news
+    }
+
+    /// Moment since which the receiver has taken none of the kept bytes; `None` while none are kept.
+    pub(super) fn refused_since(&self) -> Option<Instant> {
+        self.kept.0.as_ref()?.refused_since
     }
 
     /// Frames towards a backend are masked, with a key that nobody can guess (RFC 6455 §5.3).
@@ -278,5 +298,5 @@ impl Flow {
     }
 }
 
-/// No Ping is added to so much: a Ping (14 bytes) and a Close (131 at the most) still stay within 65 KiB.
+/// Most kept bytes to which a Ping is added: a Ping (14 bytes) and a Close (131 at the most) stay within 65 KiB.
 const MOST_KEPT: usize = 65 * 1024 - 256;

@@ -1,15 +1,14 @@
-//! Arrivals: connections that workers accept and carry through their handshakes, before they are tunnels.
+//! Connections during a handshake: accepted or opened by a worker, and watched by its poller until they are a tunnel.
 
 use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use mio::net::TcpStream;
@@ -18,8 +17,10 @@ use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use super::NewTunnel;
+use super::Listener;
 use crate::dial::{Dial, READ_BYTES, Transport};
+use crate::tunnel::new_tunnel::NewTunnel;
+use crate::tunnel::pair::TunnelStream;
 use crate::ws::Side;
 
 /// Receives the connections that workers accept.
@@ -28,36 +29,36 @@ pub trait Host: Send + Sync {
     fn receive(self: Arc<Self>, client: Connection, peer: SocketAddr) -> Handshake;
 }
 
-/// A handshake on its way to a tunnel; `None` when it led elsewhere.
+/// A handshake under way. Its output is the tunnel to be opened; `None` when the handshake led elsewhere.
 ///
-/// It stays on its worker's thread, which it must not block. It is polled when something happened on a [`Connection`] of its
-/// own or a moment has come that one was told to wait for, and never for its waker: it waits for nothing else.
+/// The handshake stays on its worker's thread and must not block it. The worker polls it when one of its [`Connection`]s is
+/// ready or a moment has come that one waits for, and never for its waker: a handshake waits for nothing else.
 pub type Handshake = Pin<Box<dyn Future<Output = Option<Shaken>>>>;
 
 /// A tunnel to be opened on the worker where its handshake was.
 pub struct Shaken {
     /// The tunnel.
     pub tunnel: NewTunnel,
-    /// Counts the request as under way until the tunnel is counted.
+    /// Counts the request as under way until the tunnel is counted as open.
     pub under_way: Arc<()>,
 }
 
-/// A connected TCP socket, non-blocking, that is to be one end of a tunnel.
+/// A connected socket, non-blocking, that is to be one end of a tunnel.
 pub struct Socket {
-    pub(super) stream: TcpStream,
-    /// The worker's poller knows it already.
-    pub(super) watched: bool,
+    pub(in crate::tunnel) stream: TunnelStream,
+    /// The worker's poller watches it already.
+    pub(in crate::tunnel) watched: bool,
 }
 
 impl From<std::net::TcpStream> for Socket {
     fn from(stream: std::net::TcpStream) -> Self {
-        Self { stream: TcpStream::from_std(stream), watched: false }
+        Self { stream: TcpStream::from_std(stream).into(), watched: false }
     }
 }
 
 impl From<Connection> for Socket {
     fn from(connection: Connection) -> Self {
-        Self { stream: connection.stream, watched: connection.watched.is_some() }
+        Self { stream: connection.stream.into(), watched: connection.watched.is_some() }
     }
 }
 
@@ -65,9 +66,11 @@ impl From<Connection> for Socket {
 pub struct Connection {
     stream: TcpStream,
     side: Side,
-    /// What the poller watches it for.
+    /// Readiness that the poller watches for; `None` before the connection is first waited for.
     watched: Option<Interest>,
-    seat: Seat,
+    /// The listener that accepted the client of this handshake.
+    listener: Arc<Listener>,
+    slot: Slot,
 }
 
 impl AsFd for Connection {
@@ -77,25 +80,30 @@ impl AsFd for Connection {
 }
 
 impl Connection {
-    /// A client's connection; the handshake sits in `seat`.
-    pub(super) fn of_client(stream: TcpStream, seat: Seat) -> Self {
-        Self { stream, side: Side::Client, watched: None, seat }
+    /// The connection of a client whose handshake has `slot`.
+    pub(super) fn of_client(stream: TcpStream, listener: Arc<Listener>, slot: Slot) -> Self {
+        Self { stream, side: Side::Client, watched: None, listener, slot }
+    }
+
+    /// The listener that accepted the client of this handshake.
+    pub fn listener(&self) -> &Arc<Listener> {
+        &self.listener
     }
 
     fn wait<T>(&mut self, interest: Interest, until: Instant) -> Poll<io::Result<T>> {
         if Instant::now() >= until {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        self.seat.due_by(until);
+        self.slot.due_by(until);
         match self.watch(interest) {
             Ok(()) => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),
         }
     }
 
-    /// Has the poller watch for `interest` too; what is there already is reported at once.
+    /// Adds `interest` to what the poller watches for. Readiness that is there already is reported at once.
     fn watch(&mut self, interest: Interest) -> io::Result<()> {
-        let (registry, token) = (&self.seat.registry, self.seat.token(self.side));
+        let (registry, token) = (&self.slot.registry, self.slot.token(self.side));
         match self.watched {
             None => registry.register(&mut self.stream, token, interest)?,
             Some(watched) if (watched | interest) == watched => return Ok(()),
@@ -112,7 +120,8 @@ impl Dial for Connection {
     /// A connection to a backend for the same handshake.
     fn stream(&self, socket: std::net::TcpStream) -> io::Result<Self> {
         let stream = TcpStream::from_std(socket);
-        Ok(Self { stream, side: Side::Backend, watched: None, seat: self.seat.clone() })
+        let (listener, slot) = (Arc::clone(&self.listener), self.slot.clone());
+        Ok(Self { stream, side: Side::Backend, watched: None, listener, slot })
     }
 }
 
@@ -129,7 +138,7 @@ impl Transport for Connection {
                 Ok((_, count)) => return Poll::Ready(Ok(count)),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
-                    if self.side == Side::Client && bytes.is_empty() && self.seat.closing.get() {
+                    if self.side == Side::Client && bytes.is_empty() && self.slot.closing.get() {
                         return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
                     }
                     return self.wait(Interest::READABLE, until);
@@ -151,29 +160,34 @@ impl Transport for Connection {
 
     fn detach(mut self) -> io::Result<std::net::TcpStream> {
         if self.watched.is_some() {
-            self.seat.registry.deregister(&mut self.stream)?;
+            self.slot.registry.deregister(&mut self.stream)?;
         }
         Ok(OwnedFd::from(self.stream).into())
     }
 }
 
-/// Where a handshake sits on its worker.
+/// Slot of a handshake on its worker, shared by its connections.
 #[derive(Clone)]
-pub(super) struct Seat {
+pub(super) struct Slot {
     registry: Rc<Registry>,
     number: usize,
     due: Rc<Cell<Option<Instant>>>,
-    /// The worker accepts no more: clients that have not said anything yet are sent on.
+    /// Set once the worker accepts no more: a client that has not sent a byte yet is then passed on.
     closing: Rc<Cell<bool>>,
 }
 
-impl Seat {
+impl Slot {
     pub(super) fn new(registry: Rc<Registry>, number: usize, closing: Rc<Cell<bool>>) -> Self {
         Self { registry, number, due: Rc::default(), closing }
     }
 
+    /// Moment that the handshake waits for.
+    pub(super) fn due(&self) -> Rc<Cell<Option<Instant>>> {
+        Rc::clone(&self.due)
+    }
+
     fn token(&self, side: Side) -> Token {
-        Token(ARRIVALS | self.number << 1 | side as usize)
+        Token(HANDSHAKES | self.number << 1 | side as usize)
     }
 
     fn due_by(&self, until: Instant) {
@@ -181,39 +195,10 @@ impl Seat {
     }
 }
 
-/// A handshake under way on a worker.
-pub(super) struct Arrival {
-    handshake: Handshake,
-    due: Rc<Cell<Option<Instant>>>,
+/// The slot of the handshake that `token` stands for; `None` for another token.
+pub(super) fn slot_of(token: Token) -> Option<usize> {
+    (token.0 & HANDSHAKES != 0).then_some((token.0 & !HANDSHAKES) >> 1)
 }
 
-impl Arrival {
-    pub(super) fn new(handshake: Handshake, seat: &Seat) -> Self {
-        Self { handshake, due: Rc::clone(&seat.due) }
-    }
-
-    /// Goes on with the handshake as far as that goes; it is to be dropped once it was ready. One that panics ends alone, and
-    /// not with every tunnel of its worker.
-    pub(super) fn poll(&mut self) -> Poll<Option<Shaken>> {
-        self.due.set(None);
-        let handshake = AssertUnwindSafe(&mut self.handshake);
-        let polled = catch_unwind(move || {
-            let handshake = handshake;
-            handshake.0.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-        });
-        polled.unwrap_or_else(|_said_by_the_panic_hook| Poll::Ready(None))
-    }
-
-    /// The next moment that it waits for.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.due.get()
-    }
-}
-
-/// The arrival that a token stands for, if it stands for one.
-pub(super) fn arrival_of(token: Token) -> Option<usize> {
-    (token.0 & ARRIVALS != 0).then_some((token.0 & !ARRIVALS) >> 1)
-}
-
-/// The bit that tells arrivals' tokens from tunnels'; no slab grows this far.
-const ARRIVALS: usize = 1 << 62;
+/// The bit that tells tokens of handshakes from those of tunnels; no slab grows this far.
+const HANDSHAKES: usize = 1 << 62;

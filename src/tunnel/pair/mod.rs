@@ -1,73 +1,77 @@
 //! The rules of one tunnel: two ends, and a flow each way.
 
 mod clock;
+mod end;
 mod ending;
+mod flow;
 mod inspected;
 mod limits;
 mod state;
+mod tcp_info;
 
 use std::io;
 use std::time::Instant;
 
-use super::end::End;
-use super::flow::Flow;
 use super::inspect::Inspector;
 use super::reason::Reason;
 use crate::config::TunnelLimits;
 use crate::metrics::UpstreamMetrics;
 use crate::ws::{Side, Sides};
 pub(super) use clock::Checked;
+use end::Read;
+pub(super) use end::{End, TunnelStream};
+use flow::Flow;
 use limits::Limits;
 pub(super) use state::State;
 
 /// Two ends and what passes between them. Reads no clock: `now` is handed in.
 pub(super) struct Pair<E> {
     ends: Sides<Leg<E>>,
-    /// By the side the bytes come from.
+    /// Flows by the side that sends their bytes.
     flows: Sides<Flow>,
     limits: Limits,
-    /// When `max_age`, shortened by its jitter, is reached.
+    /// Moment at which `max_age`, shortened by its jitter, is reached.
     too_old: Option<Instant>,
-    /// An end that was announced for later, so that many tunnels do not end at once.
+    /// End announced for later, so that many tunnels do not end at once.
     planned: Announced,
-    /// An end that a change of the configuration announced for later; another change may call it off.
+    /// End that a change of the configuration announced for later; another change may call it off.
     changing: Announced,
-    /// Why the tunnel ends, as far as it is known.
+    /// Reason of the end, as far as it is known.
     reason: Option<Reason>,
-    /// A side took no more bytes; what it sent before may still say why.
+    /// Side that took no more bytes; its earlier bytes may still tell the reason.
     refused: Option<Side>,
-    /// The latest moment at which the tunnel is dropped, whatever is left to do.
+    /// Latest moment at which the tunnel is dropped, whatever is left to do.
     deadline: Option<Instant>,
-    /// Something brought the next look at the clock nearer.
+    /// Set when the next moment to look at the clock may have come nearer.
     nearer: bool,
-    /// The hooks of its route, where that has some.
+    /// Hooks of the route; `None` on a route without hooks.
     inspector: Option<Box<Inspector>>,
 }
 
 struct Leg<E> {
     stream: E,
-    /// A read may find something. Edge-triggered: only a read that finds nothing (or less than asked for) clears it.
+    /// A read may find something. Edge-triggered: only a read that empties the stream clears it.
     readable: bool,
-    /// A write may be taken; only a write that is not clears it.
+    /// A write may be taken. Only a write that is refused clears it.
     writable: bool,
-    /// The poller saw the other side's FIN or an error: a short read is then not the end of what is there.
+    /// The poller saw a FIN or an error of this side: a read that empties the stream then leaves its end to be read.
     hung_up: bool,
-    /// When bytes last came from here.
+    /// Moment at which bytes last came from here.
     heard: Instant,
-    /// What there is to know of Pings, if one was sent or put off since bytes last came.
+    /// Pings since bytes last came, if one was sent or put off.
     pinging: Option<Box<Pinging>>,
 }
 
-/// How it stands with the Pings to a side that is silent.
+/// Pings to a side that is silent.
 #[derive(Clone, Copy, Debug)]
 struct Pinging {
-    /// When it was sent a Ping, if nothing came since.
+    /// Moment of the Ping that the side has not answered.
     sent: Option<Instant>,
     /// No Ping before this moment.
     not_before: Instant,
 }
 
-/// An end for which a moment was announced: seldom there, and in all tunnels at once when it is.
+/// An announced end: seldom there, and in all tunnels at once when it is.
 type Announced = Option<Box<(Instant, Reason)>>;
 
 impl<E> Leg<E> {
@@ -83,13 +87,13 @@ impl<E> Leg<E> {
         }
     }
 
-    /// When it was sent a Ping, if nothing came since.
+    /// Moment of the Ping that the side has not answered.
     fn pinged(&self) -> Option<Instant> {
         self.pinging.as_ref().and_then(|pinging| pinging.sent)
     }
 }
 
-/// What the poller says of an end.
+/// Readiness of an end, as the poller reports it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Readiness {
     pub(super) readable: bool,
@@ -97,12 +101,12 @@ pub(super) struct Readiness {
     pub(super) hung_up: bool,
 }
 
-/// How a pair stands after it was driven.
+/// State of a pair after it was driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Driven {
     /// Nothing is left to do until an end is ready again.
     Waiting,
-    /// More can be done at once; others come first.
+    /// More can be done at once, after other tunnels had their turn.
     More,
     /// The tunnel has ended.
     Ended,
@@ -116,7 +120,7 @@ impl<E: End> Pair<E> {
             ends: Sides::new(Leg::new(client, now), Leg::new(backend, now)),
             flows: Sides::from_fn(Flow::new),
             limits: limits.into(),
-            too_old: limits.max_age.map(|age| now + age.mul_f64(1.0 - jitter)),
+            too_old: Limits::from(limits).max_age().and_then(|age| now.checked_add(age.mul_f64(1.0 - jitter))),
             planned: None,
             changing: None,
             reason: None,
@@ -127,12 +131,12 @@ impl<E: End> Pair<E> {
         }
     }
 
-    /// Takes bytes that were read from `side` before the tunnel began.
+    /// Relays bytes that were read from `side` before the tunnel began.
     pub(super) fn preload(&mut self, side: Side, bytes: &[u8], now: Instant, counters: &UpstreamMetrics) {
         self.relay(side, bytes, now, counters);
     }
 
-    /// Notes what the poller says.
+    /// Notes the readiness of an end.
     pub(super) fn note(&mut self, side: Side, ready: Readiness) {
         let leg = &mut self.ends[side];
         leg.readable |= ready.readable;
@@ -140,7 +144,7 @@ impl<E: End> Pair<E> {
         leg.hung_up |= ready.hung_up;
     }
 
-    /// Moves bytes both ways until neither way can go on.
+    /// Moves bytes both ways, at most one buffer each way.
     pub(super) fn drive(&mut self, scratch: &mut [u8], now: Instant, counters: &UpstreamMetrics) -> Driven {
         for side in Side::ALL {
             self.drive_flow(side, scratch, now, counters);
@@ -148,7 +152,7 @@ impl<E: End> Pair<E> {
         if self.said_goodbye() {
             return Driven::Ended;
         }
-        // One way's end can be what the other waited for.
+        // The end of one way can be what the other waited for.
         for side in Side::ALL {
             self.finish(side);
         }
@@ -161,7 +165,7 @@ impl<E: End> Pair<E> {
         }
     }
 
-    /// Whether the flow from `side` stopped only to let others have their turn, or was given something to do since.
+    /// Tells whether the flow from `side` stopped only to give other tunnels their turn, or has something to do since.
     fn can_go_on(&self, side: Side) -> bool {
         let flow = &self.flows[side];
         if flow.kept().is_empty() {
@@ -172,35 +176,34 @@ impl<E: End> Pair<E> {
         }
     }
 
-    /// Moves the bytes that come from `side`, for one turn at most.
+    /// Moves the bytes that come from `side`, at most one buffer of them.
     fn drive_flow(&mut self, side: Side, scratch: &mut [u8], now: Instant, counters: &UpstreamMetrics) {
-        for _ in 0..READS_PER_TURN {
-            self.flush(side, now);
-            if self.inspector.is_some() && !self.go_on(side, now, counters) {
-                return;
+        self.flush(side, now);
+        if self.inspector.is_some() && !self.go_on(side, now, counters) {
+            return;
+        }
+        let flow = &self.flows[side];
+        let leg = &mut self.ends[side];
+        if !flow.kept().is_empty() || flow.ended || !leg.readable {
+            return;
+        }
+        match leg.stream.read(scratch) {
+            Ok(Read { count: 0, .. }) => self.end_of(side),
+            Ok(Read { count, empties }) => {
+                leg.readable = !empties || leg.hung_up;
+                leg.heard = now;
+                leg.pinging = None;
+                self.relay(side, &scratch[..count], now, counters);
+                // Closing frames, frames of hooks, and the part of the chunk that was not taken at once.
+                self.flush(side, now);
             }
-            let flow = &self.flows[side];
-            let leg = &mut self.ends[side];
-            if !flow.kept().is_empty() || flow.ended || !leg.readable {
-                return;
-            }
-            match leg.stream.read(scratch) {
-                Ok(0) => self.end_of(side),
-                Ok(count) => {
-                    // A short read means that the socket is empty, unless an end of the stream stands behind it.
-                    leg.readable = count == scratch.len() || leg.hung_up;
-                    leg.heard = now;
-                    leg.pinging = None;
-                    self.relay(side, &scratch[..count], now, counters);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => leg.readable = false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => self.lost(side, now),
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => leg.readable = false,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => self.lost(side, &error, now),
         }
     }
 
-    /// Deals with a chunk from `side`; nothing is kept for its receiver at this moment.
+    /// Relays a chunk from `side`; nothing is kept for its receiver at this moment.
     fn relay(&mut self, side: Side, chunk: &[u8], now: Instant, counters: &UpstreamMetrics) {
         if self.inspector.is_some() {
             self.relay_inspected(side, chunk, now, counters);
@@ -227,31 +230,39 @@ impl<E: End> Pair<E> {
         }
     }
 
-    /// Writes what is kept of the bytes from `side`, as far as its receiver takes it.
+    /// Writes the kept bytes of the flow from `side`, as far as its receiver takes them.
     fn flush(&mut self, side: Side, now: Instant) {
         let flow = &mut self.flows[side];
         let leg = &mut self.ends[side.other()];
         while !flow.kept().is_empty() {
             if !leg.writable {
-                return;
+                break;
             }
             match leg.stream.write(flow.kept()) {
                 Ok(count) => {
                     flow.wrote(count);
-                    // Its sender is read again, and can be told to be silent.
+                    // Its sender is read again, and can be found to be silent.
                     self.nearer |= self.limits.ping().is_some();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => leg.writable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return self.refused(side.other(), now),
+                Err(error) => return self.refused(side.other(), &error, now),
             }
+        }
+        if flow.note_refused(now) {
+            self.nearer |= self.limits.stall().is_some();
         }
     }
 
-    /// Bytes and messages that came from `side` and were passed on.
+    /// Count of the bytes and messages that came from `side` and were passed on.
     pub(super) fn passed(&self, side: Side) -> (u64, u64) {
         let flow = &self.flows[side];
         (flow.bytes(), flow.messages())
+    }
+
+    /// Bytes passed on, both ways together.
+    pub(super) fn volume(&self) -> u64 {
+        self.flows.iter().map(Flow::bytes).sum()
     }
 
     /// The stream of `side`.
@@ -259,7 +270,7 @@ impl<E: End> Pair<E> {
         &self.ends[side].stream
     }
 
-    /// The stream of `side`, to be registered with a poller.
+    /// The stream of `side`, to be added to a poller.
     pub(super) fn stream_mut(&mut self, side: Side) -> &mut E {
         &mut self.ends[side].stream
     }
@@ -272,13 +283,10 @@ impl Flow {
             return;
         }
         let written = if leg.writable && self.kept().is_empty() { leg.stream.write(bytes).unwrap_or(0) } else { 0 };
-        // An error is met again, and dealt with, when what is kept is flushed.
+        // An error is met again, and dealt with, when the kept bytes are flushed.
         self.keep(&bytes[written..]);
     }
 }
-
-/// Turns of one flow before the worker's other tunnels come: 16 × 65 KiB is about a quarter of a millisecond's copying.
-const READS_PER_TURN: usize = 16;
 
 #[cfg(test)]
 mod tests;

@@ -26,7 +26,7 @@ fn tunnel(now: Instant) -> Tunnel {
         metrics: Metrics::new().upstream("a"),
     };
     let limits = TunnelLimits { idle: None, tcp_user_timeout: None, ..config::TunnelLimits::default() };
-    Tunnel { pair: Pair::new(client, backend, limits, 0.0, now), record, since: now, queued: false }
+    Tunnel::new(Pair::new(client.into(), backend.into(), limits, 0.0, now), record, now)
 }
 
 fn end(reason: Reason) -> impl Fn(&Standing<'_>) -> Verdict {

@@ -1,0 +1,157 @@
+//! Accepting: the listening sockets of a worker, and the handshakes of the clients that it accepted.
+//!
+//! Workers share the listening sockets: whichever is free takes the next client.
+
+mod connection;
+mod handshakes;
+mod listener;
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::{error, warn};
+use mio::net::TcpStream;
+use mio::{Registry, Token};
+use rustix::event::epoll;
+use rustix::net::SocketFlags;
+
+pub use connection::{Connection, Handshake, Host, Shaken, Socket};
+pub(super) use handshakes::Handshakes;
+pub use listener::Listener;
+
+/// The listening sockets of one worker, and the host that receives their clients.
+pub(super) struct Acceptor {
+    registry: Rc<Registry>,
+    listeners: Arc<[Arc<Listener>]>,
+    host: Arc<dyn Host>,
+    /// Set once nothing is accepted any more.
+    closing: Rc<Cell<bool>>,
+    /// No client is accepted before this moment, because the system refused one.
+    paused_until: Option<Instant>,
+}
+
+/// A connection that was accepted and belongs to no worker yet.
+pub(super) struct Accepted {
+    stream: TcpStream,
+    peer: SocketAddr,
+    listener: Arc<Listener>,
+    host: Arc<dyn Host>,
+}
+
+impl Acceptor {
+    /// Begins to accept on `listeners`.
+    pub(super) fn start(registry: Rc<Registry>, listeners: Arc<[Arc<Listener>]>, host: Arc<dyn Host>) -> Self {
+        let acceptor = Self { registry, listeners, host, closing: Rc::default(), paused_until: None };
+        acceptor.watch();
+        acceptor
+    }
+
+    /// Set once this acceptor has stopped: handshakes that wait for a client's first byte ask it.
+    pub(super) fn closing(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.closing)
+    }
+
+    /// Adds the sockets to the poller. Of all workers that wait, the system wakes one for a client (`EPOLLEXCLUSIVE`).
+    /// Level-triggered: a worker that has taken one client is told again as long as there are more.
+    fn watch(&self) {
+        for (number, listener) in self.listeners.iter().enumerate() {
+            let (data, flags) = (
+                epoll::EventData::new_u64((LISTENERS | number) as u64),
+                epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE,
+            );
+            if let Err(error) = epoll::add(&*self.registry, &*listener.socket, data, flags) {
+                error!("a tunnel worker cannot watch the listener {}: {error}", listener.address);
+            }
+        }
+    }
+
+    fn unwatch(&self) {
+        for listener in self.listeners.iter() {
+            // A socket that was never added need not be removed.
+            let _ = epoll::delete(&*self.registry, &*listener.socket);
+        }
+    }
+
+    /// Takes the next client of a listener, if one waits there.
+    pub(super) fn accept(&mut self, number: usize, now: Instant) -> Option<Accepted> {
+        let listener = self.listeners.get(number)?;
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        match rustix::net::acceptfrom_with(&*listener.socket, flags) {
+            Ok((stream, Some(peer))) => {
+                let peer = SocketAddr::try_from(peer).ok()?;
+                let (stream, listener) = (TcpStream::from(stream), Arc::clone(listener));
+                Some(Accepted { stream, peer, listener, host: Arc::clone(&self.host) })
+            }
+            Ok((_, None)) => None,
+            Err(error) => {
+                match io::Error::from(error).kind() {
+                    // Another worker was faster, or the client is gone again.
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+                    _ => {
+                        warn!("no client can be accepted for a second: {error}");
+                        self.unwatch();
+                        self.paused_until = now.checked_add(ACCEPT_AGAIN);
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    /// Accepts again when a pause is over.
+    pub(super) fn check(&mut self, now: Instant) {
+        if self.paused_until.take_if(|at| now >= *at).is_some() {
+            self.watch();
+        }
+    }
+
+    /// End of a pause; `None` while there is none.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.paused_until
+    }
+
+    /// Stops accepting. Returns the clients that the system has woken this worker alone for.
+    pub(super) fn stop(mut self, now: Instant) -> Vec<Accepted> {
+        self.unwatch();
+        self.closing.set(true);
+        let mut last = Vec::new();
+        for number in 0..self.listeners.len() {
+            while last.len() < MOST_LAST
+                && let Some(accepted) = self.accept(number, now)
+            {
+                last.push(accepted);
+            }
+        }
+        last
+    }
+}
+
+/// The parts of the accept path that a poller's token can stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ready {
+    /// A handshake under way.
+    Handshake(usize),
+    /// A listening socket.
+    Listener(usize),
+}
+
+impl Ready {
+    /// The part that `token` stands for; `None` for the token of a tunnel.
+    pub(super) fn of(token: Token) -> Option<Self> {
+        if let Some(slot) = connection::slot_of(token) {
+            return Some(Self::Handshake(slot));
+        }
+        (token.0 & LISTENERS != 0).then_some(Self::Listener(token.0 & !LISTENERS))
+    }
+}
+
+/// The bit that tells listeners' tokens from others; no slab grows this far.
+const LISTENERS: usize = 1 << 61;
+/// Pingora waits as long where no descriptor is left.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+/// A worker is woken for one client at a time, so few depend on it; the bound is for a storm of clients.
+const MOST_LAST: usize = 64;

@@ -1,0 +1,104 @@
+//! Deadlines: the next moment of each of many things, found without looking at the others.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::{Duration, Instant};
+
+/// The next deadline of each slot, in a heap.
+///
+/// A deadline costs the logarithm of their number to set and to take, and nothing while it is not due. One that is put
+/// off need not be set again: whoever takes it looks at the moment that counts, and sets it anew. So traffic, which puts
+/// idle limits off with every message, costs nothing here.
+///
+/// Bounds: one entry for each slot and as many that were brought forward; the latter are swept out when they are more
+/// than the former. Deadlines are kept in steps of [`STEP`], rounded up.
+#[derive(Debug)]
+pub struct Deadlines {
+    start: Instant,
+    heap: BinaryHeap<Reverse<(u32, u32)>>,
+    /// The step that counts for each slot; [`NONE`] where none does.
+    steps: Vec<u32>,
+    /// Slots that have a deadline.
+    live: usize,
+}
+
+impl Deadlines {
+    /// No deadlines; `now` is the earliest that can be set.
+    pub fn new(now: Instant) -> Self {
+        Self { start: now, heap: BinaryHeap::new(), steps: Vec::new(), live: 0 }
+    }
+
+    /// Sets the deadline of a slot, unless an earlier one is set already.
+    pub fn set(&mut self, slot: usize, at: Instant) {
+        let step = self.step_of(at);
+        if slot >= self.steps.len() {
+            self.steps.resize(slot + 1, NONE);
+        }
+        if self.steps[slot] <= step {
+            return;
+        }
+        self.live += usize::from(self.steps[slot] == NONE);
+        self.steps[slot] = step;
+        let Ok(number) = u32::try_from(slot) else { return };
+        self.heap.push(Reverse((step, number)));
+        if self.heap.len() > 2 * self.live + SLACK {
+            let steps = &self.steps;
+            self.heap.retain(|Reverse((step, slot))| steps[*slot as usize] == *step);
+        }
+    }
+
+    /// Takes a deadline off its slot, which ends.
+    pub fn forget(&mut self, slot: usize) {
+        if let Some(step) = self.steps.get_mut(slot) {
+            self.live -= usize::from(std::mem::replace(step, NONE) != NONE);
+        }
+        self.drop_stale();
+    }
+
+    /// Takes the next slot whose deadline has passed.
+    pub fn take_due(&mut self, now: Instant) -> Option<usize> {
+        self.drop_stale();
+        let &Reverse((step, slot)) = self.heap.peek()?;
+        if self.moment_of(step) > now {
+            return None;
+        }
+        self.heap.pop();
+        self.steps[slot as usize] = NONE;
+        self.live -= 1;
+        self.drop_stale();
+        Some(slot as usize)
+    }
+
+    /// The earliest deadline.
+    pub fn next(&self) -> Option<Instant> {
+        // The first entry counts: whatever makes one stale sweeps it from there.
+        self.heap.peek().map(|Reverse((step, _))| self.moment_of(*step))
+    }
+
+    /// Removes entries from the front that no longer count.
+    fn drop_stale(&mut self) {
+        while let Some(&Reverse((step, slot))) = self.heap.peek()
+            && self.steps[slot as usize] != step
+        {
+            self.heap.pop();
+        }
+    }
+
+    fn step_of(&self, at: Instant) -> u32 {
+        let steps = at.saturating_duration_since(self.start).as_millis().div_ceil(STEP.as_millis());
+        u32::try_from(steps).unwrap_or(NONE).min(NONE - 1)
+    }
+
+    fn moment_of(&self, step: u32) -> Instant {
+        self.start + STEP * step
+    }
+}
+
+/// Precision of a deadline, and so of every limit in time. 32 bits of such steps are 13 years.
+pub const STEP: Duration = Duration::from_millis(100);
+const NONE: u32 = u32::MAX;
+/// Stale entries that are not worth a sweep.
+const SLACK: usize = 64;
+
+#[cfg(test)]
+mod tests;

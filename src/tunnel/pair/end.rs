@@ -1,0 +1,109 @@
+//! Ends of a tunnel: streams that are read and written without waiting.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use mio::event::Source;
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+/// A non-blocking stream, as a pair needs it.
+pub(in crate::tunnel) trait End {
+    /// Reads what is there into `buffer`; `WouldBlock` means that nothing is.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Read>;
+
+    /// As [`io::Write::write`].
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Tells the other side that nothing more comes (a TCP FIN).
+    fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// Whether the other side was alive when the connection failed with `error`, and only took nothing.
+    fn was_stalled(&self, error: &io::Error) -> bool;
+}
+
+/// The result of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::tunnel) struct Read {
+    /// Bytes read; 0 is the end of the stream.
+    pub(in crate::tunnel) count: usize,
+    /// Nothing is left to be read, as far as the stream knows without asking again. The end of the stream may be there.
+    pub(in crate::tunnel) empties: bool,
+}
+
+/// The streams that can be an end of a tunnel.
+pub(in crate::tunnel) enum TunnelStream {
+    /// A plain TCP connection.
+    Tcp(TcpStream),
+}
+
+impl From<TcpStream> for TunnelStream {
+    fn from(stream: TcpStream) -> Self {
+        Self::Tcp(stream)
+    }
+}
+
+impl End for TunnelStream {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Read> {
+        match self {
+            Self::Tcp(stream) => {
+                let count = stream.read(buffer)?;
+                // The system fills the buffer as long as there is something: a short read left nothing.
+                Ok(Read { count, empties: count < buffer.len() })
+            }
+        }
+    }
+
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+        }
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+
+    fn was_stalled(&self, error: &io::Error) -> bool {
+        match self {
+            // The system counts probes of a closed window into `TCP_USER_TIMEOUT`. A side that answered the last of them is
+            // alive; one that is gone leaves the window as it was, but answers nothing.
+            Self::Tcp(stream) => {
+                error.kind() == io::ErrorKind::TimedOut && super::tcp_info::acknowledged_lately(stream)
+            }
+        }
+    }
+}
+
+impl AsFd for TunnelStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl Source for TunnelStream {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.register(registry, token, interests),
+        }
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.reregister(registry, token, interests),
+        }
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.deregister(registry),
+        }
+    }
+}

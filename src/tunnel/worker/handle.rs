@@ -1,0 +1,102 @@
+//! Handle of a worker, for other threads.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use mio::{Poll, Waker};
+
+use super::commands::Command;
+use super::mailbox::{Inbox, Mailbox};
+use super::{WAKE, Worker};
+use crate::access_log::AccessLog;
+use crate::tunnel::inspect::{Caller, LastWords};
+
+/// A worker, as other threads see it.
+pub(in crate::tunnel) struct Handle {
+    mailbox: Arc<Mailbox>,
+    /// Calls the hooks of its tunnels; `None` where there is no runtime to do so on.
+    caller: Option<Arc<Caller>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// The worker was told to stop.
+    stopped: AtomicBool,
+}
+
+impl Handle {
+    /// Starts `count` workers.
+    pub(in crate::tunnel) fn start(count: usize, log: &AccessLog, last_words: &LastWords) -> io::Result<Vec<Self>> {
+        let ready = (0..count).map(|_| prepare()).collect::<io::Result<Vec<_>>>()?;
+        let peers: Arc<[Arc<Mailbox>]> = ready.iter().map(|(_, mailbox, _)| Arc::clone(mailbox)).collect();
+        let start = |(number, (poll, mailbox, inbox)): (usize, (Poll, Arc<Mailbox>, Inbox))| {
+            let caller = tokio::runtime::Handle::try_current().ok().map(|runtime| {
+                let mailbox = Arc::clone(&mailbox);
+                let report = move |tunnel, outcome| mailbox.put(Command::Hear { tunnel, outcome });
+                Arc::new(Caller::new(runtime, last_words.clone(), Box::new(report)))
+            });
+            let registry = poll.registry().try_clone()?;
+            let (peers, log, calls) = (Arc::clone(&peers), log.clone(), caller.clone());
+            let work = move || {
+                let runtime = calls.clone();
+                // Hooks may spawn wherever they are called.
+                let _entered = runtime.as_ref().map(|caller| caller.runtime().enter());
+                Worker::new(poll, registry, inbox, peers, log, calls).run();
+            };
+            let thread = std::thread::Builder::new().name(format!("tunnels-{number}")).spawn(work)?;
+            Ok(Self { mailbox, caller, thread: Mutex::new(Some(thread)), stopped: AtomicBool::new(false) })
+        };
+        ready.into_iter().enumerate().map(start).collect()
+    }
+
+    /// Sends a command.
+    pub(in crate::tunnel) fn command(&self, command: Command) {
+        self.mailbox.put(command);
+    }
+
+    /// Sends an item of a hook, unless the worker is too far behind.
+    pub(in crate::tunnel) fn deliver(&self, item: Command) {
+        self.mailbox.deliver(item);
+    }
+
+    /// Sends a command that opens a tunnel, and counts the tunnel at once: whoever looks for tunnels must not overlook one
+    /// on its way.
+    pub(in crate::tunnel) fn add(&self, command: Command) {
+        self.mailbox.tunnels().fetch_add(1, Ordering::Relaxed);
+        self.mailbox.put(command);
+    }
+
+    /// Number of its tunnels; none are left on a worker that has ended.
+    pub(in crate::tunnel) fn count(&self) -> usize {
+        if self.mailbox.is_closed() { 0 } else { self.mailbox.tunnels().load(Ordering::Relaxed) }
+    }
+
+    /// Calls the hooks of its tunnels.
+    pub(in crate::tunnel) fn caller(&self) -> Option<Arc<Caller>> {
+        self.caller.clone()
+    }
+
+    /// Tells whether the worker takes tunnels.
+    pub(in crate::tunnel) fn is_open(&self) -> bool {
+        !self.mailbox.is_closed()
+    }
+
+    /// Tells whether the worker ended without being told to.
+    pub(in crate::tunnel) fn is_lost(&self) -> bool {
+        self.mailbox.is_closed() && !self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Tells the worker to stop; returns its thread, the first time.
+    pub(in crate::tunnel) fn stop(&self) -> Option<JoinHandle<()>> {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        // A worker that ended before it was told to is lost, and stays so.
+        self.stopped.store(self.is_open(), Ordering::Release);
+        self.command(Command::Stop);
+        Some(thread)
+    }
+}
+
+fn prepare() -> io::Result<(Poll, Arc<Mailbox>, Inbox)> {
+    let poll = Poll::new()?;
+    let (mailbox, inbox) = Mailbox::new(Waker::new(poll.registry(), WAKE)?);
+    Ok((poll, mailbox, inbox))
+}

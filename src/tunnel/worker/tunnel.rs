@@ -1,0 +1,95 @@
+//! A tunnel as its worker keeps it.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use log::error;
+
+use crate::tunnel::pair::{Pair, TunnelStream};
+use crate::tunnel::record::Record;
+use crate::upstream::BackendState;
+
+/// A tunnel, its identity, and its place in the worker's queues.
+pub(in crate::tunnel) struct Tunnel {
+    pub(super) pair: Pair<TunnelStream>,
+    pub(super) record: Record,
+    /// Moment at which it opened.
+    pub(super) since: Instant,
+    pub(super) queued: Queued,
+    /// Its last turn moved much: it waits for its turn among the others of its kind.
+    pub(super) heavy: bool,
+    /// A call of its code panicked: the next one that does ends it at once.
+    pub(super) panicked: bool,
+}
+
+/// The queue of a worker that a tunnel stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Queued {
+    /// None: it waits for an event.
+    No,
+    /// The queue of tunnels that are driven in the next turn.
+    Ready,
+    /// The queue of tunnels that moved a full buffer when they were last driven: one of them is driven in a turn.
+    Bulk,
+}
+
+impl Tunnel {
+    pub(super) fn new(pair: Pair<TunnelStream>, record: Record, since: Instant) -> Self {
+        Self { pair, record, since, queued: Queued::No, heavy: false, panicked: false }
+    }
+
+    /// Calls code of the tunnel. A panic is caught, logged once, and begins the tunnel's end with Close 1011; a second one
+    /// leaves nothing to be done in order.
+    ///
+    /// # Errors
+    /// The tunnel has to be removed as it is.
+    pub(super) fn guarded<T>(&mut self, now: Instant, call: impl FnOnce(&mut Self) -> T) -> Result<Option<T>, Broken> {
+        match catch_unwind(AssertUnwindSafe(|| call(self))) {
+            Ok(done) => Ok(Some(done)),
+            Err(panic) if self.panicked => Err(Broken(panic)),
+            Err(panic) => {
+                self.panicked = true;
+                let record = &self.record;
+                error!("request {}: its tunnel ends, the gateway panicked on it: {}", record.request_id, text(&*panic));
+                catch_unwind(AssertUnwindSafe(|| self.pair.fail(now))).map(|()| None).map_err(Broken)
+            }
+        }
+    }
+}
+
+/// The panic after which a tunnel cannot even be ended in order.
+pub(super) struct Broken(#[expect(dead_code, reason = "dropped where the tunnel is")] Box<dyn Any + Send>);
+
+/// Calls code that may panic where nothing can be done about it but to say so.
+pub(super) fn caught<T>(of: &str, call: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| error!("{of} panicked: {}", text(&*panic))).ok()
+}
+
+/// The text of a panic.
+pub(super) fn text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("without a text")
+}
+
+/// Selection of tunnels.
+#[derive(Clone)]
+pub enum Scope {
+    /// All tunnels.
+    All,
+    /// The tunnels that lead to a backend.
+    Backend(Arc<BackendState>),
+    /// The tunnels that cannot go on in another process, as [`Tunnels::freeze`](crate::tunnel::Tunnels::freeze) found.
+    Staying,
+}
+
+impl Scope {
+    pub(super) fn holds(&self, tunnel: &Tunnel) -> bool {
+        match self {
+            Self::All => true,
+            Self::Backend(backend) => Arc::ptr_eq(backend, tunnel.record.backend()),
+            Self::Staying => tunnel.pair.inspector().is_some_and(|inspector| inspector.stays()),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Turns of a worker, counted: whom they drive, how far, and at whose limits they look.
+
+use std::io::{ErrorKind, Read, Write};
+use std::time::Duration;
+
+use mio::Poll;
+
+use super::*;
+use crate::config::TunnelLimits;
+use crate::tunnel::worker::tests::plain::{Far, MESSAGE, plain};
+
+/// Open tunnels whose turns the test takes.
+struct Bench {
+    /// Its registry is of no use without it.
+    _poll: Poll,
+    tunnels: OpenTunnels,
+    now: Instant,
+}
+
+impl Bench {
+    fn start() -> Self {
+        let (poll, now) = (Poll::new().unwrap(), Instant::now());
+        let registry = Rc::new(poll.registry().try_clone().unwrap());
+        let tunnels = OpenTunnels::new(registry, Arc::default(), AccessLog::off(), None, now);
+        Self { _poll: poll, tunnels, now }
+    }
+
+    /// Opens a tunnel; slots are given in order.
+    fn open(&mut self, limits: TunnelLimits) -> Far {
+        let (tunnel, far) = plain("a", limits);
+        self.tunnels.open(tunnel, self.now);
+        self.tunnels.drive(self.now);
+        far
+    }
+
+    /// The poller says that the client of a tunnel has sent something.
+    fn tell(&mut self, slot: usize) {
+        let readiness = Readiness { readable: true, writable: true, hung_up: false };
+        self.tunnels.note(token_of(slot, Side::Client), readiness);
+        self.tunnels.note(token_of(slot, Side::Backend), Readiness { readable: false, ..readiness });
+    }
+
+    fn volumes(&self) -> Vec<u64> {
+        self.tunnels.slots.iter().map(|(_, tunnel)| tunnel.pair.volume()).collect()
+    }
+}
+
+/// Fills the client's way with one long message; the backend reads everything.
+fn fill(far: &mut Far) {
+    far.client.write_all(&[0x82, 0xFF, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+    far.client.set_nonblocking(true).unwrap();
+    loop {
+        match far.client.write(&[7; 64 * 1024]) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn between_two_looks_at_the_poller_all_bulk_tunnels_together_move_one_buffer() {
+    let mut bench = Bench::start();
+    let mut bulk: Vec<Far> = (0..4).map(|_| bench.open(TunnelLimits::default())).collect();
+    let mut small = bench.open(TunnelLimits::default());
+    bulk.iter_mut().for_each(fill);
+    (0..4).for_each(|slot| bench.tell(slot));
+    // Nobody knows yet that they are.
+    bench.tunnels.drive(bench.now);
+    let mut before: Vec<u64> = bench.volumes();
+    assert!(before[..4].iter().all(|moved| (1..=READ_BYTES as u64).contains(moved)), "{before:?}");
+    let mut turns_of = [0; 4];
+    for turn in 0..16 {
+        small.client.write_all(&MESSAGE).unwrap();
+        bench.tell(4);
+        // Events of those that wait for their turn do not give them another one.
+        (0..4).for_each(|slot| bench.tell(slot));
+        bulk.iter_mut().for_each(|far| drain(&mut far.backend));
+        bench.tunnels.drive(bench.now);
+        let after = bench.volumes();
+        let moved: Vec<u64> = after.iter().zip(&before).map(|(after, before)| after - before).collect();
+        assert_eq!(moved[4], MESSAGE.len() as u64, "turn {turn}: the small message passed in the turn it came");
+        assert!(moved[..4].iter().sum::<u64>() <= READ_BYTES as u64, "turn {turn}: {moved:?}");
+        for (count, _) in turns_of.iter_mut().zip(&moved).filter(|(_, moved)| **moved > 0) {
+            *count += 1;
+        }
+        before = after;
+    }
+    assert!(turns_of.iter().all(|turns| (3..=5).contains(turns)), "each has its share: {turns_of:?}");
+}
+
+fn drain(stream: &mut std::net::TcpStream) {
+    stream.set_nonblocking(true).unwrap();
+    let mut buffer = [0; 64 * 1024];
+    while stream.read(&mut buffer).is_ok_and(|count| count > 0) {}
+}
+
+#[test]
+fn a_due_limit_is_looked_at_alone_and_a_tunnel_in_use_once_in_its_time() {
+    let mut bench = Bench::start();
+    let idle = |seconds| TunnelLimits { idle: Some(Duration::from_secs(seconds)), ..TunnelLimits::default() };
+    let _others: Vec<Far> = (0..100).map(|_| bench.open(idle(3_600))).collect();
+    let mut used = bench.open(idle(10));
+    let start = bench.now;
+    let mut looks = Vec::new();
+    for second in 1..=25 {
+        bench.now = start + Duration::from_secs(second);
+        used.client.write_all(&MESSAGE).unwrap();
+        bench.tell(100);
+        bench.tunnels.drive(bench.now);
+        looks.push(bench.tunnels.check(bench.now));
+    }
+    assert_eq!(looks.iter().sum::<usize>(), 2, "its limit is put off by every message: {looks:?}");
+    bench.now = start + Duration::from_secs(40);
+    assert_eq!(bench.tunnels.check(bench.now), 1);
+    assert!(bench.tunnels.slots[100].pair.is_ending());
+    assert!(bench.tunnels.due().is_some_and(|due| due <= bench.now + Duration::from_secs(6)));
+}
+
+#[test]
+fn idle_tunnels_wake_nobody_before_their_first_limit() {
+    let mut bench = Bench::start();
+    let idle = TunnelLimits { idle: Some(Duration::from_secs(600)), ..TunnelLimits::default() };
+    let _fars: Vec<Far> = (0..20).map(|_| bench.open(idle)).collect();
+    assert!(!bench.tunnels.is_busy());
+    assert!(bench.tunnels.due().is_some_and(|due| due >= bench.now + Duration::from_secs(600)));
+}
