@@ -4,6 +4,8 @@
 //! hashed: it would put every client without one on the same backend. Values are taken raw, as nginx takes them for
 //! `hash $cookie_… | $http_… | $arg_… | $remote_addr consistent`, so that the same bytes reach the same ring.
 
+pub mod born;
+mod caching;
 mod cookie;
 mod read;
 
@@ -15,6 +17,7 @@ use sha1::{Digest, Sha1};
 
 use crate::config::{AffinitySource, IssueCookie};
 
+pub use self::caching::made_private;
 pub use self::cookie::{mint, set_cookie};
 
 /// The parts of a request that affinity depends on.
@@ -81,12 +84,16 @@ sources! {
 
 /// The key of a request by the first of `sources` that has a value, or `None` where none has one.
 ///
-/// `mint` makes the value of a new cookie and must not return an empty text; a running gateway passes [`mint`]. It is
-/// called at most once, when an `issue_cookie` is reached and the client did not send one.
+/// Where a cookie born on the backend is among the sources and none has a value, the key is drawn at random: the session
+/// that the backend may begin must have a place.
+///
+/// `mint` draws a key and must not return an empty text; a running gateway passes [`mint`]. It is called at most once,
+/// when an `issue_cookie` is reached and the client did not send one, or when a key is drawn.
 pub fn key<'s>(sources: &'s [AffinitySource], request: &Request<'_>, mint: impl FnOnce() -> String) -> Option<Key<'s>> {
     for at in sources {
         let (source, value) = match at {
             AffinitySource::Cookie(name) => (Source::Cookie, read::cookie(request.headers, name)),
+            AffinitySource::BackendCookie(name) => (Source::Cookie, born::key(request.headers, name)),
             AffinitySource::Header(name) => (Source::Header, read::header(request.headers, name)),
             AffinitySource::Query(name) => (Source::Query, read::query(request.query, name)),
             AffinitySource::ClientIp { ipv4_prefix, ipv6_prefix } => {
@@ -103,7 +110,8 @@ pub fn key<'s>(sources: &'s [AffinitySource], request: &Request<'_>, mint: impl 
             return Some(Key { bytes, source, issued: None });
         }
     }
-    None
+    born::names(sources).next()?;
+    Some(Key { bytes: mint().into_bytes(), source: Source::Cookie, issued: None })
 }
 
 impl Key<'_> {

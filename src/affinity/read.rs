@@ -11,13 +11,17 @@ use crate::socket::address;
 /// The value is the raw text up to the next `;`, quotes and all (nginx `ngx_http_parse_multi_header_lines`). Other than
 /// in nginx, names are told apart by letter case and a `,` begins no new cookie (RFC 6265 §5.4 and §4.2.1).
 pub(super) fn cookie(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
+    cookies(headers, name).next().map(<[u8]>::to_vec)
+}
+
+/// The values of all cookies of this name that are not empty.
+pub(super) fn cookies<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h [u8]> {
     let lines = headers.get_all(COOKIE).iter().map(|line| line.as_bytes());
-    let mut pairs = lines.flat_map(|line| line.split(|&byte| byte == b';'));
-    pairs.find_map(|pair| cookie_value(pair, name)).map(<[u8]>::to_vec)
+    lines.flat_map(|line| line.split(|&byte| byte == b';')).filter_map(move |pair| value_of(pair, name))
 }
 
 /// The value of one `name=value`, where it has this name and a value.
-fn cookie_value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
+pub(super) fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let after_name = skip_spaces(pair).strip_prefix(name.as_bytes())?;
     let value = skip_spaces(skip_spaces(after_name).strip_prefix(b"=")?);
     (!value.is_empty()).then_some(value)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use proptest::prelude::*;
 
-use crate::config::SameSite;
+use crate::config::{SameSite, Secure};
 
 use super::*;
 
@@ -44,7 +44,15 @@ fn client_ip(client: &str, ipv4_prefix: u8, ipv6_prefix: u8) -> String {
 }
 
 fn issue(max_age: Option<Duration>, same_site: SameSite) -> IssueCookie {
-    IssueCookie { name: "longhaul".to_owned(), max_age, same_site }
+    IssueCookie {
+        name: "longhaul".to_owned(),
+        max_age,
+        same_site,
+        path: "/".to_owned(),
+        domain: None,
+        secure: Secure::Auto,
+        partitioned: false,
+    }
 }
 
 #[test]
@@ -182,6 +190,36 @@ fn a_set_cookie_line_carries_its_attributes() {
         "longhaul=00ff; HttpOnly; SameSite=Strict; Secure; Path=/"
     );
     assert!(set_cookie(&issue(Some(Duration::MAX), SameSite::None), "0", true).contains("SameSite=None; Secure"));
+    let embedded = IssueCookie {
+        path: "/app".to_owned(),
+        domain: Some("example.com".to_owned()),
+        secure: Secure::Always,
+        partitioned: true,
+        ..issue(None, SameSite::None)
+    };
+    assert_eq!(
+        set_cookie(&embedded, "00ff", false),
+        "longhaul=00ff; HttpOnly; SameSite=None; Partitioned; Secure; Path=/app; Domain=example.com"
+    );
+}
+
+#[test]
+fn a_cookie_born_on_the_backend_gives_the_place_before_its_value() {
+    let sources = [AffinitySource::BackendCookie("JSESSIONID".to_owned()), AffinitySource::Query("room".to_owned())];
+    let place = String::from_utf8(born::place(b"key").to_vec()).unwrap();
+    let with_place = format!("a=b; JSESSIONID=dummy; JSESSIONID={place}~abc");
+    for (cookie, query, expected) in [
+        (with_place.as_str(), Some("room=r"), place.as_str()),
+        ("JSESSIONID=abc", Some("room=r"), "r"),
+        ("JSESSIONID=dummy", None, "drawn"),
+        ("", None, "drawn"),
+    ] {
+        let headers = headers(&[("cookie", cookie)]);
+        let request = Request { headers: &headers, query, client: CLIENT.parse().unwrap() };
+        let key = key(&sources, &request, || "drawn".to_owned()).unwrap();
+        assert_eq!(String::from_utf8(key.bytes).unwrap(), expected, "{cookie}");
+        assert!(key.issued.is_none());
+    }
 }
 
 #[test]

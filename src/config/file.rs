@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::model::{AccessLog, Config, Drain};
+use super::model::{AccessLog, Config, Drain, Underscores};
 use super::sections::access_log;
 use super::sections::affinity::Scope;
 use super::sections::drain;
@@ -17,7 +17,7 @@ use super::sections::upstreams;
 use super::source::Source;
 use super::yaml::node::{self, Mark};
 use super::yaml::problem::{Problem, Problems, Report, Severity};
-use super::yaml::scalar::boolean;
+use super::yaml::scalar::{boolean, choice};
 use super::yaml::value::Value;
 
 /// The longest configuration file that is read: 16 MiB, some thirty times what 10,000 backends need.
@@ -111,6 +111,8 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, report: &mut Report) -> Opti
     let metrics = fields.take("metrics");
     let (listeners, metrics) = listeners::read(listeners, metrics, report);
     let trusted_proxies = fields.take_or("trusted_proxies", Vec::new(), |v| listeners::trusted_proxies(v, report));
+    let underscores_in_headers =
+        fields.take_or("underscores_in_headers", Underscores::Drop, |v| choice(v, &UNDERSCORES, report));
     let access_log = fields.take_or("access_log", Some(AccessLog::default()), |v| access_log::read(v, report));
     let watch = fields.take_or("watch", false, |v| boolean(v, report));
     let control_sock = fields.take_or("control_sock", None, |v| listeners::control_sock(v, report).map(Some));
@@ -132,6 +134,7 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, report: &mut Report) -> Opti
         pingora: pingora?,
         listeners: listeners?,
         trusted_proxies: trusted_proxies?,
+        underscores_in_headers: underscores_in_headers?,
         metrics: metrics?,
         access_log: access_log?,
         watch: watch?,
@@ -141,6 +144,8 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, report: &mut Report) -> Opti
         upstreams: upstreams.all()?,
     })
 }
+
+const UNDERSCORES: [(&str, Underscores); 2] = [("drop", Underscores::Drop), ("keep", Underscores::Keep)];
 
 fn whole_file(message: &str) -> Problem {
     Problem::new(Severity::Error, Mark::START, String::new(), message)

@@ -10,6 +10,7 @@ impl Clone for Config {
             pingora: pingora_keys::copy(&self.pingora),
             listeners: self.listeners.clone(),
             trusted_proxies: self.trusted_proxies.clone(),
+            underscores_in_headers: self.underscores_in_headers,
             metrics: self.metrics.clone(),
             access_log: self.access_log.clone(),
             watch: self.watch,

@@ -22,6 +22,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// `trusted_proxies`: the proxies whose `X-Forwarded-*` headers are believed; none if empty.
     pub trusted_proxies: Vec<IpNet>,
+    /// `underscores_in_headers`: default `drop`.
+    pub underscores_in_headers: Underscores,
     /// `metrics`: the Prometheus listener; none if left out.
     pub metrics: Option<Metrics>,
     /// `access_log`: its target and format; `None` when `off`.
@@ -44,6 +46,16 @@ pub struct Config {
 pub struct Listener {
     /// `address`: IP and port; port 0 takes a free one, which the log names.
     pub address: SocketAddr,
+}
+
+/// Treatment of request headers with `_` in their names, which programs behind CGI, WSGI and PHP take for `-`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Underscores {
+    /// `drop`: backends do not get them, so that none passes for a header that the gateway sets (nginx's default).
+    #[default]
+    Drop,
+    /// `keep`: backends get them.
+    Keep,
 }
 
 /// `metrics`: the Prometheus listener.
@@ -134,8 +146,11 @@ pub enum HostPattern {
 /// A source of the ring key of a request; sources are asked in the order written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AffinitySource {
-    /// `cookie`: the value of a cookie that the application sets.
+    /// `cookie`: the value of a cookie that the application sets, and that is known before the backend is picked.
     Cookie(String),
+    /// `cookie` with `born_on: backend`: the key's place on the ring, which Longhaul puts before the value of this
+    /// cookie when the backend sets it.
+    BackendCookie(String),
     /// `header`: the value of a request header (its name in lower case).
     Header(String),
     /// `query`: the value of a query argument as the request target has it, not decoded (nginx's `$arg_…`).
@@ -160,6 +175,23 @@ pub struct IssueCookie {
     pub max_age: Option<Duration>,
     /// `same_site`: default `lax`.
     pub same_site: SameSite,
+    /// `path`: default `/`.
+    pub path: String,
+    /// `domain`: the host that set the cookie and its subdomains get it; only the host itself where left out.
+    pub domain: Option<String>,
+    /// `secure`: default `auto`.
+    pub secure: Secure,
+    /// `partitioned`: the browser keeps a cookie for each site that the answer is embedded in (CHIPS), default `false`.
+    pub partitioned: bool,
+}
+
+/// The `Secure` attribute of an issued cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secure {
+    /// `auto`: set for clients that came by TLS, as far as a trusted proxy says so.
+    Auto,
+    /// `always`: set for all clients; browsers then keep the cookie only where they see TLS.
+    Always,
 }
 
 /// The `SameSite` attribute of an issued cookie.

@@ -67,7 +67,9 @@ fn the_values_called_defaults_are_the_defaults() {
     let (route, plain) = (&annotated.routes[0], &minimal.routes[0]);
     assert_eq!((route.compression, route.hooks[1].timeout), (plain.compression, route.hooks[0].timeout));
     let plain = parse(&conf("minimal.yaml").replace("client_ip", "issue_cookie")).unwrap().config;
-    assert_eq!(annotated.upstreams[1].affinity, plain.upstreams[0].affinity);
+    let [AffinitySource::IssueCookie(shown)] = annotated.upstreams[1].affinity.as_slice() else { panic!("a cookie") };
+    let shown = AffinitySource::IssueCookie(IssueCookie { domain: None, ..shown.clone() });
+    assert_eq!([shown].as_slice(), plain.upstreams[0].affinity);
     let stated = ServerConf {
         version: 1,
         threads: 2,
@@ -107,7 +109,15 @@ fn every_shape_a_value_may_have_is_read() {
 
     let [chat, rooms] = config.upstreams.as_slice() else { panic!("two upstreams") };
     let month = Duration::from_secs(30 * 86_400);
-    let cookie = IssueCookie { name: "stay".into(), max_age: Some(month), same_site: SameSite::Strict };
+    let cookie = IssueCookie {
+        name: "stay".into(),
+        max_age: Some(month),
+        same_site: SameSite::Strict,
+        path: "/app".into(),
+        domain: Some("example.com".into()),
+        secure: Secure::Always,
+        partitioned: true,
+    };
     assert_eq!(chat.affinity, [AffinitySource::Query("room".into()), AffinitySource::IssueCookie(cookie)]);
     assert_eq!(chat.backends.iter().map(|backend| backend.weight).collect::<Vec<_>>(), [1, 1, 7, 0]);
     let check = Check::Http { path: "/up?full=1".into(), host: None, expect: vec![(200, 200), (300, 399)] };

@@ -22,7 +22,9 @@ impl Running {
             AffinitySource::Header(name) => format!("header: {name}"),
             AffinitySource::Query(name) => format!("query: {name}"),
             AffinitySource::ClientIp { ipv4_prefix, .. } => format!("client_ip: {{ ipv4_prefix: {ipv4_prefix} }}"),
-            AffinitySource::IssueCookie(_) => unreachable!("nginx has nothing like it"),
+            AffinitySource::BackendCookie(_) | AffinitySource::IssueCookie(_) => {
+                unreachable!("nginx has nothing like it")
+            }
         };
         let mut yaml = format!(
             "version: 1\nlisteners:\n  - address: 127.0.0.1:0\naccess_log: off\nroutes:\n  - upstream: lab\n\

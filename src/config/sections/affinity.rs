@@ -1,12 +1,11 @@
 //! `affinity`: the sources that a request's ring key may come from.
 
-use std::time::Duration;
-
+use super::issue_cookie;
 use super::keys;
 use super::matching::{cookie_name, header_name, query_name};
-use crate::config::model::{AffinitySource, IssueCookie, SameSite};
-use crate::config::yaml::problem::{Report, quoted};
-use crate::config::yaml::scalar::{Span, choice, duration, whole};
+use crate::config::model::AffinitySource;
+use crate::config::yaml::problem::{Problem, Report, quoted};
+use crate::config::yaml::scalar::{choice, whole};
 use crate::config::yaml::value::Value;
 
 /// Values of the rest of the file that affinity depends on.
@@ -15,9 +14,6 @@ pub(crate) struct Scope {
     /// `true` where a proxy in front may tell that the client came by TLS (`X-Forwarded-Proto`).
     pub(crate) tls_possible: bool,
 }
-
-/// Life of an issued cookie. Browsers cut it to 400 days (RFC 6265bis §5.5).
-const MAX_AGE: Span = Span { least: Duration::from_secs(1), most: Duration::from_secs(400 * 86_400), example: "30d" };
 
 const EXPECTED: &str = "a list of sources, such as `- cookie: session_id`";
 
@@ -51,15 +47,43 @@ pub(crate) fn read(value: &Value<'_>, scope: Scope, report: &mut Report) -> Opti
             }
             _ => {}
         }
+        if let Some(problem) = source.as_ref().and_then(|source| named_before(source, &sources, item)) {
+            report.push(problem);
+        }
         sources.push(source);
     }
     sources.into_iter().collect()
 }
 
+/// The problem of a cookie that an earlier source reads too, where one of the two is born on the backend.
+fn named_before(source: &AffinitySource, before: &[Option<AffinitySource>], item: &Value<'_>) -> Option<Problem> {
+    let name = cookie_of(source)?;
+    let is_born = |source: &AffinitySource| matches!(source, AffinitySource::BackendCookie(_));
+    let mut same = before.iter().flatten().filter(|earlier| cookie_of(earlier) == Some(name));
+    let earlier = same.find(|earlier| is_born(earlier) || is_born(source))?;
+    let problem = item.error(format!("the cookie {} is a source twice", quoted(name))).expected("each cookie once");
+    Some(match (earlier, source) {
+        (AffinitySource::IssueCookie(_), AffinitySource::BackendCookie(_))
+        | (AffinitySource::BackendCookie(_), AffinitySource::IssueCookie(_)) => {
+            problem.remedy("give the cookie that Longhaul issues a name of its own: it would replace the backend's")
+        }
+        _ => problem.remedy("remove one"),
+    })
+}
+
+/// The cookie that a source reads.
+fn cookie_of(source: &AffinitySource) -> Option<&str> {
+    match source {
+        AffinitySource::Cookie(name) | AffinitySource::BackendCookie(name) => Some(name),
+        AffinitySource::IssueCookie(issue) => Some(&issue.name),
+        AffinitySource::Header(_) | AffinitySource::Query(_) | AffinitySource::ClientIp { .. } => None,
+    }
+}
+
 fn read_source(value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<AffinitySource> {
     match value.text() {
         Some("client_ip") => return Some(client_ip(32, 64)),
-        Some("issue_cookie") => return Some(AffinitySource::IssueCookie(default_cookie())),
+        Some("issue_cookie") => return Some(AffinitySource::IssueCookie(issue_cookie::default())),
         Some(name @ ("cookie" | "header" | "query")) => {
             let problem = value.error(format!("`{name}` needs a name")).expected(format!("`{name}: NAME`"));
             return report.refuse(problem);
@@ -87,49 +111,27 @@ fn read_source(value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<A
 
 fn read_named(key: &str, value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<AffinitySource> {
     match key {
-        "cookie" => cookie_name(value, report).map(AffinitySource::Cookie),
+        "cookie" => read_cookie(value, report),
         "header" => header_name(value, report).map(AffinitySource::Header),
         "query" => query_name(value, report).map(AffinitySource::Query),
-        "issue_cookie" => read_cookie(value, scope, report).map(AffinitySource::IssueCookie),
+        "issue_cookie" => issue_cookie::read(value, scope, report).map(AffinitySource::IssueCookie),
         _ => read_client_ip(value, report),
     }
 }
 
-fn read_cookie(value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<IssueCookie> {
-    let defaults = default_cookie();
-    if value.is_null() {
-        return Some(defaults);
+/// Reads `cookie`: a name, or a mapping with the name and the place of the cookie's birth.
+fn read_cookie(value: &Value<'_>, report: &mut Report) -> Option<AffinitySource> {
+    if !value.is_mapping() {
+        return cookie_name(value, report).map(AffinitySource::Cookie);
     }
-    if let Some(name) = value.text() {
-        let problem = value.wrong("a mapping with the keys name, max_age and same_site");
-        return report.refuse(problem.remedy(format!("write `issue_cookie: {{ name: {} }}`", name.escape_debug())));
-    }
-    let mut fields = keys::ISSUE_COOKIE.fields(value, report)?;
-    let name = fields.take_or("name", defaults.name, |v| cookie_name(v, report));
-    let max_age = fields.take_or("max_age", defaults.max_age, |v| max_age(v, report));
-    let words = [("strict", SameSite::Strict), ("lax", SameSite::Lax), ("none", SameSite::None)];
-    let same_site = fields.take_or("same_site", defaults.same_site, |v| {
-        let same_site = choice(v, &words, report)?;
-        if same_site == SameSite::None && !scope.tls_possible {
-            let problem = v.warning(
-                "browsers drop a `SameSite=None` cookie that is not `Secure`, and Longhaul sets \
-                `Secure` only for clients that came by TLS",
-            );
-            report.push(problem.remedy("name what ends TLS in front of Longhaul in `trusted_proxies`, or write `lax`"));
-        }
-        Some(same_site)
-    });
-    Some(IssueCookie { name: name?, max_age: max_age?, same_site: same_site? })
-}
-
-fn max_age(value: &Value<'_>, report: &mut Report) -> Option<Option<Duration>> {
-    match value.text() {
-        Some("session") => Some(None),
-        Some("off") => {
-            report.refuse(value.wrong("`session`, or ".to_owned() + &MAX_AGE.expected()).remedy("write `session`"))
-        }
-        _ => duration(value, &MAX_AGE, report).map(Some),
-    }
+    let mut fields = keys::COOKIE.fields(value, report)?;
+    let name = fields.required("name", "the name of a cookie, such as `JSESSIONID`", report);
+    let name = name.and_then(|v| cookie_name(&v, report));
+    let born_on = fields.take_or("born_on", None, |v| choice(v, &[("backend", ())], report).map(Some));
+    Some(match born_on? {
+        Some(()) => AffinitySource::BackendCookie(name?),
+        None => AffinitySource::Cookie(name?),
+    })
 }
 
 fn read_client_ip(value: &Value<'_>, report: &mut Report) -> Option<AffinitySource> {
@@ -145,8 +147,4 @@ fn read_client_ip(value: &Value<'_>, report: &mut Report) -> Option<AffinitySour
 
 fn client_ip(ipv4_prefix: u8, ipv6_prefix: u8) -> AffinitySource {
     AffinitySource::ClientIp { ipv4_prefix, ipv6_prefix }
-}
-
-fn default_cookie() -> IssueCookie {
-    IssueCookie { name: "longhaul".to_owned(), max_age: None, same_site: SameSite::Lax }
 }

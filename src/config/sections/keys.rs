@@ -25,8 +25,8 @@ macro_rules! sections {
 
 sections! {
     TOP = "" [
-        "listeners", "trusted_proxies", "metrics", "access_log", "watch", "control_sock", "drain", "routes",
-        "upstreams",
+        "listeners", "trusted_proxies", "underscores_in_headers", "metrics", "access_log", "watch", "control_sock",
+        "drain", "routes", "upstreams",
     ];
     LISTENER = "listeners[]" ["address"];
     METRICS = "metrics" ["address"];
@@ -37,7 +37,10 @@ sections! {
         "timeouts", "tunnel",
     ];
     AFFINITY = "upstreams.*.affinity[]" ["cookie", "header", "query", "issue_cookie", "client_ip"];
-    ISSUE_COOKIE = "upstreams.*.affinity[].issue_cookie" ["name", "max_age", "same_site"];
+    COOKIE = "upstreams.*.affinity[].cookie" ["name", "born_on"];
+    ISSUE_COOKIE = "upstreams.*.affinity[].issue_cookie" [
+        "name", "max_age", "same_site", "path", "domain", "secure", "partitioned",
+    ];
     CLIENT_IP = "upstreams.*.affinity[].client_ip" ["ipv4_prefix", "ipv6_prefix"];
     BACKEND = "upstreams.*.backends[]" ["address", "weight"];
     HEALTH = "upstreams.*.health" ["check", "path", "host", "expect", "interval", "timeout", "rise", "fall", "traffic", "on_down"];

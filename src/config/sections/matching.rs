@@ -35,6 +35,17 @@ pub(crate) fn host_pattern(value: &Value<'_>, report: &mut Report) -> Option<Hos
     }
 }
 
+/// Reads a host name without a wildcard; the result is in lower case.
+pub(crate) fn host_name(value: &Value<'_>, report: &mut Report) -> Option<String> {
+    const EXPECTED: &str = "a host name such as `example.com`";
+    let Some(text) = value.text() else { return report.refuse(value.wrong(EXPECTED)) };
+    let name = text.strip_prefix('.').unwrap_or(text).to_ascii_lowercase();
+    match wrong_with_name(&name, false) {
+        None => Some(name),
+        Some((wrong, _)) => report.refuse(value.error(format!("{} {wrong}", quoted(text))).expected(EXPECTED)),
+    }
+}
+
 /// The fault of a host name in lower case, and the remedy; `None` where it is right.
 fn wrong_with_name(name: &str, wildcard: bool) -> Option<(&'static str, String)> {
     if name == "*" {

@@ -5,6 +5,7 @@ pub(crate) mod affinity;
 pub(crate) mod drain;
 pub(crate) mod health;
 pub(crate) mod hooks;
+mod issue_cookie;
 pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod listeners;

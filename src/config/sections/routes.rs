@@ -42,7 +42,39 @@ pub(crate) fn read(value: &Value<'_>, parts: &Parts<'_>, report: &mut Report) ->
         }
         routes.push(route);
     }
-    routes.into_iter().collect()
+    let routes: Vec<Route> = routes.into_iter().collect::<Option<_>>()?;
+    warn_of_ways_around(&routes, &items, report);
+    Some(routes)
+}
+
+/// Warns of each route with hooks beside a wider one without, where both lead to the same upstream.
+fn warn_of_ways_around(routes: &[Route], items: &[Value<'_>], report: &mut Report) {
+    let open = routes.iter().enumerate().filter(|(_, route)| route.hooks.is_empty());
+    let open: HashMap<_, _> = open.map(|(index, route)| ((&route.host, route.path.as_str()), index)).collect();
+    for (route, item) in routes.iter().zip(items).filter(|(route, _)| !route.hooks.is_empty()) {
+        let hosts = wider_hosts(&route.host);
+        let paths = || route.path.rmatch_indices('/').map(|(end, _)| if end == 0 { "/" } else { &route.path[..end] });
+        let wider = hosts.iter().flat_map(|host| paths().map(move |path| (host, path)));
+        let same_upstream = |index: &usize| routes[*index].upstream == route.upstream;
+        let Some(around) = wider.filter_map(|key| open.get(&key).copied()).find(same_upstream) else { continue };
+        let problem = item.warning(format!(
+            "routes[{around}] on line {} leads to the same upstream without these hooks: a path that the backend reads in \
+            its own way gets around them",
+            items[around].mark().line
+        ));
+        report.push(problem.remedy("give that route the hooks too, or let the backend refuse what they guard"));
+    }
+}
+
+/// The patterns whose hosts include all hosts of `host`, itself first.
+fn wider_hosts(host: &HostPattern) -> Vec<HostPattern> {
+    let mut wider = vec![host.clone()];
+    if let HostPattern::Exact(name) | HostPattern::Wildcard(name) = host {
+        let domains = name.match_indices('.').map(|(dot, _)| &name[dot + 1..]);
+        wider.extend(domains.map(|domain| HostPattern::Wildcard(domain.to_owned())));
+        wider.push(HostPattern::Any);
+    }
+    wider
 }
 
 fn read_route(value: &Value<'_>, parts: &Parts<'_>, report: &mut Report) -> Option<Route> {
