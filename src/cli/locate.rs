@@ -54,6 +54,15 @@ pub(super) fn run(question: &Question, hooks: &Registry) -> ExitCode {
     let asked = Asked { host: &question.host, path, query, headers: &headers, peer: question.ip };
     // The value of a minted cookie is random, so that its backend is not known beforehand.
     let located = snapshot.locate(&asked, String::new);
+    if let Some(unclear) = snapshot.unclear(&asked) {
+        super::say(&match question.json {
+            true => {
+                format!("{}\n", json!({ "client": located.client.address.to_string(), "refused": unclear.to_string() }))
+            }
+            false => format!("{:<9} {}\n{:<9} 400: {unclear}\n", "client", located.client.address, "refused"),
+        });
+        return ExitCode::FAILURE;
+    }
     let found = located.route.map(|route| Found::new(&snapshot, route, &located));
     if question.json {
         super::say(&format!("{}\n", as_json(&located, found.as_ref())));
@@ -95,6 +104,8 @@ impl<'a> Found<'a> {
         let (source, key, order) = match &located.key {
             None => ("none", Err(LEAST_LOADED), Vec::new()),
             Some(key) if key.issued.is_some() => (key.source.as_str(), Err(MINTED), Vec::new()),
+            // `mint` gave an empty text, which no source does.
+            Some(key) if key.bytes.is_empty() => (key.source.as_str(), Err(DRAWN), Vec::new()),
             Some(key) => {
                 (key.source.as_str(), Ok(String::from_utf8_lossy(&key.bytes).into_owned()), upstream.order(&key.bytes))
             }
@@ -169,4 +180,5 @@ fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 const SHOWN: usize = 10;
 const HOOKS_DECIDE: &str = "they may answer, or choose another key, upstream or backend";
 const LEAST_LOADED: &str = "no source has a value; the backend with the fewest open tunnels and requests is taken";
+const DRAWN: &str = "no source has a value; a key is drawn, and goes before the session that the backend begins";
 const MINTED: &str = "the client has no cookie yet; a new one is issued, and its random value decides";

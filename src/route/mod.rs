@@ -56,11 +56,11 @@ impl Routes {
     /// An ambiguous path ([`path::is_ambiguous`]) does so where the route of either reading is `guarded`. A path whose
     /// other reading only drops parameters (`/admin;v=1`) does so where it leads to another route, which is `guarded`.
     pub fn may_evade(&self, host: Option<&str>, path: &str, guarded: impl Fn(usize) -> bool) -> bool {
-        let other = path::other_reading(path);
-        let ambiguous = path::is_ambiguous(path);
-        if other.is_none() && !ambiguous {
+        if !path.bytes().any(|byte| matches!(byte, b'%' | b'\\' | b';' | b'.')) {
             return false;
         }
+        let other = path::other_reading(path);
+        let ambiguous = path::is_ambiguous(path);
         let route = self.find(host, path);
         let other = other.map_or(route, |other| self.find_normalized(host, &other));
         other.is_some_and(|other| guarded(other) && (ambiguous || route != Some(other)))

@@ -20,7 +20,7 @@ use crate::config::{self, AffinitySource, Compression, Config, OnDown, Problems,
 use crate::dial::Dialer;
 use crate::hook::{Chain, Injector, Registry as Hooks};
 use crate::metrics::{BackendReading, Metrics, UpstreamMetrics};
-use crate::route::Routes;
+use crate::route::{Routes, host};
 use crate::tunnel::{Reason, Scope, Tunnels};
 use crate::upstream::{Blame, Change, FailedTry, FailureKind, Registry, Upstream};
 
@@ -79,6 +79,18 @@ pub struct Asked<'a> {
     pub headers: &'a HeaderMap,
     /// The socket's peer.
     pub peer: IpAddr,
+}
+
+/// A request that programs could read in more than one way; it is answered 400.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unclear {
+    /// RFC 9112 §3.2.
+    #[error("the Host header does not name a host")]
+    Host,
+    /// A backend may read the path as one that hooks guard ([`Routes::may_evade`]).
+    #[error("the path can be read in more than one way")]
+    Path,
 }
 
 /// What a snapshot makes of a request.
@@ -174,6 +186,16 @@ impl Snapshot {
         (client, self.routes.find((!asked.host.is_empty()).then_some(asked.host), asked.path))
     }
 
+    /// The reason to refuse a request whose meaning depends on who reads it; `None` for the others.
+    pub fn unclear(&self, asked: &Asked<'_>) -> Option<Unclear> {
+        if !host::is_valid(asked.host) {
+            return Some(Unclear::Host);
+        }
+        let host = (!asked.host.is_empty()).then_some(asked.host);
+        let is_guarded = |route: usize| !self.config.routes[route].hooks.is_empty();
+        self.routes.may_evade(host, asked.path, is_guarded).then_some(Unclear::Path)
+    }
+
     /// The ring key of a request on the route with this index. Where a hook `chose` another upstream, that one's affinity
     /// counts, unless the route has its own.
     ///
@@ -186,12 +208,20 @@ impl Snapshot {
         request: &affinity::Request<'_>,
         mint: impl FnOnce() -> String,
     ) -> Option<affinity::Key<'_>> {
+        affinity::key(self.sources(route, chose), request, mint)
+    }
+
+    /// The affinity sources of a request on the route with this index: the route's own, or those of its upstream or the
+    /// one that a hook `chose`.
+    ///
+    /// # Panics
+    /// [`receive`](Self::receive) of another snapshot gave the index.
+    pub fn sources(&self, route: usize, chose: Option<&str>) -> &[AffinitySource] {
         let chose = chose.filter(|_| self.config.routes[route].affinity.is_none());
-        let sources = match chose.and_then(|name| self.destination(name)) {
+        match chose.and_then(|name| self.destination(name)) {
             Some(to) => &to.upstream.config().affinity,
             None => &self.targets[route].affinity,
-        };
-        affinity::key(sources, request, mint)
+        }
     }
 
     /// Where the route with this index leads.

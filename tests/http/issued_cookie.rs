@@ -63,10 +63,68 @@ async fn it_is_set_beside_the_backends_own_cookies_and_brings_the_client_back() 
 #[tokio::test]
 async fn its_attributes_are_those_of_the_file() {
     let backend = Named::start().await;
-    let cookie = "    affinity: [issue_cookie: { name: lh, max_age: 30d, same_site: strict }]\n";
-    let gateway = Gateway::start(&one_upstream(&[backend.address()], cookie)).await;
+    let strict = "name: lh, max_age: 30d, same_site: strict";
+    let embedded = "name: lh, same_site: none, secure: always, partitioned: true, path: /app, domain: example.com";
+    for (settings, expected) in [
+        (strict, &["HttpOnly", "Max-Age=2592000", "Path=/", "SameSite=Strict"][..]),
+        (embedded, &["Domain=example.com", "HttpOnly", "Partitioned", "Path=/app", "SameSite=None", "Secure"]),
+    ] {
+        let cookie = format!("    affinity: [issue_cookie: {{ {settings} }}]\n");
+        let gateway = Gateway::start(&one_upstream(&[backend.address()], &cookie)).await;
+        let answer = Wire::connect(gateway.address()).await.get("/", "").await;
+        assert_eq!(cookie_of(&answer, "lh").1, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_behind_another_one_takes_its_cookie_and_issues_none() {
+    let backends = Named::several(3).await;
+    let addresses: Vec<_> = backends.iter().map(Named::address).collect();
+    let inner = Gateway::start(&one_upstream(&addresses, ISSUE)).await;
+    let outer = Gateway::start(&one_upstream(&[inner.address()], ISSUE)).await;
+    for _ in 0..12 {
+        let first = Wire::connect(outer.address()).await.get("/", "Cookie: a=b\r\n").await;
+        let (pair, _) = cookie_of(&first, "longhaul");
+        let seen: Vec<_> =
+            backends.iter().flat_map(Named::requests).filter_map(|request| request.head.get("cookie")).collect();
+        assert!(seen.contains(&format!("a=b; {pair}")), "{pair}: {seen:?}");
+        let again = Wire::connect(outer.address()).await.get("/", &format!("Cookie: {pair}\r\n")).await;
+        assert_eq!((again.address(), again.head.all("set-cookie").len()), (first.address(), 0));
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_of_that_name_from_the_backend_stays_the_only_one() {
+    let backend = Named::answering(any(), |_| "Set-Cookie: longhaul=theirs; Path=/\r\n".to_owned()).await;
+    let gateway = Gateway::start(&one_upstream(&[backend.address()], ISSUE)).await;
     let answer = Wire::connect(gateway.address()).await.get("/", "").await;
-    assert_eq!(cookie_of(&answer, "lh").1, ["HttpOnly", "Max-Age=2592000", "Path=/", "SameSite=Strict"]);
+    assert_eq!(answer.head.all("set-cookie"), ["longhaul=theirs; Path=/"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_shared_caches_might_keep_becomes_private_with_it() {
+    let backend = Named::answering(any(), |request| {
+        let control = request.head.target().trim_start_matches('/').replace('_', ", ");
+        if control.is_empty() { String::new() } else { format!("Cache-Control: {control}\r\n") }
+    })
+    .await;
+    let gateway = Gateway::start(&one_upstream(&[backend.address()], ISSUE)).await;
+    for (path, expected) in [
+        ("/", Some("private")),
+        ("/public_max-age=60", Some("private, max-age=60")),
+        ("/no-store", Some("no-store")),
+        ("/private_max-age=60", Some("private, max-age=60")),
+    ] {
+        let answer = Wire::connect(gateway.address()).await.get(path, "").await;
+        assert_eq!(answer.head.get("cache-control").as_deref(), expected, "{path}");
+        let (pair, _) = cookie_of(&answer, "longhaul");
+        let answer = Wire::connect(gateway.address()).await.get(path, &format!("Cookie: {pair}\r\n")).await;
+        assert_ne!(
+            answer.head.get("cache-control").as_deref(),
+            Some("private"),
+            "a cookie that was brought changes nothing"
+        );
+    }
 }
 
 #[tokio::test]

@@ -221,8 +221,9 @@ fn judge(head: &ResponseHead<'_>, offer: &Offer, ctx: &Ctx) -> Judged {
         Err(bad) => Judged::Wrong(bad),
         Ok(()) if ctx.hooks.is_some() => Judged::Right(Vec::new()),
         Ok(()) => {
-            let fields = Edited { lines: &head.lines, by_hooks: None };
-            Judged::Right(switching_response(fields, ctx.set_cookie(), ctx.id()))
+            let lines = ctx.edit_answer_lines(&head.lines);
+            let fields = Edited { lines: &lines, by_hooks: None };
+            Judged::Right(switching_response(fields, ctx.set_cookie_beside(&lines[..]), ctx.id()))
         }
     }
 }

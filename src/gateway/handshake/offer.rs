@@ -41,6 +41,16 @@ impl<'b> Plain<'b> {
         Some(Self { head, host, headers, offer })
     }
 
+    /// Takes the header fields with `_` in their names out of the request.
+    pub(super) fn drop_underscores(&mut self) {
+        let before = self.head.lines.len();
+        self.head.lines.retain(|line| !line.name.contains('_'));
+        if self.head.lines.len() < before {
+            let named: Vec<_> = self.headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+            named.iter().for_each(|name| drop(self.headers.remove(name)));
+        }
+    }
+
     /// The path, without the query.
     pub(super) fn path(&self) -> &'b str {
         self.head.target.split_once('?').map_or(self.head.target, |(path, _)| path)

@@ -114,11 +114,20 @@ impl Gateway {
 fn request(session: &Session, ctx: &Ctx) -> Option<Vec<u8>> {
     let ServerSession::H1(client) = &*session.downstream_session else { return None };
     let raw = client.get_headers_raw_bytes();
-    let head = read_request(&raw).ok().flatten()?;
+    let mut head = read_request(&raw).ok().flatten()?;
+    if ctx.drops_underscores() {
+        head.lines.retain(|line| !line.name.contains('_'));
+    }
+    ctx.edit_request_lines(&mut head.lines);
     let header = session.req_header();
     let target = header.uri.path_and_query().map_or("/", |target| target.as_str());
     // Hooks may have changed what Pingora read; nobody else does.
-    let fields = Edited { lines: &head.lines, by_hooks: ctx.hooks.as_ref().map(|_| &header.headers) };
+    let by_hooks = ctx.hooks.as_ref().map(|_| {
+        let mut headers = header.headers.clone();
+        ctx.edit_request(&mut headers);
+        headers
+    });
+    let fields = Edited { lines: &head.lines, by_hooks: by_hooks.as_ref() };
     Some(ctx.request.as_ref()?.with_origin(|origin| upgrade_request(target, fields, origin)))
 }
 

@@ -107,14 +107,18 @@ impl Gateway {
     /// Begins with a request if it is one for a worker: an ordinary WebSocket on a route without hooks. Returns the
     /// length of its head too.
     fn begin(&self, bytes: &[u8], peer: SocketAddr) -> Option<(Ctx, Offered, usize)> {
-        let plain = Plain::read(bytes)?;
+        let mut plain = Plain::read(bytes)?;
         let mut ctx = Ctx::new(&self.running);
+        if ctx.drops_underscores() {
+            plain.drop_underscores();
+        }
         let (path, query) = (plain.path(), plain.query());
         let asked = Asked { host: plain.host, path, query, headers: &plain.headers, peer: peer.ip() };
         ctx.describe_as(&asked, peer, http::Method::GET);
-        if ctx.hooks.is_some() {
+        if ctx.hooks.is_some() || ctx.unclear.is_some() {
             return None;
         }
+        ctx.edit_request_lines(&mut plain.head.lines);
         let to = ctx.destination()?;
         let request = ctx.request.as_ref()?.with_origin(|origin| plain.for_backend(origin));
         let length = plain.head.length;

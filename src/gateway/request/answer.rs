@@ -10,12 +10,18 @@ use pingora_proxy::Session;
 
 use crate::hook::Answer;
 use crate::http1::forward::REQUEST_ID;
+use crate::snapshot::Unclear;
 use crate::ws::handshake::UpgradeRefused;
 
 impl Answer {
     /// No route fits the request.
     pub(in crate::gateway) fn no_route() -> Self {
         Self::new(404, "no route matches this host and path")
+    }
+
+    /// Programs could read the request in more than one way.
+    pub(in crate::gateway) fn unclear(unclear: Unclear) -> Self {
+        Self::new(400, unclear.to_string())
     }
 
     /// A backend was asked and failed.

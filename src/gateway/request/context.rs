@@ -13,9 +13,10 @@ use super::headers;
 use super::hooks::Hooks;
 use crate::affinity;
 use crate::client::Client;
+use crate::config::Underscores;
 use crate::hook::Answer;
 use crate::http1::forward::Origin;
-use crate::snapshot::{Asked, Destination, Running, Snapshot, Target, UnderWay};
+use crate::snapshot::{Asked, Destination, Running, Snapshot, Target, Unclear, UnderWay};
 use crate::socket::address;
 use crate::upstream::{Pick, Unavailable};
 
@@ -35,6 +36,8 @@ pub struct Ctx {
     pub(in crate::gateway) tried: Vec<usize>,
     /// The answer to give instead of a backend's.
     pub(in crate::gateway) answer: Option<Answer>,
+    /// The request is refused, because programs could read it in more than one way.
+    pub(in crate::gateway) unclear: Option<Unclear>,
     /// The last failure was that a backend took too long.
     pub(in crate::gateway) timed_out: bool,
     /// The connection is a tunnel now and logged by its worker; Pingora's session is an empty shell.
@@ -94,6 +97,7 @@ impl Ctx {
             connecting: None,
             tried: Vec::new(),
             answer: None,
+            unclear: None,
             timed_out: false,
             taken_over: false,
             under_way: running.request(),
@@ -115,6 +119,7 @@ impl Ctx {
     /// Looks at what is asked for, as [`describe`](Self::describe) does.
     pub(in crate::gateway) fn describe_as(&mut self, asked: &Asked<'_>, peer: SocketAddr, method: Method) {
         let (client, route) = self.snapshot.receive(asked);
+        self.unclear = self.snapshot.unclear(asked);
         self.hooks = route.and_then(|route| Hooks::of(&self.snapshot.target(route).hooks));
         let source = affinity::Request { headers: asked.headers, query: asked.query, client: client.address };
         let key = route.filter(|_| self.hooks.is_none());
@@ -155,8 +160,9 @@ impl Ctx {
         self.to().cloned()
     }
 
-    pub(in crate::gateway) fn set_cookie(&self) -> Option<&str> {
-        self.request.as_ref()?.key.as_ref()?.set_cookie.as_deref()
+    /// Tells whether backends get no headers with `_` in their names.
+    pub(in crate::gateway) fn drops_underscores(&self) -> bool {
+        self.snapshot.config.underscores_in_headers == Underscores::Drop
     }
 
     /// Where the key came from, or `none`.

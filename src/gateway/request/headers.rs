@@ -37,12 +37,15 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 ///
 /// Names go on in lower case, as with HAProxy and Envoy: Pingora keeps the client's letter case in a second map, which
 /// costs more than all the rest that is done here (bench/NOTES.md).
-pub(super) fn identify(request: &mut RequestHeader, asked: &Request) -> Result<()> {
+///
+/// `edit` makes further changes to the header.
+pub(super) fn identify(request: &mut RequestHeader, asked: &Request, edit: impl FnOnce(&mut HeaderMap)) -> Result<()> {
     let invalid = |error| Error::because(ErrorType::InvalidHTTPHeader, "a header for the backend", error);
     // Parts have the target's URI alone: of an absolute one what follows the host, which `Host` names too.
     let nothing = RequestHeader::from(http::Request::new(()).into_parts().0);
     let mut parts = http::request::Parts::from(std::mem::replace(request, nothing));
     let headers = &mut parts.headers;
+    edit(headers);
     headers.reserve(4);
     let chain = asked.with_origin(|origin| forwarded_for(headers, origin.peer));
     let chain = HeaderValue::from_maybe_shared(Bytes::from(chain));
@@ -92,13 +95,19 @@ pub(super) fn drop_chunks(response: &mut ResponseHeader) -> bool {
 
 /// Adds to a backend's answer what is ours: the issued cookie, beside the backend's own, and the request's id.
 pub(in crate::gateway) fn decorate(response: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
-    if let Some(cookie) = ctx.set_cookie() {
-        response.append_header(header::SET_COOKIE, cookie)?;
-    }
+    ctx.set_cookies(response)?;
     if !response.headers.contains_key(&REQUEST_ID) {
         response.insert_header(REQUEST_ID.as_str(), ctx.id())?;
     }
     Ok(())
+}
+
+/// Takes headers with `_` in their names out of a request (nginx: `underscores_in_headers off`).
+pub(super) fn drop_underscores(request: &mut RequestHeader) {
+    let named: Vec<HeaderName> = request.headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+    for name in &named {
+        request.remove_header(name);
+    }
 }
 
 /// Takes `upgrade` out of a request that goes on as plain HTTP (RFC 9110 §7.8).

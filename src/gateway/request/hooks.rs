@@ -250,8 +250,12 @@ impl Ctx {
         }
         self.on_response(&mut response).await?;
         self.name_compression(&mut response).map_err(|_| Answer::gateway_failed())?;
-        let fields = Edited { lines: &head.lines, by_hooks: Some(&response.headers) };
-        Ok(switching_response(fields, self.set_cookie(), self.id()))
+        let lines = self.edit_answer_lines(&head.lines);
+        let mut edited = response.headers.clone();
+        self.edit_answer(&mut edited);
+        let set_cookie = self.set_cookie_beside(&edited);
+        let fields = Edited { lines: &lines, by_hooks: Some(&edited) };
+        Ok(switching_response(fields, set_cookie, self.id()))
     }
 
     /// Has a 101 name the compression that was agreed on with the client, where that is the gateway's business.

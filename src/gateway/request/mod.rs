@@ -2,6 +2,7 @@
 
 mod answer;
 mod context;
+mod cookies;
 mod error;
 pub(super) mod headers;
 mod hooks;
@@ -46,7 +47,14 @@ impl ProxyHttp for Gateway {
             self.continue_with(session, ctx, *continuation).await?;
             return Ok(true);
         }
+        if ctx.drops_underscores() {
+            headers::drop_underscores(session.req_header_mut());
+        }
         ctx.describe(session);
+        if let Some(unclear) = ctx.unclear {
+            self.answer(session, ctx, Answer::unclear(unclear)).await?;
+            return Ok(true);
+        }
         let wanted = hooks::classify(session);
         let request = session.req_header();
         let host_is_missing =
@@ -149,7 +157,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Self::CTX,
     ) -> Result<()> {
         match &ctx.request {
-            Some(described) => headers::identify(request, described),
+            Some(described) => headers::identify(request, described, |headers| ctx.edit_request(headers)),
             None => Ok(()),
         }
     }
