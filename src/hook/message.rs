@@ -59,6 +59,15 @@ pub enum Verdict {
     Drop,
     /// It is gone, and this one goes back to its sender; no further hook sees either.
     Reply(Message),
+    /// It is gone, this one goes back to its sender, and then the tunnel ends as by [`Verdict::Close`].
+    ReplyAndClose {
+        /// The reply.
+        message: Message,
+        /// As in [`Verdict::Close`].
+        code: u16,
+        /// As in [`Verdict::Close`].
+        reason: String,
+    },
     /// It is gone, and the tunnel ends with a Close frame to both sides.
     Close {
         /// The status code: 1000, 1001, 1003, 1007 to 1014, or 3000 to 4999 (RFC 6455 §7.4); another becomes 1011.
@@ -72,6 +81,11 @@ impl Verdict {
     /// [`Verdict::Close`] with this code and reason.
     pub fn close(code: u16, reason: impl Into<String>) -> Self {
         Self::Close { code, reason: reason.into() }
+    }
+
+    /// [`Verdict::ReplyAndClose`] with this reply, code and reason.
+    pub fn reply_and_close(message: Message, code: u16, reason: impl Into<String>) -> Self {
+        Self::ReplyAndClose { message, code, reason: reason.into() }
     }
 }
 

@@ -10,6 +10,7 @@ mod erased;
 mod error;
 mod injector;
 mod message;
+mod outbox;
 mod registry;
 mod request;
 mod response;
@@ -43,6 +44,7 @@ pub use crate::config::{Cidr, Period, Size, TunnelLimits};
 pub use {
     chain::{Chain, Contexts, Packed, Saved},
     injector::Outlet,
+    outbox::Outbox,
     registry::Registry,
     request::Facts,
 };

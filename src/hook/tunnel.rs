@@ -9,9 +9,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
-use super::injector::{Injector, To};
+use super::Direction;
+use super::injector::{Injector, Item, To};
 use super::message::Message;
-use super::{Direction, injector};
+use super::outbox::Outbox;
 
 /// An open tunnel: who is connected with whom.
 #[derive(Clone, Debug)]
@@ -33,18 +34,31 @@ pub struct Tunnel {
     pub key: Option<KeyTag>,
     /// What messages are sent with.
     pub injector: Injector,
+    /// Collects what the hooks of this tunnel do to it during a call.
+    #[doc(hidden)]
+    pub outbox: Outbox,
 }
 
 impl Tunnel {
-    /// Puts a message of one's own into the tunnel, behind what has passed in that direction; no hook sees it. It never waits:
-    /// whether it arrived is what [`Injector::send`] tells.
+    /// Puts a message of one's own into the tunnel, behind what has passed in that direction; no hook sees it.
+    ///
+    /// Messages go out in the order of the calls. During a phase of this tunnel they go out before the message that the
+    /// phase is about, and before the reply or the Close frame that it returns. `send` never waits: [`Injector::send`]
+    /// tells whether a message arrived.
     pub fn send(&self, direction: Direction, message: Message) {
-        self.injector.post(To::Tunnel(self.id), injector::Item::Message(direction, message));
+        self.put(Item::Message(direction, message));
     }
 
-    /// Ends the tunnel with a Close frame to both sides; codes as in [`Verdict::Close`](super::Verdict::Close).
+    /// Ends the tunnel with a Close frame to both sides, behind what was [sent](Self::send) before. Codes as in
+    /// [`Verdict::Close`](super::Verdict::Close).
     pub fn close(&self, code: u16, reason: impl Into<String>) {
-        self.injector.post(To::Tunnel(self.id), injector::Item::Close { code, reason: reason.into() });
+        self.put(Item::Close { code, reason: reason.into() });
+    }
+
+    fn put(&self, item: Item) {
+        if let Some(item) = self.outbox.put(item) {
+            self.injector.post(To::Tunnel(self.id), item);
+        }
     }
 }
 

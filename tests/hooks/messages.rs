@@ -142,3 +142,78 @@ async fn control_frames_between_fragments_pass_at_once_and_fragments_come_as_one
         }
     }
 }
+
+#[tokio::test]
+async fn what_a_call_sends_goes_out_in_order_before_what_it_decides() {
+    let mut talk = Talk::start().await;
+    for path in ["/sync", "/async"] {
+        let (client, server) = talk.open(path, "").await;
+        let mut ends = Ends(client, server);
+        for from in BOTH {
+            let to = other(from);
+            ends.say(from, "tell one tell two reply three").await;
+            for text in ["one", "two", "three"] {
+                ends.expect(from, 0x81, text).await;
+            }
+            ends.expect(to, 0x81, "one").await;
+            ends.expect(to, 0x81, "two").await;
+            // What came in the same packet before and after the call stays there.
+            let packet = ["before", "tell one replace two", "after"].map(|text| wire::text(from, text)).concat();
+            ends.send(from, packet).await;
+            for text in ["before", "one", "two", "after"] {
+                ends.expect(to, 0x81, text).await;
+            }
+            ends.expect(from, 0x81, "one").await;
+            ends.say(from, "tell one drop").await;
+            ends.expect(to, 0x81, "one").await;
+            ends.expect(from, 0x81, "one").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_call_sends_before_it_closes_the_tunnel_arrives_before_the_close_frame() {
+    let mut talk = Talk::start().await;
+    for path in ["/sync", "/async"] {
+        for from in BOTH {
+            for (say, reason) in [("tell one close 4001 bye", "4001 bye"), ("tell one end", "4002 by the tunnel")] {
+                let (client, server) = talk.open(path, "").await;
+                let mut ends = Ends(client, server);
+                ends.say(from, say).await;
+                for who in BOTH {
+                    ends.expect(who, 0x81, "one").await;
+                }
+                let (code, reason) = reason.split_once(' ').unwrap();
+                ends.expect_close(code.parse().unwrap(), reason).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_verdict_that_replies_and_closes_does_both_in_this_order() {
+    let mut talk = Talk::start().await;
+    for path in ["/sync", "/async"] {
+        for from in BOTH {
+            let (client, server) = talk.open(path, "").await;
+            let mut ends = Ends(client, server);
+            ends.say(from, "farewell 4004 that was enough").await;
+            ends.expect(from, 0x81, "that was enough").await;
+            ends.expect_close(4004, "farewell").await;
+        }
+    }
+    let counted = "longhaul_hook_verdicts_total{hook=\"talking\",phase=\"message\",verdict=\"reply_and_close\"}";
+    talk.gateway.metric_becomes(counted, 4.0).await;
+}
+
+#[tokio::test]
+async fn what_a_call_sent_before_it_waits_arrives_while_it_waits() {
+    let mut talk = Talk::start().await;
+    let (client, server) = talk.open("/async", "").await;
+    let mut ends = Ends(client, server);
+    ends.say(From::Client, "hint").await;
+    ends.expect(From::Client, 0x81, "a hint").await;
+    talk.release("/async").await;
+    ends.expect(From::Client, 0x81, "another").await;
+    ends.expect(From::Client, 0x81, "done").await;
+}

@@ -104,6 +104,17 @@ impl Talking {
                 tunnel.close(4002, "by the tunnel");
                 Verdict::Drop
             }
+            "farewell" => {
+                let (code, text) = rest.split_once(' ').unwrap_or((rest, ""));
+                Verdict::reply_and_close(Message::text(text), code.parse()?, "farewell")
+            }
+            // Sends a word both ways, and goes on with the rest.
+            "tell" => {
+                let (told, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+                tunnel.send(Direction::ToClient, Message::text(told));
+                tunnel.send(Direction::ToBackend, Message::text(told));
+                return self.judge(tunnel, &Message::text(rest));
+            }
             "release" => {
                 self.gate.add_permits(1);
                 Verdict::Drop
@@ -172,6 +183,12 @@ impl Hook for Talking {
         told: &mut Told,
     ) -> Result<Verdict> {
         if let Ok(text) = str::from_utf8(message.as_bytes()) {
+            if text == "hint" {
+                tunnel.send(Direction::ToClient, Message::text("a hint"));
+                self.wait("wait", tunnel).await;
+                tunnel.send(Direction::ToClient, Message::text("another"));
+                return Ok(Verdict::Reply(Message::text("done")));
+            }
             self.wait(text.split(' ').next().unwrap_or_default(), tunnel).await;
             if let Some((whom, rest)) = text.strip_prefix("push ").and_then(|rest| rest.split_once(' ')) {
                 let (which, what) = rest.split_once(' ').unwrap_or((rest, ""));

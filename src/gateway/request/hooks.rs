@@ -288,6 +288,7 @@ impl Ctx {
             backend: record.backend().address(),
             key: key.map(|key| KeyTag::of(&key.bytes)),
             injector: injector.clone(),
+            outbox: crate::hook::Outbox::default(),
         };
         let contexts = contexts.into_inner().unwrap_or_else(PoisonError::into_inner)?;
         Some(Hooked { chain, contexts, tunnel, agreement })

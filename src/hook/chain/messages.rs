@@ -94,6 +94,9 @@ impl Link {
             Verdict::Replace(message) => ("replace", Verdict::Replace(message)),
             Verdict::Drop => ("drop", Verdict::Drop),
             Verdict::Reply(message) => ("reply", Verdict::Reply(message)),
+            Verdict::ReplyAndClose { message, code, reason } => {
+                ("reply_and_close", Verdict::ReplyAndClose { message, code: sendable(code), reason })
+            }
             Verdict::Close { code, reason } => ("close", Verdict::Close { code: sendable(code), reason }),
         };
         self.verdict(Phase::Message, name);

@@ -46,6 +46,7 @@ impl Begin {
             backend: self.backend,
             key: self.key.as_deref().map(KeyTag::of),
             injector: self.injector,
+            outbox: crate::hook::Outbox::default(),
         };
         let mut opened = TestTunnel::new(self.chain, self.recorder, contexts, tunnel);
         opened.chain.on_open(&opened.tunnel, &mut opened.contexts).await?;
@@ -89,7 +90,7 @@ impl TestTunnel {
         match &judged {
             Ok(Verdict::Pass) => self.passed(direction, &message),
             Ok(Verdict::Replace(message)) => self.passed(direction, message),
-            Ok(Verdict::Close { .. }) | Err(_) => self.end(),
+            Ok(Verdict::Close { .. } | Verdict::ReplyAndClose { .. }) | Err(_) => self.end(),
             Ok(_) => {}
         }
         Ok(judged?)

@@ -107,6 +107,7 @@ fn tunnel() -> (Tunnel, mpsc::UnboundedReceiver<(To, Item)>) {
         backend: ([127, 0, 0, 1], 9001).into(),
         key: None,
         injector: Injector::new(Arc::new(Tunnels(sender))),
+        outbox: crate::hook::Outbox::default(),
     };
     (tunnel, told)
 }

@@ -12,7 +12,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::AbortHandle;
 
 use super::last_words::LastWords;
-use crate::hook::{self, Chain, Closed, Contexts, Direction, Entry, Failure, Message, Packed, TunnelId, Verdict};
+use crate::hook::{self, Chain, Closed, Contexts, Direction, Entry, Failure, Item, Message, Packed, TunnelId, Verdict};
 use crate::ws::deflate::Codec;
 
 /// The hooks of one tunnel, and what they keep of it. One call at a time: whoever calls holds the contexts.
@@ -57,10 +57,10 @@ impl Callee {
         Self { chain, tunnel, contexts: AsyncMutex::new(contexts) }
     }
 
-    /// Asks hooks that do not wait about a message.
-    pub(super) fn judge(&self, direction: Direction, message: &Message) -> Result<Verdict, Failure> {
+    /// Asks hooks that do not wait about a message; returns the items that they sent meanwhile too.
+    pub(super) fn judge(&self, direction: Direction, message: &Message) -> (Result<Verdict, Failure>, Vec<Item>) {
         let mut contexts = self.contexts.try_lock().expect("the calls of one tunnel follow each other");
-        self.chain.on_message(&self.tunnel, direction, message, &mut contexts)
+        self.tunnel.outbox.collect(|| self.chain.on_message(&self.tunnel, direction, message, &mut contexts))
     }
 
     /// What another process needs to go on; `None` where a hook cannot say, or is being called.
@@ -86,19 +86,24 @@ impl Caller {
         work(&mut self.codec.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Tells the hooks that their tunnel is open.
-    pub(super) fn open(self: &Arc<Self>, callee: &Arc<Callee>) -> Begun {
+    /// Tells the hooks that their tunnel is open. Returns the items that they sent at once too.
+    pub(super) fn open(self: &Arc<Self>, callee: &Arc<Callee>) -> (Begun, Vec<Item>) {
         let hooks = Arc::clone(callee);
-        self.call(callee.tunnel.id, async move {
+        self.call(&callee.tunnel, async move {
             let mut contexts = hooks.contexts.lock().await;
             Outcome::Opened(hooks.chain.on_open(&hooks.tunnel, &mut contexts).await)
         })
     }
 
-    /// Asks hooks that may wait about a message.
-    pub(super) fn judge(self: &Arc<Self>, callee: &Arc<Callee>, direction: Direction, message: Message) -> Begun {
+    /// Asks hooks that may wait about a message. Returns the items that they sent at once too.
+    pub(super) fn judge(
+        self: &Arc<Self>,
+        callee: &Arc<Callee>,
+        direction: Direction,
+        message: Message,
+    ) -> (Begun, Vec<Item>) {
         let hooks = Arc::clone(callee);
-        self.call(callee.tunnel.id, async move {
+        self.call(&callee.tunnel, async move {
             let mut contexts = hooks.contexts.lock().await;
             let verdict = hooks.chain.on_message_async(&hooks.tunnel, direction, &message, &mut contexts).await;
             drop(contexts);
@@ -106,8 +111,15 @@ impl Caller {
         })
     }
 
-    fn call(self: &Arc<Self>, id: TunnelId, call: impl Future<Output = Outcome> + Send + 'static) -> Begun {
-        match self.begin(call) {
+    /// Begins a call. Items that are sent after it has begun to wait come by the worker's mailbox, before its outcome.
+    fn call(
+        self: &Arc<Self>,
+        tunnel: &hook::Tunnel,
+        call: impl Future<Output = Outcome> + Send + 'static,
+    ) -> (Begun, Vec<Item>) {
+        let id = tunnel.id;
+        let (begun, sent) = tunnel.outbox.collect(|| self.begin(call));
+        let begun = match begun {
             Ok(outcome) => Begun::Done(outcome),
             Err(call) => {
                 let caller = Arc::clone(self);
@@ -117,7 +129,8 @@ impl Caller {
                 });
                 Begun::Waits(task.abort_handle())
             }
-        }
+        };
+        (begun, sent)
     }
 
     /// Has the hooks of a tunnel that has ended add to its log line, which `log` writes, and then tells them of the end if

@@ -38,6 +38,8 @@ pub(super) struct Inspector {
     opened: bool,
     /// The call that is waited for.
     call: Option<Call>,
+    /// Items of the last call that the worker made, for the pair to put in.
+    sent: Option<Sent>,
     /// By the side that the bytes come from.
     ways: Sides<Way>,
     /// What a hook's Close frame says.
@@ -62,6 +64,13 @@ struct Original {
     compressed: Option<Vec<u8>>,
 }
 
+/// Items that hooks sent during a call.
+pub(super) struct Sent {
+    pub(super) items: Vec<hook::Item>,
+    /// Their place among the frames that are to be passed on: those before it came before the call.
+    pub(super) at: usize,
+}
+
 /// What is to be done next with what came from a side.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -73,6 +82,8 @@ pub(super) enum Step {
     Wait,
     /// Frames for the side that it came from.
     Reply(Vec<u8>),
+    /// Frames for the side that it came from, and then the end.
+    ReplyAndEnd(Vec<u8>, Reason),
     /// The tunnel ends.
     End(Reason),
     /// The same, by the fault of the side that it came from, whose bytes make no sense any more.
@@ -98,6 +109,7 @@ impl Inspector {
             told: false,
             opened: false,
             call: None,
+            sent: None,
             ways,
             last_word: None,
             packed: Vec::new(),
@@ -108,13 +120,24 @@ impl Inspector {
     /// Tells the hooks that the tunnel is open; what came of it, if that is known at once.
     pub(super) fn open(&mut self) -> Option<Outcome> {
         self.told = true;
-        match self.caller.open(&self.callee) {
+        let (begun, sent) = self.caller.open(&self.callee);
+        self.note_sent(sent, 0);
+        match begun {
             caller::Begun::Done(outcome) => Some(outcome),
             caller::Begun::Waits(task) => {
                 self.call = Some(Call::Open(task));
                 None
             }
         }
+    }
+
+    fn note_sent(&mut self, items: Vec<hook::Item>, at: usize) {
+        self.sent = (!items.is_empty()).then_some(Sent { items, at });
+    }
+
+    /// Takes the items that hooks sent during the last call. They are put in before what that call decided.
+    pub(super) fn take_sent(&mut self) -> Option<Sent> {
+        self.sent.take()
     }
 
     /// Whether hooks were told that the tunnel is open.
@@ -270,10 +293,13 @@ impl Inspector {
             Err(reason) => return Step::End(reason),
         };
         if mode == Mode::Sync {
-            let verdict = self.callee.judge(side.into(), &message);
+            let (verdict, sent) = self.callee.judge(side.into(), &message);
+            self.note_sent(sent, out.len());
             return self.carry_out(side, &original, verdict, &message, out);
         }
-        match self.caller.judge(&self.callee, side.into(), message) {
+        let (begun, sent) = self.caller.judge(&self.callee, side.into(), message);
+        self.note_sent(sent, out.len());
+        match begun {
             caller::Begun::Done(Outcome::Judged(verdict, message)) => {
                 self.carry_out(side, &original, verdict, &message, out)
             }
@@ -344,6 +370,10 @@ impl Inspector {
             }
             Ok(Verdict::Drop) => Step::On,
             Ok(Verdict::Reply(message)) => Step::Reply(encode(from.other(), &message)),
+            Ok(Verdict::ReplyAndClose { message, code, reason }) => {
+                self.set_last_word(&reason);
+                Step::ReplyAndEnd(encode(from.other(), &message), Reason::HookClosed { code })
+            }
             Ok(Verdict::Close { code, reason }) => {
                 self.set_last_word(&reason);
                 Step::End(Reason::HookClosed { code })

@@ -87,6 +87,7 @@ impl Inspector {
             told: true,
             opened: true,
             call: None,
+            sent: None,
             ways: state.ways,
             last_word: state.last_word,
             packed: Vec::new(),

@@ -60,7 +60,11 @@ impl<E: End> Pair<E> {
 
     /// Tells the hooks that the tunnel is open.
     pub(in crate::tunnel) fn open_hooks(&mut self, now: Instant, counters: &UpstreamMetrics) {
-        if let Some(outcome) = self.inspector.as_mut().and_then(|inspector| inspector.open()) {
+        let Some(inspector) = &mut self.inspector else { return };
+        let outcome = inspector.open();
+        let sent = inspector.take_sent();
+        self.put_in_sent(sent, now);
+        if let Some(outcome) = outcome {
             self.heard(outcome, now, counters);
         }
     }
@@ -88,6 +92,14 @@ impl<E: End> Pair<E> {
                 }
                 goes_on
             }
+        }
+    }
+
+    /// Does what the hooks of the tunnel asked for during a call.
+    fn put_in_sent(&mut self, sent: Option<inspect::Sent>, now: Instant) {
+        for item in sent.iter().flat_map(|sent| &sent.items) {
+            // `Tunnel::send` does not tell whether a message arrived.
+            let _ = self.inject(item, now);
         }
     }
 
@@ -213,6 +225,15 @@ impl<E: End> Pair<E> {
             let deaf = self.flows[side].is_cut();
             let Some(inspector) = &mut self.inspector else { return rest };
             let step = inspector.step(side, &mut rest, deaf, &mut frames);
+            if let Some(sent) = inspector.take_sent() {
+                // The messages before the call go first, then what hooks sent during it, then what they decided.
+                let decided = frames.split_off(sent.at);
+                if !frames.is_empty() {
+                    self.pass(side, &frames, None, now, counters);
+                }
+                frames = decided;
+                self.put_in_sent(Some(sent), now);
+            }
             if matches!(step, Step::On) && frames.len() < WRITTEN_AT_ONCE {
                 continue;
             }
@@ -230,16 +251,22 @@ impl<E: End> Pair<E> {
         }
     }
 
+    fn reply(&mut self, side: Side, frames: &[u8]) {
+        let owed = self.owed(side);
+        if let Some(inspector) = &mut self.inspector {
+            inspector.note_replied(side, owed + frames.len());
+        }
+        self.put_between(side.other(), frames);
+    }
+
     /// Does what hooks decided, but for passing frames on.
     fn carry_out(&mut self, side: Side, step: Step, now: Instant) {
         match step {
             Step::On | Step::Done | Step::Wait => {}
-            Step::Reply(frames) => {
-                let owed = self.owed(side);
-                if let Some(inspector) = &mut self.inspector {
-                    inspector.note_replied(side, owed + frames.len());
-                }
-                self.put_between(side.other(), &frames);
+            Step::Reply(frames) => self.reply(side, &frames),
+            Step::ReplyAndEnd(frames, reason) => {
+                self.reply(side, &frames);
+                self.end(reason, now);
             }
             Step::End(reason) => self.end(reason, now),
             Step::Broken(reason) => {

@@ -137,6 +137,7 @@ impl Frozen {
                     backend: passport.backend,
                     key: state.key,
                     injector,
+                    outbox: crate::hook::Outbox::default(),
                 };
                 pair.watch_on(state, hooks, tunnel, caller, now);
             }

@@ -142,6 +142,7 @@ impl Lab {
             backend: self.backend.address(),
             key: Some(KeyTag::of(key)),
             injector: self.injector.clone(),
+            outbox: crate::hook::Outbox::default(),
         };
         let ends = Ends { client, backend, id: tunnel.id };
         let contexts = self.chain.contexts().unwrap();

@@ -55,6 +55,7 @@ fn tunnel(injector: &Injector) -> Tunnel {
         backend: ([127, 0, 0, 1], 9001).into(),
         key: None,
         injector: injector.clone(),
+        outbox: crate::hook::Outbox::default(),
     }
 }
 

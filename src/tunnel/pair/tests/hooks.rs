@@ -254,6 +254,7 @@ fn tunnel() -> Tunnel {
         backend: ([127, 0, 0, 1], 9001).into(),
         key: None,
         injector: Injector::new(Arc::new(Nowhere)),
+        outbox: crate::hook::Outbox::default(),
     }
 }
 
