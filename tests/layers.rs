@@ -72,6 +72,11 @@ const PINGORA_STILL: [&str; 1] = ["hook"];
 /// Of code before a file's tests: neither blank nor comments.
 const MAX_LINES: usize = 400;
 
+/// Lines of a function, from its signature to its closing brace.
+const MAX_FUNCTION: usize = 50;
+/// Functions that are longer all the same.
+const LONG_FUNCTIONS: usize = 5;
+
 fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&module))
 }
@@ -195,6 +200,42 @@ fn files_are_short_and_say_what_they_are() {
         let code = code.filter(|line| !line.is_empty() && !line.starts_with("//")).count();
         assert!(is_test(&file) || code <= MAX_LINES, "{file} has {code} lines of code before its tests");
     }
+}
+
+/// The functions of a file and their lines, by the indentation that rustfmt gives to the closing brace.
+fn functions(text: &str) -> Vec<(String, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        let code = line.trim_start();
+        let indent = &line[..line.len() - code.len()];
+        let words: Vec<&str> =
+            code.split(' ').take_while(|word| !word.contains('(') || word.starts_with("pub(")).collect();
+        let name = code.split("fn ").nth(1).filter(|_| words.contains(&"fn")).map(word);
+        let Some(name) = name.filter(|_| !code.starts_with("//") && !line.ends_with([';', '}'])) else { continue };
+        let end = lines[number..].iter().position(|line| line.strip_prefix(indent) == Some("}"));
+        found.extend(end.map(|length| (name, length + 1)));
+    }
+    found
+}
+
+#[test]
+fn functions_are_short() {
+    let mut long = Vec::new();
+    for (file, text) in files() {
+        let long_ones = functions(&text).into_iter().filter(|(_, lines)| *lines > MAX_FUNCTION);
+        long.extend(long_ones.map(|(name, lines)| format!("{file}: {name} has {lines} lines")));
+    }
+    assert!(long.len() <= LONG_FUNCTIONS, "{} where {LONG_FUNCTIONS} are known:\n{}", long.len(), long.join("\n"));
+}
+
+#[test]
+fn the_test_of_functions_sees_every_way_to_write_one() {
+    let lines =
+        |text: &str| functions(text).into_iter().map(|(name, lines)| format!("{name} {lines}")).collect::<Vec<_>>();
+    assert_eq!(lines("fn a() {\n    b();\n}\n"), ["a 3"]);
+    assert_eq!(lines("    pub(super) async fn a(\n        x: u8,\n    ) -> u8 {\n        x\n    }\n"), ["a 5"]);
+    assert_eq!(lines("fn a() {}\ntrait T {\n    fn b();\n}\n// the fn of\nlet x = f(fn_of);\n"), Vec::<String>::new());
 }
 
 #[test]
