@@ -10,15 +10,7 @@ mod wire;
 
 mod cast;
 mod charge;
-mod closing;
 mod diagnostics;
-mod fairness;
-mod framing;
-mod hung;
-mod panics;
 mod refused;
-mod routes;
 mod shortage;
-mod sticky;
 mod upgrade;
-mod vouched;

@@ -30,42 +30,6 @@ async fn checked(cast: &[Cast], times: usize) {
     within("health checks at the limit of descriptors", all).await;
 }
 
-#[tokio::test]
-async fn a_crowd_that_uses_up_the_descriptors_takes_down_no_backend_and_closes_no_tunnel() {
-    let cast = Cast::several(2).await;
-    let health = "    drain_window: 0s\n    \
-                  health: { check: tcp, interval: 200ms, timeout: 100ms, fall: 2, on_down: close }\n";
-    let (_program_dir, program) = limited(110);
-    let dir = folder(&config(&addresses(&cast), health));
-    let gateway = Gateway::begin_with(&program, dir, &[], &[]).listening().await;
-    let mut users = Vec::new();
-    for number in 0..20 {
-        users.push(User::open(Ipv4Addr::new(127, 9, 0, 1 + number as u8), &gateway, number).await);
-    }
-    // Silent, and more than there is room for: the kernel completes the handshakes, whether or not they are accepted.
-    let mut crowd = Vec::new();
-    for number in 0..150 {
-        crowd.push(crate::cast::connect(Ipv4Addr::new(127, 66, 0, number), gateway.address()).await);
-    }
-    checked(&cast, 6).await;
-    for backend in addresses(&cast) {
-        let up = format!("longhaul_backend_up{{backend=\"{backend}\",upstream=\"u\"}}");
-        assert_eq!(gateway.metric(&up).await, 1.0, "{up}");
-    }
-    for path in ["/live", "/ready"] {
-        let url = format!("http://{}{path}", gateway.metrics.unwrap());
-        assert_eq!(reqwest::get(url).await.unwrap().status(), 200, "{path} at the limit");
-    }
-    for user in &mut users {
-        user.echoes("still here").await;
-    }
-    assert_eq!(gateway.log.count(&["is down"]), 0, "{:?}", gateway.log.all());
-    // Once the crowd has left, there is room again.
-    drop(crowd);
-    let mut newcomer = User::open(Ipv4Addr::new(127, 10, 0, 1), &gateway, 1).await;
-    newcomer.echoes("welcome").await;
-}
-
 /// The handshake itself meets the limit: the socket towards the backend cannot be had.
 #[tokio::test]
 async fn clients_that_find_no_descriptor_left_are_not_held_against_backends() {
