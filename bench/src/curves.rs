@@ -174,7 +174,7 @@ fn ratios_of(results: &Results, title: &str, row: usize) -> String {
     let mut table = format!("\n| {title}, Longhaul ÷ … | {numbers}\n");
     let peers = results.peers().into_iter().filter(|peer| *peer != Peer::Longhaul);
     for peer in peers.chain([Peer::Again]) {
-        let title = if peer == Peer::Again { "itself (must be 1.00 ± 0.03)" } else { peer.title() };
+        let title = if peer == Peer::Again { "itself (self-check: 1.00 ± 0.03 for CPU)" } else { peer.title() };
         let _ = write!(table, "| {title} |");
         for ids in FIGURES {
             let ratio = results.ratio(ids[row], Peer::Longhaul, peer);
