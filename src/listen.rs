@@ -99,8 +99,8 @@ impl Bound {
     }
 }
 
-/// Sockets that this process did not bind: passed by whoever started it (systemd's socket activation, sd_listen_fds(3)), or
-/// handed over by a predecessor.
+/// Sockets that this process did not bind: passed by whoever started it (systemd's socket activation,
+/// sd_listen_fds(3)), or handed over by a predecessor.
 #[derive(Default)]
 pub struct Inherited {
     sockets: Vec<Bound>,

@@ -13,8 +13,8 @@ pub fn mint() -> String {
 
 /// The `Set-Cookie` value (RFC 6265 §4.1) that gives `value` to the client.
 ///
-/// `HttpOnly`, because no script needs it; `Secure` where the client came by TLS (`secure`), or always; `Path`, `Domain`,
-/// `SameSite`, `Partitioned` and, but for `session`, `Max-Age` as configured. Browsers drop a cookie with
+/// `HttpOnly`, because no script needs it; `Secure` where the client came by TLS (`secure`), or always; `Path`,
+/// `Domain`, `SameSite`, `Partitioned` and, but for `session`, `Max-Age` as configured. Browsers drop a cookie with
 /// `SameSite=None` or `Partitioned` that is not `Secure`.
 pub fn set_cookie(issue: &IssueCookie, value: &str, secure: bool) -> String {
     let same_site = match issue.same_site {

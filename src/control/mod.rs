@@ -1,8 +1,8 @@
 //! Control: the protocol by which operators ask a running gateway for its status and give it commands.
 //!
-//! A client connects to the control socket, sends one line of JSON, `{"version":1,"command":"status"}`, and gets lines of JSON:
-//! any number with `"reply":"progress"`, then one other, the last. To add a command, add it to [`Request`] and to whoever
-//! executes it.
+//! A client connects to the control socket, sends one line of JSON, `{"version":1,"command":"status"}`, and gets lines
+//! of JSON: any number with `"reply":"progress"`, then one other, the last. To add a command, add it to [`Request`] and
+//! to whoever executes it.
 
 mod client;
 mod protocol;

@@ -172,7 +172,8 @@ impl Handler {
     }
 }
 
-/// Reads one line, without its end and the bytes behind it. A line that is too long comes cut off, at more than [`MAX_LINE`].
+/// Reads one line, without its end and the bytes behind it. A line that is too long comes cut off, at more than
+/// [`MAX_LINE`].
 async fn read_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     BufReader::new(stream.take(MAX_LINE as u64 + 1)).read_until(b'\n', &mut line).await?;
@@ -191,7 +192,8 @@ async fn say(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
 pub const QUEUE: usize = 16;
 /// Bound of the connections served at once; more wait in the backlog. Only root and this user can connect.
 const CONNECTIONS: usize = 64;
-/// Length of the longest request: a configuration file of the greatest size with every byte escaped, and the other fields.
+/// Length of the longest request: a configuration file of the greatest size with every byte escaped, and the other
+/// fields.
 const MAX_LINE: usize = 2 * config::MAX_BYTES + 64 * 1024;
 /// Progress replies kept for a client that reads late.
 const STEPS: usize = 4;

@@ -33,15 +33,16 @@ pub enum DrainEnd {
 impl ProcessDrain {
     /// Begins: from now on the gateway says that it is not ready.
     ///
-    /// The deadline is `drain.grace` + `drain.window` + 10 s, or `longest` (`grace_period_seconds`) where that is later.
+    /// The deadline is `drain.grace` + `drain.window` + 10 s, or `longest` (`grace_period_seconds`) where that is
+    /// later.
     pub fn begin(running: Arc<Running>, longest: Option<Duration>, now: Instant) -> Self {
         let settings = running.snapshot().config.drain;
         running.phases.enter(Phase::Grace);
         Self { closes_at: now + settings.grace, deadline: now + limit(settings, longest), running, settings }
     }
 
-    /// Does what is due, and says how the drain ended once it has. `close_listeners` is called once, when `drain.grace` is
-    /// over.
+    /// Does what is due, and says how the drain ended once it has. `close_listeners` is called once, when `drain.grace`
+    /// is over.
     pub fn step(&mut self, now: Instant, close_listeners: impl FnOnce()) -> Option<DrainEnd> {
         if self.running.phases.now() != Phase::Closing {
             if now >= self.closes_at {

@@ -2,8 +2,8 @@
 
 use std::net::Ipv6Addr;
 
-/// Tells whether `text` is the value of a `Host` header (RFC 9112 §3.2): a host name or address, with or without a port.
-/// Other values are answered 400.
+/// Tells whether `text` is the value of a `Host` header (RFC 9112 §3.2): a host name or address, with or without a
+/// port. Other values are answered 400.
 ///
 /// An empty value is right where the target has no authority. Names have letters, digits, `-`, `_` and single dots; of
 /// the further characters that RFC 3986 §3.2.2 allows, no name in DNS has any, and programs disagree on where the name

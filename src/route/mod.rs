@@ -1,8 +1,8 @@
 //! Routes: the most specific host, then the longest path, leads to an upstream.
 //!
-//! Hosts are compared without their port, without a dot at their end and in any letter case. Paths are compared in their
-//! normal form ([`path`]), whatever spelling the client chose; the backend gets the client's. `/ws` thus fits `/ws`,
-//! `/ws/a`, `/%77s` and `//ws`, but not `/wsx` or `/WS`.
+//! Hosts are compared without their port, without a dot at their end and in any letter case. Paths are compared in
+//! their normal form ([`path`]), whatever spelling the client chose; the backend gets the client's. `/ws` thus fits
+//! `/ws`, `/ws/a`, `/%77s` and `//ws`, but not `/wsx` or `/WS`.
 
 pub mod host;
 pub mod path;
@@ -50,8 +50,8 @@ impl Routes {
         self.find_normalized(host, &path::normalized(path))
     }
 
-    /// Tells whether a backend may read the path in another way than [`find`](Self::find), and so get a request past the
-    /// hooks of the route that it is meant for. Such a request is to be refused.
+    /// Tells whether a backend may read the path in another way than [`find`](Self::find), and so get a request past
+    /// the hooks of the route that it is meant for. Such a request is to be refused.
     ///
     /// An ambiguous path ([`path::is_ambiguous`]) does so where the route of either reading is `guarded`. A path whose
     /// other reading only drops parameters (`/admin;v=1`) does so where it leads to another route, which is `guarded`.

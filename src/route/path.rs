@@ -1,7 +1,7 @@
 //! Paths as routes compare them: normalised by RFC 3986 §6.2.2, so that one resource has one spelling.
 //!
-//! Percent-encoded unreserved characters are decoded, `.` and `..` are resolved, `//` counts as `/`. The backend gets the
-//! path as the client wrote it; only the choice of the route looks at this form.
+//! Percent-encoded unreserved characters are decoded, `.` and `..` are resolved, `//` counts as `/`. The backend gets
+//! the path as the client wrote it; only the choice of the route looks at this form.
 
 use std::borrow::Cow;
 

@@ -29,15 +29,16 @@ pub(super) struct UnixSockets {
     pub(super) handover: Option<HandoverSocket>,
 }
 
-/// Path of a gateway's handover socket: `upgrade_sock`, else `upgrade.sock` in the runtime folder. Pingora's default for
-/// `upgrade_sock` lies in a folder that every user may write to, so it counts as left out.
+/// Path of a gateway's handover socket: `upgrade_sock`, else `upgrade.sock` in the runtime folder. Pingora's default
+/// for `upgrade_sock` lies in a folder that every user may write to, so it counts as left out.
 pub(super) fn handover_path(pingora: &ServerConf) -> Option<SocketPath> {
     let named = (pingora.upgrade_sock != ServerConf::default().upgrade_sock).then(|| Path::new(&pingora.upgrade_sock));
     SocketPath::of_handover(named)
 }
 
 impl UnixSocketConfig {
-    /// Opens both sockets; with `replace`, in the place of a predecessor's. Logs a warning for a socket that cannot be opened.
+    /// Opens both sockets; with `replace`, in the place of a predecessor's. Logs a warning for a socket that cannot be
+    /// opened.
     ///
     /// # Errors
     /// The control socket cannot be opened, and the configuration names it.
@@ -87,7 +88,8 @@ impl UnixSockets {
 
 /// The listening handover socket, and the connections whose `hello` has not come yet.
 ///
-/// A process that only looks whether anybody listens (another gateway at its start) sends no `hello`, and delays nobody.
+/// A process that only looks whether anybody listens (another gateway at its start) sends no `hello`, and delays
+/// nobody.
 pub(super) struct HandoverSocket {
     socket: Listener,
     hellos: JoinSet<Result<ToSuccessor, HandoverError>>,

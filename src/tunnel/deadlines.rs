@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 /// The next deadline of each slot, in a heap.
 ///
 /// A deadline costs the logarithm of their number to set and to take, and nothing while it is not due. One that is put
-/// off need not be set again: whoever takes it looks at the moment that counts, and sets it anew. So traffic, which puts
-/// idle limits off with every message, costs nothing here.
+/// off need not be set again: whoever takes it looks at the moment that counts, and sets it anew. So traffic, which
+/// puts idle limits off with every message, costs nothing here.
 ///
 /// Bounds: one entry for each slot and as many that were brought forward; the latter are swept out when they are more
 /// than the former. Deadlines are kept in steps of [`STEP`], rounded up.

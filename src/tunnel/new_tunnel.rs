@@ -33,7 +33,7 @@ pub struct Hooked {
     pub contexts: Contexts,
     /// The tunnel as they see it, with an id of its own.
     pub tunnel: hook::Tunnel,
-    /// The gateway's own agreement about permessage-deflate; `None` where it left that to client and backend (no hook sees
-    /// messages), or where messages are never compressed.
+    /// The gateway's own agreement about permessage-deflate; `None` where it left that to client and backend (no hook
+    /// sees messages), or where messages are never compressed.
     pub agreement: Option<Agreement>,
 }

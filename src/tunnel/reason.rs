@@ -23,7 +23,8 @@ pub enum Reason {
     MaxAge,
     /// A side left a Ping unanswered for `tunnel.ping`.
     PingTimeout,
-    /// A side took none of the bytes that waited for it for `tunnel.stall`, or `tunnel.tcp_user_timeout`, and was alive.
+    /// A side took none of the bytes that waited for it for `tunnel.stall`, or `tunnel.tcp_user_timeout`, and was
+    /// alive.
     Stalled {
         /// The side.
         side: Side,

@@ -25,8 +25,8 @@ pub struct Record {
     pub key_source: &'static str,
     /// Short hash of the ring key.
     pub key_digest: Option<Box<str>>,
-    /// Place of the ring key on a ring ([`Ring::hash`](crate::upstream::Ring::hash)): enough to find its backend on any ring,
-    /// and not the key itself, which may be a secret.
+    /// Place of the ring key on a ring ([`Ring::hash`](crate::upstream::Ring::hash)): enough to find its backend on any
+    /// ring, and not the key itself, which may be a secret.
     pub key_hash: Option<u32>,
     /// A hook chose the upstream, which need not be the one that the route leads to.
     pub by_hook: bool,

@@ -49,19 +49,20 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Makes the socket, with mode 0600, and its folder with mode 0700 where that is missing. Replaces the socket of a gateway
-    /// that has ended.
+    /// Makes the socket, with mode 0600, and its folder with mode 0700 where that is missing. Replaces the socket of a
+    /// gateway that has ended.
     ///
     /// Must be called on a Tokio runtime.
     ///
     /// # Errors
-    /// [`ListenError`]: another gateway listens at the path; the folder belongs to another user (root excepted), or others may
-    /// write to it; the system refused.
+    /// [`ListenError`]: another gateway listens at the path; the folder belongs to another user (root excepted), or
+    /// others may write to it; the system refused.
     pub fn bind(at: &SocketPath) -> Result<Self, ListenError> {
         Self::make(at.path(), false)
     }
 
-    /// As [`bind`](Self::bind), and takes the path from a gateway that listens there: later connections come to this socket.
+    /// As [`bind`](Self::bind), and takes the path from a gateway that listens there: later connections come to this
+    /// socket.
     ///
     /// # Errors
     /// [`ListenError`], but never [`ListenError::InUse`].
@@ -84,7 +85,8 @@ impl Listener {
         if !replace {
             refuse_taken(path)?;
         }
-        // The socket has another name until its mode is set; a short one, since a socket's path may have 107 bytes at most.
+        // The socket has another name until its mode is set; a short one, since a socket's path may have 107 bytes at
+        // most.
         let fresh = folder.join(".new");
         remove(&fresh).map_err(failed)?;
         let listener = UnixListener::bind(&fresh).map_err(failed)?;

@@ -13,8 +13,8 @@ pub enum SocketPath {
 }
 
 impl SocketPath {
-    /// Path of the control socket: the named one, else `control.sock` in the runtime folder. `None` where nothing is named and
-    /// there is no runtime folder.
+    /// Path of the control socket: the named one, else `control.sock` in the runtime folder. `None` where nothing is
+    /// named and there is no runtime folder.
     ///
     /// The runtime folder is `$RUNTIME_DIRECTORY` (set by systemd), else `/run/longhaul` for root, else
     /// `$XDG_RUNTIME_DIR/longhaul`.

@@ -75,7 +75,8 @@ impl Header {
     }
 }
 
-/// Appends a header for `payload` bytes to `out`; `first` is its first byte. The length is written in the shortest form.
+/// Appends a header for `payload` bytes to `out`; `first` is its first byte. The length is written in the shortest
+/// form.
 pub(super) fn append(out: &mut Vec<u8>, first: u8, payload: usize, mask: Option<[u8; 4]>) {
     let masked = if mask.is_some() { MASKED } else { 0 };
     out.push(first);

@@ -97,7 +97,8 @@ async fn sessions_without_another_source_spread_over_all_backends() {
 #[tokio::test]
 async fn the_application_sees_its_own_values_alone() {
     let backend = Named::answering(SocketAddr::from(([127, 0, 0, 1], 0)), |_| {
-        "Set-Cookie: JSESSIONID=abc.node1; Path=/app\r\nSet-Cookie: theme=dark\r\nSet-Cookie: JSESSIONID=; Max-Age=0\r\n".into()
+        let lines = ["JSESSIONID=abc.node1; Path=/app", "theme=dark", "JSESSIONID=; Max-Age=0"];
+        lines.map(|line| format!("Set-Cookie: {line}\r\n")).concat()
     })
     .await;
     let gateway = Gateway::start(&one_upstream(&[backend.address()], BORN)).await;

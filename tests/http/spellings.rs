@@ -5,11 +5,12 @@ use crate::support::{Gateway, Named, Wire, located};
 /// A gateway that refuses every request for `/admin`, and every one for the host `admin.example.com`.
 async fn guarded(backend: &Named, more: &str) -> Gateway {
     let hooks = "hooks: [{ hook: ip_filter, with: { deny: [127.0.0.0/8] } }]";
+    let header = "hooks: [{ hook: headers, with: { request: { set: { x-user: ours } } } }]";
     Gateway::start(&format!(
         "version: 1\nlisteners:\n  - address: 127.0.0.1:0\nmetrics:\n  address: 127.0.0.1:0\nroutes:\n\
          \x20 - {{ path: /admin, upstream: u, {hooks} }}\n\
          \x20 - {{ host: admin.example.com, upstream: u, {hooks} }}\n\
-         \x20 - {{ path: /tls, upstream: u, hooks: [{{ hook: headers, with: {{ request: {{ set: {{ x-user: ours }} }} }} }}] }}\n\
+         \x20 - {{ path: /tls, upstream: u, {header} }}\n\
          \x20 - {{ upstream: u }}\n\
          upstreams:\n  u: {{ backends: [{}] }}\n{more}",
         backend.address()

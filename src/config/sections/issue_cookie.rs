@@ -108,7 +108,8 @@ fn warn_if_dropped(issue: &IssueCookie, value: &Value<'_>, scope: Scope, report:
     };
     if issue.secure == Secure::Auto && !scope.tls_possible {
         let problem = value.warning(format!(
-            "browsers drop {needs_secure} that is not `Secure`, and Longhaul sets `Secure` only for clients that came by TLS"
+            "browsers drop {needs_secure} that is not `Secure`, and Longhaul sets `Secure` only for clients that came \
+            by TLS"
         ));
         report
             .push(problem.remedy(

@@ -43,7 +43,9 @@ sections! {
     ];
     CLIENT_IP = "upstreams.*.affinity[].client_ip" ["ipv4_prefix", "ipv6_prefix"];
     BACKEND = "upstreams.*.backends[]" ["address", "weight"];
-    HEALTH = "upstreams.*.health" ["check", "path", "host", "expect", "interval", "timeout", "rise", "fall", "traffic", "on_down"];
+    HEALTH = "upstreams.*.health" [
+        "check", "path", "host", "expect", "interval", "timeout", "rise", "fall", "traffic", "on_down",
+    ];
     TIMEOUTS = "upstreams.*.timeouts" ["connect", "handshake", "read", "write"];
     TUNNEL = "upstreams.*.tunnel" ["idle", "max_age", "ping", "max_message", "tcp_user_timeout", "stall"];
     DRAIN = "drain" ["grace", "window", "code"];

@@ -58,8 +58,8 @@ fn warn_of_ways_around(routes: &[Route], items: &[Value<'_>], report: &mut Repor
         let same_upstream = |index: &usize| routes[*index].upstream == route.upstream;
         let Some(around) = wider.filter_map(|key| open.get(&key).copied()).find(same_upstream) else { continue };
         let problem = item.warning(format!(
-            "routes[{around}] on line {} leads to the same upstream without these hooks: a path that the backend reads in \
-            its own way gets around them",
+            "routes[{around}] on line {} leads to the same upstream without these hooks: a path that the backend reads \
+            in its own way gets around them",
             items[around].mark().line
         ));
         report.push(problem.remedy("give that route the hooks too, or let the backend refuse what they guard"));

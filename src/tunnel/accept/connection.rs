@@ -31,8 +31,9 @@ pub trait Host: Send + Sync {
 
 /// A handshake under way. Its output is the tunnel to be opened; `None` when the handshake led elsewhere.
 ///
-/// The handshake stays on its worker's thread and must not block it. The worker polls it when one of its [`Connection`]s is
-/// ready or a moment has come that one waits for, and never for its waker: a handshake waits for nothing else.
+/// The handshake stays on its worker's thread and must not block it. The worker polls it when one of its
+/// [`Connection`]s is ready or a moment has come that one waits for, and never for its waker: a handshake waits for
+/// nothing else.
 pub type Handshake = Pin<Box<dyn Future<Output = Option<Shaken>>>>;
 
 /// A tunnel to be opened on the worker where its handshake was.

@@ -28,7 +28,8 @@ impl<E: End> Pair<E> {
         self.planned.take_if(|planned| planned.1 == reason);
     }
 
-    /// Ends the tunnel at a later moment for a change of the configuration, instead of what an earlier change announced.
+    /// Ends the tunnel at a later moment for a change of the configuration, instead of what an earlier change
+    /// announced.
     pub(in crate::tunnel) fn plan_change(&mut self, at: Instant, reason: Reason) {
         self.changing = Some(Box::new((at, reason)));
     }

@@ -71,8 +71,8 @@ impl End for TunnelStream {
 
     fn was_stalled(&self, error: &io::Error) -> bool {
         match self {
-            // The system counts probes of a closed window into `TCP_USER_TIMEOUT`. A side that answered the last of them is
-            // alive; one that is gone leaves the window as it was, but answers nothing.
+            // The system counts probes of a closed window into `TCP_USER_TIMEOUT`. A side that answered the last of
+            // them is alive; one that is gone leaves the window as it was, but answers nothing.
             Self::Tcp(stream) => {
                 error.kind() == io::ErrorKind::TimedOut && super::tcp_info::acknowledged_lately(stream)
             }

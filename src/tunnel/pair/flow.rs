@@ -168,8 +168,8 @@ impl Flow {
         Taken { pass, messages: 0, close: None, too_big: false }
     }
 
-    /// Ends the flow with a Close frame at its next boundary, behind everything passed on before. Returns the reason that the
-    /// frame states if the flow stands at a boundary now.
+    /// Ends the flow with a Close frame at its next boundary, behind everything passed on before. Returns the reason
+    /// that the frame states if the flow stands at a boundary now.
     pub(super) fn cut(&mut self, reason: Reason) -> Option<Reason> {
         if self.cut != Cut::Open {
             return None;
@@ -203,8 +203,8 @@ impl Flow {
         self.finished = true;
     }
 
-    /// Makes a cut that is due, if the stream stands at a boundary. Returns the reason for the Close frame; `None` where the
-    /// sender's own has passed (RFC 6455 §5.5.1: nothing follows a Close frame).
+    /// Makes a cut that is due, if the stream stands at a boundary. Returns the reason for the Close frame; `None`
+    /// where the sender's own has passed (RFC 6455 §5.5.1: nothing follows a Close frame).
     fn cut_here(&mut self, reason: Reason) -> Option<Reason> {
         if !self.cursor.at_boundary() {
             return None;
@@ -230,8 +230,8 @@ impl Flow {
         legal
     }
 
-    /// Length of the prefix of `chunk` that ends at the first message boundary; 0 when the flow stands at one already, and
-    /// `chunk.len()` when the chunk holds none.
+    /// Length of the prefix of `chunk` that ends at the first message boundary; 0 when the flow stands at one already,
+    /// and `chunk.len()` when the chunk holds none.
     pub(super) fn until_between(&self, chunk: &[u8]) -> usize {
         let mut ahead = self.cursor.clone();
         let mut passed = 0;

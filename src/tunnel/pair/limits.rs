@@ -70,8 +70,8 @@ impl From<Limits> for TunnelLimits {
     }
 }
 
-/// A time of a second at the least and of 100 years at the most, whoever set the limit: a file or a hook. So no moment that
-/// is computed from it overflows, and no limit keeps its worker busy.
+/// A time of a second at the least and of 100 years at the most, whoever set the limit: a file or a hook. So no moment
+/// that is computed from it overflows, and no limit keeps its worker busy.
 #[derive(Clone, Copy, Debug)]
 struct Nanoseconds(NonZeroU64);
 

@@ -17,8 +17,9 @@ sockopt_impl!(
 
 /// Tells whether the other side of a connection that timed out had acknowledged something not long before.
 ///
-/// A side whose window is closed acknowledges the probes of it, each of which comes after twice the time of the one before
-/// (RFC 9293 §3.8.6.1): the last of them came in the second half of the time. A side that is gone acknowledges nothing.
+/// A side whose window is closed acknowledges the probes of it, each of which comes after twice the time of the one
+/// before (RFC 9293 §3.8.6.1): the last of them came in the second half of the time. A side that is gone acknowledges
+/// nothing.
 pub(super) fn acknowledged_lately(stream: &impl AsFd) -> bool {
     let Ok(info) = TcpInfo.get(&stream.as_fd()) else { return false };
     let Ok(limit @ 1..) = rustix::net::sockopt::tcp_user_timeout(stream) else { return false };

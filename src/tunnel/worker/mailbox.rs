@@ -11,8 +11,8 @@ use super::commands::Command;
 
 /// The end of a worker's mailbox that others put commands in.
 ///
-/// Bounds: items of hooks are limited by [`MOST_UNDELIVERED`]; other commands are as many as there are handshakes, reloads and
-/// calls of hooks under way, each of which has a bound of its own.
+/// Bounds: items of hooks are limited by [`MOST_UNDELIVERED`]; other commands are as many as there are handshakes,
+/// reloads and calls of hooks under way, each of which has a bound of its own.
 pub(super) struct Mailbox {
     commands: Sender<Command>,
     waker: Waker,

@@ -1,4 +1,5 @@
-//! Handovers: a tunnel that goes on in another process goes on where it stood, and its limits count from where they began.
+//! Handovers: a tunnel that goes on in another process goes on where it stood, and its limits count from where they
+//! began.
 
 use std::time::Duration;
 

@@ -60,7 +60,8 @@ impl OpenTunnels {
         meant.into_iter().map(took).filter(|took| *took).count()
     }
 
-    /// Acts on the outcome of a hook's call that waited. The hooks of a tunnel that has ended since know of the end already.
+    /// Acts on the outcome of a hook's call that waited. The hooks of a tunnel that has ended since know of the end
+    /// already.
     pub(in crate::tunnel::worker) fn hear(&mut self, id: TunnelId, outcome: Outcome, now: Instant) {
         if let Some(slot) = self.directory.find(id) {
             self.act_on(slot, now, |tunnel| tunnel.pair.heard(outcome, now, &tunnel.record.metrics));
