@@ -29,8 +29,8 @@ impl Hook for AuthToken {
     type Settings = Settings;
     type Context = ();
 
-    /// Called at the start and at every reload: `longhaul reload` reads the tokens anew, and a file that is wrong is told
-    /// with the line of the configuration that names it.
+    /// Called at the start and at every reload: `longhaul reload` reads the tokens anew. A wrong file is reported with
+    /// the line of the configuration that names it.
     fn new(settings: Settings, _: &Setup<'_, Self>) -> Result<Self, SetupError> {
         let wrong = |why: String| SetupError::at("tokens_file", why);
         let text = std::fs::read_to_string(&settings.tokens_file)

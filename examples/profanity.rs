@@ -42,8 +42,8 @@ impl Hook for Profanity {
         Messages::TO_BACKEND
     }
 
-    /// Called on a thread that carries many tunnels: looking through a message is fine here, waiting for anything is not
-    /// (`Messages::TO_BACKEND.awaited()` and `on_message_async` are for that).
+    /// Called on a thread that carries many tunnels: looking through a message is fine here, waiting for anything is
+    /// not (`Messages::TO_BACKEND.awaited()` and `on_message_async` are for that).
     fn on_message(&self, _: &Tunnel, _: Direction, message: &Message, strikes: &mut u8) -> Result<Verdict> {
         let Some(text) = message.as_text() else { return Ok(Verdict::Pass) };
         let Some(clean) = self.cleaned(text) else { return Ok(Verdict::Pass) };

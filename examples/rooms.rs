@@ -6,8 +6,9 @@
 //!     cargo run --example ws -- ws://127.0.0.1:8080/rooms/coffee   # may be another one
 //!     curl -i http://127.0.0.1:8080/rooms/                         # 404
 //!
-//! Which backend it is depends on the name and the list of backends alone: a second gateway, or this one after a restart,
-//! sends the room to the same. `balance_factor` must stay off: it would send members elsewhere when a backend is full.
+//! The choice of the backend depends on the room's name and the list of backends alone: a second gateway, or this one
+//! after a restart, sends the room to the same. `balance_factor` must stay off: it would send members elsewhere when a
+//! backend is full.
 
 use std::process::ExitCode;
 

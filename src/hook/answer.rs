@@ -5,12 +5,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 /// An answer of the gateway's own.
 ///
-/// Its body is a sentence in the gateway's form (text, or JSON where the client asks for it, with the request's id), or what
-/// [`body`](Self::body) says.
+/// Its body is a sentence in the gateway's form (text, or JSON where the client asks for it, with the request's id), or
+/// what [`body`](Self::body) says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer(Box<Parts>);
 
-/// On the heap: an answer stands in many results, of which most are none.
+/// On the heap: answers stand in many results, and are rare.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Parts {
     status: StatusCode,
@@ -20,8 +20,9 @@ struct Parts {
 }
 
 impl Answer {
-    /// An answer with this status and a sentence for whoever sees it. A status that is none (below 200, above 999) is taken
-    /// as 500.
+    /// An answer with this status and a sentence for its reader. A number that is no final status (below 200, above
+    /// 999) becomes
+    /// 500.
     pub fn new(status: u16, sentence: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_informational());
         Self(Box::new(Parts {
@@ -37,8 +38,8 @@ impl Answer {
         Self::new(302, "the page is elsewhere").header("location", location)
     }
 
-    /// Adds a header. One that HTTP does not allow, and those that frame the answer (`Content-Length`, `Transfer-Encoding`,
-    /// `Connection`), which are the gateway's, are left out, with a warning in the log.
+    /// Adds a header. Leaves out, with a warning in the log, a header that HTTP does not allow, and those that frame
+    /// the answer (`Content-Length`, `Transfer-Encoding`, `Connection`), which the gateway sets.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Self {
         let value = value.as_ref();
@@ -54,7 +55,7 @@ impl Answer {
         self
     }
 
-    /// Gives a body of one's own with its media type, instead of the sentence.
+    /// Replaces the sentence by this body, with its media type.
     #[must_use]
     pub fn body(mut self, media_type: &str, body: impl Into<Bytes>) -> Self {
         self.0.body = Some(body.into());
@@ -77,7 +78,7 @@ impl Answer {
         &self.0.headers
     }
 
-    /// The body of one's own, if there is one.
+    /// The body given by [`body`](Self::body), if there is one.
     pub fn own_body(&self) -> Option<&Bytes> {
         self.0.body.as_ref()
     }

@@ -19,7 +19,7 @@ pub(super) use guard::caught;
 pub use guard::{Failure, FailureKind};
 use guard::{Fragile, Identity};
 
-/// The hooks of one route. Requests and tunnels hold it for as long as they last, so that a reload lets go of it with its
+/// The hooks of one route. Requests and tunnels hold the chain for as long as they last: a reload drops it with its
 /// last user.
 pub struct Chain {
     pub(super) links: Box<[Link]>,
@@ -31,11 +31,11 @@ pub(super) struct Link {
     pub(super) identity: Arc<Identity>,
     pub(super) hook: Fragile<Arc<dyn Erased>>,
     timeout: Duration,
-    /// Asked of the hook once.
+    /// Answer of [`Hook::messages`](super::Hook::messages).
     messages: Messages,
 }
 
-/// What the hooks of a chain keep of one request or tunnel, one context each.
+/// Contexts of one request or tunnel, one for each hook of a chain.
 ///
 /// A hook without a context is not asked: its context could not be made.
 pub struct Contexts(pub(super) Box<[Option<Fragile<Box<Context>>>]>);
@@ -46,8 +46,8 @@ impl Chain {
         Self { links: Box::default(), messages: Messages::NONE }
     }
 
-    /// Makes the hooks that `entries` name. Each finds the one whose place it takes in `previous`, the chain that the route
-    /// had before.
+    /// Makes the hooks that `entries` name. `previous` is the chain that the route had before, for
+    /// [`Setup::previous`](super::Setup::previous).
     ///
     /// # Errors
     /// Every problem of every entry.
@@ -89,12 +89,12 @@ impl Chain {
         self.links.iter().filter(move |link| &*link.identity.name == name)
     }
 
-    /// Whether there are no hooks.
+    /// Returns true for a route without hooks.
     pub fn is_empty(&self) -> bool {
         self.links.is_empty()
     }
 
-    /// Which messages any of the hooks is to see: [`Mode::Async`] in a direction where one of them may wait.
+    /// Messages that any of the hooks sees: [`Mode::Async`] in a direction where one of them may wait.
     pub fn messages(&self) -> Messages {
         self.messages
     }
@@ -130,7 +130,7 @@ impl Chain {
         pairs.filter_map(|(link, context)| context.as_mut().map(|context| (link, &mut ***context)))
     }
 
-    /// Logs and counts that a hook of this chain asked for what cannot be done.
+    /// Logs and counts a hook's request that the gateway cannot carry out.
     pub fn failed(&self, hook: &str, phase: Phase, why: String) -> Option<Failure> {
         self.named(hook).next().map(|link| link.failed(phase, FailureKind::Error(why)))
     }
@@ -213,8 +213,9 @@ impl Chain {
         Ok(())
     }
 
-    /// Calls [`Hook::on_close`](super::Hook::on_close), in order; one's failure keeps none of the others from being called.
-    /// Those that failed are returned for tests: the guard has logged and counted them, and the tunnel is gone anyway.
+    /// Calls [`Hook::on_close`](super::Hook::on_close) of every hook, in order, whichever fails.
+    ///
+    /// Returns the failures for tests. They are logged and counted, and the tunnel is gone anyway.
     pub async fn on_close(&self, tunnel: &Tunnel, closed: &Closed, contexts: &mut Contexts) -> Vec<Failure> {
         let mut failures = Vec::new();
         for (link, context) in self.asked(contexts) {
@@ -224,8 +225,9 @@ impl Chain {
         failures
     }
 
-    /// Calls [`Hook::on_log`](super::Hook::on_log), in order; one's failure keeps none of the others from being called.
-    /// Those that failed are returned for tests: the guard has logged and counted them, and the request is over anyway.
+    /// Calls [`Hook::on_log`](super::Hook::on_log) of every hook, in order, whichever fails.
+    ///
+    /// Returns the failures for tests. They are logged and counted, and the request is over anyway.
     pub fn on_log(&self, entry: &mut Entry<'_>, contexts: &mut Contexts) -> Vec<Failure> {
         let mut failures = Vec::new();
         for (link, context) in self.asked(contexts) {

@@ -1,10 +1,10 @@
-//! What a hook returns when it cannot go on.
+//! The error of hooks.
 
 use std::fmt;
 
-/// Why a hook could not do its work. Made from any error by `?`, or of a text by [`Error::new`].
+/// A hook's error. Made from any error by `?`, or from a text by [`Error::new`].
 ///
-/// It is logged with the hook's name and never shown to a client.
+/// The gateway logs it with the hook's name and never shows it to a client.
 #[derive(Debug)]
 pub struct Error(Box<dyn std::error::Error + Send + Sync>);
 

@@ -11,33 +11,33 @@ use super::tunnel::{KeyTag, TunnelId};
 
 /// Sends messages into open tunnels of this process, and ends them. Cheap to clone.
 ///
-/// It reaches tunnels on routes with at least one hook: others keep nothing to be found by.
+/// Reaches tunnels on routes with at least one hook. Other tunnels are not indexed.
 #[derive(Clone)]
 pub struct Injector {
     outlet: Arc<dyn Outlet>,
 }
 
-/// Which tunnels are meant.
+/// Addressee of an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum To {
-    /// This one.
+    /// The tunnel with this id.
     Tunnel(TunnelId),
-    /// Those whose requests had this affinity key.
+    /// Tunnels whose requests had this affinity key.
     Key(KeyTag),
-    /// Those of this route, named `host path`.
+    /// Tunnels of this route, named `host path`.
     Route(Arc<str>),
-    /// All.
+    /// Every tunnel.
     All,
 }
 
-/// What is done to each of them.
+/// Action on each tunnel that is addressed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Item {
-    /// This message is put in, behind what has passed in that direction. No hook sees it.
+    /// Puts this message in, behind what has passed in that direction. No hook sees it.
     Message(Direction, Message),
-    /// The tunnel is ended with a Close frame to both sides.
+    /// Ends the tunnel with a Close frame to both sides.
     Close {
         /// As in [`Verdict::Close`](super::Verdict::Close).
         code: u16,
@@ -46,22 +46,22 @@ pub enum Item {
     },
 }
 
-/// What carries items to the tunnels.
+/// Carries items to the tunnels.
 pub trait Outlet: Send + Sync {
-    /// Has `item` done to the tunnels meant; each part of the gateway that holds tunnels tells `done` for how many it was done,
-    /// and drops it.
+    /// Delivers `item` to the tunnels that `to` addresses. Each worker sends the number of its tunnels that took it by
+    /// `done`, and then drops its sender.
     fn deliver(&self, to: To, item: Item, done: mpsc::UnboundedSender<usize>);
 }
 
 impl Injector {
-    /// An injector over what carries items to the tunnels.
+    /// An injector that delivers by `outlet`.
     #[doc(hidden)]
     pub fn new(outlet: Arc<dyn Outlet>) -> Self {
         Self { outlet }
     }
 
-    /// Does `item` to the tunnels meant, and returns for how many it was done. A tunnel that is ending takes nothing more, and
-    /// neither does one whose receiver has left 64 KiB unread.
+    /// Delivers `item` to the tunnels that `to` addresses, and returns how many took it. A tunnel that is ending takes
+    /// nothing more, and neither does one whose receiver has left 64 KiB unread.
     pub async fn send(&self, to: To, item: Item) -> usize {
         let (done, mut counts) = mpsc::unbounded_channel();
         self.outlet.deliver(to, item, done);

@@ -22,7 +22,7 @@ impl Message {
         Self { text: false, payload: payload.into() }
     }
 
-    /// Whether it is a text message.
+    /// Returns true for a text message.
     pub fn is_text(&self) -> bool {
         self.text
     }
@@ -32,7 +32,7 @@ impl Message {
         if !self.text {
             return None;
         }
-        // Checked where the message was made; an empty text would only hide a fault of ours.
+        // Every text message is checked when it is made.
         Some(std::str::from_utf8(&self.payload).expect("a text message is UTF-8"))
     }
 
@@ -47,19 +47,19 @@ impl Message {
     }
 }
 
-/// What becomes of a message.
+/// Decision about a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// It goes on, to the next hook or to its receiver.
+    /// Passes the message on, to the next hook or to its receiver.
     Pass,
-    /// This one goes on in its place.
+    /// Passes this message on in its place.
     Replace(Message),
-    /// It is gone; nobody is told.
+    /// Drops the message without telling anybody.
     Drop,
-    /// It is gone, and this one goes back to its sender; no further hook sees either.
+    /// Drops the message and sends this one back to its sender. No further hook sees either.
     Reply(Message),
-    /// It is gone, this one goes back to its sender, and then the tunnel ends as by [`Verdict::Close`].
+    /// Drops the message, sends this one back to its sender, and then ends the tunnel as [`Verdict::Close`] does.
     ReplyAndClose {
         /// The reply.
         message: Message,
@@ -68,7 +68,7 @@ pub enum Verdict {
         /// As in [`Verdict::Close`].
         reason: String,
     },
-    /// It is gone, and the tunnel ends with a Close frame to both sides.
+    /// Drops the message and ends the tunnel with a Close frame to both sides.
     Close {
         /// The status code: 1000, 1001, 1003, 1007 to 1014, or 3000 to 4999 (RFC 6455 §7.4); another becomes 1011.
         code: u16,
@@ -89,7 +89,7 @@ impl Verdict {
     }
 }
 
-/// How a hook is to be called with the messages of one direction.
+/// The way a hook sees the messages of one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Not at all.
@@ -101,7 +101,7 @@ pub enum Mode {
     Async,
 }
 
-/// Which messages a hook is to see, by direction.
+/// Messages that a hook sees, by direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Messages {
     /// Messages from the client.
@@ -113,11 +113,11 @@ pub struct Messages {
 impl Messages {
     /// None: the tunnel's bytes pass unseen.
     pub const NONE: Self = Self { to_backend: Mode::None, to_client: Mode::None };
-    /// Those of both directions, by [`on_message`](super::Hook::on_message).
+    /// Messages of both directions, by [`on_message`](super::Hook::on_message).
     pub const BOTH: Self = Self { to_backend: Mode::Sync, to_client: Mode::Sync };
-    /// Those from the client, by [`on_message`](super::Hook::on_message).
+    /// Messages from the client, by [`on_message`](super::Hook::on_message).
     pub const TO_BACKEND: Self = Self { to_backend: Mode::Sync, to_client: Mode::None };
-    /// Those from the backend, by [`on_message`](super::Hook::on_message).
+    /// Messages from the backend, by [`on_message`](super::Hook::on_message).
     pub const TO_CLIENT: Self = Self { to_backend: Mode::None, to_client: Mode::Sync };
 
     /// The same directions, by [`on_message_async`](super::Hook::on_message_async).
@@ -132,7 +132,7 @@ impl Messages {
         Self { to_backend: awaited(self.to_backend), to_client: awaited(self.to_client) }
     }
 
-    /// How the messages of a direction are seen.
+    /// Mode of one direction.
     pub fn of(self, direction: Direction) -> Mode {
         match direction {
             Direction::ToBackend => self.to_backend,
@@ -140,13 +140,13 @@ impl Messages {
         }
     }
 
-    /// Whether any are seen.
+    /// Returns true when the hook sees messages of any direction.
     pub fn any(self) -> bool {
         self != Self::NONE
     }
 }
 
-/// A code that a hook may close with, as it is; 1011 instead of any other.
+/// Returns `code` if a hook may close with it, else 1011.
 pub(crate) fn sendable(code: u16) -> u16 {
     match code {
         1000 | 1001 | 1003 | 1007..=1014 | 3000..=4999 => code,

@@ -52,16 +52,17 @@ pub use {
 /// A hook: one value of the implementing type for each entry of a route's `hooks`, for as long as a request or tunnel
 /// that began under that configuration is there.
 ///
-/// Every phase has a default that does nothing. Phases of one request, and those of one tunnel, are called one after the
-/// other, never at the same time; different requests and tunnels call at the same time. What comes from the client passes
-/// the hooks of a route in the order written, what comes from the backend in the reverse order.
+/// Every phase has a default that does nothing. Phases of one request, and those of one tunnel, are called one after
+/// the other, never at the same time; different requests and tunnels call at the same time. What comes from the client
+/// passes the hooks of a route in the order written, what comes from the backend in the reverse order.
 ///
-/// An error, a panic or a call that exceeds the entry's `timeout` ends that request (500) or tunnel (Close 1011), is logged
-/// once with the hook's name and counted in `longhaul_hook_failures_total`. A panic in the destructor of the hook, of a
-/// context or of a call that is given up is caught, logged and counted too (phase `drop`). A call may be given up at any
-/// `.await`: leave nothing half-done across one.
+/// An error, a panic or a call that exceeds the entry's `timeout` ends that request (500) or tunnel (Close 1011), is
+/// logged once with the hook's name and counted in `longhaul_hook_failures_total`. A panic in the destructor of the
+/// hook, of a context or of a call that is given up is caught, logged and counted too (phase `drop`). A call may be
+/// given up at any `.await`: leave nothing half-done across one.
 ///
-/// A hook's own settings are read strictly: what is unknown, missing or of the wrong type is reported with line and path.
+/// A hook's own settings are read strictly: what is unknown, missing or of the wrong type is reported with line and
+/// path.
 ///
 /// ```
 /// use longhaul::hook::{Answer, Hook, Next, Request, Result, Setup, SetupError};
@@ -91,15 +92,16 @@ pub use {
 /// }
 /// ```
 pub trait Hook: Sized + Send + Sync + 'static {
-    /// What stands under `with:`; `()`-like for a hook without settings is [`NoSettings`].
+    /// Type of the settings under `with:`; [`NoSettings`] for a hook that has none.
     type Settings: DeserializeOwned;
 
-    /// What the hook keeps of one request, and then of the tunnel that it becomes; made by `Default` before the first phase.
+    /// State that the hook keeps of one request, and then of the tunnel that it becomes. Made by `Default` before the
+    /// first phase.
     type Context: Default + Send + 'static;
 
     /// Makes the hook of its settings, at the start and at every reload; `longhaul check` makes it too, and drops it.
     ///
-    /// It may read files and must not begin anything that goes on: that is [`start`](Self::start)'s.
+    /// `new` may read files. Tasks are begun by [`start`](Self::start).
     ///
     /// # Errors
     /// [`SetupError`]: shown with the position of the setting that it names. The gateway does not start, or keeps the
@@ -108,7 +110,8 @@ pub trait Hook: Sized + Send + Sync + 'static {
 
     /// Called once when the configuration is put in force, on a Tokio runtime that lives as long as the process.
     ///
-    /// A task that is spawned here should hold a [`Weak`](std::sync::Weak) reference, lest the hook outlive its last user.
+    /// A task that is spawned here should hold a [`Weak`](std::sync::Weak) reference, lest the hook outlive its last
+    /// user.
     fn start(self: &Arc<Self>, injector: &Injector) {
         let _ = injector;
     }
@@ -119,7 +122,7 @@ pub trait Hook: Sized + Send + Sync + 'static {
         Messages::NONE
     }
 
-    /// A request came, upgrades too; its route is known, its key and backend are not.
+    /// Called with a request, upgrades too. Its route is known, its key and backend are not.
     ///
     /// # Errors
     /// The request is answered 500.
@@ -132,7 +135,7 @@ pub trait Hook: Sized + Send + Sync + 'static {
         ready(Ok(Next::Continue))
     }
 
-    /// A WebSocket upgrade came and passed every hook's [`on_request`](Self::on_request).
+    /// Called with a WebSocket upgrade that passed every hook's [`on_request`](Self::on_request).
     ///
     /// # Errors
     /// The request is answered 500.
@@ -145,7 +148,7 @@ pub trait Hook: Sized + Send + Sync + 'static {
         ready(Ok(Next::Continue))
     }
 
-    /// A backend was picked and not yet connected to; called again for each further try.
+    /// Called with a backend that was picked and is not connected yet. Called again for each further try.
     ///
     /// # Errors
     /// The request is answered 500.
@@ -154,8 +157,8 @@ pub trait Hook: Sized + Send + Sync + 'static {
         ready(Ok(Pick::Accept))
     }
 
-    /// The backend's answer came (its header): that to a plain request, a 101, or a refused upgrade. Not called for answers
-    /// of the gateway's own or of hooks.
+    /// Called with the head of the backend's answer: to a plain request, a 101, or a refused upgrade. Not called for
+    /// answers of the gateway's own or of hooks.
     ///
     /// # Errors
     /// The request is answered 500, if nothing was sent yet.
@@ -168,10 +171,11 @@ pub trait Hook: Sized + Send + Sync + 'static {
         ready(Ok(()))
     }
 
-    /// The tunnel is open; nothing passes through it until this has returned.
+    /// Called when the tunnel is open. Nothing passes through it until the call has returned.
     ///
-    /// Like every phase of a tunnel that may wait, it is begun on the thread that carries many tunnels, and goes on elsewhere
-    /// from its first `.await` that waits: what blocks belongs behind one, or on a thread of its own.
+    /// Like every phase of a tunnel that may wait, the call begins on the worker, a thread that carries many tunnels.
+    /// From its first `.await` that waits, the call goes on elsewhere. Blocking work belongs behind such an `.await`, or on a
+    /// thread of its own.
     ///
     /// # Errors
     /// The tunnel is ended with Close 1011.
@@ -180,8 +184,8 @@ pub trait Hook: Sized + Send + Sync + 'static {
         ready(Ok(()))
     }
 
-    /// A message of a direction for which [`messages`](Self::messages) says [`Mode::Sync`]. Called on the thread that
-    /// carries many tunnels: it must not block, and its `timeout` cannot interrupt it.
+    /// Called with a message of a direction for which [`messages`](Self::messages) says [`Mode::Sync`]. Runs on a
+    /// thread that carries many tunnels: the call must not block, and its `timeout` cannot interrupt it.
     ///
     /// # Errors
     /// The tunnel is ended with Close 1011.
@@ -196,8 +200,8 @@ pub trait Hook: Sized + Send + Sync + 'static {
         Ok(Verdict::Pass)
     }
 
-    /// A message of a direction for which [`messages`](Self::messages) says [`Mode::Async`]. It may wait: only its own tunnel
-    /// waits with it, and its sender is read no further.
+    /// Called with a message of a direction for which [`messages`](Self::messages) says [`Mode::Async`]. The call may
+    /// wait: only its own tunnel waits with it, and the message's sender is read no further.
     ///
     /// # Errors
     /// The tunnel is ended with Close 1011.
@@ -212,8 +216,8 @@ pub trait Hook: Sized + Send + Sync + 'static {
         ready(Ok(Verdict::Pass))
     }
 
-    /// The tunnel has ended, whoever ended it; called once for each tunnel whose [`on_open`](Self::on_open) was called, and
-    /// the last call of all. When the process ends, it is waited for, for 5 s at the most.
+    /// Called when the tunnel has ended, whoever ended it: once for each tunnel whose [`on_open`](Self::on_open) was
+    /// called, as the last call of all. The end of the process waits for it, for 5 s at the most.
     ///
     /// A tunnel that goes on in another process has not ended.
     fn on_close(
@@ -226,14 +230,14 @@ pub trait Hook: Sized + Send + Sync + 'static {
         ready(())
     }
 
-    /// A request was answered, or a tunnel has ended, and is about to be logged; a tunnel's [`on_close`](Self::on_close) comes
-    /// after it. It must not block.
+    /// Called before a request that was answered, or a tunnel that has ended, is logged. A tunnel's
+    /// [`on_close`](Self::on_close) comes after it. The call must not block.
     fn on_log(&self, entry: &mut Entry<'_>, context: &mut Self::Context) {
         let _ = (entry, context);
     }
 
-    /// Packs a tunnel's context for another process; `None` says that it cannot: the tunnel then stays and is ended within
-    /// `drain.window`. By default a context without a size (`()`) can and any other cannot.
+    /// Packs a tunnel's context for another process. With `None` the tunnel stays and is ended within `drain.window`.
+    /// By default only a context without a size (`()`) is packed.
     fn pack(&self, context: &Self::Context) -> Option<Vec<u8>> {
         (size_of_val(context) == 0).then(Vec::new)
     }
@@ -247,14 +251,14 @@ pub trait Hook: Sized + Send + Sync + 'static {
         Ok(Self::Context::default())
     }
 
-    /// The hook's own state for a process that takes over, called when that process serves; `None` if there is none.
+    /// State of the hook for a process that takes over; `None` if there is none. Called when that process serves.
     ///
     /// Over a reload nothing needs to be packed: see [`Setup::previous`].
     fn save(&self) -> Option<Vec<u8>> {
         None
     }
 
-    /// Takes the state that [`save`](Self::save) gave in the process before; called while this one serves already.
+    /// Takes the state that [`save`](Self::save) gave in the process before. Called while this process serves already.
     ///
     /// # Errors
     /// Logged; the hook goes on with the state it has.

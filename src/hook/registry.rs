@@ -29,8 +29,8 @@ impl Registry {
         self.add_with(name, H::new);
     }
 
-    /// As [`add`](Self::add), with a function in place of [`Hook::new`]: for state that hooks share with the program around
-    /// the gateway.
+    /// As [`add`](Self::add), with a function in place of [`Hook::new`]: for state that hooks share with the program
+    /// around the gateway.
     pub fn add_with<H: Hook>(
         &mut self,
         name: impl Into<String>,
@@ -52,7 +52,7 @@ impl Registry {
     }
 }
 
-/// Where a hook is made.
+/// Name and route under which a hook is made.
 pub(super) struct Place<'p> {
     pub(super) name: &'p str,
     pub(super) route: &'p str,

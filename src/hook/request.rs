@@ -14,7 +14,7 @@ use crate::config::TunnelLimits;
 
 /// A request, upgrades too, before its backend is chosen.
 ///
-/// What is changed here is what the rest of the gateway goes by: headers and target are what the backend gets, and a header
+/// The rest of the gateway goes by the request as hooks left it: the backend gets its headers and target, and a header
 /// or query argument that the route's `affinity` names gives the key as changed. The route stays.
 pub struct Request<'r> {
     head: Head<'r>,
@@ -22,12 +22,12 @@ pub struct Request<'r> {
     chosen: Chosen,
 }
 
-/// What is known of a request beside its header.
+/// Facts about a request beside its header.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'r> {
     /// The request's id, which the backend and the client get as `X-Request-Id`.
     pub id: &'r str,
-    /// The client's address, as far as it is believed (`trusted_proxies`).
+    /// The client's address, by `trusted_proxies`.
     pub client: IpAddr,
     /// The socket's peer: the client or the proxy before it.
     pub peer: SocketAddr,
@@ -37,7 +37,7 @@ pub struct Facts<'r> {
     pub route: &'r str,
     /// The upstream that the route leads to.
     pub upstream: &'r str,
-    /// Whether it is a WebSocket upgrade.
+    /// The request is a WebSocket upgrade.
     pub upgrade: bool,
 }
 
@@ -46,7 +46,7 @@ enum Head<'r> {
     Bare(&'r mut RequestHeader),
 }
 
-/// What hooks decided of a request.
+/// Decisions of hooks about a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Chosen {
     pub(crate) key: Option<Vec<u8>>,
@@ -55,13 +55,13 @@ pub(crate) struct Chosen {
     pub(crate) upstream_by: Option<Arc<str>>,
 }
 
-/// How a request goes on.
+/// Next step of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Next {
-    /// To the next hook, and then to a backend.
+    /// Goes on to the next hook, and then to a backend.
     Continue,
-    /// Not at all: this is the answer to it.
+    /// Ends here, with this answer.
     Answer(Answer),
 }
 
@@ -102,7 +102,7 @@ impl<'r> Request<'r> {
         self.facts.id
     }
 
-    /// The client's address, as far as it is believed (`trusted_proxies`).
+    /// The client's address, by `trusted_proxies`.
     pub fn client(&self) -> IpAddr {
         self.facts.client
     }
@@ -127,7 +127,7 @@ impl<'r> Request<'r> {
         self.chosen.upstream.as_deref().unwrap_or(self.facts.upstream)
     }
 
-    /// Whether it is a WebSocket upgrade.
+    /// Returns true for a WebSocket upgrade.
     pub fn is_upgrade(&self) -> bool {
         self.facts.upgrade
     }
@@ -173,7 +173,7 @@ impl<'r> Request<'r> {
     /// Sets a header, in place of all of its name.
     ///
     /// # Errors
-    /// Name or value is none that HTTP allows, or the header frames the body.
+    /// HTTP does not allow the name or the value, or the header frames the body.
     pub fn set_header(&mut self, name: &str, value: impl AsRef<str>) -> Result<()> {
         let (name, value) = response::header(name, value.as_ref())?;
         Ok(self.head_mut().insert_header(name, value)?)
@@ -182,24 +182,24 @@ impl<'r> Request<'r> {
     /// Adds a header beside those of its name.
     ///
     /// # Errors
-    /// Name or value is none that HTTP allows, or the header frames the body.
+    /// HTTP does not allow the name or the value, or the header frames the body.
     pub fn append_header(&mut self, name: &str, value: impl AsRef<str>) -> Result<()> {
         let (name, value) = response::header(name, value.as_ref())?;
         self.head_mut().append_header(name, value)?;
         Ok(())
     }
 
-    /// Takes every header of a name out; not those that frame the body.
+    /// Removes every header of a name, except those that frame the body.
     pub fn remove_header(&mut self, name: &str) {
         if !response::frames_body(name) {
             self.head_mut().remove_header(name);
         }
     }
 
-    /// Changes what the backend is asked for: a path beginning with `/`, and a query if there is to be one.
+    /// Changes the request target: a path beginning with `/`, and optionally a query.
     ///
     /// # Errors
-    /// It is no such thing.
+    /// `path_and_query` does not begin with `/`, or is no request target.
     pub fn set_target(&mut self, path_and_query: &str) -> Result<()> {
         if !path_and_query.starts_with('/') {
             return Err(Error::new(format!("the request target {path_and_query:?} does not begin with `/`")));
@@ -209,22 +209,23 @@ impl<'r> Request<'r> {
         Ok(())
     }
 
-    /// Gives the affinity key, in place of the one that the route's `affinity` would find. An empty one takes back what a
-    /// hook before gave.
+    /// Gives the affinity key, in place of the one that the route's `affinity` would find. An empty one takes back what
+    /// a hook before gave.
     pub fn set_key(&mut self, key: impl Into<Vec<u8>>) {
         self.chosen.key = Some(key.into()).filter(|key| !key.is_empty());
     }
 
     /// Chooses another upstream of the configuration; one that is not there is answered 500. The key is found by that
-    /// upstream's `affinity`, unless the route has its own or a hook gave the key. A tunnel stays there as long as that upstream
-    /// and its backend are in the configuration, wherever a reload has the route lead.
+    /// upstream's `affinity`, unless the route has its own or a hook gave the key. A tunnel stays there as long as that
+    /// upstream and its backend are in the configuration, wherever a reload has the route lead.
     pub fn set_upstream(&mut self, name: impl Into<String>) {
         self.chosen.upstream = Some(name.into());
         self.chosen.upstream_by = None;
     }
 
-    /// Pingora's session, for what is not covered here; `None` in tests without a connection. Its protocol state is shared
-    /// with the gateway: reading the body takes it from the backend, and nothing may be written but by an [`Answer`].
+    /// Pingora's session, for needs that this type does not cover; `None` in tests without a connection. The gateway
+    /// shares its protocol state: reading the body takes it from the backend, and nothing may be written but by an
+    /// [`Answer`].
     pub fn session(&mut self) -> Option<&mut Session> {
         match &mut self.head {
             Head::Session(session) => Some(session),
@@ -252,9 +253,9 @@ pub struct Upgrade<'r> {
     pub request: Request<'r>,
     /// The limits that the tunnel is to live under; those of its upstream, unless a hook changes them.
     ///
-    /// A time is a millisecond at least and at most as long as the configuration file may make it (`idle` and `max_age`: a
-    /// year, `ping`: a day, `tcp_user_timeout`: an hour); `None` is no limit. Anything else is a failure of the hook: the
-    /// upgrade is answered 500.
+    /// A time is a millisecond at least and at most as long as the configuration file may make it (`idle` and
+    /// `max_age`: a year, `ping`: a day, `tcp_user_timeout`: an hour); `None` is no limit. Anything else is a failure
+    /// of the hook: the upgrade is answered 500.
     pub limits: TunnelLimits,
 }
 
@@ -279,13 +280,13 @@ pub struct Backend<'b> {
     pub upstream: &'b str,
     /// The backend's address.
     pub address: SocketAddr,
-    /// How many tunnels are open to it.
+    /// Number of tunnels open to it.
     pub tunnels: usize,
-    /// How many backends were tried for this request before, those that were vetoed included.
+    /// Number of backends tried for this request before, vetoed ones included.
     pub tries: usize,
 }
 
-/// What becomes of a pick.
+/// Decision about a pick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pick {
     /// The backend is connected to.

@@ -24,7 +24,7 @@ impl<'r> Response<'r> {
         self.header.status
     }
 
-    /// Whether a tunnel opens with it.
+    /// Returns true for a 101, which opens a tunnel.
     pub fn is_upgrade(&self) -> bool {
         self.header.status == StatusCode::SWITCHING_PROTOCOLS
     }
@@ -32,8 +32,8 @@ impl<'r> Response<'r> {
     /// Changes the status of an answer that is not a 101.
     ///
     /// # Errors
-    /// The status is not a final one, or the answer is a 101, or one of both statuses is never followed by a body (204, 304)
-    /// and the other one is: the body is not a hook's to give or to take.
+    /// The status is not a final one; the answer is a 101; or one of both statuses is never followed by a body (204,
+    /// 304) and the other one is.
     pub fn set_status(&mut self, status: u16) -> Result<()> {
         let status = StatusCode::from_u16(status)?;
         if status.is_informational() || self.is_upgrade() {
@@ -87,8 +87,8 @@ impl<'r> Response<'r> {
     }
 }
 
-/// Whether a header says where a body ends (RFC 9112 §6): changed without the body, another message begins where the body
-/// goes on, which is how requests are smuggled.
+/// Returns true for a header that says where a body ends (RFC 9112 §6). Changing it without the body would make the
+/// rest of the body a message of its own: request smuggling.
 pub(super) fn frames_body(name: &str) -> bool {
     name.eq_ignore_ascii_case("content-length") || name.eq_ignore_ascii_case("transfer-encoding")
 }
@@ -106,7 +106,7 @@ pub(super) fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue
     Ok((HeaderName::from_bytes(name.as_bytes())?, HeaderValue::from_str(value)?))
 }
 
-/// What is about to be logged of a request, or of a tunnel at its end.
+/// The log entry of a request, or of a tunnel at its end.
 #[non_exhaustive]
 pub struct Entry<'e> {
     /// `request` or `tunnel_end`.
@@ -123,14 +123,14 @@ pub struct Entry<'e> {
 }
 
 impl<'e> Entry<'e> {
-    /// What is to be logged.
+    /// An entry without added fields.
     #[doc(hidden)]
     pub fn new(event: &'static str, request_id: &'e str, route: &'e str, status: u16, duration: Duration) -> Self {
         Self { event, request_id, route, status, duration, added: Vec::new() }
     }
 
-    /// Adds a field to the line in the access log; a second one of the same name stands beside the first. At most 32 are
-    /// kept.
+    /// Adds a field to the line in the access log; a second one of the same name stands beside the first. At most 32
+    /// are kept.
     pub fn add(&mut self, name: &'static str, value: impl Into<String>) {
         if self.added.len() < MOST_ADDED {
             self.added.push((name, value.into()));

@@ -1,9 +1,9 @@
-//! What a hook is told when it is made.
+//! Arguments of a hook's construction.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Where a hook is made, and what was there before it.
+/// Name, route and predecessor of a hook that is being made.
 pub struct Setup<'s, H> {
     pub(super) name: &'s str,
     pub(super) route: &'s str,
@@ -22,7 +22,7 @@ impl<H> Setup<'_, H> {
         self.route
     }
 
-    /// Whether the hook is made to be checked only, and then dropped.
+    /// Returns true when the hook is made for a check only, and dropped after it.
     pub fn checking(&self) -> bool {
         self.checking
     }
@@ -35,7 +35,7 @@ impl<H> Setup<'_, H> {
     }
 }
 
-/// Why a hook cannot be made of its settings.
+/// Reason for which a hook cannot be made of its settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetupError {
     pub(super) field: String,

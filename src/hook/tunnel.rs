@@ -18,11 +18,11 @@ use super::outbox::Outbox;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Tunnel {
-    /// Its id, the same in a process that takes it over.
+    /// Id of the tunnel, the same in a process that takes it over.
     pub id: TunnelId,
     /// The id of the request that opened it.
     pub request_id: Box<str>,
-    /// The client's address, as far as it is believed.
+    /// The client's address, by `trusted_proxies`.
     pub client: IpAddr,
     /// The route, as `host path`.
     pub route: Arc<str>,
@@ -30,9 +30,9 @@ pub struct Tunnel {
     pub upstream: Arc<str>,
     /// The backend's address.
     pub backend: SocketAddr,
-    /// What stands for its affinity key.
+    /// Hash of the affinity key; `None` when the backend was picked without one.
     pub key: Option<KeyTag>,
-    /// What messages are sent with.
+    /// Sends messages into this and other tunnels.
     pub injector: Injector,
     /// Collects what the hooks of this tunnel do to it during a call.
     #[doc(hidden)]
@@ -62,15 +62,15 @@ impl Tunnel {
     }
 }
 
-/// How a tunnel ended.
+/// The end of a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Closed {
-    /// Why: the `reason` of the log line, such as `client_close`.
+    /// Reason, as in the log line: `client_close`, for example.
     pub reason: &'static str,
-    /// The status code it was closed with (RFC 6455 §7.1.5).
+    /// Status code of the closing handshake (RFC 6455 §7.1.5).
     pub code: u16,
-    /// How long it was open.
+    /// Time from the opening to the end.
     pub lasted: Duration,
     /// Bytes passed on, by [`Direction`].
     pub bytes: [u64; 2],
@@ -79,7 +79,7 @@ pub struct Closed {
 }
 
 impl Closed {
-    /// How a tunnel ended that passed this many bytes and messages on, by [`Direction`].
+    /// The end of a tunnel that passed on this many bytes and messages, by [`Direction`].
     pub fn new(reason: &'static str, code: u16, lasted: Duration, bytes: [u64; 2], messages: [u64; 2]) -> Self {
         Self { reason, code, lasted, bytes, messages }
     }
@@ -116,8 +116,8 @@ impl FromStr for TunnelId {
     }
 }
 
-/// What stands for an affinity key: the head of its SHA-1. The key itself, a client's secret as often as not, is not kept
-/// with a tunnel.
+/// Hash of an affinity key: the first 16 bytes of its SHA-1. The key itself, which is often a client's secret, is not
+/// kept with a tunnel.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct KeyTag([u8; 16]);
 

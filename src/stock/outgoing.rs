@@ -27,8 +27,8 @@ fn redirect_hint(status: StatusCode) -> &'static str {
     if status.is_redirection() { ", and redirects are not followed" } else { "" }
 }
 
-/// A client for `url`: redirects are not followed, lest a token or an event go where nobody configured it to. The proxy that
-/// the environment names (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`) is used.
+/// A client for `url`: redirects are not followed, lest a token or an event go where nobody configured it to. The proxy
+/// that the environment names (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`) is used.
 ///
 /// # Errors
 /// `ca_file` cannot be used; the system has no certificates although `url` needs them.
@@ -52,7 +52,7 @@ pub(super) fn client(url: &Url, ca_file: Option<&Path>, timeout: Duration) -> Re
 /// Reads a setting as an absolute `http` or `https` URL.
 ///
 /// # Errors
-/// It is none; the error names `field`.
+/// The text is no such URL; the error names `field`.
 pub(super) fn url(field: &str, text: &str) -> Result<Url, SetupError> {
     let url = Url::parse(text).map_err(|error| SetupError::at(field, format!("not a URL: {error}")))?;
     match url.scheme() {

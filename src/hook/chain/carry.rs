@@ -1,16 +1,16 @@
-//! What the hooks of a chain give to a process that takes over.
+//! State of a chain's hooks for a process that takes over.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Chain, Contexts, Failure, FailureKind};
 use crate::hook::Phase;
 
-/// What one hook of a chain packed; several of one name stand in the order of the chain.
+/// Packed context of one hook. Several hooks of one name stand in the order of the chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Packed {
     /// The hook's name.
     pub hook: String,
-    /// What it packed, in a form of its own.
+    /// The context, in a form of the hook's own.
     #[serde(with = "crate::base64_text")]
     pub data: Vec<u8>,
 }
@@ -32,8 +32,8 @@ impl Chain {
         Some(packed)
     }
 
-    /// The contexts of a tunnel that comes from another process, and the first failure of a hook to read its own. That hook
-    /// begins with a fresh context, as does one that the tunnel did not have there.
+    /// The contexts of a tunnel that comes from another process, and the first failure of a hook to read its own. That
+    /// hook begins with a fresh context, as does one that the tunnel did not have there.
     pub fn unpack(&self, packed: &[Packed]) -> (Contexts, Option<Failure>) {
         let mut first = None;
         let contexts = self.links.iter().enumerate().map(|(index, link)| {
@@ -68,7 +68,7 @@ impl Chain {
         saved.collect()
     }
 
-    /// Has the hooks take the states that [`save`](Self::save) gave in another process. Failures are logged.
+    /// Gives the hooks the states that [`save`](Self::save) returned in another process. Failures are logged.
     pub fn restore(&self, saved: &[Saved]) {
         for (index, link) in self.links.iter().enumerate() {
             let nth = self.nth(index);
@@ -83,7 +83,7 @@ impl Chain {
         packed.iter().filter(|packed| *packed.hook == *self.links[index].identity.name).nth(self.nth(index))
     }
 
-    /// How many hooks before this one have its name.
+    /// Number of hooks before this one that have its name.
     fn nth(&self, index: usize) -> usize {
         self.links[..index].iter().filter(|before| before.identity.name == self.links[index].identity.name).count()
     }
@@ -94,9 +94,9 @@ impl Chain {
 pub struct Saved {
     /// The hook's name.
     pub hook: String,
-    /// How many hooks of the chain before it have the same name.
+    /// Number of hooks before it in the chain that have the same name.
     pub nth: usize,
-    /// What it saved, in a form of its own.
+    /// The state, in a form of the hook's own.
     #[serde(with = "crate::base64_text")]
     pub data: Vec<u8>,
 }

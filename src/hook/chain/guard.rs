@@ -1,7 +1,7 @@
 //! Guards around the code of hooks: calls, and destructors of the values that hooks own.
 //!
-//! Every call of a hook and every destructor of a hook's value runs in a `catch_unwind` of its own. So a panic never unwinds
-//! through the gateway's code, and two panics never meet in one unwinding, which would abort the process.
+//! Every call of a hook and every destructor of a hook's value runs in a `catch_unwind` of its own. So a panic never
+//! unwinds through the gateway's code, and two panics never meet in one unwinding, which would abort the process.
 
 use std::any::Any;
 use std::fmt;
@@ -24,21 +24,21 @@ use crate::metrics::HookMetrics;
 pub struct Failure {
     /// The hook's name.
     pub hook: Arc<str>,
-    /// Where it was called.
+    /// Phase of the call.
     pub phase: Phase,
-    /// What happened.
+    /// Kind of failure, with its details.
     pub kind: FailureKind,
 }
 
-/// How a hook failed.
+/// Kind of a hook's failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FailureKind {
-    /// It returned an error, which said this.
+    /// The hook returned an error of this text.
     Error(String),
-    /// It panicked, with this message.
+    /// The hook panicked with this message.
     Panic(String),
-    /// Its call took longer than its `timeout`.
+    /// The call took longer than this, its `timeout`.
     Timeout(Duration),
 }
 
@@ -91,8 +91,8 @@ impl Identity {
         }
     }
 
-    /// Makes a call and awaits it, for the time `limit` at the most. Its error, its panic and its taking too long become a
-    /// failure. A call that is given up, here or by whoever awaits this, is dropped within a guard too.
+    /// Makes a call and awaits it, for the time `limit` at the most. Its error, its panic and its taking too long
+    /// become a failure. A call that is given up, here or by whoever awaits this, is dropped within a guard too.
     pub(super) async fn guard<'c, T>(
         self: &Arc<Self>,
         phase: Phase,

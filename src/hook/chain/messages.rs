@@ -4,10 +4,10 @@ use super::{Chain, Contexts, Failure, Link};
 use crate::hook::{Direction, Message, Mode, Phase, Tunnel, Verdict, sendable};
 
 impl Chain {
-    /// Asks about a message in a direction whose mode is [`Mode::Sync`]: what comes from the client in the order of the hooks,
-    /// what comes from the backend in the reverse order, each hook about what the one before made of it.
+    /// Asks the hooks about a message in a direction whose mode is [`Mode::Sync`]: in their order about a message of
+    /// the client, in reverse order about one of the backend. Each hook is asked about the result of the one before.
     ///
-    /// [`Verdict::Pass`]: it is as it was. [`Verdict::Replace`]: with what the last one made of it.
+    /// [`Verdict::Pass`]: the message is as it was. [`Verdict::Replace`]: the result of the last hook.
     ///
     /// # Errors
     /// The first failure.

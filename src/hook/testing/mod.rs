@@ -1,8 +1,8 @@
 //! Hooks tested without a network: what the gateway would ask of them is asked by a [`Harness`].
 //!
-//! Calls, their order, their time limits and what becomes of errors and panics are the gateway's own. What is not there: routes,
-//! backends, sockets. Every call is made on the runtime of the test, so `#[tokio::test(start_paused = true)]` makes time
-//! limits pass at once.
+//! Calls, their order, their time limits and what becomes of errors and panics are the gateway's own. What is not
+//! there: routes, backends, sockets. Every call is made on the runtime of the test, so `#[tokio::test(start_paused =
+//! true)]` makes time limits pass at once.
 //!
 //! ```
 //! use longhaul::hook::testing::{Harness, TestRequest};
@@ -82,7 +82,7 @@ impl Harness {
     /// A route with one hook, called `hook`, of these settings: YAML as it would stand under `with:`.
     ///
     /// # Errors
-    /// What `longhaul check` would tell of the settings, lines counted from their first.
+    /// The problems that `longhaul check` would name, lines counted from the first of the settings.
     pub fn new<H: Hook>(with: &str) -> Result<Self, Problems> {
         Self::builder().hook::<H>("hook", with).build()
     }
@@ -100,8 +100,8 @@ impl Harness {
         }
     }
 
-    /// Calls [`Hook::start`] of every hook, as when the configuration is put in force. The test must be on a Tokio runtime
-    /// if a hook spawns there.
+    /// Calls [`Hook::start`] of every hook, as when the configuration is put in force. The test must be on a Tokio
+    /// runtime if a hook spawns there.
     pub fn start(&self) {
         self.chain.start(&self.injector);
     }
@@ -111,8 +111,8 @@ impl Harness {
         Exchange::begin(self, request, false).await
     }
 
-    /// Sends a WebSocket upgrade through [`Hook::on_request`] and then [`Hook::on_upgrade`]; the headers of the handshake are
-    /// added to it.
+    /// Sends a WebSocket upgrade through [`Hook::on_request`] and then [`Hook::on_upgrade`]; the headers of the
+    /// handshake are added to it.
     pub async fn upgrade(&self, request: TestRequest) -> Exchange {
         Exchange::begin(self, request, true).await
     }
@@ -125,7 +125,7 @@ impl Harness {
         self.upgrade(TestRequest::get("/")).await.open().await
     }
 
-    /// Which messages any of the hooks asked to see.
+    /// Messages that any of the hooks sees.
     pub fn messages(&self) -> Messages {
         self.chain.messages()
     }
@@ -139,13 +139,13 @@ impl Harness {
         hooks.filter_map(|hook| hook.downcast().ok()).next().unwrap_or_else(|| none_of::<H>())
     }
 
-    /// What the hooks would send messages with: what they send is for [`sent`](Self::sent), and counts as done for each open
-    /// tunnel that was meant.
+    /// The injector of the hooks. Items sent by it are kept for [`sent`](Self::sent), and count as taken by each open
+    /// tunnel that is addressed.
     pub fn injector(&self) -> Injector {
         self.injector.clone()
     }
 
-    /// What was sent through the injector since this was called last, in order. It is not carried out: a tunnel that was to be
+    /// Items sent through the injector since the last call, in order. They are not carried out: a tunnel that was to be
     /// closed goes on.
     pub fn sent(&self) -> Vec<Sent> {
         self.recorder.take()
@@ -164,7 +164,7 @@ impl fmt::Debug for Harness {
     }
 }
 
-/// What a [`Harness`] is built of.
+/// Builds a [`Harness`].
 #[must_use = "nothing is tested until it is built"]
 pub struct HarnessBuilder {
     registry: Registry,
@@ -182,8 +182,8 @@ impl HarnessBuilder {
         self.hook_with(name, with, H::new)
     }
 
-    /// As [`hook`](Self::hook), with a function in place of [`Hook::new`], as for the gateway's builder. Entries of one name are
-    /// all made by the last one's.
+    /// As [`hook`](Self::hook), with a function in place of [`Hook::new`], as for the gateway's builder. Entries of one
+    /// name are all made by the last one's.
     pub fn hook_with<H: Hook>(
         mut self,
         name: &str,
@@ -227,7 +227,7 @@ impl HarnessBuilder {
     /// Makes the hooks.
     ///
     /// # Errors
-    /// What `longhaul check` would tell of all settings, lines counted from the first of each.
+    /// The problems that `longhaul check` would name in all settings, lines counted from the first of each.
     pub fn build(self) -> Result<Harness, Problems> {
         let Self { registry, mut entries, mut problems, route, upstream, timeout, previous } = self;
         entries.iter_mut().for_each(|entry| entry.timeout = timeout);
@@ -248,7 +248,7 @@ impl HarnessBuilder {
     }
 }
 
-/// Why the harness could not go on.
+/// Reason for which the harness could not go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Stopped {

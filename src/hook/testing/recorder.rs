@@ -1,4 +1,4 @@
-//! What hooks send through the injector, kept for the test.
+//! Items that hooks send through the injector, kept for the test.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,9 +12,9 @@ use crate::hook::{Item, KeyTag, Outlet, To, Tunnel, TunnelId};
 pub struct Sent {
     /// Whom it was sent to.
     pub to: To,
-    /// What was to be done.
+    /// The item.
     pub item: Item,
-    /// How many of the open tunnels were meant.
+    /// Number of open tunnels that were addressed.
     pub tunnels: usize,
 }
 
@@ -29,7 +29,7 @@ struct Record {
     open: Vec<Place>,
 }
 
-/// What an open tunnel is found by.
+/// Properties by which an open tunnel is addressed.
 struct Place {
     id: TunnelId,
     key: Option<KeyTag>,

@@ -18,7 +18,7 @@ use crate::hook::{
 
 /// A request as a client sends it: `TestRequest::get("/chat?room=1").header("x-user", "ada")`.
 ///
-/// It comes from 192.0.2.1 and asks for `example.com`, unless it says otherwise.
+/// Comes from 192.0.2.1 and asks for `example.com` by default.
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent before `Harness::request` or `Harness::upgrade` gets it"]
 pub struct TestRequest {
@@ -149,12 +149,13 @@ impl Exchange {
         }
     }
 
-    /// What the hooks said: continue, an answer in place of a backend's, or the failure for which the gateway answers 500.
+    /// Outcome of the hooks: continue, an answer in place of a backend's, or the failure for which the gateway answers
+    /// 500.
     pub fn outcome(&self) -> &Result<Next, Failure> {
         &self.outcome
     }
 
-    /// Whether the request goes on to a backend.
+    /// Returns true when the request goes on to a backend.
     pub fn continues(&self) -> bool {
         self.outcome == Ok(Next::Continue)
     }
@@ -197,13 +198,13 @@ impl Exchange {
         &self.upstream
     }
 
-    /// The limits that the tunnel would live under; `None` for a request that is no upgrade, or that a hook stopped before
-    /// [`Hook::on_upgrade`]. They begin as the gateway's defaults.
+    /// The limits that the tunnel would live under; `None` for a request that is no upgrade, or that a hook stopped
+    /// before [`Hook::on_upgrade`]. They begin as the gateway's defaults.
     pub fn limits(&self) -> Option<&TunnelLimits> {
         self.limits.as_ref()
     }
 
-    /// What the first hook of a type keeps of the request.
+    /// Context that the first hook of a type keeps of the request.
     ///
     /// # Panics
     /// There is no hook of that type.
@@ -222,7 +223,7 @@ impl Exchange {
         self.chain.on_pick(&backend, &mut self.contexts).await
     }
 
-    /// Has the backend answer, shows it to [`Hook::on_response`], and returns what the client would get.
+    /// Shows an answer of the backend to [`Hook::on_response`], and returns the answer that the client would get.
     ///
     /// # Errors
     /// A hook's failure.

@@ -23,7 +23,7 @@ pub struct TestTunnel {
     ended: bool,
 }
 
-/// What a tunnel begins with.
+/// Parts of a new tunnel.
 pub(super) struct Begin {
     pub(super) chain: Arc<Chain>,
     pub(super) recorder: Arc<Recorder>,
@@ -65,7 +65,7 @@ impl TestTunnel {
         &self.tunnel
     }
 
-    /// What the first hook of a type keeps of the tunnel.
+    /// Context that the first hook of a type keeps of the tunnel.
     ///
     /// # Panics
     /// There is no hook of that type.
@@ -73,9 +73,9 @@ impl TestTunnel {
         context::<H>(&self.chain, &self.contexts)
     }
 
-    /// Sends a message through [`Hook::on_message`] and [`Hook::on_message_async`], from the client in the order of the hooks,
-    /// from the backend in the reverse order. After [`Verdict::Close`] or a failure the tunnel has ended; its close is for
-    /// the test to send.
+    /// Sends a message through [`Hook::on_message`] and [`Hook::on_message_async`], from the client in the order of the
+    /// hooks, from the backend in the reverse order. After [`Verdict::Close`] or a failure the tunnel has ended; its
+    /// close is for the test to send.
     ///
     /// # Errors
     /// [`Stopped`]: no hook asked for messages of this direction, one failed, or the tunnel has ended.

@@ -12,14 +12,15 @@ use template::Variable;
 pub use fields::{Fields, Names};
 pub use template::Template;
 
-/// Changes headers of requests, upgrades too, on their way to the backend, and of its answers on their way to the client.
+/// Changes headers of requests, upgrades too, on their way to the backend, and of its answers on their way to the
+/// client.
 pub struct Headers {
     settings: Settings,
-    /// What the values for answers are made of, in the order in which they are needed.
+    /// Parts of the values for answers, in the order in which they are needed.
     kept: Vec<Variable>,
 }
 
-/// What stands under `with:`. docs/hooks/headers.md is the reference.
+/// Settings under `with:`. docs/hooks/headers.md is the reference.
 #[derive(Clone, Debug, serde::Deserialize)]
 pub struct Settings {
     /// Of requests.
@@ -156,7 +157,7 @@ fn whose_in_answers(name: &HeaderName, _: Change) -> Option<Why> {
     of_the_connection(name)
 }
 
-/// What belongs to one connection and its framing (RFC 9110 §7.6.1), or to the handshake (RFC 6455 §11.3).
+/// Headers of one connection and its framing (RFC 9110 §7.6.1), or of the handshake (RFC 6455 §11.3).
 fn of_the_connection(name: &HeaderName) -> Option<Why> {
     match *name {
         header::CONNECTION | header::TE | header::TRAILER | header::TRANSFER_ENCODING | header::UPGRADE => {

@@ -14,7 +14,7 @@ enum Part {
     Variable(Variable),
 }
 
-/// What a variable stands for.
+/// Meaning of a variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Variable {
     ClientIp,

@@ -1,4 +1,4 @@
-//! What `headers` makes of requests and answers.
+//! Requests and answers under `headers`.
 
 use http::HeaderMap;
 use proptest::prelude::*;

@@ -14,15 +14,15 @@ use crate::hook::{Answer, Hook, Next, Request, Result, Setup, SetupError};
 
 use networks::{Networks, Rule};
 
-/// Lets in, or keeps out, clients by lists of networks; the most specific network that an address is in decides. Who is kept out
-/// is answered 403.
+/// Lets in, or keeps out, clients by lists of networks; the most specific network that an address is in decides. Who is
+/// kept out is answered 403.
 pub struct IpFilter {
     on: On,
     networks: Networks,
     otherwise: Rule,
 }
 
-/// What stands under `with:`. docs/hooks/ip_filter.md is the reference.
+/// Settings under `with:`. docs/hooks/ip_filter.md is the reference.
 #[derive(Clone, Debug, serde::Deserialize)]
 pub struct Settings {
     /// Networks that may come.
@@ -35,14 +35,14 @@ pub struct Settings {
     pub deny: Vec<Cidr>,
     /// A file with more of them, one on each line.
     pub deny_file: Option<PathBuf>,
-    /// Who is in none of them; by default denied if any may come by `allow` or `allow_file`, else allowed.
+    /// Fate of addresses in no list: by default denied if there is `allow` or `allow_file`, else allowed.
     pub otherwise: Option<Rule>,
-    /// Whose address counts.
+    /// Address that counts: the client's or the peer's.
     #[serde(default)]
     pub on: On,
 }
 
-/// Whose address counts.
+/// Address that counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum On {

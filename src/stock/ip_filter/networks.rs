@@ -6,17 +6,17 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// What is said of a network.
+/// Decision about a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
-    /// It may come.
+    /// The network is let in.
     Allow,
-    /// It may not.
+    /// The network is kept out.
     Deny,
 }
 
-/// What is said of networks. A question costs one look for each length of prefix that there is, however many networks.
+/// Decisions about networks. A lookup costs one probe for each length of prefix, however many networks there are.
 #[derive(Debug, Default)]
 pub(super) struct Networks {
     ipv4: Family,
@@ -37,7 +37,7 @@ impl Networks {
         family.entry(Reverse(length)).or_default().insert(bits, rule);
     }
 
-    /// What is said of the most specific network that an address is in.
+    /// Decision about the most specific network that an address is in.
     pub(super) fn rule(&self, address: IpAddr) -> Option<Rule> {
         let (family, bits, width) = match address.to_canonical() {
             IpAddr::V4(address) => (&self.ipv4, address.to_bits().into(), 32),

@@ -37,9 +37,9 @@ pub(super) fn key(value: &Value) -> Vec<u8> {
     }
 }
 
-/// A claim as the value of a header: texts, numbers and truth values as they are, a list of such with `,` between them, and
-/// anything else as JSON. What a header cannot hold is percent-encoded, and so is `%`, and `,` within an item of a list:
-/// whoever decodes it has exactly what the token said.
+/// A claim as the value of a header: texts, numbers and truth values as they are, a list of such with `,` between them,
+/// and anything else as JSON. What a header cannot hold is percent-encoded, and so is `%`, and `,` within an item of a
+/// list: whoever decodes it has exactly what the token said.
 fn header_text(value: &Value) -> String {
     let is_plain = |value: &Value| !value.is_array() && !value.is_object();
     match value {

@@ -20,8 +20,8 @@ pub(super) struct Expiry {
     changed: Arc<Notify>,
 }
 
-/// Deadlines in seconds since 1970, each with how often its tunnel was told. As many as the hook has tunnels open, and for a
-/// few minutes those that another process has taken over.
+/// Deadlines in seconds since 1970, each with how often its tunnel was told. As many as the hook has tunnels open, and
+/// for a few minutes those that another process has taken over.
 #[derive(Debug, Default)]
 struct Deadlines(BTreeMap<(u64, TunnelId), u32>);
 
@@ -31,7 +31,7 @@ impl Expiry {
         Self { code, leeway, deadlines: Mutex::default(), changed: Arc::default() }
     }
 
-    /// Has the tunnel closed when its token is no longer accepted.
+    /// Closes the tunnel when its token is no longer accepted.
     pub(super) fn arm(&self, expires: u64, tunnel: TunnelId) {
         let earliest = self.lock().insert(expires.saturating_add(self.leeway), tunnel, 0);
         if earliest {
@@ -63,7 +63,7 @@ impl Drop for Expiry {
 }
 
 impl Deadlines {
-    /// Whether it is due before all others.
+    /// Returns true for a deadline before all others.
     fn insert(&mut self, due: u64, tunnel: TunnelId, told: u32) -> bool {
         let earliest = self.0.keys().next().is_none_or(|(first, _)| due < *first);
         self.0.insert((due, tunnel), told);
@@ -80,7 +80,7 @@ impl Deadlines {
         due
     }
 
-    /// How long nothing will be due; the clock may be set meanwhile, and is looked at again now and then.
+    /// Time until the next deadline, with a bound: the clock may be set meanwhile.
     fn pause(&self, now: Duration) -> Option<Duration> {
         let (first, _) = self.0.keys().next()?;
         Some(Duration::from_secs(*first).saturating_sub(now).min(LONGEST_PAUSE))
@@ -105,7 +105,8 @@ async fn run(expiry: Weak<Expiry>, changed: Arc<Notify>, injector: Injector) {
     }
 }
 
-/// Closes a tunnel, and tries again later where nobody took the order: it may be on its way to another process and come back.
+/// Closes a tunnel, and tries again later where nobody took the order: it may be on its way to another process and come
+/// back.
 async fn close(expiry: &Weak<Expiry>, injector: &Injector, tunnel: TunnelId, code: u16, told: u32) {
     let item = Item::Close { code, reason: REASON.to_owned() };
     if injector.send(To::Tunnel(tunnel), item).await > 0 {
@@ -124,7 +125,7 @@ fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// What both sides read in the Close frame.
+/// Reason text of the Close frame.
 const REASON: &str = "token expired";
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);

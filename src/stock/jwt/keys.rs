@@ -8,8 +8,8 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, 
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use serde::Deserialize;
 
-/// Keys, each for the algorithms that it may verify and no other: a token's own word (`alg`) chooses among them, and never
-/// turns a public key into a secret one (RFC 8725 §3.1).
+/// Keys, each for the algorithms that it may verify and no other: a token's own word (`alg`) chooses among them, and
+/// never turns a public key into a secret one (RFC 8725 §3.1).
 #[derive(Debug)]
 pub(super) struct KeySet {
     keys: Vec<Key>,
@@ -56,11 +56,11 @@ pub(super) enum KeysError {
 }
 
 impl KeySet {
-    /// A shared secret, for the algorithms of `accepted`; for those of HS256, HS384 and HS512 that it is long enough for
-    /// where that is `None`.
+    /// A shared secret, for the algorithms of `accepted`; for those of HS256, HS384 and HS512 that it is long enough
+    /// for where that is `None`.
     ///
     /// # Errors
-    /// It is a PEM file, or too short.
+    /// The secret is a PEM file, or too short.
     pub(super) fn secret(secret: &[u8], accepted: Option<&[Algorithm]>) -> Result<Self, KeysError> {
         if secret.trim_ascii_start().starts_with(b"-----BEGIN ") {
             return Err(KeysError::SecretIsPem);
@@ -87,7 +87,7 @@ impl KeySet {
     /// A public key in PEM form, for those of its algorithms that are in `accepted`, all where that is `None`.
     ///
     /// # Errors
-    /// It is no such key, or for none of the algorithms.
+    /// The PEM holds no public key, or one for none of the algorithms.
     pub(super) fn public_pem(pem: &[u8], accepted: Option<&[Algorithm]>) -> Result<Self, KeysError> {
         let text = String::from_utf8_lossy(pem);
         match text.split_once("-----BEGIN ").and_then(|(_, rest)| rest.split_once("-----")) {
@@ -114,11 +114,12 @@ impl KeySet {
         Ok(Self::of(Key { id: None, algorithms, key }))
     }
 
-    /// The keys of a JWK Set (RFC 7517 §5), each for those of its algorithms that are in `accepted`; where that is `None`,
-    /// for all but the symmetric ones. Keys that are for something else, or of an unknown kind, are passed over, as §5 asks.
+    /// The keys of a JWK Set (RFC 7517 §5), each for those of its algorithms that are in `accepted`; where that is
+    /// `None`, for all but the symmetric ones. Keys that are for something else, or of an unknown kind, are passed
+    /// over, as §5 asks.
     ///
     /// # Errors
-    /// It is no JWK Set, or none of its keys is of use.
+    /// The text is no JWK Set, or none of its keys is of use.
     pub(super) fn jwks(text: &[u8], accepted: Option<&[Algorithm]>) -> Result<Self, KeysError> {
         #[derive(Deserialize)]
         struct Set {
@@ -148,18 +149,18 @@ impl KeySet {
         self.keys.iter().filter(fits).map(|key| &key.key)
     }
 
-    /// Whether any key is for this algorithm.
+    /// Returns true if any key is for this algorithm.
     pub(super) fn verifies(&self, algorithm: Algorithm) -> bool {
         self.keys.iter().any(|key| key.algorithms.contains(&algorithm))
     }
 
-    /// Whether keys have ids here, and none has this one.
+    /// Returns true if keys have ids here, and none has this one.
     pub(super) fn lacks(&self, id: &str) -> bool {
         let mut ids = self.keys.iter().filter_map(|key| key.id.as_deref()).peekable();
         ids.peek().is_some() && ids.all(|other| other != id)
     }
 
-    /// How many keys there are.
+    /// Number of keys.
     pub(super) fn len(&self) -> usize {
         self.keys.len()
     }
@@ -207,7 +208,7 @@ impl Key {
     }
 }
 
-/// Those of `able` that are accepted.
+/// Members of `able` that are accepted.
 fn both(able: &[Algorithm], accepted: Option<&[Algorithm]>) -> Vec<Algorithm> {
     able.iter().copied().filter(|algorithm| accepted.is_none_or(|accepted| accepted.contains(algorithm))).collect()
 }

@@ -1,4 +1,4 @@
-//! `jwt`: lets in who has a JSON Web Token that is believed, and ends tunnels when theirs expires. See docs/hooks/jwt.md.
+//! `jwt`: lets in clients with a valid JSON Web Token, and ends tunnels when it expires. See docs/hooks/jwt.md.
 
 mod claims;
 mod expiry;
@@ -50,7 +50,7 @@ enum Keys {
     Remote(Arc<Remote>),
 }
 
-/// What `jwt` keeps of a request, and of its tunnel.
+/// State that `jwt` keeps of a request, and of its tunnel.
 #[derive(Debug, Default)]
 pub struct Context {
     /// When the token expires, in seconds since 1970.
@@ -89,8 +89,8 @@ impl Hook for Jwt {
     type Context = Context;
 
     fn new(settings: Settings, setup: &Setup<'_, Self>) -> Result<Self, SetupError> {
-        // A program may link the library with its other backend too, and then it knows none to choose. An error says that
-        // the program has chosen, which is as good.
+        // A program may link the library with its other backend too, and then it knows none to choose. An error says
+        // that the program has chosen, which is as good.
         let _ = aws_lc::DEFAULT_PROVIDER.install_default();
         let terms = settings.terms()?;
         let code = settings.code()?;
@@ -133,8 +133,8 @@ impl Hook for Jwt {
     }
 
     async fn on_response(&self, response: &mut Response<'_>, context: &mut Context) -> Result<()> {
-        // Browsers give up where a server takes none of the subprotocols that they offered, and the token's may have been
-        // the only one.
+        // Browsers give up where a server takes none of the subprotocols that they offered, and the token's may have
+        // been the only one.
         match context.entry.take() {
             Some(entry) if response.is_upgrade() && response.header(PROTOCOL).is_none() => {
                 response.set_header(PROTOCOL, entry)
@@ -211,8 +211,8 @@ impl Jwt {
     fn admit(&self, request: &mut Request<'_>, context: &mut Context, found: Found, claims: &Claims) -> Result<Next> {
         for (index, place) in self.places.iter().enumerate() {
             let is_its_place = index == found.place;
-            // A token that was not looked at must not be taken for one that was; and one among the subprotocols would be
-            // negotiated.
+            // A token that was not looked at must not be taken for one that was; and one among the subprotocols would
+            // be negotiated.
             if !is_its_place || !self.forward || matches!(place, Place::Protocol(_)) {
                 place.clear(request)?;
             }

@@ -14,10 +14,10 @@ use tokio::time::{self, Instant};
 use super::keys::KeySet;
 use crate::stock::outgoing;
 
-/// Where keys come from, and how often.
+/// Source of keys, and the time between fetches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
-    /// Whose body is a JWK Set.
+    /// URL of a JWK Set.
     pub(super) url: Url,
     /// The certificates that an `https` one is verified with, those of the system where there are none.
     pub(super) ca_file: Option<std::path::PathBuf>,
@@ -45,7 +45,7 @@ pub(super) struct Remote {
 #[derive(Clone, Debug, Default)]
 struct State {
     current: Option<Arc<Fetched>>,
-    /// How many fetches have ended.
+    /// Number of fetches that have ended.
     fetches: u64,
     /// When the last one began or was asked for; `None` before the first.
     began: Option<Instant>,
@@ -71,7 +71,7 @@ impl Remote {
         }
     }
 
-    /// Where the keys come from.
+    /// URL of the keys.
     pub(super) fn origin(&self) -> &Origin {
         &self.origin
     }

@@ -21,7 +21,7 @@ use crate::config::Period;
 use crate::hook::{Setup, SetupError};
 use crate::stock::outgoing;
 
-/// What stands under `with:`; docs/hooks/jwt.md says what each means.
+/// Settings under `with:`. docs/hooks/jwt.md is the reference.
 #[derive(Debug, Deserialize)]
 pub struct Settings {
     secret_file: Option<PathBuf>,
@@ -61,7 +61,7 @@ pub struct Settings {
     realm: String,
 }
 
-/// How a secret is written down.
+/// Encoding of a secret.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Encoding {
@@ -72,7 +72,7 @@ enum Encoding {
     Base64,
 }
 
-/// What becomes of a tunnel when its token expires.
+/// Fate of a tunnel when its token expires.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum OnExpiry {
@@ -101,7 +101,7 @@ pub(super) enum OneOrMore {
 }
 
 impl Settings {
-    /// Where keys come from, with the keys where that is a file or the environment.
+    /// Source of keys, with the keys where that is a file or the environment.
     pub(super) fn keys(&self, setup: &Setup<'_, Jwt>) -> Result<Keys, SetupError> {
         self.only_one_source()?;
         let accepted = self.accepted()?;
@@ -219,7 +219,7 @@ impl Settings {
         Ok(Arc::new(remote))
     }
 
-    /// What tokens are held to.
+    /// Rules for tokens.
     pub(super) fn terms(&self) -> Result<Terms, SetupError> {
         let leeway = self.leeway.0.as_secs();
         if leeway > LONGEST_LEEWAY {
@@ -233,7 +233,7 @@ impl Settings {
         })
     }
 
-    /// Where tokens are looked for.
+    /// Places of a request where tokens are looked for.
     pub(super) fn places(&self) -> Result<Vec<Place>, SetupError> {
         if self.from.is_empty() {
             return Err(SetupError::at("from", "a token is looked for nowhere"));

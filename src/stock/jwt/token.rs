@@ -1,4 +1,4 @@
-//! Where a request carries its token, and how it is taken out again.
+//! Finds the token of a request, and removes it.
 
 use http::{HeaderMap, HeaderName, header};
 
@@ -55,7 +55,7 @@ impl Place {
     /// Takes every token in this place out of the request.
     ///
     /// # Errors
-    /// What is left is nothing that HTTP allows, which what came from a client cannot lead to.
+    /// HTTP does not allow the rest. Requests from clients never lead to this.
     pub(super) fn clear(&self, request: &mut Request<'_>) -> Result<()> {
         match self {
             Self::Header(name) => {

@@ -1,4 +1,4 @@
-//! What makes a token one that is believed.
+//! Verifies a token: signature, time limits, issuer, audience.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::keys::KeySet;
 
-/// What a token says, by the names of its claims.
+/// Claims of a token, by name.
 pub(super) type Claims = serde_json::Map<String, Value>;
 
 /// The rules that tokens are held to.
@@ -18,14 +18,14 @@ pub(super) struct Rules {
     required: Vec<String>,
 }
 
-/// What tokens are held to beyond their signature, as configured.
+/// Rules for tokens beyond their signature, as configured.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Terms {
     /// One of these must be the issuer; any may be where there are none.
     pub(super) issuers: Vec<String>,
     /// One of these must be among the audience; it is not looked at where there are none.
     pub(super) audience: Vec<String>,
-    /// How far clocks may differ, in seconds.
+    /// Tolerated difference of clocks, in seconds.
     pub(super) leeway: u64,
     /// Claims that must be there.
     pub(super) required: Vec<String>,

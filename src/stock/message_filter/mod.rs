@@ -78,8 +78,8 @@ impl Hook for MessageFilter {
     }
 }
 
-/// A longer message is read on a thread that may be blocked: at some 100 MB/s the other tunnels of the worker would wait for more
-/// than half a millisecond.
+/// A longer message is read on a thread that may be blocked: at some 100 MB/s the other tunnels of the worker would
+/// wait for more than half a millisecond.
 const LONGEST_AT_ONCE: usize = 64 * 1024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a message is judged by.
+//! Rules for messages.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use super::schema::{Misfit, Schema};
 use super::settings::{Json, Settings, Type};
 use crate::hook::{Message, SetupError};
 
-/// What a message is judged by, in the order of the fields.
+/// Rules for messages, applied in the order of the fields.
 pub(super) struct Policy {
     max_size: Option<u64>,
     text: bool,
@@ -22,7 +22,7 @@ pub(super) struct Policy {
     replace: Vec<(Regex, String)>,
 }
 
-/// What becomes of a message.
+/// Fate of a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
     Passes,
@@ -70,13 +70,14 @@ impl Policy {
         };
         if max_size.is_none() && text && binary && !policy.reads() {
             return Err(SetupError::new(
-                "every message would pass: give one of `max_size`, `types`, `json`, `schema_file`, `deny` and `replace`",
+                "every message would pass: \
+                 give one of `max_size`, `types`, `json`, `schema_file`, `deny` and `replace`",
             ));
         }
         Ok(policy)
     }
 
-    /// Whether payloads are read, which takes the longer the longer they are.
+    /// Returns true for rules that read payloads, which takes longer for longer ones.
     pub(super) fn reads(&self) -> bool {
         self.json || self.schema.is_some() || self.deny.is_some() || !self.replace.is_empty()
     }

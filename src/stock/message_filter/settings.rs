@@ -4,41 +4,41 @@ use std::path::PathBuf;
 
 use crate::config::Size;
 
-/// What stands under `with:`. docs/hooks/message_filter.md is the reference.
+/// Settings under `with:`. docs/hooks/message_filter.md is the reference.
 #[derive(Clone, Debug, serde::Deserialize)]
 pub struct Settings {
-    /// Whose messages are looked at.
+    /// Sender of the messages that are checked.
     #[serde(default)]
     pub direction: Way,
     /// The longest payload that may pass; any if left out.
     pub max_size: Option<Size>,
     /// The types that may pass; by default both, and with `deny` or `replace` text alone.
     pub types: Option<Vec<Type>>,
-    /// Whether messages have to be JSON; not if left out.
+    /// Demand that messages are JSON; none if left out.
     pub json: Option<Json>,
     /// A file with the JSON Schema that messages have to fit; none if left out.
     pub schema_file: Option<PathBuf>,
     /// Patterns of which none may be found in a text message.
     #[serde(default)]
     pub deny: Vec<String>,
-    /// What is replaced in text messages, one after the other.
+    /// Replacements in text messages, one after the other.
     #[serde(default)]
     pub replace: Vec<Replace>,
-    /// What becomes of a message that may not pass.
+    /// Fate of a message that may not pass.
     #[serde(default)]
     pub on_violation: OnViolation,
     /// The code that `on_violation: close` closes with, in place of that of the violation.
     pub code: Option<u16>,
 }
 
-/// Whose messages are looked at.
+/// Sender of the messages that are checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Way {
-    /// Those of clients.
+    /// Clients.
     #[default]
     ToBackend,
-    /// Those of backends.
+    /// Backends.
     ToClient,
     /// Everybody's.
     Both,
@@ -54,11 +54,11 @@ pub enum Type {
     Binary,
 }
 
-/// Whether messages have to be JSON.
+/// Demand on messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Json {
-    /// They do (RFC 8259).
+    /// Messages are JSON (RFC 8259).
     Required,
 }
 
@@ -67,19 +67,19 @@ pub enum Json {
 pub struct Replace {
     /// A regular expression, in the syntax of the crate `regex`.
     pub pattern: String,
-    /// What comes in its place; `$1` and `${name}` are its groups, `$$` is `$`.
+    /// Replacement; `$1` and `${name}` are groups of the match, `$$` is `$`.
     pub with: String,
 }
 
-/// What becomes of a message that may not pass.
+/// Fate of a message that may not pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnViolation {
     /// The tunnel ends with Close.
     #[default]
     Close,
-    /// It is gone, the tunnel goes on.
+    /// Drops the message. The tunnel goes on.
     Drop,
-    /// It is gone, and this text goes back to its sender.
+    /// Drops the message, and sends this text back to its sender.
     Reply(String),
 }

@@ -12,7 +12,7 @@ fn harness(with: &str) -> Harness {
     Harness::new::<MessageFilter>(with).unwrap()
 }
 
-/// What becomes of each message of a client's, in a tunnel of its own.
+/// Fate of each message of a client, in a tunnel of its own.
 async fn judged(harness: &Harness, message: Message) -> Verdict {
     harness.open().await.unwrap().message(Direction::ToBackend, message).await.unwrap()
 }

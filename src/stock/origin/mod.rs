@@ -11,23 +11,23 @@ use pattern::{Site, port_of};
 
 pub use pattern::Pattern;
 
-/// Lets in the pages of the sites that it is told, by their `Origin` (RFC 6455 §10.2): a browser sends it with every WebSocket
-/// handshake, and no page can change it. Others are answered 403.
+/// Lets in the pages of the sites that it is told, by their `Origin` (RFC 6455 §10.2): a browser sends it with every
+/// WebSocket handshake, and no page can change it. Others are answered 403.
 #[derive(Debug)]
 pub struct Origin {
     settings: Settings,
 }
 
-/// What stands under `with:`. docs/hooks/origin.md is the reference.
+/// Settings under `with:`. docs/hooks/origin.md is the reference.
 #[derive(Clone, Debug, serde::Deserialize)]
 pub struct Settings {
-    /// Whose pages may connect; by default those of the host that is asked for.
+    /// Origins of pages that may connect; by default the host that is asked for.
     #[serde(default = "same_origin")]
     pub allow: Vec<Pattern>,
-    /// What becomes of what has no `Origin`.
+    /// Fate of requests without `Origin`.
     #[serde(default)]
     pub missing: Missing,
-    /// Whether plain requests are looked at too; by default upgrades alone.
+    /// Check plain requests too; by default upgrades alone.
     #[serde(default)]
     pub requests: bool,
 }
@@ -36,14 +36,15 @@ fn same_origin() -> Vec<Pattern> {
     vec![Pattern::Same]
 }
 
-/// What becomes of what has no `Origin`.
+/// Fate of requests without `Origin`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Missing {
-    /// It goes on: it comes from no page (RFC 6455 §4.1 has browsers send one), so no visitor's cookies are borrowed.
+    /// The request goes on. It comes from no page (browsers send `Origin`, RFC 6455 §4.1), so it borrows no visitor's
+    /// cookies.
     #[default]
     Allow,
-    /// It is answered 403.
+    /// The request is answered 403.
     Refuse,
 }
 
@@ -68,10 +69,10 @@ impl Origin {
     }
 }
 
-/// Whether a page is of the host that is asked for.
+/// Returns true for a page of the host that is asked for.
 ///
-/// Its scheme is not in the request. Where a proxy says that the client came by TLS, pages without are others: whoever sits on
-/// their way may have written them.
+/// Its scheme is not in the request. Where a proxy says that the client came by TLS, pages without are others: whoever
+/// sits on their way may have written them.
 fn is_same(site: &Site<'_>, request: &Request<'_>) -> bool {
     let (host, port) = pattern::host_and_port(request.host());
     let port = port.or(port_of(site.scheme));

@@ -13,8 +13,8 @@ use crate::hook::Request;
 pub(super) struct Key(u128);
 
 impl Key {
-    /// The key of a request; its client's address stands in where it has not what `by` asks for, so that leaving it out lifts
-    /// no limit.
+    /// The key of a request; its client's address stands in where it has not what `by` asks for, so that leaving it out
+    /// lifts no limit.
     pub(super) fn of(by: &By, request: &Request<'_>) -> Self {
         let named = match by {
             By::ClientIp(prefixes) => return Self::of_address(request.client(), *prefixes),

@@ -19,7 +19,8 @@ use super::settings::Rate;
 pub(super) struct Limiter<C: Clock = MonotonicClock> {
     rate: Rate,
     max_keys: NonZeroU32,
-    /// What one unit of the limiter stands for: more than one byte where bytes come faster than it can tell apart.
+    /// Amount that one unit of the limiter stands for: more than one byte where bytes come faster than the limiter can
+    /// count.
     unit: u64,
     table: Arc<Table>,
     start: C::Instant,
@@ -29,9 +30,9 @@ pub(super) struct Limiter<C: Clock = MonotonicClock> {
 /// Why something cannot pass now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Excess {
-    /// It could after this time, if nothing else came.
+    /// The amount would pass after this time, if nothing else came.
     For(Duration),
-    /// It is more than may ever come at once.
+    /// The amount is more than may ever come at once.
     Always,
 }
 
@@ -50,12 +51,12 @@ impl<C: Clock> Limiter<C> {
         Self { rate, max_keys, unit, table, start, limiter }
     }
 
-    /// Whether it is what these settings would make, so that it can go on under them.
+    /// Returns true for a limiter that these settings would make: it can go on under them.
     pub(super) fn is_of(&self, rate: Rate, max_keys: NonZeroU32) -> bool {
         (self.rate, self.max_keys) == (rate, max_keys)
     }
 
-    /// How much may come at once.
+    /// Amount that may come at once.
     pub(super) fn burst(&self) -> u64 {
         self.rate.burst
     }
@@ -102,7 +103,8 @@ impl<C: Clock> Limiter<C> {
     }
 }
 
-/// Units a second, at most: a unit is then at least a microsecond, and rounding it to whole nanoseconds is at most 0.1 % off.
+/// Units a second, at most: a unit is then at least a microsecond, and rounding it to whole nanoseconds is at most 0.1
+/// % off.
 const FASTEST: u64 = 1_000_000;
 
 /// The state of every key that is remembered; those used longest ago are forgotten first.

@@ -23,11 +23,11 @@ use tunnels::{Counted, Tunnels};
 
 pub use settings::{By, ByteRate, OnExcess, Prefixes, Rate, Settings};
 
-/// Bounds what clients may ask for: requests and upgrades over the limit are answered 429, messages end their tunnel with
-/// Close 1008, are dropped, or wait.
+/// Bounds what clients may ask for: requests and upgrades over the limit are answered 429, messages end their tunnel
+/// with Close 1008, are dropped, or wait.
 ///
-/// Limits are those of this gateway alone. A reload takes over what was counted where the limit and `by` stay the same, a
-/// handover always.
+/// Limits are those of this gateway alone. A reload takes over what was counted where the limit and `by` stay the same,
+/// a handover always.
 pub struct RateLimit {
     settings: Settings,
     requests: Option<Arc<Limiter>>,
@@ -37,7 +37,7 @@ pub struct RateLimit {
     tunnels: Arc<Tunnels>,
 }
 
-/// What is known of one request, and of the tunnel that it becomes.
+/// State of one request, and of the tunnel that it becomes.
 #[derive(Debug, Default)]
 pub struct Context {
     key: Option<Key>,
@@ -50,8 +50,8 @@ struct Packed {
     key: Option<Key>,
 }
 
-/// What a hook has counted, on its way to another process: of each limit some keys, and the nanoseconds until nothing of what
-/// they had counts any more.
+/// Counts of a hook, on their way to another process: some keys of each limit, with the nanoseconds until their count is
+/// back at zero.
 #[derive(Default, Serialize, Deserialize)]
 struct Saved {
     #[serde(default)]
@@ -84,8 +84,8 @@ impl RateLimit {
         messages.into_iter().chain(self.bytes.as_deref().map(|limiter| (limiter, bytes, "too many bytes")))
     }
 
-    /// Waits until `amount` has passed, piece by piece where it is more than may come at once; `false` if that would take more
-    /// than what is `left` to wait.
+    /// Waits until `amount` has passed, piece by piece where it is more than may come at once; `false` if that would
+    /// take more than what is `left` to wait.
     async fn pace(limiter: &Limiter, key: &Key, amount: u64, left: &mut Duration) -> bool {
         let mut to_take = amount.max(1);
         while to_take > 0 {
@@ -228,7 +228,7 @@ fn pass(limiter: Option<&Limiter>, key: &Key, what: &'static str) -> Next {
     }
 }
 
-/// Whether the settings make sense together.
+/// Checks that the settings agree with each other.
 fn check(settings: &Settings) -> Result<(), SetupError> {
     let Settings { by, requests, upgrades, tunnels, messages, bytes, .. } = settings;
     let is_none = [requests, upgrades, messages].iter().all(|rate| rate.is_none());

@@ -9,10 +9,10 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, IntoDeserializer, 
 
 use crate::config::{Period, Size};
 
-/// What stands under `with:`. docs/hooks/rate_limit.md is the reference.
+/// Settings under `with:`. docs/hooks/rate_limit.md is the reference.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 pub struct Settings {
-    /// What is counted together; by default all of one client address.
+    /// Key by which is counted; by default the client's address.
     #[serde(default)]
     pub by: By,
     /// Requests, upgrades too; no limit if left out, as with the limits that follow.
@@ -25,13 +25,13 @@ pub struct Settings {
     pub messages: Option<Rate>,
     /// Bytes of messages from clients.
     pub bytes: Option<ByteRate>,
-    /// What becomes of a message over the limit.
+    /// Fate of a message over the limit.
     #[serde(default)]
     pub on_excess: OnExcess,
     /// The longest time that `on_excess: delay` holds a message back; 4 s by default.
     #[serde(default = "max_delay")]
     pub max_delay: Period,
-    /// How many keys are remembered for each limit, at most; 1 to 10,000,000, by default 100,000.
+    /// Most keys remembered for each limit; 1 to 10,000,000, by default 100,000.
     #[serde(default = "max_keys")]
     pub max_keys: NonZeroU32,
 }
@@ -45,20 +45,20 @@ fn max_keys() -> NonZeroU32 {
     NonZeroU32::new(100_000).expect("is not zero")
 }
 
-/// What becomes of a message over the limit.
+/// Fate of a message over the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnExcess {
     /// The tunnel ends with Close 1008.
     #[default]
     Close,
-    /// It is gone, the tunnel goes on.
+    /// Drops the message. The tunnel goes on.
     Drop,
-    /// It waits, and its sender is read no further.
+    /// Makes the message wait. Its sender is read no further.
     Delay,
 }
 
-/// What is counted together.
+/// Key by which is counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum By {
     /// All of one client address, or of a network of addresses.
@@ -75,7 +75,7 @@ pub enum By {
     Tunnel,
 }
 
-/// How much of an address counts.
+/// Length of the prefix of an address that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 pub struct Prefixes {
     /// Leading bits of an IPv4 address: 1 to 32, by default 32.
@@ -162,11 +162,11 @@ impl<'de> Deserialize<'de> for By {
 /// So many in a period, and so many at once: `100/s`, `100/s burst 200`. The period is `s`, `m`, `h` or `d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// How many a period brings: 1 to 1,000,000 a second.
+    /// Amount that a period brings: 1 to 1,000,000 a second.
     pub count: u64,
     /// The period.
     pub period: Duration,
-    /// How many may come at once after a pause; by default as many as a period brings.
+    /// Amount that may come at once after a pause; by default the amount of a period.
     pub burst: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What `rate_limit` makes of requests, upgrades and messages.
+//! Requests, upgrades and messages under `rate_limit`.
 
 use std::net::IpAddr;
 
@@ -23,7 +23,7 @@ fn get() -> TestRequest {
     TestRequest::get("/")
 }
 
-/// How many of these requests pass.
+/// Number of these requests that pass.
 async fn passed(harness: &Harness, requests: impl IntoIterator<Item = TestRequest>) -> usize {
     let mut passed = 0;
     for request in requests {

@@ -1,4 +1,4 @@
-//! How many tunnels each key has open.
+//! Counts of open tunnels, by key.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::key::Key;
 
-/// How many tunnels each key has open; it holds no more keys than there are tunnels.
+/// Counts of open tunnels, by key. Holds no more keys than there are tunnels.
 #[derive(Debug, Default)]
 pub(super) struct Tunnels(Mutex<HashMap<Key, u32>>);
 

@@ -1,4 +1,4 @@
-//! Who is told, and how one event gets there: signed, and again where it did not arrive.
+//! Sends one event to an endpoint: signed, and again if it did not arrive.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,9 +19,9 @@ pub(super) struct Endpoint {
     pub(super) client: Client,
     /// Sent along with every event.
     pub(super) headers: HeaderMap,
-    /// What events are signed with.
+    /// Key that signs events.
     pub(super) secret: Option<hmac::Key>,
-    /// How often an event is sent again that did not arrive.
+    /// Number of further tries for an event that did not arrive.
     pub(super) retries: u32,
 }
 
@@ -31,7 +31,7 @@ pub(super) enum NotTaken {
     /// The endpoint does not want it; to send it again would not help.
     #[error("{0}")]
     Refused(OutgoingError),
-    /// It did not arrive, or the endpoint cannot take it at the moment.
+    /// The event did not arrive, or the endpoint cannot take it at the moment.
     #[error("{0}")]
     Failed(OutgoingError),
 }
@@ -63,7 +63,7 @@ impl Endpoint {
     /// Sends an event until it is taken or refused, or was sent as often as is allowed.
     ///
     /// # Errors
-    /// What came of the last try.
+    /// Outcome of the last try.
     pub(super) async fn deliver(&self, event: &Event) -> Result<(), NotTaken> {
         let mut pause = FIRST_PAUSE;
         for _ in 0..self.retries {

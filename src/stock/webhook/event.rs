@@ -1,4 +1,4 @@
-//! What an endpoint is told: one JSON object.
+//! The event that an endpoint is told: one JSON object.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;

@@ -1,4 +1,4 @@
-//! `webhook`: tells an HTTP endpoint of tunnels that open and end, and has it decide who may. See docs/hooks/webhook.md.
+//! `webhook`: tells an HTTP endpoint of tunnels that open and end, and lets it refuse them. See docs/hooks/webhook.md.
 
 mod endpoint;
 mod event;
@@ -32,12 +32,12 @@ pub struct Webhook {
 /// The endpoint decides which tunnels may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Gate {
-    /// What those are closed with that may not.
+    /// Close code of tunnels that the endpoint refuses.
     code: u16,
     on_failure: OnFailure,
 }
 
-/// What becomes of a tunnel about which the endpoint did not decide.
+/// Fate of a tunnel about which the endpoint did not decide.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum OnFailure {
@@ -84,14 +84,15 @@ impl Hook for Webhook {
             return;
         }
         if let Some(done) = self.queue.push(tunnel.id, Event::close(tunnel, closed)) {
-            // A process that ends waits for this call, and not for the queue. After a while the event is left to the queue.
+            // A process that ends waits for this call, and not for the queue. After a while the event is left to the
+            // queue.
             let _ = time::timeout(self.timeout, done).await;
         }
     }
 }
 
 impl Webhook {
-    /// Has the endpoint decide about a tunnel, whose messages wait meanwhile.
+    /// Lets the endpoint decide about a tunnel. The tunnel's messages wait meanwhile.
     async fn ask(&self, gate: Gate, tunnel: &Tunnel, event: &Event) {
         let outcome = self.endpoint.send(event).await;
         match &outcome {

@@ -32,7 +32,7 @@ struct Job {
     done: oneshot::Sender<()>,
 }
 
-/// What became of events.
+/// Counters of events, by outcome.
 #[derive(Debug)]
 pub(super) struct Ledger {
     hook: String,
@@ -61,7 +61,8 @@ impl Queue {
         Self { endpoint, lanes, idle: Mutex::new(idle), room: Arc::new(Semaphore::new(length)), ledger }
     }
 
-    /// Sends what is queued from now on. Must be called on a Tokio runtime; what is queued when `self` is dropped is still sent.
+    /// Sends what is queued from now on. Must be called on a Tokio runtime; what is queued when `self` is dropped is
+    /// still sent.
     pub(super) fn start(&self) {
         let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
         for lane in idle {
@@ -69,7 +70,8 @@ impl Queue {
         }
     }
 
-    /// Queues an event, and returns what tells that it is done with, whatever became of it; `None` where there is no room.
+    /// Queues an event, and returns what tells that it is done with, whatever became of it; `None` where there is no
+    /// room.
     pub(super) fn push(&self, tunnel: TunnelId, event: Event) -> Option<oneshot::Receiver<()>> {
         let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
             self.ledger.lost(event.kind, "dropped", "too many events are waiting");
@@ -121,8 +123,8 @@ impl Ledger {
         }
     }
 
-    /// Counts an event that nobody will get. The first in a row is logged; while an endpoint is down, all the others are
-    /// the same story.
+    /// Counts an event that nobody will get. The first in a row is logged; while an endpoint is down, all the others
+    /// are the same story.
     fn lost(&self, kind: Kind, outcome: &str, why: &str) {
         self.count(kind, outcome);
         self.lost.fetch_add(1, Ordering::Relaxed);

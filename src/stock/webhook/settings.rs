@@ -18,7 +18,7 @@ use crate::config::Period;
 use crate::hook::SetupError;
 use crate::stock::outgoing;
 
-/// What stands under `with:`; docs/hooks/webhook.md says what each means.
+/// Settings under `with:`. docs/hooks/webhook.md is the reference.
 #[derive(Debug, Deserialize)]
 pub struct Settings {
     url: String,
@@ -52,7 +52,7 @@ impl Settings {
         }
     }
 
-    /// How many events may wait.
+    /// Number of events that may wait.
     pub(super) fn queue(&self) -> Result<usize, SetupError> {
         let error = || SetupError::at("queue", format!("1 to {LONGEST_QUEUE} events are possible here"));
         (1..=LONGEST_QUEUE).contains(&self.queue).then_some(self.queue).ok_or_else(error)
@@ -65,7 +65,7 @@ impl Settings {
         is_possible.then_some(self.timeout.0).ok_or_else(error)
     }
 
-    /// What the endpoint decides, where it does.
+    /// Decision left to the endpoint, if any.
     pub(super) fn gate(&self) -> Result<Option<Gate>, SetupError> {
         let needless = [("refused_code", self.refused_code.is_some()), ("on_failure", self.on_failure.is_some())];
         match needless.iter().find(|(_, given)| *given && !self.gate) {
@@ -80,7 +80,7 @@ impl Settings {
         Ok(Some(Gate { code, on_failure: self.on_failure.unwrap_or_default() }))
     }
 
-    /// Who is told.
+    /// The endpoint.
     pub(super) fn endpoint(&self) -> Result<Endpoint, SetupError> {
         if self.retries > MOST_RETRIES {
             return Err(SetupError::at("retries", format!("0 to {MOST_RETRIES} are possible here")));

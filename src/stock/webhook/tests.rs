@@ -1,4 +1,4 @@
-//! What endpoints are told, what happens when they fail, and what they decide.
+//! Events and decisions of endpoints, and endpoints that fail.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -121,7 +121,7 @@ async fn close(chain: &Chain, tunnel: &Tunnel) {
     chain.on_close(tunnel, &closed, &mut chain.contexts().unwrap()).await;
 }
 
-/// How many events of this route came to this end.
+/// Number of this route's events with this outcome.
 fn counted(route: &str, outcome: &str) -> u64 {
     let families = prometheus::gather();
     let all = families.iter().filter(|family| family.name() == "longhaul_webhook_events_total");

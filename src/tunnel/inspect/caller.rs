@@ -1,4 +1,4 @@
-//! What calls the hooks of a worker's tunnels: where the worker is, and on the runtime where a call waits.
+//! Calls the hooks of a worker's tunnels: on the worker, and on the runtime once a call waits.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -22,21 +22,21 @@ pub(in crate::tunnel) struct Callee {
     contexts: AsyncMutex<Contexts>,
 }
 
-/// What came of a call.
+/// Outcome of a call.
 #[derive(Debug)]
 pub(in crate::tunnel) enum Outcome {
-    /// Whether every hook knows that the tunnel is open.
+    /// Result of [`on_open`](crate::hook::Hook::on_open).
     Opened(Result<(), Failure>),
-    /// What becomes of a message, and the message as it was.
+    /// Verdict on a message, and the message as it was shown.
     Judged(Result<Verdict, Failure>, Message),
     /// The call ended in a panic of the gateway's own code.
     Lost,
 }
 
-/// How far a call came at once.
+/// State of a call after its first poll.
 pub(super) enum Begun {
     Done(Outcome),
-    /// It goes on elsewhere, and what comes of it is reported.
+    /// The call goes on on the runtime, and its outcome is reported.
     Waits(AbortHandle),
 }
 
@@ -63,7 +63,7 @@ impl Callee {
         self.tunnel.outbox.collect(|| self.chain.on_message(&self.tunnel, direction, message, &mut contexts))
     }
 
-    /// What another process needs to go on; `None` where a hook cannot say, or is being called.
+    /// Contexts packed for another process; `None` when a hook does not pack its own, or is being called.
     pub(super) fn pack(&self) -> Option<Vec<Packed>> {
         self.chain.pack(&*self.contexts.try_lock().ok()?)
     }
@@ -133,10 +133,10 @@ impl Caller {
         (begun, sent)
     }
 
-    /// Has the hooks of a tunnel that has ended add to its log line, which `log` writes, and then tells them of the end if
-    /// they were `told` that it was open.
+    /// Lets the hooks of an ended tunnel add to its log line, which `log` writes. Then tells them of the end, if they
+    /// were `told` that it was open.
     ///
-    /// Both wait for a call that was given up, which lets go of the contexts a moment later.
+    /// Both wait for a call that was given up: it releases the contexts a moment later.
     pub(in crate::tunnel) fn farewell(
         &self,
         callee: Arc<Callee>,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// How many tunnels have ended whose hooks have yet to be told of it, or to return from being told.
+/// Number of ended tunnels whose hooks have not returned from being told of the end.
 #[derive(Clone, Debug)]
 pub(in crate::tunnel) struct LastWords {
     count: watch::Sender<usize>,

@@ -1,8 +1,8 @@
-//! What the hooks of a tunnel see of it, and what they make of it.
+//! Inspection of a tunnel by the hooks of its route.
 //!
-//! Where hooks see the messages of a direction, its bytes are put together to messages here, and what hooks make of those goes
-//! on as whole frames. One call at a time: a message waits until the hooks are done with the one before, whichever direction
-//! that came from, and its sender is not read any further. Control frames wait only for what came before them from their sender.
+//! An inspector assembles the messages of a direction that hooks see, and passes the hooks' results on as whole frames.
+//! Hooks are called one at a time: a message waits until the hooks are done with the one before, of either direction,
+//! and its sender is not read any further. Control frames wait only for what came before them from their sender.
 
 mod caller;
 mod last_words;
@@ -42,11 +42,11 @@ pub(super) struct Inspector {
     sent: Option<Sent>,
     /// By the side that the bytes come from.
     ways: Sides<Way>,
-    /// What a hook's Close frame says.
+    /// Reason text of a hook's Close frame.
     last_word: Option<Box<str>>,
-    /// What hooks packed for another process, while the tunnel is off its worker.
+    /// Contexts packed for another process, while the tunnel is off its worker.
     packed: Vec<Packed>,
-    /// It was found that the tunnel cannot go on in another process.
+    /// The tunnel cannot move to another process.
     stays: bool,
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Sent {
     pub(super) at: usize,
 }
 
-/// What is to be done next with what came from a side.
+/// Next step with the bytes of a side.
 #[derive(Debug)]
 pub(super) enum Step {
     /// Go on: what is to be passed on was added to the frames.
@@ -140,7 +140,7 @@ impl Inspector {
         self.sent.take()
     }
 
-    /// Whether hooks were told that the tunnel is open.
+    /// Returns true once hooks were told that the tunnel is open.
     pub(super) fn knows(&self) -> bool {
         self.told
     }
@@ -150,7 +150,7 @@ impl Inspector {
         &self.callee.tunnel
     }
 
-    /// Has the hooks of the tunnel, which has ended, add to its log line, which `log` writes, and tells them how it ended.
+    /// Lets the hooks of an ended tunnel add to its log line, which `log` writes, and tells them how it ended.
     pub(super) fn farewell(
         mut self,
         closed: Closed,
@@ -161,24 +161,24 @@ impl Inspector {
         self.caller.farewell(Arc::clone(&self.callee), closed, self.told, move |added| log(id, added));
     }
 
-    /// Has calls be carried out by another worker's caller from now on.
+    /// Hands calls to another worker's caller from now on.
     pub(super) fn move_to(&mut self, caller: &Arc<Caller>) {
         self.caller = Arc::clone(caller);
         self.packed = Vec::new();
     }
 
-    /// Whether messages from `side` are put together here.
+    /// Returns true when messages from `side` are assembled here.
     pub(super) fn assembles(&self, side: Side) -> bool {
         self.ways[side].assembler.is_some()
     }
 
-    /// Whether hooks keep what comes from `side` waiting.
+    /// Returns true while hooks keep the bytes of `side` waiting.
     pub(super) fn holds_up(&self, side: Side) -> bool {
         let is_asked = matches!(&self.call, Some(Call::Message { from, .. }) if *from == side);
         !self.opened || is_asked || self.call.is_some() && self.ways[side].waiting.is_some()
     }
 
-    /// Whether something of `side` is at hand that has not been dealt with.
+    /// Returns true while bytes or a message of `side` are held.
     pub(super) fn has_held(&self, side: Side) -> bool {
         let way = &self.ways[side];
         way.has_held() || way.waiting.is_some()
@@ -222,7 +222,7 @@ impl Inspector {
         self.ways[side].replied = bytes;
     }
 
-    /// What the Close frames for a reason say.
+    /// Reason text of the Close frames for `reason`.
     pub(super) fn last_word(&self, reason: Reason) -> &str {
         match (reason, &self.last_word) {
             (Reason::HookClosed { .. }, Some(text)) => text,
@@ -249,7 +249,8 @@ impl Inspector {
         }
     }
 
-    /// Goes on with what came from `side`, of which `rest` has not been looked at; frames to be passed on are added to `out`.
+    /// Goes on with what came from `side`, of which `rest` has not been looked at; frames to be passed on are added to
+    /// `out`.
     ///
     /// `deaf`: nothing is passed on any more, and no hook is asked; only a Close frame still counts.
     pub(super) fn step(&mut self, side: Side, rest: &mut &[u8], deaf: bool, out: &mut Vec<u8>) -> Step {
@@ -331,7 +332,8 @@ impl Inspector {
         Ok((Original { kind, compressed }, message))
     }
 
-    /// What came of a call that was waited for; frames to be passed on from the side that is returned are added to `out`.
+    /// Acts on the outcome of a call that waited. Adds frames to be passed on, from the side that is returned, to
+    /// `out`.
     pub(super) fn heard(&mut self, outcome: Outcome, deaf: impl Fn(Side) -> bool, out: &mut Vec<u8>) -> (Side, Step) {
         match (outcome, self.call.take()) {
             (Outcome::Opened(Ok(())), _) => {
@@ -382,7 +384,8 @@ impl Inspector {
         }
     }
 
-    /// What was compressed is compressed again, where its receiver can take what our codec makes.
+    /// Adds a changed message to `out`. A message that came compressed is compressed again, if its receiver can take
+    /// the output of our codec.
     fn encode_changed(&self, from: Side, original: &Original, message: &Message, out: &mut Vec<u8>) {
         let deflates = self.agreement.filter(|agreement| agreement.window_bits(from) == OUR_WINDOW_BITS);
         if original.compressed.is_some() && deflates.is_some() {

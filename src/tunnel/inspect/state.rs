@@ -1,4 +1,4 @@
-//! What the hooks of a tunnel need to go on in another process.
+//! State of an inspector, for another process.
 
 use std::sync::Arc;
 
@@ -21,14 +21,14 @@ pub(in crate::tunnel) struct State {
     last_word: Option<Box<str>>,
 }
 
-/// Whether a tunnel can go on in another process.
+/// Readiness of a tunnel for another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tunnel) enum Travels {
-    /// It can.
+    /// The tunnel can move now.
     Now,
-    /// Its hooks are busy with it.
+    /// Hooks are busy with the tunnel.
     Later,
-    /// It cannot: a hook keeps of it what cannot travel, or it is in the middle of too long a message.
+    /// The tunnel cannot move: a hook does not pack its context, or an unfinished message is too long.
     Never,
 }
 
@@ -50,7 +50,7 @@ impl Inspector {
         if self.stays { Travels::Never } else { Travels::Now }
     }
 
-    /// Whether it was found that the tunnel cannot go on in another process.
+    /// Returns true once [`pack`](Self::pack) has found that the tunnel cannot move.
     pub(in crate::tunnel) fn stays(&self) -> bool {
         self.stays
     }
@@ -67,10 +67,9 @@ impl Inspector {
         }
     }
 
-    /// The hooks of a tunnel that goes on here; and whether all of them can.
+    /// The inspector of a tunnel that comes from another process; `false` if one of its hooks cannot go on.
     ///
-    /// Where they saw messages in the other process, messages are put together here as well, whoever sees them: the stream may
-    /// be in the middle of one. Where they saw none, they see none.
+    /// Messages of a direction are assembled here if they were assembled there: the stream may be in the middle of one.
     pub(in crate::tunnel) fn resume(
         state: State,
         chain: Arc<Chain>,

@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::ws::{Assembled, Assembler, Side};
 
-/// What comes from one side.
+/// State of the bytes that come from one side.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Way {
     /// Puts messages together, where hooks see those of this direction; bytes pass as they are where it is not there.
     pub(super) assembler: Option<Assembler>,
-    /// What was read and not looked at: `held[seen..]`. No allocation while empty; one chunk at the most.
+    /// Bytes read and not yet inspected: `held[seen..]`. One chunk at the most; no allocation while empty.
     #[serde(with = "crate::base64_text")]
     held: Vec<u8>,
     seen: usize,
@@ -27,7 +27,7 @@ pub(super) struct Way {
     pub(super) was_held_up: bool,
 }
 
-/// What was read and not looked at, taken out while it is looked at.
+/// Bytes read and not yet inspected, taken out for inspection.
 pub(in crate::tunnel) struct Held {
     bytes: Vec<u8>,
     seen: usize,

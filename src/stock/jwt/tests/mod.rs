@@ -24,7 +24,7 @@ use crate::config::{HookEntry, KnownHooks, Settings};
 use crate::hook::{Chain, Contexts, Facts, Next, Request, Response};
 use crate::metrics::Metrics;
 
-/// What came of a request.
+/// Outcome of a request.
 struct Outcome {
     next: Next,
     header: RequestHeader,
@@ -74,7 +74,7 @@ fn chain_after(with: &str, previous: Option<&Chain>) -> Chain {
     }
 }
 
-/// What `check` says of the settings.
+/// Problems that `check` names.
 fn problems(with: &str) -> String {
     let found = crate::stock::registry().check("jwt", &settings(with)).expect_err(with);
     found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")

@@ -1,4 +1,4 @@
-//! What is said of settings that do not fit.
+//! Messages about settings that do not fit.
 
 use jsonwebtoken::Algorithm;
 

@@ -1,4 +1,4 @@
-//! Where tokens are found, and what is left of a request that had one.
+//! Places where tokens are found, and the request that is left without its token.
 
 use serde_json::json;
 

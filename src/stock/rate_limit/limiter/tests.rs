@@ -1,4 +1,4 @@
-//! What a limit lets through as time goes by.
+//! Amounts that a limit lets pass as time goes by.
 
 use governor::clock::FakeRelativeClock;
 use proptest::prelude::*;
