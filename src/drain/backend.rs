@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use log::info;
+use serde::{Deserialize, Serialize};
+
 use super::Progress;
 use super::process::millis;
 use crate::snapshot::{Phase, Running};
@@ -95,6 +98,37 @@ impl BackendDrain {
             requests: self.backend.load().saturating_sub(tunnels),
             grace_ms: 0,
             remaining_ms: millis((self.by + LAST_ANSWER).saturating_duration_since(now)),
+        }
+    }
+}
+
+/// A backend that the operator drains.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainedBackend {
+    /// Name of its upstream.
+    pub upstream: String,
+    /// Its address.
+    pub address: SocketAddr,
+}
+
+/// Every backend of the running configuration that the operator drains.
+pub fn drained_backends(running: &Running) -> Vec<DrainedBackend> {
+    let snapshot = running.snapshot();
+    let states = snapshot.destinations().iter().flat_map(|to| to.upstream.states());
+    let drained = states.filter(|state| state.is_draining());
+    drained.map(|state| DrainedBackend { upstream: state.upstream().to_owned(), address: state.address() }).collect()
+}
+
+/// Drains the backends that another process drained, as far as the running configuration has them. Ends no tunnel: those that
+/// the other process was about to end bring that along.
+pub fn restore_drained(running: &Running, drained: &[DrainedBackend]) {
+    for DrainedBackend { upstream, address } in drained {
+        match find(running, upstream, *address) {
+            Ok((backend, _)) => {
+                info!("backend {upstream}/{address} is drained, as it was in the predecessor");
+                backend.set_draining(true);
+            }
+            Err(unknown) => info!("a backend that was drained is not drained here: {unknown}"),
         }
     }
 }

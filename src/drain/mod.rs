@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::snapshot::Phase;
 
-pub use backend::{BackendDrain, UnknownBackend};
+pub use backend::{BackendDrain, DrainedBackend, UnknownBackend, drained_backends, restore_drained};
 pub use process::{DrainEnd, ProcessDrain};
 
 /// How far a drain is.

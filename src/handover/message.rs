@@ -1,53 +1,77 @@
-//! What the two processes say to each other.
+//! Messages of the handover.
 
 use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::drain::DrainedBackend;
 use crate::snapshot::SavedHooks;
 use crate::tunnel::Passport;
 
-/// The newest protocol that this release speaks. Fields may be added to its messages, with defaults; anything else makes a
-/// new protocol.
-pub const PROTOCOL: u32 = 1;
+/// The newest protocol of this release. A message may get new fields, with defaults; any other change makes a new protocol.
+///
+/// Protocol 2 adds to each batch a number, a [`Claim`](super::Claim), and the refusal of single tunnels.
+pub const PROTOCOL: u32 = 2;
 
-/// The oldest protocol that this release speaks.
+/// The oldest protocol of this release.
 pub(super) const OLDEST_PROTOCOL: u32 = 1;
 
-/// What a successor says.
+/// The first protocol with claims.
+pub(super) const CLAIMS_SINCE: u32 = 2;
+
+/// A message of the successor.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
 pub(super) enum FromSuccessor {
-    /// The first word: which protocols it speaks, and who it is.
+    /// The first message: the protocols it speaks, its version and process id.
     Hello { oldest: u32, newest: u32, version: String, pid: u32 },
     /// It accepts on the listening sockets.
     Serving,
-    /// It could go on with the batch.
-    Ready,
-    /// It goes on with the batch; said before the first byte is moved.
-    Taken,
+    /// It can go on with the batch, but for the tunnels that it refuses.
+    Ready {
+        #[serde(default, skip_serializing_if = "is_zero")]
+        batch: u64,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        refused: Vec<Refusal>,
+    },
+    /// It has the batch; said before the first byte is moved.
+    Taken {
+        #[serde(default, skip_serializing_if = "is_zero")]
+        batch: u64,
+    },
+    /// It was told to take the batch, and the predecessor had withdrawn it.
+    Late { batch: u64 },
 }
 
-/// What a predecessor says.
+/// A message of the predecessor.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
 pub(super) enum FromPredecessor {
-    /// Its listening sockets come along, in this order.
-    Welcome { protocol: u32, version: String, sockets: Vec<ListeningSocket> },
+    /// The listening sockets, whose descriptors come along in this order.
+    Welcome {
+        protocol: u32,
+        version: String,
+        sockets: Vec<ListeningSocket>,
+        /// Backends that the operator drains.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        drained: Vec<DrainedBackend>,
+    },
     /// It hands nothing over.
     Refused { reason: String },
-    /// A batch of tunnels; two sockets for each come along, the client's first. And the states of hooks, which come before all
-    /// tunnels.
+    /// A batch of tunnels, with two sockets for each, the client's first; then, with protocol 2, the claim. The states of hooks
+    /// come before all tunnels, in a batch without any.
     Tunnels {
-        passports: Vec<Passport>,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        batch: u64,
+        passports: Vec<Readable>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         hooks: Vec<SavedHooks>,
     },
-    /// The batch is the successor's.
+    /// The successor may take the batch.
     Commit,
-    /// The successor answers for everything from here on; requests under way end where they are.
+    /// The successor is the gateway from now on; requests under way end where they are.
     Done,
-    /// The handover has failed, and the predecessor goes on.
+    /// The handover has failed, and the predecessor remains the gateway.
     Abort { reason: String },
 }
 
@@ -56,4 +80,38 @@ pub(super) enum FromPredecessor {
 pub(super) struct ListeningSocket {
     /// The address that the configuration names for it.
     pub(super) configured: SocketAddr,
+}
+
+/// A tunnel that the successor refuses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Its index in the batch.
+    pub index: usize,
+    /// The reason, for the predecessor's log.
+    pub reason: String,
+}
+
+/// A passport, or the reason why this release cannot read it.
+#[derive(Debug)]
+pub(super) struct Readable(pub(super) Result<Passport, String>);
+
+impl Serialize for Readable {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            Ok(passport) => passport.serialize(serializer),
+            Err(reason) => Err(serde::ser::Error::custom(reason)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Readable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        Ok(Self(serde_json::from_value(value).map_err(|error| error.to_string())))
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

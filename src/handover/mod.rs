@@ -3,31 +3,40 @@
 //! Both talk over a Unix stream socket, the predecessor's `upgrade_sock`, in frames of JSON with descriptors beside them
 //! (`wire`). The exchange, with what each side may count on:
 //!
-//! | who | says | then |
+//! | sender | message | afterwards |
 //! |---|---|---|
 //! | successor | `hello` with the protocols it speaks | nothing has changed |
-//! | predecessor | `welcome` with the listening sockets, or `refused` | both could accept; only the predecessor does |
+//! | predecessor | `welcome` with the listening sockets and the drained backends, or `refused` | only the predecessor accepts |
 //! | successor | `serving` | both accept; the predecessor stops accepting |
-//! | predecessor | `tunnels` without any, where hooks have a state of their own that is to go on | as with tunnels, below |
-//! | predecessor | `tunnels`: a batch, frozen, with its sockets | nobody moves their bytes |
-//! | successor | `ready`: it could go on with all of them | still nobody does |
-//! | predecessor | `commit` | it will not touch them again, unless the successor dies without an answer |
-//! | successor | `taken` | they are the successor's, and their bytes flow; the next batch follows |
-//! | predecessor | `done` | the successor answers for everything from here on |
+//! | predecessor | `tunnels` without any, where hooks have a state of their own that goes on | as with tunnels, below |
+//! | predecessor | `tunnels`: a batch, frozen, with its sockets and its [`Claim`](claim::Claim) | neither moves their bytes |
+//! | successor | `ready`: it can go on with them, but for those it refuses | still neither does |
+//! | predecessor | `commit` | either may take the claim; the first one has the batch |
+//! | successor | `taken`: it took the claim; or `late`: the predecessor did | whoever has it moves its bytes; the next batch follows |
+//! | predecessor | `done` | the successor is the gateway from now on |
 //!
-//! Until `taken` the predecessor can put a batch back as if nothing had been asked, and when anything goes wrong it does: it
-//! accepts again and says `abort`. A successor that hangs between `commit` and `taken` might wake up and take the batch after
-//! all, so it is killed first. A successor that finds the predecessor gone without an `abort` goes on with the batch it was
-//! ready for, because nobody else will.
+//! The claim is what makes silence harmless. A successor that does not answer in time (it is stopped, or starved) may have read
+//! `commit` or not, and may wake up at any moment. The predecessor takes the claim: where it gets it, the batch is put back and
+//! served at once, and the successor will find the claim taken whenever it wakes up. Where it does not get it, the batch is the
+//! successor's. Nobody has to be killed to know.
+//!
+//! Before the first batch is taken, any failure ends the handover: the predecessor accepts again and says `abort`. After it, a
+//! silent successor is waited for (`PATIENCE`) while the predecessor accepts and serves what it has. A successor that is gone is
+//! the end of the stream: batches it has not said `taken` of are put back, and the predecessor remains the gateway. A successor
+//! that finds the predecessor gone without an `abort` goes on with the batch it was ready for, if it gets the claim.
+//!
+//! Protocol 1 (release 0.1) has no claims. A predecessor that hands over to such a successor kills one that hangs between `commit`
+//! and `taken` of the first batch, and from the second batch on waits for it.
 
+mod claim;
 mod message;
 mod to_predecessor;
 mod to_successor;
 mod wire;
 
-pub use message::PROTOCOL;
-pub use to_predecessor::{Received, ToPredecessor};
-pub use to_successor::{START_WITHIN, SuccessorProcess, ToSuccessor};
+pub use message::{PROTOCOL, Refusal};
+pub use to_predecessor::{Offered, Received, ToPredecessor, Welcome};
+pub use to_successor::{Handed, PATIENCE, START_WITHIN, SuccessorProcess, ToSuccessor};
 
 use std::io;
 use std::time::Duration;
@@ -39,20 +48,28 @@ pub enum HandoverError {
     /// The connection broke: as a rule, the other process has ended.
     #[error("the other process is gone: {0}")]
     Gone(io::Error),
-    /// The other process did not say in time what it had to.
+    /// The other process sent no message in time.
     #[error("the other process did not say `{expected}` within {}", humantime::format_duration(*.within))]
     Silent {
-        /// What was awaited.
+        /// The message that was expected.
         expected: &'static str,
-        /// For how long.
+        /// The time limit.
         within: Duration,
     },
-    /// The other process said something else than it had to.
+    /// The other process read no message in time.
+    #[error("the other process did not read `{name}` within {}", humantime::format_duration(*.within))]
+    Full {
+        /// The message that was sent.
+        name: &'static str,
+        /// The time limit.
+        within: Duration,
+    },
+    /// The other process sent another message than the expected one.
     #[error("the other process said {heard} where `{expected}` was expected")]
     Unexpected {
-        /// What was awaited.
+        /// The message that was expected.
         expected: &'static str,
-        /// What came.
+        /// The message that came.
         heard: String,
     },
     /// The other process refused, or gave up.
@@ -60,6 +77,13 @@ pub enum HandoverError {
     Refused(String),
 }
 
-/// Tunnels that change processes together: their descriptors have to fit one message (253 on Linux, `SCM_MAX_FD`), and the
-/// fewer they are, the shorter each one stands still.
+impl HandoverError {
+    /// Whether the other process may only be slow or stopped.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Silent { .. } | Self::Full { .. })
+    }
+}
+
+/// Bound of the tunnels that change processes together: their descriptors have to fit one message (253 on Linux,
+/// `SCM_MAX_FD`), and the fewer they are, the shorter each one stands still.
 pub const BATCH: usize = 32;

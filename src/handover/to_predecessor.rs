@@ -7,37 +7,62 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::HandoverError;
-use super::message::{FromPredecessor, FromSuccessor, OLDEST_PROTOCOL, PROTOCOL};
+use super::claim::Claim;
+use super::message::{CLAIMS_SINCE, FromPredecessor, FromSuccessor, OLDEST_PROTOCOL, PROTOCOL, Readable, Refusal};
 use super::wire::Wire;
+use crate::drain::DrainedBackend;
 use crate::snapshot::SavedHooks;
 use crate::tunnel::Passport;
 
 /// Connection to the predecessor. Its methods take over step by step.
 pub struct ToPredecessor {
     wire: Wire,
+    protocol: u32,
+    /// Number of the latest batch.
+    batch: u64,
+    /// Claim to the latest batch; `None` with protocol 1, and once it was used.
+    claim: Option<Claim>,
+}
+
+/// The first answer of the predecessor.
+pub struct Welcome {
+    /// The connection, for what follows.
+    pub predecessor: ToPredecessor,
+    /// The listening sockets, each with the address that the predecessor's configuration names for it.
+    pub sockets: Vec<(SocketAddr, OwnedFd)>,
+    /// Backends that the operator drains.
+    pub drained: Vec<DrainedBackend>,
 }
 
 /// A message of the predecessor's, once this process serves.
 pub enum Received {
-    /// A batch of tunnels, each with the client's socket and the backend's, and states of hooks. The predecessor owns them still.
-    Tunnels(Vec<(Passport, [OwnedFd; 2])>, Vec<SavedHooks>),
-    /// This process owns the batch.
+    /// A batch of tunnels, and states of hooks. The predecessor has them still.
+    Tunnels(Vec<Offered>, Vec<SavedHooks>),
+    /// This process may [take](ToPredecessor::take) the batch.
     Commit,
     /// This process is the gateway from now on.
     Done,
-    /// The handover has failed; the predecessor remains the gateway and owns what it did not commit.
+    /// The handover has failed; the predecessor remains the gateway, with all that was not taken.
     Abort(String),
-    /// The connection has ended: the predecessor is gone, and this process owns the batch that it was ready for.
+    /// The connection has ended: the predecessor is gone. This process may [take](ToPredecessor::take) the batch that it was
+    /// ready for.
     Gone,
 }
 
+/// A tunnel that the predecessor offers.
+pub struct Offered {
+    /// Its passport, or the reason why this release cannot read it.
+    pub passport: Result<Passport, String>,
+    /// The client's socket and the backend's.
+    pub sockets: [OwnedFd; 2],
+}
+
 impl ToPredecessor {
-    /// Connects to the process that listens at `path`, and gets its listening sockets, each with the address that its
-    /// configuration names for it.
+    /// Connects to the process that listens at `path`.
     ///
     /// # Errors
     /// [`HandoverError`]: no process listens there, or the two have no protocol in common.
-    pub fn connect(path: &Path) -> Result<(Self, Vec<(SocketAddr, OwnedFd)>), HandoverError> {
+    pub fn connect(path: &Path) -> Result<Welcome, HandoverError> {
         let stream = UnixStream::connect(path).map_err(HandoverError::Gone)?;
         let mut wire = Wire::new(stream).map_err(HandoverError::Gone)?;
         let hello = FromSuccessor::Hello {
@@ -46,11 +71,14 @@ impl ToPredecessor {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
         };
-        wire.send(&hello, &[])?;
+        wire.send("hello", &hello, &[], WRITE_WITHIN)?;
         match wire.receive("welcome", Some(WELCOME_WITHIN))? {
-            (FromPredecessor::Welcome { sockets, .. }, descriptors) if sockets.len() == descriptors.len() => {
-                let sockets = sockets.into_iter().map(|named| named.configured).zip(descriptors);
-                Ok((Self { wire }, sockets.collect()))
+            (FromPredecessor::Welcome { protocol, sockets, drained, .. }, descriptors)
+                if sockets.len() == descriptors.len() =>
+            {
+                let sockets = sockets.into_iter().map(|named| named.configured).zip(descriptors).collect();
+                let predecessor = Self { wire, protocol, batch: 0, claim: None };
+                Ok(Welcome { predecessor, sockets, drained })
             }
             (FromPredecessor::Refused { reason }, _) => Err(HandoverError::Refused(reason)),
             (other, _) => Err(HandoverError::Unexpected { expected: "welcome", heard: format!("{other:?}") }),
@@ -62,23 +90,34 @@ impl ToPredecessor {
     /// # Errors
     /// [`HandoverError::Gone`].
     pub fn serving(&mut self) -> Result<(), HandoverError> {
-        self.wire.send(&FromSuccessor::Serving, &[])
+        self.wire.send("serving", &FromSuccessor::Serving, &[], WRITE_WITHIN)
     }
 
-    /// Tells that this process can go on with the batch it was offered.
+    /// Tells that this process can go on with the batch it was offered, but for the tunnels that it refuses.
     ///
     /// # Errors
-    /// [`HandoverError::Gone`].
-    pub fn ready(&mut self) -> Result<(), HandoverError> {
-        self.wire.send(&FromSuccessor::Ready, &[])
+    /// [`HandoverError::Gone`]; [`HandoverError::Unexpected`] where it refuses some, and the predecessor is of protocol 1, which
+    /// knows no such thing.
+    pub fn ready(&mut self, refused: Vec<Refusal>) -> Result<(), HandoverError> {
+        if self.protocol < CLAIMS_SINCE
+            && let Some(refusal) = refused.first()
+        {
+            let heard = format!("a tunnel that cannot be read ({})", refusal.reason);
+            return Err(HandoverError::Unexpected { expected: "tunnels", heard });
+        }
+        self.wire.send("ready", &FromSuccessor::Ready { batch: self.batch, refused }, &[], WRITE_WITHIN)
     }
 
-    /// Tells that this process owns the batch that was committed. Must be sent before the first byte is moved.
+    /// Takes the batch that this process was ready for, and says so. `false`: the predecessor has withdrawn it, and goes on with
+    /// its tunnels.
     ///
-    /// # Errors
-    /// [`HandoverError::Gone`]: the predecessor is gone. This process owns the batch all the same.
-    pub fn taken(&mut self) -> Result<(), HandoverError> {
-        self.wire.send(&FromSuccessor::Taken, &[])
+    /// Must be called before the first byte is moved. A predecessor that is gone changes nothing.
+    pub fn take(&mut self) -> bool {
+        let batch = self.batch;
+        let taken = self.claim.take().is_none_or(|claim| claim.take());
+        let answer = if taken { FromSuccessor::Taken { batch } } else { FromSuccessor::Late { batch } };
+        let _ = self.wire.send("taken", &answer, &[], WRITE_WITHIN);
+        taken
     }
 
     /// Waits for the next message, without a time limit: the predecessor may have long requests to serve.
@@ -86,16 +125,22 @@ impl ToPredecessor {
     /// # Errors
     /// [`HandoverError::Unexpected`]: the message is not one of these.
     pub fn receive(&mut self) -> Result<Received, HandoverError> {
-        let (said, mut descriptors) = match self.wire.receive("tunnels", None) {
+        let (message, mut descriptors) = match self.wire.receive("tunnels", None) {
             Ok(received) => received,
             Err(HandoverError::Gone(_)) => return Ok(Received::Gone),
             Err(failure) => return Err(failure),
         };
-        match said {
-            FromPredecessor::Tunnels { passports, hooks } if passports.len() * 2 == descriptors.len() => {
-                let mut next = || descriptors.pop_front().expect("there are two for each passport");
-                let tunnels = passports.into_iter().map(|passport| (passport, [next(), next()]));
-                Ok(Received::Tunnels(tunnels.collect(), hooks))
+        let claims = usize::from(self.protocol >= CLAIMS_SINCE);
+        match message {
+            FromPredecessor::Tunnels { batch, passports, hooks }
+                if passports.len() * 2 + claims == descriptors.len() =>
+            {
+                self.batch = batch;
+                let mut next = || descriptors.pop_front().expect("their number was compared");
+                let offer = |Readable(passport)| Offered { passport, sockets: [next(), next()] };
+                let tunnels = passports.into_iter().map(offer).collect();
+                self.claim = descriptors.pop_front().map(Claim::received);
+                Ok(Received::Tunnels(tunnels, hooks))
             }
             FromPredecessor::Commit => Ok(Received::Commit),
             FromPredecessor::Done => Ok(Received::Done),
@@ -107,3 +152,5 @@ impl ToPredecessor {
 
 /// Time limit of the predecessor's answer: it answers between two commands of its operator's.
 const WELCOME_WITHIN: Duration = Duration::from_secs(10);
+/// Time that a message may take to fit into the socket.
+const WRITE_WITHIN: Duration = Duration::from_secs(5);

@@ -109,6 +109,8 @@ impl Acceptor {
         if let Some(stop) = self.stop.take() {
             stop.clients.send_replace(true);
             stop.admin.send_replace(true);
+            // At once, and not where the switch is seen: workers may be told to accept again, or to end, right after this.
+            self.running.tunnels.accept_no_more();
         }
     }
 
@@ -117,6 +119,7 @@ impl Acceptor {
     pub(super) fn close_listeners(&mut self) {
         if let Some(stop) = &self.stop {
             stop.clients.send_replace(true);
+            self.running.tunnels.accept_no_more();
         }
         self.listeners.clear();
     }
@@ -134,13 +137,11 @@ impl Acceptor {
         let app = Arc::new(self.connections.of(http_proxy(&self.pingora, gateway.clone())));
         let runtimes = Arc::clone(&self.runtimes);
         let handshakes: Arc<dyn Host> = Arc::new(Handshakes::new(gateway, Arc::clone(&app), stopped.clone(), runtimes));
-        let tunnels = Arc::clone(&self.running.tunnels);
-        tunnels.accept(listeners, &handshakes);
+        self.running.tunnels.accept(listeners, &handshakes);
         tokio::spawn(async move {
             let mut stopped = stopped;
             // An acceptor that is gone accepts nothing either.
             let _ = stopped.wait_for(|stopped| *stopped).await;
-            tunnels.accept_no_more();
             app.cleanup().await;
         });
     }

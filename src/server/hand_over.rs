@@ -1,6 +1,7 @@
 //! The predecessor's side of a handover: gives sockets and tunnels to a successor.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
@@ -8,7 +9,8 @@ use log::{error, info, warn};
 use super::notify;
 use super::operator::Operator;
 use super::signals::Signals;
-use crate::handover::{BATCH, HandoverError, ToSuccessor};
+use crate::drain;
+use crate::handover::{BATCH, Handed, HandoverError, PATIENCE, Refusal, ToSuccessor};
 use crate::snapshot::Running;
 use crate::tunnel::{Batch, Frozen, Reason, Scope};
 
@@ -22,22 +24,47 @@ pub(super) struct Moved {
     pub(super) longest_pause: Duration,
 }
 
+/// A handover that ended before its end. This process remains the gateway.
+#[derive(Debug)]
+pub(super) struct Stopped {
+    /// Tunnels that had moved. They are the successor's, and end with it.
+    pub(super) moved: usize,
+    /// Tunnels that stayed, and go on here.
+    pub(super) stayed: usize,
+    pub(super) why: HandoverError,
+}
+
+/// A handover under way: the connection, and what was moved by it.
+struct Course {
+    successor: ToSuccessor,
+    moved: Moved,
+    running: Arc<Running>,
+    /// Set to end the moving before the next batch.
+    told_to_end: Arc<AtomicBool>,
+}
+
+/// Reason why the moving paused.
+enum Pause {
+    /// No tunnel is left that can move now.
+    NoneLeft,
+    /// This process is told to end.
+    ToldToEnd,
+    /// The successor is silent, and nothing is lost by it.
+    Silent(HandoverError),
+}
+
 impl Operator {
-    /// Hands everything over to the successor that `successor` speaks to. Where that succeeds this process is to end.
+    /// Hands everything over to a successor. Where that succeeds this process must end.
     ///
     /// # Errors
-    /// What went wrong. This process goes on: it accepts again, and has every tunnel that the successor has not.
-    pub(super) async fn give_way(
-        &mut self,
-        successor: ToSuccessor,
-        signals: &mut Signals,
-    ) -> Result<Moved, HandoverError> {
+    /// The reason why it stopped. This process accepts again, and has every tunnel that the successor has not taken.
+    pub(super) async fn give_way(&mut self, successor: ToSuccessor, signals: &mut Signals) -> Result<Moved, Stopped> {
         let handed_over = self.hand_over(successor, signals).await;
         match &handed_over {
             Ok(moved) => self.history.upgraded(true, format!("{} tunnels moved", moved.tunnels)),
-            Err(failure) => {
-                error!("the handover failed, this process goes on: {failure}");
-                self.history.upgraded(false, failure.to_string());
+            Err(stopped) => {
+                error!("the handover failed, this process goes on: {stopped}");
+                self.history.upgraded(false, stopped.to_string());
                 if let Err(error) = self.acceptor.start() {
                     error!("{error}");
                 }
@@ -46,39 +73,20 @@ impl Operator {
         handed_over
     }
 
-    async fn hand_over(&mut self, mut successor: ToSuccessor, signals: &mut Signals) -> Result<Moved, HandoverError> {
-        let sockets = self.acceptor.copies().map_err(HandoverError::Gone)?;
-        let serving = blocking(move || match successor.welcome(&sockets).and_then(|()| successor.wait_serving()) {
-            Ok(()) => Ok(successor),
-            Err(failure) => {
-                successor.abort(&failure.to_string());
-                Err(failure)
-            }
-        });
-        let successor = tokio::select! {
-            successor = serving => successor?,
-            // Nothing has changed hands. A successor that comes to serve finds this process gone, and goes on alone.
-            () = signals.told_to_end() => return Err(HandoverError::Refused("this process is told to end".into())),
-        };
+    async fn hand_over(&mut self, successor: ToSuccessor, signals: &mut Signals) -> Result<Moved, Stopped> {
+        let successor = self.let_serve(successor, signals).await.map_err(Stopped::before_any)?;
         // Both accept now; from here on only the successor does.
         self.acceptor.pause();
-        let running = Arc::clone(&self.running);
-        let (successor, moved) = blocking(move || {
-            let successor = move_hooks(successor, &running)?;
-            let (mut successor, moved) = move_tunnels(successor, &running, Moved::default())?;
-            info!("{} tunnels moved, longest pause {:?}", moved.tunnels, moved.longest_pause);
-            successor.done()?;
-            Ok((successor, moved))
-        })
-        .await?;
-        notify::successor(successor.successor().pid);
+        let course = Course::new(successor, Arc::clone(&self.running));
+        let course = self.move_all(course, signals).await?;
+        notify::successor(course.successor.successor().pid);
         // Listeners that the successor does not have refuse from now on.
         self.acceptor.close();
-        let mut moved = tokio::select! {
-            moved = self.finish_requests(successor, moved) => moved,
-            () = signals.told_to_end() => moved,
-        };
+        let mut moved = self.finish_requests(course, signals).await;
         moved.stayed = moved.stayed.max(self.running.tunnels.count());
+        if moved.stayed > 0 && signals.take_terminate() {
+            self.drain(signals, None).await;
+        }
         info!(
             "handed over: {} tunnels moved, {} stayed, longest pause {:?}",
             moved.tunnels, moved.stayed, moved.longest_pause
@@ -86,13 +94,74 @@ impl Operator {
         Ok(moved)
     }
 
+    /// Gives the successor the listening sockets, and waits until it accepts.
+    async fn let_serve(&self, mut successor: ToSuccessor, signals: &mut Signals) -> Result<ToSuccessor, HandoverError> {
+        let sockets = self.acceptor.copies().map_err(HandoverError::Gone)?;
+        let drained = drain::drained_backends(&self.running);
+        let serving =
+            blocking(move || match successor.welcome(&sockets, drained).and_then(|()| successor.wait_serving()) {
+                Ok(()) => Ok(successor),
+                Err(failure) => {
+                    successor.abort(&failure.to_string());
+                    Err(failure)
+                }
+            });
+        tokio::select! {
+            successor = serving => successor,
+            // Nothing has changed hands. A successor that comes to serve finds this process gone, and goes on alone.
+            () = signals.told_to_end() => Err(told_to_end()),
+        }
+    }
+
+    /// Moves every tunnel that can move, and makes the successor the gateway. While a successor that has taken tunnels is
+    /// silent, this process accepts and serves.
+    async fn move_all(&mut self, mut course: Course, signals: &mut Signals) -> Result<Course, Stopped> {
+        let mut patient_until = None;
+        loop {
+            let before = course.moved.tunnels;
+            let (after, pause) = course.go_on(signals).await?;
+            course = after;
+            let failure = match pause {
+                Pause::NoneLeft => break,
+                Pause::ToldToEnd if course.moved.tunnels > 0 => break,
+                Pause::ToldToEnd => told_to_end(),
+                Pause::Silent(failure) if course.moved.tunnels == 0 => failure,
+                Pause::Silent(failure) => {
+                    if course.moved.tunnels > before {
+                        patient_until = None;
+                    }
+                    let until = *patient_until.get_or_insert_with(|| tokio::time::Instant::now() + PATIENCE);
+                    warn!(
+                        "the new process is silent, and has {} tunnels; this process serves until it answers: {failure}",
+                        course.moved.tunnels
+                    );
+                    if let Err(error) = self.acceptor.start() {
+                        error!("{error}");
+                    }
+                    let (after, answered) = course.wait_for_answer(until, failure, signals).await?;
+                    course = after;
+                    self.acceptor.pause();
+                    if answered { continue } else { break }
+                }
+            };
+            return Err(course.abort(failure));
+        }
+        let Moved { tunnels, longest_pause, .. } = course.moved;
+        info!("{tunnels} tunnels moved, longest pause {longest_pause:?}");
+        match course.successor.done() {
+            Ok(()) => Ok(course),
+            Err(failure) => Err(course.abort(failure)),
+        }
+    }
+
     /// Serves the requests under way to their end, moves the tunnels that handshakes among them still open or that hooks were
     /// busy with, and ends those that cannot move.
-    async fn finish_requests(&self, successor: ToSuccessor, mut moved: Moved) -> Moved {
+    async fn finish_requests(&mut self, course: Course, signals: &mut Signals) -> Moved {
         let drain = self.running.snapshot().config.drain;
         let begun = Instant::now();
+        let mut moved = course.moved;
         let mut deadline = begun + self.longest.unwrap_or(REQUESTS_WITHIN);
-        let mut successor = Some(successor);
+        let mut course = Some(course);
         let mut looks = tokio::time::interval(LOOK_AGAIN);
         let mut told = 0;
         loop {
@@ -100,62 +169,190 @@ impl Operator {
                 let more = moved.stayed - told;
                 told = moved.stayed;
                 info!("{more} tunnels cannot move, and end within {}", humantime::format_duration(drain.window));
+                let scope = if course.is_some() { Scope::Staying } else { Scope::All };
                 let left = (begun + drain.window).saturating_duration_since(Instant::now());
-                self.running.tunnels.end(&Scope::Staying, Reason::Shutdown { code: drain.code }, left);
+                self.running.tunnels.end(&scope, Reason::Shutdown { code: drain.code }, left);
                 deadline = deadline.max(begun + drain.window + GOODBYE_WITHIN);
             }
-            looks.tick().await;
+            tokio::select! {
+                _ = looks.tick() => {}
+                () = signals.told_to_end() => return moved,
+            }
             let tunnels = self.running.tunnels.count();
-            if tunnels == 0 && self.acceptor.connections().are_gone() {
+            if (tunnels == 0 && self.acceptor.connections().are_gone()) || Instant::now() >= deadline {
                 return moved;
             }
-            if Instant::now() >= deadline {
-                return moved;
+            let Some(able) = course.take_if(|_| tunnels > 0) else { continue };
+            match able.go_on(signals).await {
+                Ok((able, Pause::Silent(failure))) => {
+                    warn!("tunnels that opened during the handover stay here: {failure}");
+                    moved = able.moved;
+                }
+                Ok((able, _)) => {
+                    moved = able.moved;
+                    course = Some(able);
+                }
+                Err(stopped) => warn!("tunnels that opened during the handover stay here: {stopped}"),
             }
-            let Some(able) = successor.take_if(|_| tunnels > 0) else { continue };
-            let running = Arc::clone(&self.running);
-            match blocking(move || move_tunnels(able, &running, moved)).await {
-                Ok((able, more)) => (successor, moved) = (Some(able), more),
-                Err(failure) => warn!("tunnels that opened during the handover stay here: {failure}"),
+            if course.is_none() {
+                moved.stayed = moved.stayed.max(self.running.tunnels.count());
             }
         }
     }
 }
 
-/// Gives the successor the state that hooks have of their own.
-fn move_hooks(mut successor: ToSuccessor, running: &Running) -> Result<ToSuccessor, HandoverError> {
-    let saved = running.snapshot().save_hooks();
-    if !saved.is_empty()
-        && let Err(failure) = successor.offer_hooks(saved).and_then(|()| successor.commit())
-    {
-        successor.abort(&failure.to_string());
-        return Err(failure);
+impl Course {
+    fn new(successor: ToSuccessor, running: Arc<Running>) -> Self {
+        Self { successor, moved: Moved::default(), running, told_to_end: Arc::default() }
     }
-    Ok(successor)
+
+    /// Moves tunnels until none is left, the successor is silent, or this process is told to end.
+    async fn go_on(self, signals: &mut Signals) -> Result<(Self, Pause), Stopped> {
+        let (told_to_end, running, before) =
+            (Arc::clone(&self.told_to_end), Arc::clone(&self.running), self.moved.tunnels);
+        let moving = tokio::task::spawn_blocking(move || self.move_tunnels());
+        tokio::pin!(moving);
+        let moved = tokio::select! {
+            moved = &mut moving => moved,
+            () = signals.told_to_end() => {
+                told_to_end.store(true, Ordering::Relaxed);
+                moving.await
+            }
+        };
+        moved.unwrap_or_else(|error| {
+            let why = HandoverError::Refused(error.to_string());
+            Err(Stopped { moved: before, stayed: running.tunnels.count(), why })
+        })
+    }
+
+    /// Moves the states of hooks, where that was not done yet, and then tunnels, batch by batch.
+    fn move_tunnels(mut self) -> Result<(Self, Pause), Stopped> {
+        if self.moved.tunnels == 0
+            && let Err(failure) = self.move_hooks()
+        {
+            return Err(self.abort(failure));
+        }
+        loop {
+            if self.told_to_end.load(Ordering::Relaxed) {
+                return Ok((self, Pause::ToldToEnd));
+            }
+            let begun = Instant::now();
+            let Batch { frozen: batch, staying, .. } = self.running.tunnels.freeze(BATCH);
+            if batch.is_empty() {
+                self.moved.stayed += staying;
+                return Ok((self, Pause::NoneLeft));
+            }
+            let handed = self.successor.hand(&batch);
+            let pause = match handed {
+                Ok(Handed::Taken { refused, silent }) => {
+                    self.part_with(batch, &refused);
+                    silent.map(Pause::Silent)
+                }
+                Ok(Handed::Withdrawn(failure)) => {
+                    self.put_back(batch);
+                    Some(Pause::Silent(failure))
+                }
+                Err(failure) => {
+                    self.put_back(batch);
+                    return Err(self.abort(failure));
+                }
+            };
+            self.moved.longest_pause = self.moved.longest_pause.max(begun.elapsed());
+            if let Some(pause) = pause {
+                return Ok((self, pause));
+            }
+        }
+    }
+
+    fn move_hooks(&mut self) -> Result<(), HandoverError> {
+        let saved = self.running.snapshot().save_hooks();
+        if saved.is_empty() {
+            return Ok(());
+        }
+        match self.successor.hand_hooks(saved)? {
+            Handed::Taken { silent: None, .. } => Ok(()),
+            // No tunnel has moved: the handover can be given up whole.
+            Handed::Taken { silent: Some(failure), .. } | Handed::Withdrawn(failure) => Err(failure),
+        }
+    }
+
+    fn part_with(&mut self, batch: Vec<Frozen>, refused: &[Refusal]) {
+        for (index, frozen) in batch.into_iter().enumerate() {
+            match refused.iter().find(|refusal| refusal.index == index) {
+                Some(Refusal { reason, .. }) => {
+                    warn!("a tunnel stays here, the new process refuses it: {reason}");
+                    self.running.tunnels.thaw(frozen.refuse());
+                }
+                None => {
+                    self.moved.tunnels += 1;
+                    frozen.give_up();
+                }
+            }
+        }
+    }
+
+    fn put_back(&self, batch: Vec<Frozen>) {
+        batch.into_iter().for_each(|frozen| self.running.tunnels.thaw(frozen));
+    }
+
+    /// Waits until a silent successor has answered; `false`: this process is told to end.
+    async fn wait_for_answer(
+        mut self,
+        until: tokio::time::Instant,
+        silence: HandoverError,
+        signals: &mut Signals,
+    ) -> Result<(Self, bool), Stopped> {
+        loop {
+            tokio::select! {
+                stirs = self.successor.stirs() => if let Err(error) = stirs {
+                    return Err(self.abort(HandoverError::Gone(error)));
+                },
+                () = tokio::time::sleep_until(until) => return Err(self.abort(silence)),
+                () = signals.told_to_end() => return Ok((self, false)),
+            }
+            let caught_up = tokio::task::spawn_blocking(move || {
+                let caught_up = self.successor.catch_up();
+                (self, caught_up)
+            });
+            let caught_up = caught_up.await;
+            let (course, caught_up) = caught_up.expect("reading an answer does not panic");
+            self = course;
+            match caught_up {
+                Ok(()) => return Ok((self, true)),
+                Err(failure) if failure.is_silence() => {}
+                Err(failure) => return Err(self.abort(failure)),
+            }
+        }
+    }
+
+    /// Ends the handover where it stands.
+    fn abort(self, why: HandoverError) -> Stopped {
+        self.successor.abort(&why.to_string());
+        Stopped { moved: self.moved.tunnels, stayed: self.running.tunnels.count(), why }
+    }
 }
 
-/// Moves every tunnel that can move, batch by batch.
-fn move_tunnels(
-    mut successor: ToSuccessor,
-    running: &Running,
-    mut moved: Moved,
-) -> Result<(ToSuccessor, Moved), HandoverError> {
-    loop {
-        let begun = Instant::now();
-        let Batch { frozen: batch, staying, .. } = running.tunnels.freeze(BATCH);
-        if batch.is_empty() {
-            moved.stayed += staying;
-            return Ok((successor, moved));
-        }
-        if let Err(failure) = successor.offer(&batch).and_then(|()| successor.commit()) {
-            batch.into_iter().for_each(|frozen| running.tunnels.thaw(frozen));
-            successor.abort(&failure.to_string());
-            return Err(failure);
-        }
-        moved.tunnels += batch.len();
-        batch.into_iter().for_each(Frozen::give_up);
-        moved.longest_pause = moved.longest_pause.max(begun.elapsed());
+impl Stopped {
+    fn before_any(why: HandoverError) -> Self {
+        Self { moved: 0, stayed: 0, why }
     }
+}
+
+impl std::fmt::Display for Stopped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { moved, stayed, why } = self;
+        match (moved, why) {
+            (0, _) => write!(f, "{why}"),
+            (_, HandoverError::Gone(_)) => {
+                write!(f, "{moved} tunnels had moved to the new process and ended with it, {stayed} stayed: {why}")
+            }
+            _ => write!(f, "{moved} tunnels moved to the new process, {stayed} stayed: {why}"),
+        }
+    }
+}
+
+fn told_to_end() -> HandoverError {
+    HandoverError::Refused("this process is told to end".into())
 }
 
 async fn blocking<T: Send + 'static>(
@@ -164,10 +361,10 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(HandoverError::Refused(error.to_string())))
 }
 
-/// How long requests may take that were under way at a handover, where `grace_period_seconds` says nothing: Pingora's own
-/// default for it.
+/// Time that requests under way at a handover may take, where `grace_period_seconds` says nothing: Pingora's own default for
+/// it.
 const REQUESTS_WITHIN: Duration = Duration::from_secs(300);
-/// How long the last tunnel that stays may take to say goodbye (5 s) and to end.
+/// Time that the last tunnel that stays may take for its Close frames (5 s) and its end.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(10);
 /// How often a process that has handed over looks for what is left.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);

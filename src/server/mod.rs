@@ -23,11 +23,11 @@ use pingora::server::{RunArgs, Server as PingoraServer};
 use crate::access_log::AccessLog;
 use crate::config::{Config, LogTarget};
 use crate::diagnostics::Diagnostics;
-use crate::handover::{HandoverError, ToPredecessor};
+use crate::handover::{HandoverError, ToPredecessor, Welcome};
 use crate::hook::{Injector, Registry};
 use crate::listen::{BindError, Bound, Inherited};
 use acceptor::ListeningSockets;
-use service::GatewayService;
+use service::{GatewayService, Predecessor};
 use signals::NoSignals;
 
 /// How to run, beside what the configuration says: Pingora's flags.
@@ -71,12 +71,12 @@ pub enum StartError {
 }
 
 /// Asks the running gateway for its listening sockets.
-fn take_over(config: &Config) -> Result<(Option<ToPredecessor>, Inherited), StartError> {
+fn take_over(config: &Config) -> Result<(Option<Predecessor>, Inherited), StartError> {
     let at = unix_sockets::handover_path(&config.pingora).ok_or(StartError::NoUpgradeSocket)?;
     let failed = |failure| StartError::Handover { path: at.path().to_owned(), failure };
-    let (predecessor, sockets) = ToPredecessor::connect(at.path()).map_err(failed)?;
+    let Welcome { predecessor: connection, sockets, drained } = ToPredecessor::connect(at.path()).map_err(failed)?;
     let inherited = Inherited::of(sockets).map_err(|error| failed(HandoverError::Gone(error)))?;
-    Ok((Some(predecessor), inherited))
+    Ok((Some(Predecessor { connection, drained }), inherited))
 }
 
 /// A tunnel takes two descriptors; the soft limit is often 1,024 where the hard one is far higher.

@@ -176,7 +176,7 @@ impl Operator {
     }
 
     /// Takes nothing new, ends the tunnels, and returns as soon as nothing is left to serve, or when told again.
-    async fn drain(&mut self, signals: &mut Signals, responder: Option<Responder>) {
+    pub(super) async fn drain(&mut self, signals: &mut Signals, responder: Option<Responder>) {
         let mut drain = ProcessDrain::begin(Arc::clone(&self.running), self.longest, Instant::now());
         notify::stopping();
         let begun = drain.progress(Instant::now());

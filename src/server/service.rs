@@ -21,6 +21,7 @@ use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::control::{self, Command};
 use crate::diagnostics::Diagnostics;
+use crate::drain::{self, DrainedBackend};
 use crate::gateway::Runtimes;
 use crate::handover::ToPredecessor;
 use crate::hook::Registry;
@@ -39,10 +40,17 @@ pub(super) struct GatewayService {
     pub(super) pingora: Arc<ServerConf>,
     pub(super) sockets: Option<ListeningSockets>,
     /// Connection to the process that this one takes over from.
-    pub(super) predecessor: Option<ToPredecessor>,
+    pub(super) predecessor: Option<Predecessor>,
     pub(super) diagnostics: Option<Diagnostics>,
     pub(super) on_ready: Option<OnReady>,
     pub(super) on_start: Option<OnStart>,
+}
+
+/// The process that this one takes over from.
+pub(super) struct Predecessor {
+    pub(super) connection: ToPredecessor,
+    /// Backends that its operator drains.
+    pub(super) drained: Vec<DrainedBackend>,
 }
 
 #[async_trait]
@@ -53,6 +61,9 @@ impl Service for GatewayService {
             Ok(running) => Arc::new(running),
             Err(error) => fail(error),
         };
+        if let Some(predecessor) = &self.predecessor {
+            drain::restore_drained(&running, &predecessor.drained);
+        }
         running.start_hooks();
         running.check_health().await;
 
@@ -80,7 +91,8 @@ impl Service for GatewayService {
             on_start(running.injector.clone());
         }
         notify::ready();
-        let handed_over = self.predecessor.take().map(|predecessor| begin_to_take_over(predecessor, &running));
+        let handed_over =
+            self.predecessor.take().map(|predecessor| begin_to_take_over(predecessor.connection, &running));
         let history = socket_config.history().clone();
         let longest = self.pingora.grace_period_seconds.map(Duration::from_secs);
         let watch = Watch::new(Arc::clone(&running));

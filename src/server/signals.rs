@@ -1,4 +1,4 @@
-//! Signals: every one that Longhaul knows, and Pingora's own kept from it.
+//! Signals: the ones that Longhaul acts on, in the place of Pingora's own.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,14 +7,14 @@ use async_trait::async_trait;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
-/// What the process was told from outside.
+/// A signal to the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
     /// SIGINT: end at once.
     Interrupt,
     /// SIGTERM: drain, then end.
     Terminate,
-    /// SIGQUIT: Pingora's word for handing over to a successor.
+    /// SIGQUIT: with Pingora, hand over to a successor.
     Quit,
     /// SIGHUP: reload.
     Hangup,
@@ -22,15 +22,15 @@ pub(super) enum Signal {
     Reopen,
 }
 
-/// The signals as they come.
+/// Receives signals.
 pub(super) struct Signals {
     streams: [(Signal, Stream); 5],
-    /// Came at a moment when they could not be acted on.
+    /// Signals that came when they could not be acted on, each kind at most once.
     kept: VecDeque<Signal>,
 }
 
 impl Signals {
-    /// From now on signals come here, and do not end the process.
+    /// Starts to receive signals, which do not end the process any more.
     pub(super) fn listen() -> io::Result<Self> {
         let stream = |name, kind| Ok::<_, io::Error>((name, signal(kind)?));
         Ok(Self {
@@ -45,7 +45,7 @@ impl Signals {
         })
     }
 
-    /// The next signal, those that were kept first. Dropping the future loses none.
+    /// Waits for the next signal; those that were kept come first. Dropping the future loses none.
     pub(super) async fn next(&mut self) -> Signal {
         match self.kept.pop_front() {
             Some(signal) => signal,
@@ -53,17 +53,23 @@ impl Signals {
         }
     }
 
-    /// Returns when the process is told to end (SIGINT, SIGTERM); that signal and all others are kept for
-    /// [`next`](Self::next).
+    /// Waits for SIGINT or SIGTERM. Keeps that signal, and all others that come, for [`next`](Self::next).
     pub(super) async fn told_to_end(&mut self) {
         let ends = |signal: &Signal| matches!(signal, Signal::Interrupt | Signal::Terminate);
         while !self.kept.iter().any(ends) {
             let signal = self.received().await;
-            // The same signal twice is one, as it is for the system.
+            // Two pending signals of one kind are one, as they are in the kernel.
             if !self.kept.contains(&signal) {
                 self.kept.push_back(signal);
             }
         }
+    }
+
+    /// Takes a kept SIGTERM out; `false` where none is kept.
+    pub(super) fn take_terminate(&mut self) -> bool {
+        let kept = self.kept.len();
+        self.kept.retain(|signal| *signal != Signal::Terminate);
+        self.kept.len() < kept
     }
 
     async fn received(&mut self) -> Signal {
@@ -79,7 +85,7 @@ impl Signals {
     }
 }
 
-/// What Pingora waits for instead of signals: nothing. The operator ends the process.
+/// Keeps Pingora from waiting for signals of its own: the operator ends the process.
 pub(super) struct NoSignals;
 
 #[async_trait]

@@ -8,7 +8,7 @@ use std::time::Instant;
 use log::{info, warn};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::handover::{Received, ToPredecessor};
+use crate::handover::{HandoverError, Offered, Received, Refusal, ToPredecessor};
 use crate::snapshot::{Running, SavedHooks};
 use crate::tunnel::Frozen;
 
@@ -56,17 +56,16 @@ impl Successor {
         loop {
             let end = match self.predecessor.receive() {
                 Ok(Received::Tunnels(batch, hooks)) => {
-                    let now = Instant::now();
-                    let adopt = |(passport, sockets)| self.running.adopt(passport, sockets, &mut self.routes, now);
-                    self.pending = batch.into_iter().map(adopt).collect();
                     self.saved = hooks;
-                    // A predecessor that is gone is noticed when the next message is read.
-                    let _ = self.predecessor.ready();
-                    continue;
+                    let refused = self.prepare(batch);
+                    match self.predecessor.ready(refused) {
+                        // A predecessor that is gone is noticed when the next message is read.
+                        Ok(()) | Err(HandoverError::Gone(_)) => continue,
+                        Err(failure) => HandoverEnd::Aborted(failure.to_string()),
+                    }
                 }
                 Ok(Received::Commit) => {
-                    let _ = self.predecessor.taken();
-                    self.adopt_pending();
+                    self.take_pending();
                     continue;
                 }
                 Ok(Received::Done) => {
@@ -78,7 +77,7 @@ impl Successor {
                 }
                 Ok(Received::Gone) => {
                     warn!("the predecessor is gone in the middle of the handover; this process goes on");
-                    self.adopt_pending();
+                    self.take_pending();
                     HandoverEnd::Done
                 }
                 Ok(Received::Abort(reason)) => HandoverEnd::Aborted(reason),
@@ -93,8 +92,29 @@ impl Successor {
         }
     }
 
-    /// Restores the states of hooks, and lets the tunnels of the pending batch run.
-    fn adopt_pending(&mut self) {
+    /// Makes tunnels of a batch, which nobody drives yet; the ones it cannot make are refused.
+    fn prepare(&mut self, batch: Vec<Offered>) -> Vec<Refusal> {
+        let now = Instant::now();
+        let mut refused = Vec::new();
+        // A batch that was withdrawn may still be there: the predecessor goes on with it.
+        self.pending.clear();
+        for (index, Offered { passport, sockets }) in batch.into_iter().enumerate() {
+            match passport {
+                Ok(passport) => self.pending.push(self.running.adopt(passport, sockets, &mut self.routes, now)),
+                Err(reason) => refused.push(Refusal { index, reason }),
+            }
+        }
+        refused
+    }
+
+    /// Takes the pending batch, unless the predecessor has withdrawn it: restores the states of hooks, and lets the tunnels
+    /// run.
+    fn take_pending(&mut self) {
+        if !self.predecessor.take() {
+            self.pending.clear();
+            self.saved.clear();
+            return;
+        }
         self.running.snapshot().restore_hooks(&std::mem::take(&mut self.saved));
         self.taken += self.pending.len();
         for frozen in self.pending.drain(..) {

@@ -14,7 +14,7 @@ use crate::control::{FailureKind, Reply, Responder};
 use crate::handover::START_WITHIN;
 
 impl Operator {
-    /// Starts `binary` (or the program that runs now) and hands everything over to it; says whether this process is to end.
+    /// Starts `binary` (or the program that runs now) and hands everything over to it. Returns whether this process must end.
     pub(super) async fn upgrade(
         &mut self,
         binary: Option<PathBuf>,
@@ -31,54 +31,76 @@ impl Operator {
                 )));
                 true
             }
-            Err((failure, reason)) => {
+            Err(Failed { kind, reason, moved }) => {
                 warn!("the upgrade failed, this process goes on: {reason}");
                 self.history.upgraded(false, reason.as_str());
-                responder.finish(Reply::failed(failure, format!("nothing has changed: {reason}")));
+                let message =
+                    if moved { format!("stopped halfway: {reason}") } else { format!("nothing has changed: {reason}") };
+                responder.finish(Reply::failed(kind, message));
                 false
             }
         }
     }
 
-    async fn try_to_upgrade(
-        &mut self,
-        binary: Option<PathBuf>,
-        signals: &mut Signals,
-    ) -> Result<(u32, Moved), (FailureKind, String)> {
-        let failed = |reason: String| (FailureKind::Failed, reason);
+    async fn try_to_upgrade(&mut self, binary: Option<PathBuf>, signals: &mut Signals) -> Result<(u32, Moved), Failed> {
         let file = self.running.snapshot().config.source.clone();
-        let file =
-            file.map(|source| source.path).ok_or_else(|| failed("this gateway was not started from a file".into()))?;
+        let file = file.map(|source| source.path);
+        let file = file.ok_or_else(|| Failed::because("this gateway was not started from a file"))?;
         if self.unix_sockets.handover.is_none() {
-            return Err(failed("there is no upgrade socket; name one with upgrade_sock".into()));
+            return Err(Failed::because("there is no upgrade socket; name one with upgrade_sock"));
         }
-        let binary = binary.map_or_else(program, Ok).map_err(|error| failed(error.to_string()))?;
-        try_configuration(&binary, &file).await?;
-        let mut child = start(&binary, &file).map_err(failed)?;
+        let binary = binary.map_or_else(program, Ok).map_err(Failed::because)?;
+        tokio::select! {
+            tried = try_configuration(&binary, &file) => tried?,
+            () = signals.told_to_end() => return Err(Failed::because(TOLD_TO_END)),
+        }
+        let mut child = start(&binary, &file).map_err(Failed::because)?;
         let pid = child.id().unwrap_or_default();
         info!("started process {pid} ({}) to take over", binary.display());
         let successor = tokio::select! {
             successor = self.unix_sockets.successor() => successor,
             status = child.wait() => {
                 let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-                return Err(failed(format!("the new process ended before it took over ({status}); its log says why")));
+                let reason = format!("the new process ended before it took over ({status}); its log says why");
+                return Err(Failed::because(reason));
             }
             () = tokio::time::sleep(START_WITHIN) => {
                 end(child).await;
-                return Err(failed(format!("the new process did not ask to take over within {START_WITHIN:?}")));
+                let within = humantime::format_duration(START_WITHIN);
+                return Err(Failed::because(format!("the new process did not ask to take over within {within}")));
+            }
+            () = signals.told_to_end() => {
+                end(child).await;
+                return Err(Failed::because(TOLD_TO_END));
             }
         };
         match self.give_way(successor, signals).await {
             Ok(moved) => Ok((pid, moved)),
-            Err(failure) => {
+            Err(stopped) if stopped.moved == 0 => {
                 end(child).await;
-                Err(failed(failure.to_string()))
+                Err(Failed::because(stopped))
             }
+            // The new process has tunnels, and ends by itself once they have ended.
+            Err(stopped) => Err(Failed { moved: true, ..Failed::because(stopped) }),
         }
     }
 }
 
-/// The program that runs now, also when another file has taken its name since.
+/// An upgrade that did not come to its end.
+struct Failed {
+    kind: FailureKind,
+    reason: String,
+    /// Whether the new process has tunnels.
+    moved: bool,
+}
+
+impl Failed {
+    fn because(reason: impl std::fmt::Display) -> Self {
+        Self { kind: FailureKind::Failed, reason: reason.to_string(), moved: false }
+    }
+}
+
+/// Path of the program that runs now, also when another file has taken its name since.
 fn program() -> std::io::Result<PathBuf> {
     let path = std::env::current_exe()?;
     // Linux marks a file that is no longer there under its name so (proc(5), /proc/pid/exe).
@@ -86,11 +108,11 @@ fn program() -> std::io::Result<PathBuf> {
     Ok(name.strip_suffix(" (deleted)").map_or(path, PathBuf::from))
 }
 
-/// Has the new program read the configuration, before anything is asked of anyone.
-async fn try_configuration(binary: &Path, file: &Path) -> Result<(), (FailureKind, String)> {
+/// Lets the new program test the configuration.
+async fn try_configuration(binary: &Path, file: &Path) -> Result<(), Failed> {
     let mut command = Command::new(binary);
     command.arg("-t").arg("-c").arg(file).stdin(Stdio::null()).kill_on_drop(true);
-    let cannot_run = |error: String| (FailureKind::Failed, format!("{} cannot be run: {error}", binary.display()));
+    let cannot_run = |error: String| Failed::because(format_args!("{} cannot be run: {error}", binary.display()));
     let output = match tokio::time::timeout(TEST_WITHIN, command.output()).await {
         Ok(output) => output.map_err(|error| cannot_run(error.to_string()))?,
         Err(_) => return Err(cannot_run(format!("it did not test the configuration within {TEST_WITHIN:?}"))),
@@ -99,7 +121,8 @@ async fn try_configuration(binary: &Path, file: &Path) -> Result<(), (FailureKin
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err((FailureKind::WrongConfiguration, format!("{} refuses the configuration:\n{said}", binary.display())))
+    let reason = format!("{} refuses the configuration:\n{said}", binary.display());
+    Err(Failed { kind: FailureKind::WrongConfiguration, reason, moved: false })
 }
 
 fn start(binary: &Path, file: &Path) -> Result<Child, String> {
@@ -108,10 +131,12 @@ fn start(binary: &Path, file: &Path) -> Result<Child, String> {
     command.spawn().map_err(|error| format!("{} cannot be run: {error}", binary.display()))
 }
 
-/// Makes sure that a process which did not take over does not go on either.
+/// Ends a process that has taken over nothing.
 async fn end(mut child: Child) {
     // It may have ended by itself.
     let _ = child.kill().await;
 }
 
+/// Time limit of that test.
 const TEST_WITHIN: Duration = Duration::from_secs(30);
+const TOLD_TO_END: &str = "this process is told to end";

@@ -77,7 +77,7 @@ async fn settled(gateway: &mut Gateway, round: usize) {
     // Connections are heard one after the other.
     let version = format!("round-{round}");
     let door = gateway.dir.path().join("upgrade.sock");
-    let knock = json!({ "say": "hello", "oldest": 2, "newest": 2, "version": version, "pid": 1 });
+    let knock = json!({ "say": "hello", "oldest": 9, "newest": 9, "version": version, "pid": 1 });
     let mut raw = match UnixStream::connect(door) {
         Ok(stream) => Raw::of(stream),
         Err(_) => return,

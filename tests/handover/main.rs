@@ -9,6 +9,7 @@ mod arrivals;
 mod command;
 mod crossing;
 mod fixture;
+mod halfway;
 mod hooks;
 mod kills;
 mod lab;

@@ -38,13 +38,13 @@ async fn a_successor_that_speaks_other_protocols_is_refused_with_both_ranges() {
     let door = door(&gateway);
     let said = blocking(move || {
         let mut raw = Raw::connect(&door);
-        raw.say(json!({ "say": "hello", "oldest": 2, "newest": 3, "version": "9.9.9", "pid": 1 }));
+        raw.say(json!({ "say": "hello", "oldest": 8, "newest": 9, "version": "9.9.9", "pid": 1 }));
         raw.hear().unwrap().value
     })
     .await;
     let reason = said["reason"].as_str().unwrap();
     assert_eq!(said["say"], "refused");
-    assert!(reason.contains("longhaul 9.9.9 speaks 2 to 3") && reason.contains("speaks 1 to 1"), "{reason}");
+    assert!(reason.contains("longhaul 9.9.9 speaks 8 to 9") && reason.contains("speaks 1 to 2"), "{reason}");
     gateway.log.find(&["the handover failed, this process goes on: no common protocol"]).await;
     get(gateway.address()).await;
     upgrade(&mut gateway).await;
@@ -60,7 +60,7 @@ async fn a_successor_that_is_refused_says_why_and_ends() {
     let mut new = Gateway::begin(dir, &["-u"], &[]);
     blocking(move || {
         let mut raw = Raw::of(knocked.accept().unwrap().0);
-        assert_eq!(raw.hear().unwrap().value["newest"], 1);
+        assert_eq!(raw.hear().unwrap().value["newest"], 2);
         raw.say(word("refused"));
     })
     .await;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use longhaul::handover::{Received, ToPredecessor};
+use longhaul::handover::{Received, ToPredecessor, Welcome};
 use serde_json::json;
 
 use crate::raw::Raw;
@@ -168,8 +168,8 @@ fn play(door: &Path, step: Step) {
         stand(step);
         return;
     }
-    let (mut predecessor, listeners) = ToPredecessor::connect(door).unwrap();
-    assert_eq!(listeners.len(), 2);
+    let Welcome { mut predecessor, sockets, .. } = ToPredecessor::connect(door).unwrap();
+    assert_eq!(sockets.len(), 2);
     if step >= Step::Serving {
         predecessor.serving().unwrap();
     }
@@ -180,24 +180,30 @@ fn play(door: &Path, step: Step) {
         batch = Some(tunnels);
     }
     if step >= Step::Ready {
-        predecessor.ready().unwrap();
+        predecessor.ready(Vec::new()).unwrap();
     }
     if step >= Step::Commit {
         assert!(matches!(predecessor.receive().unwrap(), Received::Commit));
     }
     stand(step);
-    let _ = predecessor.ready();
+    let mut took = "";
+    if step == Step::Commit {
+        took = if predecessor.take() { "taken, " } else { "late, " };
+    } else {
+        let _ = predecessor.ready(Vec::new());
+    }
     let last = loop {
         match predecessor.receive() {
             Ok(Received::Tunnels(..)) => continue,
-            Ok(Received::Commit) => break "commit".to_owned(),
+            Ok(Received::Commit) if predecessor.take() => break "commit".to_owned(),
+            Ok(Received::Commit) => took = "late, ",
             Ok(Received::Done) => break "done".to_owned(),
             Ok(Received::Abort(reason)) => break format!("abort: {reason}"),
             Ok(Received::Gone) => break "nothing".to_owned(),
             Err(failure) => break failure.to_string(),
         }
     };
-    println!("heard last: {last}");
+    println!("heard last: {took}{last}");
     drop(batch);
 }
 

@@ -73,7 +73,7 @@ pub struct Batch {
     /// Tunnels left because hooks are busy with them.
     pub busy: usize,
     /// Tunnels left because they cannot go on in another process, and are not to end anyway: see
-    /// [`Scope::Staying`](super::tunnel::Scope::Staying).
+    /// [`Scope::Staying`](crate::tunnel::Scope::Staying).
     pub staying: usize,
 }
 
@@ -167,6 +167,13 @@ impl Frozen {
         self.0.record.metrics.adopted.inc();
     }
 
+    /// Marks the tunnel as one that a successor refused, so that no later batch has it; see
+    /// [`Scope::Staying`](crate::tunnel::Scope::Staying).
+    pub fn refuse(mut self) -> Self {
+        self.0.refused = true;
+        self
+    }
+
     /// Closes this process's copies of the sockets of a tunnel that goes on in another. The tunnel has not ended: nothing is
     /// logged.
     pub fn give_up(self) {
@@ -181,6 +188,10 @@ pub(super) fn choose(tunnels: &mut Slab<Box<Tunnel>>, most: usize) -> (Vec<usize
     for (slot, tunnel) in tunnels {
         if chosen.len() == most || weight > MOST_TRAVELLING {
             break;
+        }
+        if tunnel.refused {
+            staying += usize::from(!tunnel.pair.is_to_end());
+            continue;
         }
         match tunnel.pair.pack(MOST_TRAVELLING) {
             Travels::Now => {

@@ -22,6 +22,8 @@ pub(in crate::tunnel) struct Tunnel {
     pub(super) heavy: bool,
     /// A call of its code panicked: the next one that does ends it at once.
     pub(super) panicked: bool,
+    /// A successor refused it in a handover.
+    pub(super) refused: bool,
 }
 
 /// The queue of a worker that a tunnel stands in.
@@ -37,7 +39,7 @@ pub(super) enum Queued {
 
 impl Tunnel {
     pub(super) fn new(pair: Pair<TunnelStream>, record: Record, since: Instant) -> Self {
-        Self { pair, record, since, queued: Queued::No, heavy: false, panicked: false }
+        Self { pair, record, since, queued: Queued::No, heavy: false, panicked: false, refused: false }
     }
 
     /// Calls code of the tunnel. A panic is caught, logged once, and begins the tunnel's end with Close 1011; a second one
@@ -89,7 +91,7 @@ impl Scope {
         match self {
             Self::All => true,
             Self::Backend(backend) => Arc::ptr_eq(backend, tunnel.record.backend()),
-            Self::Staying => tunnel.pair.inspector().is_some_and(|inspector| inspector.stays()),
+            Self::Staying => tunnel.refused || tunnel.pair.inspector().is_some_and(|inspector| inspector.stays()),
         }
     }
 }

@@ -1,0 +1,275 @@
+//! Handovers that fail halfway: a successor that is silent, refuses a tunnel or dies, at the first batch, a middle one, the last.
+
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use longhaul::handover::BATCH;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::lab::{Lab, blocking, get, ready};
+use crate::raw::{Raw, Said};
+use crate::support::{Gateway, within};
+use crate::ws::{Tunnel, all_echo, open_several, read_frame};
+
+/// Failure of a successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// It stands still for three seconds when the batch comes.
+    SilentAtTunnels,
+    /// It stands still for three seconds when `commit` comes.
+    SilentAtCommit,
+    /// It cannot read the passport of the batch's first tunnel.
+    Refusal,
+    /// It is killed when the batch comes.
+    DeathAtTunnels,
+    /// It is killed when `commit` comes.
+    DeathAtCommit,
+}
+
+impl Fault {
+    fn word(self) -> &'static str {
+        if matches!(self, Self::SilentAtCommit | Self::DeathAtCommit) { "commit" } else { "tunnels" }
+    }
+
+    /// Does it to the successor, before `said` is passed on.
+    fn strike(self, said: &mut Said, successor: Pid) {
+        match self {
+            Self::SilentAtTunnels | Self::SilentAtCommit => {
+                kill_process(successor, Signal::STOP).unwrap();
+                std::thread::spawn(move || {
+                    std::thread::park_timeout(Duration::from_secs(3));
+                    kill_process(successor, Signal::CONT).unwrap();
+                });
+            }
+            Self::Refusal => said.value["passports"][0]["pair"] = "of another release".into(),
+            Self::DeathAtTunnels | Self::DeathAtCommit => kill_process(successor, Signal::KILL).unwrap(),
+        }
+    }
+}
+
+/// A gateway with open tunnels, whose successors come to it by way of a relay that strikes at a batch.
+struct Scene {
+    lab: Lab,
+    old: Gateway,
+    tunnels: Vec<Tunnel>,
+    relay: JoinHandle<()>,
+}
+
+impl Scene {
+    async fn new(count: usize, fault: Fault, batch: usize) -> Self {
+        rlimit::increase_nofile_limit(u64::MAX).unwrap();
+        let lab = Lab::start().await;
+        // One worker, so that all batches but the last are full ones.
+        let yaml = format!("drain: {{ window: 0s }}\n{}", lab.config("").replace("threads: 2", "threads: 1"));
+        let old = ready(Gateway::start(&yaml).await).await;
+        let mut tunnels = open_several(old.address(), count).await;
+        all_echo(&mut tunnels).await;
+        let (door, between) = (old.dir.path().join("upgrade.sock"), old.dir.path().join("between.sock"));
+        let knocked = UnixListener::bind(&between).unwrap();
+        rename_upgrade_socket(&old, "upgrade.sock", "between.sock");
+        let relay = std::thread::spawn(move || relay(&knocked, &door, fault, batch));
+        Self { lab, old, tunnels, relay }
+    }
+
+    /// A successor that is started by hand.
+    fn successor(&self) -> Gateway {
+        Gateway::begin(Arc::clone(&self.old.dir), &["-u"], &[])
+    }
+
+    /// Every tunnel of these works, and so do new connections.
+    async fn serves(&mut self, address: std::net::SocketAddr) {
+        all_echo(&mut self.tunnels).await;
+        assert_eq!(get(address).await, self.lab.address());
+        Tunnel::open(address, "/echo").await.echoes().await;
+    }
+
+    /// The old process goes on with these tunnels, and a successor without faults takes all of them over.
+    async fn goes_on(mut self) {
+        let address = self.old.address();
+        self.serves(address).await;
+        rename_upgrade_socket(&self.old, "between.sock", "upgrade.sock");
+        crate::lab::upgrade(&mut self.old).await;
+        self.serves(address).await;
+    }
+}
+
+fn rename_upgrade_socket(gateway: &Gateway, from: &str, to: &str) {
+    let file = gateway.dir.path().join("longhaul.yaml");
+    let yaml = std::fs::read_to_string(&file).unwrap().replace(from, to);
+    std::fs::write(&file, yaml).unwrap();
+}
+
+/// Passes on all that the two processes say, and strikes when the message of a batch comes by.
+fn relay(knocked: &UnixListener, door: &Path, fault: Fault, batch: usize) {
+    let mut successor = Raw::of(knocked.accept().unwrap().0);
+    let mut predecessor = Raw::connect(door);
+    let hello = successor.hear().unwrap();
+    let pid = Pid::from_raw(i32::try_from(hello.value["pid"].as_i64().unwrap()).unwrap()).unwrap();
+    predecessor.pass_on(&hello);
+    let [back_from, back_to] = [&successor, &predecessor].map(|raw| Raw::of(raw.stream.try_clone().unwrap()));
+    let back = std::thread::spawn(move || pass_on(back_from, back_to, |_| ()));
+    let mut seen = 0;
+    pass_on(predecessor, successor, |said| {
+        if said.word() == fault.word() && !(said.word() == "tunnels" && said.descriptors.is_empty()) {
+            seen += 1;
+            if seen == batch {
+                fault.strike(said, pid);
+            }
+        }
+    });
+    back.join().unwrap();
+}
+
+/// Passes on all that one process says, up to the end of its stream.
+fn pass_on(mut from: Raw, mut to: Raw, mut before: impl FnMut(&mut Said)) {
+    from.stream.set_read_timeout(None).unwrap();
+    while let Ok(mut said) = from.hear() {
+        before(&mut said);
+        let descriptors: Vec<_> = said.descriptors.iter().map(std::os::fd::AsFd::as_fd).collect();
+        if to.try_say(&said.value, &descriptors).is_err() {
+            break;
+        }
+    }
+    // Both ways: a process that is gone neither hears nor speaks.
+    let _ = to.stream.shutdown(std::net::Shutdown::Both);
+    let _ = from.stream.shutdown(std::net::Shutdown::Both);
+}
+
+/// The first batch, a middle one, and the last one of so many tunnels.
+fn batches(tunnels: usize) -> [usize; 3] {
+    let last = tunnels.div_ceil(BATCH);
+    [1, last.div_ceil(2), last]
+}
+
+/// Number of tunnels in the tests over every batch; the one that `LONGHAUL_TUNNELS` names, to try more.
+fn tunnels() -> usize {
+    std::env::var("LONGHAUL_TUNNELS").map_or(9 * BATCH + 7, |number| number.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_successor_that_stands_still_before_it_has_a_tunnel_changes_nothing() {
+    for fault in [Fault::SilentAtTunnels, Fault::SilentAtCommit] {
+        let scene = Scene::new(tunnels(), fault, 1).await;
+        let mut new = scene.successor();
+        let line = scene.old.log.find(&["the handover failed, this process goes on: "]).await;
+        assert!(line.contains("did not say"), "{line}");
+        assert_eq!(new.ended().await, Some(1), "it is told, and ends");
+        scene.goes_on().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_successor_that_stands_still_halfway_gets_the_rest_when_it_goes_on() {
+    for fault in [Fault::SilentAtTunnels, Fault::SilentAtCommit] {
+        for batch in &batches(tunnels())[1..] {
+            let mut scene = Scene::new(tunnels(), fault, *batch).await;
+            let new = scene.successor();
+            scene.old.log.find(&["the new process is silent", "this process serves until it answers"]).await;
+            let address = scene.old.address();
+            scene.serves_but_for_the_silent(*batch).await;
+            let new = ready(new.listening().await).await;
+            assert_eq!(scene.old.ended().await, Some(0), "{:?}", scene.old.log.to_the_end().await);
+            scene.old.log.find(&["tunnels moved, 0 stayed"]).await;
+            scene.serves(address).await;
+            assert_eq!(new.log.count(&["ERROR"]), 0, "{:?}", new.log.all());
+        }
+    }
+}
+
+impl Scene {
+    /// While the successor stands still, tunnels that it has not taken echo, those of the batch under way too.
+    async fn serves_but_for_the_silent(&mut self, batch: usize) {
+        let taken = (batch - 1) * BATCH;
+        all_echo(&mut self.tunnels[taken..]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tunnel_that_the_successor_refuses_stays_and_the_others_move() {
+    for batch in batches(tunnels()) {
+        let mut scene = Scene::new(tunnels(), Fault::Refusal, batch).await;
+        let new = ready(scene.successor().listening().await).await;
+        scene.old.log.find(&["a tunnel stays here, the new process refuses it: "]).await;
+        // The one that stays follows the drain policy, which ends it at once here.
+        let mut refused = scene.tunnels.remove((batch - 1) * BATCH);
+        assert_eq!(refused.receive().await.code(), 1001);
+        drop(refused);
+        assert_eq!(scene.old.ended().await, Some(0), "{:?}", scene.old.log.to_the_end().await);
+        scene.old.log.find(&[&format!("handed over: {} tunnels moved, 1 stayed", tunnels() - 1)]).await;
+        scene.serves(new.address()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_successor_that_dies_halfway_takes_only_what_it_had_taken_along() {
+    for fault in [Fault::DeathAtTunnels, Fault::DeathAtCommit] {
+        for batch in batches(tunnels()) {
+            let mut scene = Scene::new(tunnels(), fault, batch).await;
+            let mut new = scene.successor();
+            let line = scene.old.log.find(&["the handover failed, this process goes on: "]).await;
+            assert_eq!(new.ended().await, None, "it was killed");
+            let taken = (batch - 1) * BATCH;
+            if taken > 0 {
+                let left = tunnels() - taken;
+                let said = format!("{taken} tunnels had moved to the new process and ended with it, {left} stayed: ");
+                assert!(line.contains(&said), "{line}");
+            }
+            assert!(line.contains("the other process is gone"), "{line}");
+            for mut tunnel in scene.tunnels.drain(..taken) {
+                assert!(within("its end", read_frame(&mut tunnel.stream)).await.is_err());
+            }
+            scene.goes_on().await;
+        }
+    }
+}
+
+/// The case that was seen: 2,500 tunnels, the successor stopped for three seconds in the middle, by command.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_by_command_survives_a_successor_that_stands_still_halfway() {
+    for fault in [Fault::SilentAtTunnels, Fault::SilentAtCommit] {
+        let mut scene = Scene::new(2_500, fault, 40).await;
+        let address = scene.old.address();
+        let socket = scene.old.dir.path().join("control.sock");
+        let said = blocking(move || command(&socket)).await;
+        let pid = said.strip_prefix("process ").unwrap_or_else(|| panic!("{said}")).split(' ').next().unwrap();
+        let _successor = Killed(Pid::from_raw(pid.parse().unwrap()).unwrap());
+        assert!(said.contains(" has taken over: 2500 tunnels moved, 0 stayed"), "{said}");
+        assert_eq!(scene.old.ended().await, Some(0));
+        scene.serves(address).await;
+        scene.relay.join().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_by_command_says_what_moved_and_what_stayed() {
+    let scene = Scene::new(tunnels(), Fault::DeathAtCommit, 3).await;
+    let socket = scene.old.dir.path().join("control.sock");
+    let said = blocking(move || command(&socket)).await;
+    let expected = format!(
+        "stopped halfway: {} tunnels had moved to the new process and ended with it, {} stayed: ",
+        2 * BATCH,
+        tunnels() - 2 * BATCH
+    );
+    assert!(said.contains(&expected), "{said}");
+}
+
+/// All that `longhaul upgrade` says.
+fn command(socket: &PathBuf) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_longhaul"));
+    let output = command.arg("upgrade").arg("--socket").arg(socket).stdin(Stdio::null()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
+}
+
+/// A process that is not this test's child, killed when this is dropped.
+struct Killed(Pid);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = kill_process(self.0, Signal::KILL);
+    }
+}
