@@ -40,6 +40,9 @@ impl Fault {
         match self {
             Self::SilentAtTunnels | Self::SilentAtCommit => {
                 kill_process(successor, Signal::STOP).unwrap();
+                while !stands_still(successor) {
+                    std::thread::yield_now();
+                }
                 std::thread::spawn(move || {
                     std::thread::park_timeout(Duration::from_secs(3));
                     kill_process(successor, Signal::CONT).unwrap();
@@ -49,6 +52,15 @@ impl Fault {
             Self::DeathAtTunnels | Self::DeathAtCommit => kill_process(successor, Signal::KILL).unwrap(),
         }
     }
+}
+
+/// Whether every thread of a process is stopped.
+fn stands_still(process: Pid) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero())).unwrap();
+    threads.into_iter().all(|thread| {
+        // A thread that has ended since stands still as well.
+        std::fs::read_to_string(thread.unwrap().path().join("stat")).map_or(true, |stat| stat.contains(") T "))
+    })
 }
 
 /// A gateway with open tunnels, whose successors come to it by way of a relay that strikes at a batch.
