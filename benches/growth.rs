@@ -124,6 +124,7 @@ fn upstream(size: usize, balance_factor: Option<f64>) -> config::Upstream {
         balance_factor,
         health: Some(config::Health { fall: 1, rise: 1, ..config::Health::default() }),
         fail_open: false,
+        tries: 2,
         drain_window: Duration::from_secs(30),
         on_change: config::OnChange::Close,
         rehome: None,

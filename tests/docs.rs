@@ -114,6 +114,7 @@ fn completed(block: &str) -> Option<String> {
         "on_change",
         "drain_window",
         "rehome",
+        "tries",
         "timeouts",
         "tunnel",
     ];

@@ -227,6 +227,9 @@ pub struct Upstream {
     /// `rehome`, `over`: after the ring changed, tunnels whose key belongs to another backend now are closed (Close
     /// 1012) spread over this time; `None` when `off` (the default).
     pub rehome: Option<Duration>,
+    /// `tries`: most backends that a request is sent to, one after the other, 1 to 100, default 2. Connects that fail do
+    /// not count.
+    pub tries: usize,
     /// `timeouts`: time limits of requests and handshakes.
     pub timeouts: Timeouts,
     /// `tunnel`: limits of open tunnels.
@@ -331,6 +334,9 @@ pub struct Timeouts {
     pub connect: Duration,
     /// `handshake`: longest time from an upgrade request to the backend's answer, all tries together, default 10 s.
     pub handshake: Duration,
+    /// `try`: longest time from a handshake's request to one backend's answer while another backend may be asked, default
+    /// 3 s.
+    pub per_try: Duration,
     /// `read`: longest time between two reads from either side of a request, default 60 s.
     pub read: Duration,
     /// `write`: longest time of one write to either side of a request, default 60 s.
@@ -379,6 +385,7 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(3),
             handshake: Duration::from_secs(10),
+            per_try: Duration::from_secs(3),
             read: Duration::from_secs(60),
             write: Duration::from_secs(60),
         }

@@ -34,54 +34,70 @@ pub struct Answered<T> {
     pub read: Vec<u8>,
 }
 
-/// Waits for the connection to be established and sends what it takes of `request`; the length of that.
-///
-/// # Errors
-/// The connection was not established, or was reset as soon as it was.
-pub async fn connect(stream: &mut impl Transport, request: &[u8], limits: &Limits) -> Result<usize, TryError> {
-    let until = limits.until.min(Instant::now() + limits.connect);
-    write(stream, request, until).await.map_err(|error| match error.kind() {
-        // Only an established connection is reset: while it is being established, that is a refusal.
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ExchangeError::write(&error).into(),
-        _ => TryError::connect(error),
-    })
+/// One exchange. Where a time limit ends a step, the step may be taken again and goes on where it was.
+#[derive(Debug)]
+pub struct Exchange<'r> {
+    /// The rest of the request that has not gone yet.
+    rest: &'r [u8],
+    read: Vec<u8>,
+    progress: Progress,
 }
 
-/// Sends the rest of `request`, of which `sent` bytes have gone, and reads the head of the final answer to it, which
-/// `judge` is shown: its status is 101, or 200 and above. Interim answers (RFC 9110 §15.2) are skipped: they say
-/// nothing that matters to a handshake or a check.
-///
-/// # Errors
-/// The backend gave no final answer, or none within the limits.
-pub async fn exchange<T>(
-    stream: &mut impl Transport,
-    request: &[u8],
-    sent: usize,
-    limits: &Limits,
-    judge: impl FnOnce(&ResponseHead<'_>) -> T,
-) -> Result<Answered<T>, TryError> {
-    let mut rest = request.get(sent..).unwrap_or_default();
-    while !rest.is_empty() {
-        let until = limits.until.min(Instant::now() + limits.write);
-        let written = write(stream, rest, until).await.map_err(|error| failed(&error, ExchangeError::write))?;
-        rest = &rest[written..];
+impl<'r> Exchange<'r> {
+    /// An exchange that begins with `request`, which has no body.
+    pub fn new(request: &'r [u8]) -> Self {
+        Self { rest: request, read: Vec::new(), progress: Progress::default() }
     }
-    let (mut bytes, mut progress) = (Vec::new(), Progress::default());
-    loop {
-        let until = limits.until.min(Instant::now() + limits.read);
-        if read(stream, &mut bytes, until).await.map_err(|error| failed(&error, ExchangeError::read))? == 0 {
-            return Err(ExchangeError::Closed.into());
+
+    /// Waits for the connection to be established and sends what it takes of the request at once.
+    ///
+    /// # Errors
+    /// The connection was not established, or was reset as soon as it was.
+    pub async fn connect(&mut self, stream: &mut impl Transport, limits: &Limits) -> Result<(), TryError> {
+        let until = limits.until.min(Instant::now() + limits.connect);
+        let sent = write(stream, self.rest, until).await.map_err(|error| match error.kind() {
+            // Only an established connection is reset: while it is being established, that is a refusal.
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ExchangeError::write(&error).into(),
+            _ => TryError::connect(error),
+        })?;
+        self.rest = &self.rest[sent..];
+        Ok(())
+    }
+
+    /// Sends the rest of the request, and reads the head of the final answer, which `judge` is shown: its status is 101, or
+    /// 200 and above. Interim answers (RFC 9110 §15.2) are skipped: they say nothing that matters to a handshake or a
+    /// check.
+    ///
+    /// # Errors
+    /// The backend gave no final answer, or none within the limits.
+    pub async fn answer<T>(
+        &mut self,
+        stream: &mut impl Transport,
+        limits: &Limits,
+        judge: &impl Fn(&ResponseHead<'_>) -> T,
+    ) -> Result<Answered<T>, TryError> {
+        while !self.rest.is_empty() {
+            let until = limits.until.min(Instant::now() + limits.write);
+            let sent = write(stream, self.rest, until).await.map_err(|error| failed(&error, ExchangeError::write))?;
+            self.rest = &self.rest[sent..];
         }
-        while progress.is_worth_reading(&bytes)
-            && let Some(head) = read_response(&bytes).map_err(ExchangeError::from)?
-        {
-            let length = head.length;
-            if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
-                let judged = judge(&head);
-                return Ok(Answered { judged, length, read: bytes });
+        loop {
+            let until = limits.until.min(Instant::now() + limits.read);
+            let count = read(stream, &mut self.read, until).await;
+            if count.map_err(|error| failed(&error, ExchangeError::read))? == 0 {
+                return Err(ExchangeError::Closed.into());
             }
-            bytes.drain(..length);
-            progress.restart();
+            while self.progress.is_worth_reading(&self.read)
+                && let Some(head) = read_response(&self.read).map_err(ExchangeError::from)?
+            {
+                let length = head.length;
+                if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+                    let judged = judge(&head);
+                    return Ok(Answered { judged, length, read: std::mem::take(&mut self.read) });
+                }
+                self.read.drain(..length);
+                self.progress.restart();
+            }
         }
     }
 }

@@ -9,14 +9,13 @@ mod tcp;
 mod transport;
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
-use rand::seq::IndexedRandom;
 use socket2::{Domain, Socket, Type};
 
 pub use error::{ConnectError, ExchangeError, TryError};
-pub use exchange::{Answered, Limits, connect, exchange};
+pub use exchange::{Answered, Exchange, Limits};
 pub use tcp::{OnTokio, Tcp};
 pub use transport::{Dial, READ_BYTES, Transport, read, write_all};
 
@@ -24,9 +23,9 @@ pub use transport::{Dial, READ_BYTES, Transport, read, write_all};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dialer {
     /// `client_bind_to_ipv4`
-    ipv4: Vec<Ipv4Addr>,
+    ipv4: Vec<IpAddr>,
     /// `client_bind_to_ipv6`
-    ipv6: Vec<Ipv6Addr>,
+    ipv6: Vec<IpAddr>,
 }
 
 impl Dialer {
@@ -37,31 +36,44 @@ impl Dialer {
         Self { ipv4, ipv6: ipv6.iter().filter_map(|text| text.parse().ok()).collect() }
     }
 
-    /// Begins to connect to a backend, without waiting: the socket is non-blocking, and [`connect`] tells how it went.
+    /// Begins to connect to a backend, without waiting: the socket is non-blocking, and [`Exchange::connect`] tells how it
+    /// went. A source address that has no port left for this backend is passed over for the next one.
     ///
     /// # Errors
     /// The system refuses at once: it has no route, no port or no descriptor left.
     pub fn begin(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
-        // A small message must not wait for the acknowledgement of the one before.
-        socket.set_tcp_nodelay(true)?;
-        if let Some(source) = self.source(address) {
-            // The port is drawn when the destination is known, so that one port serves many destinations (ip(7)).
-            setsockopt(&socket, IpBindAddressNoPort, &true)?;
-            socket.bind(&source.into())?;
+        let sources = match address {
+            SocketAddr::V4(_) => &self.ipv4,
+            SocketAddr::V6(_) => &self.ipv6,
+        };
+        if sources.is_empty() {
+            return begin_from(None, address);
         }
-        match socket.connect(&address.into()) {
-            Err(error) if !is_under_way(&error) => Err(error),
-            _ => Ok(socket.into()),
+        let first = rand::random_range(0..sources.len());
+        let (before, drawn) = sources.split_at(first);
+        let mut last = io::ErrorKind::AddrNotAvailable.into();
+        for source in drawn.iter().chain(before) {
+            match begin_from(Some(SocketAddr::from((*source, 0))), address) {
+                Err(full) if full.kind() == io::ErrorKind::AddrNotAvailable => last = full,
+                done => return done,
+            }
         }
+        Err(last)
     }
+}
 
-    fn source(&self, address: SocketAddr) -> Option<SocketAddr> {
-        let mut random = rand::rng();
-        match address {
-            SocketAddr::V4(_) => self.ipv4.choose(&mut random).map(|ip| SocketAddr::from((*ip, 0))),
-            SocketAddr::V6(_) => self.ipv6.choose(&mut random).map(|ip| SocketAddr::from((*ip, 0))),
-        }
+fn begin_from(source: Option<SocketAddr>, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
+    // A small message must not wait for the acknowledgement of the one before.
+    socket.set_tcp_nodelay(true)?;
+    if let Some(source) = source {
+        // The port is drawn when the destination is known, so that one port serves many destinations (ip(7)).
+        setsockopt(&socket, IpBindAddressNoPort, &true)?;
+        socket.bind(&source.into())?;
+    }
+    match socket.connect(&address.into()) {
+        Err(error) if !is_under_way(&error) => Err(error),
+        _ => Ok(socket.into()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Connections and exchanges: over sockets, and over a script that cuts bytes anywhere.
 
 use std::collections::VecDeque;
+use std::io::Write;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -54,8 +55,9 @@ fn cut(bytes: &[u8], cuts: &[prop::sample::Index]) -> VecDeque<Vec<u8>> {
 fn outcome(says: VecDeque<Vec<u8>>, takes: VecDeque<usize>) -> (Result<(u16, Vec<u8>, usize), TryError>, Vec<u8>) {
     let mut script = Script { says, takes, heard: Vec::new() };
     let answered = block_on(async {
-        let sent = connect(&mut script, REQUEST, &limits()).await?;
-        let answered = exchange(&mut script, REQUEST, sent, &limits(), |head| head.status.as_u16()).await?;
+        let mut exchange = Exchange::new(REQUEST);
+        exchange.connect(&mut script, &limits()).await?;
+        let answered = exchange.answer(&mut script, &limits(), &|head| head.status.as_u16()).await?;
         Ok((answered.judged, answered.read, answered.length))
     });
     (answered, script.heard)
@@ -107,36 +109,43 @@ fn a_head_without_end_is_given_up() {
     assert_eq!(answered, Err(ExchangeError::Head(HeadError::TooLong).into()));
 }
 
+async fn whole(stream: &mut Tcp) -> Result<(), TryError> {
+    let mut exchange = Exchange::new(REQUEST);
+    exchange.connect(stream, &limits()).await?;
+    exchange.answer(stream, &limits(), &|_| ()).await.map(drop)
+}
+
 #[tokio::test]
 async fn a_refused_connection_is_told_from_one_that_ends() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let mut stream = OnTokio.stream(Dialer::default().begin(address).unwrap()).unwrap();
     drop(listener.accept().unwrap());
-    let sent = connect(&mut stream, REQUEST, &limits()).await;
-    let ended = match sent {
-        Ok(sent) => exchange(&mut stream, REQUEST, sent, &limits(), |_| ()).await.map(drop),
-        Err(error) => Err(error),
-    };
+    let ended = whole(&mut stream).await;
     assert!(matches!(ended, Err(TryError::Exchange(_))), "{ended:?}");
 
     drop(listener);
     let refused = match Dialer::default().begin(address).and_then(|socket| OnTokio.stream(socket)) {
-        Ok(mut stream) => connect(&mut stream, REQUEST, &limits()).await.map(drop),
+        Ok(mut stream) => whole(&mut stream).await,
         Err(error) => Err(TryError::connect(error)),
     };
     assert!(matches!(refused, Err(TryError::Connect(ConnectError::Refused(_)))), "{refused:?}");
 }
 
 #[tokio::test]
-async fn a_backend_that_takes_too_long_is_a_timeout() {
+async fn an_answer_that_comes_after_the_limit_can_be_waited_for_again() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut stream = OnTokio.stream(Dialer::default().begin(listener.local_addr().unwrap()).unwrap()).unwrap();
+    let mut backend = listener.accept().unwrap().0;
     let brief = Limits { read: Duration::from_millis(20), ..limits() };
-    let sent = connect(&mut stream, REQUEST, &brief).await.unwrap();
-    let late = exchange(&mut stream, REQUEST, sent, &brief, |_| ()).await.map(drop);
-    assert_eq!(late, Err(ExchangeError::ReadTimedOut.into()));
-    assert!(TryError::from(ExchangeError::ReadTimedOut).is_timeout());
+    let mut exchange = Exchange::new(REQUEST);
+    exchange.connect(&mut stream, &brief).await.unwrap();
+    backend.write_all(b"HTTP/1.1 200").unwrap();
+    let late = exchange.answer(&mut stream, &brief, &|_| ()).await.map(drop).unwrap_err();
+    assert!(late == ExchangeError::ReadTimedOut.into() && late.is_timeout());
+    backend.write_all(b" OK\r\n\r\n").unwrap();
+    let answered = exchange.answer(&mut stream, &limits(), &|head| head.status.as_u16()).await.unwrap();
+    assert_eq!((answered.judged, answered.length), (200, 19));
 }
 
 #[test]
@@ -148,6 +157,20 @@ fn a_source_address_is_used_and_its_port_serves_many_destinations() {
     assert_eq!(peer.ip().to_string(), "127.0.0.77");
     assert!(nix::sys::socket::getsockopt(&socket, IpBindAddressNoPort).unwrap());
     assert!(socket.nodelay().unwrap());
+}
+
+#[test]
+fn a_source_address_without_a_port_is_passed_over() {
+    // Nobody here has the address that documentation has (RFC 5737).
+    let sources = ["192.0.2.1", "127.0.0.77", "192.0.2.2"].map(str::to_owned);
+    let dialer = Dialer::from_addresses(&sources, &[]);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    for _ in 0..20 {
+        let _socket = dialer.begin(listener.local_addr().unwrap()).unwrap();
+        assert_eq!(listener.accept().unwrap().1.ip().to_string(), "127.0.0.77");
+    }
+    let nowhere = Dialer::from_addresses(&sources[..1], &[]).begin(listener.local_addr().unwrap()).unwrap_err();
+    assert!(matches!(TryError::connect(nowhere), TryError::Local(LocalFailure::SourcePorts, _)));
 }
 
 #[test]

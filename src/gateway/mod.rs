@@ -32,27 +32,33 @@ impl Gateway {
         Self { running, dialer }
     }
 
-    /// Charges a failed try to the party it is blamed on, and gives up the backend at work.
-    fn try_failed(&self, ctx: &mut Ctx, to: &Destination, error: &TryError) {
+    /// Charges a failed try to the party it is blamed on, and gives up the backend at work. `step` is the one that follows the
+    /// connect.
+    fn try_failed(&self, ctx: &mut Ctx, to: &Destination, step: FailureKind, error: &TryError) {
         ctx.timed_out = error.is_timeout();
-        let blame = match error {
-            TryError::Local(shortage, _) => Blame::Gateway(*shortage),
-            TryError::Connect(_) => Blame::Backend(FailureKind::Connect),
-            TryError::Exchange(_) => Blame::Backend(FailureKind::Handshake),
-        };
-        self.backend_failed(ctx, to, blame, &error.to_string());
+        let (reason, connect) = (error.to_string(), FailureKind::Connect);
+        match error {
+            TryError::Local(shortage, _) => self.backend_failed(ctx, to, connect, Blame::Gateway(*shortage), &reason),
+            TryError::Connect(_) => self.backend_failed(ctx, to, connect, Blame::Backend(connect), &reason),
+            TryError::Exchange(_) => self.doubt(ctx, to, step, &reason),
+        }
     }
 
-    /// Charges a failure to the party it is blamed on, and gives up the backend at work.
-    fn backend_failed(&self, ctx: &mut Ctx, to: &Destination, blame: Blame, reason: &str) {
+    /// Notes that the backend at work failed after a request was sent, and gives it up. A request charges one backend at most:
+    /// where several fail over it, the request may be the reason.
+    fn doubt(&self, ctx: &mut Ctx, to: &Destination, step: FailureKind, reason: &str) {
+        ctx.sent += 1;
+        let blame = if ctx.sent > 1 { Blame::Client } else { Blame::Backend(step) };
+        self.backend_failed(ctx, to, step, blame, reason);
+    }
+
+    /// Charges a failure at `step` to the party it is blamed on, and gives up the backend at work.
+    fn backend_failed(&self, ctx: &mut Ctx, to: &Destination, step: FailureKind, blame: Blame, reason: &str) {
         let Some(index) = ctx.give_up_on_pick() else { return };
         let address = to.upstream.states()[index].address();
-        let what = match blame {
-            Blame::Backend(kind) => kind.as_str(),
-            Blame::Gateway(failure) => failure.as_str(),
-            Blame::Client => "request",
-        };
-        warn!("{what} to backend {}/{address} failed: {reason} (request {})", to.upstream.config().name, ctx.id());
+        let (step, name) = (step.as_str(), &to.upstream.config().name);
+        warn!("{step} to backend {name}/{address} failed: {reason} (request {})", ctx.id());
+        ctx.short = matches!(blame, Blame::Gateway(_));
         to.try_failed(index, &FailedTry { blame, client: ctx.client_address(), reason });
     }
 

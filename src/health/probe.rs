@@ -9,7 +9,7 @@ use tokio::time::timeout_at;
 
 use super::websocket;
 use crate::config::{Check, Health};
-use crate::dial::{self, Answered, ConnectError, Dial, Dialer, ExchangeError, Limits, OnTokio, Tcp, TryError};
+use crate::dial::{Answered, ConnectError, Dial, Dialer, Exchange, ExchangeError, Limits, OnTokio, Tcp, TryError};
 use crate::http1::ResponseHead;
 use crate::metrics::LocalFailure;
 use crate::ws::{BadAnswer, handshake};
@@ -136,13 +136,14 @@ impl Probe {
         address: SocketAddr,
         request: &[u8],
         until: Instant,
-        judge: impl FnOnce(&ResponseHead<'_>) -> T,
+        judge: impl Fn(&ResponseHead<'_>) -> T,
     ) -> Result<(Tcp, Answered<T>), Failure> {
         let mut stream = self.begin(address)?;
         // The timeout covers all steps together.
         let limits = Limits { until, connect: self.timeout, read: self.timeout, write: self.timeout };
-        let sent = dial::connect(&mut stream, request, &limits).await?;
-        let answered = dial::exchange(&mut stream, request, sent, &limits, judge).await?;
+        let mut exchange = Exchange::new(request);
+        exchange.connect(&mut stream, &limits).await?;
+        let answered = exchange.answer(&mut stream, &limits, &judge).await?;
         Ok((stream, answered))
     }
 

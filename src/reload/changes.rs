@@ -260,6 +260,7 @@ fn policies(old: &Upstream, new: &Upstream) -> Vec<&'static str> {
         drain_window,
         on_change,
         rehome,
+        tries,
         timeouts,
         tunnel,
     } = old;
@@ -271,6 +272,7 @@ fn policies(old: &Upstream, new: &Upstream) -> Vec<&'static str> {
         ("drain_window", *drain_window != new.drain_window),
         ("on_change", *on_change != new.on_change),
         ("rehome", *rehome != new.rehome),
+        ("tries", *tries != new.tries),
         ("timeouts", *timeouts != new.timeouts),
         ("tunnel", *tunnel != new.tunnel),
     ];

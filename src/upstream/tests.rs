@@ -20,6 +20,7 @@ fn config(weights: &[u16]) -> config::Upstream {
         balance_factor: None,
         health: Some(config::Health { fall: 1, rise: 1, ..config::Health::default() }),
         fail_open: false,
+        tries: 2,
         drain_window: std::time::Duration::from_secs(30),
         on_change: config::OnChange::Close,
         rehome: None,

@@ -31,6 +31,7 @@ fn the_minimal_configuration_has_the_defaults() {
         balance_factor: None,
         health: Some(Health::default()),
         fail_open: false,
+        tries: 2,
         drain_window: Duration::from_secs(30),
         on_change: OnChange::Close,
         rehome: None,
@@ -58,7 +59,7 @@ fn the_values_called_defaults_are_the_defaults() {
     let (shown, default) = (&annotated.upstreams[0], &minimal.upstreams[0]);
     let checks = |upstream: &Upstream| upstream.health.clone().map(|health| Health { check: Check::Tcp, ..health });
     assert_eq!(checks(shown), checks(default));
-    assert_eq!((shown.timeouts, shown.tunnel), (default.timeouts, default.tunnel));
+    assert_eq!((shown.tries, shown.timeouts, shown.tunnel), (default.tries, default.timeouts, default.tunnel));
     assert_eq!((shown.balance_factor, shown.fail_open), (default.balance_factor, default.fail_open));
     assert_eq!((shown.drain_window, &annotated.access_log), (default.drain_window, &minimal.access_log));
     assert_eq!((shown.on_change, shown.rehome), (default.on_change, default.rehome));

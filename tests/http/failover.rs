@@ -223,6 +223,23 @@ async fn a_backend_that_answers_nonsense_or_nothing_is_a_502() {
 }
 
 #[tokio::test]
+async fn a_plain_request_that_fails_after_it_was_sent_charges_its_backend_once() {
+    const CHARGED: &str = "longhaul_backend_failures_total{kind=\"request\",upstream=\"u\"}";
+    for (sent, then, status, charged) in [
+        (&b""[..], Then::Close, Some(502), 1.0),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", Then::Close, Some(502), 1.0),
+        (b"", Then::Silence, Some(504), 1.0),
+        // This one has answered.
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", Then::Close, None, 0.0),
+    ] {
+        let (_backend, gateway, mut client) = with_backend_that_sends(sent, then).await;
+        assert_eq!(client.try_answer().await.ok().map(|answer| answer.status()), status);
+        gateway.access.find(&[" request ", " backend="]).await;
+        assert_eq!(gateway.metric(CHARGED).await, charged, "{}", String::from_utf8_lossy(sent));
+    }
+}
+
+#[tokio::test]
 async fn a_backend_that_dies_between_its_100_and_its_answer_is_a_502() {
     let sent = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
     for (then, status) in [(Then::Close, 502), (Then::Reset, 502), (Then::Silence, 504)] {

@@ -59,6 +59,7 @@ impl Longhaul {
             balance_factor: None,
             health: Some(config::Health::default()),
             fail_open: false,
+            tries: 2,
             drain_window: Duration::from_secs(30),
             on_change: config::OnChange::Close,
             rehome: None,

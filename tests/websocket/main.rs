@@ -20,4 +20,5 @@ mod on_down;
 mod refusals;
 mod sides;
 mod stream;
+mod tries;
 mod wire;

@@ -33,7 +33,7 @@ sections! {
     ACCESS_LOG = "access_log" ["to", "format"];
     ROUTE = "routes[]" ["host", "path", "upstream", "affinity", "hooks", "compression"];
     UPSTREAM = "upstreams.*" [
-        "affinity", "backends", "balance_factor", "health", "fail_open", "on_change", "drain_window", "rehome",
+        "affinity", "backends", "balance_factor", "health", "fail_open", "on_change", "drain_window", "rehome", "tries",
         "timeouts", "tunnel",
     ];
     AFFINITY = "upstreams.*.affinity[]" ["cookie", "header", "query", "issue_cookie", "client_ip"];
@@ -46,7 +46,7 @@ sections! {
     HEALTH = "upstreams.*.health" [
         "check", "path", "host", "expect", "interval", "timeout", "rise", "fall", "traffic", "on_down",
     ];
-    TIMEOUTS = "upstreams.*.timeouts" ["connect", "handshake", "read", "write"];
+    TIMEOUTS = "upstreams.*.timeouts" ["connect", "handshake", "try", "read", "write"];
     TUNNEL = "upstreams.*.tunnel" ["idle", "max_age", "ping", "max_message", "tcp_user_timeout", "stall"];
     DRAIN = "drain" ["grace", "window", "code"];
     REHOME = "upstreams.*.rehome" ["over"];

@@ -16,6 +16,7 @@ const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 const CONNECT: Span = Span { least: MILLISECOND, most: HOUR, example: "3s" };
 const HANDSHAKE: Span = Span { least: MILLISECOND, most: HOUR, example: "10s" };
+const TRY: Span = Span { least: MILLISECOND, most: HOUR, example: "3s" };
 /// nginx configurations for WebSockets write a day; a week leaves room above it.
 const TRANSFER: Span = Span { least: MILLISECOND, most: Duration::from_secs(7 * 86_400), example: "60s" };
 
@@ -32,9 +33,10 @@ pub(crate) fn timeouts(value: &Value<'_>, report: &mut Report) -> Option<Timeout
     let mut fields = keys::TIMEOUTS.fields(value, report)?;
     let connect = fields.take_or("connect", defaults.connect, |v| duration(v, &CONNECT, report));
     let handshake = fields.take_or("handshake", defaults.handshake, |v| duration(v, &HANDSHAKE, report));
+    let per_try = fields.take_or("try", defaults.per_try, |v| duration(v, &TRY, report));
     let read = fields.take_or("read", defaults.read, |v| duration(v, &TRANSFER, report));
     let write = fields.take_or("write", defaults.write, |v| duration(v, &TRANSFER, report));
-    Some(Timeouts { connect: connect?, handshake: handshake?, read: read?, write: write? })
+    Some(Timeouts { connect: connect?, handshake: handshake?, per_try: per_try?, read: read?, write: write? })
 }
 
 /// Reads `tunnel`.

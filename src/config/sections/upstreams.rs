@@ -1,6 +1,7 @@
 //! `upstreams`: their backends, and the balance between these.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::affinity::{self, Scope};
@@ -20,6 +21,10 @@ use crate::config::yaml::value::{Value, join};
 /// Largest sum of an upstream's weights. A unit is 160 points of 8 bytes on the ring (pingora-ketama), so this is 128
 /// MB.
 const MAX_TOTAL_WEIGHT: u64 = 100_000;
+
+/// One for the backend that is hung or ill, and one for another.
+const DEFAULT_TRIES: usize = 2;
+const TRIES: RangeInclusive<u64> = 1..=100;
 
 const BACKENDS: &str = "a list of addresses, such as `- 127.0.0.1:9001`";
 
@@ -107,6 +112,7 @@ fn read_upstream(name: &str, value: &Value<'_>, scope: Scope, report: &mut Repor
     let on_change = fields.take_or("on_change", OnChange::Close, |v| drain::on_change(v, report));
     let drain_window = fields.take_or("drain_window", Duration::from_secs(30), |v| drain::window(v, report));
     let rehome = fields.take_or("rehome", None, |v| drain::rehome(v, report));
+    let tries = fields.take_or("tries", DEFAULT_TRIES, |v| read_tries(v, report));
     let timeouts = fields.take_or("timeouts", Timeouts::default(), |v| limits::timeouts(v, report));
     let tunnel = fields.take_or("tunnel", TunnelLimits::default(), |v| limits::tunnel(v, report));
     Some(Upstream {
@@ -119,9 +125,15 @@ fn read_upstream(name: &str, value: &Value<'_>, scope: Scope, report: &mut Repor
         drain_window: drain_window?,
         on_change: on_change?,
         rehome: rehome?,
+        tries: tries?,
         timeouts: timeouts?,
         tunnel: tunnel?,
     })
+}
+
+fn read_tries(value: &Value<'_>, report: &mut Report) -> Option<usize> {
+    let tries = whole_in(value, &TRIES).map_err(|problem| report.push(problem)).ok()?;
+    usize::try_from(tries).ok()
 }
 
 fn read_backends(value: &Value<'_>, report: &mut Report) -> Option<Vec<Backend>> {

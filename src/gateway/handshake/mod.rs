@@ -21,7 +21,7 @@ use log::debug;
 use super::Gateway;
 use super::request::Ctx;
 use crate::config::TunnelLimits;
-use crate::dial::{self, Answered, Dial, Limits, Tcp, Transport, TryError};
+use crate::dial::{Answered, Dial, Exchange, Limits, Tcp, Transport, TryError};
 use crate::hook::Answer;
 use crate::http1::ResponseHead;
 use crate::http1::forward::{Edited, switching_response};
@@ -117,6 +117,9 @@ impl Gateway {
     }
 
     /// Asks one backend after another; the error is the answer to give where none gave one.
+    ///
+    /// Connects that fail, and source ports that ran out, lead to the next backend. After the request was sent it goes to so
+    /// many backends as `tries` says, and no further: it may be the request that they all fail over.
     async fn ask_backends<D: Dial>(
         &self,
         dial: &D,
@@ -129,16 +132,20 @@ impl Gateway {
         let until = since + timeouts.handshake;
         loop {
             let address = ctx.choose(to, Some(until)).await?;
-            let limits = Limits { until, connect: timeouts.connect, read: timeouts.read, write: timeouts.write };
-            match self.ask(dial, address, ctx, offered, &limits).await {
+            match self.ask(dial, address, ctx, offered, until).await {
                 Ok(answered) => return Ok(answered),
-                Err(_) if Instant::now() >= until => {
+                Err(error) if Instant::now() >= until && error.is_timeout() => {
                     let limit = humantime::format_duration(timeouts.handshake);
                     let reason = format!("no answer to the handshake within {limit}");
-                    self.backend_failed(ctx, to, Blame::Backend(FailureKind::Handshake), &reason);
+                    self.doubt(ctx, to, FailureKind::Handshake, &reason);
                     return Err(Answer::too_slow());
                 }
-                Err(error) => self.try_failed(ctx, to, &error),
+                Err(error) => {
+                    self.try_failed(ctx, to, FailureKind::Handshake, &error);
+                    if let Some(answer) = ctx.answer_instead_of_a_try(to, &error) {
+                        return Err(answer);
+                    }
+                }
             }
         }
     }
@@ -150,15 +157,28 @@ impl Gateway {
         address: SocketAddr,
         ctx: &Ctx,
         Offered { to, offer, request }: &Offered,
-        limits: &Limits,
+        until: Instant,
     ) -> Result<(D::Stream, Answered<Judged>), TryError> {
+        let timeouts = &to.upstream.config().timeouts;
+        let limits = Limits { until, connect: timeouts.connect, read: timeouts.read, write: timeouts.write };
         let since = Instant::now();
         let socket = self.dialer.begin(address).and_then(|socket| dial.stream(socket));
         let mut backend = socket.map_err(TryError::connect)?;
-        let sent = dial::connect(&mut backend, request, limits).await?;
-        to.metrics.connect_seconds.observe(since.elapsed().as_secs_f64());
-        let answered = dial::exchange(&mut backend, request, sent, limits, |head| judge(head, offer, ctx)).await?;
-        Ok((backend, answered))
+        let mut exchange = Exchange::new(request);
+        exchange.connect(&mut backend, &limits).await?;
+        let connected = Instant::now();
+        to.metrics.connect_seconds.observe((connected - since).as_secs_f64());
+        let judge = |head: &ResponseHead<'_>| judge(head, offer, ctx);
+        let try_until = until.min(connected + timeouts.per_try);
+        if ctx.may_try_another(to) && try_until < until {
+            let answered = exchange.answer(&mut backend, &Limits { until: try_until, ..limits }, &judge).await;
+            match answered {
+                // Where nobody else can be asked, waiting on is all that can be done for the client.
+                Err(late) if late.is_timeout() && Instant::now() >= try_until && !ctx.has_another(to) => {}
+                answered => return answered.map(|answered| (backend, answered)),
+            }
+        }
+        exchange.answer(&mut backend, &limits, &judge).await.map(|answered| (backend, answered))
     }
 
     /// Ends the backends' part of a handshake: health is told, hooks see the 101, and the client's head is made.
@@ -175,11 +195,16 @@ impl Gateway {
                 self.backend_succeeded(ctx, to);
                 return Err(refusal(backend, read, ctx));
             }
+            Judged::Wrong(bad @ (BadAnswer::ProtocolNotOffered(_) | BadAnswer::ExtensionNotOffered(_))) => {
+                // A client has this happen by not offering it, and nobody else need fail by it.
+                self.backend_failed(ctx, to, FailureKind::Handshake, Blame::Client, &bad.to_string());
+                return Err(Ending::Answer(Answer::backend_failed()));
+            }
             Judged::Wrong(bad) => Err(bad.to_string()),
             Judged::Right(head) => ctx.agree(&read).map(|()| head).map_err(|bad| bad.to_string()),
         };
         let mut head = agreed.map_err(|bad| {
-            self.backend_failed(ctx, to, Blame::Backend(FailureKind::Handshake), &bad);
+            self.doubt(ctx, to, FailureKind::Handshake, &bad);
             Ending::Answer(Answer::backend_failed())
         })?;
         self.backend_succeeded(ctx, to);

@@ -40,6 +40,11 @@ impl Answer {
         Self::new(503, "no backend is available").header("retry-after", format!("{seconds}"))
     }
 
+    /// The gateway is short of something of its own, such as file descriptors.
+    pub(in crate::gateway) fn gateway_is_short() -> Self {
+        Self::new(503, "the gateway is at its limit").header("retry-after", "1")
+    }
+
     /// As many handshakes are in progress as the gateway carries out at once.
     pub(in crate::gateway) fn too_many_handshakes() -> Self {
         Self::new(503, "too many handshakes are in progress").header("retry-after", "1")

@@ -14,8 +14,10 @@ use super::hooks::Hooks;
 use crate::affinity;
 use crate::client::Client;
 use crate::config::Underscores;
+use crate::dial::TryError;
 use crate::hook::Answer;
 use crate::http1::forward::Origin;
+use crate::metrics::LocalFailure;
 use crate::snapshot::{Asked, Destination, Running, Snapshot, Target, Unclear, UnderWay};
 use crate::socket::address;
 use crate::upstream::{Pick, Unavailable};
@@ -38,6 +40,10 @@ pub struct Ctx {
     pub(in crate::gateway) answer: Option<Answer>,
     /// The request is refused, because programs could read it in more than one way.
     pub(in crate::gateway) unclear: Option<Unclear>,
+    /// Backends that failed after the request was sent to them.
+    pub(in crate::gateway) sent: usize,
+    /// The last failure was a shortage of the gateway's own.
+    pub(in crate::gateway) short: bool,
     /// The last failure was that a backend took too long.
     pub(in crate::gateway) timed_out: bool,
     /// The connection is a tunnel now and logged by its worker; Pingora's session is an empty shell.
@@ -98,6 +104,8 @@ impl Ctx {
             tried: Vec::new(),
             answer: None,
             unclear: None,
+            sent: 0,
+            short: false,
             timed_out: false,
             taken_over: false,
             under_way: running.request(),
@@ -190,8 +198,7 @@ impl Ctx {
 
     fn next_pick(&self, to: &Destination) -> Result<Pick, Answer> {
         let vetoes = self.vetoes();
-        let key = self.request.as_ref().and_then(|request| request.key.as_ref()).map(|key| key.bytes.as_slice());
-        match to.upstream.pick(key, &self.tried) {
+        match to.upstream.pick(self.key(), &self.tried) {
             Ok(pick) => {
                 if self.tried.is_empty() {
                     to.metrics.pick(self.key_source());
@@ -202,9 +209,49 @@ impl Ctx {
             }
             Err(Unavailable::AllTried) if self.tried.len() == vetoes => Err(Answer::nobody_healthy(to.retry_after())),
             Err(Unavailable::AllDown) => Err(Answer::nobody_healthy(to.retry_after())),
-            Err(_) if self.timed_out => Err(Answer::too_slow()),
-            Err(_) => Err(Answer::backend_failed()),
+            Err(_) => Err(self.answer_of_the_last_try()),
         }
+    }
+
+    /// Tells the client why the last try failed.
+    fn answer_of_the_last_try(&self) -> Answer {
+        match (self.short, self.timed_out) {
+            (true, _) => Answer::gateway_is_short(),
+            (false, true) => Answer::too_slow(),
+            (false, false) => Answer::backend_failed(),
+        }
+    }
+
+    /// The answer to give after a try that failed with this error; `None` where the next backend is to be asked.
+    pub(in crate::gateway) fn answer_instead_of_a_try(&self, to: &Destination, error: &TryError) -> Option<Answer> {
+        let is_over = match error {
+            TryError::Exchange(_) => self.sent >= to.upstream.config().tries,
+            TryError::Connect(_) => false,
+            TryError::Local(shortage, _) => !is_of_one_backend(*shortage),
+        };
+        is_over.then(|| self.answer_of_the_last_try())
+    }
+
+    /// Whether the request may be sent to another backend after the one at work.
+    pub(in crate::gateway) fn may_try_another(&self, to: &Destination) -> bool {
+        self.sent + 1 < to.upstream.config().tries
+    }
+
+    /// Whether there is another backend that could be asked after the one at work. Takes none.
+    pub(in crate::gateway) fn has_another(&self, to: &Destination) -> bool {
+        let (upstream, at_work) = (&to.upstream, self.pick.as_ref().map(|pick| pick.index));
+        upstream.members().iter().enumerate().any(|(index, member)| {
+            member.weight > 0
+                && Some(index) != at_work
+                && !self.tried.contains(&index)
+                && upstream.is_up(index)
+                && !upstream.states()[index].is_draining()
+        })
+    }
+
+    /// The ring key, if the request has one.
+    pub(super) fn key(&self) -> Option<&[u8]> {
+        self.request.as_ref().and_then(|request| request.key.as_ref()).map(|key| key.bytes.as_slice())
     }
 
     /// How many of the backends tried were not asked, because hooks vetoed them.
@@ -225,6 +272,11 @@ impl Ctx {
         self.tried.push(pick.index);
         Some(pick.index)
     }
+}
+
+/// Whether a shortage is one towards a single backend, so that another one may be reached all the same.
+pub(in crate::gateway) fn is_of_one_backend(shortage: LocalFailure) -> bool {
+    shortage == LocalFailure::SourcePorts
 }
 
 /// What is nearly always text. The check for that is a fraction of what replacing letters that are none costs.

@@ -108,10 +108,6 @@ impl Ctx {
         }
     }
 
-    fn key(&self) -> Option<&[u8]> {
-        Some(&self.request.as_ref()?.key.as_ref()?.bytes)
-    }
-
     /// The `NAME=VALUE` of the cookie that is about to be issued.
     fn issued_pair(&self) -> Option<&str> {
         self.request.as_ref()?.key.as_ref()?.set_cookie.as_deref()?.split(';').next()

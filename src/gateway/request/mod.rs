@@ -17,16 +17,17 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::rewind::Rewind;
 use super::{Gateway, runtimes};
 use crate::config::Timeouts;
 use crate::hook::Answer;
-use crate::upstream::FailureKind;
+use crate::upstream::{Blame, FailedTry, FailureKind};
 use crate::ws::handshake::Wanted;
 pub use context::Ctx;
+use context::is_of_one_backend;
 use error::{answer_to, blame, client_is_gone, describe, is_timeout};
 
 #[async_trait]
@@ -142,11 +143,46 @@ impl ProxyHttp for Gateway {
         ctx: &mut Self::CTX,
         mut error: Box<Error>,
     ) -> Box<Error> {
+        let Some(to) = ctx.destination() else { return error };
         ctx.timed_out = is_timeout(&error);
-        if let Some(to) = ctx.destination() {
-            self.backend_failed(ctx, &to, blame(FailureKind::Connect, &error), &describe(&error));
+        let blame = blame(FailureKind::Connect, &error);
+        self.backend_failed(ctx, &to, FailureKind::Connect, blame, &describe(&error));
+        match blame {
+            // No other backend is reached either.
+            Blame::Gateway(shortage) if !is_of_one_backend(shortage) => {
+                ctx.answer = Some(Answer::gateway_is_short());
+                error.set_retry(false);
+            }
+            _ => error.set_retry(true),
         }
-        error.set_retry(true);
+        error
+    }
+
+    /// Notes a request that failed at its backend after it was sent. Pingora repeats those that may be repeated where the
+    /// backend had closed a connection that was kept alive: that is no failure.
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut Self::CTX,
+        client_reused: bool,
+    ) -> Box<Error> {
+        if session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated() {
+            error.retry.decide_reuse(client_reused);
+        } else {
+            error.set_retry(false);
+        }
+        let answered = log::answered(session).is_some();
+        if let (false, false, Some(to), Some(pick)) = (error.retry(), answered, ctx.destination(), &ctx.pick)
+            && *error.esource() == ErrorSource::Upstream
+        {
+            // It stays the backend of the request: the access log names it.
+            let (index, reason) = (pick.index, describe(&error));
+            let blame = blame(FailureKind::Request, &error);
+            let client = ctx.client_address();
+            to.try_failed(index, &FailedTry { blame, client, reason: &reason });
+        }
         error
     }
 
