@@ -73,7 +73,7 @@ impl TryError {
         LocalFailure::of(error).map(|shortage| Self::Local(shortage, error.to_string()))
     }
 
-    /// Whether the time was over.
+    /// Tells if a time limit ended the try.
     pub fn is_timeout(&self) -> bool {
         use ExchangeError::{ReadTimedOut, WriteTimedOut};
         matches!(self, Self::Connect(ConnectError::TimedOut) | Self::Exchange(WriteTimedOut | ReadTimedOut))

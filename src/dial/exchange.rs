@@ -64,9 +64,9 @@ impl<'r> Exchange<'r> {
         Ok(())
     }
 
-    /// Sends the rest of the request, and reads the head of the final answer, which `judge` is shown: its status is 101, or
-    /// 200 and above. Interim answers (RFC 9110 §15.2) are skipped: they say nothing that matters to a handshake or a
-    /// check.
+    /// Sends the rest of the request, and reads the head of the final answer, which `judge` is shown: its status is
+    /// 101, or 200 and above. Interim answers (RFC 9110 §15.2) are skipped: they say nothing that matters to a
+    /// handshake or a check.
     ///
     /// # Errors
     /// The backend gave no final answer, or none within the limits.

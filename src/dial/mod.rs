@@ -36,8 +36,8 @@ impl Dialer {
         Self { ipv4, ipv6: ipv6.iter().filter_map(|text| text.parse().ok()).collect() }
     }
 
-    /// Begins to connect to a backend, without waiting: the socket is non-blocking, and [`Exchange::connect`] tells how it
-    /// went. A source address that has no port left for this backend is passed over for the next one.
+    /// Begins to connect to a backend, without waiting: the socket is non-blocking, and [`Exchange::connect`] tells how
+    /// it went. A source address that has no port left for this backend is passed over for the next one.
     ///
     /// # Errors
     /// The system refuses at once: it has no route, no port or no descriptor left.

@@ -32,8 +32,8 @@ impl Gateway {
         Self { running, dialer }
     }
 
-    /// Charges a failed try to the party it is blamed on, and gives up the backend at work. `step` is the one that follows the
-    /// connect.
+    /// Charges a failed try to the party it is blamed on, and gives up the backend at work. `step` is the one that
+    /// follows the connect.
     fn try_failed(&self, ctx: &mut Ctx, to: &Destination, step: FailureKind, error: &TryError) {
         ctx.timed_out = error.is_timeout();
         let (reason, connect) = (error.to_string(), FailureKind::Connect);
@@ -44,8 +44,8 @@ impl Gateway {
         }
     }
 
-    /// Notes that the backend at work failed after a request was sent, and gives it up. A request charges one backend at most:
-    /// where several fail over it, the request may be the reason.
+    /// Notes that the backend at work failed after a request was sent, and gives it up. A request charges one backend
+    /// at most: where several fail over it, the request may be the reason.
     fn doubt(&self, ctx: &mut Ctx, to: &Destination, step: FailureKind, reason: &str) {
         ctx.sent += 1;
         let blame = if ctx.sent > 1 { Blame::Client } else { Blame::Backend(step) };

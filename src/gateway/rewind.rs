@@ -23,7 +23,7 @@ use super::handshake::Continuation;
 pub(super) struct Rewind {
     stream: BufWriter<TcpStream>,
     ahead: Vec<u8>,
-    /// How much of `ahead` was read.
+    /// Bytes of `ahead` that were read.
     read: usize,
     since: SystemTime,
     digest: Arc<SocketDigest>,

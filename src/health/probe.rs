@@ -38,7 +38,7 @@ pub enum Failure {
     /// The connection ended before the answer's head was complete.
     #[error("connection closed before the answer")]
     Closed,
-    /// What came is not the head of an HTTP/1 answer, or is a longer one than is read.
+    /// The bytes that came are not the head of an HTTP/1 answer, or are a longer head than is read.
     #[error("the answer's head is malformed or too long")]
     HeadMalformed,
     /// An `http` check was answered with another status than expected.

@@ -38,6 +38,6 @@ pub(super) async fn say_goodbye(mut stream: Tcp, early: &[u8], until: Instant) {
     }
 }
 
-/// How long the answer to our Close is waited for: plenty for a backend that means to answer, and short enough that
-/// one which does not holds no place of another check for long.
+/// Longest wait for the answer to the Close of a check: plenty for a backend that means to answer, and short enough
+/// that one that does not keeps no other check waiting.
 const FAREWELL: Duration = Duration::from_millis(250);

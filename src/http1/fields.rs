@@ -26,7 +26,7 @@ pub trait Fields {
         elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
     }
 
-    /// Whether a list field names a token, in any letter case.
+    /// Tells if a list field names a token, in any letter case.
     fn names(&self, list: &HeaderName, token: &[u8]) -> bool {
         self.elements(list).any(|element| element.eq_ignore_ascii_case(token))
     }

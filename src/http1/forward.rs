@@ -21,7 +21,7 @@ pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Origin<'a> {
     /// Address of the client's socket, as text.
     pub peer: &'a str,
-    /// Whether that peer is a trusted proxy, whose `X-Forwarded-Proto` and `-Host` are kept.
+    /// True when that peer is a trusted proxy. Its `X-Forwarded-Proto` and `-Host` are kept.
     pub is_trusted: bool,
     /// The host that was asked for; empty where none was named.
     pub host: &'a str,

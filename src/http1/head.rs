@@ -103,7 +103,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Whether `bytes`, longer than at the last call, are to be read now.
+    /// Tells if `bytes`, longer than at the last call, are to be read now.
     pub fn is_worth_reading(&mut self, bytes: &[u8]) -> bool {
         let from = self.searched.saturating_sub(2);
         let mut news = bytes.get(from..).unwrap_or_default();

@@ -16,7 +16,7 @@ impl<'f> HopByHop<'f> {
         Self { listed: fields.elements(&CONNECTION).collect() }
     }
 
-    /// Whether a field of this name belongs to the hop, in any letter case.
+    /// Tells if a field of this name, in any letter case, belongs to the hop.
     pub fn holds(&self, name: &str) -> bool {
         let is_listed = || self.listed.iter().any(|token| token.eq_ignore_ascii_case(name.as_bytes()));
         NAMES.iter().any(|hop| name.eq_ignore_ascii_case(hop)) || is_listed() && !is_protected(name)
@@ -29,8 +29,8 @@ impl<'f> HopByHop<'f> {
     }
 }
 
-/// Whether a field stays in a message although `Connection` lists it: it tells who asks for what, so a `Connection`
-/// that lists it is an attack and not a word about the hop.
+/// Tells if a field stays in a message although `Connection` lists it. Such fields say who asks for what, so a
+/// `Connection` that lists one is an attack.
 pub fn is_protected(name: &str) -> bool {
     let begins_with = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
     ["host", "cookie", "authorization", "origin"].iter().any(|protected| name.eq_ignore_ascii_case(protected))

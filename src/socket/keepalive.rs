@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 
-/// Has the kernel probe every connection that `listener` accepts as [`watch`] with this `timeout` would: options of a
+/// Makes the kernel probe every connection that `listener` accepts as [`watch`] with this `timeout` would: options of a
 /// listening socket are inherited. The timeout itself is not inherited on purpose: the kernel also counts the time in
 /// which a client takes nothing of a long answer, and that is no loss.
 ///
@@ -16,7 +16,7 @@ pub fn probe_accepted(listener: &impl AsFd, timeout: Duration) -> io::Result<()>
     SockRef::from(listener).set_tcp_keepalive(&probes(timeout))
 }
 
-/// Has the kernel end a tunnel whose one peer has acknowledged nothing for `timeout` (RFC 5482, RFC 9293 §3.8.4), and
+/// Makes the kernel end a tunnel whose one peer has acknowledged nothing for `timeout` (RFC 5482, RFC 9293 §3.8.4), and
 /// probe it while it is silent. `None` ends the probes that the client's socket inherited. `inherited` is the timeout
 /// that its listener was given, which saves a system call for most tunnels.
 ///

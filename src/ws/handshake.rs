@@ -10,7 +10,7 @@ use sha1::{Digest, Sha1};
 use crate::http1::Fields;
 use crate::http1::fields::Repeated;
 
-/// What a request wants, by its `Upgrade` header.
+/// The kind of a request, by its `Upgrade` header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// No upgrade: an ordinary request.
@@ -22,7 +22,7 @@ pub enum Wanted {
     WebSocket(Offer),
 }
 
-/// What a client offers in its handshake.
+/// A client's offer in its handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
     /// `Sec-WebSocket-Key`: the base64 text of 16 bytes.
@@ -188,7 +188,7 @@ fn verify_protocol(offer: &Offer, headers: &(impl Fields + ?Sized)) -> Result<()
     Ok(())
 }
 
-/// Whether a request announces a body (RFC 9112 §6.3). A length that is not a plain 0 counts as one.
+/// Tells if a request announces a body (RFC 9112 §6.3). A length that is not a plain 0 counts as one.
 fn has_body(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
         || headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length.as_bytes().trim_ascii() != b"0")

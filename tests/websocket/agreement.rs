@@ -24,7 +24,7 @@ fn way() -> impl Strategy<Value = Way> {
     prop_oneof![any::<prop::sample::Index>().prop_map(Way::Cut), Just(Way::Behind), Just(Way::Hooked)]
 }
 
-/// What both sides saw.
+/// Bytes that both sides saw.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     by_backend: String,

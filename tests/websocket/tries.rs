@@ -1,4 +1,4 @@
-//! How many backends a handshake is sent to, how long each may take, and who is charged.
+//! Tries: the number of backends that a handshake is sent to, the time that each has, and the party that is charged.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use crate::wire::{ACCEPT, Manual, Wire, configuration, gateway, switching, upgra
 const BY_ROOM: &str = "    affinity: [ header: x-room ]\n";
 const FAILURES: &str = "longhaul_backend_failures_total{kind=\"handshake\",upstream=\"u\"}";
 
-/// Backends that close the connection of every handshake once they have read it, and the number of handshakes they read.
+/// Backends that close the connection of every handshake once they have read it, and the number of handshakes they
+/// read.
 async fn closing(count: usize) -> (Vec<Backend>, Arc<AtomicUsize>) {
     let seen = Arc::new(AtomicUsize::new(0));
     let mut backends = Vec::new();

@@ -118,8 +118,8 @@ impl Gateway {
 
     /// Asks one backend after another; the error is the answer to give where none gave one.
     ///
-    /// Connects that fail, and source ports that ran out, lead to the next backend. After the request was sent it goes to so
-    /// many backends as `tries` says, and no further: it may be the request that they all fail over.
+    /// Connects that fail, and source ports that ran out, lead to the next backend. After the request was sent it goes
+    /// to so many backends as `tries` says, and no further: it may be the request that they all fail over.
     async fn ask_backends<D: Dial>(
         &self,
         dial: &D,

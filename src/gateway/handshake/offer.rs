@@ -77,7 +77,7 @@ fn only_host<'b>(head: &RequestHead<'b>) -> Option<&'b str> {
     }
 }
 
-/// Whether every parser reads a target the same way: a path and a query of RFC 3986's characters, and no second slash
+/// Tells if every parser reads a target the same way: a path and a query of RFC 3986's characters, and no second slash
 /// at its beginning, which some take for an authority.
 fn is_plain(target: &str) -> bool {
     !target.starts_with("//")

@@ -77,7 +77,7 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
         None
     }
 
-    /// Has Pingora go on with a connection, of which a worker has read this much.
+    /// Passes a connection to Pingora. The worker has read `read` of it.
     fn send_on(&self, client: Connection, peer: SocketAddr, read: Vec<u8>, continuation: Option<Continuation>) {
         let socket = match dial::Transport::detach(client) {
             Ok(socket) => socket,

@@ -107,7 +107,7 @@ impl Answer {
     }
 }
 
-/// Whether `Accept` names JSON and neither HTML nor plain text.
+/// Tells if `Accept` names JSON and neither HTML nor plain text.
 fn wants_json(headers: &HeaderMap) -> bool {
     let accept: Vec<u8> =
         headers.get_all(header::ACCEPT).iter().flat_map(|line| [line.as_bytes(), b","].concat()).collect();

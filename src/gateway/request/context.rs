@@ -1,4 +1,4 @@
-//! What is kept of one request while it is served.
+//! The context of one request while it is served.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -86,7 +86,7 @@ impl Key {
         Self { source: key.source.as_str(), set_cookie: key.set_cookie(client.secure), bytes: key.bytes }
     }
 
-    /// What stands for it in logs; made for those who log, because it takes a hash.
+    /// Digest of the key for logs. Made when a line is written, because it takes a hash.
     pub(in crate::gateway) fn digest(&self) -> String {
         affinity::digest(&self.bytes)
     }
@@ -157,7 +157,7 @@ impl Ctx {
         Some(self.snapshot.target(self.request.as_ref()?.route?))
     }
 
-    /// Where the request goes: where a hook sent it, or where its route leads.
+    /// The request's upstream: the one that a hook chose, or that of its route.
     pub(in crate::gateway) fn to(&self) -> Option<&Arc<Destination>> {
         let sent = self.hooks.as_ref().and_then(|hooks| hooks.to());
         sent.or_else(|| self.target().map(|target| &target.to))
@@ -173,7 +173,7 @@ impl Ctx {
         self.snapshot.config.underscores_in_headers == Underscores::Drop
     }
 
-    /// Where the key came from, or `none`.
+    /// Source of the key, or `none`.
     pub(in crate::gateway) fn key_source(&self) -> &'static str {
         self.request.as_ref().and_then(|request| request.key.as_ref()).map_or("none", |key| key.source)
     }
@@ -232,12 +232,12 @@ impl Ctx {
         is_over.then(|| self.answer_of_the_last_try())
     }
 
-    /// Whether the request may be sent to another backend after the one at work.
+    /// Tells if the request may be sent to another backend after the one at work.
     pub(in crate::gateway) fn may_try_another(&self, to: &Destination) -> bool {
         self.sent + 1 < to.upstream.config().tries
     }
 
-    /// Whether there is another backend that could be asked after the one at work. Takes none.
+    /// Tells if another backend could be asked after the one at work. Picks none.
     pub(in crate::gateway) fn has_another(&self, to: &Destination) -> bool {
         let (upstream, at_work) = (&to.upstream, self.pick.as_ref().map(|pick| pick.index));
         upstream.members().iter().enumerate().any(|(index, member)| {
@@ -254,7 +254,7 @@ impl Ctx {
         self.request.as_ref().and_then(|request| request.key.as_ref()).map(|key| key.bytes.as_slice())
     }
 
-    /// How many of the backends tried were not asked, because hooks vetoed them.
+    /// Number of backends tried that were not asked, because hooks vetoed them.
     pub(in crate::gateway) fn vetoes(&self) -> usize {
         self.hooks.as_ref().map_or(0, |hooks| hooks.vetoes())
     }
@@ -274,12 +274,12 @@ impl Ctx {
     }
 }
 
-/// Whether a shortage is one towards a single backend, so that another one may be reached all the same.
+/// Tells if a shortage concerns a single backend, so that another one may be reached all the same.
 pub(in crate::gateway) fn is_of_one_backend(shortage: LocalFailure) -> bool {
     shortage == LocalFailure::SourcePorts
 }
 
-/// What is nearly always text. The check for that is a fraction of what replacing letters that are none costs.
+/// Borrows valid UTF-8 and replaces invalid bytes. The common case is valid, and checking it is cheaper than replacing.
 fn text(bytes: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }

@@ -22,8 +22,8 @@ impl Ctx {
         self.snapshot.sources(route, chosen.map(|to| to.upstream.config().name.as_str()))
     }
 
-    /// Edits the cookies in a request's lines for the backend: takes places off, and adds the cookie that is about to be
-    /// issued, so that a gateway behind this one does not issue it again.
+    /// Edits the cookies in a request's lines for the backend: takes places off, and adds the cookie that is about to
+    /// be issued, so that a gateway behind this one does not issue it again.
     pub(in crate::gateway) fn edit_request_lines(&self, lines: &mut Vec<Line<'_>>) {
         let names = || born::names(self.sources());
         if names().next().is_some() {
@@ -40,7 +40,8 @@ impl Ctx {
         }
     }
 
-    /// Edits the cookies in a request's header for the backend, as [`edit_request_lines`](Self::edit_request_lines) does.
+    /// Edits the cookies in a request's header for the backend, as [`edit_request_lines`](Self::edit_request_lines)
+    /// does.
     pub(in crate::gateway) fn edit_request(&self, headers: &mut HeaderMap) {
         born::unmark(headers, born::names(self.sources()));
         let Some(issued) = self.issued_pair() else { return };
@@ -88,7 +89,8 @@ impl Ctx {
         (!fields.values_of(&header::SET_COOKIE).any(sets_it)).then_some(issued)
     }
 
-    /// Adds to a backend's answer the cookie that is issued with it, beside the backend's own, and the places of sessions.
+    /// Adds to a backend's answer the cookie that is issued with it, beside the backend's own, and the places of
+    /// sessions.
     pub(super) fn set_cookies(&self, response: &mut ResponseHeader) -> Result<()> {
         if response.headers.contains_key(header::SET_COOKIE) && born::names(self.sources()).next().is_some() {
             let mut headers = response.headers.clone();

@@ -5,7 +5,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 use crate::hook::Answer;
 use crate::upstream::{Blame, FailureKind};
 
-/// Whether there is nobody left to answer.
+/// Tells if nobody is left to answer.
 pub(super) fn client_is_gone(error: &Error) -> bool {
     *error.esource() == ErrorSource::Downstream
         && matches!(
@@ -30,7 +30,7 @@ pub(super) fn answer_to(error: &Error) -> Answer {
     }
 }
 
-/// Whether an error means that a backend took too long.
+/// Tells if a backend took too long.
 pub(super) fn is_timeout(error: &Error) -> bool {
     matches!(
         error.etype(),

@@ -87,8 +87,8 @@ pub(in crate::gateway) fn refusal(response: &mut ResponseHeader) -> Result<()> {
     Ok(())
 }
 
-/// Has an answer end with its connection instead of its last chunk, for a client that knows no chunks (RFC 9112 §6.1);
-/// says whether it was in chunks.
+/// Makes an answer end with its connection instead of its last chunk, for a client that knows no chunks (RFC 9112
+/// §6.1). Returns whether it was in chunks.
 pub(super) fn drop_chunks(response: &mut ResponseHeader) -> bool {
     response.remove_header(&header::TRANSFER_ENCODING).is_some()
 }

@@ -26,7 +26,7 @@ use crate::upstream::Pick;
 use crate::ws::deflate::{self, Agreement, BadAgreement, Offer};
 use crate::ws::handshake::{self, UpgradeRefused, Wanted};
 
-/// What a request wants, or the rule that its header breaks.
+/// The kind of a request, or the rule of handshakes that its header breaks.
 pub(super) type Classified = Result<Wanted, UpgradeRefused>;
 
 /// The hooks of one request, and what they decided.
@@ -41,7 +41,7 @@ pub(in crate::gateway) struct Hooks {
     to: Option<Arc<Destination>>,
     /// The limits that a hook gave the tunnel.
     limits: Option<TunnelLimits>,
-    /// How many of the backends tried were vetoed, which is no failure of theirs.
+    /// Number of backends tried that were vetoed, which is no failure of theirs.
     vetoes: usize,
     /// The offer of permessage-deflate that went to the backend in the gateway's own name, and what came of it.
     offer: Option<Offer>,
@@ -66,12 +66,12 @@ impl Hooks {
         })
     }
 
-    /// Where a hook sent the request.
+    /// The upstream that a hook chose for the request.
     pub(in crate::gateway) fn to(&self) -> Option<&Arc<Destination>> {
         self.to.as_ref()
     }
 
-    /// How many of the backends tried were vetoed.
+    /// Number of backends tried that were vetoed.
     pub(super) fn vetoes(&self) -> usize {
         self.vetoes
     }
@@ -185,8 +185,8 @@ impl Hooks {
 }
 
 impl Ctx {
-    /// Has the route's hooks look at a request and finds its key; what is `wanted` may be something else after that.
-    /// The error is the answer to give.
+    /// Shows a request to the route's hooks, and finds its key. Hooks may change the kind of the request, which is
+    /// `wanted` before and returned after. The error is the answer to give.
     pub(super) async fn ask_hooks(&mut self, session: &mut Session, wanted: Classified) -> Result<Classified, Answer> {
         let Self { snapshot, request: Some(request), hooks: Some(hooks), .. } = self else { return Ok(wanted) };
         let Some(route) = request.route else { return Ok(wanted) };
@@ -258,7 +258,7 @@ impl Ctx {
         Ok(switching_response(fields, set_cookie, self.id()))
     }
 
-    /// Has a 101 name the compression that was agreed on with the client, where that is the gateway's business.
+    /// Names the compression in a 101 that the gateway agreed on with the client, where it agreed on one.
     fn name_compression(&self, response: &mut ResponseHeader) -> Outcome<()> {
         let Some(hooks) = self.hooks.as_ref().filter(|hooks| hooks.chain.messages().any()) else { return Ok(()) };
         response.remove_header(&header::SEC_WEBSOCKET_EXTENSIONS);

@@ -158,8 +158,8 @@ impl ProxyHttp for Gateway {
         error
     }
 
-    /// Notes a request that failed at its backend after it was sent. Pingora repeats those that may be repeated where the
-    /// backend had closed a connection that was kept alive: that is no failure.
+    /// Notes a request that failed at its backend after it was sent. Pingora repeats those that may be repeated where
+    /// the backend had closed a connection that was kept alive: that is no failure.
     fn error_while_proxy(
         &self,
         _: &HttpPeer,
@@ -271,12 +271,12 @@ impl Gateway {
     }
 }
 
-/// What cannot be: a request without a route has been answered.
+/// Error for a case that cannot be: a request without a route has been answered.
 fn no_destination() -> Box<Error> {
     Error::new(ErrorType::InternalError)
 }
 
-/// How to connect to a backend.
+/// A backend as Pingora connects to it.
 fn peer(address: std::net::SocketAddr, timeouts: &Timeouts) -> HttpPeer {
     let mut peer = HttpPeer::new(address, false, String::new());
     peer.options.connection_timeout = Some(timeouts.connect);
