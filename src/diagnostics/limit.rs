@@ -61,10 +61,20 @@ impl Limiter {
 
     /// Decides about a line of `kind` at the time `now`.
     pub(super) fn admit(&mut self, kind: Kind, record: &Record<'_>, now: Instant) -> Admission {
+        // A place without budget gets no entries for further subjects: they would fill the table.
+        if self.is_spent(kind.place, now) {
+            return self.take(kind.place, PER_PLACE, record, now);
+        }
         match self.take(kind.kind, PER_KIND, record, now) {
             Admission::Pass => self.take(kind.place, PER_PLACE, record, now),
             held_back => held_back,
         }
+    }
+
+    fn is_spent(&self, place: u64, now: Instant) -> bool {
+        let is_spent =
+            |budget: &Budget| budget.passed >= PER_PLACE && (now < budget.since + WINDOW || budget.held_back.is_some());
+        self.budgets.get(&place).is_some_and(is_spent)
     }
 
     fn take(&mut self, key: u64, most: u32, record: &Record<'_>, now: Instant) -> Admission {
@@ -97,7 +107,7 @@ impl Limiter {
 
     /// Keeps the text of a line that was [held back first](Admission::HeldBackFirst) for the summary.
     pub(super) fn describe(&mut self, kind: Kind, text: &str) {
-        for key in [kind.kind, kind.place, SHARED] {
+        for key in [kind.place, kind.kind, SHARED] {
             let held_back = self.budgets.get_mut(&key).and_then(|budget| budget.held_back.as_mut());
             if let Some(held_back) = held_back.filter(|held_back| held_back.text.is_empty()) {
                 return held_back.text.push_str(&text[..text.floor_char_boundary(MOST_OF_A_SAMPLE)]);

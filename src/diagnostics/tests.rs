@@ -71,6 +71,7 @@ fn a_client_that_chooses_the_subject_gains_nothing_and_the_table_has_a_bound() {
     let (mut limiter, now) = (Limiter::default(), Instant::now());
     let all: u32 = (0..5_000).map(|n| written(&mut limiter, 1, &format!("path {n} failed: x"), 1, now)).sum();
     assert_eq!(all, PER_PLACE);
+    assert_eq!(written(&mut limiter, 9_999, "backend a failed: x", 1_000, now), PER_KIND, "other places are unharmed");
     let places: u32 = (2..5_000).map(|line| written(&mut limiter, line, "x", 1, now)).sum();
     assert!(places < 1_100, "{places} lines were written");
     assert_eq!(written(&mut limiter, 1, "path 1 failed: x", 1, now + WINDOW), 0, "no summary was taken yet");

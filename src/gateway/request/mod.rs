@@ -226,7 +226,7 @@ impl ProxyHttp for Gateway {
         let answer = ctx.answer.take().unwrap_or_else(|| answer_to(error));
         let status = answer.status().as_u16();
         if !matches!(error.etype(), ErrorType::HTTPStatus(_)) {
-            warn!("request {} failed with {status}: {error}", ctx.id());
+            warn!("a request failed with {status}: {error} (request {})", ctx.id());
         }
         if log::answered(session).is_some() {
             // Cut off: only an abrupt end tells the client that its answer is not whole.
