@@ -4,7 +4,7 @@
 //! When its buffer is full a line is dropped and counted (`longhaul_access_log_dropped_total`).
 
 mod line;
-mod target;
+mod sink;
 
 use std::io;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use prometheus::IntCounter;
 use crate::config::{AccessLog as Settings, LogFormat};
 use crate::log_writer::{LogWriter, Queued};
 pub use line::Line;
-use target::Target;
+use sink::LogSink;
 
 /// A handle to the access log. Clones write to the same target.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ impl AccessLog {
     /// # Errors
     /// The target cannot be opened, or the thread cannot be started.
     pub fn start(settings: &Settings, dropped: IntCounter) -> io::Result<Self> {
-        let writer = LogWriter::start("access-log", Target::open(&settings.to)?, CAPACITY, dropped)?;
+        let writer = LogWriter::start("access-log", LogSink::open(&settings.to)?, CAPACITY, dropped)?;
         Ok(Self { inner: Some(Arc::new(Inner { format: settings.format, writer })) })
     }
 
@@ -49,7 +49,7 @@ impl AccessLog {
     /// # Errors
     /// The target cannot be opened.
     pub fn probe(settings: &Settings) -> io::Result<()> {
-        Target::open(&settings.to).map(drop)
+        LogSink::open(&settings.to).map(drop)
     }
 
     /// Writes the line that `build` makes; `build` is not called when the log is off. Never waits for the target.

@@ -13,7 +13,7 @@ use log::{Level, Record};
 /// backend or a hook. Details that change with each request stand behind it. Each kind has a budget, and so has each
 /// place over all of its subjects: a client that can choose a subject gains nothing by it.
 #[derive(Default)]
-pub(super) struct Limiter {
+pub(super) struct Budgets {
     budgets: HashMap<u64, Budget>,
     hashing: RandomState,
 }
@@ -48,19 +48,19 @@ pub(super) enum Admission {
 
 /// A line's place and kind, hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Kind {
+pub(super) struct LineKind {
     place: u64,
     kind: u64,
 }
 
-impl Limiter {
+impl Budgets {
     /// Keys of the hashes that [`kind_of`] makes.
     pub(super) fn hashing(&self) -> RandomState {
         self.hashing.clone()
     }
 
     /// Decides about a line of `kind` at the time `now`.
-    pub(super) fn admit(&mut self, kind: Kind, record: &Record<'_>, now: Instant) -> Admission {
+    pub(super) fn admit(&mut self, kind: LineKind, record: &Record<'_>, now: Instant) -> Admission {
         // A place without budget gets no entries for further subjects: they would fill the table.
         if self.is_spent(kind.place, now) {
             return self.take(kind.place, PER_PLACE, record, now);
@@ -106,7 +106,7 @@ impl Limiter {
     }
 
     /// Keeps the text of a line that was [held back first](Admission::HeldBackFirst) for the summary.
-    pub(super) fn describe(&mut self, kind: Kind, text: &str) {
+    pub(super) fn describe(&mut self, kind: LineKind, text: &str) {
         for key in [kind.place, kind.kind, SHARED] {
             let held_back = self.budgets.get_mut(&key).and_then(|budget| budget.held_back.as_mut());
             if let Some(held_back) = held_back.filter(|held_back| held_back.text.is_empty()) {
@@ -137,7 +137,7 @@ impl Limiter {
 /// Hashes the place and the kind of a line. Runs the line's own formatting code, so no lock may be held.
 ///
 /// Pingora's lines have no subject: what they say of a request comes before any colon.
-pub(super) fn kind_of(record: &Record<'_>, hashing: &RandomState) -> Kind {
+pub(super) fn kind_of(record: &Record<'_>, hashing: &RandomState) -> LineKind {
     let mut hasher = hashing.build_hasher();
     hasher.write(record.file().unwrap_or_default().as_bytes());
     hasher.write_u32(record.line().unwrap_or_default());
@@ -148,7 +148,7 @@ pub(super) fn kind_of(record: &Record<'_>, hashing: &RandomState) -> Kind {
         let _ = write!(subject, "{}", record.args());
     }
     hasher.write_u8(0xff);
-    Kind { place, kind: hasher.finish() }
+    LineKind { place, kind: hasher.finish() }
 }
 
 /// Hashes text up to the first `": "`.

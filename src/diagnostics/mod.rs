@@ -19,7 +19,7 @@ use prometheus::IntCounter;
 use prometheus::core::Collector;
 
 use crate::log_writer::{LogWriter, Output, Sink};
-use limit::{Admission, HeldBack, Limiter};
+use limit::{Admission, Budgets, HeldBack};
 
 /// A handle to the process's diagnostics. Clones are the same.
 #[derive(Clone)]
@@ -32,7 +32,7 @@ struct Shared {
     lines: env_logger::Logger,
     /// Set when the writer thread has started.
     writer: Arc<OnceLock<LogWriter>>,
-    limiter: Mutex<Limiter>,
+    limiter: Mutex<Budgets>,
     dropped: IntCounter,
     held_back: IntCounter,
 }
@@ -131,7 +131,7 @@ impl Shared {
         false
     }
 
-    fn limiter(&self) -> std::sync::MutexGuard<'_, Limiter> {
+    fn limiter(&self) -> std::sync::MutexGuard<'_, Budgets> {
         self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

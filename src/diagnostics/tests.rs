@@ -2,7 +2,7 @@
 
 use std::hash::RandomState;
 
-use super::limit::{Kind, PER_KIND, PER_PLACE, WINDOW, kind_of};
+use super::limit::{LineKind, PER_KIND, PER_PLACE, WINDOW, kind_of};
 use super::*;
 
 fn with<T>(line: u32, target: &str, text: &str, look: impl FnOnce(&Record<'_>) -> T) -> T {
@@ -10,12 +10,12 @@ fn with<T>(line: u32, target: &str, text: &str, look: impl FnOnce(&Record<'_>) -
     look(&Record::builder().level(Level::Warn).target(target).file(Some("a.rs")).line(Some(line)).args(args).build())
 }
 
-fn kind(hashing: &RandomState, line: u32, text: &str) -> Kind {
+fn kind(hashing: &RandomState, line: u32, text: &str) -> LineKind {
     with(line, "longhaul_lab", text, |record| kind_of(record, hashing))
 }
 
 /// Number of `times` equal lines that are written.
-fn written(limiter: &mut Limiter, line: u32, text: &str, times: u32, now: Instant) -> u32 {
+fn written(limiter: &mut Budgets, line: u32, text: &str, times: u32, now: Instant) -> u32 {
     let hashing = limiter.hashing();
     let mut written = 0;
     for _ in 0..times {
@@ -51,7 +51,7 @@ fn the_subject_of_a_line_ends_at_its_first_colon() {
 
 #[test]
 fn a_kind_that_repeats_is_held_back_and_summed_up_and_leaves_others_their_budget() {
-    let (mut limiter, now) = (Limiter::default(), Instant::now());
+    let (mut limiter, now) = (Budgets::default(), Instant::now());
     assert_eq!(written(&mut limiter, 1, "backend a failed: why", 1_000, now), PER_KIND);
     assert_eq!(written(&mut limiter, 1, "backend b failed: why", 1_000, now), PER_KIND);
     assert_eq!(written(&mut limiter, 2, "backend a failed: why", 1, now), 1);
@@ -68,7 +68,7 @@ fn a_kind_that_repeats_is_held_back_and_summed_up_and_leaves_others_their_budget
 
 #[test]
 fn a_client_that_chooses_the_subject_gains_nothing_and_the_table_has_a_bound() {
-    let (mut limiter, now) = (Limiter::default(), Instant::now());
+    let (mut limiter, now) = (Budgets::default(), Instant::now());
     let all: u32 = (0..5_000).map(|n| written(&mut limiter, 1, &format!("path {n} failed: x"), 1, now)).sum();
     assert_eq!(all, PER_PLACE);
     assert_eq!(written(&mut limiter, 9_999, "backend a failed: x", 1_000, now), PER_KIND, "other places are unharmed");

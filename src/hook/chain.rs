@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt};
 
 use super::erased::{Context, Erased, Phase};
-use super::registry::{Place, Registry};
+use super::registry::{Instance, Registry};
 use super::{Backend, Closed, Entry, Injector, Messages, Mode, Next, Pick, Request, Response, Result, Tunnel, Upgrade};
 use crate::config::{HookEntry, Problem};
 use crate::metrics::HookMetrics;
@@ -65,10 +65,10 @@ impl Chain {
             let nth = entries[..index].iter().filter(|before| before.name == entry.name).count();
             let previous = previous.and_then(|chain| chain.named(&entry.name).nth(nth));
             let previous = previous.map(|link| Arc::clone(&*link.hook));
-            let place = Place { name: &entry.name, route, checking: false };
+            let instance = Instance { name: &entry.name, route, checking: false };
             let identity =
                 Identity { name: entry.name.as_str().into(), route: Arc::clone(&at), metrics: metrics(&entry.name) };
-            let made = registry.make(&place, &entry.settings, previous);
+            let made = registry.make(&instance, &entry.settings, previous);
             match made.and_then(|hook| Link::new(hook, Arc::new(identity), entry)) {
                 Ok(link) => links.push(link),
                 Err(found) => problems.extend(found),

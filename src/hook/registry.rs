@@ -41,7 +41,7 @@ impl Registry {
 
     pub(super) fn make(
         &self,
-        at: &Place<'_>,
+        at: &Instance<'_>,
         settings: &Settings,
         previous: Option<Arc<dyn Erased>>,
     ) -> Result<Arc<dyn Erased>, Vec<Problem>> {
@@ -53,7 +53,7 @@ impl Registry {
 }
 
 /// Name and route under which a hook is made.
-pub(super) struct Place<'p> {
+pub(super) struct Instance<'p> {
     pub(super) name: &'p str,
     pub(super) route: &'p str,
     pub(super) checking: bool,
@@ -62,7 +62,7 @@ pub(super) struct Place<'p> {
 trait Maker: Send + Sync {
     fn make(
         &self,
-        at: &Place<'_>,
+        at: &Instance<'_>,
         settings: &Settings,
         previous: Option<Arc<dyn Any + Send + Sync>>,
     ) -> Result<Arc<dyn Erased>, Vec<Problem>>;
@@ -80,7 +80,7 @@ where
 {
     fn make(
         &self,
-        at: &Place<'_>,
+        at: &Instance<'_>,
         settings: &Settings,
         previous: Option<Arc<dyn Any + Send + Sync>>,
     ) -> Result<Arc<dyn Erased>, Vec<Problem>> {
@@ -111,7 +111,7 @@ impl KnownHooks for Registry {
     }
 
     fn check(&self, name: &str, settings: &Settings) -> Result<(), Vec<Problem>> {
-        let hook = self.make(&Place { name, route: "", checking: true }, settings, None)?;
+        let hook = self.make(&Instance { name, route: "", checking: true }, settings, None)?;
         let panicked =
             |said| vec![settings.problem("", format!("the hook `{name}` panicked when it was dropped: {said}"))];
         caught(|| drop(hook)).map_err(panicked)

@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use crate::access_log::AccessLog;
 use crate::hook::{Item, Outlet, To};
 pub use accept::{Connection, Handshake, Host, Listener, Shaken, Socket};
-use inspect::LastWords;
+use inspect::Farewells;
 pub use new_tunnel::{Hooked, NewTunnel};
 pub use reason::Reason;
 pub use record::Record;
@@ -33,7 +33,7 @@ use worker::{Command, Handle};
 /// The workers, and every open tunnel on them. Dropping it ends them all.
 pub struct Tunnels {
     workers: Vec<Handle>,
-    last_words: LastWords,
+    farewells: Farewells,
 }
 
 impl Tunnels {
@@ -43,9 +43,9 @@ impl Tunnels {
     /// # Errors
     /// A poller or a thread cannot be made.
     pub fn start(threads: usize, log: &AccessLog) -> io::Result<Self> {
-        let last_words = LastWords::new();
-        let workers = Handle::start(threads.max(1), log, &last_words)?;
-        Ok(Self { workers, last_words })
+        let farewells = Farewells::new();
+        let workers = Handle::start(threads.max(1), log, &farewells)?;
+        Ok(Self { workers, farewells })
     }
 
     /// Opens a tunnel on the worker that has the fewest.
@@ -157,7 +157,7 @@ impl Tunnels {
 
     /// Returns when the hooks of every tunnel that has ended know of it, after 5 s at the most.
     pub async fn hooks_told(&self) {
-        match self.last_words.said(LAST_WORDS_WITHIN).await {
+        match self.farewells.said(FAREWELLS_WITHIN).await {
             0 => {}
             left => log::warn!("hooks of {left} tunnels that have ended are still busy with that"),
         }
@@ -196,4 +196,4 @@ fn judge(worker: &Handle, rule: &Arc<Rule>) -> oneshot::Receiver<Judged> {
 }
 
 /// Time that the process may take to end for hooks that are told of their tunnels' ends.
-const LAST_WORDS_WITHIN: Duration = Duration::from_secs(5);
+const FAREWELLS_WITHIN: Duration = Duration::from_secs(5);

@@ -26,11 +26,11 @@ pub(super) struct Recorder(Mutex<Record>);
 #[derive(Default)]
 struct Record {
     sent: Vec<Sent>,
-    open: Vec<Place>,
+    open: Vec<OpenTunnel>,
 }
 
 /// Properties by which an open tunnel is addressed.
-struct Place {
+struct OpenTunnel {
     id: TunnelId,
     key: Option<KeyTag>,
     route: std::sync::Arc<str>,
@@ -42,8 +42,8 @@ impl Recorder {
     }
 
     pub(super) fn opened(&self, tunnel: &Tunnel) {
-        let place = Place { id: tunnel.id, key: tunnel.key, route: tunnel.route.clone() };
-        self.record().open.push(place);
+        let opened = OpenTunnel { id: tunnel.id, key: tunnel.key, route: tunnel.route.clone() };
+        self.record().open.push(opened);
     }
 
     pub(super) fn ended(&self, id: TunnelId) {
@@ -58,7 +58,7 @@ impl Recorder {
 impl Outlet for Recorder {
     fn deliver(&self, to: To, item: Item, done: mpsc::UnboundedSender<usize>) {
         let mut record = self.record();
-        let meant = |place: &&Place| match &to {
+        let meant = |place: &&OpenTunnel| match &to {
             To::Tunnel(id) => place.id == *id,
             To::Key(key) => place.key == Some(*key),
             To::Route(route) => place.route == *route,

@@ -20,7 +20,7 @@ use self::expiry::Expiry;
 use self::keys::KeySet;
 use self::remote::Remote;
 use self::settings::OnExpiry;
-use self::token::{Ambiguous, Found, Place};
+use self::token::{Ambiguous, Found, TokenSource};
 use self::verify::{Claims, Refused, Rules};
 use crate::hook::{
     Answer, Closed, Entry, Hook, Injector, Next, Request, Response, Result, Setup, SetupError, Tunnel, TunnelId,
@@ -31,7 +31,7 @@ pub use self::settings::Settings;
 /// The hook `jwt`.
 #[derive(Debug)]
 pub struct Jwt {
-    places: Vec<Place>,
+    places: Vec<TokenSource>,
     keys: Keys,
     rules: Rules,
     told: Vec<Told>,
@@ -213,7 +213,7 @@ impl Jwt {
             let is_its_place = index == found.place;
             // A token that was not looked at must not be taken for one that was; and one among the subprotocols would
             // be negotiated.
-            if !is_its_place || !self.forward || matches!(place, Place::Protocol(_)) {
+            if !is_its_place || !self.forward || matches!(place, TokenSource::Protocol(_)) {
                 place.clear(request)?;
             }
         }

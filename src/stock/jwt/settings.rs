@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::claims::Told;
 use super::keys::{KeySet, KeysError};
 use super::remote::{Origin, Remote};
-use super::token::Place;
+use super::token::TokenSource;
 use super::verify::Terms;
 use super::{Jwt, Keys};
 use crate::config::Period;
@@ -234,7 +234,7 @@ impl Settings {
     }
 
     /// Places of a request where tokens are looked for.
-    pub(super) fn places(&self) -> Result<Vec<Place>, SetupError> {
+    pub(super) fn places(&self) -> Result<Vec<TokenSource>, SetupError> {
         if self.from.is_empty() {
             return Err(SetupError::at("from", "a token is looked for nowhere"));
         }
@@ -277,11 +277,11 @@ impl Settings {
 }
 
 impl TokenFrom {
-    fn place(&self, index: usize) -> Result<Place, SetupError> {
+    fn place(&self, index: usize) -> Result<TokenSource, SetupError> {
         let refused = |kind: &str, why: &str| Err(SetupError::at(format!("from[{index}].{kind}"), why));
         match self {
             Self::Header(name) => match HeaderName::from_bytes(name.as_bytes()) {
-                Ok(name) => Ok(Place::Header(name)),
+                Ok(name) => Ok(TokenSource::Header(name)),
                 Err(_) => refused("header", "this is not the name of a header"),
             },
             Self::Cookie(name) if name.is_empty() => refused("cookie", "a name is needed"),
@@ -289,9 +289,9 @@ impl TokenFrom {
             Self::Protocol(prefix) if !is_token(prefix) => {
                 refused("protocol", "this is not the beginning of a subprotocol, such as `bearer.` (RFC 6455 §4.1)")
             }
-            Self::Cookie(name) => Ok(Place::Cookie(name.clone())),
-            Self::Query(name) => Ok(Place::Query(name.clone())),
-            Self::Protocol(prefix) => Ok(Place::Protocol(prefix.clone())),
+            Self::Cookie(name) => Ok(TokenSource::Cookie(name.clone())),
+            Self::Query(name) => Ok(TokenSource::Query(name.clone())),
+            Self::Protocol(prefix) => Ok(TokenSource::Protocol(prefix.clone())),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::hook::{Request, Result};
 
 /// A place of a request that may carry a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum TokenSource {
     /// A header: `Bearer TOKEN`, and in any but `Authorization` also the token alone.
     Header(HeaderName),
     /// A cookie.
@@ -32,7 +32,7 @@ pub(super) struct Found {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ambiguous;
 
-impl Place {
+impl TokenSource {
     /// The tokens in this place, each with the entry to acknowledge.
     fn tokens(&self, request: &Request<'_>) -> Vec<(String, Option<String>)> {
         let alone = |token: &str| (token.to_owned(), None);
@@ -82,7 +82,7 @@ impl Place {
 }
 
 /// The token in the first of the places that carries one.
-pub(super) fn find(places: &[Place], request: &Request<'_>) -> Result<Option<Found>, Ambiguous> {
+pub(super) fn find(places: &[TokenSource], request: &Request<'_>) -> Result<Option<Found>, Ambiguous> {
     for (index, place) in places.iter().enumerate() {
         let mut tokens = place.tokens(request).into_iter();
         match (tokens.next(), tokens.next()) {

@@ -10,11 +10,11 @@ use crate::hook::{Direction, Hook, Message, Messages, Result, Setup, SetupError,
 
 use policy::{Judgement, Policy};
 
-pub use settings::{Json, OnViolation, Replace, Settings, Type, Way};
+pub use settings::{Json, OnViolation, Replace, SeenDirection, Settings, Type};
 
 /// Lets messages pass by their size, their type, their JSON and their text, and replaces parts of their text.
 pub struct MessageFilter {
-    direction: Way,
+    direction: SeenDirection,
     policy: Arc<Policy>,
     on_violation: OnViolation,
     code: Option<u16>,
@@ -57,9 +57,9 @@ impl Hook for MessageFilter {
 
     fn messages(&self) -> Messages {
         let seen = match self.direction {
-            Way::ToBackend => Messages::TO_BACKEND,
-            Way::ToClient => Messages::TO_CLIENT,
-            Way::Both => Messages::BOTH,
+            SeenDirection::ToBackend => Messages::TO_BACKEND,
+            SeenDirection::ToClient => Messages::TO_CLIENT,
+            SeenDirection::Both => Messages::BOTH,
         };
         if self.policy.reads() { seen.awaited() } else { seen }
     }

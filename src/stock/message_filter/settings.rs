@@ -9,7 +9,7 @@ use crate::config::Size;
 pub struct Settings {
     /// Sender of the messages that are checked.
     #[serde(default)]
-    pub direction: Way,
+    pub direction: SeenDirection,
     /// The longest payload that may pass; any if left out.
     pub max_size: Option<Size>,
     /// The types that may pass; by default both, and with `deny` or `replace` text alone.
@@ -34,7 +34,7 @@ pub struct Settings {
 /// Sender of the messages that are checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Way {
+pub enum SeenDirection {
     /// Clients.
     #[default]
     ToBackend,

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::AbortHandle;
 
-use super::last_words::LastWords;
+use super::farewells::Farewells;
 use crate::hook::{self, Chain, Closed, Contexts, Direction, Entry, Failure, Item, Message, Packed, TunnelId, Verdict};
 use crate::ws::deflate::Codec;
 
@@ -46,7 +46,7 @@ pub(in crate::tunnel) struct Caller {
     report: Box<Report>,
     /// One for all tunnels of the worker: every message is compressed, or restored, as a whole.
     codec: Mutex<Codec>,
-    last_words: LastWords,
+    farewells: Farewells,
 }
 
 /// Takes what came of a call that waited; called on a thread of the runtime.
@@ -71,8 +71,8 @@ impl Callee {
 
 impl Caller {
     /// Calls that wait go on on `runtime`, and what comes of them is told to `report`.
-    pub(in crate::tunnel) fn new(runtime: Handle, last_words: LastWords, report: Box<Report>) -> Self {
-        Self { runtime, report, codec: Mutex::default(), last_words }
+    pub(in crate::tunnel) fn new(runtime: Handle, farewells: Farewells, report: Box<Report>) -> Self {
+        Self { runtime, report, codec: Mutex::default(), farewells }
     }
 
     /// The runtime that calls are carried out on.
@@ -144,7 +144,7 @@ impl Caller {
         told: bool,
         log: impl FnOnce(&[(&'static str, String)]) + Send + 'static,
     ) {
-        let counted = self.last_words.begin();
+        let counted = self.farewells.begin();
         let words = self.begin(async move {
             let _counted = counted;
             let Callee { chain, tunnel, contexts } = &*callee;

@@ -5,9 +5,9 @@
 //! and its sender is not read any further. Control frames wait only for what came before them from their sender.
 
 mod caller;
-mod last_words;
+mod farewells;
+mod inbound;
 mod state;
-mod way;
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use crate::ws::deflate::{Agreement, InflateError};
 use crate::ws::{Assembled, Item, Kind, Side, Sides, Violation, frame, message};
 use caller::Callee;
 pub(super) use caller::{Caller, Outcome};
-pub(super) use last_words::LastWords;
+pub(super) use farewells::Farewells;
+pub(super) use inbound::Held;
+use inbound::Inbound;
 pub(super) use state::{State, Travels};
-pub(super) use way::Held;
-use way::Way;
 
 /// The hooks of one tunnel, and where they stand.
 pub(super) struct Inspector {
@@ -41,7 +41,7 @@ pub(super) struct Inspector {
     /// Items of the last call that the worker made, for the pair to put in.
     sent: Option<Sent>,
     /// By the side that the bytes come from.
-    ways: Sides<Way>,
+    ways: Sides<Inbound>,
     /// Reason text of a hook's Close frame.
     last_word: Option<Box<str>>,
     /// Contexts packed for another process, while the tunnel is off its worker.
@@ -98,7 +98,7 @@ impl Inspector {
         let messages = chain.messages();
         let ways = Sides::from_fn(|from| {
             let assembled = messages.of(from.into()) != Mode::None;
-            Way::new(from, assembled, agreement.is_some(), max_message)
+            Inbound::new(from, assembled, agreement.is_some(), max_message)
         });
         let callee = Arc::new(Callee::new(chain, tunnel, contexts));
         Self {
@@ -184,17 +184,17 @@ impl Inspector {
         way.has_held() || way.waiting.is_some()
     }
 
-    /// See [`Way::hold`].
+    /// See [`Inbound::hold`].
     pub(super) fn hold(&mut self, side: Side, chunk: &[u8]) {
         self.ways[side].hold(chunk);
     }
 
-    /// See [`Way::take_held`].
+    /// See [`Inbound::take_held`].
     pub(super) fn take_held(&mut self, side: Side) -> Held {
         self.ways[side].take_held()
     }
 
-    /// See [`Way::put_back`].
+    /// See [`Inbound::put_back`].
     pub(super) fn put_back(&mut self, side: Side, held: Held, left: usize) {
         self.ways[side].put_back(held, left);
     }
@@ -238,7 +238,7 @@ impl Inspector {
 
     /// Bytes that are kept of what comes, and that another process would have to be given.
     pub(super) fn weight(&self) -> usize {
-        self.ways.iter().map(Way::weight).sum::<usize>()
+        self.ways.iter().map(Inbound::weight).sum::<usize>()
             + self.packed.iter().map(|packed| packed.data.len()).sum::<usize>()
     }
 

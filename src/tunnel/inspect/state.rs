@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::way::Way;
+use super::inbound::Inbound;
 use super::{Callee, Caller, Inspector, MOST_OF_A_MESSAGE};
 use crate::hook::{self, Chain, KeyTag, Packed, TunnelId};
 use crate::ws::Sides;
@@ -17,7 +17,7 @@ pub(in crate::tunnel) struct State {
     pub(in crate::tunnel) key: Option<KeyTag>,
     contexts: Vec<Packed>,
     agreement: Option<Agreement>,
-    ways: Sides<Way>,
+    ways: Sides<Inbound>,
     last_word: Option<Box<str>>,
 }
 

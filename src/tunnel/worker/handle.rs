@@ -11,7 +11,7 @@ use super::commands::Command;
 use super::mailbox::{Inbox, Mailbox};
 use super::{WAKE, Worker};
 use crate::access_log::AccessLog;
-use crate::tunnel::inspect::{Caller, LastWords};
+use crate::tunnel::inspect::{Caller, Farewells};
 
 /// A worker, as other threads see it.
 pub(in crate::tunnel) struct Handle {
@@ -25,14 +25,14 @@ pub(in crate::tunnel) struct Handle {
 
 impl Handle {
     /// Starts `count` workers.
-    pub(in crate::tunnel) fn start(count: usize, log: &AccessLog, last_words: &LastWords) -> io::Result<Vec<Self>> {
+    pub(in crate::tunnel) fn start(count: usize, log: &AccessLog, farewells: &Farewells) -> io::Result<Vec<Self>> {
         let ready = (0..count).map(|_| prepare()).collect::<io::Result<Vec<_>>>()?;
         let peers: Arc<[Arc<Mailbox>]> = ready.iter().map(|(_, mailbox, _)| Arc::clone(mailbox)).collect();
         let start = |(number, (poll, mailbox, inbox)): (usize, (Poll, Arc<Mailbox>, Inbox))| {
             let caller = tokio::runtime::Handle::try_current().ok().map(|runtime| {
                 let mailbox = Arc::clone(&mailbox);
                 let report = move |tunnel, outcome| mailbox.put(Command::Hear { tunnel, outcome });
-                Arc::new(Caller::new(runtime, last_words.clone(), Box::new(report)))
+                Arc::new(Caller::new(runtime, farewells.clone(), Box::new(report)))
             });
             let registry = poll.registry().try_clone()?;
             let (peers, log, calls) = (Arc::clone(&peers), log.clone(), caller.clone());

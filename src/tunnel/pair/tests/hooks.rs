@@ -25,7 +25,7 @@ use crate::hook::{
 };
 use crate::metrics::Metrics;
 use crate::tunnel::Hooked;
-use crate::tunnel::inspect::{Caller, Inspector, LastWords, Outcome};
+use crate::tunnel::inspect::{Caller, Farewells, Inspector, Outcome};
 use crate::ws::Side::{self, Backend, Client};
 use crate::ws::deflate::{self, Agreement, Codec};
 
@@ -145,7 +145,7 @@ pub(super) struct HookedRig {
     rig: Rig,
     script: Arc<Script>,
     caller: Arc<Caller>,
-    last_words: LastWords,
+    farewells: Farewells,
     heard: mpsc::Receiver<(TunnelId, Outcome)>,
     metrics: Metrics,
     /// Dropped last: calls go on there.
@@ -164,10 +164,10 @@ impl HookedRig {
             // A rig that is gone wants to hear nothing more.
             let _ = report.send((id, outcome));
         });
-        let last_words = LastWords::new();
-        let caller = Arc::new(Caller::new(runtime.handle().clone(), last_words.clone(), report));
+        let farewells = Farewells::new();
+        let caller = Arc::new(Caller::new(runtime.handle().clone(), farewells.clone(), report));
         let (script, metrics) = (Arc::new(script), Metrics::new());
-        let mut this = Self { rig: Rig::new(limits), script, caller, last_words, heard, metrics, _runtime: runtime };
+        let mut this = Self { rig: Rig::new(limits), script, caller, farewells, heard, metrics, _runtime: runtime };
         let chain = this.chain(names);
         let hooked = Hooked { contexts: chain.contexts().unwrap(), chain, tunnel: tunnel(), agreement };
         let inspector = Inspector::new(hooked, Arc::clone(&this.caller), limits.max_message);
@@ -220,7 +220,7 @@ impl HookedRig {
         inspector.farewell(closed, move |_, added| said.send(added.to_vec()).unwrap());
         self._runtime.block_on(async {
             let log = tokio::time::timeout(PATIENCE, log).await.unwrap().unwrap();
-            assert_eq!(self.last_words.said(PATIENCE).await, 0);
+            assert_eq!(self.farewells.said(PATIENCE).await, 0);
             log
         })
     }

@@ -6,7 +6,7 @@ use crate::ws::{Assembled, Assembler, Side};
 
 /// State of the bytes that come from one side.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Way {
+pub(super) struct Inbound {
     /// Puts messages together, where hooks see those of this direction; bytes pass as they are where it is not there.
     pub(super) assembler: Option<Assembler>,
     /// Bytes read and not yet inspected: `held[seen..]`. One chunk at the most; no allocation while empty.
@@ -33,7 +33,7 @@ pub(in crate::tunnel) struct Held {
     seen: usize,
 }
 
-impl Way {
+impl Inbound {
     pub(super) fn new(from: Side, assembled: bool, compressed: bool, max_message: u64) -> Self {
         Self {
             assembler: assembled.then(|| Assembler::new(from, compressed, max_message)),

@@ -8,7 +8,7 @@ use log::{error, info, warn};
 use crate::config::LogTarget;
 use crate::log_writer::{Output, Sink};
 
-pub(super) struct Target {
+pub(super) struct LogSink {
     output: Output,
     /// The file that is opened anew after a rotation; `None` for standard output.
     file: Option<PathBuf>,
@@ -16,7 +16,7 @@ pub(super) struct Target {
     failing: bool,
 }
 
-impl Target {
+impl LogSink {
     /// Opens the target.
     pub(super) fn open(to: &LogTarget) -> io::Result<Self> {
         let (output, file) = match to {
@@ -27,7 +27,7 @@ impl Target {
     }
 }
 
-impl Sink for Target {
+impl Sink for LogSink {
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         let written = self.output.write_all(lines);
         match &written {

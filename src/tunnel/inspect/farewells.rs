@@ -6,14 +6,14 @@ use tokio::sync::watch;
 
 /// Number of ended tunnels whose hooks have not returned from being told of the end.
 #[derive(Clone, Debug)]
-pub(in crate::tunnel) struct LastWords {
+pub(in crate::tunnel) struct Farewells {
     count: watch::Sender<usize>,
 }
 
 /// One of them, counted while it lives.
 pub(super) struct Counted(watch::Sender<usize>);
 
-impl LastWords {
+impl Farewells {
     pub(in crate::tunnel) fn new() -> Self {
         Self { count: watch::Sender::new(0) }
     }
