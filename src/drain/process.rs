@@ -53,7 +53,9 @@ impl ProcessDrain {
             // What was accepted a moment ago is looked at in the next step.
             return None;
         }
-        match (self.running.tunnels.count(), self.running.requests()) {
+        // Requests first: a request whose tunnel opens meanwhile must be seen as the one or the other.
+        let requests = self.running.requests();
+        match (self.running.tunnels.count(), requests) {
             (0, 0) => Some(DrainEnd::Empty),
             (tunnels, requests) => (now >= self.deadline).then_some(DrainEnd::Late { tunnels, requests }),
         }

@@ -8,9 +8,10 @@ use crate::lab::{Lab, get, upgrade};
 use crate::support::{Gateway, Wire, within};
 use crate::{lab, ws::Tunnel};
 
-/// An address that is free now.
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// Addresses that are free now, each another one: all are bound before any is let go.
+fn free<const COUNT: usize>() -> [SocketAddr; COUNT] {
+    let bound = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    bound.map(|listener| listener.local_addr().unwrap())
 }
 
 /// Puts other listeners into a gateway's file.
@@ -39,7 +40,7 @@ async fn refuses(address: SocketAddr) {
 #[tokio::test]
 async fn added_listeners_are_bound_and_removed_ones_refuse() {
     let lab = Lab::start().await;
-    let [kept, removed, added] = [free(), free(), free()];
+    let [kept, removed, added] = free();
     let yaml =
         lab.config("").replace("  - address: 127.0.0.1:0\nmetrics", &format!("{}metrics", lines(&[removed, kept])));
     let mut gateway = lab::ready(Gateway::start(&yaml).await).await;
@@ -63,7 +64,7 @@ async fn added_listeners_are_bound_and_removed_ones_refuse() {
 #[tokio::test]
 async fn every_listener_stays_when_the_handover_fails() {
     let lab = Lab::start().await;
-    let [kept, removed, taken] = [free(), free(), free()];
+    let [kept, removed, taken] = free();
     let yaml =
         lab.config("").replace("  - address: 127.0.0.1:0\nmetrics", &format!("{}metrics", lines(&[removed, kept])));
     let gateway = lab::ready(Gateway::start(&yaml).await).await;

@@ -2,6 +2,7 @@
 //!
 //! A message reads `VERB ARGUMENTS`; one whose first word is no verb passes. `X-Open` and `X-Close` have a verb each.
 
+use std::io::Write;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,7 +52,9 @@ pub(crate) struct Told {
 
 impl Talking {
     fn say(&self, what: &str, tunnel: &Tunnel) {
-        eprintln!("{} {what} {}", self.settings.label, tunnel.request_id);
+        // One write, so that no other line comes in between.
+        let line = format!("{} {what} {}\n", self.settings.label, tunnel.request_id);
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
     }
 
     /// Waits as the verb says, in a call that may.
