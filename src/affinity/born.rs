@@ -1,17 +1,21 @@
-//! Session cookies that a backend makes: the key's place on the ring travels before the application's value.
+//! Session cookies that a backend makes: a place on the ring travels before the application's value.
 //!
 //! The value of such a cookie cannot be the key: the backend that makes it was picked before it existed. On the way out
 //! `Set-Cookie: JSESSIONID=abc` becomes `JSESSIONID=hLoKjMnHi~abc` (HAProxy: `cookie … prefix`). On the way in the nine
 //! letters are the key, and the application gets `JSESSIONID=abc`, as if no gateway were there.
 //!
-//! The letters are not the key but its place: nine letters with the CRC-32 of the key, which is all that the ring looks
-//! at. Every key, of any length, thus has a prefix of the same length, and a secret in it does not reach the cookie.
+//! The letters have the CRC-32 of a place on the ring, and the ring looks at nothing else of a key. The place is one of
+//! the points of the backend that begins the session, so that the session stays there whatever other backends do, also
+//! where that backend was not the first choice of the key that picked it.
 
 use http::HeaderMap;
 use http::header::{COOKIE, HeaderValue, SET_COOKIE};
 
 use super::read;
 use crate::config::AffinitySource;
+
+/// A place on the ring, in letters.
+pub type Place = [u8; LETTERS];
 
 /// Letters of a place.
 const LETTERS: usize = 9;
@@ -29,10 +33,10 @@ pub fn names(sources: &[AffinitySource]) -> impl Iterator<Item = &str> + Clone {
     })
 }
 
-/// The place of `key`: nine letters with the same CRC-32, and so with the same backends on every ring.
-pub fn place(key: &[u8]) -> [u8; LETTERS] {
+/// Nine letters that stand at a place on the ring: their CRC-32 is `hash`.
+pub fn place(hash: u32) -> Place {
     let mut letters = [FIRST; LETTERS];
-    let mut left = crc32fast::hash(key) ^ const { crc32(&[FIRST; LETTERS]) };
+    let mut left = hash ^ const { crc32(&[FIRST; LETTERS]) };
     let mut flips = 0;
     for (image, flipped) in BASIS.iter().rev() {
         if left.leading_zeros() == image.leading_zeros() {
@@ -50,13 +54,13 @@ pub fn place(key: &[u8]) -> [u8; LETTERS] {
     letters
 }
 
-/// Puts the place of `key` before the value of each cookie of `names` that an answer sets.
-pub fn mark<'n>(answer: &mut HeaderMap, names: impl Iterator<Item = &'n str> + Clone, key: &[u8]) {
+/// Puts `place` before the value of each cookie of `names` that an answer sets.
+pub fn mark<'n>(answer: &mut HeaderMap, names: impl Iterator<Item = &'n str> + Clone, place: &Place) {
     if names.clone().next().is_none() || !answer.contains_key(SET_COOKIE) {
         return;
     }
     for (_, line) in answer.iter_mut().filter(|(name, _)| *name == SET_COOKIE) {
-        if let Some(marked) = marked(line.as_bytes(), names.clone(), key) {
+        if let Some(marked) = marked(line.as_bytes(), names.clone(), place) {
             *line = marked;
         }
     }
@@ -74,16 +78,16 @@ pub fn unmark<'n>(request: &mut HeaderMap, names: impl Iterator<Item = &'n str> 
     }
 }
 
-/// The `Set-Cookie` value `line` with the place of `key` before its value; `None` where it is to stay as it is: it sets
+/// The `Set-Cookie` value `line` with `place` before its value; `None` where it is to stay as it is: it sets
 /// another cookie, or deletes this one.
-pub fn marked<'n>(line: &[u8], mut names: impl Iterator<Item = &'n str>, key: &[u8]) -> Option<HeaderValue> {
+pub fn marked<'n>(line: &[u8], mut names: impl Iterator<Item = &'n str>, place: &Place) -> Option<HeaderValue> {
     let pair = line.split(|byte| *byte == b';').next().unwrap_or_default();
     let value = names.find_map(|name| read::value_of(pair, name))?;
     if value == b"\"\"" || deletes(&line[pair.len()..]) {
         return None;
     }
     let before = pair.len() - value.len();
-    let marked = [&line[..before], &place(key), &[END], &line[before..]].concat();
+    let marked = [&line[..before], place, &[END], &line[before..]].concat();
     HeaderValue::from_bytes(&marked).ok()
 }
 
@@ -115,7 +119,7 @@ pub(super) fn key(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
 fn split(value: &[u8]) -> Option<(&[u8], &[u8])> {
     let (letters, rest) = value.split_at_checked(LETTERS)?;
     let rest = rest.strip_prefix(&[END])?;
-    (place(letters) == letters).then_some((letters, rest))
+    (place(crc32fast::hash(letters)) == letters).then_some((letters, rest))
 }
 
 /// Tells whether the attributes of a `Set-Cookie` value delete the cookie: by `Max-Age` 0 or below, or by `Expires` in
@@ -183,7 +187,7 @@ mod tests {
     fn out(line: &str) -> String {
         let mut headers = HeaderMap::new();
         headers.append(SET_COOKIE, line.parse().unwrap());
-        mark(&mut headers, ["sid", "JSESSIONID"].into_iter(), b"203.0.113.7");
+        mark(&mut headers, ["sid", "JSESSIONID"].into_iter(), &place(7));
         headers[SET_COOKIE].to_str().unwrap().to_owned()
     }
 
@@ -195,7 +199,7 @@ mod tests {
     }
 
     fn place_text() -> String {
-        String::from_utf8(place(b"203.0.113.7").to_vec()).unwrap()
+        String::from_utf8(place(7).to_vec()).unwrap()
     }
 
     #[test]
@@ -252,17 +256,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_place_has_the_keys_backends_and_is_its_own_place(key in prop::collection::vec(any::<u8>(), 1..200)) {
-            let letters = place(&key);
-            prop_assert_eq!(crc32fast::hash(&letters), crc32fast::hash(&key));
-            prop_assert_eq!(place(&letters), letters);
+        fn every_place_has_its_letters(hash in any::<u32>()) {
+            let letters = place(hash);
+            prop_assert_eq!(crc32fast::hash(&letters), hash);
             prop_assert!(letters.iter().all(|letter| b"HIJKLMNOhijklmno".contains(letter)));
         }
 
         #[test]
-        fn whatever_goes_out_comes_back_as_it_was(value in "[!#-+\\--:<-\\[\\]-~]{1,60}", key in ".{1,40}") {
+        fn whatever_goes_out_comes_back_as_it_was(value in "[!#-+\\--:<-\\[\\]-~]{1,60}", hash in any::<u32>()) {
             let line = format!("sid={value}");
-            let marked = marked(line.as_bytes(), ["sid"].into_iter(), key.as_bytes()).unwrap();
+            let marked = marked(line.as_bytes(), ["sid"].into_iter(), &place(hash)).unwrap();
             let unmarked = unmarked(marked.as_bytes(), ["sid"].into_iter()).unwrap();
             prop_assert_eq!(unmarked.as_bytes(), line.as_bytes());
         }

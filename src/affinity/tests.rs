@@ -206,7 +206,7 @@ fn a_set_cookie_line_carries_its_attributes() {
 #[test]
 fn a_cookie_born_on_the_backend_gives_the_place_before_its_value() {
     let sources = [AffinitySource::BackendCookie("JSESSIONID".to_owned()), AffinitySource::Query("room".to_owned())];
-    let place = String::from_utf8(born::place(b"key").to_vec()).unwrap();
+    let place = String::from_utf8(born::place(1).to_vec()).unwrap();
     let with_place = format!("a=b; JSESSIONID=dummy; JSESSIONID={place}~abc");
     for (cookie, query, expected) in [
         (with_place.as_str(), Some("room=r"), place.as_str()),

@@ -120,7 +120,10 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, report: &mut Report) -> Opti
 
     let routes = fields.required("routes", "a list such as `- upstream: NAME`", report);
     let upstreams = fields.required("upstreams", "a mapping of names to upstreams", report);
-    let scope = Scope { tls_possible: trusted_proxies.as_ref().is_none_or(|proxies| !proxies.is_empty()) };
+    let scope = Scope {
+        tls_possible: trusted_proxies.as_ref().is_none_or(|proxies| !proxies.is_empty()),
+        drops_underscores: underscores_in_headers == Some(Underscores::Drop),
+    };
     let pingora = pingora_keys::read(fields.rest(), report);
     let named = upstreams.and_then(|v| upstreams::read(&v, scope, report));
     let parts = Parts { upstreams: named.as_ref(), scope, hooks: Registered::from(hooks) };

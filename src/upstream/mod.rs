@@ -158,6 +158,12 @@ impl Upstream {
         self.ring.walk(key).collect()
     }
 
+    /// The next point on the ring from `near` on that belongs to this backend, whatever other backends join or leave;
+    /// `None` for a backend that is not on the ring.
+    pub fn point_of(&self, index: usize, near: u32) -> Option<u32> {
+        self.ring.point_of(index, self.members.get(index)?.address, near)
+    }
+
     /// The first backend on the ring for the key with this hash ([`Ring::hash`]), up or not.
     pub fn first(&self, key_hash: u32) -> Option<usize> {
         self.ring.walk_from(key_hash).next()

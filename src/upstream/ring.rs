@@ -59,6 +59,15 @@ impl Ring {
         crc32fast::hash(key)
     }
 
+    /// The next point from `near` on of the backend `index`, whose address is given, among the points of its first unit of
+    /// weight; `None` where it owns none of them.
+    ///
+    /// The point stays that backend's when others join or leave, and when its weight changes to any above 0.
+    pub(super) fn point_of(&self, index: usize, address: SocketAddr, near: u32) -> Option<u32> {
+        let own = hashes(address).take(POINTS_PER_WEIGHT).filter(|hash| self.walk_from(*hash).next() == Some(index));
+        own.min_by_key(|hash| hash.wrapping_sub(near))
+    }
+
     /// The owner of each point on one round from `hash`, so most of them many times, and then every backend on the ring
     /// once more: some may own no point.
     ///

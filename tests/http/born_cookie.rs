@@ -19,11 +19,16 @@ fn cookie(line: &str, name: &str) -> Option<String> {
     line.split("; ").find_map(|pair| pair.strip_prefix(&format!("{name}="))).map(str::to_owned)
 }
 
-/// A servlet container: begins a session where it does not know the one that is sent, and says whether it knew it.
+/// [`servlet_at`] a free address.
 async fn servlet() -> (Backend, Arc<Mutex<HashSet<String>>>) {
+    servlet_at(SocketAddr::from(([127, 0, 0, 1], 0))).await
+}
+
+/// A servlet container: begins a session where it does not know the one that is sent, and says whether it knew it.
+async fn servlet_at(address: SocketAddr) -> (Backend, Arc<Mutex<HashSet<String>>>) {
     let sessions: Arc<Mutex<HashSet<String>>> = Arc::default();
     let known = Arc::clone(&sessions);
-    let backend = Backend::start(move |stream| {
+    let backend = Backend::start_at(address, move |stream| {
         let known = Arc::clone(&known);
         async move {
             let mut wire = Wire::new(stream);
@@ -74,6 +79,32 @@ async fn no_visitor_loses_the_session_that_a_backend_began() {
                 let again = Wire::connect(gateway.address()).await.get("/", &format!("Cookie: {session}\r\n")).await;
                 assert_eq!(again.text(), "known", "{session}");
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_stays_where_it_began_when_backends_join_or_come_back() {
+    let down = Named::start().await;
+    let address = down.address();
+    down.stop().await;
+    let (first, second) = (servlet().await.0, servlet().await.0);
+    let listed = [first.address, second.address, address];
+    let gateway = Gateway::start(&one_upstream(&listed, BORN)).await;
+    let mut sessions = Vec::new();
+    for _ in 0..24 {
+        sessions.push(set_by(&Wire::connect(gateway.address()).await.get("/", "").await));
+    }
+
+    let (_back, _) = servlet_at(address).await;
+    let joined = servlet().await.0;
+    let more = [listed[0], listed[1], address, joined.address];
+    for gateway in
+        [Gateway::start(&one_upstream(&listed, BORN)).await, Gateway::start(&one_upstream(&more, BORN)).await]
+    {
+        for session in &sessions {
+            let again = Wire::connect(gateway.address()).await.get("/", &format!("Cookie: {session}\r\n")).await;
+            assert_eq!(again.text(), "known", "{session}");
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::config::yaml::value::Value;
 pub(crate) struct Scope {
     /// `true` where a proxy in front may tell that the client came by TLS (`X-Forwarded-Proto`).
     pub(crate) tls_possible: bool,
+    /// `true` where request headers with `_` in their names are dropped.
+    pub(crate) drops_underscores: bool,
 }
 
 const EXPECTED: &str = "a list of sources, such as `- cookie: session_id`";
@@ -112,11 +114,25 @@ fn read_source(value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<A
 fn read_named(key: &str, value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<AffinitySource> {
     match key {
         "cookie" => read_cookie(value, report),
-        "header" => header_name(value, report).map(AffinitySource::Header),
+        "header" => read_header(value, scope, report),
         "query" => query_name(value, report).map(AffinitySource::Query),
         "issue_cookie" => issue_cookie::read(value, scope, report).map(AffinitySource::IssueCookie),
         _ => read_client_ip(value, report),
     }
+}
+
+/// Reads `header`, and warns of one that never comes.
+fn read_header(value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<AffinitySource> {
+    let name = header_name(value, report)?;
+    if scope.drops_underscores && name.contains('_') {
+        let problem = value
+            .warning(format!("never has a value: headers with `_` in their names are dropped, {} too", quoted(&name)));
+        let dashed = name.replace('_', "-");
+        report.push(
+            problem.remedy(format!("write `{dashed}` where clients send that, or `underscores_in_headers: keep`")),
+        );
+    }
+    Some(AffinitySource::Header(name))
 }
 
 /// Reads `cookie`: a name, or a mapping with the name and the place of the cookie's birth.

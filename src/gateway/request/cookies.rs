@@ -9,10 +9,12 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 
 use super::context::Ctx;
-use crate::affinity::{born, made_private};
+use crate::affinity::born::{self, Place};
+use crate::affinity::made_private;
 use crate::config::AffinitySource;
 use crate::http1::Fields;
 use crate::http1::fields::Line;
+use crate::upstream::Ring;
 
 impl Ctx {
     /// The affinity sources of the request's route, or of the upstream that a hook chose.
@@ -60,12 +62,10 @@ impl Ctx {
 
     /// The lines of a backend's answer with places before the values of the sessions that it begins.
     pub(in crate::gateway) fn edit_answer_lines<'a, 'b>(&self, lines: &'a [Line<'b>]) -> Cow<'a, [Line<'b>]> {
-        let (names, Some(key)) = (|| born::names(self.sources()), self.key()) else { return Cow::Borrowed(lines) };
-        if names().next().is_none() {
-            return Cow::Borrowed(lines);
-        }
+        let names = || born::names(self.sources());
+        let Some(place) = names().next().and_then(|_| self.place()) else { return Cow::Borrowed(lines) };
         let edited = lines.iter().map(|line| {
-            let marked = is(line, &header::SET_COOKIE).then(|| born::marked(&line.value, names(), key)).flatten();
+            let marked = is(line, &header::SET_COOKIE).then(|| born::marked(&line.value, names(), &place)).flatten();
             let value = marked.map_or_else(|| line.value.clone(), |marked| Cow::Owned(marked.as_bytes().to_vec()));
             Line { name: line.name, value }
         });
@@ -74,8 +74,9 @@ impl Ctx {
 
     /// The header of a backend's answer with places before the values of the sessions that it begins.
     pub(in crate::gateway) fn edit_answer(&self, headers: &mut HeaderMap) {
-        if let Some(key) = self.key() {
-            born::mark(headers, born::names(self.sources()), key);
+        let names = || born::names(self.sources());
+        if let Some(place) = names().next().and_then(|_| self.place()) {
+            born::mark(headers, names(), &place);
         }
     }
 
@@ -108,6 +109,14 @@ impl Ctx {
             Some(control) => response.insert_header(header::CACHE_CONTROL, control),
             None => Ok(()),
         }
+    }
+
+    /// The place of a session that the backend at work begins: one of that backend's own points on the ring. A backend
+    /// that is not on the ring has none, and the key's own place is kept.
+    fn place(&self) -> Option<Place> {
+        let hash = Ring::hash(&self.request.as_ref()?.key.as_ref()?.bytes);
+        let own = self.pick.as_ref().and_then(|pick| self.to()?.upstream.point_of(pick.index, hash));
+        Some(born::place(own.unwrap_or(hash)))
     }
 
     /// The `NAME=VALUE` of the cookie that is about to be issued.
