@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a hook that cannot go on fails, which is what a test of failures wants")]
 
 mod acting;
+mod breaking;
 mod falling;
 mod keeping;
 mod seeing;
@@ -15,6 +16,7 @@ use longhaul::Gateway;
 fn main() -> ExitCode {
     Gateway::builder()
         .hook::<acting::Acting>("acting")
+        .hook::<breaking::Breaking>("breaking")
         .hook::<falling::Falling>("falling")
         .hook::<falling::Unmakeable>("unmakeable")
         .hook::<keeping::Keeping>("keeping")

@@ -10,7 +10,13 @@ mod wire;
 
 mod cast;
 mod charge;
+mod closing;
 mod diagnostics;
+mod fairness;
+mod framing;
+mod panics;
 mod refused;
-mod shortage;
+mod routes;
+mod sticky;
 mod upgrade;
+mod vouched;

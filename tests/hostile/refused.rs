@@ -1,4 +1,4 @@
-//! Whatever is refused or unfinished hurts nobody else, and is named for what is wrong with it.
+//! Whatever is refused leaves a trace: an answer of ours with a request id, a line in the access log, a count.
 
 use std::net::Ipv4Addr;
 use std::process::Command;

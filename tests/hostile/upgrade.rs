@@ -86,6 +86,26 @@ async fn a_successor_that_stops_for_a_while_in_the_middle_costs_no_tunnel() {
     all_echo(&gateway, &mut users).await;
 }
 
+/// By the command, which starts the successor itself and may end it.
+#[tokio::test]
+async fn an_upgrade_whose_successor_stops_for_a_while_costs_no_tunnel_and_is_reported_as_it_was() {
+    let (_cast, gateway, mut users) = start().await;
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_longhaul"));
+    command.arg("upgrade").arg("--socket").arg(gateway.dir.path().join("control.sock"));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let upgrade = command.spawn().unwrap();
+    let line = gateway.log.find(&["started process ", " to take over"]).await;
+    let pid = line.split("started process ").nth(1).unwrap().split(' ').next().unwrap();
+    let successor = Process(pid.to_owned());
+    some_have_moved(&gateway).await;
+    stop_for_a_while(&successor).await;
+    all_echo(&gateway, &mut users).await;
+    let output = within("the end of the upgrade", upgrade.wait_with_output()).await.unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    // Some had moved by then, so an answer without a number would be none.
+    assert!(said.contains(" moved"), "{said}");
+}
+
 /// A successor that dies takes along only what it had said was its own.
 #[tokio::test]
 async fn a_successor_that_dies_in_the_middle_costs_no_tunnel_that_it_had_not_taken() {
