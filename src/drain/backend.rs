@@ -38,8 +38,8 @@ pub struct BackendDrain {
 }
 
 impl BackendDrain {
-    /// Gives the backend nothing new from now on, and ends its tunnels (Close 1012) spread over the time `over`, or over the
-    /// upstream's `drain_window`. A drain that is under way begins anew with its new time.
+    /// Gives the backend nothing new from now on, and ends its tunnels (Close 1012) spread over the time `over`, or
+    /// over the upstream's `drain_window`. A drain that is under way begins anew with its new time.
     ///
     /// # Errors
     /// [`UnknownBackend`]
@@ -60,8 +60,8 @@ impl BackendDrain {
         Ok(Self { backend, by: now + over })
     }
 
-    /// Gives the backend its share again, and spares the tunnels that have not got their Close frame. Says whether it was
-    /// drained at all.
+    /// Gives the backend its share again, and spares the tunnels that have not got their Close frame. Says whether it
+    /// was drained at all.
     ///
     /// # Errors
     /// [`UnknownBackend`]
@@ -119,8 +119,8 @@ pub fn drained_backends(running: &Running) -> Vec<DrainedBackend> {
     drained.map(|state| DrainedBackend { upstream: state.upstream().to_owned(), address: state.address() }).collect()
 }
 
-/// Drains the backends that another process drained, as far as the running configuration has them. Ends no tunnel: those that
-/// the other process was about to end bring that along.
+/// Drains the backends that another process drained, as far as the running configuration has them. Ends no tunnel:
+/// those that the other process was about to end bring that along.
 pub fn restore_drained(running: &Running, drained: &[DrainedBackend]) {
     for DrainedBackend { upstream, address } in drained {
         match find(running, upstream, *address) {

@@ -8,7 +8,8 @@ use crate::drain::DrainedBackend;
 use crate::snapshot::SavedHooks;
 use crate::tunnel::Passport;
 
-/// The newest protocol of this release. A message may get new fields, with defaults; any other change makes a new protocol.
+/// The newest protocol of this release. A message may get new fields, with defaults; any other change makes a new
+/// protocol.
 ///
 /// Protocol 2 adds to each batch a number, a [`Claim`](super::Claim), and the refusal of single tunnels.
 pub const PROTOCOL: u32 = 2;
@@ -58,8 +59,8 @@ pub(super) enum FromPredecessor {
     },
     /// It hands nothing over.
     Refused { reason: String },
-    /// A batch of tunnels, with two sockets for each, the client's first; then, with protocol 2, the claim. The states of hooks
-    /// come before all tunnels, in a batch without any.
+    /// A batch of tunnels, with two sockets for each, the client's first; then, with protocol 2, the claim. The states
+    /// of hooks come before all tunnels, in a batch without any.
     Tunnels {
         #[serde(default, skip_serializing_if = "is_zero")]
         batch: u64,

@@ -1,32 +1,33 @@
 //! The handover: a new process asks the running one for its listening sockets, serves, and then gets its tunnels.
 //!
-//! Both talk over a Unix stream socket, the predecessor's `upgrade_sock`, in frames of JSON with descriptors beside them
-//! (`wire`). The exchange, with what each side may count on:
+//! Both talk over a Unix stream socket, the predecessor's `upgrade_sock`, in frames of JSON with descriptors beside
+//! them (`wire`). The exchange, with what each side may count on:
 //!
 //! | sender | message | afterwards |
 //! |---|---|---|
 //! | successor | `hello` with the protocols it speaks | nothing has changed |
-//! | predecessor | `welcome` with the listening sockets and the drained backends, or `refused` | only the predecessor accepts |
+//! | predecessor | `welcome`: listening sockets, drained backends; or `refused` | only the predecessor accepts |
 //! | successor | `serving` | both accept; the predecessor stops accepting |
 //! | predecessor | `tunnels` without any, where hooks have a state of their own that goes on | as with tunnels, below |
-//! | predecessor | `tunnels`: a batch, frozen, with its sockets and its [`Claim`](claim::Claim) | neither moves their bytes |
+//! | predecessor | `tunnels`: a frozen batch, its sockets, its [`Claim`](claim::Claim) | neither moves their bytes |
 //! | successor | `ready`: it can go on with them, but for those it refuses | still neither does |
 //! | predecessor | `commit` | either may take the claim; the first one has the batch |
-//! | successor | `taken`: it took the claim; or `late`: the predecessor did | whoever has it moves its bytes; the next batch follows |
+//! | successor | `taken`: it took the claim; or `late`: the predecessor did | its holder moves its bytes; the next batch |
 //! | predecessor | `done` | the successor is the gateway from now on |
 //!
-//! The claim is what makes silence harmless. A successor that does not answer in time (it is stopped, or starved) may have read
-//! `commit` or not, and may wake up at any moment. The predecessor takes the claim: where it gets it, the batch is put back and
-//! served at once, and the successor will find the claim taken whenever it wakes up. Where it does not get it, the batch is the
-//! successor's. Nobody has to be killed to know.
+//! The claim is what makes silence harmless. A successor that does not answer in time (it is stopped, or starved) may
+//! have read `commit` or not, and may wake up at any moment. The predecessor takes the claim: where it gets it, the
+//! batch is put back and served at once, and the successor will find the claim taken whenever it wakes up. Where it
+//! does not get it, the batch is the successor's. Nobody has to be killed to know.
 //!
-//! Before the first batch is taken, any failure ends the handover: the predecessor accepts again and says `abort`. After it, a
-//! silent successor is waited for (`PATIENCE`) while the predecessor accepts and serves what it has. A successor that is gone is
-//! the end of the stream: batches it has not said `taken` of are put back, and the predecessor remains the gateway. A successor
-//! that finds the predecessor gone without an `abort` goes on with the batch it was ready for, if it gets the claim.
+//! Before the first batch is taken, any failure ends the handover: the predecessor accepts again and says `abort`.
+//! After it, a silent successor is waited for (`PATIENCE`) while the predecessor accepts and serves what it has. A
+//! successor that is gone is the end of the stream: batches it has not said `taken` of are put back, and the
+//! predecessor remains the gateway. A successor that finds the predecessor gone without an `abort` goes on with the
+//! batch it was ready for, if it gets the claim.
 //!
-//! Protocol 1 (release 0.1) has no claims. A predecessor that hands over to such a successor kills one that hangs between `commit`
-//! and `taken` of the first batch, and from the second batch on waits for it.
+//! Protocol 1 (release 0.1) has no claims. A predecessor that hands over to such a successor kills one that hangs
+//! between `commit` and `taken` of the first batch, and from the second batch on waits for it.
 
 mod claim;
 mod message;

@@ -44,8 +44,8 @@ pub enum Received {
     Done,
     /// The handover has failed; the predecessor remains the gateway, with all that was not taken.
     Abort(String),
-    /// The connection has ended: the predecessor is gone. This process may [take](ToPredecessor::take) the batch that it was
-    /// ready for.
+    /// The connection has ended: the predecessor is gone. This process may [take](ToPredecessor::take) the batch that
+    /// it was ready for.
     Gone,
 }
 
@@ -96,8 +96,8 @@ impl ToPredecessor {
     /// Tells that this process can go on with the batch it was offered, but for the tunnels that it refuses.
     ///
     /// # Errors
-    /// [`HandoverError::Gone`]; [`HandoverError::Unexpected`] where it refuses some, and the predecessor is of protocol 1, which
-    /// knows no such thing.
+    /// [`HandoverError::Gone`]; [`HandoverError::Unexpected`] where it refuses some, and the predecessor is of protocol
+    /// 1, which knows no such thing.
     pub fn ready(&mut self, refused: Vec<Refusal>) -> Result<(), HandoverError> {
         if self.protocol < CLAIMS_SINCE
             && let Some(refusal) = refused.first()
@@ -108,8 +108,8 @@ impl ToPredecessor {
         self.wire.send("ready", &FromSuccessor::Ready { batch: self.batch, refused }, &[], WRITE_WITHIN)
     }
 
-    /// Takes the batch that this process was ready for, and says so. `false`: the predecessor has withdrawn it, and goes on with
-    /// its tunnels.
+    /// Takes the batch that this process was ready for, and says so. `false`: the predecessor has withdrawn it, and
+    /// goes on with its tunnels.
     ///
     /// Must be called before the first byte is moved. A predecessor that is gone changes nothing.
     pub fn take(&mut self) -> bool {

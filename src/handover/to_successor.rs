@@ -101,8 +101,8 @@ impl ToSuccessor {
         &self.successor
     }
 
-    /// Sends copies of the listening sockets, each with the address that the configuration names for it, and the backends that
-    /// the operator drains.
+    /// Sends copies of the listening sockets, each with the address that the configuration names for it, and the
+    /// backends that the operator drains.
     ///
     /// # Errors
     /// [`HandoverError`].
@@ -199,8 +199,8 @@ impl ToSuccessor {
         }
     }
 
-    /// Decides the same with a successor of protocol 1. It cannot be told to leave a batch alone, so it is killed where it
-    /// has no tunnels yet, and else waited for.
+    /// Decides the same with a successor of protocol 1. It cannot be told to leave a batch alone, so it is killed where
+    /// it has no tunnels yet, and else waited for.
     fn settle_without_claim(&mut self, failure: HandoverError, refused: Vec<Refusal>) -> Result<Handed, HandoverError> {
         if !self.has_taken {
             if let Some(pid) = self.wire.sender() {
@@ -312,8 +312,8 @@ fn unexpected(expected: &'static str, heard: &FromSuccessor) -> HandoverError {
 
 /// Time that a message may take which costs the other process nothing but to send it.
 const WORD_WITHIN: Duration = Duration::from_secs(2);
-/// The same for a batch, once the successor has taken one: the tunnels of the batch stand still meanwhile, and can be put
-/// back.
+/// The same for a batch, once the successor has taken one: the tunnels of the batch stand still meanwhile, and can be
+/// put back.
 const PAUSE_WITHIN: Duration = Duration::from_millis(500);
 /// Time that a message may take to fit into the socket.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);

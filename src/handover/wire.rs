@@ -29,8 +29,8 @@ pub(super) struct Wire {
     /// Bytes of `outgoing` that were sent.
     sent: usize,
     incoming: Incoming,
-    /// Process that sent the latest frame, as the kernel names it. It need not be the process that connected: that one may
-    /// have gone into the background since.
+    /// Process that sent the latest frame, as the kernel names it. It need not be the process that connected: that one
+    /// may have gone into the background since.
     sender: Option<Pid>,
 }
 
@@ -70,8 +70,8 @@ impl Wire {
     /// Sends a value, with copies of `descriptors`. `name` names the value in errors.
     ///
     /// # Errors
-    /// [`HandoverError::Full`]: the other process did not read in time. The rest of the value, if a part of it was sent, is kept
-    /// for [`flush`](Self::flush).
+    /// [`HandoverError::Full`]: the other process did not read in time. The rest of the value, if a part of it was
+    /// sent, is kept for [`flush`](Self::flush).
     pub(super) fn send(
         &mut self,
         name: &'static str,
@@ -117,8 +117,8 @@ impl Wire {
         Ok(())
     }
 
-    /// Receives the next value, and the descriptors that came with it. `expected` names it in errors; `within: None` waits
-    /// without end.
+    /// Receives the next value, and the descriptors that came with it. `expected` names it in errors; `within: None`
+    /// waits without end.
     ///
     /// # Errors
     /// [`HandoverError::Silent`]: it did not come in time.
@@ -159,7 +159,8 @@ impl Wire {
         Ok(if *read_of_value == value.len() { self.incoming.value.take() } else { None })
     }
 
-    /// Passes a result on. Where the socket was not ready, waits until it is, and returns `None`: the call is to be made again.
+    /// Passes a result on. Where the socket was not ready, waits until it is, and returns `None`: the call is to be
+    /// made again.
     fn again<T>(&self, result: io::Result<T>, ready: PollFlags, until: Option<Instant>) -> io::Result<Option<T>> {
         match result {
             Ok(value) => return Ok(Some(value)),

@@ -111,8 +111,8 @@ type OnReady = Box<dyn FnOnce(&[SocketAddr]) + Send + Sync>;
 pub type OnStart = Box<dyn FnOnce(Injector) + Send + Sync>;
 
 impl Server {
-    /// A gateway for a configuration, which has named hooks of `hooks` only. A reload reads the file anew that it was read from ([`Config::source`]); without one
-    /// there is nothing to reload.
+    /// A gateway for a configuration, which has named hooks of `hooks` only. A reload reads the file anew that it was
+    /// read from ([`Config::source`]); without one there is nothing to reload.
     pub fn new(config: Config, hooks: Registry, options: Options) -> Self {
         Self { config, hooks: Arc::new(hooks), options, diagnostics: None, on_ready: Box::new(|_| ()), on_start: None }
     }
@@ -171,7 +171,8 @@ impl Server {
         drop(inherited);
 
         let opt = Opt { daemon: options.daemon, ..Opt::default() };
-        // The threads of the service itself always share their work, hooks' for the most part; see `Runtimes` for clients.
+        // The threads of the service itself always share their work, hooks' for the most part; see `Runtimes` for
+        // clients.
         let pingora = ServerConf { work_stealing: true, ..config.clone().pingora };
         let mut server = PingoraServer::new_with_opt_and_conf(opt, pingora);
         server.bootstrap();

@@ -32,8 +32,8 @@ use crate::status::{History, StatusSource};
 use crate::tunnel::Tunnels;
 use crate::unix_socket::SocketPath;
 
-/// The gateway as a service. It makes its threads, and all sockets but the listening ones, when it is started: a process that
-/// Pingora sends into the background keeps none of the threads it had.
+/// The gateway as a service. It makes its threads, and all sockets but the listening ones, when it is started: a
+/// process that Pingora sends into the background keeps none of the threads it had.
 pub(super) struct GatewayService {
     pub(super) config: Config,
     pub(super) hooks: Arc<Registry>,

@@ -21,7 +21,8 @@ pub(super) enum HandoverEnd {
     Aborted(String),
 }
 
-/// Starts a thread that takes tunnels over until the predecessor is gone. Must be called on the Tokio runtime that hooks run on.
+/// Starts a thread that takes tunnels over until the predecessor is gone. Must be called on the Tokio runtime that
+/// hooks run on.
 pub(super) fn begin(
     predecessor: ToPredecessor,
     running: Arc<Running>,
@@ -107,8 +108,8 @@ impl Successor {
         refused
     }
 
-    /// Takes the pending batch, unless the predecessor has withdrawn it: restores the states of hooks, and lets the tunnels
-    /// run.
+    /// Takes the pending batch, unless the predecessor has withdrawn it: restores the states of hooks, and lets the
+    /// tunnels run.
     fn take_pending(&mut self) {
         if !self.predecessor.take() {
             self.pending.clear();

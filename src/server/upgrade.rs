@@ -14,7 +14,8 @@ use crate::control::{FailureKind, Reply, Responder};
 use crate::handover::START_WITHIN;
 
 impl Operator {
-    /// Starts `binary` (or the program that runs now) and hands everything over to it. Returns whether this process must end.
+    /// Starts `binary` (or the program that runs now) and hands everything over to it. Returns whether this process
+    /// must end.
     pub(super) async fn upgrade(
         &mut self,
         binary: Option<PathBuf>,

@@ -1,4 +1,5 @@
-//! Handovers that fail halfway: a successor that is silent, refuses a tunnel or dies, at the first batch, a middle one, the last.
+//! Handovers that fail halfway: a successor that is silent, refuses a tunnel or dies, at the first batch, a middle one,
+//! the last.
 
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};

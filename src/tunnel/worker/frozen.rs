@@ -174,15 +174,15 @@ impl Frozen {
         self
     }
 
-    /// Closes this process's copies of the sockets of a tunnel that goes on in another. The tunnel has not ended: nothing is
-    /// logged.
+    /// Closes this process's copies of the sockets of a tunnel that goes on in another. The tunnel has not ended:
+    /// nothing is logged.
     pub fn give_up(self) {
         self.0.record.metrics.handed_over.inc();
     }
 }
 
-/// Chooses up to `most` tunnels to be taken off, by slot. Counts the tunnels that hooks are busy with, and the tunnels that
-/// cannot travel and have yet to be ended.
+/// Chooses up to `most` tunnels to be taken off, by slot. Counts the tunnels that hooks are busy with, and the tunnels
+/// that cannot travel and have yet to be ended.
 pub(super) fn choose(tunnels: &mut Slab<Box<Tunnel>>, most: usize) -> (Vec<usize>, usize, usize) {
     let (mut chosen, mut busy, mut staying, mut weight) = (Vec::new(), 0, 0, 0);
     for (slot, tunnel) in tunnels {
@@ -205,6 +205,6 @@ pub(super) fn choose(tunnels: &mut Slab<Box<Tunnel>>, most: usize) -> (Vec<usize
     (chosen, busy, staying)
 }
 
-/// Bytes that may travel with one tunnel, and, but for one tunnel, with a batch: twice as many fit a message of the handover in
-/// base64.
+/// Bytes that may travel with one tunnel, and, but for one tunnel, with a batch: twice as many fit a message of the
+/// handover in base64.
 const MOST_TRAVELLING: usize = 16 << 20;

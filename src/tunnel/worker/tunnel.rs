@@ -42,8 +42,8 @@ impl Tunnel {
         Self { pair, record, since, queued: Queued::No, heavy: false, panicked: false, refused: false }
     }
 
-    /// Calls code of the tunnel. A panic is caught, logged once, and begins the tunnel's end with Close 1011; a second one
-    /// leaves nothing to be done in order.
+    /// Calls code of the tunnel. A panic is caught, logged once, and begins the tunnel's end with Close 1011; a second
+    /// one leaves nothing to be done in order.
     ///
     /// # Errors
     /// The tunnel has to be removed as it is.
