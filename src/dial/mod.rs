@@ -14,6 +14,8 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use socket2::{Domain, Socket, Type};
 
+use crate::socket::descriptors::Descriptors;
+
 pub use error::{ConnectError, ExchangeError, TryError};
 pub use exchange::{Answered, Exchange, Limits};
 pub use tcp::{OnTokio, Tcp};
@@ -26,6 +28,8 @@ pub struct Dialer {
     ipv4: Vec<IpAddr>,
     /// `client_bind_to_ipv6`
     ipv6: Vec<IpAddr>,
+    /// Descriptors that connections for clients may have; `None` for a dialer of checks, which may have all.
+    descriptors: Option<Descriptors>,
 }
 
 impl Dialer {
@@ -33,7 +37,13 @@ impl Dialer {
     /// system chooses. Texts that are no address are left out: the configuration refuses them.
     pub fn from_addresses(ipv4: &[String], ipv6: &[String]) -> Self {
         let ipv4 = ipv4.iter().filter_map(|text| text.parse().ok()).collect();
-        Self { ipv4, ipv6: ipv6.iter().filter_map(|text| text.parse().ok()).collect() }
+        Self { ipv4, ipv6: ipv6.iter().filter_map(|text| text.parse().ok()).collect(), descriptors: None }
+    }
+
+    /// A dialer for clients' requests, which leaves the descriptors alone that are kept for control, metrics and checks.
+    #[must_use]
+    pub fn within(self, descriptors: Descriptors) -> Self {
+        Self { descriptors: Some(descriptors), ..self }
     }
 
     /// Begins to connect to a backend, without waiting: the socket is non-blocking, and [`Exchange::connect`] tells how
@@ -47,33 +57,36 @@ impl Dialer {
             SocketAddr::V6(_) => &self.ipv6,
         };
         if sources.is_empty() {
-            return begin_from(None, address);
+            return self.begin_from(None, address);
         }
         let first = rand::random_range(0..sources.len());
         let (before, drawn) = sources.split_at(first);
         let mut last = io::ErrorKind::AddrNotAvailable.into();
         for source in drawn.iter().chain(before) {
-            match begin_from(Some(SocketAddr::from((*source, 0))), address) {
+            match self.begin_from(Some(SocketAddr::from((*source, 0))), address) {
                 Err(full) if full.kind() == io::ErrorKind::AddrNotAvailable => last = full,
                 done => return done,
             }
         }
         Err(last)
     }
-}
 
-fn begin_from(source: Option<SocketAddr>, address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
-    // A small message must not wait for the acknowledgement of the one before.
-    socket.set_tcp_nodelay(true)?;
-    if let Some(source) = source {
-        // The port is drawn when the destination is known, so that one port serves many destinations (ip(7)).
-        setsockopt(&socket, IpBindAddressNoPort, &true)?;
-        socket.bind(&source.into())?;
-    }
-    match socket.connect(&address.into()) {
-        Err(error) if !is_under_way(&error) => Err(error),
-        _ => Ok(socket.into()),
+    fn begin_from(&self, source: Option<SocketAddr>, address: SocketAddr) -> io::Result<TcpStream> {
+        let mut socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
+        if let Some(descriptors) = self.descriptors {
+            socket = descriptors.admit(socket)?;
+        }
+        // A small message must not wait for the acknowledgement of the one before.
+        socket.set_tcp_nodelay(true)?;
+        if let Some(source) = source {
+            // The port is drawn when the destination is known, so that one port serves many destinations (ip(7)).
+            setsockopt(&socket, IpBindAddressNoPort, &true)?;
+            socket.bind(&source.into())?;
+        }
+        match socket.connect(&address.into()) {
+            Err(error) if !is_under_way(&error) => Err(error),
+            _ => Ok(socket.into()),
+        }
     }
 }
 

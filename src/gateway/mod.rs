@@ -11,6 +11,7 @@ use log::warn;
 
 use crate::dial::{Dialer, TryError};
 use crate::snapshot::{Destination, Running};
+use crate::socket::descriptors::Descriptors;
 use crate::upstream::{Blame, FailedTry, FailureKind};
 pub use handshake::Handshakes;
 pub use request::Ctx;
@@ -28,7 +29,7 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway over what runs.
     pub fn new(running: Arc<Running>) -> Self {
-        let dialer = Arc::new(running.snapshot().dialer());
+        let dialer = Arc::new(running.snapshot().dialer().within(Descriptors::of_process()));
         Self { running, dialer }
     }
 

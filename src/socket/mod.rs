@@ -1,4 +1,5 @@
-//! Options of TCP sockets, and addresses as text.
+//! Options of TCP sockets, their descriptors, and addresses as text.
 
 pub(crate) mod address;
+pub mod descriptors;
 pub mod keepalive;

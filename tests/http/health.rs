@@ -150,3 +150,27 @@ async fn a_silent_backend_holds_up_nobody_elses_checks() {
     assert_eq!(gateway.metric(&up(moody.backend.address)).await, 1.0);
     assert_eq!(gateway.metric(&up(silent.address)).await, 0.0);
 }
+
+#[tokio::test]
+async fn every_one_of_many_silent_backends_gets_its_first_check_before_anybody_is_served() {
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(
+            Backend::start(|stream| async move {
+                Wire::new(stream).rest().await;
+            })
+            .await,
+        );
+    }
+    let alive = Moody::start().await;
+    let mut addresses: Vec<SocketAddr> = silent.iter().map(|backend| backend.address).collect();
+    addresses.push(alive.backend.address);
+    let more = "    health: { check: http, path: /health, interval: 30s, timeout: 2s }\n";
+    let gateway = Gateway::start(&one_upstream(&addresses, more)).await;
+    for _ in 0..20 {
+        assert_eq!(Wire::connect(gateway.address()).await.get("/", "").await.address(), alive.backend.address);
+    }
+    let text = gateway.scrape().await;
+    let up = text.lines().filter(|line| line.starts_with("longhaul_backend_up{") && line.ends_with(" 1")).count();
+    assert_eq!(up, 1);
+}

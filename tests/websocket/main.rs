@@ -7,6 +7,7 @@ mod support;
 
 mod agreement;
 mod cable;
+mod doubt;
 mod echo;
 mod endings;
 mod failover;

@@ -1,6 +1,6 @@
 //! Open tunnels of a backend that goes down.
 
-use crate::support::Gateway;
+use crate::support::{Backend, Gateway};
 use crate::wire::{Frame, From, Manual, Wire, close, gateway, has, switching, text, upgrade};
 
 /// A gateway before two backends, with a tunnel to each: (client, server) of the first, then of the second.
@@ -73,4 +73,49 @@ async fn keep_leaves_them_alone() {
     gateway.metric_becomes(&format!("longhaul_backend_up{{backend=\"{address}\",upstream=\"u\"}}"), 0.0).await;
     works(&mut first).await;
     works(&mut second).await;
+}
+
+/// A backend that comes back keeps the tunnels whose turn to be closed has not come.
+#[tokio::test]
+async fn a_backend_that_comes_back_calls_off_what_has_not_been_closed_yet() {
+    let mut backend = Manual::start().await;
+    let address = backend.address();
+    // One tunnel a second.
+    let upstream = "    drain_window: 6s\n    \
+                    health: { check: tcp, interval: 100ms, timeout: 100ms, rise: 1, fall: 1, on_down: close }\n";
+    let gateway = gateway(&[address], upstream).await;
+    let mut tunnels = Vec::new();
+    while tunnels.len() < 6 {
+        let mut client = Wire::connect(gateway.address()).await;
+        client.send(upgrade("")).await;
+        let mut server = loop {
+            let server = backend.next().await;
+            let mut byte = [0];
+            if server.stream.peek(&mut byte).await.is_ok_and(|count| count > 0) {
+                break server;
+            }
+        };
+        server.head().await;
+        server.send(switching("")).await;
+        assert!(client.head().await.starts_with("HTTP/1.1 101 "));
+        tunnels.push((client, server));
+    }
+    backend.backend.stop().await;
+    gateway.log.find(&[&format!("backend u/{address} is down: check failed")]).await;
+    let _back = Backend::start_at(address, |_| async {}).await;
+    gateway.log.find(&[&format!("backend u/{address} is up")]).await;
+
+    let mut kept = Vec::new();
+    for (mut client, mut server) in tunnels {
+        server.send(text(From::Backend, "here")).await;
+        if client.frame().await.payload == b"here" {
+            kept.push((client, server));
+        }
+    }
+    assert!(!kept.is_empty(), "the backend was away for less than the window");
+    // Long enough for two more to be closed, were they not spared.
+    tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+    for tunnel in &mut kept {
+        works(tunnel).await;
+    }
 }

@@ -1,0 +1,90 @@
+//! File descriptors: the numbers that clients' connections may have, and those kept for the gateway's own work.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::process::{Resource, getrlimit};
+
+/// The mark that parts the file descriptors of this process.
+///
+/// The system gives out the lowest number that is free (POSIX, open(2)). So as long as no connection that serves clients
+/// keeps a number at or above the mark, the numbers from there to the limit are free for control, metrics and checks:
+/// at most 64 of them, and at least 4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Descriptors {
+    mark: RawFd,
+}
+
+impl Descriptors {
+    /// The descriptors of this process, by its limit now (`RLIMIT_NOFILE`).
+    pub fn of_process() -> Self {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        Self::up_to(RawFd::try_from(limit).unwrap_or(RawFd::MAX))
+    }
+
+    fn up_to(limit: RawFd) -> Self {
+        Self { mark: limit - (limit / 16).clamp(LEAST_RESERVED, MOST_RESERVED) }
+    }
+
+    /// Whether a connection that is opened now would have a number that clients may have. `latest` is the number of one that
+    /// was opened a moment ago, if any: far below the mark nothing is asked of the system. `any` is any open descriptor.
+    pub fn has_room(&self, latest: Option<RawFd>, any: impl AsFd) -> bool {
+        if latest.is_some_and(|latest| latest < self.mark - NEAR) {
+            return true;
+        }
+        match fcntl_dupfd_cloexec(any, 0) {
+            Ok(lowest_free) => lowest_free.as_raw_fd() < self.mark,
+            Err(error) => !matches!(error, Errno::MFILE | Errno::NFILE),
+        }
+    }
+
+    /// Lets a connection that serves clients pass, and closes it where its number is one of those that are kept.
+    ///
+    /// # Errors
+    /// EMFILE, as if the system had none left.
+    pub fn admit<S: AsFd>(&self, connection: S) -> io::Result<S> {
+        if connection.as_fd().as_raw_fd() < self.mark { Ok(connection) } else { Err(Errno::MFILE.into()) }
+    }
+}
+
+const LEAST_RESERVED: RawFd = 4;
+const MOST_RESERVED: RawFd = 64;
+/// Numbers below the mark among which each connection is asked for: others may have been opened since the latest.
+const NEAR: RawFd = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::metrics::LocalFailure;
+
+    fn listener() -> TcpListener {
+        TcpListener::bind("127.0.0.1:0").unwrap()
+    }
+
+    #[test]
+    fn a_sixteenth_is_kept_and_between_4_and_64() {
+        let kept = |limit| limit - Descriptors::up_to(limit).mark;
+        assert_eq!([32, 110, 256, 1_024, 65_536, RawFd::MAX].map(kept), [4, 6, 16, 64, 64, 64]);
+    }
+
+    #[test]
+    fn a_connection_above_the_mark_is_refused_as_the_system_would() {
+        let (low, high) = (listener(), listener());
+        let descriptors = Descriptors { mark: high.as_raw_fd().max(low.as_raw_fd()) };
+        let [low, high] = if low.as_raw_fd() < high.as_raw_fd() { [low, high] } else { [high, low] };
+        assert!(descriptors.admit(&low).is_ok());
+        let error = descriptors.admit(&high).unwrap_err();
+        assert_eq!(LocalFailure::of(&error), Some(LocalFailure::ProcessDescriptors));
+    }
+
+    #[test]
+    fn there_is_room_while_the_lowest_free_number_is_below_the_mark() {
+        let any = listener();
+        assert!(Descriptors { mark: 100_000 }.has_room(None, &any));
+        assert!(!Descriptors { mark: 3 }.has_room(None, &any));
+        assert!(Descriptors { mark: 1_000 }.has_room(Some(700), &any));
+    }
+}
