@@ -164,7 +164,7 @@ impl Checker {
         Self { probe: Arc::clone(&target.probe), interval: target.interval, watched, task }
     }
 
-    /// Whether the task runs and does what `target` asks for. It has ended only if its runtime has.
+    /// True when the task runs and does what `target` asks for. The task has ended only if its runtime has.
     fn suits(&self, target: &Target) -> bool {
         self.task.as_ref().is_some_and(|task| !task.is_finished())
             && self.probe == target.probe
@@ -180,7 +180,7 @@ impl Drop for Checker {
     }
 }
 
-/// What a checker's task works with.
+/// State of a checker's task.
 struct Life {
     target: Target,
     watched: Arc<Watched>,
@@ -226,11 +226,11 @@ impl Life {
     }
 }
 
-/// What outlives a checker's task when its settings change.
+/// The part of a checker that outlives its task when the settings change.
 struct Watched {
     identity: Identity,
     subject: Mutex<Arc<dyn Subject>>,
-    /// Whether an outcome was reported.
+    /// True once an outcome about the backend was reported.
     judged: AtomicBool,
 }
 

@@ -1,4 +1,4 @@
-//! What is counted for one hook.
+//! Counters of one hook.
 
 use prometheus::IntCounterVec;
 

@@ -1,4 +1,4 @@
-//! What is counted, under the names that docs/metrics.md lists.
+//! Metrics of the gateway, under the names that docs/metrics.md lists.
 //!
 //! Label sets are bounded: upstream and backend names come from the configuration, every other label from a fixed list.
 
@@ -68,17 +68,17 @@ pub(crate) struct Families {
     backend_load: IntGaugeVec,
 }
 
-/// What a backend looks like at the moment of a scrape.
+/// State of a backend at the moment of a scrape.
 pub struct BackendReading<'a> {
     /// The upstream's name.
     pub upstream: &'a str,
     /// The backend's address.
     pub backend: String,
-    /// Whether it is taken as up.
+    /// True when it is taken as up.
     pub up: bool,
-    /// Whether the operator drains it.
+    /// True while the operator drains it.
     pub draining: bool,
-    /// Whether doubt has taken it out for a time.
+    /// True while doubt keeps it out.
     pub ejected: bool,
     /// Its open tunnels.
     pub tunnels: u64,

@@ -7,7 +7,7 @@ use prometheus::{Histogram, IntCounter, IntCounterVec};
 use super::{Families, LocalFailure};
 use crate::ws::{Side, Sides};
 
-/// What is counted for one upstream.
+/// Counters of one upstream.
 pub struct UpstreamMetrics {
     name: String,
     requests: Children,

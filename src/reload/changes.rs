@@ -1,4 +1,4 @@
-//! What differs between two configurations, by meaning: comments, order and spelled-out defaults are no difference.
+//! Differences between two configurations, by meaning: comments, order and spelled-out defaults are no difference.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::config::{AffinitySource, Backend, Config, Route, Upstream};
 
-/// What differs between two configurations.
+/// Differences between two configurations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Changes {
     /// Routes, by host and path.
@@ -21,31 +21,31 @@ pub struct Changes {
     pub needs_upgrade: Vec<String>,
 }
 
-/// What differs about a route; it is named as `host path`.
+/// Difference of a route, which is named as `host path`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum RouteChange {
-    /// It is new.
+    /// New.
     Added {
         /// Its name.
         route: String,
-        /// Where it leads.
+        /// Upstream it leads to.
         upstream: String,
     },
-    /// It is gone.
+    /// Gone.
     Removed {
         /// Its name.
         route: String,
-        /// Where it led.
+        /// Upstream it led to.
         upstream: String,
     },
-    /// It leads to another upstream.
+    /// Leads to another upstream.
     Moved {
         /// Its name.
         route: String,
-        /// Where it led.
+        /// Upstream it led to.
         from: String,
-        /// Where it leads.
+        /// Upstream it leads to.
         to: String,
     },
     /// Its own affinity differs: keys of its requests come from elsewhere.
@@ -59,32 +59,32 @@ pub enum RouteChange {
         /// Its name.
         route: String,
     },
-    /// What becomes of compression differs, for tunnels that open from now on.
+    /// Other treatment of compression, for tunnels that open from now on.
     Compression {
         /// Its name.
         route: String,
     },
 }
 
-/// What differs about an upstream.
+/// Difference of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum UpstreamChange {
-    /// It is new.
+    /// New.
     Added {
         /// Its name.
         upstream: String,
-        /// How many backends it has.
+        /// Number of backends.
         backends: usize,
     },
-    /// It is gone.
+    /// Gone.
     Removed {
         /// Its name.
         upstream: String,
-        /// How many backends it had.
+        /// Number of backends it had.
         backends: usize,
     },
-    /// It is there before and after.
+    /// There before and after.
     Changed {
         /// Its name.
         upstream: String,
@@ -95,18 +95,18 @@ pub enum UpstreamChange {
     },
 }
 
-/// What differs about a backend.
+/// Difference of a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum BackendChange {
-    /// It is new.
+    /// New.
     Added {
         /// Its address.
         backend: SocketAddr,
         /// Its weight.
         weight: u16,
     },
-    /// It is gone.
+    /// Gone.
     Removed {
         /// Its address.
         backend: SocketAddr,
@@ -123,7 +123,7 @@ pub enum BackendChange {
 }
 
 impl Changes {
-    /// What differs in `new`.
+    /// Differences of `new` from `old`.
     pub fn between(old: &Config, new: &Config) -> Self {
         let mut settings = Vec::new();
         let (mut before, mut after) = (old.trusted_proxies.clone(), new.trusted_proxies.clone());
@@ -145,7 +145,7 @@ impl Changes {
         }
     }
 
-    /// Whether both configurations mean the same.
+    /// True when both configurations mean the same.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -279,7 +279,7 @@ fn policies(old: &Upstream, new: &Upstream) -> Vec<&'static str> {
     differ.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }
 
-/// What has the same identity in both lists, side by side: first what the new list has, in its order, then what it lacks.
+/// Entries of the same identity in both lists, side by side: first all of the new list, in its order, then those it lacks.
 fn pairs<'l, T, I: Eq + std::hash::Hash>(
     old: &'l [T],
     new: &'l [T],

@@ -1,4 +1,4 @@
-//! What a snapshot means for tunnels that were opened under another.
+//! Impact of a snapshot on tunnels that were opened under another.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::snapshot::{Destination, Snapshot, TunnelPolicy};
 use crate::tunnel::{Reason, Record, Standing, Verdict};
 use crate::upstream::Member;
 
-/// Why a change touches a tunnel.
+/// Reason for which a change touches a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
@@ -53,7 +53,7 @@ impl Impact {
         Self { snapshot, changed_rings, former_policies }
     }
 
-    /// What becomes of a tunnel.
+    /// Decides over a tunnel.
     pub(super) fn verdict(&self, tunnel: &Standing<'_>) -> Verdict {
         match self.fate(tunnel) {
             None | Some((_, OnChange::Keep, _)) => Verdict::Keep,
@@ -62,7 +62,7 @@ impl Impact {
         }
     }
 
-    /// Why a tunnel is touched, if it is, and what its upstream has to say about it.
+    /// Cause for which a tunnel is touched, with its upstream's policy; `None` for one that is not.
     pub(super) fn fate(&self, tunnel: &Standing<'_>) -> Option<(Cause, OnChange, Duration)> {
         let record = tunnel.record;
         if let Some(cause) = self.cause(record) {
@@ -71,8 +71,8 @@ impl Impact {
         }
         let upstream = &self.leads_to(record)?.upstream;
         let over = upstream.config().rehome?;
-        // Who opens now was placed by a pick, which knows more than the ring; and who was away before the ring changed, for
-        // failover or for load, is left alone until it does.
+        // A tunnel that opens now was placed by a pick, which knows more than the ring; and one that was away before the ring
+        // changed, by failover or for load, is left alone until the ring changes.
         let may_move = !tunnel.opening && self.changed_rings.contains(record.backend().upstream());
         let announced = tunnel.announced == Some(Reason::Rehomed);
         ((may_move || announced) && self.snapshot.is_away(record)).then_some((
@@ -99,7 +99,7 @@ impl Impact {
         }
     }
 
-    /// Where a tunnel belongs: where its route leads, or where a hook sent it, which the route says nothing about.
+    /// Upstream that a tunnel belongs to: the one its route leads to, or the one that a hook chose.
     fn leads_to(&self, record: &Record) -> Option<&Destination> {
         match record.by_hook {
             true => self.snapshot.destination(record.backend().upstream()).map(|to| &**to),
@@ -134,5 +134,5 @@ impl fmt::Display for Cause {
     }
 }
 
-/// What holds for tunnels of an upstream that this process has never known: the defaults of the keys.
+/// Policy for tunnels of an upstream that this process has never known: the defaults of the keys.
 const UNKNOWN: TunnelPolicy = TunnelPolicy { on_change: OnChange::Close, drain_window: Duration::from_secs(30) };

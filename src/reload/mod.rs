@@ -23,12 +23,12 @@ use impact::Impact;
 pub use plan::{Fate, KeysMoved, Plan, TunnelsPlanned, plan, plan_running};
 pub use watch::Watch;
 
-/// What a reload did.
+/// Outcome of a reload that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reloaded {
     /// The generation of the snapshot that is now in force.
     pub generation: u64,
-    /// What differs from the configuration before; `needs_upgrade` of it kept its running values.
+    /// Differences from the configuration before. The keys in `needs_upgrade` kept their running values.
     pub changes: Changes,
     /// Open tunnels that are to be closed, because their route or backend is gone (`on_change: close`). Those announced
     /// by an earlier reload are among them.
@@ -39,7 +39,7 @@ pub struct Reloaded {
     pub called_off: usize,
 }
 
-/// Why a reload did not happen. What ran before runs on, untouched.
+/// Reason for which a reload did not happen. The configuration before stays in force, untouched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReloadError {
@@ -56,7 +56,7 @@ pub enum ReloadError {
 
 /// Reads the file that the gateway was started from again, and puts it in force.
 ///
-/// It is logged and counted either way.
+/// Success and failure are logged and counted.
 ///
 /// # Errors
 /// [`ReloadError`], with every problem of the file in its text.
@@ -120,8 +120,8 @@ pub async fn reload(running: &Arc<Running>, config: Config) -> Result<Reloaded, 
     Ok(reloaded)
 }
 
-/// Has the configuration in force decide over every open tunnel: what a reload does for those it finds, for tunnels that
-/// came by another way than the listeners. Nobody is re-homed by it.
+/// Applies the configuration in force to every open tunnel, as a reload does: for tunnels that came by another way than the
+/// listeners. No tunnel is re-homed by it.
 pub async fn enforce(running: &Running) -> Judged {
     let turn = running.turn().await;
     let snapshot = running.snapshot();

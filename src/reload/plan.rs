@@ -14,37 +14,37 @@ use crate::snapshot::{Running, Snapshot};
 use crate::tunnel::{Record, Standing};
 use crate::upstream::{Member, Ring};
 
-/// What a reload would do.
+/// Effects of a reload that has not happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
-    /// What differs.
+    /// Differences.
     #[serde(flatten)]
     pub changes: Changes,
     /// For each upstream whose backends or weights differ, how many of all possible keys would move to another backend.
     pub keys: Vec<KeysMoved>,
-    /// What would become of open tunnels; `None` where two files are compared.
+    /// Effects on open tunnels; `None` where two files are compared.
     pub tunnels: Option<TunnelsPlanned>,
 }
 
-/// How many keys of an upstream belong to another backend after a change, were all backends up.
+/// Number of keys of an upstream that belong to another backend after a change, were all backends up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KeysMoved {
     /// The upstream.
     pub upstream: String,
-    /// How many were looked at: places spread evenly over the ring, or open tunnels that have a key.
+    /// Number of keys looked at: places spread evenly over the ring, or open tunnels that have a key.
     pub of: usize,
-    /// How many of them move.
+    /// Number of them that move.
     pub moved: usize,
 }
 
-/// What a reload would mean for open tunnels.
+/// Effects of a reload on open tunnels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TunnelsPlanned {
-    /// How many are open.
+    /// Number of open tunnels.
     pub open: usize,
-    /// How many of them would be closed.
+    /// Number of them that would be closed.
     pub closed: usize,
-    /// Those that are touched, by upstream and cause.
+    /// Tunnels that are touched, by upstream and cause.
     pub touched: Vec<Fate>,
     /// For each upstream whose backends or weights differ, how many open tunnels have a key that would move. They are
     /// closed only with `rehome`.
@@ -56,22 +56,22 @@ pub struct TunnelsPlanned {
 pub struct Fate {
     /// Their upstream.
     pub upstream: String,
-    /// Why they are touched.
+    /// Reason for which they are touched.
     pub cause: Cause,
-    /// Whether they would be closed; else they are left, by `on_change: keep`.
+    /// True when they would be closed; else they are left, by `on_change: keep`.
     pub closed: bool,
     /// Over how many milliseconds.
     pub over_ms: u64,
-    /// How many there are.
+    /// Number of such tunnels.
     pub tunnels: usize,
 }
 
-/// What would change from one configuration to another.
+/// Plans the step from one configuration to another.
 pub fn plan(old: &Config, new: &Config) -> Plan {
     Plan { changes: Changes::between(old, new), keys: keys_moved(old, new), tunnels: None }
 }
 
-/// What a reload of the running gateway with `new` would do, open tunnels included. Nothing is touched.
+/// Plans a reload of the running gateway with `new`, open tunnels included. Nothing is touched.
 ///
 /// # Errors
 /// [`ReloadError::Panicked`] alone.
@@ -125,7 +125,7 @@ fn moved_between(before: &Upstream, after: &Upstream) -> KeysMoved {
     KeysMoved { upstream: after.name.clone(), of: PLACES as usize, moved: moved.count() }
 }
 
-/// Whether the key of an open tunnel, if it has one, belongs to another backend after a change.
+/// True when the key of an open tunnel belongs to another backend after a change; `None` for a tunnel without a key.
 fn moves(before: &Snapshot, after: &Snapshot, record: &Record) -> Option<bool> {
     let key_hash = record.key_hash?;
     let first = |snapshot: &Snapshot| {
@@ -140,7 +140,7 @@ fn moves(before: &Snapshot, after: &Snapshot, record: &Record) -> Option<bool> {
 struct Tally {
     open: usize,
     touched: BTreeMap<(String, Cause, bool, Duration), usize>,
-    /// Those with a key, and those of them that move, of upstreams whose ring differs.
+    /// Tunnels with a key, and those of them that move, of upstreams whose ring differs.
     keys: BTreeMap<String, (usize, usize)>,
 }
 

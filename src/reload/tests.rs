@@ -144,7 +144,7 @@ async fn keys_that_are_planned_to_move_are_away_from_home_after_the_reload() {
     let reloaded = subject.reload(back()).await;
     assert_eq!(away, [(Cause::AwayFromHome, reloaded.rehoming)]);
     assert!(reloaded.rehoming > moves.moved);
-    // What was announced stays announced over reloads that have nothing to do with it, and is called off at home.
+    // An announced end stays announced over reloads that have nothing to do with it, and is called off at home.
     let unrelated =
         || config(&[ONE, TWO, "{ address: 127.0.0.1:9003, weight: 2 }"], ", fail_open: true, rehome: { over: 1d }");
     assert_eq!(subject.reload(unrelated()).await.rehoming, reloaded.rehoming);

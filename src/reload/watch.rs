@@ -11,12 +11,12 @@ use crate::snapshot::Running;
 
 /// Looks at the file once a second, as long as the configuration in force says `watch: true`.
 ///
-/// It is looked at by name, through links: an editor's rename-and-replace, a link that is made to lead elsewhere and a
+/// The file is looked at by name, through links: an editor's rename-and-replace, a link that is made to lead elsewhere and a
 /// file that is away for a moment are seen for what they are. Looking is one `stat`; unlike the system's notifications it
 /// also works on network file systems and bind mounts.
 pub struct Watch {
     running: Arc<Running>,
-    /// What [`changed`](Self::changed) told of last. It is not told of again where it was refused.
+    /// State that [`changed`](Self::changed) told of last. It is not told of again where the file was refused.
     told: Option<Stamp>,
 }
 

@@ -32,9 +32,9 @@ pub use saved::SavedHooks;
 pub struct Snapshot {
     /// Counts the configurations of this process, from 1.
     pub generation: u64,
-    /// Whose `X-Forwarded-*` headers are believed.
+    /// Networks of the proxies whose `X-Forwarded-*` headers are believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// What it was compiled from.
+    /// Configuration that the snapshot was compiled from.
     pub config: Config,
     routes: Routes,
     /// In the order of the configuration's routes.
@@ -44,7 +44,7 @@ pub struct Snapshot {
     destinations: Vec<Arc<Destination>>,
 }
 
-/// Where a route leads.
+/// A compiled route.
 pub struct Target {
     /// The route, as `host path`.
     pub route: Arc<str>,
@@ -54,7 +54,7 @@ pub struct Target {
     pub to: Arc<Destination>,
     /// The route's hooks.
     pub hooks: Arc<Chain>,
-    /// What becomes of compression where they see messages.
+    /// Treatment of compression on tunnels whose messages hooks see.
     pub compression: Compression,
 }
 
@@ -62,11 +62,11 @@ pub struct Target {
 pub struct Destination {
     /// Backends, ring and policy.
     pub upstream: Upstream,
-    /// What is counted.
+    /// Counters of the upstream.
     pub metrics: Arc<UpstreamMetrics>,
 }
 
-/// What a request asks for, as far as it decides where the request goes.
+/// The parts of a request that decide where it goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
     /// The host, empty where none is named.
@@ -93,10 +93,10 @@ pub enum Unclear {
     Path,
 }
 
-/// What a snapshot makes of a request.
+/// Route, client and key of a request.
 #[derive(Debug)]
 pub struct Located<'s> {
-    /// Who asks.
+    /// Client that sent the request.
     pub client: Client,
     /// The index of the route, if one matches.
     pub route: Option<usize>,
@@ -148,8 +148,8 @@ impl Snapshot {
         }
     }
 
-    /// Makes the hooks that the routes name; until then the routes are without. Each finds the one whose place it takes in
-    /// `before`, under the same route.
+    /// Makes the hooks that the routes name; a snapshot has none before. Each is given the hook of the same name that the same
+    /// route had in `before`.
     ///
     /// # Errors
     /// Every problem that the hooks found with their settings.
@@ -171,7 +171,7 @@ impl Snapshot {
         self.targets.iter().for_each(|target| target.hooks.start(injector));
     }
 
-    /// Who asks, which route is meant, and which key leads to a backend where no hook has a say. `mint` makes the value of an
+    /// Finds the client, the route and the ring key of a request on a route without hooks. `mint` makes the value of an
     /// issued cookie.
     pub fn locate(&self, asked: &Asked<'_>, mint: impl FnOnce() -> String) -> Located<'_> {
         let (client, route) = self.receive(asked);
@@ -180,7 +180,7 @@ impl Snapshot {
         Located { client, route, key }
     }
 
-    /// Who asks, and the index of the route that is meant, if one matches.
+    /// Finds the client, and the index of the route that matches, if one does.
     pub fn receive(&self, asked: &Asked<'_>) -> (Client, Option<usize>) {
         let client = Client::of(asked.peer, asked.headers, &self.trusted_proxies);
         (client, self.routes.find((!asked.host.is_empty()).then_some(asked.host), asked.path))
@@ -200,7 +200,7 @@ impl Snapshot {
     /// counts, unless the route has its own.
     ///
     /// # Panics
-    /// When [`receive`](Self::receive) of another snapshot gave the index.
+    /// [`receive`](Self::receive) of another snapshot gave the index.
     pub fn key(
         &self,
         route: usize,
@@ -224,15 +224,15 @@ impl Snapshot {
         }
     }
 
-    /// Where the route with this index leads.
+    /// The route with this index.
     ///
     /// # Panics
-    /// When [`locate`](Self::locate) of another snapshot gave the index.
+    /// [`locate`](Self::locate) of another snapshot gave the index.
     pub fn target(&self, route: usize) -> &Target {
         &self.targets[route]
     }
 
-    /// Where the route with this name (`host path`) leads, if there is one.
+    /// The route with this name (`host path`), if there is one.
     pub fn route_named(&self, name: &str) -> Option<&Target> {
         self.by_name.get(name).map(|&index| &self.targets[index])
     }
@@ -253,7 +253,7 @@ impl Snapshot {
         &self.destinations
     }
 
-    /// What every backend looks like now, for a scrape.
+    /// State of every backend now, for a scrape.
     pub fn readings(&self) -> impl Iterator<Item = BackendReading<'_>> {
         self.destinations.iter().flat_map(|to| {
             to.upstream.states().iter().enumerate().map(|(index, state)| BackendReading {
@@ -354,7 +354,8 @@ impl Destination {
         }
     }
 
-    /// When a client that found nobody healthy may try again: backends that return are noticed within one interval.
+    /// Time after which a client that found no backend up may try again: checks notice a backend that returns within one
+    /// interval.
     pub fn retry_after(&self) -> Duration {
         self.upstream.config().health.as_ref().map_or(Duration::from_secs(1), |health| health.interval)
     }

@@ -1,4 +1,4 @@
-//! What runs: the snapshot in force, and everything that outlives it.
+//! The running gateway: the snapshot in force, and everything that outlives it.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -23,15 +23,15 @@ pub struct Running {
     hooks: Arc<hook::Registry>,
     registry: Registry,
     turn: Mutex<Turn>,
-    /// What is counted.
+    /// Metrics of the gateway.
     pub metrics: Arc<Metrics>,
     /// Every open tunnel.
     pub tunnels: Arc<Tunnels>,
-    /// What reaches open tunnels from outside.
+    /// Sends messages into open tunnels from outside.
     pub injector: Injector,
-    /// Where requests and tunnels are logged.
+    /// Access log of requests and tunnels.
     pub log: AccessLog,
-    /// When it began to run.
+    /// Moment at which the gateway began to run.
     pub since: Instant,
     /// Whether it serves or drains.
     pub phases: Phases,
@@ -39,7 +39,7 @@ pub struct Running {
     requests: Arc<()>,
 }
 
-/// What only whoever changes the snapshot may touch, one after the other.
+/// State of those who change the snapshot, one after the other.
 pub struct Turn {
     checkers: Checkers,
     /// Policies of upstreams that left the configuration, by name, as long as any backend of theirs is in use.
@@ -115,7 +115,7 @@ impl Running {
         UnderWay { counted: Arc::clone(&self.requests) }
     }
 
-    /// How many requests are under way, whatever snapshot they began with.
+    /// Number of requests under way, whatever snapshot they began with.
     pub fn requests(&self) -> usize {
         Arc::strong_count(&self.requests) - 1
     }
@@ -139,7 +139,7 @@ impl Running {
         now: Instant,
     ) -> Frozen {
         let route = routes.entry(passport.route.clone()).or_insert_with(|| (&*passport.route).into());
-        // Where the route is gone, or has no hooks any more, nobody is called; what belongs to the stream goes on.
+        // A tunnel whose route is gone, or has no hooks any more, goes on without calls.
         let hooks = self.snapshot().route_named(route).map(|target| Arc::clone(&target.hooks));
         let place = Place {
             hooks: hooks.unwrap_or_else(|| Arc::new(Chain::empty())),
@@ -188,7 +188,7 @@ impl Running {
         snapshot
     }
 
-    /// What is to be checked: every backend of every upstream whose health is not `off`.
+    /// Targets of checks: every backend of every upstream whose health is not `off`.
     fn targets(&self, snapshot: &Snapshot) -> Vec<Target> {
         let mut targets = Vec::new();
         let dialer = snapshot.dialer();

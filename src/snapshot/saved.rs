@@ -10,7 +10,7 @@ use crate::hook::Saved;
 pub struct SavedHooks {
     /// The route, as `host path`.
     pub route: String,
-    /// Those of its hooks that have one.
+    /// States of its hooks, of those that have one.
     pub hooks: Vec<Saved>,
 }
 
@@ -35,8 +35,8 @@ impl Snapshot {
         all
     }
 
-    /// Has hooks take the states that [`save_hooks`](Self::save_hooks) gave in another process; of routes that are not there
-    /// any more they are forgotten.
+    /// Gives hooks the states that [`save_hooks`](Self::save_hooks) took in another process. States of routes that are gone
+    /// are forgotten.
     pub fn restore_hooks(&self, saved: &[SavedHooks]) {
         for SavedHooks { route, hooks } in saved {
             if let Some(target) = self.route_named(route) {

@@ -27,7 +27,7 @@ impl Descriptors {
         Self { mark: limit - (limit / 16).clamp(LEAST_RESERVED, MOST_RESERVED) }
     }
 
-    /// Whether a connection that is opened now would have a number that clients may have. `latest` is the number of one that
+    /// True when a connection that is opened now would have a number that clients may have. `latest` is the number of one that
     /// was opened a moment ago, if any: far below the mark nothing is asked of the system. `any` is any open descriptor.
     pub fn has_room(&self, latest: Option<RawFd>, any: impl AsFd) -> bool {
         if latest.is_some_and(|latest| latest < self.mark - NEAR) {

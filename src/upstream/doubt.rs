@@ -42,17 +42,17 @@ enum Trial {
 }
 
 impl Doubt {
-    /// Whether the backend is ejected, on trial or not.
+    /// True when the backend is ejected, on trial or not.
     pub fn is_ejected(&self) -> bool {
         self.ejection.is_some()
     }
 
-    /// Whether traffic may be sent to the backend: it is not ejected, or waits for a request on trial.
+    /// True when traffic may be sent to the backend: it is not ejected, or waits for a request on trial.
     pub fn admits(&self) -> bool {
         self.ejection.as_ref().is_none_or(|ejection| ejection.trial == Trial::Open)
     }
 
-    /// Whether a success would change anything.
+    /// True when a success would change anything.
     pub fn is_any(&self) -> bool {
         self.failures > 0 || self.is_ejected()
     }

@@ -92,12 +92,12 @@ struct Connects {
 }
 
 impl HealthState {
-    /// Whether the backend counts as up; an ejected one does.
+    /// True when the backend counts as up; an ejected one does.
     pub fn is_up(&self) -> bool {
         !self.checks.down && !self.connects.down
     }
 
-    /// Whether a success of traffic would change anything.
+    /// True when a success of traffic would change anything.
     pub fn is_doubted(&self) -> bool {
         self.connects.failures > 0 || self.doubt.is_any()
     }
@@ -114,7 +114,7 @@ impl HealthState {
         if self.checks.passes < thresholds.rise {
             return None;
         }
-        // Whatever was known of it was known of a backend that has been down since.
+        // Older results are about a backend that has been down since.
         *self = Self { checks: Checks { any: true, ..Checks::default() }, ..Self::default() };
         Some(Change::Up { reason: reason.to_owned() })
     }

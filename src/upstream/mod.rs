@@ -31,7 +31,7 @@ use self::tally::{Eligible, Tally};
 
 /// One upstream of a snapshot: its configuration, its ring, and the live state of its backends.
 ///
-/// Backends are named by their index in the configuration's list.
+/// A backend is named by its index among the members.
 #[derive(Debug)]
 pub struct Upstream {
     config: config::Upstream,
@@ -40,9 +40,9 @@ pub struct Upstream {
     /// In the order of the members.
     states: Vec<Arc<BackendState>>,
     by_address: HashMap<SocketAddr, usize>,
-    /// What the states come to.
+    /// Sums over the states.
     tally: Arc<Tally>,
-    /// Which of equally loaded backends is next; see `pick`.
+    /// Counter that takes equally loaded backends in turn; see `pick`.
     turn: AtomicU64,
     visitors: Visitors,
     /// Held while a backend is ejected, so that no two ejections together pass the bound.
@@ -94,10 +94,10 @@ impl Upstream {
         self.by_address.get(&address).copied()
     }
 
-    /// Whether a backend counts as up. With health `off` every one does, whatever was once found out about it.
+    /// True when a backend counts as up. With health `off` every backend does, whatever checks once found.
     ///
     /// # Panics
-    /// When `index` is not one of the configuration's list.
+    /// `index` is not one of the members.
     pub fn is_up(&self, index: usize) -> bool {
         self.config.health.is_none() || self.states[index].is_up()
     }
@@ -140,7 +140,7 @@ impl Upstream {
         self.may_eject(index).then(|| state.eject(reason, now))
     }
 
-    /// Whether the backend may be ejected: with it no more than a third of the backends, rounded up, would be, and at
+    /// True when the backend may be ejected: with it no more than a third of the backends, rounded up, would be, and at
     /// least one other is left that takes traffic.
     fn may_eject(&self, index: usize) -> bool {
         let on_ring = |index: &usize| self.members[*index].weight > 0;
@@ -169,7 +169,7 @@ impl Upstream {
         self.ring.walk_from(key_hash).next()
     }
 
-    /// Where the key with this hash ([`Ring::hash`]) is at home: the first backend on the ring that is up and not being
+    /// Home of the key with this hash ([`Ring::hash`]): the first backend on the ring that is up and not being
     /// drained, however loaded. `None` while there is none.
     pub fn home(&self, key_hash: u32) -> Option<usize> {
         let eligible = self.eligible();
@@ -180,7 +180,7 @@ impl Upstream {
         self.ring.points_from(key_hash).find(|&index| eligible.holds(index) || ejected(index))
     }
 
-    /// Whether a backend is kept out by an ejection alone.
+    /// True when nothing but an ejection keeps the backend out.
     fn may_return(&self, index: usize) -> bool {
         let state = &self.states[index];
         self.tally.up_or_down.holds(index) && state.is_ejected() && state.is_up()

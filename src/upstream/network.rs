@@ -41,7 +41,7 @@ impl Visitors {
         }
     }
 
-    /// Whether every visit of the last minute, and at least one before it, came from this network.
+    /// True when every visit of the last minute, and at least one before it, came from this network.
     pub(super) fn is_alone(&self, network: ClientNetwork, now: Instant) -> bool {
         let since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         self.last.load(Relaxed) == network.0

@@ -7,8 +7,8 @@
 //! two are drawn by weight and the less loaded one is taken (the power of two choices, Mitzenmacher 2001; Envoy's
 //! `LEAST_REQUEST`): nearly as even, and it need not look at every backend.
 //!
-//! What has to be known of all backends together the upstream's tally knows. So a pick takes time logarithmic in the number
-//! of backends, times how many one has to pass to find one that is up: ten where nine in ten are down.
+//! The upstream's tally keeps sums over all backends. So a pick takes time logarithmic in the number of backends, times the
+//! number of backends it passes until one is up: ten where nine in ten are down.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -19,17 +19,17 @@ use super::{BackendState, Eligible, LoadGuard, Ring, Upstream};
 /// One backend, chosen for one request and already counted as loaded with it.
 #[derive(Debug)]
 pub struct Pick {
-    /// Its index in the configuration's list.
+    /// Index of the backend among the members.
     pub index: usize,
-    /// Its live state.
+    /// Live state of the backend.
     pub state: Arc<BackendState>,
     /// Counts the request, and the tunnel it may become, for as long as it is kept.
     pub guard: LoadGuard,
-    /// Which rule chose it.
+    /// Rule that chose the backend.
     pub how: Picked,
 }
 
-/// Which rule chose a backend.
+/// Rule that chose a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Picked {
     /// The first on the ring for the key.
@@ -40,7 +40,7 @@ pub enum Picked {
     LeastLoaded,
 }
 
-/// Why no backend was chosen.
+/// Reason for which no backend was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unavailable {
@@ -59,7 +59,7 @@ impl Pick {
 }
 
 impl Picked {
-    /// Its name in metric labels and logs.
+    /// Name of the rule in metric labels and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ring => "ring",
@@ -91,7 +91,7 @@ impl Upstream {
     }
 }
 
-/// What may be chosen from: those that are eligible and were not tried.
+/// Candidates: backends that are eligible and were not tried for the same request.
 #[derive(Clone, Copy)]
 struct Choice<'a> {
     upstream: &'a Upstream,
@@ -237,7 +237,7 @@ const FAR: usize = 1024;
 /// Where backends were tried already, those may be the ones that have room, and another round would be in vain.
 const ROUNDS: usize = 4;
 
-/// How loaded a backend would be with one request more, by weight; all idle ones are equal, so that each gets its turn.
+/// Load of a backend with one request more, by weight; all idle ones are equal, so that each gets its turn.
 ///
 /// HAProxy's `leastconn` reckons in the same way.
 #[derive(Clone, Copy, Debug)]
@@ -261,6 +261,6 @@ impl Burden {
 /// be.
 pub(super) fn load_limit(factor: f64, total_load: usize, weight: u16, total_weight: u64) -> usize {
     let share = factor * (total_load as f64 + 1.0) * f64::from(weight) / total_weight as f64;
-    // What is a whole number on paper may come out a hair above it.
+    // A product that is a whole number on paper may come out a hair above it.
     (share - 1e-9).ceil().max(1.0) as usize
 }

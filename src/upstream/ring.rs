@@ -8,17 +8,17 @@ use crate::config::Backend;
 /// CRC-32 of the address, a zero byte, the port, and the point before; a key belongs to the first point that is not below
 /// its CRC-32.
 ///
-/// It depends on the addresses and weights alone, not on the order they are listed in: a point that two backends share
+/// The ring depends on the addresses and weights alone, not on the order they are listed in: a point that two backends share
 /// belongs to the lower address (in nginx to the one listed first). Backends of weight 0 are not on it.
 ///
-/// It is not Pingora's `KetamaHashing`, which hashes IPv6 addresses without the brackets that nginx has them in (it agreed
-/// with nginx 1.22 on 360 of 1,000 keys) and leaves it to an unstable sort who owns a shared point.
+/// Pingora's `KetamaHashing` is not used: it hashes IPv6 addresses without the brackets that nginx has them in (it agreed
+/// with nginx 1.22 on 360 of 1,000 keys), and an unstable sort decides which backend owns a shared point.
 pub struct Ring {
     /// By hash, each hash once.
     points: Vec<Point>,
     /// The backends on the ring, by address.
     members: Vec<usize>,
-    /// How many backends were listed, on the ring or not.
+    /// Number of backends that were listed, on the ring or not.
     listed: usize,
 }
 
@@ -54,7 +54,7 @@ impl Ring {
         self.walk_from(Self::hash(key))
     }
 
-    /// Where `key` stands on every ring.
+    /// Place of `key` on every ring.
     pub fn hash(key: &[u8]) -> u32 {
         crc32fast::hash(key)
     }

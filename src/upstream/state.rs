@@ -14,8 +14,8 @@ use super::tally::{Share, Standing, Tally};
 
 /// The live state of one backend of one upstream.
 ///
-/// What is atomic guards no other memory, so it is read and written in relaxed order; what tallies count (load, up,
-/// draining) is written under the lock only.
+/// Atomics guard no other memory, so they are read and written in relaxed order; those that tallies count (load, up,
+/// ejected, draining) are written under the lock only.
 #[derive(Debug)]
 pub struct BackendState {
     upstream: String,
@@ -39,7 +39,7 @@ pub struct BackendState {
 #[derive(Debug, Default)]
 struct Locked {
     health: HealthState,
-    /// Where it is counted: by each compiled upstream that lists it, seldom more than one.
+    /// Tallies that count the backend: one for each compiled upstream that lists it, seldom more than one.
     seats: Vec<Seat>,
 }
 
@@ -88,12 +88,12 @@ impl BackendState {
         self.tunnels.load(Relaxed)
     }
 
-    /// Whether doubt has taken the backend out for a time. It still counts as up.
+    /// True when doubt has taken the backend out for a time. The backend still counts as up.
     pub fn is_ejected(&self) -> bool {
         self.ejected.load(Relaxed)
     }
 
-    /// Whether doubt lets traffic through: the backend is not ejected, or waits for a request on trial.
+    /// True when doubt lets traffic through: the backend is not ejected, or waits for a request on trial.
     pub fn admits(&self) -> bool {
         self.admits.load(Relaxed)
     }
@@ -103,13 +103,13 @@ impl BackendState {
         &self.check_wanted
     }
 
-    /// Whether results so far count the backend as up; [`Upstream::is_up`](super::Upstream::is_up) also knows whether
+    /// True when results so far count the backend as up; [`Upstream::is_up`](super::Upstream::is_up) also knows whether
     /// its upstream asks for health at all.
     pub fn is_up(&self) -> bool {
         self.up.load(Relaxed)
     }
 
-    /// Whether the operator drains the backend: it is given nothing new, as with weight 0, and keeps its place on the
+    /// True while the operator drains the backend: it is given nothing new, as with weight 0, and keeps its place on the
     /// ring.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
@@ -203,7 +203,7 @@ impl BackendState {
         Share { place: seat.place, weight: seat.weight, load: self.load() }
     }
 
-    /// Has a tally count the backend, at an index and with a weight, until it leaves it.
+    /// Adds the backend to a tally, at an index and with a weight.
     pub(super) fn join(&self, tally: &Arc<Tally>, place: usize, weight: u16) {
         let seat = Seat { tally: Arc::clone(tally), place, weight };
         let mut locked = lock(&self.locked);
@@ -289,7 +289,7 @@ impl Drop for LoadGuard {
 
 /// All backends that anyone still uses: a configuration, a tunnel, a checker.
 ///
-/// It keeps none of them alive by itself. Entries of those gone are cleared whenever the entries have doubled, so there
+/// The registry keeps none of them alive by itself. Entries of those gone are cleared whenever the entries have doubled, so there
 /// are never more than twice as many as backends were in use at one time.
 #[derive(Debug, Default)]
 pub struct Registry {
@@ -319,7 +319,7 @@ impl Registry {
         state
     }
 
-    /// Whether anyone still uses a backend of this upstream.
+    /// True while anyone uses a backend of this upstream.
     pub fn has(&self, upstream: &str) -> bool {
         let backends = lock(&self.backends);
         let by_address = backends.by_upstream.get(upstream);

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// What one upstream's backends come to. Those of weight 0 are not in it.
+/// Sums over one upstream's backends. Backends of weight 0 are not in it.
 #[derive(Debug)]
 pub(super) struct Tally {
     /// Up, not kept out by an ejection, and not being drained.
@@ -16,7 +16,7 @@ pub(super) struct Tally {
     ejected: AtomicUsize,
 }
 
-/// How a backend stands, as far as it decides where it is counted.
+/// The part of a backend's live state that decides where it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
     pub(super) up: bool,
@@ -46,7 +46,7 @@ impl Tally {
         }
     }
 
-    /// Whether any backend is ejected.
+    /// True while any backend is ejected.
     pub(super) fn has_ejected(&self) -> bool {
         self.ejected.load(Relaxed) > 0
     }
@@ -66,10 +66,10 @@ impl Tally {
     }
 }
 
-/// What one backend brings in.
+/// Contribution of one backend.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share {
-    /// Its index in the configuration's list.
+    /// Index of the backend among the members.
     pub(super) place: usize,
     pub(super) weight: u16,
     pub(super) load: usize,
@@ -96,7 +96,7 @@ impl Eligible {
         }
     }
 
-    /// Whether the backend with this index is one of them.
+    /// True when the backend with this index is one of them.
     pub(super) fn holds(&self, place: usize) -> bool {
         self.members[place / 64].load(Relaxed) >> (place % 64) & 1 == 1
     }

@@ -1,4 +1,4 @@
-//! What picks promise: the ring's order, bounds kept, turns taken, and honest answers when no one is left.
+//! Promises of picks: the ring's order, bounds kept, turns taken, and honest answers when no one is left.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -142,7 +142,7 @@ fn after_a_reload_the_bound_is_reckoned_with_the_new_weights_and_the_load_there_
     drop(old);
     let load = before[1] + before[2];
     let more: Vec<_> = (0..20).map(|_| new.pick(Some(b"hot"), &[]).unwrap()).collect();
-    // What backend 0 still carries is not the bound's business any more.
+    // The load of backend 0 does not count in the bound any more.
     let limit = pick::load_limit(1.5, load + 19, 1, 2);
     assert_eq!(loads(&new)[more[0].index], limit, "{before:?} became {:?}", loads(&new));
     drop((kept, more));

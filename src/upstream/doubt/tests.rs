@@ -1,4 +1,4 @@
-//! What doubt promises: one client ejects nobody, and an ejection ends with one request on trial.
+//! Promises of doubt: one client ejects nobody, and an ejection ends with one request on trial.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! What the health rules promise.
+//! Promises of the health rules.
 
 use super::*;
 

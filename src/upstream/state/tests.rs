@@ -1,4 +1,4 @@
-//! What live state promises: counters that never drift, and identities that outlive reloads.
+//! Promises of live state: counters that never drift, and identities that outlive reloads.
 
 use super::*;
 use crate::upstream::DownBy;

@@ -1,4 +1,4 @@
-//! What a tally promises: after any changes it is what one would get by asking every backend.
+//! Promise of a tally: after any changes it is what one would get by asking every backend.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Barrier};

@@ -1,4 +1,4 @@
-//! What ejections promise to the upstream: never the last backend, never more than a third, and a trial for each.
+//! Promises of ejections: never the last backend, never more than a third, and a trial for each.
 
 use std::net::IpAddr;
 use std::time::Duration;
