@@ -59,9 +59,10 @@ fn backends(text: &mut String, upstream: &str, backends: &[BackendStatus]) {
         };
         let BackendStatus { address, weight, tunnels, load, .. } = backend;
         let draining = if backend.draining { ", draining" } else { "" };
+        let ejected = if backend.ejected { ", ejected" } else { "" };
         writeln!(
             text,
-            "  {:<width$}  {health:<9}  weight {weight}, {tunnels} tunnels, load {load}{draining}",
+            "  {:<width$}  {health:<9}  weight {weight}, {tunnels} tunnels, load {load}{draining}{ejected}",
             address.to_string()
         )
         .expect("writing into a String cannot fail");
@@ -110,6 +111,7 @@ mod tests {
             up,
             checked: true,
             draining,
+            ejected: false,
             tunnels: 3,
             load: 4,
         };

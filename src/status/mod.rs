@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::snapshot::{Destination, Phase, Running};
+use crate::upstream::Member;
 
 /// Status of a gateway at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,6 +85,9 @@ pub struct BackendStatus {
     pub checked: bool,
     /// Whether the operator drains it.
     pub draining: bool,
+    /// True while doubt keeps it out for a time.
+    #[serde(default)]
+    pub ejected: bool,
     /// Open tunnels.
     pub tunnels: usize,
     /// Open tunnels and running requests.
@@ -184,19 +188,20 @@ impl StatusSource {
 impl UpstreamStatus {
     fn of(to: &Destination) -> Self {
         let config = to.upstream.config();
-        let backend = |(index, backend): (usize, &crate::config::Backend)| {
+        let backend = |(index, member): (usize, &Member)| {
             let state = &to.upstream.states()[index];
             BackendStatus {
-                address: backend.address,
-                weight: backend.weight,
+                address: member.address,
+                weight: member.weight,
                 up: to.upstream.is_up(index),
                 checked: config.health.is_some(),
                 draining: state.is_draining(),
+                ejected: state.is_ejected(),
                 tunnels: state.tunnels(),
                 load: state.load(),
             }
         };
-        Self { name: config.name.clone(), backends: config.backends.iter().enumerate().map(backend).collect() }
+        Self { name: config.name.clone(), backends: to.upstream.members().iter().enumerate().map(backend).collect() }
     }
 }
 
