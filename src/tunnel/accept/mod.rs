@@ -9,6 +9,7 @@ mod listener;
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use mio::{Registry, Token};
 use rustix::event::epoll;
 use rustix::net::SocketFlags;
 
+use crate::socket::descriptors::Descriptors;
 pub use connection::{Connection, Handshake, Host, Shaken, Socket};
 pub(super) use handshakes::Handshakes;
 pub use listener::Listener;
@@ -30,8 +32,13 @@ pub(super) struct Acceptor {
     host: Arc<dyn Host>,
     /// Set once nothing is accepted any more.
     closing: Rc<Cell<bool>>,
-    /// No client is accepted before this moment, because the system refused one.
+    /// No client is accepted before this moment, because no descriptor was left for one.
     paused_until: Option<Instant>,
+    descriptors: Descriptors,
+    /// Descriptor of the client that was accepted last; `None` before the first and while there is a shortage.
+    latest: Option<RawFd>,
+    /// No client could be accepted since the last one that was.
+    short: bool,
 }
 
 /// A connection that was accepted and belongs to no worker yet.
@@ -45,7 +52,9 @@ pub(super) struct Accepted {
 impl Acceptor {
     /// Begins to accept on `listeners`.
     pub(super) fn start(registry: Rc<Registry>, listeners: Arc<[Arc<Listener>]>, host: Arc<dyn Host>) -> Self {
-        let acceptor = Self { registry, listeners, host, closing: Rc::default(), paused_until: None };
+        let (closing, descriptors) = (Rc::default(), Descriptors::of_process());
+        let acceptor =
+            Self { registry, listeners, host, closing, paused_until: None, descriptors, latest: None, short: false };
         acceptor.watch();
         acceptor
     }
@@ -79,10 +88,16 @@ impl Acceptor {
     /// Takes the next client of a listener, if one waits there.
     pub(super) fn accept(&mut self, number: usize, now: Instant) -> Option<Accepted> {
         let listener = self.listeners.get(number)?;
+        if !self.descriptors.has_room(self.latest, &*listener.socket) {
+            self.pause(now, "the descriptors that are left are kept for control, metrics and checks");
+            return None;
+        }
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         match rustix::net::acceptfrom_with(&*listener.socket, flags) {
             Ok((stream, Some(peer))) => {
                 let peer = SocketAddr::try_from(peer).ok()?;
+                self.latest = Some(stream.as_raw_fd());
+                self.short = false;
                 let (stream, listener) = (TcpStream::from(stream), Arc::clone(listener));
                 Some(Accepted { stream, peer, listener, host: Arc::clone(&self.host) })
             }
@@ -91,15 +106,21 @@ impl Acceptor {
                 match io::Error::from(error).kind() {
                     // Another worker was faster, or the client is gone again.
                     io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
-                    _ => {
-                        warn!("no client can be accepted for a second: {error}");
-                        self.unwatch();
-                        self.paused_until = now.checked_add(ACCEPT_AGAIN);
-                    }
+                    _ => self.pause(now, error),
                 }
                 None
             }
         }
+    }
+
+    /// Accepts nothing for a second. A shortage that lasts is logged once.
+    fn pause(&mut self, now: Instant, reason: impl std::fmt::Display) {
+        self.latest = None;
+        if !std::mem::replace(&mut self.short, true) {
+            warn!("clients wait, no connection can be accepted: {reason}");
+        }
+        self.unwatch();
+        self.paused_until = now.checked_add(ACCEPT_AGAIN);
     }
 
     /// Accepts again when a pause is over.
