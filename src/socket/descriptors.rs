@@ -58,7 +58,6 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::metrics::LocalFailure;
 
     fn listener() -> TcpListener {
         TcpListener::bind("127.0.0.1:0").unwrap()
@@ -77,7 +76,7 @@ mod tests {
         let [low, high] = if low.as_raw_fd() < high.as_raw_fd() { [low, high] } else { [high, low] };
         assert!(descriptors.admit(&low).is_ok());
         let error = descriptors.admit(&high).unwrap_err();
-        assert_eq!(LocalFailure::of(&error), Some(LocalFailure::ProcessDescriptors));
+        assert_eq!(error.raw_os_error(), Some(Errno::MFILE.raw_os_error()));
     }
 
     #[test]
