@@ -68,9 +68,14 @@ impl Tcp {
                 Interest::READABLE => self.stream.poll_read_ready(cx),
                 _ => self.stream.poll_write_ready(cx),
             };
-            if ready.is_pending() {
-                ready!(self.poll_timer(cx, until));
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            match ready {
+                Poll::Ready(Ok(())) => {}
+                // The runtime ends.
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    ready!(self.poll_timer(cx, until));
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
             }
             match work(&self.stream) {
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::probe::{Failure, Probe};
+use super::probe::{CheckError, Probe};
 
 /// Receiver of the outcomes of one backend's checks.
 pub trait Subject: Send + Sync {
@@ -23,7 +23,7 @@ pub trait Subject: Send + Sync {
     ///
     /// Called from the checker's task, one call at a time; it must not block. One last call may come while
     /// [`Checkers::sync`] takes the target away.
-    fn report(&self, outcome: Result<(), Failure>);
+    fn report(&self, outcome: Result<(), CheckError>);
 
     /// Does what is due about the backend besides checks; returns the next moment to call this. Called after each check,
     /// when a check is wanted, and at the moments that it returns.
@@ -70,7 +70,7 @@ impl Checkers {
     /// Checkers that call `examine` for a check, `at_once` at a time.
     fn examining(
         at_once: usize,
-        examine: impl Fn(Arc<Probe>, SocketAddr) -> BoxFuture<'static, Result<(), Failure>> + Send + Sync + 'static,
+        examine: impl Fn(Arc<Probe>, SocketAddr) -> BoxFuture<'static, Result<(), CheckError>> + Send + Sync + 'static,
     ) -> Self {
         let turns = Turns { examine: Arc::new(examine), at_once, permits: Arc::new(Semaphore::new(at_once)) };
         Self { checkers: HashMap::new(), turns }
@@ -95,7 +95,7 @@ impl Checkers {
                 let outcome = timeout(limit, checking).await;
                 drop(turn);
                 if let Some(checker) = checkers.get(&target.identity()) {
-                    checker.watched.report(outcome.unwrap_or(Err(Failure::NoAnswer(target.probe.timeout()))));
+                    checker.watched.report(outcome.unwrap_or(Err(CheckError::NoAnswer(target.probe.timeout()))));
                 }
             })
             .await;
@@ -245,9 +245,9 @@ impl Watched {
         *self.subject.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(subject);
     }
 
-    fn report(&self, outcome: Result<(), Failure>) {
+    fn report(&self, outcome: Result<(), CheckError>) {
         // A check for which the gateway itself was short of something says nothing about the backend.
-        if outcome.as_ref().err().and_then(Failure::local).is_none() {
+        if outcome.as_ref().err().and_then(CheckError::local).is_none() {
             self.judged.store(true, Ordering::Relaxed);
         }
         self.call((), |subject| subject.report(outcome));
@@ -275,7 +275,7 @@ struct Turns {
     permits: Arc<Semaphore>,
 }
 
-type Examine = dyn Fn(Arc<Probe>, SocketAddr) -> BoxFuture<'static, Result<(), Failure>> + Send + Sync;
+type Examine = dyn Fn(Arc<Probe>, SocketAddr) -> BoxFuture<'static, Result<(), CheckError>> + Send + Sync;
 
 impl Turns {
     /// Waits for a turn, which lasts until the result is dropped.
@@ -285,10 +285,10 @@ impl Turns {
     }
 
     /// Checks once, in a turn.
-    async fn take(&self, probe: &Arc<Probe>, address: SocketAddr) -> Result<(), Failure> {
+    async fn take(&self, probe: &Arc<Probe>, address: SocketAddr) -> Result<(), CheckError> {
         // In an async block, so that a panic before the first poll is caught as well.
         let check = async { (self.examine)(Arc::clone(probe), address).await };
-        AssertUnwindSafe(check).catch_unwind().await.unwrap_or(Err(Failure::Panicked))
+        AssertUnwindSafe(check).catch_unwind().await.unwrap_or(Err(CheckError::Panicked))
     }
 }
 

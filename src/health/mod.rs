@@ -7,4 +7,4 @@ pub mod probe;
 mod websocket;
 
 pub use checker::{Checkers, Subject, Target};
-pub use probe::{Failure, Probe};
+pub use probe::{CheckError, Probe};

@@ -25,7 +25,7 @@ pub struct Probe {
 /// Why a check failed. The text is short enough for a log line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Failure {
+pub enum CheckError {
     /// Nobody listens at the address.
     #[error("connection refused")]
     Refused,
@@ -63,7 +63,7 @@ pub enum Failure {
     Panicked,
 }
 
-impl Failure {
+impl CheckError {
     /// Shortage of the gateway's own that kept the check from being done; `None` for the backend's failures.
     pub fn local(&self) -> Option<LocalFailure> {
         match self {
@@ -91,8 +91,8 @@ impl Probe {
     /// the backend answers that does not count.
     ///
     /// # Errors
-    /// The first thing that went wrong, or [`Failure::NoAnswer`] when the timeout is over.
-    pub async fn run(&self, address: SocketAddr) -> Result<(), Failure> {
+    /// The first thing that went wrong, or [`CheckError::NoAnswer`] when the timeout is over.
+    pub async fn run(&self, address: SocketAddr) -> Result<(), CheckError> {
         let until = Instant::now() + self.timeout;
         let outcome = match &self.check {
             Check::Tcp => self.connect(address, until).await,
@@ -101,7 +101,7 @@ impl Probe {
                 let got = self.exchange(address, &request, until, |head| head.status).await;
                 got.and_then(|(_, answered)| match answered.judged {
                     got if is_expected(got, expect) => Ok(()),
-                    got => Err(Failure::Status { got, expected: ranges(expect) }),
+                    got => Err(CheckError::Status { got, expected: ranges(expect) }),
                 })
             }
             Check::Websocket { path, host } => {
@@ -119,15 +119,15 @@ impl Probe {
             }
         };
         outcome.map_err(|failure| match failure {
-            Failure::NoAnswer(_) => Failure::NoAnswer(self.timeout),
+            CheckError::NoAnswer(_) => CheckError::NoAnswer(self.timeout),
             other => other,
         })
     }
 
-    async fn connect(&self, address: SocketAddr, until: Instant) -> Result<(), Failure> {
+    async fn connect(&self, address: SocketAddr, until: Instant) -> Result<(), CheckError> {
         let stream = self.begin(address)?;
         let established = timeout_at(until.into(), stream.established()).await;
-        established.map_err(|_| Failure::NoAnswer(self.timeout))?.map_err(|error| TryError::connect(error).into())
+        established.map_err(|_| CheckError::NoAnswer(self.timeout))?.map_err(|error| TryError::connect(error).into())
     }
 
     /// Sends a request, reads the head of the final answer and has it judged.
@@ -137,7 +137,7 @@ impl Probe {
         request: &[u8],
         until: Instant,
         judge: impl Fn(&ResponseHead<'_>) -> T,
-    ) -> Result<(Tcp, Answered<T>), Failure> {
+    ) -> Result<(Tcp, Answered<T>), CheckError> {
         let mut stream = self.begin(address)?;
         // The timeout covers all steps together.
         let limits = Limits { until, connect: self.timeout, read: self.timeout, write: self.timeout };
@@ -147,20 +147,20 @@ impl Probe {
         Ok((stream, answered))
     }
 
-    fn begin(&self, address: SocketAddr) -> Result<Tcp, Failure> {
+    fn begin(&self, address: SocketAddr) -> Result<Tcp, CheckError> {
         let socket = self.dialer.begin(address).and_then(|socket| OnTokio.stream(socket));
         socket.map_err(|error| TryError::connect(error).into())
     }
 }
 
 /// A GET with a check's own fields and `more` of them, each of which ends in CRLF.
-fn request(path: &str, host: Option<&str>, address: SocketAddr, more: &str) -> Result<Vec<u8>, Failure> {
-    let path: PathAndQuery = path.parse().map_err(|_| Failure::Unsendable)?;
+fn request(path: &str, host: Option<&str>, address: SocketAddr, more: &str) -> Result<Vec<u8>, CheckError> {
+    let path: PathAndQuery = path.parse().map_err(|_| CheckError::Unsendable)?;
     let host = match host {
         Some(host) => HeaderValue::from_str(host),
         None => HeaderValue::from_str(&address.to_string()),
     };
-    let host = host.map_err(|_| Failure::Unsendable)?;
+    let host = host.map_err(|_| CheckError::Unsendable)?;
     let first = format!("GET {path} HTTP/1.1\r\nHost: ");
     let rest = format!("\r\nUser-Agent: {USER_AGENT}\r\n{more}\r\n");
     Ok([first.as_bytes(), host.as_bytes(), rest.as_bytes()].concat())
@@ -177,7 +177,7 @@ fn ranges(expect: &[(u16, u16)]) -> String {
     expect.iter().map(range).collect::<Vec<_>>().join(", ")
 }
 
-impl From<TryError> for Failure {
+impl From<TryError> for CheckError {
     fn from(error: TryError) -> Self {
         match error {
             // The caller knows the timeout.

@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::{Destination, Phases, Snapshot};
 use crate::access_log::AccessLog;
 use crate::config::{self, Config, OnChange, Problems};
-use crate::health::{Checkers, Failure, Probe, Subject, Target};
+use crate::health::{CheckError, Checkers, Probe, Subject, Target};
 use crate::hook::{self, Chain, Injector};
 use crate::metrics::Metrics;
 use crate::tunnel::{Frozen, Passport, Place, Tunnels};
@@ -232,8 +232,8 @@ struct Checked {
 }
 
 impl Subject for Checked {
-    fn report(&self, outcome: Result<(), Failure>) {
-        match outcome.as_ref().err().and_then(Failure::local) {
+    fn report(&self, outcome: Result<(), CheckError>) {
+        match outcome.as_ref().err().and_then(CheckError::local) {
             Some(failure) => self.to.metrics.local_failure(failure),
             None => self.to.checked(self.index, outcome.map_err(|failure| failure.to_string()), &self.tunnels),
         }

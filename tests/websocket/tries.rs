@@ -170,24 +170,29 @@ async fn a_gateway_without_descriptors_answers_503_and_holds_it_against_nobody()
     // Tunnels and metrics have been used once, so that nothing of theirs is opened later.
     gateway.scrape().await;
     let pid = Pid::from_raw(gateway.pid().try_into().unwrap()).unwrap();
-    let mut client = Wire::connect(gateway.address()).await;
-    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").await;
-    let mut server = backend.next().await;
-    server.head().await;
-    server.send("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await;
-    assert_eq!(client.answer().await.status(), 204);
-    server.gone().await;
+    let mut clients = Vec::new();
+    for request in [upgrade(""), "GET / HTTP/1.1\r\nHost: test\r\n\r\n".to_owned()] {
+        let mut client = Wire::connect(gateway.address()).await;
+        client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").await;
+        let mut server = backend.next().await;
+        server.head().await;
+        server.send("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await;
+        assert_eq!(client.answer().await.status(), 204);
+        server.gone().await;
+        clients.push((client, request));
+    }
 
     let open = std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap();
     let highest = open.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse::<u64>().unwrap()).max().unwrap();
     let none_left = Rlimit { current: Some(0), ..getrlimit(Resource::Nofile) };
     let before = prlimit(Some(pid), Resource::Nofile, none_left).unwrap();
     assert!(before.current.is_none_or(|limit| limit > highest));
-    client.send(upgrade("")).await;
-    let answer = client.answer().await;
-    assert_eq!((answer.status(), answer.field("retry-after")), (503, Some("1")));
-    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").await;
-    assert_eq!(client.answer().await.status(), 503);
+    for (client, request) in &mut clients {
+        client.send(&*request).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status(), answer.field("retry-after")), (503, Some("1")), "{request}");
+        assert_eq!(client.rest().await, b"", "a connection that is kept keeps a descriptor");
+    }
     prlimit(Some(pid), Resource::Nofile, before).unwrap();
 
     assert_eq!(gateway.metric("longhaul_local_failures_total{kind=\"emfile\"}").await, 2.0);

@@ -260,6 +260,10 @@ impl ProxyHttp for Gateway {
 impl Gateway {
     /// Gives an answer of our own.
     pub(super) async fn answer(&self, session: &mut Session, ctx: &Ctx, answer: Answer) -> Result<()> {
+        if ctx.short {
+            // A connection that is kept keeps a descriptor.
+            session.set_keepalive(None);
+        }
         answer.send(session, ctx.id()).await?;
         // A connection closed with unread bytes is reset, and the answer may be lost with it (RFC 9112 §9.6): what is
         // left of a body that nobody wants is read first, for a while.

@@ -23,7 +23,7 @@ struct Told(Mutex<Vec<Report>>);
 type Report = (Instant, Result<(), String>);
 
 impl Subject for Told {
-    fn report(&self, outcome: Result<(), Failure>) {
+    fn report(&self, outcome: Result<(), CheckError>) {
         self.0.lock().unwrap().push((Instant::now(), outcome.map_err(|failure| failure.to_string())));
     }
 }
@@ -205,7 +205,7 @@ async fn a_check_that_panics_fails_and_its_checker_goes_on() {
 async fn a_subject_that_panics_does_not_end_its_checker() {
     struct Panicking(mpsc::UnboundedSender<()>);
     impl Subject for Panicking {
-        fn report(&self, _: Result<(), Failure>) {
+        fn report(&self, _: Result<(), CheckError>) {
             self.0.send(()).unwrap();
             panic!("a subject's own fault");
         }
@@ -246,7 +246,7 @@ async fn a_first_round_reports_every_target_once() {
     let mut checkers = Checkers::examining(AT_ONCE, |_, address| {
         async move {
             sleep(Duration::from_millis(50)).await;
-            if address.port() % 2 == 0 { Ok(()) } else { Err(Failure::Refused) }
+            if address.port() % 2 == 0 { Ok(()) } else { Err(CheckError::Refused) }
         }
         .boxed()
     });
@@ -321,7 +321,7 @@ async fn a_check_for_which_the_gateway_was_short_of_something_is_not_the_backend
     let calls = AtomicUsize::new(0);
     let mut checkers = Checkers::examining(AT_ONCE, move |_, _| {
         let local = calls.fetch_add(1, Ordering::Relaxed) == 0;
-        async move { if local { Err(Failure::Local(LocalFailure::ProcessDescriptors)) } else { Ok(()) } }.boxed()
+        async move { if local { Err(CheckError::Local(LocalFailure::ProcessDescriptors)) } else { Ok(()) } }.boxed()
     });
     let (target, told) = target(1);
     checkers.first_round(std::slice::from_ref(&target)).await;
@@ -334,7 +334,7 @@ async fn a_check_for_which_the_gateway_was_short_of_something_is_not_the_backend
 async fn a_subject_is_called_at_the_moment_it_names() {
     struct Due(std::time::Instant, Mutex<Vec<std::time::Instant>>);
     impl Subject for Due {
-        fn report(&self, _: Result<(), Failure>) {}
+        fn report(&self, _: Result<(), CheckError>) {}
         fn attend(&self) -> Option<std::time::Instant> {
             let now = Instant::now().into_std();
             self.1.lock().unwrap().push(now);
@@ -369,9 +369,9 @@ async fn dropping_the_checkers_ends_them_all() {
 
 #[tokio::test]
 async fn a_checker_reports_what_a_real_probe_sees() {
-    struct Sent(mpsc::UnboundedSender<Result<(), Failure>>);
+    struct Sent(mpsc::UnboundedSender<Result<(), CheckError>>);
     impl Subject for Sent {
-        fn report(&self, outcome: Result<(), Failure>) {
+        fn report(&self, outcome: Result<(), CheckError>) {
             let _ = self.0.send(outcome);
         }
     }
@@ -390,5 +390,5 @@ async fn a_checker_reports_what_a_real_probe_sees() {
     assert_eq!(receiver.recv().await, Some(Ok(())));
     assert_eq!(receiver.recv().await, Some(Ok(())));
     drop(listener);
-    while receiver.recv().await != Some(Err(Failure::Refused)) {}
+    while receiver.recv().await != Some(Err(CheckError::Refused)) {}
 }

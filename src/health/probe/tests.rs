@@ -87,9 +87,9 @@ fn switching(accept: &str) -> String {
 #[tokio::test]
 async fn a_backend_that_refuses_fails_every_check() {
     for probe in each_kind(PATIENT) {
-        assert_eq!(probe.run(refusing().await).await, Err(Failure::Refused), "{probe:?}");
+        assert_eq!(probe.run(refusing().await).await, Err(CheckError::Refused), "{probe:?}");
     }
-    assert_eq!(Failure::Refused.to_string(), "connection refused");
+    assert_eq!(CheckError::Refused.to_string(), "connection refused");
 }
 
 #[tokio::test]
@@ -107,9 +107,9 @@ async fn a_silent_backend_passes_a_tcp_check_and_is_late_for_the_others() {
     let (_listener, address) = listener().await;
     assert_eq!(probe(Check::Tcp, PATIENT).run(address).await, Ok(()));
     let [_, http, websocket] = each_kind(BRIEF);
-    assert_eq!(http.run(address).await, Err(Failure::NoAnswer(BRIEF)));
-    assert_eq!(websocket.run(address).await, Err(Failure::NoAnswer(BRIEF)));
-    assert_eq!(Failure::NoAnswer(Duration::from_secs(1)).to_string(), "no answer within 1s");
+    assert_eq!(http.run(address).await, Err(CheckError::NoAnswer(BRIEF)));
+    assert_eq!(websocket.run(address).await, Err(CheckError::NoAnswer(BRIEF)));
+    assert_eq!(CheckError::NoAnswer(Duration::from_secs(1)).to_string(), "no answer within 1s");
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn a_backend_that_drips_its_head_is_late_in_all() {
                 every.tick().await;
             }
         });
-        assert_eq!(probe.run(address).await, Err(Failure::NoAnswer(BRIEF)), "{probe:?}");
+        assert_eq!(probe.run(address).await, Err(CheckError::NoAnswer(BRIEF)), "{probe:?}");
     }
 }
 
@@ -183,7 +183,7 @@ async fn interim_answers_are_skipped() {
 async fn garbage_and_endless_heads_are_malformed() {
     for probe in [http("/", None, &[(200, 200)], PATIENT), websocket(PATIENT)] {
         let garbage = saying("SSH-2.0-OpenSSH_9.2\r\n\r\n").await;
-        assert_eq!(probe.run(garbage).await, Err(Failure::HeadMalformed), "{probe:?}");
+        assert_eq!(probe.run(garbage).await, Err(CheckError::HeadMalformed), "{probe:?}");
 
         let (listener, endless) = listener().await;
         tokio::spawn(async move {
@@ -191,7 +191,7 @@ async fn garbage_and_endless_heads_are_malformed() {
             let _ = stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nX: ").await;
             while stream.write_all(&[b'x'; 4096]).await.is_ok() {}
         });
-        assert_eq!(probe.run(endless).await, Err(Failure::HeadMalformed), "{probe:?}");
+        assert_eq!(probe.run(endless).await, Err(CheckError::HeadMalformed), "{probe:?}");
     }
 }
 
@@ -203,7 +203,7 @@ async fn an_end_before_the_answer_is_told_as_such() {
             let (mut stream, _) = listener.accept().await.unwrap();
             read_request(&mut stream).await;
         });
-        assert_eq!(probe.run(address).await, Err(Failure::Closed), "{probe:?}");
+        assert_eq!(probe.run(address).await, Err(CheckError::Closed), "{probe:?}");
     }
 }
 
@@ -219,7 +219,7 @@ async fn a_path_or_host_that_cannot_be_sent_is_told_and_nothing_is_sent() {
     for check in checks {
         // Nobody listens there: had anything been tried, the failure would be another.
         let outcome = probe(check.clone(), PATIENT).run(refusing().await).await;
-        assert_eq!(outcome, Err(Failure::Unsendable), "{check:?}");
+        assert_eq!(outcome, Err(CheckError::Unsendable), "{check:?}");
     }
 }
 
@@ -242,7 +242,7 @@ async fn a_websocket_check_shakes_hands_and_leaves_with_close_1000() {
 async fn a_websocket_check_names_what_is_wrong_with_the_answer() {
     let (wrong, _) = answering(|_| switching("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=").into()).await;
     let outcome = websocket(PATIENT).run(wrong).await;
-    assert_eq!(outcome, Err(Failure::Handshake(BadAnswer::AcceptWrong)));
+    assert_eq!(outcome, Err(CheckError::Handshake(BadAnswer::AcceptWrong)));
     assert_eq!(outcome.unwrap_err().to_string(), "Sec-WebSocket-Accept does not match the key");
 
     let plain = saying("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
@@ -253,7 +253,7 @@ async fn a_websocket_check_names_what_is_wrong_with_the_answer() {
     })
     .await;
     let outcome = websocket(PATIENT).run(unasked).await;
-    assert_eq!(outcome, Err(Failure::Handshake(BadAnswer::ProtocolNotOffered("mqtt".to_owned()))));
+    assert_eq!(outcome, Err(CheckError::Handshake(BadAnswer::ProtocolNotOffered("mqtt".to_owned()))));
 }
 
 #[tokio::test]
