@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use longhaul::config::{self, Backend, HostPattern, Route};
 use longhaul::route::Routes;
+use longhaul::tunnel::deadlines::Deadlines;
 use longhaul::upstream::{LoadGuard, Registry, Ring, Thresholds, Upstream};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -24,6 +25,32 @@ fn main() {
     picks(&watch);
     memory();
     routes(&watch);
+    limits(&watch);
+}
+
+/// Pings every 30 s of so many tunnels, on a clock of the bench's own: one limit comes due, and is set anew.
+fn limits(watch: &Watch) {
+    println!("\n| a limit that is due, ns | {} |", TUNNELS.map(|count| format!("{count} tunnels")).join(" | "));
+    println!("|---|{}", "---|".repeat(TUNNELS.len()));
+    let figures = TUNNELS.map(|count| {
+        let (start, ping) = (Instant::now(), Duration::from_secs(30));
+        let mut deadlines = Deadlines::new(start);
+        for slot in 0..count {
+            deadlines.set(slot, start + ping.mul_f64(slot as f64 / count as f64));
+        }
+        let mut now = start;
+        let figure = watch.nanoseconds(|_| {
+            loop {
+                if let Some(slot) = deadlines.take_due(now) {
+                    deadlines.set(black_box(slot), now + ping);
+                    return;
+                }
+                now = deadlines.next().unwrap();
+            }
+        });
+        format!("{figure:.0}")
+    });
+    println!("| of its tunnel alone | {} |", figures.join(" | "));
 }
 
 /// Measures the time of one call.
@@ -184,6 +211,7 @@ fn routes(watch: &Watch) {
 }
 
 const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
+const TUNNELS: [usize; 4] = [100, 1_000, 9_900, 200_000];
 const ROUTES: [u32; 3] = [1, 100, 10_000];
 const BATCHES: usize = 5;
 /// Calls between two readings of the clock.

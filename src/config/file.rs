@@ -17,7 +17,7 @@ use super::sections::upstreams;
 use super::source::Source;
 use super::yaml::node::{self, Mark};
 use super::yaml::problem::{Problem, Problems, Report, Severity};
-use super::yaml::scalar::{boolean, choice};
+use super::yaml::scalar::{boolean, choice, size};
 use super::yaml::value::Value;
 
 /// The longest configuration file that is read: 16 MiB, some thirty times what 10,000 backends need.
@@ -116,6 +116,7 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, report: &mut Report) -> Opti
     let access_log = fields.take_or("access_log", Some(AccessLog::default()), |v| access_log::read(v, report));
     let watch = fields.take_or("watch", false, |v| boolean(v, report));
     let control_sock = fields.take_or("control_sock", None, |v| listeners::control_sock(v, report).map(Some));
+    let hook_memory = fields.take_or("hook_memory", HOOK_MEMORY, |v| size(v, report));
     let drain = fields.take_or("drain", Drain::default(), |v| drain::read(v, report));
 
     let routes = fields.required("routes", "a list such as `- upstream: NAME`", report);
@@ -142,6 +143,7 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, report: &mut Report) -> Opti
         access_log: access_log?,
         watch: watch?,
         control_sock: control_sock?,
+        hook_memory: hook_memory?,
         drain: drain?,
         routes: routes?,
         upstreams: upstreams.all()?,
@@ -149,6 +151,8 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, report: &mut Report) -> Opti
 }
 
 const UNDERSCORES: [(&str, Underscores); 2] = [("drop", Underscores::Drop), ("keep", Underscores::Keep)];
+/// Sixty-four messages of a MiB, the longest that hooks are shown unless a limit is set.
+const HOOK_MEMORY: u64 = 64 << 20;
 
 fn whole_file(message: &str) -> Problem {
     Problem::new(Severity::Error, Mark::START, String::new(), message)

@@ -14,6 +14,7 @@ impl Clone for Config {
             metrics: self.metrics.clone(),
             access_log: self.access_log.clone(),
             watch: self.watch,
+            hook_memory: self.hook_memory,
             control_sock: self.control_sock.clone(),
             drain: self.drain,
             routes: self.routes.clone(),

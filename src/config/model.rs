@@ -33,6 +33,8 @@ pub struct Config {
     /// `control_sock`: the Unix socket that `longhaul reload`, `drain`, `status` and `upgrade` talk to; where left out,
     /// `control.sock` in the runtime folder.
     pub control_sock: Option<PathBuf>,
+    /// `hook_memory`: bytes that unfinished messages on routes with hooks may take on one worker, default 64 MiB.
+    pub hook_memory: u64,
     /// `drain`: how the process ends.
     pub drain: Drain,
     /// `routes`, in the order written; at least one, each naming an upstream of `upstreams`.

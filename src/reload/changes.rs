@@ -129,9 +129,12 @@ impl Changes {
         let (mut before, mut after) = (old.trusted_proxies.clone(), new.trusted_proxies.clone());
         before.sort_unstable();
         after.sort_unstable();
-        for (key, differs) in
-            [("trusted_proxies", before != after), ("watch", old.watch != new.watch), ("drain", old.drain != new.drain)]
-        {
+        for (key, differs) in [
+            ("trusted_proxies", before != after),
+            ("watch", old.watch != new.watch),
+            ("drain", old.drain != new.drain),
+            ("hook_memory", old.hook_memory != new.hook_memory),
+        ] {
             if differs {
                 settings.push(key);
             }

@@ -19,7 +19,7 @@ use crate::admin::Admin;
 use crate::gateway::{Gateway, Handshakes, Runtimes};
 use crate::listen::{BindError, Bound};
 use crate::snapshot::Running;
-use crate::tunnel::{Host, Listener};
+use crate::tunnel::{Host, Listener, ListeningSocket};
 
 /// The listening sockets, and the switch that stops accepting on them.
 pub(super) struct Acceptor {
@@ -88,10 +88,13 @@ impl Acceptor {
         if let Some(bound) = &self.metrics {
             bound.lend_to(&lent)?;
         }
-        let listen = |bound: &Bound| Ok(Arc::new(Listener { socket: bound.listen()?, address: bound.address }));
-        let listeners: Vec<_> = self.listeners.iter().map(listen).collect::<Result<_, _>>()?;
+        let listen = |bound: &Bound| {
+            let listener = Arc::new(Listener { address: bound.address });
+            Ok(ListeningSocket { socket: bound.listen()?, listener })
+        };
+        let sockets: Vec<_> = self.listeners.iter().map(listen).collect::<Result<_, _>>()?;
         let [clients, admin] = [watch::Sender::new(false), watch::Sender::new(false)];
-        self.open(&listeners, clients.subscribe());
+        self.open(&sockets, clients.subscribe());
         if let Some(service) = self.admin() {
             self.serve(service, &lent, &admin);
         }
@@ -132,12 +135,12 @@ impl Acceptor {
     }
 
     /// Lets the tunnel workers accept clients and carry out their handshakes.
-    fn open(&self, listeners: &[Arc<Listener>], stopped: watch::Receiver<bool>) {
+    fn open(&self, sockets: &[ListeningSocket], stopped: watch::Receiver<bool>) {
         let gateway = Gateway::new(Arc::clone(&self.running));
         let app = Arc::new(self.connections.of(http_proxy(&self.pingora, gateway.clone())));
         let runtimes = Arc::clone(&self.runtimes);
         let handshakes: Arc<dyn Host> = Arc::new(Handshakes::new(gateway, Arc::clone(&app), stopped.clone(), runtimes));
-        self.running.tunnels.accept(listeners, &handshakes);
+        self.running.tunnels.accept(sockets, &handshakes);
         tokio::spawn(async move {
             let mut stopped = stopped;
             // An acceptor that is gone accepts nothing either.

@@ -80,6 +80,7 @@ impl Running {
         let mut snapshot = Snapshot::compile(config, 1, &registry, &metrics);
         snapshot.make_hooks(&hooks, None, &metrics)?;
         metrics.generation.set(snapshot.generation.cast_signed());
+        tunnels.limit_hook_memory(config.hook_memory);
         Ok(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             hooks,
@@ -182,6 +183,7 @@ impl Running {
         let snapshot = Arc::new(snapshot);
         self.snapshot.store(Arc::clone(&snapshot));
         self.metrics.generation.set(snapshot.generation.cast_signed());
+        self.tunnels.limit_hook_memory(snapshot.config.hook_memory);
         snapshot.start_hooks(&self.injector);
         turn.checkers.sync(self.targets(&snapshot));
         turn.former_policies.retain(|upstream, _| self.registry.has(upstream));

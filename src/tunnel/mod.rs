@@ -14,6 +14,7 @@ mod worker;
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::access_log::AccessLog;
 use crate::hook::{Item, Outlet, To};
-pub use accept::{Connection, Handshake, Host, Listener, Shaken, Socket};
+pub use accept::{Connection, Handshake, Host, Listener, ListeningSocket, Shaken, Socket};
 use inspect::Farewells;
 pub use new_tunnel::{Hooked, NewTunnel};
 pub use reason::Reason;
@@ -34,6 +35,8 @@ use worker::{Command, Handle};
 pub struct Tunnels {
     workers: Vec<Handle>,
     farewells: Farewells,
+    /// Bytes that unfinished messages may take on each worker.
+    hook_memory: Arc<AtomicUsize>,
 }
 
 impl Tunnels {
@@ -44,8 +47,14 @@ impl Tunnels {
     /// A poller or a thread cannot be made.
     pub fn start(threads: usize, log: &AccessLog) -> io::Result<Self> {
         let farewells = Farewells::new();
-        let workers = Handle::start(threads.max(1), log, &farewells)?;
-        Ok(Self { workers, farewells })
+        let hook_memory = Arc::new(AtomicUsize::new(usize::MAX));
+        let workers = Handle::start(threads.max(1), log, &farewells, &hook_memory)?;
+        Ok(Self { workers, farewells, hook_memory })
+    }
+
+    /// Limits the bytes that unfinished messages of tunnels with hooks may take on each worker; no limit before the first call.
+    pub fn limit_hook_memory(&self, bytes: u64) {
+        self.hook_memory.store(usize::try_from(bytes).unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
     /// Opens a tunnel on the worker that has the fewest.
@@ -53,15 +62,15 @@ impl Tunnels {
         self.freest().add(Command::Open(Box::new(tunnel)));
     }
 
-    /// Accepts clients on `listeners` until [`accept_no_more`](Self::accept_no_more); `host` makes their handshakes.
-    pub fn accept(&self, listeners: &[Arc<Listener>], host: &Arc<dyn Host>) {
-        let listeners: Arc<[Arc<Listener>]> = listeners.into();
+    /// Accepts clients on `sockets` until [`accept_no_more`](Self::accept_no_more); `host` makes their handshakes.
+    pub fn accept(&self, sockets: &[ListeningSocket], host: &Arc<dyn Host>) {
+        let sockets: Arc<[ListeningSocket]> = sockets.into();
         for worker in &self.workers {
-            worker.command(Command::Accept { listeners: Arc::clone(&listeners), host: Arc::clone(host) });
+            worker.command(Command::Accept { sockets: Arc::clone(&sockets), host: Arc::clone(host) });
         }
     }
 
-    /// Stops accepting, and lets go of the listeners. Connections that have not sent a byte yet are returned to their host.
+    /// Stops accepting, and lets go of the sockets. Connections that have not sent a byte yet are returned to their host.
     pub fn accept_no_more(&self) {
         self.workers.iter().for_each(|worker| worker.command(Command::AcceptNoMore));
     }
@@ -144,7 +153,8 @@ impl Tunnels {
     /// Ends the workers and with them every tunnel that is left; returns when each has been accounted for.
     pub fn stop(&self) {
         let threads: Vec<_> = self.workers.iter().filter_map(Handle::stop).collect();
-        for thread in threads {
+        // Whoever lets go of the last tunnel with hooks may be a worker: that one cannot wait for itself.
+        for thread in threads.into_iter().filter(|thread| thread.thread().id() != std::thread::current().id()) {
             // A worker catches its own panics.
             let _ = thread.join();
         }

@@ -259,23 +259,45 @@ impl Codec {
     /// # Errors
     /// [`InflateError`]; a message that is too big is given up as soon as it is.
     pub fn inflate(&mut self, payload: &[u8], limit: u64) -> Result<Vec<u8>, InflateError> {
-        let stream = self.decompress.get_or_insert_with(|| Decompress::new(false));
+        let mut inflating = self.begin(payload.len(), limit);
+        loop {
+            if let Some(restored) = self.go_on(&mut inflating, payload, usize::MAX)? {
+                return Ok(restored);
+            }
+        }
+    }
+
+    /// Begins to restore a message of `payload` bytes on the wire part by part, under the same rules as
+    /// [`inflate`](Self::inflate).
+    pub fn begin(&mut self, payload: usize, limit: u64) -> Inflating {
+        let mut stream = self.decompress.take().unwrap_or_else(|| Decompress::new(false));
         stream.reset(false);
         // One byte more than allowed tells that there is more.
         let most = usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(1);
-        let mut out = Vec::with_capacity(payload.len().saturating_mul(2).max(MIN_ROOM).min(most));
-        let mut rest = payload;
-        while inflate_part(stream, &mut rest, &mut out, most)? == Status::StreamEnd {
-            // A compressor may end with a final block (RFC 7692 §7.2.3.4), and nothing needs to follow it.
-            if rest.is_empty() {
-                return Ok(out);
-            }
-            stream.reset(false);
+        let room = payload.saturating_mul(2).max(MIN_ROOM).min(most);
+        Inflating { stream: Some(stream), out: Vec::new(), room, most, taken: 0 }
+    }
+
+    /// Goes on restoring a message, of which `payload` is the whole payload on the wire, until `budget` more bytes have come
+    /// out, about; `None` when there is more to do.
+    ///
+    /// # Errors
+    /// As those of [`inflate`](Self::inflate).
+    pub fn go_on(
+        &mut self,
+        inflating: &mut Inflating,
+        payload: &[u8],
+        budget: usize,
+    ) -> Result<Option<Vec<u8>>, InflateError> {
+        let Some(mut stream) = inflating.stream.take() else { return Err(InflateError::Corrupt) };
+        let restored = inflating.go_on(&mut stream, payload, inflating.out.len().saturating_add(budget));
+        if matches!(restored, Ok(None)) {
+            inflating.stream = Some(stream);
+        } else {
+            // The next message needs no stream of its own.
+            self.decompress = Some(stream);
         }
-        // The rest of an empty block gives nothing: what comes out behind the payload was taken for part of it.
-        let (length, mut tail) = (out.len(), &TAIL_AND_END[..]);
-        let ended = inflate_part(stream, &mut tail, &mut out, most)? == Status::StreamEnd;
-        if ended && tail.is_empty() && out.len() == length { Ok(out) } else { Err(InflateError::Corrupt) }
+        restored
     }
 
     /// Compresses a message to its payload on the wire (RFC 7692 §7.2.1), for a window of 15 bits.
@@ -301,26 +323,83 @@ impl Codec {
     }
 }
 
-/// Restores what `rest` has, up to the end of a stream or of `rest`, and no more than `most` bytes in all.
-fn inflate_part(
-    stream: &mut Decompress,
-    rest: &mut &[u8],
-    out: &mut Vec<u8>,
+/// A message that is being restored.
+#[derive(Debug)]
+pub struct Inflating {
+    /// `None` once the message is restored, or given up.
+    stream: Option<Decompress>,
+    out: Vec<u8>,
+    /// Least room that is made for what comes out.
+    room: usize,
+    /// Bytes that come out at the most.
     most: usize,
-) -> Result<Status, InflateError> {
-    loop {
-        let before = stream.total_in();
-        let status = stream.decompress_vec(rest, out, FlushDecompress::Sync).map_err(|_| InflateError::Corrupt)?;
-        let taken = usize::try_from(stream.total_in() - before).expect("no more than the rest was taken");
-        *rest = &rest[taken..];
-        if out.len() >= most {
-            return Err(InflateError::TooBig);
+    /// Bytes of the payload that have been taken.
+    taken: usize,
+}
+
+impl Inflating {
+    /// Bytes that have come out.
+    pub fn restored(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Goes on until `pause` bytes have come out in all, or a few more.
+    fn go_on(
+        &mut self,
+        stream: &mut Decompress,
+        payload: &[u8],
+        pause: usize,
+    ) -> Result<Option<Vec<u8>>, InflateError> {
+        loop {
+            let mut rest = payload.get(self.taken..).unwrap_or_default();
+            let status = self.part(stream, &mut rest, pause)?;
+            self.taken = payload.len() - rest.len();
+            match status {
+                None => return Ok(None),
+                // A compressor may end with a final block (RFC 7692 §7.2.3.4), and nothing needs to follow it.
+                Some(Status::StreamEnd) if rest.is_empty() => return Ok(Some(std::mem::take(&mut self.out))),
+                Some(Status::StreamEnd) => stream.reset(false),
+                Some(_) => break,
+            }
         }
-        if status == Status::StreamEnd || out.len() < out.capacity() {
-            return Ok(status);
+        // The rest of an empty block gives nothing: what comes out behind the payload was taken for part of it.
+        let (length, mut tail) = (self.out.len(), &TAIL_AND_END[..]);
+        let ended = self.part(stream, &mut tail, self.most)? == Some(Status::StreamEnd);
+        let whole = ended && tail.is_empty() && self.out.len() == length;
+        if whole { Ok(Some(std::mem::take(&mut self.out))) } else { Err(InflateError::Corrupt) }
+    }
+
+    /// Restores what `rest` has, up to the end of a stream or of `rest`; `None` where `pause` bytes came out before that.
+    fn part(
+        &mut self,
+        stream: &mut Decompress,
+        rest: &mut &[u8],
+        pause: usize,
+    ) -> Result<Option<Status>, InflateError> {
+        loop {
+            let length = self.out.len();
+            if length == self.out.capacity() {
+                let room = self.out.capacity().saturating_mul(2).max(self.room).min(self.most);
+                self.out.reserve_exact(room - length);
+            }
+            let room = (self.out.capacity() - length).min(PART);
+            self.out.resize(length + room, 0);
+            let before = (stream.total_in(), stream.total_out());
+            let status = stream.decompress(rest, &mut self.out[length..], FlushDecompress::Sync);
+            let count = |now, before| usize::try_from(now - before).expect("no more than there is room for in memory");
+            self.out.truncate(length + count(stream.total_out(), before.1));
+            *rest = &rest[count(stream.total_in(), before.0)..];
+            let status = status.map_err(|_| InflateError::Corrupt)?;
+            if self.out.len() >= self.most {
+                return Err(InflateError::TooBig);
+            }
+            if status == Status::StreamEnd || self.out.len() < length + room {
+                return Ok(Some(status));
+            }
+            if self.out.len() >= pause {
+                return Ok(None);
+            }
         }
-        let room = out.capacity().saturating_mul(2).min(most);
-        out.reserve_exact(room - out.len());
     }
 }
 
@@ -337,6 +416,8 @@ const TAIL: &[u8] = &[0x00, 0x00, 0xFF, 0xFF];
 const TAIL_AND_END: [u8; 9] = [0x00, 0x00, 0xFF, 0xFF, 0x01, 0x00, 0x00, 0xFF, 0xFF];
 /// An empty message (RFC 7692 §7.2.3.6).
 const EMPTY: &[u8] = &[0x00];
+/// Bytes restored at once.
+const PART: usize = 64 * 1024;
 /// Least room for what comes out, in bytes.
 const MIN_ROOM: usize = 256;
 /// Of zlib-ng's levels the cheapest with Huffman trees of its own: 4 KiB of JSON became 1,174 bytes in 14 µs; level 1

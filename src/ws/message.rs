@@ -214,6 +214,11 @@ impl Assembler {
         self.payload.len() + self.control.len()
     }
 
+    /// Gives up: nothing counts any more, and memory is given back.
+    pub fn give_up(&mut self) {
+        self.end();
+    }
+
     /// Reads a header, or what the chunk has of it.
     #[inline]
     fn header(&mut self, chunk: &mut &[u8]) -> Option<Header> {

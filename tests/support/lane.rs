@@ -45,6 +45,12 @@ impl Lane {
         Self { client, backend, received: vec![0; 64 * 1024] }
     }
 
+    /// The client's end and the backend's.
+    #[allow(dead_code, reason = "not every binary that counts needs them")]
+    pub fn into_ends(self) -> (TcpStream, TcpStream) {
+        (self.client, self.backend)
+    }
+
     /// Sends a message through the tunnel and its echo back: two messages that the tunnel passes on.
     pub fn exchange(&mut self) {
         self.send();

@@ -26,7 +26,7 @@ macro_rules! sections {
 sections! {
     TOP = "" [
         "listeners", "trusted_proxies", "underscores_in_headers", "metrics", "access_log", "watch", "control_sock",
-        "drain", "routes", "upstreams",
+        "hook_memory", "drain", "routes", "upstreams",
     ];
     LISTENER = "listeners[]" ["address"];
     METRICS = "metrics" ["address"];

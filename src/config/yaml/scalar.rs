@@ -99,6 +99,11 @@ pub(crate) fn duration_or_off(value: &Value<'_>, span: &Span, report: &mut Repor
     or_off(value, expected, report, |value, expected| duration_in(value, span, expected))
 }
 
+/// Reads a number of bytes with its unit, `64KiB` or `1MiB`.
+pub(crate) fn size(value: &Value<'_>, report: &mut Report) -> Option<u64> {
+    size_in(value, SIZE.to_owned()).map_err(|problem| report.push(problem)).ok()
+}
+
 /// Reads a number of bytes with its unit, `64KiB` or `1MiB`, or `off`, which gives `None`.
 pub(crate) fn size_or_off(value: &Value<'_>, report: &mut Report) -> Option<Option<u64>> {
     or_off(value, format!("{SIZE}, or `off`"), report, size_in)

@@ -1,15 +1,23 @@
-//! Listeners: the sockets that connections are accepted on.
+//! Listeners: the sockets that connections are accepted on, and what the configuration says of them.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-/// A listening socket, non-blocking, and what the configuration says of it.
-///
-/// Every [`Connection`](super::Connection) of a client knows the listener that accepted it.
-#[derive(Debug)]
+/// A listener, as the configuration describes it. Every [`Connection`](super::Connection) of a client knows the listener that
+/// accepted it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// The socket, which all workers share.
-    pub socket: Arc<TcpListener>,
     /// The address that the configuration gives it.
     pub address: SocketAddr,
+}
+
+/// The socket of a listener.
+///
+/// Connections keep the listener and not its socket: a socket that is to close must not wait for handshakes.
+#[derive(Clone, Debug)]
+pub struct ListeningSocket {
+    /// The socket, non-blocking, which all workers share.
+    pub socket: Arc<TcpListener>,
+    /// Its listener.
+    pub listener: Arc<Listener>,
 }

@@ -23,12 +23,12 @@ use rustix::net::SocketFlags;
 use crate::socket::descriptors::Descriptors;
 pub use connection::{Connection, Handshake, Host, Shaken, Socket};
 pub(super) use handshakes::Handshakes;
-pub use listener::Listener;
+pub use listener::{Listener, ListeningSocket};
 
 /// The listening sockets of one worker, and the host that receives their clients.
 pub(super) struct Acceptor {
     registry: Rc<Registry>,
-    listeners: Arc<[Arc<Listener>]>,
+    sockets: Arc<[ListeningSocket]>,
     host: Arc<dyn Host>,
     /// Set once nothing is accepted any more.
     closing: Rc<Cell<bool>>,
@@ -50,11 +50,11 @@ pub(super) struct Accepted {
 }
 
 impl Acceptor {
-    /// Begins to accept on `listeners`.
-    pub(super) fn start(registry: Rc<Registry>, listeners: Arc<[Arc<Listener>]>, host: Arc<dyn Host>) -> Self {
+    /// Begins to accept on `sockets`.
+    pub(super) fn start(registry: Rc<Registry>, sockets: Arc<[ListeningSocket]>, host: Arc<dyn Host>) -> Self {
         let (closing, descriptors) = (Rc::default(), Descriptors::of_process());
         let acceptor =
-            Self { registry, listeners, host, closing, paused_until: None, descriptors, latest: None, short: false };
+            Self { registry, sockets, host, closing, paused_until: None, descriptors, latest: None, short: false };
         acceptor.watch();
         acceptor
     }
@@ -67,33 +67,33 @@ impl Acceptor {
     /// Adds the sockets to the poller. Of all workers that wait, the system wakes one for a client (`EPOLLEXCLUSIVE`).
     /// Level-triggered: a worker that has taken one client is told again as long as there are more.
     fn watch(&self) {
-        for (number, listener) in self.listeners.iter().enumerate() {
+        for (number, ListeningSocket { socket, listener }) in self.sockets.iter().enumerate() {
             let (data, flags) = (
                 epoll::EventData::new_u64((LISTENERS | number) as u64),
                 epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE,
             );
-            if let Err(error) = epoll::add(&*self.registry, &*listener.socket, data, flags) {
+            if let Err(error) = epoll::add(&*self.registry, &**socket, data, flags) {
                 error!("a tunnel worker cannot watch the listener {}: {error}", listener.address);
             }
         }
     }
 
     fn unwatch(&self) {
-        for listener in self.listeners.iter() {
+        for ListeningSocket { socket, .. } in self.sockets.iter() {
             // A socket that was never added need not be removed.
-            let _ = epoll::delete(&*self.registry, &*listener.socket);
+            let _ = epoll::delete(&*self.registry, &**socket);
         }
     }
 
     /// Takes the next client of a listener, if one waits there.
     pub(super) fn accept(&mut self, number: usize, now: Instant) -> Option<Accepted> {
-        let listener = self.listeners.get(number)?;
-        if !self.descriptors.has_room(self.latest, &*listener.socket) {
+        let ListeningSocket { socket, listener } = self.sockets.get(number)?;
+        if !self.descriptors.has_room(self.latest, &**socket) {
             self.pause(now, "the descriptors that are left are kept for control, metrics and checks");
             return None;
         }
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        match rustix::net::acceptfrom_with(&*listener.socket, flags) {
+        match rustix::net::acceptfrom_with(&**socket, flags) {
             Ok((stream, Some(peer))) => {
                 let peer = SocketAddr::try_from(peer).ok()?;
                 self.latest = Some(stream.as_raw_fd());
@@ -140,7 +140,7 @@ impl Acceptor {
         self.unwatch();
         self.closing.set(true);
         let mut last = Vec::new();
-        for number in 0..self.listeners.len() {
+        for number in 0..self.sockets.len() {
             while last.len() < MOST_LAST
                 && let Some(accepted) = self.accept(number, now)
             {

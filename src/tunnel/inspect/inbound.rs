@@ -67,6 +67,21 @@ impl Inbound {
         }
     }
 
+    /// Gives up messages, unfinished ones and those to come: bytes of this side make no sense any more.
+    pub(super) fn give_up_messages(&mut self) {
+        (self.waiting, self.held, self.seen) = (None, Vec::new(), 0);
+        if let Some(assembler) = &mut self.assembler {
+            assembler.give_up();
+        }
+    }
+
+    /// Bytes of unfinished messages that are kept.
+    pub(super) fn memory(&self) -> usize {
+        let waiting = self.waiting.as_ref().map_or(0, |message| message.payload.len());
+        // Bytes that are no messages here are a chunk at the most, and cannot be given up.
+        self.assembler.as_ref().map_or(0, |assembler| self.held.len() + assembler.held()) + waiting
+    }
+
     /// Bytes that another process would have to be given.
     pub(super) fn weight(&self) -> usize {
         self.held.len() + self.queue.len() + self.assembler.as_ref().map_or(0, Assembler::held)

@@ -4,6 +4,7 @@
 //! Hooks are called one at a time: a message waits until the hooks are done with the one before, of either direction,
 //! and its sender is not read any further. Control frames wait only for what came before them from their sender.
 
+mod budget;
 mod caller;
 mod farewells;
 mod inbound;
@@ -16,8 +17,9 @@ use tokio::task::AbortHandle;
 use super::new_tunnel::Hooked;
 use super::reason::Reason;
 use crate::hook::{self, Closed, Failure, Message, Mode, Packed, TunnelId, Verdict};
-use crate::ws::deflate::{Agreement, InflateError};
+use crate::ws::deflate::Agreement;
 use crate::ws::{Assembled, Item, Kind, Side, Sides, Violation, frame, message};
+use budget::{COST_OF_A_MESSAGE, Inflation};
 use caller::Callee;
 pub(super) use caller::{Caller, Outcome};
 pub(super) use farewells::Farewells;
@@ -42,12 +44,18 @@ pub(super) struct Inspector {
     sent: Option<Sent>,
     /// By the side that the bytes come from.
     ways: Sides<Inbound>,
+    /// Compressed messages that are being restored, by the side that they come from.
+    inflations: Sides<Option<Box<Inflation>>>,
     /// Reason text of a hook's Close frame.
     last_word: Option<Box<str>>,
     /// Contexts packed for another process, while the tunnel is off its worker.
     packed: Vec<Packed>,
     /// The tunnel cannot move to another process.
     stays: bool,
+    /// Bytes that may still be restored, or looked at, before other tunnels have their turn.
+    left_of_turn: usize,
+    /// Bytes of unfinished messages, as the worker last counted them.
+    counted: usize,
 }
 
 /// A call that waits.
@@ -111,9 +119,12 @@ impl Inspector {
             call: None,
             sent: None,
             ways,
+            inflations: Sides::default(),
             last_word: None,
             packed: Vec::new(),
             stays: false,
+            left_of_turn: 0,
+            counted: 0,
         }
     }
 
@@ -175,13 +186,18 @@ impl Inspector {
     /// Returns true while hooks keep the bytes of `side` waiting.
     pub(super) fn holds_up(&self, side: Side) -> bool {
         let is_asked = matches!(&self.call, Some(Call::Message { from, .. }) if *from == side);
-        !self.opened || is_asked || self.call.is_some() && self.ways[side].waiting.is_some()
+        !self.opened || is_asked || self.call.is_some() && self.has_message(side)
+    }
+
+    /// Tells whether a whole message of `side` is at hand that hooks have not been asked about.
+    fn has_message(&self, side: Side) -> bool {
+        self.ways[side].waiting.is_some() || self.inflations[side].is_some()
     }
 
     /// Returns true while bytes or a message of `side` are held.
     pub(super) fn has_held(&self, side: Side) -> bool {
         let way = &self.ways[side];
-        way.has_held() || way.waiting.is_some()
+        way.has_held() || self.has_message(side)
     }
 
     /// See [`Inbound::hold`].
@@ -257,8 +273,13 @@ impl Inspector {
         let way = &mut self.ways[side];
         if deaf {
             way.waiting = None;
+            self.inflations[side] = None;
         } else if !self.opened || matches!(&self.call, Some(Call::Message { from, .. }) if *from == side) {
             return Step::Wait;
+        } else if self.left_of_turn == 0 || self.call.is_some() && self.inflations[side].is_some() {
+            return Step::Wait;
+        } else if let Some(inflation) = self.inflations[side].take() {
+            return self.restore(side, *inflation, out);
         } else if let Some(message) = way.waiting.take() {
             return self.meet(side, message, out);
         }
@@ -270,7 +291,10 @@ impl Inspector {
                 Step::On
             }
             Some(Ok(Item::Message(_))) if deaf => Step::On,
-            Some(Ok(Item::Message(message))) => self.meet(side, message, out),
+            Some(Ok(Item::Message(message))) => {
+                self.spend(COST_OF_A_MESSAGE);
+                self.meet(side, message, out)
+            }
             Some(Err(violation)) => {
                 log::debug!("tunnel {}: {} broke the protocol: {violation}", self.callee.tunnel.id, side.as_str());
                 Step::Broken(reason_of(violation))
@@ -289,10 +313,31 @@ impl Inspector {
             frame::message(out, message.kind, &message.payload, message.compressed, mask(side));
             return Step::On;
         }
-        let (original, message) = match self.read(message) {
-            Ok(read) => read,
-            Err(reason) => return Step::End(reason),
+        if message.compressed {
+            let inflating = self.caller.codec(|codec| codec.begin(message.payload.len(), self.max_message));
+            return self.restore(side, Inflation { message, inflating }, out);
+        }
+        self.ask(side, message.kind, message.payload, None, out)
+    }
+
+    /// Asks hooks about a message; `compressed` is its payload on the wire, where that is another.
+    fn ask(
+        &mut self,
+        side: Side,
+        kind: Kind,
+        payload: Vec<u8>,
+        compressed: Option<Vec<u8>>,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let message = match kind {
+            Kind::Binary => Ok(Message::binary(payload)),
+            Kind::Text => message::into_text(payload).map(Message::text),
         };
+        let message = match message {
+            Ok(message) => message,
+            Err(violation) => return Step::End(reason_of(violation)),
+        };
+        let (mode, original) = (self.callee.chain.messages().of(side.into()), Original { kind, compressed });
         if mode == Mode::Sync {
             let (verdict, sent) = self.callee.judge(side.into(), &message);
             self.note_sent(sent, out.len());
@@ -310,26 +355,6 @@ impl Inspector {
                 Step::Wait
             }
         }
-    }
-
-    /// The message as hooks see it: inflated, and text being text.
-    fn read(&self, message: Assembled) -> Result<(Original, Message), Reason> {
-        let Assembled { kind, payload, compressed } = message;
-        let (payload, compressed) = if compressed {
-            let inflated = self.caller.codec(|codec| codec.inflate(&payload, self.max_message));
-            let inflated = inflated.map_err(|error| match error {
-                InflateError::TooBig => Reason::MessageTooBig,
-                _ => Reason::InvalidPayload,
-            })?;
-            (inflated, Some(payload))
-        } else {
-            (payload, None)
-        };
-        let message = match kind {
-            Kind::Text => Message::text(message::into_text(payload).map_err(reason_of)?),
-            Kind::Binary => Message::binary(payload),
-        };
-        Ok((Original { kind, compressed }, message))
     }
 
     /// Acts on the outcome of a call that waited. Adds frames to be passed on, from the side that is returned, to

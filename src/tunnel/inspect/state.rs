@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::inbound::Inbound;
 use super::{Callee, Caller, Inspector, MOST_OF_A_MESSAGE};
 use crate::hook::{self, Chain, KeyTag, Packed, TunnelId};
-use crate::ws::Sides;
 use crate::ws::deflate::Agreement;
+use crate::ws::{Side, Sides};
 
 /// An inspector between two calls.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ impl Inspector {
         if self.stays {
             return Travels::Never;
         }
-        let is_busy = self.call.is_some() || !self.opened || self.ways.iter().any(|way| way.waiting.is_some());
+        let is_busy = self.call.is_some() || !self.opened || Side::ALL.into_iter().any(|side| self.has_message(side));
         if is_busy {
             return Travels::Later;
         }
@@ -88,9 +88,12 @@ impl Inspector {
             call: None,
             sent: None,
             ways: state.ways,
+            inflations: Sides::default(),
             last_word: state.last_word,
             packed: Vec::new(),
             stays: false,
+            left_of_turn: 0,
+            counted: 0,
         };
         (inspector, failure.is_none())
     }

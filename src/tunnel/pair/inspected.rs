@@ -221,6 +221,9 @@ impl<E: End> Pair<E> {
     fn assemble<'c>(&mut self, side: Side, chunk: &'c [u8], now: Instant, counters: &UpstreamMetrics) -> &'c [u8] {
         let mut rest = chunk;
         let mut frames = Vec::new();
+        if let Some(inspector) = &mut self.inspector {
+            inspector.begin_turn();
+        }
         loop {
             let deaf = self.flows[side].is_cut();
             let Some(inspector) = &mut self.inspector else { return rest };
@@ -257,6 +260,17 @@ impl<E: End> Pair<E> {
             inspector.note_replied(side, owed + frames.len());
         }
         self.put_between(side.other(), frames);
+    }
+
+    /// Ends the tunnel because its unfinished messages take too much memory, which is given back at once.
+    pub(in crate::tunnel) fn end_for_memory(&mut self, now: Instant) {
+        self.end(Reason::HookMemory, now);
+        for side in Side::ALL {
+            if let Some(inspector) = self.inspector.as_mut().filter(|inspector| inspector.assembles(side)) {
+                inspector.give_up_messages(side);
+                self.flows[side].give_up(Reason::HookMemory.close_code().unwrap_or_default());
+            }
+        }
     }
 
     /// Does what hooks decided, but for passing frames on.

@@ -11,7 +11,7 @@ use super::frozen::{Batch, Frozen};
 use super::rule::{Judged, Rule};
 use super::tunnel::Scope;
 use crate::hook::{Item, To, TunnelId};
-use crate::tunnel::accept::{Accepted, Host, Listener};
+use crate::tunnel::accept::{Accepted, Host, ListeningSocket};
 use crate::tunnel::inspect::Outcome;
 use crate::tunnel::new_tunnel::NewTunnel;
 use crate::tunnel::reason::Reason;
@@ -41,7 +41,7 @@ pub(in crate::tunnel) enum Command {
     /// Reports the outcome of a hook's call that waited.
     Hear { tunnel: TunnelId, outcome: Outcome },
     /// Accepts clients for a host.
-    Accept { listeners: Arc<[Arc<Listener>]>, host: Arc<dyn Host> },
+    Accept { sockets: Arc<[ListeningSocket]>, host: Arc<dyn Host> },
     /// Begins the handshake of a client that another worker accepted, and the sender has counted.
     Receive(Accepted),
     /// Accepts no more clients.

@@ -1,7 +1,7 @@
 //! Handle of a worker, for other threads.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -9,6 +9,7 @@ use mio::{Poll, Waker};
 
 use super::commands::Command;
 use super::mailbox::{Inbox, Mailbox};
+use super::tunnels::Shared;
 use super::{WAKE, Worker};
 use crate::access_log::AccessLog;
 use crate::tunnel::inspect::{Caller, Farewells};
@@ -25,7 +26,12 @@ pub(in crate::tunnel) struct Handle {
 
 impl Handle {
     /// Starts `count` workers.
-    pub(in crate::tunnel) fn start(count: usize, log: &AccessLog, farewells: &Farewells) -> io::Result<Vec<Self>> {
+    pub(in crate::tunnel) fn start(
+        count: usize,
+        log: &AccessLog,
+        farewells: &Farewells,
+        hook_memory: &Arc<AtomicUsize>,
+    ) -> io::Result<Vec<Self>> {
         let ready = (0..count).map(|_| prepare()).collect::<io::Result<Vec<_>>>()?;
         let peers: Arc<[Arc<Mailbox>]> = ready.iter().map(|(_, mailbox, _)| Arc::clone(mailbox)).collect();
         let start = |(number, (poll, mailbox, inbox)): (usize, (Poll, Arc<Mailbox>, Inbox))| {
@@ -35,12 +41,12 @@ impl Handle {
                 Arc::new(Caller::new(runtime, farewells.clone(), Box::new(report)))
             });
             let registry = poll.registry().try_clone()?;
-            let (peers, log, calls) = (Arc::clone(&peers), log.clone(), caller.clone());
+            let (peers, calls) = (Arc::clone(&peers), caller.clone());
+            let shared = Shared { log: log.clone(), caller: caller.clone(), hook_memory: Arc::clone(hook_memory) };
             let work = move || {
-                let runtime = calls.clone();
                 // Hooks may spawn wherever they are called.
-                let _entered = runtime.as_ref().map(|caller| caller.runtime().enter());
-                Worker::new(poll, registry, inbox, peers, log, calls).run();
+                let _entered = calls.as_ref().map(|caller| caller.runtime().enter());
+                Worker::new(poll, registry, inbox, peers, shared).run();
             };
             let thread = std::thread::Builder::new().name(format!("tunnels-{number}")).spawn(work)?;
             Ok(Self { mailbox, caller, thread: Mutex::new(Some(thread)), stopped: AtomicBool::new(false) })

@@ -21,9 +21,7 @@ use log::error;
 use mio::{Events, Poll, Registry, Token};
 
 use super::accept::{Accepted, Acceptor, Handshakes, Ready, Shaken};
-use super::inspect::Caller;
 use super::pair::Readiness;
-use crate::access_log::AccessLog;
 pub(super) use commands::Command;
 pub use commands::Look;
 pub use frozen::{Batch, Frozen, Passport, Place};
@@ -33,7 +31,7 @@ pub use rule::{Judged, Rule, Standing, Verdict};
 pub use tunnel::Scope;
 #[cfg(test)]
 pub(super) use tunnel::Tunnel;
-use tunnels::OpenTunnels;
+use tunnels::{OpenTunnels, Shared};
 
 /// A worker, on its own thread.
 struct Worker {
@@ -50,21 +48,14 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(
-        poll: Poll,
-        registry: Registry,
-        inbox: Inbox,
-        peers: Arc<[Arc<Mailbox>]>,
-        log: AccessLog,
-        caller: Option<Arc<Caller>>,
-    ) -> Self {
+    fn new(poll: Poll, registry: Registry, inbox: Inbox, peers: Arc<[Arc<Mailbox>]>, shared: Shared) -> Self {
         let (registry, now) = (Rc::new(registry), Instant::now());
         let [tunnels, handshakes] = [inbox.mailbox().tunnels(), inbox.mailbox().handshakes()].map(Arc::clone);
         Self {
             poll,
             inbox,
             peers,
-            tunnels: OpenTunnels::new(Rc::clone(&registry), tunnels, log, caller, now),
+            tunnels: OpenTunnels::new(Rc::clone(&registry), tunnels, shared, now),
             handshakes: Handshakes::new(registry, handshakes, now),
             acceptor: None,
             ready: Vec::new(),
@@ -156,9 +147,9 @@ impl Worker {
                 Command::Judge { rule, done } => drop(done.send(self.tunnels.judge(rule, now))),
                 Command::Deliver { to, item, done } => drop(done.send(self.tunnels.deliver(&to, &item, now))),
                 Command::Hear { tunnel, outcome } => self.tunnels.hear(tunnel, outcome, now),
-                Command::Accept { listeners, host } => {
+                Command::Accept { sockets, host } => {
                     let registry = Rc::clone(self.handshakes.registry());
-                    self.acceptor = Some(Acceptor::start(registry, listeners, host));
+                    self.acceptor = Some(Acceptor::start(registry, sockets, host));
                 }
                 Command::Receive(accepted) => self.receive(accepted, now),
                 Command::AcceptNoMore => self.accept_no_more(now),

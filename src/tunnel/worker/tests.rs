@@ -90,7 +90,12 @@ struct Ends {
 impl Lab {
     /// To be called on a runtime.
     fn start() -> Self {
-        let tunnels = Arc::new(Tunnels::start(2, &AccessLog::off()).unwrap());
+        Self::with(2)
+    }
+
+    /// The same with so many workers.
+    fn with(workers: usize) -> Self {
+        let tunnels = Arc::new(Tunnels::start(workers, &AccessLog::off()).unwrap());
         let (hook, metrics) = (Noting::default(), Metrics::new());
         let mut registry = Registry::empty();
         let made = hook.clone();
@@ -291,6 +296,26 @@ async fn a_tunnel_goes_on_among_other_tunnels_and_is_reached_there() {
     }
     there.tunnels.hooks_told().await;
     assert_eq!((here.hook.said().len(), &there.hook.said()[..]), (0, &["moves shutdown".to_owned()][..]));
+}
+
+/// The beginning of a binary message of `whole` bytes.
+fn begun(whole: u64, bytes: usize) -> Vec<u8> {
+    [&[0x82, 0xFF][..], &whole.to_be_bytes(), &[0; 4], &vec![7; bytes]].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unfinished_messages_have_a_limit_together_and_the_largest_goes() {
+    let lab = Lab::with(1);
+    lab.tunnels.limit_hook_memory(300_000);
+    let [mut small, mut large, mut idle] = ["small", "large", "idle"].map(|name| lab.open(name, "* /", b""));
+    small.client.write_all(&begun(200_000, 40_000)).unwrap();
+    large.client.write_all(&begun(400_000, 290_000)).unwrap();
+    assert_eq!(frame(&mut large.client), (0x88, b"\x03\xf5hook_memory".to_vec()));
+    lab.hook.0.gate.add_permits(2);
+    small.client.write_all(&[7; 160_000]).unwrap();
+    assert_eq!(read(&mut small.backend, 2), [0x82, 0xFF]);
+    idle.client.write_all(&text("a")).unwrap();
+    assert_eq!(read(&mut idle.backend, 7)[..2], [0x81, 0x81]);
 }
 
 #[test]

@@ -301,3 +301,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_message_is_restored_part_by_part_and_no_part_exceeds_its_budget_by_much() {
+    let (mut codec, message) = (Codec::new(), vec![b'a'; 10_000_000]);
+    let payload = codec.deflate(&message);
+    let mut inflating = codec.begin(payload.len(), u64::MAX);
+    let mut parts = 0;
+    let restored = loop {
+        let before = inflating.restored();
+        if let Some(restored) = codec.go_on(&mut inflating, &payload, 100_000).unwrap() {
+            break restored;
+        }
+        assert!(inflating.restored() - before <= 100_000 + PART);
+        // The codec serves others in between.
+        assert_eq!(codec.inflate(&hello(), 5), Ok(b"Hello".to_vec()));
+        parts += 1;
+    };
+    assert!(restored == message && parts >= 60, "{parts} parts");
+    assert_eq!(codec.go_on(&mut inflating, &payload, 1), Err(InflateError::Corrupt), "nothing is left of it");
+}
+
+fn hello() -> Vec<u8> {
+    Codec::new().deflate(b"Hello")
+}

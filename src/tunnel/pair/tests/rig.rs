@@ -66,6 +66,11 @@ impl Memory {
         self.room = bytes;
     }
 
+    /// Bytes arrived, and nobody was told yet.
+    pub(super) fn arrived_too(&mut self, bytes: &[u8]) {
+        self.arrived.extend(bytes);
+    }
+
     /// It ended its stream, and nobody was told yet.
     pub(super) fn hang_up(&mut self) {
         self.ended = true;
@@ -78,6 +83,8 @@ pub(super) struct Rig {
     pub(super) counters: Arc<UpstreamMetrics>,
     pub(super) now: Instant,
     pub(super) ended: bool,
+    /// Turns that it had.
+    pub(super) turns: usize,
     scratch: Vec<u8>,
 }
 
@@ -96,6 +103,7 @@ impl Rig {
             counters: Metrics::new().upstream("u"),
             now,
             ended: false,
+            turns: 0,
             scratch: vec![0; scratch],
         }
     }
@@ -159,6 +167,7 @@ impl Rig {
     /// Drives the pair for as long as it has something to do.
     pub(super) fn drive(&mut self) {
         for _ in 0..TURNS {
+            self.turns += 1;
             match self.pair.drive(&mut self.scratch, self.now, &self.counters) {
                 Driven::More => {}
                 Driven::Waiting => return,

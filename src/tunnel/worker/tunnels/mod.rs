@@ -1,6 +1,7 @@
 //! Open tunnels of one worker: their queues, their deadlines, and the turns that drive them.
 
 mod all;
+mod memory;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -24,6 +25,7 @@ use crate::tunnel::pair::{Checked, Driven, Pair, Readiness};
 use crate::tunnel::reason::Reason;
 use crate::tunnel::record::{Ending, Record};
 use crate::ws::{Side, Sides};
+use memory::Memory;
 
 /// The open tunnels of one worker.
 pub(super) struct OpenTunnels {
@@ -47,18 +49,23 @@ pub(super) struct OpenTunnels {
     log: AccessLog,
     /// Calls hooks; `None` where there is no runtime to do so on.
     caller: Option<Arc<Caller>>,
+    memory: Memory,
     scratch: Box<[u8]>,
+}
+
+/// What the tunnels of all workers share.
+pub(in crate::tunnel::worker) struct Shared {
+    pub(in crate::tunnel::worker) log: AccessLog,
+    /// Calls the hooks of one worker; `None` where there is no runtime to do so on.
+    pub(in crate::tunnel::worker) caller: Option<Arc<Caller>>,
+    /// Bytes that unfinished messages may take on each worker.
+    pub(in crate::tunnel::worker) hook_memory: Arc<AtomicUsize>,
 }
 
 impl OpenTunnels {
     /// No tunnels yet; `count` is kept up to date.
-    pub(super) fn new(
-        registry: Rc<Registry>,
-        count: Arc<AtomicUsize>,
-        log: AccessLog,
-        caller: Option<Arc<Caller>>,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(registry: Rc<Registry>, count: Arc<AtomicUsize>, shared: Shared, now: Instant) -> Self {
+        let Shared { log, caller, hook_memory } = shared;
         Self {
             registry,
             slots: Slab::new(),
@@ -72,6 +79,7 @@ impl OpenTunnels {
             count,
             log,
             caller,
+            memory: Memory::new(hook_memory),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
         }
     }
@@ -173,6 +181,7 @@ impl OpenTunnels {
     fn act_on<T>(&mut self, slot: usize, now: Instant, act: impl FnOnce(&mut Tunnel) -> T) -> Option<T> {
         match self.slots.get_mut(slot)?.guarded(now, act) {
             Ok(done) => {
+                self.count_memory(slot);
                 self.set_deadline(slot);
                 self.queue(slot);
                 done
@@ -229,6 +238,7 @@ impl OpenTunnels {
         if let Some(slot) = bulk {
             self.drive_one(slot, now);
         }
+        self.limit_memory(now);
     }
 
     fn drive_one(&mut self, slot: usize, now: Instant) {
@@ -243,6 +253,7 @@ impl OpenTunnels {
             Ok(None) => self.queue(slot),
             Ok(Some(Driven::Ended)) | Err(_) => return self.remove(slot, now),
         }
+        self.count_memory(slot);
         if self.slots[slot].pair.take_nearer() {
             self.set_deadline(slot);
         }
@@ -290,6 +301,7 @@ impl OpenTunnels {
     fn take_out(&mut self, slot: usize) -> Box<Tunnel> {
         let mut tunnel = self.slots.remove(slot);
         self.deadlines.forget(slot);
+        self.memory.forget(&mut tunnel);
         if let Some(inspector) = tunnel.pair.inspector() {
             self.directory.leave(inspector.tunnel(), slot);
         }

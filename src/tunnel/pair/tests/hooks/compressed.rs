@@ -115,3 +115,30 @@ fn a_slow_hook_sees_it_inflated_too() {
     assert_eq!(rig.frames(Backend), [Frame { first: 0xC1, masked: true, payload }]);
     assert!(rig.script.log()[1].ends_with("\"slowly\""));
 }
+
+#[test]
+fn a_long_message_is_restored_over_many_turns_and_others_have_theirs_in_between() {
+    let limits = TunnelLimits { max_message: Some(4 << 20), ..TunnelLimits::default() };
+    let mut rig = HookedRig::with(Script::pass(Messages::BOTH), limits, Some(full()), &["hook"]);
+    let payload = Codec::new().deflate(&vec![b'a'; 4 << 20]);
+    let before = rig.turns;
+    rig.send(Client, &frame_from(Client, 0xC2, &payload));
+    let turns = rig.turns - before;
+    assert!(turns >= (4 << 20) / (256 * 1024), "{turns} turns");
+    assert_eq!(rig.frames(Backend), [Frame { first: 0xC2, masked: true, payload }]);
+    assert_eq!(rig.script.log().len(), 2);
+}
+
+#[test]
+fn a_message_of_the_other_side_is_asked_about_while_a_long_one_is_restored() {
+    let limits = TunnelLimits { max_message: Some(4 << 20), ..TunnelLimits::default() };
+    let mut rig = HookedRig::with(Script::pass(Messages::BOTH.awaited()), limits, Some(full()), &["hook"]);
+    let payload = Codec::new().deflate(&vec![b'a'; 4 << 20]);
+    rig.end(Backend).arrived_too(&text(Backend, "short"));
+    rig.send(Client, &frame_from(Client, 0xC2, &payload));
+    rig.tell_anew();
+    rig.let_go();
+    rig.let_go();
+    assert_eq!(rig.frames(Backend), [Frame { first: 0xC2, masked: true, payload }]);
+    assert_eq!(rig.frames(Client), [text_to(Client, "short")]);
+}
