@@ -34,6 +34,9 @@ pub(super) enum NotTaken {
     /// The event did not arrive, or the endpoint cannot take it at the moment.
     #[error("{0}")]
     Failed(OutgoingError),
+    /// The event was not sent: as many calls are under way as may be.
+    #[error("too many calls are under way")]
+    Busy,
 }
 
 impl Endpoint {

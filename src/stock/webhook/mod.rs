@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use tokio::time;
 
 use self::endpoint::{Endpoint, NotTaken};
@@ -27,6 +28,8 @@ pub struct Webhook {
     ledger: Arc<Ledger>,
     timeout: Duration,
     gate: Option<Gate>,
+    /// One permit for each call of `gate` that may be under way.
+    calls: Semaphore,
 }
 
 /// The endpoint decides which tunnels may go on.
@@ -58,6 +61,7 @@ impl Hook for Webhook {
             queue: Queue::new(Arc::clone(&endpoint), settings.queue()?, Arc::clone(&ledger)),
             timeout: settings.timeout()?,
             gate: settings.gate()?,
+            calls: Semaphore::new(settings.queue()?),
             endpoint,
             ledger,
         })
@@ -94,14 +98,17 @@ impl Hook for Webhook {
 impl Webhook {
     /// Lets the endpoint decide about a tunnel. The tunnel's messages wait meanwhile.
     async fn ask(&self, gate: Gate, tunnel: &Tunnel, event: &Event) {
-        let outcome = self.endpoint.send(event).await;
+        let outcome = match self.calls.try_acquire() {
+            Ok(_under_way) => self.endpoint.send(event).await,
+            Err(_) => Err(NotTaken::Busy),
+        };
         match &outcome {
             // It decided, and that is what it was asked for.
             Err(NotTaken::Refused(_)) => {
                 self.ledger.enter(event.kind, &Ok(()));
                 tunnel.close(gate.code, "refused");
             }
-            Err(NotTaken::Failed(_)) if gate.on_failure == OnFailure::Close => {
+            Err(NotTaken::Failed(_) | NotTaken::Busy) if gate.on_failure == OnFailure::Close => {
                 self.ledger.enter(event.kind, &outcome);
                 // RFC 6455's registry of close codes: try again later.
                 tunnel.close(1013, "try again later");

@@ -120,6 +120,7 @@ impl Ledger {
             }
             Err(why @ NotTaken::Refused(_)) => self.lost(kind, "refused", &why.to_string()),
             Err(why @ NotTaken::Failed(_)) => self.lost(kind, "failed", &why.to_string()),
+            Err(why @ NotTaken::Busy) => self.lost(kind, "dropped", &why.to_string()),
         }
     }
 

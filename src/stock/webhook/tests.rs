@@ -270,6 +270,26 @@ async fn a_gate_lets_in_whom_the_endpoint_lets_in_and_closes_the_others() {
 }
 
 #[tokio::test]
+async fn a_gate_has_no_more_calls_under_way_than_it_may() {
+    let mut endpoint = Listening::start(&[]).await;
+    endpoint.page.pace.forget_permits(1_000);
+    let chain = Arc::new(chain(&endpoint.with("gate: true\nqueue: 1"), "busy gate"));
+    let asking = Arc::clone(&chain);
+    let first = tokio::spawn(async move { open(&asking, &tunnel().0).await });
+    endpoint.next().await;
+    let (second, mut items) = tunnel();
+    open(&chain, &second).await;
+    let item = Item::Close { code: 1013, reason: "try again later".to_owned() };
+    assert_eq!(items.try_recv().unwrap(), (To::Tunnel(second.id), item));
+    endpoint.page.pace.add_permits(2);
+    first.await.unwrap();
+    let (third, mut items) = tunnel();
+    open(&chain, &third).await;
+    assert!(items.try_recv().is_err());
+    assert_eq!(["delivered", "dropped"].map(|outcome| counted("busy gate", outcome)), [2, 1]);
+}
+
+#[tokio::test]
 async fn a_gate_that_fails_may_let_everybody_in() {
     let endpoint = Listening::start(&[StatusCode::FORBIDDEN, StatusCode::BAD_GATEWAY]).await;
     let chain = chain(&endpoint.with("gate: true\non_failure: pass\nrefused_code: 1008"), "open gate");
