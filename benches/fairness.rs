@@ -1,8 +1,8 @@
 //! Echoes of 64 bytes through a worker that also carries bulk tunnels: `cargo bench --bench fairness`
 //!
-//! Prints a table in Markdown: median and 99th percentile of the echoes, and the bulk throughput, for 0 to 16 bulk tunnels. It
-//! judges nothing: times differ from machine to machine, and bulk senders and receivers take the same cores. What the worker
-//! does between two echoes is asserted by count in `tunnel::worker::tunnels::tests`.
+//! Prints a table in Markdown: median and 99th percentile of the echoes, and the bulk throughput, for 0 to 16 bulk
+//! tunnels. It judges nothing: times differ from machine to machine, and bulk senders and receivers take the same
+//! cores. What the worker does between two echoes is asserted by count in `tunnel::worker::tunnels::tests`.
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on ends there")]
 #![allow(unreachable_pub, reason = "a bench's modules are seen by nobody else")]
 

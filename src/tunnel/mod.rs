@@ -40,8 +40,8 @@ pub struct Tunnels {
 }
 
 impl Tunnels {
-    /// Starts `threads` workers (at least one) that write to `log`. Calls of hooks that wait go on on the Tokio runtime that
-    /// this is called on; without one, tunnels with hooks are refused.
+    /// Starts `threads` workers (at least one) that write to `log`. Calls of hooks that wait go on on the Tokio runtime
+    /// that this is called on; without one, tunnels with hooks are refused.
     ///
     /// # Errors
     /// A poller or a thread cannot be made.
@@ -52,7 +52,8 @@ impl Tunnels {
         Ok(Self { workers, farewells, hook_memory })
     }
 
-    /// Limits the bytes that unfinished messages of tunnels with hooks may take on each worker; no limit before the first call.
+    /// Limits the bytes that unfinished messages of tunnels with hooks may take on each worker; no limit before the
+    /// first call.
     pub fn limit_hook_memory(&self, bytes: u64) {
         self.hook_memory.store(usize::try_from(bytes).unwrap_or(usize::MAX), Ordering::Relaxed);
     }
@@ -70,12 +71,14 @@ impl Tunnels {
         }
     }
 
-    /// Stops accepting, and lets go of the sockets. Connections that have not sent a byte yet are returned to their host.
+    /// Stops accepting, and lets go of the sockets. Connections that have not sent a byte yet are returned to their
+    /// host.
     pub fn accept_no_more(&self) {
         self.workers.iter().for_each(|worker| worker.command(Command::AcceptNoMore));
     }
 
-    /// Takes up to `most` tunnels off their worker as they stand; none when none are left. Blocks until the worker has done it.
+    /// Takes up to `most` tunnels off their worker as they stand; none when none are left. Blocks until the worker has
+    /// done it.
     ///
     /// Tunnels that hooks are busy with are left for later. Tunnels that cannot go on in another process stay. Both are
     /// counted when nothing is left to take.
@@ -138,8 +141,8 @@ impl Tunnels {
         }
     }
 
-    /// Lets `rule` decide over every open tunnel now, over tunnels that open later, and once more when an end that it announced
-    /// is due; until another rule takes its place. Returns when the open ones have been judged.
+    /// Lets `rule` decide over every open tunnel now, over tunnels that open later, and once more when an end that it
+    /// announced is due; until another rule takes its place. Returns when the open ones have been judged.
     pub async fn judge(&self, rule: Arc<Rule>) -> Judged {
         let judging: Vec<_> = self.workers.iter().map(|worker| judge(worker, &rule)).collect();
         let mut all = Judged::default();

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::header::{CLOSE, CONTROL, FIN, Fault, Header, MAX_HEADER, NO_CODE, OPCODE, PING, PONG};
 use super::side::Side;
 
-/// What a cursor saw.
+/// Event that a cursor reports.
 ///
 /// Opcodes and reserved bits that RFC 6455 does not define are passed over like any others, since an extension may
 /// have given them a meaning; opcodes 8 to 15 are control frames, the others carry data (§5.2).
@@ -52,20 +52,20 @@ pub struct Cursor {
     /// `At::Header`: the header's first `have` bytes, when a chunk ended inside it.
     /// `At::Payload` of a Close frame: two bytes of mask, then the first `have` bytes of the status code.
     held: [u8; MAX_HEADER],
-    /// How much of `held` is meant.
+    /// Number of bytes in `held`.
     have: u8,
     /// First byte of the current frame: FIN, reserved bits, opcode.
     first: u8,
     /// Opcode of the current message's first frame.
     opcode: u8,
-    /// Whether a message has begun that has not ended.
+    /// A message has begun that has not ended.
     in_message: bool,
     at: At,
     sender: Side,
     closed: Option<u16>,
 }
 
-/// Where in a frame the stream stands.
+/// Position of the stream within a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum At {
@@ -118,7 +118,7 @@ impl Cursor {
         }
     }
 
-    /// Whether the stream stands between two frames, where a frame of one's own may be inserted.
+    /// Tells whether the stream stands between two frames, where another frame may be inserted.
     ///
     /// True before the first byte. After a Close frame its sender must send nothing more: see [`closed`](Self::closed).
     #[inline]
@@ -126,7 +126,7 @@ impl Cursor {
         self.at == At::Header && self.have == 0
     }
 
-    /// Whether a message has begun that has not ended: no other one may begin there (RFC 6455 §5.4).
+    /// Tells whether a message has begun that has not ended: no other one may begin there (RFC 6455 §5.4).
     pub fn in_message(&self) -> bool {
         self.in_message
     }
@@ -137,12 +137,12 @@ impl Cursor {
         self.at = At::Lost;
     }
 
-    /// Whether the framing broke, so that this stream is no longer followed.
+    /// Tells whether the framing broke, so that this stream is no longer followed.
     pub fn is_lost(&self) -> bool {
         self.at == At::Lost
     }
 
-    /// How many messages passed from their first byte to their last; control frames are not counted.
+    /// Number of messages that passed from their first byte to their last; control frames are not counted.
     pub fn messages(&self) -> u64 {
         self.messages
     }

@@ -18,7 +18,7 @@ pub struct Offer {
     client_max_window_bits: Option<Option<u8>>,
 }
 
-/// What client and backend agreed on: no context takeover either way, and how far back each may refer.
+/// Agreement of client and backend: no context takeover either way, and how far back each may refer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Agreement {
     server_max_window_bits: Option<u8>,
@@ -75,8 +75,8 @@ impl Offer {
         header(self.server_max_window_bits, self.client_max_window_bits)
     }
 
-    /// What the backend made of the offer, from the values of `Sec-WebSocket-Extensions` in its 101; `None` if it
-    /// declined.
+    /// Agreement that the backend made of the offer, from the values of `Sec-WebSocket-Extensions` in its 101; `None`
+    /// if it declined.
     ///
     /// # Errors
     /// The first rule that the answer breaks.
@@ -128,7 +128,7 @@ impl Agreement {
         header(self.server_max_window_bits, self.client_max_window_bits.map(Some))
     }
 
-    /// How far back compressed messages of `sender`'s may refer: 2 to this power bytes; 8 to 15, by default 15.
+    /// Window of compressed messages of `sender`: they refer back by 2 to this power bytes; 8 to 15, by default 15.
     ///
     /// [`Codec::deflate`] refers back by 15 bits. What is to be sent in the name of a side that may do less is sent
     /// uncompressed (RFC 7692 §6: any message may be).
@@ -227,10 +227,10 @@ pub struct Codec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InflateError {
-    /// It would be longer than the limit.
+    /// The message would be longer than the limit.
     #[error("a compressed message is longer than the limit")]
     TooBig,
-    /// It is not what a DEFLATE compressor makes (RFC 1951, RFC 7692 §7.2).
+    /// The payload is not the output of a DEFLATE compressor (RFC 1951, RFC 7692 §7.2).
     #[error("a compressed message is corrupt")]
     Corrupt,
 }
@@ -278,8 +278,8 @@ impl Codec {
         Inflating { stream: Some(stream), out: Vec::new(), room, most, taken: 0 }
     }
 
-    /// Goes on restoring a message, of which `payload` is the whole payload on the wire, until `budget` more bytes have come
-    /// out, about; `None` when there is more to do.
+    /// Goes on restoring a message, of which `payload` is the whole payload on the wire, until `budget` more bytes have
+    /// come out, about; `None` when there is more to do.
     ///
     /// # Errors
     /// As those of [`inflate`](Self::inflate).
@@ -369,7 +369,8 @@ impl Inflating {
         if whole { Ok(Some(std::mem::take(&mut self.out))) } else { Err(InflateError::Corrupt) }
     }
 
-    /// Restores what `rest` has, up to the end of a stream or of `rest`; `None` where `pause` bytes came out before that.
+    /// Restores what `rest` has, up to the end of a stream or of `rest`; `None` where `pause` bytes came out before
+    /// that.
     fn part(
         &mut self,
         stream: &mut Decompress,
@@ -410,7 +411,8 @@ const SERVER_WINDOW: &str = "server_max_window_bits";
 const CLIENT_WINDOW: &str = "client_max_window_bits";
 const MAX_WINDOW_BITS: u8 = 15;
 
-/// What a compressor takes off the end of a message (RFC 7692 §7.2.1): an empty stored block but for its first bits.
+/// Bytes that a compressor takes off the end of a message (RFC 7692 §7.2.1): an empty stored block but for its first
+/// bits.
 const TAIL: &[u8] = &[0x00, 0x00, 0xFF, 0xFF];
 /// The tail and one more empty stored block, a final one: what was cut off inside a block does not end with it.
 const TAIL_AND_END: [u8; 9] = [0x00, 0x00, 0xFF, 0xFF, 0x01, 0x00, 0x00, 0xFF, 0xFF];

@@ -38,7 +38,7 @@ fn parameter(part: &str) -> Result<(&str, Option<String>), Malformed> {
     Ok((token(name.trim_ascii())?, Some(value)))
 }
 
-/// What a quoted string stands for, which must be a token; `quoted` begins behind the opening quote.
+/// Token that a quoted string stands for; `quoted` begins behind the opening quote.
 fn unquoted(quoted: &str) -> Result<String, Malformed> {
     let mut value = String::new();
     let mut characters = quoted.chars();

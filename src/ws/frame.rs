@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::header::{self, BINARY, CLOSE, FIN, MAX_CONTROL, MAX_HEADER, PING, PONG, RSV1, TEXT};
 use super::mask;
 
-/// What a message carries (RFC 6455 §5.6).
+/// Kind of a message (RFC 6455 §5.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {

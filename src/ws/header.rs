@@ -51,7 +51,7 @@ impl Header {
         Some(Self { first: *first, mask, payload, length: bytes.len() - rest.len() })
     }
 
-    /// Whether the length is written in as few bytes as it can be (RFC 6455 §5.2).
+    /// Tells whether the length is written in as few bytes as it can be (RFC 6455 §5.2).
     pub(super) fn is_shortest(&self) -> bool {
         match self.length - self.mask.map_or(0, |mask| mask.len()) {
             2 => true,

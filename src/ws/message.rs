@@ -29,15 +29,15 @@ pub struct Assembler {
     left: u64,
     /// The message under way: what it carries, and whether it is compressed.
     begun: Option<(Kind, bool)>,
-    /// What came of the message under way, unmasked.
+    /// Bytes that came of the message under way, unmasked.
     #[serde(with = "crate::base64_text")]
     payload: Vec<u8>,
-    /// What came of the control frame under way, unmasked.
+    /// Bytes that came of the control frame under way, unmasked.
     #[serde(with = "crate::base64_text")]
     control: Vec<u8>,
 }
 
-/// What the next byte belongs to.
+/// Part of a frame that the next byte belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum At {
@@ -51,7 +51,7 @@ enum At {
     End,
 }
 
-/// What came whole.
+/// Unit of the stream that came whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
     /// A message.
@@ -68,15 +68,15 @@ pub enum Item {
 /// A message: all its fragments joined and unmasked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assembled {
-    /// What it carries. That text is UTF-8 has not been checked: see [`into_text`].
+    /// Kind of the message. Text has not been checked to be UTF-8: see [`into_text`].
     pub kind: Kind,
     /// At most `max_message` bytes.
     pub payload: Vec<u8>,
-    /// Whether RSV1 was set: the payload is then what permessage-deflate made of the message (RFC 7692 §6).
+    /// RSV1 was set: permessage-deflate made the payload of the message (RFC 7692 §6).
     pub compressed: bool,
 }
 
-/// What a sender did that RFC 6455 forbids, or the limit does. The sender's fault, whoever that is.
+/// Violation of RFC 6455, or of the limit, by the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
@@ -199,12 +199,12 @@ impl Assembler {
         }
     }
 
-    /// Whether nothing counts any more: a Close frame or a violation came.
+    /// Tells whether nothing counts any more: a Close frame or a violation came.
     pub fn is_at_end(&self) -> bool {
         self.at == At::End
     }
 
-    /// Whether a message has begun that has not ended.
+    /// Tells whether a message has begun that has not ended.
     pub fn in_message(&self) -> bool {
         self.begun.is_some()
     }
@@ -266,7 +266,7 @@ impl Assembler {
         Ok(())
     }
 
-    /// All that can be wrong with a header, but for an opcode that is not known.
+    /// Checks a header for every violation, except for an unknown opcode.
     fn check(&self, header: &Header) -> Result<(), Violation> {
         let opcode = header.first & OPCODE;
         let begins = matches!(opcode, TEXT | BINARY);

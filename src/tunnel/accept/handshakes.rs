@@ -88,7 +88,7 @@ impl Handshakes {
         &self.registry
     }
 
-    /// All handshakes under way.
+    /// Slots of the handshakes under way.
     pub(in crate::tunnel) fn all(&self) -> Vec<usize> {
         self.under_way.iter().map(|(slot, _)| slot).collect()
     }

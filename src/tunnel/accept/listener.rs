@@ -3,8 +3,8 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-/// A listener, as the configuration describes it. Every [`Connection`](super::Connection) of a client knows the listener that
-/// accepted it.
+/// A listener, as the configuration describes it. Every [`Connection`](super::Connection) of a client knows the
+/// listener that accepted it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// The address that the configuration gives it.

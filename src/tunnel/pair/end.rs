@@ -19,7 +19,7 @@ pub(in crate::tunnel) trait End {
     /// Tells the other side that nothing more comes (a TCP FIN).
     fn shutdown_write(&mut self) -> io::Result<()>;
 
-    /// Whether the other side was alive when the connection failed with `error`, and only took nothing.
+    /// Tells whether the other side was alive when the connection failed with `error`, and only took nothing.
     fn was_stalled(&self, error: &io::Error) -> bool;
 }
 

@@ -146,9 +146,9 @@ fn gone(side: Side) -> Reason {
     }
 }
 
-/// How long the answers to the gateway's own Close frames are awaited.
+/// Time to wait for the answers to the gateway's own Close frames.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
-/// How long a tunnel whose one side is gone, or whose Close frames are both exchanged, may take to end.
+/// Time that a tunnel may take to end after one side is gone or both Close frames have passed.
 const LINGER: Duration = Duration::from_secs(5);
-/// What stands for a connection that ended without a Close frame (RFC 6455 §7.1.5).
+/// Status code that stands for a connection that ended without a Close frame (RFC 6455 §7.1.5).
 const NO_CLOSE_FRAME: u16 = 1006;

@@ -1,4 +1,4 @@
-//! What a pair does differently where its route has hooks.
+//! Pairs on routes with hooks: the inspector stands between their ends and their flows.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use crate::metrics::UpstreamMetrics;
 use crate::tunnel::inspect::{self, Caller, Inspector, Outcome, Step, Travels};
 
 impl<E: End> Pair<E> {
-    /// Has the hooks of its route look at the tunnel from its first byte on.
+    /// Lets the hooks of its route look at the tunnel from its first byte on.
     pub(in crate::tunnel) fn watch(&mut self, inspector: Box<Inspector>) {
         self.inspector = Some(inspector);
     }
@@ -27,13 +27,13 @@ impl<E: End> Pair<E> {
         }
     }
 
-    /// What another process would have to be given: bytes on their way, and what was packed.
+    /// Size of what another process would have to be given: bytes on their way, and state that hooks packed.
     pub(in crate::tunnel) fn weight(&self) -> usize {
         let kept: usize = self.flows.iter().map(|flow| flow.kept().len()).sum();
         kept + self.inspector.as_ref().map_or(0, |inspector| inspector.weight())
     }
 
-    /// Has the hooks of its route go on with a tunnel that comes from another process.
+    /// Lets the hooks of its route go on with a tunnel that comes from another process.
     pub(in crate::tunnel) fn watch_on(
         &mut self,
         state: inspect::State,
@@ -125,7 +125,7 @@ impl<E: End> Pair<E> {
         }
     }
 
-    /// What hooks replied to `side` that it has not taken yet: at the most, for what stands before it counts only while
+    /// Bytes that hooks replied to `side` and it has not taken, at the most: bytes before them count only while
     /// some of it is left.
     fn owed(&self, side: Side) -> usize {
         let Some(inspector) = &self.inspector else { return 0 };
@@ -133,13 +133,13 @@ impl<E: End> Pair<E> {
         if is_taken { 0 } else { inspector.replied(side) }
     }
 
-    /// Whether `side` is not read for the sake of hooks: they are busy, or it does not take their replies.
+    /// Tells whether `side` is not read for the sake of hooks: hooks are busy, or the side does not take their replies.
     pub(super) fn is_held_up(&self, side: Side) -> bool {
         let Some(inspector) = &self.inspector else { return false };
         !self.flows[side].is_cut() && (inspector.holds_up(side) || self.owed(side) >= MOST_OWED)
     }
 
-    /// Whether more of what comes from `side` can be dealt with at once; `unread`: there may be something to read.
+    /// Tells whether more bytes from `side` can be dealt with at once. `unread`: there may be something to read.
     pub(super) fn has_more(&self, side: Side, unread: bool) -> bool {
         let has_held = self.inspector.as_ref().is_some_and(|inspector| inspector.has_held(side));
         (has_held || unread) && !self.is_held_up(side)
@@ -293,5 +293,6 @@ impl<E: End> Pair<E> {
 
 /// Frames are written when there are so many bytes of them, and at the end of a chunk.
 const WRITTEN_AT_ONCE: usize = 64 * 1024;
-/// Whoever leaves so much of replies and of messages from outside unread is not read itself, and nothing more is put in.
+/// Whoever leaves so much of replies and of messages from outside unread is not read itself, and nothing more is put
+/// in.
 const MOST_OWED: usize = 64 * 1024;

@@ -64,8 +64,8 @@ impl Handle {
         self.mailbox.deliver(item);
     }
 
-    /// Sends a command that opens a tunnel, and counts the tunnel at once: whoever looks for tunnels must not overlook one
-    /// on its way.
+    /// Sends a command that opens a tunnel, and counts the tunnel at once: whoever looks for tunnels must not overlook
+    /// one on its way.
     pub(in crate::tunnel) fn add(&self, command: Command) {
         self.mailbox.tunnels().fetch_add(1, Ordering::Relaxed);
         self.mailbox.put(command);

@@ -161,7 +161,8 @@ impl Worker {
         true
     }
 
-    /// Stops accepting. Handshakes whose client has not sent a byte yet are carried on once, to be passed on by their host.
+    /// Stops accepting. Handshakes whose client has not sent a byte yet are carried on once, to be passed on by their
+    /// host.
     fn accept_no_more(&mut self, now: Instant) {
         let Some(acceptor) = self.acceptor.take() else { return };
         for accepted in acceptor.stop(now) {
@@ -256,7 +257,8 @@ impl Worker {
 /// The token of the waker; no slab grows this far.
 const WAKE: Token = Token(usize::MAX);
 const EVENTS_PER_POLL: usize = 1024;
-/// Tunnels and handshakes that a worker has more than the freest one when it begins to give away the clients it accepts.
+/// Tunnels and handshakes that a worker has more than the freest one when it begins to give away the clients it
+/// accepts.
 const UNEVEN: usize = 2;
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ pub(super) fn text(panic: &(dyn Any + Send)) -> &str {
 /// Selection of tunnels.
 #[derive(Clone)]
 pub enum Scope {
-    /// All tunnels.
+    /// Every tunnel.
     All,
     /// The tunnels that lead to a backend.
     Backend(Arc<BackendState>),

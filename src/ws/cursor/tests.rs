@@ -15,7 +15,7 @@ pub(in crate::ws) struct Frame {
     pub(in crate::ws) opcode: u8,
     pub(in crate::ws) mask: Option<[u8; 4]>,
     pub(in crate::ws) payload: Vec<u8>,
-    /// Whether the length is written in eight bytes whatever it is.
+    /// The length is written in eight bytes, whatever it is.
     pub(in crate::ws) wide: bool,
 }
 
@@ -57,7 +57,7 @@ pub(in crate::ws) fn stream(frames: &[Frame]) -> Vec<u8> {
     frames.iter().flat_map(Frame::bytes).collect()
 }
 
-/// What a reader that has all frames before it would report, and the offsets of the boundaries.
+/// Events that a reader with all frames before it would report, and the offsets of the boundaries.
 fn naive(sender: Side, frames: &[Frame]) -> (Vec<Event>, Vec<usize>) {
     let (mut events, mut boundaries, mut at) = (Vec::new(), vec![0], 0);
     let mut message: Option<(u8, u64)> = None;

@@ -9,12 +9,12 @@ fn values(lines: &[&str]) -> Vec<HeaderValue> {
     lines.iter().map(|line| HeaderValue::from_bytes(line.as_bytes()).unwrap()).collect()
 }
 
-/// What goes on to the backend of a client's header lines.
+/// Offer that goes on to the backend for a client's header lines.
 fn offered(lines: &[&str]) -> Option<String> {
     offer(&values(lines)).map(|offer| offer.header().to_str().unwrap().to_owned())
 }
 
-/// What is agreed on an offer and an answer, as it goes on to the client.
+/// Agreement on an offer and an answer, as it goes on to the client.
 fn agreed(offered: &str, answer: &[&str]) -> Result<Option<String>, BadAgreement> {
     let agreement = offer(&values(&[offered])).unwrap().agree(&values(answer))?;
     Ok(agreement.map(|agreement| agreement.header().to_str().unwrap().to_owned()))

@@ -299,7 +299,7 @@ impl Write for Given<'_> {
     }
 }
 
-/// What tungstenite reads, up to a Close frame, the first error or the end; `Err` for an error before the end.
+/// Items that tungstenite reads, up to a Close frame, the first error or the end; `Err` for an error before the end.
 fn by_tungstenite(sender: Side, bytes: &[u8]) -> Vec<Result<Item, ()>> {
     let role = if sender == Side::Client { Role::Server } else { Role::Client };
     let mut socket = WebSocket::from_raw_socket(Given(bytes), role, Some(WebSocketConfig::default()));

@@ -17,7 +17,7 @@ fn none() -> TunnelLimits {
     TunnelLimits { idle: None, max_age: None, ping: None, max_message: None, tcp_user_timeout: None, stall: None }
 }
 
-/// It crosses at once.
+/// Crosses at once.
 fn cross(rig: &mut Rig) {
     rig.cross(Duration::ZERO);
 }

@@ -101,7 +101,7 @@ fn run(limits: TunnelLimits, jitter: f64, streams: &Sides<Vec<u8>>, steps: &[Ste
     rig
 }
 
-/// Whether a frame is one that the gateway makes: its Ping, or a Close with one of its words.
+/// Tells whether a frame is one that the gateway makes: its Ping, or a Close with one of its words.
 fn is_ours(frame: &Frame) -> bool {
     let words = ["idle", "max_age", "ping_timeout", "message_too_big", "backend_down", "backend_gone"];
     frame.first == 0x89 && frame.payload == b"longhaul"

@@ -32,7 +32,7 @@ use crate::ws::deflate::{self, Agreement, Codec};
 /// Says what becomes of a message.
 type Judge = dyn Fn(Direction, &Message) -> Result<Verdict> + Send + Sync;
 
-/// What all hooks of a test share.
+/// State that all hooks of a test share.
 pub(super) struct Script {
     messages: Messages,
     judge: Box<Judge>,
@@ -41,7 +41,7 @@ pub(super) struct Script {
     opens_at_once: bool,
     fails_to_open: bool,
     packs: bool,
-    /// What was called, in order.
+    /// Calls, in order.
     log: Mutex<Vec<String>>,
 }
 

@@ -347,7 +347,7 @@ fn pings_do_not_pile_up_for_a_side_that_reads_nothing() {
     assert!(rig.kept_for(Client) <= 65 * 1024, "{} bytes are kept", rig.kept_for(Client));
 }
 
-/// What a worker reads at once.
+/// Bytes that a worker reads at once.
 const READ_BYTES: usize = 65 * 1024 - 512;
 
 #[test]

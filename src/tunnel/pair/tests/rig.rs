@@ -20,7 +20,7 @@ pub(super) struct Memory {
     /// Bytes it takes before it has no room left.
     room: usize,
     pub(super) taken: Vec<u8>,
-    /// It was told that nothing more comes.
+    /// The tunnel told it that nothing more comes.
     pub(super) shut: bool,
 }
 
@@ -61,17 +61,17 @@ impl End for Memory {
 }
 
 impl Memory {
-    /// It has room for so many bytes, and nobody was told yet.
+    /// Sets the room that it has, before anybody is told.
     pub(super) fn room_now(&mut self, bytes: usize) {
         self.room = bytes;
     }
 
-    /// Bytes arrived, and nobody was told yet.
+    /// Adds bytes that arrived, before anybody is told.
     pub(super) fn arrived_too(&mut self, bytes: &[u8]) {
         self.arrived.extend(bytes);
     }
 
-    /// It ended its stream, and nobody was told yet.
+    /// Ends its stream, before anybody is told.
     pub(super) fn hang_up(&mut self) {
         self.ended = true;
     }
@@ -136,8 +136,8 @@ impl Rig {
         self.tell(side, Readiness { writable: was_full && bytes > 0, ..Readiness::default() });
     }
 
-    /// The tunnel goes on in another process, which is reached after `gap`: its state as text, its ends as they are, and a
-    /// poller that says anew what is ready.
+    /// The tunnel goes on in another process, which is reached after `gap`: its state as text, its ends as they are,
+    /// and a poller that says anew what is ready.
     pub(super) fn cross(&mut self, gap: Duration) {
         let text = serde_json::to_string(&self.pair.state(self.now)).unwrap();
         let [client, backend] = Side::ALL.map(|side| std::mem::take(self.end(side)));
@@ -198,7 +198,7 @@ impl Rig {
         panic!("the pair is always due: a worker would spin");
     }
 
-    /// What `side` was sent since this was last asked.
+    /// Bytes that `side` was sent since this was last asked.
     pub(super) fn taken(&mut self, side: Side) -> Vec<u8> {
         std::mem::take(&mut self.end(side).taken)
     }

@@ -1,4 +1,4 @@
-//! How much room a tunnel takes.
+//! Room that a tunnel takes.
 
 use crate::tunnel::worker::Tunnel;
 

@@ -17,7 +17,7 @@ enum Step {
     Send(Side, usize),
     /// A side has room for so many bytes.
     Room(Side, usize),
-    /// It goes on in another process.
+    /// The tunnel goes on in another process.
     Cross,
 }
 

@@ -42,7 +42,7 @@ pub(super) struct OpenTunnels {
     directory: Directory,
     /// Rule of the last change of the configuration.
     rule: Option<Arc<Rule>>,
-    /// All tunnels are being ended, for this reason and by this moment: tunnels that open now as well.
+    /// Reason and moment by which every tunnel is being ended, tunnels that open now as well.
     ending: Option<(Instant, Reason)>,
     /// Number of tunnels, for whoever chooses a worker.
     count: Arc<AtomicUsize>,
@@ -53,7 +53,7 @@ pub(super) struct OpenTunnels {
     scratch: Box<[u8]>,
 }
 
-/// What the tunnels of all workers share.
+/// Parts that the tunnels of all workers share.
 pub(in crate::tunnel::worker) struct Shared {
     pub(in crate::tunnel::worker) log: AccessLog,
     /// Calls the hooks of one worker; `None` where there is no runtime to do so on.
@@ -224,9 +224,11 @@ impl OpenTunnels {
         !self.ready.is_empty() || !self.bulk.is_empty()
     }
 
-    /// Drives the tunnels that are ready, and one of those with much to move. Each moves one buffer each way at the most.
+    /// Drives the tunnels that are ready, and one of those with much to move. Each moves one buffer each way at the
+    /// most.
     ///
-    /// So a tunnel with a small message waits for one buffer of one other tunnel, however many move as much as they can.
+    /// So a tunnel with a small message waits for one buffer of one other tunnel, however many move as much as they
+    /// can.
     pub(super) fn drive(&mut self, now: Instant) {
         // Chosen first: a tunnel that turns out to have much to move has had its turn.
         let bulk = self.bulk.pop_front();
@@ -351,8 +353,8 @@ fn slot_of(token: Token) -> (usize, Side) {
 }
 
 /// Read at once, and so the most that is ever kept of what a receiver does not take; the rest up to 65 KiB is left for
-/// the gateway's own control frames. A message of 64 KiB, a size that many senders use, comes whole with its header: a buffer
-/// of a few bytes less would take two reads and two writes for each, one of them tiny (bench/NOTES.md).
+/// the gateway's own control frames. A message of 64 KiB, a size that many senders use, comes whole with its header: a
+/// buffer of a few bytes less would take two reads and two writes for each, one of them tiny (bench/NOTES.md).
 const READ_BYTES: usize = 65 * 1024 - 512;
 /// Bytes of one turn from which on a tunnel counts as one with much to move.
 const HEAVY: u64 = 16 * 1024;

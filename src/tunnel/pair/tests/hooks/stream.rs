@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::ws::{Assembler, Control, Item as Came, Kind, Sides};
 
-/// What one side sends: messages in fragments with control frames between them.
+/// Traffic of one side: messages in fragments with control frames between them.
 #[derive(Clone, Debug)]
 struct Sent {
     text: bool,

@@ -1,4 +1,4 @@
-//! What becomes of messages, each verdict both ways.
+//! Verdicts: the fate of messages, both ways.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What RFC 6455 forbids, where hooks see messages: the tunnel ends with the code that the RFC has for it.
+//! Violations of RFC 6455 where hooks see messages: the tunnel ends with the code that the RFC has for it.
 
 use super::*;
 
