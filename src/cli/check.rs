@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use crate::hook::Registry;
 
 pub(super) fn run(file: &Path, hooks: &Registry) -> ExitCode {
-    let config = match super::load(file, hooks) {
+    let config = match super::output::load(file, hooks) {
         Ok(config) => config,
         Err(code) => return code,
     };
     let backends: usize = config.upstreams.iter().map(|upstream| upstream.backends.len()).sum();
-    super::say(&format!(
+    super::output::say(&format!(
         "{}: ok ({}, {}, {}, {})\n",
         file.display(),
         count(config.listeners.len(), "listener"),

@@ -94,7 +94,7 @@ impl Instance {
                 Ok(reply) => return screen.last(&reply),
                 Err(error) => {
                     screen.end_line();
-                    return super::failed(error);
+                    return super::output::failed(error);
                 }
             }
         }
@@ -103,13 +103,13 @@ impl Instance {
     fn open(&self, request: &Request, hooks: &Registry) -> Result<Client, ExitCode> {
         let named = match (&self.socket, &self.conf) {
             (Some(socket), _) => Some(socket.clone()),
-            (None, Some(file)) => super::load(file, hooks)?.control_sock,
+            (None, Some(file)) => super::output::load(file, hooks)?.control_sock,
             (None, None) => None,
         };
         let Some(at) = SocketPath::of_control(named.as_deref()) else {
             return Err(wrong("there is no runtime folder with a control socket; name it with `--socket PATH`"));
         };
-        Client::ask(at.path(), request).map_err(super::failed)
+        Client::ask(at.path(), request).map_err(super::output::failed)
     }
 }
 
@@ -140,21 +140,21 @@ impl Screen {
     /// Shows progress: in place on a terminal, else a line a second.
     fn progress(&mut self, progress: &Progress) {
         if self.is_terminal {
-            super::say(&format!("\r\x1b[2K{}", sentence(progress)));
+            super::output::say(&format!("\r\x1b[2K{}", sentence(progress)));
             self.line_open = true;
         } else if self.shown.is_none_or(|shown| shown.elapsed() >= A_LINE_EVERY) {
             self.shown = Some(Instant::now());
             if self.json {
-                super::say(&Reply::Progress(*progress).to_line());
+                super::output::say(&Reply::Progress(*progress).to_line());
             } else {
-                super::say(&format!("{}\n", sentence(progress)));
+                super::output::say(&format!("{}\n", sentence(progress)));
             }
         }
     }
 
     fn end_line(&mut self) {
         if std::mem::take(&mut self.line_open) {
-            super::say("\n");
+            super::output::say("\n");
         }
     }
 
@@ -163,8 +163,8 @@ impl Screen {
         self.end_line();
         if self.json {
             match reply {
-                Reply::Status(status) => super::say(&format!("{}\n", json!(status))),
-                reply => super::say(&reply.to_line()),
+                Reply::Status(status) => super::output::say(&format!("{}\n", json!(status))),
+                reply => super::output::say(&reply.to_line()),
             }
         }
         match reply {
@@ -173,16 +173,16 @@ impl Screen {
                     eprintln!("longhaul: {}", failed.message);
                 }
                 match failed.failure {
-                    FailureKind::WrongConfiguration => super::WRONG.into(),
+                    FailureKind::WrongConfiguration => super::output::WRONG.into(),
                     _ => ExitCode::FAILURE,
                 }
             }
             Reply::Done(done) if !self.json => {
-                super::say(&format!("{}\n", done.message));
+                super::output::say(&format!("{}\n", done.message));
                 ExitCode::SUCCESS
             }
             Reply::Status(status) if !self.json => {
-                super::say(&super::status::text(status));
+                super::output::say(&super::status::text(status));
                 ExitCode::SUCCESS
             }
             _ => ExitCode::SUCCESS,
@@ -205,7 +205,7 @@ fn sentence(progress: &Progress) -> String {
 /// Wrong usage.
 pub(super) fn wrong(error: impl std::fmt::Display) -> ExitCode {
     eprintln!("longhaul: {error}");
-    super::WRONG.into()
+    super::output::WRONG.into()
 }
 
 const A_LINE_EVERY: Duration = Duration::from_secs(1);

@@ -41,7 +41,7 @@ pub(super) struct Question {
 }
 
 pub(super) fn run(question: &Question, hooks: &Registry) -> ExitCode {
-    let config = match super::load(&question.conf, hooks) {
+    let config = match super::output::load(&question.conf, hooks) {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -55,7 +55,7 @@ pub(super) fn run(question: &Question, hooks: &Registry) -> ExitCode {
     // The value of a minted cookie is random, so that its backend is not known beforehand.
     let located = snapshot.locate(&asked, String::new);
     if let Some(unclear) = snapshot.unclear(&asked) {
-        super::say(&match question.json {
+        super::output::say(&match question.json {
             true => {
                 format!("{}\n", json!({ "client": located.client.address.to_string(), "refused": unclear.to_string() }))
             }
@@ -65,9 +65,9 @@ pub(super) fn run(question: &Question, hooks: &Registry) -> ExitCode {
     }
     let found = located.route.map(|route| Found::new(&snapshot, route, &located));
     if question.json {
-        super::say(&format!("{}\n", as_json(&located, found.as_ref())));
+        super::output::say(&format!("{}\n", as_json(&located, found.as_ref())));
     } else {
-        super::say(&as_text(&located, found.as_ref()));
+        super::output::say(&as_text(&located, found.as_ref()));
     }
     if found.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

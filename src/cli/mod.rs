@@ -9,18 +9,17 @@ mod control;
 mod demo;
 mod drain;
 mod locate;
+mod output;
 mod plan;
 mod status;
 
 use std::ffi::OsString;
-use std::fmt::Display;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::{self, Config, LoadError};
+use self::output::{WRONG, load, serve};
 use crate::diagnostics::Diagnostics;
 use crate::hook::Registry;
 use crate::server::{OnStart, Options, Server};
@@ -153,45 +152,3 @@ fn gateway(
         None => server,
     })
 }
-
-/// Runs a server until the process ends; returns only if the server does not start.
-fn serve(server: Server) -> ExitCode {
-    match server.run() {
-        Ok(never) => match never {},
-        Err(error) => failed(error),
-    }
-}
-
-/// Reads a configuration file and prints its warnings. On failure it prints the problems and returns the exit code.
-fn load(file: &Path, hooks: &Registry) -> Result<Config, ExitCode> {
-    match config::load(file, hooks) {
-        Ok(loaded) => {
-            for warning in &loaded.warnings {
-                eprintln!("{}", warning.in_file(&file.to_string_lossy()));
-            }
-            Ok(loaded.config)
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            if let LoadError::Refused { problems, .. } = &error {
-                let count = problems.iter().len() + problems.left_out();
-                eprintln!("{}: {count} problem{}", file.display(), if count == 1 { "" } else { "s" });
-            }
-            Err(WRONG.into())
-        }
-    }
-}
-
-/// Writes to standard output. Errors are ignored: a reader that has gone (`| head`) is no reason to panic.
-fn say(text: &str) {
-    let mut output = std::io::stdout().lock();
-    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
-}
-
-fn failed(error: impl Display) -> ExitCode {
-    eprintln!("longhaul: {error}");
-    ExitCode::FAILURE
-}
-
-/// The exit code of wrong usage or configuration.
-const WRONG: u8 = 2;

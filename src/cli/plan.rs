@@ -7,16 +7,16 @@ use crate::hook::Registry;
 use crate::reload;
 
 pub(super) fn run(old: &Path, new: &Path, json: bool, hooks: &Registry) -> ExitCode {
-    let (old, new) = match (super::load(old, hooks), super::load(new, hooks)) {
+    let (old, new) = match (super::output::load(old, hooks), super::output::load(new, hooks)) {
         (Ok(old), Ok(new)) => (old, new),
         (Err(code), _) | (_, Err(code)) => return code,
     };
     let plan = reload::plan(&old, &new);
     if json {
         let text = serde_json::to_string(&plan).expect("a plan is text, numbers, and lists of them");
-        super::say(&format!("{text}\n"));
+        super::output::say(&format!("{text}\n"));
     } else {
-        super::say(&format!("{plan}\n"));
+        super::output::say(&format!("{plan}\n"));
     }
     ExitCode::SUCCESS
 }
