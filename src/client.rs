@@ -24,7 +24,7 @@ impl Client {
     /// The client behind `peer`: the right-most address of `X-Forwarded-For` that is not trusted; `peer` itself where
     /// it is not trusted or names no address (nginx: `real_ip_recursive on`).
     ///
-    /// Where a trusted peer sends no `X-Forwarded-For`, `Forwarded` (RFC 7239) is read in its place: `for` of its
+    /// If a trusted peer sends no `X-Forwarded-For`, `Forwarded` (RFC 7239) is read in its place: `for` of its
     /// elements, and `proto` of the last one unless there is an `X-Forwarded-Proto`.
     pub fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
         let peer = peer.to_canonical();

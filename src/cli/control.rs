@@ -1,4 +1,4 @@
-//! What the commands to a running gateway share: where its control socket is, and how an answer is shown.
+//! Shared parts of the commands to a running gateway: the search for its control socket, and the output of its answers.
 
 use std::fs;
 use std::io::IsTerminal;
@@ -113,7 +113,7 @@ impl Instance {
     }
 }
 
-/// What a command waits for.
+/// The reply that a command waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waits {
     /// That it has begun.

@@ -10,7 +10,7 @@ use super::control::{Instance, Waits};
 use crate::control::Request;
 use crate::hook::Registry;
 
-/// What is to be drained.
+/// Arguments of `longhaul drain`.
 #[derive(Debug, Args)]
 pub(super) struct Drain {
     #[command(subcommand)]

@@ -44,7 +44,7 @@ pub enum Request {
         /// Milliseconds over which its tunnels are closed; left out: the upstream's `drain_window`.
         #[serde(default)]
         over_ms: Option<u64>,
-        /// Whether to end the drain instead.
+        /// Ends the drain instead.
         #[serde(default)]
         undo: bool,
     },

@@ -44,7 +44,7 @@ impl Responder {
         let _ = self.last.send(reply);
     }
 
-    /// Whether the client has closed its connection.
+    /// Tells whether the client has closed its connection.
     pub fn is_gone(&self) -> bool {
         self.last.is_closed()
     }
@@ -164,7 +164,8 @@ impl Handler {
                 biased;
                 Some(step) = steps.recv() => say(stream, &Reply::Progress(step)).await?,
                 reply = &mut finished => {
-                    let reply = reply.unwrap_or_else(|_| Reply::failed(FailureKind::Failed, "the gateway ended before it was done"));
+                    let ended = || Reply::failed(FailureKind::Failed, "the gateway ended before it was done");
+                    let reply = reply.unwrap_or_else(|_| ended());
                     return say(stream, &reply).await;
                 }
             }

@@ -47,7 +47,7 @@ pub trait Dial {
 /// Reads once; see [`Transport::poll_read`].
 ///
 /// # Errors
-/// Those of `poll_read`.
+/// Errors of `poll_read`.
 pub async fn read(stream: &mut impl Transport, bytes: &mut Vec<u8>, until: Instant) -> io::Result<usize> {
     poll_fn(|cx| stream.poll_read(cx, bytes, until)).await
 }
@@ -55,7 +55,7 @@ pub async fn read(stream: &mut impl Transport, bytes: &mut Vec<u8>, until: Insta
 /// Writes once; see [`Transport::poll_write`].
 ///
 /// # Errors
-/// Those of `poll_write`.
+/// Errors of `poll_write`.
 pub(super) async fn write(stream: &mut impl Transport, bytes: &[u8], until: Instant) -> io::Result<usize> {
     poll_fn(|cx| stream.poll_write(cx, bytes, until)).await
 }
@@ -63,7 +63,7 @@ pub(super) async fn write(stream: &mut impl Transport, bytes: &[u8], until: Inst
 /// Writes all of `bytes`.
 ///
 /// # Errors
-/// Those of [`Transport::poll_write`].
+/// Errors of [`Transport::poll_write`].
 pub async fn write_all(stream: &mut impl Transport, bytes: &[u8], until: Instant) -> io::Result<()> {
     let mut written = 0;
     while written < bytes.len() {

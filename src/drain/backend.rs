@@ -25,7 +25,7 @@ pub enum UnknownBackend {
     Backend {
         /// The upstream.
         upstream: String,
-        /// What was asked for.
+        /// Address that was asked for.
         address: SocketAddr,
     },
 }
@@ -78,17 +78,17 @@ impl BackendDrain {
         format!("{}/{}", self.backend.upstream(), self.backend.address())
     }
 
-    /// Whether it was undone.
+    /// Tells whether the drain was undone.
     pub fn is_undone(&self) -> bool {
         !self.backend.is_draining()
     }
 
-    /// Whether every tunnel must be gone by now: its Close frame was sent, and the answer awaited.
+    /// Tells whether every tunnel must have ended by now: its Close frame was sent, and the answer awaited.
     pub fn is_due(&self, now: Instant) -> bool {
         now >= self.by + LAST_ANSWER
     }
 
-    /// How far it is.
+    /// Progress of the drain.
     pub fn progress(&self, now: Instant) -> Progress {
         let tunnels = self.backend.tunnels();
         Progress {
@@ -146,5 +146,5 @@ fn find(
     Ok((Arc::clone(state), to.upstream.config().drain_window))
 }
 
-/// How long the answer to the last Close frame may take, and the end of its connection.
+/// Longest time for the answer to the last Close frame and the end of its connection.
 const LAST_ANSWER: Duration = Duration::from_secs(10);

@@ -10,10 +10,10 @@ use crate::snapshot::Phase;
 pub use backend::{BackendDrain, DrainedBackend, UnknownBackend, drained_backends, restore_drained};
 pub use process::{DrainEnd, ProcessDrain};
 
-/// How far a drain is.
+/// Progress of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// What the gateway is at.
+    /// Phase of the gateway.
     pub phase: Phase,
     /// Open tunnels left.
     pub tunnels: usize,

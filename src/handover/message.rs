@@ -26,21 +26,21 @@ pub(super) const CLAIMS_SINCE: u32 = 2;
 pub(super) enum FromSuccessor {
     /// The first message: the protocols it speaks, its version and process id.
     Hello { oldest: u32, newest: u32, version: String, pid: u32 },
-    /// It accepts on the listening sockets.
+    /// The successor accepts on the listening sockets.
     Serving,
-    /// It can go on with the batch, but for the tunnels that it refuses.
+    /// The successor can go on with the batch, but for the tunnels that it refuses.
     Ready {
         #[serde(default, skip_serializing_if = "is_zero")]
         batch: u64,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         refused: Vec<Refusal>,
     },
-    /// It has the batch; said before the first byte is moved.
+    /// The successor has the batch; said before the first byte is moved.
     Taken {
         #[serde(default, skip_serializing_if = "is_zero")]
         batch: u64,
     },
-    /// It was told to take the batch, and the predecessor had withdrawn it.
+    /// The successor was told to take the batch, and the predecessor had withdrawn it.
     Late { batch: u64 },
 }
 
@@ -57,7 +57,7 @@ pub(super) enum FromPredecessor {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         drained: Vec<DrainedBackend>,
     },
-    /// It hands nothing over.
+    /// The predecessor hands nothing over.
     Refused { reason: String },
     /// A batch of tunnels, with two sockets for each, the client's first; then, with protocol 2, the claim. The states
     /// of hooks come before all tunnels, in a batch without any.

@@ -26,7 +26,7 @@ pub struct ToSuccessor {
     batch: u64,
     /// The answer that a silent successor still owes.
     owed: Option<Owed>,
-    /// Whether the successor has taken a batch.
+    /// Set once the successor has taken a batch.
     has_taken: bool,
     /// Time that an answer about the next batch may take.
     answer_within: Duration,

@@ -62,7 +62,7 @@ impl Wire {
         self.stream.try_clone()
     }
 
-    /// Whether a frame was sent in part.
+    /// Tells whether a frame was sent in part.
     pub(super) fn has_unsent(&self) -> bool {
         self.sent < self.outgoing.len()
     }

@@ -30,7 +30,7 @@ use acceptor::ListeningSockets;
 use service::{GatewayService, Predecessor};
 use signals::NoSignals;
 
-/// How to run, beside what the configuration says: Pingora's flags.
+/// Pingora's flags, which the configuration does not hold.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// `-u`: take listening sockets and live tunnels over from the gateway that runs now.
@@ -49,9 +49,9 @@ pub enum StartError {
     /// The access log cannot be written.
     #[error("cannot write the access log {}: {error}", target(.to))]
     AccessLog {
-        /// Where it was to go.
+        /// Target of the log.
         to: LogTarget,
-        /// What the system said.
+        /// Error of the system.
         error: std::io::Error,
     },
     /// The diagnostics' thread cannot be started.
@@ -65,7 +65,7 @@ pub enum StartError {
     Handover {
         /// Its upgrade socket.
         path: PathBuf,
-        /// What went wrong.
+        /// The failure of the handover.
         failure: HandoverError,
     },
 }
@@ -104,10 +104,11 @@ pub struct Server {
     on_start: Option<OnStart>,
 }
 
-/// What is called once the listeners are open.
+/// A function that is called once the listeners are open, with their addresses.
 type OnReady = Box<dyn FnOnce(&[SocketAddr]) + Send + Sync>;
 
-/// What is called on the gateway's Tokio runtime once the listeners are open, with what reaches its tunnels.
+/// A function that is called on the gateway's Tokio runtime once the listeners are open, with an injector for its
+/// tunnels.
 pub type OnStart = Box<dyn FnOnce(Injector) + Send + Sync>;
 
 impl Server {
@@ -117,22 +118,22 @@ impl Server {
         Self { config, hooks: Arc::new(hooks), options, diagnostics: None, on_ready: Box::new(|_| ()), on_start: None }
     }
 
-    /// Has the process's diagnostics written by a thread of their own; `None` where a program's own logger is at work.
+    /// Starts the writer of the process's diagnostics with the server; `None` where a program has a logger of its own.
     #[must_use]
     pub fn diagnostics(mut self, diagnostics: Option<Diagnostics>) -> Self {
         self.diagnostics = diagnostics;
         self
     }
 
-    /// Has `on_ready` called once the listeners are open, with their addresses in the order of the configuration: where
-    /// port 0 was asked for, with the port that was taken.
+    /// Calls `on_ready` once the listeners are open, with their addresses in the order of the configuration. In place
+    /// of port 0 stands the port that the system chose.
     #[must_use]
     pub fn on_ready(mut self, on_ready: impl FnOnce(&[SocketAddr]) + Send + Sync + 'static) -> Self {
         self.on_ready = Box::new(on_ready);
         self
     }
 
-    /// Has `on_start` called once the listeners are open, on the Tokio runtime of the gateway.
+    /// Calls `on_start` once the listeners are open, on the Tokio runtime of the gateway.
     #[must_use]
     pub fn on_start(mut self, on_start: OnStart) -> Self {
         self.on_start = Some(on_start);

@@ -1,4 +1,4 @@
-//! What systemd is told of the process (sd_notify(3)); nothing, where no `NOTIFY_SOCKET` asks for it.
+//! Notifications to systemd about the process (sd_notify(3)); none where no `NOTIFY_SOCKET` asks for them.
 
 use log::warn;
 use sd_notify::NotifyState;

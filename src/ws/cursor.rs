@@ -39,8 +39,8 @@ pub enum Event {
 
 /// Follows the frames of one direction (RFC 6455 §5.2): reads headers, skips payloads, never keeps any bytes.
 ///
-/// It takes any bytes whatever. Where the framing breaks it is *lost*: it lets all further bytes pass unseen and never
-/// stands at a boundary again, so that nobody writes a frame of their own into the stream.
+/// A cursor takes any bytes. Where the framing breaks it is *lost*: it lets all further bytes pass unseen and never
+/// stands at a boundary again, so that the gateway writes no frame of its own into the stream.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cursor {
     /// Payload bytes of the current frame that have not passed yet.
