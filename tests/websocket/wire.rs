@@ -60,11 +60,6 @@ impl Wire {
         std::mem::take(&mut self.ahead)
     }
 
-    /// The bytes that were read and not asked for yet.
-    pub fn take_ahead(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.ahead)
-    }
-
     /// Waits for the end of the connection, orderly or not.
     pub async fn gone(&mut self) {
         while within("the end", self.stream.read_buf(&mut self.ahead)).await.is_ok_and(|count| count > 0) {}
