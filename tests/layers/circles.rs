@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::source::{files, is_test, without_comments, without_tests};
 
 /// Files in the largest circle that is accepted.
-const LARGEST: usize = 8;
+const LARGEST: usize = 6;
 
 type Path = Vec<String>;
 
