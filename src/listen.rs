@@ -19,7 +19,7 @@ use crate::socket::keepalive::probe_accepted;
 pub struct BindError {
     /// The address asked for.
     pub address: SocketAddr,
-    /// What the system said.
+    /// Error of the system.
     pub error: io::Error,
 }
 
@@ -109,7 +109,7 @@ pub struct Inherited {
 impl Inherited {
     /// Takes them, once, as long as no other thread runs: the environment that announces them is cleared.
     ///
-    /// What is no TCP socket is left alone, with a warning.
+    /// A descriptor that is no TCP socket is left alone, with a warning.
     pub fn take() -> Self {
         let mut passed = ListenFd::from_env();
         let mut sockets = Vec::new();
@@ -128,7 +128,7 @@ impl Inherited {
         Self { sockets }
     }
 
-    /// Those of a predecessor, each with the address that the predecessor's configuration names for it.
+    /// The sockets of a predecessor, each with the address that the predecessor's configuration names for it.
     ///
     /// # Errors
     /// One is no socket that is bound to an address.

@@ -84,7 +84,7 @@ sources! {
 
 /// The key of a request by the first of `sources` that has a value, or `None` where none has one.
 ///
-/// Where a cookie born on the backend is among the sources and none has a value, the key is drawn at random: the
+/// If a cookie born on the backend is among the sources and none has a value, the key is drawn at random: the
 /// session that the backend may begin must have a place.
 ///
 /// `mint` draws a key and must not return an empty text; a running gateway passes [`mint`]. It is called at most once,

@@ -40,7 +40,8 @@ impl Dialer {
         Self { ipv4, ipv6: ipv6.iter().filter_map(|text| text.parse().ok()).collect(), descriptors: None }
     }
 
-    /// A dialer for clients' requests, which leaves the descriptors alone that are kept for control, metrics and checks.
+    /// A dialer for clients' requests, which leaves the descriptors alone that are kept for control, metrics and
+    /// checks.
     #[must_use]
     pub fn within(self, descriptors: Descriptors) -> Self {
         Self { descriptors: Some(descriptors), ..self }

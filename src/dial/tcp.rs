@@ -49,7 +49,7 @@ impl Tcp {
     /// Waits until the connection is established.
     ///
     /// # Errors
-    /// What connecting failed with.
+    /// The error of connecting.
     pub async fn established(&self) -> io::Result<()> {
         self.stream.writable().await?;
         self.stream.take_error()?.map_or(Ok(()), Err)

@@ -12,7 +12,7 @@
 //! | predecessor | `tunnels`: a frozen batch, its sockets, its [`Claim`](claim::Claim) | neither moves their bytes |
 //! | successor | `ready`: it can go on with them, but for those it refuses | still neither does |
 //! | predecessor | `commit` | either may take the claim; the first one has the batch |
-//! | successor | `taken`: it took the claim; or `late`: the predecessor did | its holder moves its bytes; the next batch |
+//! | successor | `taken`: it took the claim; or `late`: the predecessor did | the holder moves bytes; the next batch |
 //! | predecessor | `done` | the successor is the gateway from now on |
 //!
 //! The claim is what makes silence harmless. A successor that does not answer in time (it is stopped, or starved) may
@@ -79,7 +79,7 @@ pub enum HandoverError {
 }
 
 impl HandoverError {
-    /// Whether the other process may only be slow or stopped.
+    /// Tells whether the other process may only be slow or stopped.
     pub fn is_silence(&self) -> bool {
         matches!(self, Self::Silent { .. } | Self::Full { .. })
     }

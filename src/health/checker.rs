@@ -25,8 +25,8 @@ pub trait Subject: Send + Sync {
     /// [`Checkers::sync`] takes the target away.
     fn report(&self, outcome: Result<(), CheckError>);
 
-    /// Does what is due about the backend besides checks; returns the next moment to call this. Called after each check,
-    /// when a check is wanted, and at the moments that it returns.
+    /// Does what is due about the backend besides checks; returns the next moment to call this. Called after each
+    /// check, when a check is wanted, and at the moments that it returns.
     fn attend(&self) -> Option<std::time::Instant> {
         None
     }
@@ -43,8 +43,8 @@ pub struct Target {
     pub probe: Arc<Probe>,
     /// From the start of one check to the start of the next, give or take 10 %.
     pub interval: Duration,
-    /// Notified when a check is wanted before the next one is due. It then comes at once, or a tenth of the interval after
-    /// the start of the last one. The same for the same identity.
+    /// Notified when a check is wanted before the next one is due. It then comes at once, or a tenth of the interval
+    /// after the start of the last one. The same for the same identity.
     pub check_wanted: Arc<Notify>,
     /// Receiver of the outcomes.
     pub subject: Arc<dyn Subject>,
@@ -52,8 +52,8 @@ pub struct Target {
 
 /// The checkers of all targets. Dropped, it ends them all.
 ///
-/// Checks at once take at most a quarter of the process's file descriptors, 4,096 at the most; more wait their turn, and
-/// their timeouts begin when it comes. A check that panics counts as failed, and its checker goes on.
+/// Checks at once take at most a quarter of the process's file descriptors, 4,096 at the most; more wait their turn,
+/// and their timeouts begin when it comes. A check that panics counts as failed, and its checker goes on.
 pub struct Checkers {
     checkers: HashMap<Identity, Checker>,
     turns: Turns,
@@ -78,8 +78,8 @@ impl Checkers {
 
     /// Checks every target once, and reports the outcomes.
     ///
-    /// With `n` checks at once it takes no longer than the longest timeout for each `n` targets, and only where as many are
-    /// silent: nobody counts as up because its turn came too late.
+    /// With `n` checks at once it takes no longer than the longest timeout for each `n` targets, and only where as many
+    /// are silent: nobody counts as up because its turn came too late.
     pub async fn first_round(&mut self, targets: &[Target]) {
         for target in targets {
             let checker = self.checkers.entry(target.identity()).or_insert_with(|| Checker::idle(target));
@@ -298,7 +298,8 @@ fn at_once() -> usize {
     usize::try_from(limit.unwrap_or(u64::MAX) / 4).unwrap_or(MOST_AT_ONCE).clamp(1, MOST_AT_ONCE)
 }
 
-/// Each check takes a descriptor and a few KiB; with so many at once 10,000 silent backends are known in three timeouts.
+/// Each check takes a descriptor and a few KiB; with so many at once 10,000 silent backends are known in three
+/// timeouts.
 const MOST_AT_ONCE: usize = 4096;
 /// Part of the interval that lies at least between the start of a check and the next one that is wanted.
 const SOONER: f64 = 0.1;

@@ -1,6 +1,6 @@
 //! Active health checks: what one check does, and the tasks that repeat it for every backend.
 //!
-//! Whether a backend counts as up is decided elsewhere, from the outcomes reported here to a [`Subject`].
+//! A [`Subject`] gets the outcomes, and decides from them whether the backend counts as up.
 
 pub mod checker;
 pub mod probe;

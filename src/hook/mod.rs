@@ -174,8 +174,8 @@ pub trait Hook: Sized + Send + Sync + 'static {
     /// Called when the tunnel is open. Nothing passes through it until the call has returned.
     ///
     /// Like every phase of a tunnel that may wait, the call begins on the worker, a thread that carries many tunnels.
-    /// From its first `.await` that waits, the call goes on elsewhere. Blocking work belongs behind such an `.await`, or on a
-    /// thread of its own.
+    /// From its first `.await` that waits, the call goes on elsewhere. Blocking work belongs behind such an `.await`,
+    /// or on a thread of its own.
     ///
     /// # Errors
     /// The tunnel is ended with Close 1011.

@@ -20,7 +20,8 @@ impl HookMetrics {
         self.failures.with_label_values(&[self.hook.as_str(), phase, cause]).inc();
     }
 
-    /// Counts a call by which the hook changed the course of things: `answer`, `veto`, `replace`, `drop`, `reply`, `close`.
+    /// Counts a call by which the hook changed the course of things: `answer`, `veto`, `replace`, `drop`, `reply`,
+    /// `close`.
     pub fn verdict(&self, phase: &'static str, verdict: &'static str) {
         self.verdicts.with_label_values(&[self.hook.as_str(), phase, verdict]).inc();
     }

@@ -236,7 +236,8 @@ impl Metrics {
         let mut text = Vec::with_capacity(16 * 1024);
         let mut all = self.registry.gather();
         let own = |family: &MetricFamily| all.iter().all(|ours| ours.name() != family.name());
-        // A program's own stand beside the gateway's. The default registry describes the process too, which is told already.
+        // A program's own stand beside the gateway's. The default registry describes the process too, which is told
+        // already.
         let added: Vec<_> = prometheus::gather().into_iter().filter(own).collect();
         all.extend(added);
         TextEncoder::new().encode(&all, &mut text).expect("families that were registered encode into memory");

@@ -71,8 +71,8 @@ impl Impact {
         }
         let upstream = &self.leads_to(record)?.upstream;
         let over = upstream.config().rehome?;
-        // A tunnel that opens now was placed by a pick, which knows more than the ring; and one that was away before the ring
-        // changed, by failover or for load, is left alone until the ring changes.
+        // A tunnel that opens now was placed by a pick, which knows more than the ring; and one that was away before
+        // the ring changed, by failover or for load, is left alone until the ring changes.
         let may_move = !tunnel.opening && self.changed_rings.contains(record.backend().upstream());
         let announced = tunnel.announced == Some(Reason::Rehomed);
         ((may_move || announced) && self.snapshot.is_away(record)).then_some((

@@ -86,8 +86,8 @@ async fn read(running: &Running) -> Result<Config, ReloadError> {
 
 /// Puts a configuration in force: everything is compiled first, then swapped by one store.
 ///
-/// Requests under way finish on the snapshot they began with. Live state of backends (health, loads) stays with those whose
-/// upstream and address stay. What a process takes at its start only keeps its value and is named in
+/// Requests under way finish on the snapshot they began with. Live state of backends (health, loads) stays with those
+/// whose upstream and address stay. What a process takes at its start only keeps its value and is named in
 /// [`Changes::needs_upgrade`]. Reloads wait for each other. To be called on the Tokio runtime of the health checks.
 ///
 /// # Errors
@@ -120,8 +120,8 @@ pub async fn reload(running: &Arc<Running>, config: Config) -> Result<Reloaded, 
     Ok(reloaded)
 }
 
-/// Applies the configuration in force to every open tunnel, as a reload does: for tunnels that came by another way than the
-/// listeners. No tunnel is re-homed by it.
+/// Applies the configuration in force to every open tunnel, as a reload does: for tunnels that came by another way than
+/// the listeners. No tunnel is re-homed by it.
 pub async fn enforce(running: &Running) -> Judged {
     let turn = running.turn().await;
     let snapshot = running.snapshot();

@@ -11,9 +11,9 @@ use crate::snapshot::Running;
 
 /// Looks at the file once a second, as long as the configuration in force says `watch: true`.
 ///
-/// The file is looked at by name, through links: an editor's rename-and-replace, a link that is made to lead elsewhere and a
-/// file that is away for a moment are seen for what they are. Looking is one `stat`; unlike the system's notifications it
-/// also works on network file systems and bind mounts.
+/// The file is looked at by name, through links: an editor's rename-and-replace, a link that is made to lead elsewhere
+/// and a file that is away for a moment are seen for what they are. Looking is one `stat`; unlike the system's
+/// notifications it also works on network file systems and bind mounts.
 pub struct Watch {
     running: Arc<Running>,
     /// State that [`changed`](Self::changed) told of last. It is not told of again where the file was refused.
@@ -26,9 +26,9 @@ impl Watch {
         Self { running, told: None }
     }
 
-    /// Returns when the file is not what the configuration in force was read from, and has been still for 300 ms. A file
-    /// that is away is waited for. Dropping the future loses nothing; to be asked anew after each reload, because only a
-    /// reload can begin the watch, and until then nobody wakes for it.
+    /// Returns when the file is not what the configuration in force was read from, and has been still for 300 ms. A
+    /// file that is away is waited for. Dropping the future loses nothing; to be asked anew after each reload, because
+    /// only a reload can begin the watch, and until then nobody wakes for it.
     pub async fn changed(&mut self) {
         let snapshot = self.running.snapshot();
         let Some(source) = snapshot.config.source.as_ref().filter(|_| snapshot.config.watch) else {

@@ -91,7 +91,7 @@ impl Operator {
 struct Failed {
     kind: FailureKind,
     reason: String,
-    /// Whether the new process has tunnels.
+    /// Set once the new process has tunnels.
     moved: bool,
 }
 

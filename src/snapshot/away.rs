@@ -7,7 +7,7 @@ use super::{Running, Snapshot};
 use crate::tunnel::Record;
 
 impl Snapshot {
-    /// Whether a tunnel's backend is another one than its key's home. A tunnel without a key is never away.
+    /// Tells whether a tunnel's backend is another one than its key's home. A tunnel without a key is never away.
     pub fn is_away(&self, tunnel: &Record) -> bool {
         let backend = tunnel.backend();
         let Some(key_hash) = tunnel.key_hash else { return false };

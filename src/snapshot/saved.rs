@@ -35,8 +35,8 @@ impl Snapshot {
         all
     }
 
-    /// Gives hooks the states that [`save_hooks`](Self::save_hooks) took in another process. States of routes that are gone
-    /// are forgotten.
+    /// Gives hooks the states that [`save_hooks`](Self::save_hooks) took in another process. States of routes that are
+    /// gone are forgotten.
     pub fn restore_hooks(&self, saved: &[SavedHooks]) {
         for SavedHooks { route, hooks } in saved {
             if let Some(target) = self.route_named(route) {

@@ -8,9 +8,9 @@ use rustix::process::{Resource, getrlimit};
 
 /// The mark that parts the file descriptors of this process.
 ///
-/// The system gives out the lowest number that is free (POSIX, open(2)). So as long as no connection that serves clients
-/// keeps a number at or above the mark, the numbers from there to the limit are free for control, metrics and checks:
-/// at most 64 of them, and at least 4.
+/// The system gives out the lowest number that is free (POSIX, open(2)). So as long as no connection that serves
+/// clients keeps a number at or above the mark, the numbers from there to the limit are free for control, metrics and
+/// checks: at most 64 of them, and at least 4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptors {
     mark: RawFd,
@@ -27,8 +27,9 @@ impl Descriptors {
         Self { mark: limit - (limit / 16).clamp(LEAST_RESERVED, MOST_RESERVED) }
     }
 
-    /// True when a connection that is opened now would have a number that clients may have. `latest` is the number of one that
-    /// was opened a moment ago, if any: far below the mark nothing is asked of the system. `any` is any open descriptor.
+    /// True when a connection that is opened now would have a number that clients may have. `latest` is the number of
+    /// one that was opened a moment ago, if any: far below the mark nothing is asked of the system. `any` is any open
+    /// descriptor.
     pub fn has_room(&self, latest: Option<RawFd>, any: impl AsFd) -> bool {
         if latest.is_some_and(|latest| latest < self.mark - NEAR) {
             return true;

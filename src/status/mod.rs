@@ -17,7 +17,7 @@ pub struct Status {
     pub version: String,
     /// Process id.
     pub pid: u32,
-    /// Whether it serves or drains.
+    /// Phase of the process: serving or draining.
     pub phase: Phase,
     /// Number of the configuration in force, from 1.
     pub generation: u64,
@@ -46,7 +46,8 @@ pub struct Status {
 /// Number of open tunnels within one range of ages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Age {
-    /// Upper end of the range in seconds, exclusive; the range before it ends where this one begins. `None` for the last.
+    /// Upper end of the range in seconds, exclusive; the range before it ends where this one begins. `None` for the
+    /// last.
     pub under_seconds: Option<u64>,
     /// Open tunnels of such an age.
     pub tunnels: u64,
@@ -57,7 +58,7 @@ pub struct Age {
 pub struct Event {
     /// Time, in seconds since 1970.
     pub at: u64,
-    /// Whether it succeeded.
+    /// Success.
     pub ok: bool,
     /// Summary for people.
     pub message: String,
@@ -79,11 +80,11 @@ pub struct BackendStatus {
     pub address: SocketAddr,
     /// Its weight.
     pub weight: u16,
-    /// Whether it is taken as up.
+    /// Set while it counts as up.
     pub up: bool,
-    /// Whether its health is checked at all.
+    /// Set where its health is checked at all.
     pub checked: bool,
-    /// Whether the operator drains it.
+    /// Set while the operator drains it.
     pub draining: bool,
     /// True while doubt keeps it out for a time.
     #[serde(default)]

@@ -1,8 +1,8 @@
 //! Doubt: failures of traffic after its request was sent, and the ejection that they may lead to.
 //!
 //! A client can cause such a failure by its choice of a request, so one client's failures alone prove nothing about a
-//! backend. Doubt ejects a backend for a time. It ends with one request on trial: a backend that answers it is back, one
-//! that does not is out for twice as long. Pure: results and moments go in, decisions come out.
+//! backend. Doubt ejects a backend for a time. It ends with one request on trial: a backend that answers it is back,
+//! one that does not is out for twice as long. Pure: results and moments go in, decisions come out.
 
 use std::time::{Duration, Instant};
 
@@ -57,8 +57,8 @@ impl Doubt {
         self.failures > 0 || self.is_ejected()
     }
 
-    /// Notes a failure. True where the evidence is enough to eject the backend: the trial failed, or `fall` failures in a
-    /// row came from three networks, or from fewer where nobody else has come (`alone`).
+    /// Notes a failure. True where the evidence is enough to eject the backend: the trial failed, or `fall` failures in
+    /// a row came from three networks, or from fewer where nobody else has come (`alone`).
     pub fn failed(&mut self, network: ClientNetwork, alone: bool, fall: u32, now: Instant) -> bool {
         if let Some(ejection) = &self.ejection {
             // Failures of requests that were under way when it was ejected change nothing.

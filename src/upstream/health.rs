@@ -1,8 +1,8 @@
 //! The health rules: when a backend counts as down, when as up again, and when as ejected.
 //!
 //! A backend starts as up. Three books are kept about it. *Checks*: the first one decides at once, and after it `fall`
-//! failures in a row take the backend down. *Connects* of traffic: `fall` failures in a row take it down too, because no
-//! client can cause them. *Doubt*: failures after the request was sent may eject it for a time (see [`Doubt`]). Only
+//! failures in a row take the backend down. *Connects* of traffic: `fall` failures in a row take it down too, because
+//! no client can cause them. *Doubt*: failures after the request was sent may eject it for a time (see [`Doubt`]). Only
 //! checks bring back a backend that is down, `rise` of them in a row, and only a request on trial ends an ejection.
 
 use std::time::{Duration, Instant};

@@ -7,8 +7,8 @@
 //! two are drawn by weight and the less loaded one is taken (the power of two choices, Mitzenmacher 2001; Envoy's
 //! `LEAST_REQUEST`): nearly as even, and it need not look at every backend.
 //!
-//! The upstream's tally keeps sums over all backends. So a pick takes time logarithmic in the number of backends, times the
-//! number of backends it passes until one is up: ten where nine in ten are down.
+//! The upstream's tally keeps sums over all backends. So a pick takes time logarithmic in the number of backends, times
+//! the number of backends it passes until one is up: ten where nine in ten are down.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -72,8 +72,8 @@ impl Picked {
 impl Upstream {
     /// Chooses a backend for a request, leaving out those of `tried` (indices, from picks before for the same request).
     ///
-    /// An empty key is no key. Backends of weight 0 and those being drained are never chosen. With every backend down and
-    /// `fail_open` set, all are taken as up.
+    /// An empty key is no key. Backends of weight 0 and those being drained are never chosen. With every backend down
+    /// and `fail_open` set, all are taken as up.
     ///
     /// # Errors
     /// [`Unavailable`], where there is no backend left to choose.
@@ -234,7 +234,7 @@ const DRAWS: usize = 16;
 const FAR: usize = 1024;
 
 /// With a factor above 1 somebody always has room, unless others took it since loads were added up: then add up again.
-/// Where backends were tried already, those may be the ones that have room, and another round would be in vain.
+/// Backends that were tried already may be the only ones with room; another round would then be in vain.
 const ROUNDS: usize = 4;
 
 /// Load of a backend with one request more, by weight; all idle ones are equal, so that each gets its turn.

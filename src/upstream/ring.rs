@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 
 use crate::config::Backend;
 
-/// The continuum of nginx's `hash … consistent` (`ngx_http_upstream_init_chash`): 160 points per unit of weight, each the
-/// CRC-32 of the address, a zero byte, the port, and the point before; a key belongs to the first point that is not below
-/// its CRC-32.
+/// The continuum of nginx's `hash … consistent` (`ngx_http_upstream_init_chash`): 160 points per unit of weight, each
+/// the CRC-32 of the address, a zero byte, the port, and the point before; a key belongs to the first point that is not
+/// below its CRC-32.
 ///
-/// The ring depends on the addresses and weights alone, not on the order they are listed in: a point that two backends share
-/// belongs to the lower address (in nginx to the one listed first). Backends of weight 0 are not on it.
+/// The ring depends on the addresses and weights alone, not on the order they are listed in: a point that two backends
+/// share belongs to the lower address (in nginx to the one listed first). Backends of weight 0 are not on it.
 ///
-/// Pingora's `KetamaHashing` is not used: it hashes IPv6 addresses without the brackets that nginx has them in (it agreed
-/// with nginx 1.22 on 360 of 1,000 keys), and an unstable sort decides which backend owns a shared point.
+/// Pingora's `KetamaHashing` is not used: it hashes IPv6 addresses without the brackets that nginx has them in (it
+/// agreed with nginx 1.22 on 360 of 1,000 keys), and an unstable sort decides which backend owns a shared point.
 pub struct Ring {
     /// By hash, each hash once.
     points: Vec<Point>,
@@ -59,8 +59,8 @@ impl Ring {
         crc32fast::hash(key)
     }
 
-    /// The next point from `near` on of the backend `index`, whose address is given, among the points of its first unit of
-    /// weight; `None` where it owns none of them.
+    /// The next point from `near` on of the backend `index`, whose address is given, among the points of its first unit
+    /// of weight; `None` where it owns none of them.
     ///
     /// The point stays that backend's when others join or leave, and when its weight changes to any above 0.
     pub(super) fn point_of(&self, index: usize, address: SocketAddr, near: u32) -> Option<u32> {

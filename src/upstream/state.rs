@@ -109,8 +109,8 @@ impl BackendState {
         self.up.load(Relaxed)
     }
 
-    /// True while the operator drains the backend: it is given nothing new, as with weight 0, and keeps its place on the
-    /// ring.
+    /// True while the operator drains the backend: it is given nothing new, as with weight 0, and keeps its place on
+    /// the ring.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
     }
@@ -289,8 +289,8 @@ impl Drop for LoadGuard {
 
 /// All backends that anyone still uses: a configuration, a tunnel, a checker.
 ///
-/// The registry keeps none of them alive by itself. Entries of those gone are cleared whenever the entries have doubled, so there
-/// are never more than twice as many as backends were in use at one time.
+/// The registry keeps none of them alive by itself. Entries of those gone are cleared whenever the entries have
+/// doubled, so there are never more than twice as many as backends were in use at one time.
 #[derive(Debug, Default)]
 pub struct Registry {
     backends: Mutex<Backends>,

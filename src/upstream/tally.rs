@@ -80,8 +80,8 @@ pub(super) struct Share {
 pub(super) struct Eligible {
     /// A bit a backend, so that a walk past many that are down stays within a few cache lines.
     members: Vec<AtomicU64>,
-    /// Sums of weights (a Fenwick tree): the n-th, from 1, over as many places before place n as the lowest bit of n says. Its
-    /// length is a power of two and one more, so that the last sums up everything.
+    /// Sums of weights (a Fenwick tree): the n-th, from 1, over as many places before place n as the lowest bit of n
+    /// says. Its length is a power of two and one more, so that the last sums up everything.
     sums: Vec<AtomicU32>,
     load: AtomicUsize,
 }
@@ -113,8 +113,8 @@ impl Eligible {
 
     /// The one that comes to `weight`, below [`weight`](Self::weight), when their weights are laid end to end by index.
     ///
-    /// Takes time logarithmic in the number of backends. While a change is being made it may be none, or one that is not
-    /// eligible any more.
+    /// Takes time logarithmic in the number of backends. While a change is being made it may be none, or one that is
+    /// not eligible any more.
     pub(super) fn at(&self, weight: u64) -> Option<usize> {
         let mut left = u32::try_from(weight).ok()?;
         let mut place = 0;

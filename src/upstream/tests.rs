@@ -212,8 +212,8 @@ fn tunnels_on_many_backends_are_nearly_as_even_as_can_be() {
     let _kept: Vec<_> = (0..each * total).map(|_| upstream.pick(None, &[]).unwrap()).collect();
     for (state, weight) in upstream.states().iter().zip(weights) {
         let expected = each * usize::from(weight);
-        // The power of two choices: the most loaded is above the average by the logarithm of a logarithm (here 2.6), however
-        // many tunnels there are; one choice alone would put it 20 or more above.
+        // The power of two choices: the most loaded is above the average by the logarithm of a logarithm (here 2.6),
+        // however many tunnels there are; one choice alone would put it 20 or more above.
         assert!(state.load() <= expected + 6, "{} at weight {weight}, expected {expected}", state.load());
     }
 }

@@ -1,4 +1,5 @@
-//! Requests that fail after they were sent: doubt about a backend, which leads to checks, to an ejection and to a trial.
+//! Requests that fail after they were sent: doubt about a backend, which leads to checks, to an ejection and to a
+//! trial.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use tokio::net::TcpSocket;
 use crate::support::{Backend, Gateway, within};
 use crate::wire::{Wire, field, gateway, upgrade};
 
-/// A backend that answers upgrades with 426 and its address while it is well, and by closing while it is not. Connections
-/// to it always succeed.
+/// A backend that answers upgrades with 426 and its address while it is well, and by closing while it is not.
+/// Connections to it always succeed.
 struct Moody {
     backend: Backend,
     well: Arc<AtomicBool>,

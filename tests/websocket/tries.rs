@@ -114,9 +114,12 @@ async fn a_subprotocol_or_extension_that_was_not_offered_is_a_502_and_held_again
         let answer = move |stream| async move {
             let mut server = Wire::of(stream);
             server.head().await;
-            server.send(format!(
-                "HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {ACCEPT}\r\n{field}\r\n"
-            )).await;
+            server
+                .send(format!(
+                    "HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Accept: {ACCEPT}\r\n{field}\r\n"
+                ))
+                .await;
             server.gone().await;
         };
         let backends = [Backend::start(answer).await, Backend::start(answer).await];

@@ -37,8 +37,8 @@ impl Told {
         self.0.lock().unwrap().iter().map(|told| told.1.clone()).collect()
     }
 
-    /// Whether all times between reports, but for the first check at once, are the interval, give or take 10 % and the
-    /// clock's millisecond.
+    /// Tells whether all times between reports, but for the first check at once, are the interval, give or take 10 %
+    /// and the clock's millisecond.
     fn kept_rhythm(&self) -> bool {
         let slack = Duration::from_millis(2);
         let wanted = INTERVAL.mul_f64(0.9) - slack..=INTERVAL.mul_f64(1.1) + slack;

@@ -50,8 +50,8 @@ struct Packed {
     key: Option<Key>,
 }
 
-/// Counts of a hook, on their way to another process: some keys of each limit, with the nanoseconds until their count is
-/// back at zero.
+/// Counts of a hook, on their way to another process: some keys of each limit, with the nanoseconds until their count
+/// is back at zero.
 #[derive(Default, Serialize, Deserialize)]
 struct Saved {
     #[serde(default)]

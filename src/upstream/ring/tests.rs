@@ -1,4 +1,4 @@
-//! What the ring promises: who is on it, who comes first, and who moves when a backend leaves.
+//! Promises of the ring: its backends, their order for a key, and the keys that move when a backend leaves.
 
 use std::collections::HashSet;
 
