@@ -5,17 +5,17 @@ use super::source::all_files;
 /// Columns of a line.
 const WIDTH: usize = 120;
 /// Lines that are wider all the same.
-const WIDE: usize = 80;
+const WIDE: usize = 30;
 
 /// Words that leave a comment without a noun or an actor.
 const FIRST_WORDS: [&str; 7] = ["What", "Who", "Whose", "Has", "Those", "It", "They"];
 /// Doc comments that begin with one of them all the same.
-const UNCLEAR: usize = 30;
+const UNCLEAR: usize = 8;
 
 /// Words that leave a comment without a noun more often than not.
 const QUESTIONS: [&str; 3] = ["How", "Where", "Whether"];
 /// Doc comments that begin with one of them all the same.
-const ASKING: usize = 28;
+const ASKING: usize = 10;
 
 /// Each doc comment's file, line and first word: of `//!` and `///` blocks.
 fn first_words() -> Vec<(String, usize, String)> {
