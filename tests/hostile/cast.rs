@@ -41,6 +41,11 @@ impl Cast {
         self.backend.address
     }
 
+    /// Connections so far, those of health checks included.
+    pub(crate) fn accepted(&self) -> usize {
+        self.backend.accepted()
+    }
+
     /// Number of requests for a path so far.
     pub(crate) fn asked(&self, path: &str) -> usize {
         self.asked.lock().unwrap().iter().filter(|asked| *asked == path).count()

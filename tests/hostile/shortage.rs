@@ -1,0 +1,93 @@
+//! A shortage of descriptors in the gateway is the gateway's own: no backend goes down, no tunnel is closed.
+
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use crate::cast::{Cast, User, addresses, config};
+use crate::support::{Gateway, folder, within};
+
+/// A program that runs the gateway with a limit of descriptors, in a folder that has to be kept.
+fn limited(descriptors: u32) -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("longhaul");
+    let gateway = env!("CARGO_BIN_EXE_longhaul");
+    std::fs::write(&program, format!("#!/bin/sh\nulimit -n {descriptors}\nexec '{gateway}' \"$@\"\n")).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    (dir, program)
+}
+
+/// Waits until every backend has been checked `times` more often, which needs a descriptor each time.
+async fn checked(cast: &[Cast], times: usize) {
+    let goals: Vec<usize> = cast.iter().map(|backend| backend.accepted() + times).collect();
+    let all = async {
+        while cast.iter().zip(&goals).any(|(backend, goal)| backend.accepted() < *goal) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    within("health checks at the limit of descriptors", all).await;
+}
+
+#[tokio::test]
+async fn a_crowd_that_uses_up_the_descriptors_takes_down_no_backend_and_closes_no_tunnel() {
+    let cast = Cast::several(2).await;
+    let health = "    drain_window: 0s\n    \
+                  health: { check: tcp, interval: 200ms, timeout: 100ms, fall: 2, on_down: close }\n";
+    let (_program_dir, program) = limited(110);
+    let dir = folder(&config(&addresses(&cast), health));
+    let gateway = Gateway::begin_with(&program, dir, &[], &[]).listening().await;
+    let mut users = Vec::new();
+    for number in 0..20 {
+        users.push(User::open(Ipv4Addr::new(127, 9, 0, 1 + number as u8), &gateway, number).await);
+    }
+    // Silent, and more than there is room for: the kernel completes the handshakes, whether or not they are accepted.
+    let mut crowd = Vec::new();
+    for number in 0..150 {
+        crowd.push(crate::cast::connect(Ipv4Addr::new(127, 66, 0, number), gateway.address()).await);
+    }
+    checked(&cast, 6).await;
+    for backend in addresses(&cast) {
+        let up = format!("longhaul_backend_up{{backend=\"{backend}\",upstream=\"u\"}}");
+        assert_eq!(gateway.metric(&up).await, 1.0, "{up}");
+    }
+    for path in ["/live", "/ready"] {
+        let url = format!("http://{}{path}", gateway.metrics.unwrap());
+        assert_eq!(reqwest::get(url).await.unwrap().status(), 200, "{path} at the limit");
+    }
+    for user in &mut users {
+        user.echoes("still here").await;
+    }
+    assert_eq!(gateway.log.count(&["is down"]), 0, "{:?}", gateway.log.all());
+    // Once the crowd has left, there is room again.
+    drop(crowd);
+    let mut newcomer = User::open(Ipv4Addr::new(127, 10, 0, 1), &gateway, 1).await;
+    newcomer.echoes("welcome").await;
+}
+
+/// The handshake itself meets the limit: the socket towards the backend cannot be had.
+#[tokio::test]
+async fn clients_that_find_no_descriptor_left_are_not_held_against_backends() {
+    let cast = Cast::several(2).await;
+    let (_program_dir, program) = limited(110);
+    let dir = folder(&config(&addresses(&cast), "    health: { check: tcp, interval: 200ms, timeout: 100ms }\n"));
+    let gateway = Gateway::begin_with(&program, dir, &[], &[]).listening().await;
+    let mut users = Vec::new();
+    for number in 0..10 {
+        users.push(User::open(Ipv4Addr::new(127, 9, 0, 1 + number as u8), &gateway, number).await);
+    }
+    let mut crowd = Vec::new();
+    for number in 0..60 {
+        let mut wire = crate::cast::connect(Ipv4Addr::new(127, 66, 0, number), gateway.address()).await;
+        wire.send(crate::cast::upgrade_to(&format!("/?u={number}"))).await;
+        crowd.push(wire);
+    }
+    checked(&cast, 6).await;
+    for user in &mut users {
+        user.echoes("still here").await;
+    }
+    assert_eq!(gateway.log.count(&["is down"]), 0, "{:?}", gateway.log.all());
+    drop(crowd);
+    User::open(Ipv4Addr::new(127, 10, 0, 1), &gateway, 1).await.echoes("welcome").await;
+}
