@@ -51,8 +51,11 @@ fn cut(bytes: &[u8], cuts: &[prop::sample::Index]) -> VecDeque<Vec<u8>> {
     places.windows(2).map(|pair| bytes[pair[0]..pair[1]].to_vec()).filter(|piece| !piece.is_empty()).collect()
 }
 
+/// Status, bytes and length of the head of an answer.
+type Outcome = Result<(u16, Vec<u8>, usize), TryError>;
+
 /// The outcome of an exchange, and the request as it was heard.
-fn outcome(says: VecDeque<Vec<u8>>, takes: VecDeque<usize>) -> (Result<(u16, Vec<u8>, usize), TryError>, Vec<u8>) {
+fn outcome(says: VecDeque<Vec<u8>>, takes: VecDeque<usize>) -> (Outcome, Vec<u8>) {
     let mut script = Script { says, takes, heard: Vec::new() };
     let answered = block_on(async {
         let mut exchange = Exchange::new(REQUEST);
