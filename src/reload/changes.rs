@@ -125,20 +125,35 @@ pub enum BackendChange {
 impl Changes {
     /// Differences of `new` from `old`.
     pub fn between(old: &Config, new: &Config) -> Self {
-        let mut settings = Vec::new();
-        let (mut before, mut after) = (old.trusted_proxies.clone(), new.trusted_proxies.clone());
+        // Every field is named, so that a new key cannot be forgotten: a reload without differences changes nothing.
+        let Config {
+            source: _,
+            trusted_proxies,
+            underscores_in_headers,
+            watch,
+            drain,
+            hook_memory,
+            // Compared below.
+            routes: _,
+            upstreams: _,
+            // Compared by `fixed_keys_that_differ`.
+            pingora: _,
+            listeners: _,
+            metrics: _,
+            access_log: _,
+            control_sock: _,
+        } = old;
+        let (mut before, mut after) = (trusted_proxies.clone(), new.trusted_proxies.clone());
         before.sort_unstable();
         after.sort_unstable();
-        for (key, differs) in [
+        let settings = [
             ("trusted_proxies", before != after),
-            ("watch", old.watch != new.watch),
-            ("drain", old.drain != new.drain),
-            ("hook_memory", old.hook_memory != new.hook_memory),
-        ] {
-            if differs {
-                settings.push(key);
-            }
-        }
+            ("underscores_in_headers", *underscores_in_headers != new.underscores_in_headers),
+            ("watch", *watch != new.watch),
+            ("drain", *drain != new.drain),
+            ("hook_memory", *hook_memory != new.hook_memory),
+        ];
+        let settings = settings.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
         let upstreams = pairs(&old.upstreams, &new.upstreams, |upstream| upstream.name.clone());
         Self {
             routes: route_changes(old, new),

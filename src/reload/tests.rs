@@ -244,3 +244,22 @@ async fn policies_of_upstreams_that_left_are_kept_only_while_they_are_in_use() {
         assert!(Instant::now() < until, "{kept} are still kept");
     }
 }
+
+#[test]
+fn every_key_of_the_top_level_that_a_reload_applies_is_a_difference() {
+    let with = |more: &str| config::parse(&format!("{PLAIN}{more}\n"), &config::NoHooks).unwrap().config;
+    for (key, value) in [
+        ("trusted_proxies", "[10.0.0.0/8]"),
+        ("underscores_in_headers", "keep"),
+        ("watch", "true"),
+        ("drain", "{ window: 1s }"),
+        ("hook_memory", "32MiB"),
+    ] {
+        let changes = Changes::between(&with(""), &with(&format!("{key}: {value}")));
+        assert_eq!((changes.settings.as_slice(), changes.is_empty()), (&[key][..], false), "{key}");
+    }
+    assert!(Changes::between(&with(""), &with("")).is_empty());
+}
+
+const PLAIN: &str = "listeners: [{ address: 127.0.0.1:0 }]\nroutes: [{ upstream: a }]\n\
+                     upstreams: { a: { backends: [127.0.0.1:9001] } }\n";
