@@ -26,6 +26,20 @@ async fn costs_nobody_else(path: &str, backends: usize, status: u16) {
     assert!(tried >= 12, "of 12 requests {tried} reached a backend");
 }
 
+/// The next backend would do the same, and the application's effects happen each time.
+#[tokio::test]
+async fn a_request_that_was_sent_is_tried_on_two_backends_at_most() {
+    for path in ["/destroy", "/reset", "/half", "/garbage", "/endless", "/subprotocol", "/accept"] {
+        let cast = Cast::several(3).await;
+        let gateway = Gateway::start(&config(&addresses(&cast), STRICT)).await;
+        for key in 0..12 {
+            assert_eq!(ask(STRANGER, &gateway, &upgrade_to(&format!("{path}?u={key}"))).await.status(), 502, "{path}");
+        }
+        let tried: usize = cast.iter().map(|backend| backend.asked(path)).sum();
+        assert!((12..=24).contains(&tried), "{path}: 12 requests were tried {tried} times");
+    }
+}
+
 #[tokio::test]
 async fn an_upgrade_that_backends_answer_by_closing_costs_nobody_else() {
     costs_nobody_else("/destroy", 3, 502).await;

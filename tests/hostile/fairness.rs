@@ -5,10 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
 use tokio::io::AsyncWriteExt;
 
 use crate::cast::{connect, upgrade_to};
-use crate::support::{Backend, Gateway};
+use crate::support::{Backend, Gateway, within};
 use crate::wire::{From, Wire, frame, switching, upgrade};
 
 /// A gateway with one worker: `/bulk` and `/filtered` lead to a backend that counts what comes, `/` to an echo.
@@ -161,5 +163,80 @@ async fn while_a_message_crosses_each_firehose_of_its_worker_passes_a_few_turns_
 /// Bytes that a firehose may pass while a message crosses twice: two turns of a worker, and what the test's own threads
 /// take to be woken.
 const TURNS: u64 = 1 << 20;
+
+/// A hundred bytes on the wire are a mebibyte to a hook; a chunk of the wire holds hundreds of such messages.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_message_crosses_few_messages_are_inflated_for_another_tunnel() {
+    let lab = Lab::start(true).await;
+    let mut wire = connect(Ipv4Addr::new(127, 66, 0, 1), lab.gateway.address()).await;
+    let offer = format!("Sec-WebSocket-Extensions: {DEFLATE}\r\n");
+    wire.send(upgrade(&offer).replace("GET / ", "GET /filtered ")).await;
+    let head = wire.head().await;
+    assert!(head.to_ascii_lowercase().contains("permessage-deflate"), "{head}");
+    let bombs = frame(From::Client, 0xC2, &deflated_zeros(1 << 20)).repeat(2_000);
+    let sending = tokio::spawn(async move {
+        let _ = wire.stream.write_all(&bombs).await;
+        wire
+    });
+    let first = async {
+        while lab.passed.load(Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the first message", first).await;
+    let passed = lab.passes_during_an_echo(5);
+    println!("{passed} messages of 1 MiB were inflated while a message crossed");
+    assert!(passed <= 40, "{passed} messages of 1 MiB were inflated while a message crossed");
+    sending.abort();
+}
+
+/// Messages that are never finished are kept, in all no more than `hook_memory` has room for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unfinished_messages_on_routes_with_hooks_are_bounded_in_total() {
+    let lab = Lab::start(true).await;
+    let mut neighbour = Plain::open(lab.gateway.address());
+    let mut wires = Vec::new();
+    // A message of a mebibyte but for its last bytes, 96 times: half as much again as there is room for.
+    let unfinished = frame(From::Client, 0x82, &vec![0; 1 << 20]);
+    for number in 0..96 {
+        let mut wire = connect(Ipv4Addr::new(127, 66, 0, 1 + number), lab.gateway.address()).await;
+        wire.send(upgrade("").replace("GET / ", "GET /filtered ")).await;
+        assert!(wire.head().await.starts_with("HTTP/1.1 101 "));
+        wire.send(&unfinished[..unfinished.len() - 10]).await;
+        neighbour.echoes();
+        wires.push(wire);
+    }
+    let mut closed = Vec::new();
+    let some = async {
+        loop {
+            closed.clear();
+            for wire in &wires {
+                let mut bytes = [0; 4];
+                if wire.stream.try_read(&mut bytes).is_ok_and(|read| read > 0) {
+                    closed.push(u16::from_be_bytes([bytes[2], bytes[3]]));
+                }
+            }
+            if !closed.is_empty() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    within("tunnels to be closed for the memory that they hold", some).await;
+    assert!(closed.iter().all(|code| *code == 1013), "{closed:?}");
+    neighbour.echoes();
+    Plain::open(lab.gateway.address()).echoes();
+}
+
+/// A message of zeros as permessage-deflate makes it (RFC 7692 §7.2.1).
+fn deflated_zeros(count: usize) -> Vec<u8> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(&vec![0; count]).unwrap();
+    encoder.flush().unwrap();
+    let mut bytes = encoder.get_ref().clone();
+    assert!(bytes.ends_with(&[0, 0, 0xFF, 0xFF]));
+    bytes.truncate(bytes.len() - 4);
+    bytes
+}
 
 const DEFLATE: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
