@@ -8,7 +8,7 @@ use crate::config::Drain;
 use crate::snapshot::{Phase, Running};
 use crate::tunnel::{Reason, Scope};
 
-/// A drain of the process that has begun. Reads no clock: `now` is handed in.
+/// A drain of the process that has begun.
 pub struct ProcessDrain {
     running: Arc<Running>,
     settings: Drain,
@@ -16,12 +16,12 @@ pub struct ProcessDrain {
     deadline: Instant,
 }
 
-/// How a drain of the process ended.
+/// End of a drain of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainEnd {
     /// Nothing is left.
     Empty,
-    /// The deadline has come, and so much is left.
+    /// The deadline has come before the end of these.
     Late {
         /// Open tunnels.
         tunnels: usize,
@@ -41,27 +41,22 @@ impl ProcessDrain {
         Self { closes_at: now + settings.grace, deadline: now + limit(settings, longest), running, settings }
     }
 
-    /// Does what is due, and says how the drain ended once it has. `close_listeners` is called once, when `drain.grace`
-    /// is over.
-    pub fn step(&mut self, now: Instant, close_listeners: impl FnOnce()) -> Option<DrainEnd> {
-        if self.running.phases.now() != Phase::Closing {
-            if now >= self.closes_at {
-                self.running.phases.enter(Phase::Closing);
-                close_listeners();
-                self.running.tunnels.end(&Scope::All, self.reason(), self.settings.window);
-            }
-            // What was accepted a moment ago is looked at in the next step.
-            return None;
-        }
-        // Requests first: a request whose tunnel opens meanwhile must be seen as the one or the other.
-        let requests = self.running.requests();
-        match (self.running.tunnels.count(), requests) {
-            (0, 0) => Some(DrainEnd::Empty),
-            (tunnels, requests) => (now >= self.deadline).then_some(DrainEnd::Late { tunnels, requests }),
+    /// Waits out `drain.grace`, closes the listeners with `close_listeners`, ends the tunnels, and waits until nothing is left or
+    /// the deadline comes. Must be awaited once.
+    pub async fn run(&self, close_listeners: impl FnOnce()) -> DrainEnd {
+        tokio::time::sleep_until(self.closes_at.into()).await;
+        self.running.phases.enter(Phase::Closing);
+        close_listeners();
+        self.running.tunnels.end(&Scope::All, self.reason(), self.settings.window);
+        // Clients that were accepted a moment ago become requests meanwhile.
+        tokio::time::sleep(ACCEPTED_TO_REQUEST).await;
+        match tokio::time::timeout_at(self.deadline.into(), self.running.idle()).await {
+            Ok(()) => DrainEnd::Empty,
+            Err(_) => DrainEnd::Late { tunnels: self.running.tunnels.count(), requests: self.running.requests() },
         }
     }
 
-    /// How far it is.
+    /// Progress of the drain.
     pub fn progress(&self, now: Instant) -> Progress {
         Progress {
             phase: self.running.phases.now(),
@@ -86,6 +81,9 @@ fn limit(settings: Drain, longest: Option<Duration>) -> Duration {
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// Time in which a client that was accepted, and has sent its request, is counted as a request.
+const ACCEPTED_TO_REQUEST: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {

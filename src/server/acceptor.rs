@@ -50,7 +50,8 @@ impl Acceptor {
         runtimes: Runtimes,
     ) -> Self {
         let ListeningSockets { listeners, metrics } = sockets;
-        let (runtimes, connections) = (Arc::new(runtimes), Connections::default());
+        let connections = Connections::new(running.tunnels.changes().clone());
+        let runtimes = Arc::new(runtimes);
         Self { pingora, running, listeners, metrics, tasks_per_socket, runtimes, connections, stop: None }
     }
 

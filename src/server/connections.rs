@@ -1,7 +1,6 @@
-//! Connections in hand: known until the last one is closed, and given time for a request that is on its way.
+//! Connections that were accepted and are not closed, and the time that the last ones get for their request.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,74 +9,63 @@ use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use tokio::time::Instant;
 
-/// What this process has accepted and not closed.
-#[derive(Clone, Default)]
+use crate::tunnel::{Activity, Changes, UnderWay};
+
+/// The connections of this process.
 pub(super) struct Connections {
-    /// One more for each application that still accepts or has a connection open.
-    applications: Arc<()>,
+    changes: Changes,
+    /// Applications that accept, or have a connection open.
+    applications: Arc<Activity>,
 }
 
 impl Connections {
-    /// Whether nobody accepts and every connection is closed.
-    pub(super) fn are_gone(&self) -> bool {
-        Arc::strong_count(&self.applications) == 1
+    /// No connections yet. The end of the last one is told to `changes`.
+    pub(super) fn new(changes: Changes) -> Self {
+        Self { applications: Activity::new(changes.clone()), changes }
     }
 
-    /// An application that is known of until it has stopped accepting and its last connection is closed.
-    pub(super) fn of<A>(&self, app: A) -> Known<A> {
-        Known { app: Arc::new(app), at_work: AtomicUsize::new(0), _application: Arc::clone(&self.applications) }
+    /// Whether nothing accepts and every connection is closed.
+    pub(super) fn are_gone(&self) -> bool {
+        self.applications.count() == 0
+    }
+
+    /// Counts an application until it has stopped accepting and its last connection is closed.
+    pub(super) fn of<A>(&self, app: A) -> Counted<A> {
+        let connections = Activity::new(self.changes.clone());
+        Counted { app: Arc::new(app), connections, _application: self.applications.begin() }
     }
 }
 
-/// An application whose connections are known.
+/// An application whose connections are counted.
 ///
 /// Pingora holds it for as long as it accepts, and with every connection from the moment that one is accepted.
-pub(super) struct Known<A> {
+pub(super) struct Counted<A> {
     app: Arc<A>,
-    /// Connections that are at work.
-    at_work: AtomicUsize,
-    _application: Arc<()>,
+    /// Connections that are served.
+    connections: Arc<Activity>,
+    _application: UnderWay,
 }
 
 #[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> ServerApp for Known<A> {
+impl<A: ServerApp + Send + Sync + 'static> ServerApp for Counted<A> {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let _at_work = AtWork::begin(&self.at_work);
+        let _served = self.connections.begin();
         self.app.process_new(stream, shutdown).await
     }
 
-    /// Called once nothing is accepted any more. Pingora then drops every connection whose request it has not read to
-    /// the end, even one that was accepted a moment ago; so it is told a little later. Requests that come until then
-    /// are served, and each is its connection's last.
+    /// Called once nothing is accepted any more. Pingora's own cleanup then drops every connection whose request it has not
+    /// read to the end, even one that was accepted a moment ago; so it is called a little later. Requests that come until
+    /// then are served, and each is its connection's last.
     async fn cleanup(&self) {
         let until = Instant::now() + LAST_REQUESTS;
-        loop {
-            tokio::time::sleep(LOOK_AGAIN).await;
-            if self.at_work.load(SeqCst) == 0 || Instant::now() >= until {
-                break;
-            }
-        }
+        tokio::time::sleep(ACCEPTED_TO_SERVED).await;
+        // Late is late: what is left is dropped.
+        let _ = tokio::time::timeout_at(until, self.connections.idle()).await;
         self.app.cleanup().await;
     }
 }
 
-/// Counts a connection while it lives, however it ends.
-struct AtWork<'a>(&'a AtomicUsize);
-
-impl<'a> AtWork<'a> {
-    fn begin(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, SeqCst);
-        Self(count)
-    }
-}
-
-impl Drop for AtWork<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, SeqCst);
-    }
-}
-
-/// How long a connection that was accepted in time is given for its request.
+/// Time that a connection which was accepted in time gets for its request.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
-/// Also how long a connection may take from being accepted to being at work.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Time that a connection may take from being accepted to being served.
+const ACCEPTED_TO_SERVED: Duration = Duration::from_millis(20);

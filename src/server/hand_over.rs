@@ -39,6 +39,8 @@ struct Course {
     successor: ToSuccessor,
     moved: Moved,
     running: Arc<Running>,
+    /// The states of hooks have moved.
+    hooks_moved: bool,
     /// Set to end the moving before the next batch.
     told_to_end: Arc<AtomicBool>,
 }
@@ -162,8 +164,10 @@ impl Operator {
         let mut moved = course.moved;
         let mut deadline = begun + self.longest.unwrap_or(REQUESTS_WITHIN);
         let mut course = Some(course);
-        let mut looks = tokio::time::interval(LOOK_AGAIN);
+        let running = Arc::clone(&self.running);
         let mut told = 0;
+        // Tunnels that were there when the last try moved none of them.
+        let mut tried_in_vain = 0;
         loop {
             if moved.stayed > told {
                 let more = moved.stayed - told;
@@ -174,15 +178,25 @@ impl Operator {
                 self.running.tunnels.end(&scope, Reason::Shutdown { code: drain.code }, left);
                 deadline = deadline.max(begun + drain.window + GOODBYE_WITHIN);
             }
-            tokio::select! {
-                _ = looks.tick() => {}
-                () = signals.told_to_end() => return moved,
-            }
-            let tunnels = self.running.tunnels.count();
+            let changed = running.tunnels.changes().next();
+            tokio::pin!(changed);
+            // Before the look, so that no change between the two is missed.
+            changed.as_mut().enable();
+            let tunnels = running.tunnels.count();
             if (tunnels == 0 && self.acceptor.connections().are_gone()) || Instant::now() >= deadline {
                 return moved;
             }
-            let Some(able) = course.take_if(|_| tunnels > 0) else { continue };
+            let Some(able) = course.take_if(|_| tunnels > tried_in_vain) else {
+                // Tunnels that hooks are busy with are asked again now and then, even where nothing tells of them.
+                let again = if tried_in_vain > 0 { deadline.min(Instant::now() + ASK_AGAIN) } else { deadline };
+                tokio::select! {
+                    () = changed => {}
+                    () = tokio::time::sleep_until(again.into()) => {}
+                    () = signals.told_to_end() => return moved,
+                }
+                tried_in_vain = 0;
+                continue;
+            };
             match able.go_on(signals).await {
                 Ok((able, Pause::Silent(failure))) => {
                     warn!("tunnels that opened during the handover stay here: {failure}");
@@ -191,6 +205,7 @@ impl Operator {
                 Ok((able, _)) => {
                     moved = able.moved;
                     course = Some(able);
+                    tried_in_vain = running.tunnels.count();
                 }
                 Err(stopped) => warn!("tunnels that opened during the handover stay here: {stopped}"),
             }
@@ -203,7 +218,7 @@ impl Operator {
 
 impl Course {
     fn new(successor: ToSuccessor, running: Arc<Running>) -> Self {
-        Self { successor, moved: Moved::default(), running, told_to_end: Arc::default() }
+        Self { successor, moved: Moved::default(), running, hooks_moved: false, told_to_end: Arc::default() }
     }
 
     /// Moves tunnels until none is left, the successor is silent, or this process is told to end.
@@ -227,11 +242,10 @@ impl Course {
 
     /// Moves the states of hooks, where that was not done yet, and then tunnels, batch by batch.
     fn move_tunnels(mut self) -> Result<(Self, Pause), Stopped> {
-        if self.moved.tunnels == 0
-            && let Err(failure) = self.move_hooks()
-        {
+        if !self.hooks_moved && let Err(failure) = self.move_hooks() {
             return Err(self.abort(failure));
         }
+        self.hooks_moved = true;
         loop {
             if self.told_to_end.load(Ordering::Relaxed) {
                 return Ok((self, Pause::ToldToEnd));
@@ -366,5 +380,5 @@ async fn blocking<T: Send + 'static>(
 const REQUESTS_WITHIN: Duration = Duration::from_secs(300);
 /// Time that the last tunnel that stays may take for its Close frames (5 s) and its end.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(10);
-/// How often a process that has handed over looks for what is left.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Interval at which tunnels that hooks are busy with are asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);

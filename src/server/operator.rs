@@ -1,4 +1,4 @@
-//! The operator's side: signals and commands, one after the other, until the process is to end.
+//! The operator: carries out signals and commands, one after the other, until the process must end.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::reload::{self, Watch};
 use crate::snapshot::Running;
 use crate::status::History;
 
-/// Acts on a running gateway.
+/// Carries out signals and commands on a running gateway.
 pub(super) struct Operator {
     pub(super) running: Arc<Running>,
     pub(super) acceptor: Acceptor,
@@ -36,7 +36,7 @@ pub(super) struct Operator {
 }
 
 impl Operator {
-    /// Returns when the process is to end, with its exit code; nothing that is left has to be waited for then.
+    /// Works until the process must end, and returns its exit code.
     pub(super) async fn run(mut self, mut signals: Signals) -> i32 {
         let code = self.obey(&mut signals).await;
         self.acceptor.close();
@@ -58,7 +58,7 @@ impl Operator {
                         self.drain(signals, None).await;
                         return 0;
                     }
-                    Signal::Quit => self.refuse_quit(),
+                    Signal::Quit => refuse_quit(),
                     Signal::Hangup => drop(self.reload().await),
                     Signal::Reopen => self.running.log.reopen(),
                 },
@@ -107,7 +107,7 @@ impl Operator {
         }
     }
 
-    /// Executes a command after which the gateway goes on.
+    /// Carries out a command after which the gateway goes on.
     async fn execute(&mut self, request: Request, responder: Responder) {
         match request {
             Request::Reload => responder.finish(self.reload().await),
@@ -142,7 +142,7 @@ impl Operator {
         }
     }
 
-    /// Reads the configuration anew. What comes of it is logged and counted there.
+    /// Reads the configuration anew. `reload` logs and counts the result.
     async fn reload(&mut self) -> Reply {
         notify::reloading();
         let reply = match reload::from_file(&self.running).await {
@@ -159,7 +159,7 @@ impl Operator {
         reply
     }
 
-    /// Says what a reload of the configuration `text` would do.
+    /// Plans a reload of the configuration `text`.
     async fn plan(&self, file: &str, text: &str) -> Reply {
         let new = match config::parse(text, &**self.running.hooks()) {
             Ok(loaded) => loaded.config,
@@ -171,13 +171,9 @@ impl Operator {
         }
     }
 
-    fn refuse_quit(&self) {
-        warn!("SIGQUIT is refused: no successor waits to take over (see `longhaul upgrade`)");
-    }
-
-    /// Takes nothing new, ends the tunnels, and returns as soon as nothing is left to serve, or when told again.
+    /// Drains the process: returns as soon as nothing is left to serve, at the deadline, or when told again.
     pub(super) async fn drain(&mut self, signals: &mut Signals, responder: Option<Responder>) {
-        let mut drain = ProcessDrain::begin(Arc::clone(&self.running), self.longest, Instant::now());
+        let drain = ProcessDrain::begin(Arc::clone(&self.running), self.longest, Instant::now());
         notify::stopping();
         let begun = drain.progress(Instant::now());
         info!(
@@ -187,36 +183,35 @@ impl Operator {
             humantime::format_duration(Duration::from_secs(begun.remaining_ms.div_ceil(1000)))
         );
         let mut followers: Vec<Responder> = responder.into_iter().collect();
-        let mut looks = tokio::time::interval(LOOK_AGAIN);
         let mut reports = tokio::time::interval(REPORT);
-        let outcome = loop {
-            tokio::select! {
-                _ = looks.tick() => {
-                    if let Some(outcome) = drain.step(Instant::now(), || self.acceptor.close_listeners()) {
-                        break Some(outcome);
+        let end = {
+            let run = drain.run(|| self.acceptor.close_listeners());
+            tokio::pin!(run);
+            loop {
+                tokio::select! {
+                    end = &mut run => break Some(end),
+                    _ = reports.tick(), if !followers.is_empty() => {
+                        followers.retain(|follower| !follower.is_gone());
+                        followers.iter().for_each(|follower| follower.progress(drain.progress(Instant::now())));
                     }
+                    signal = signals.next() => match signal {
+                        Signal::Interrupt | Signal::Terminate => break None,
+                        Signal::Reopen => self.running.log.reopen(),
+                        Signal::Quit => refuse_quit(),
+                        Signal::Hangup => warn!("SIGHUP is refused: the gateway is draining"),
+                    },
+                    Some(Command { request, responder }) = self.commands.recv() => match request {
+                        Request::Drain => followers.push(responder),
+                        _ => responder.finish(Reply::failed(FailureKind::Refused, "the gateway is draining, and ends")),
+                    },
                 }
-                _ = reports.tick() => {
-                    followers.retain(|follower| !follower.is_gone());
-                    followers.iter().for_each(|follower| follower.progress(drain.progress(Instant::now())));
-                }
-                signal = signals.next() => match signal {
-                    Signal::Interrupt | Signal::Terminate => break None,
-                    Signal::Reopen => self.running.log.reopen(),
-                    Signal::Quit => self.refuse_quit(),
-                    Signal::Hangup => warn!("SIGHUP is refused: the gateway is draining"),
-                },
-                Some(Command { request, responder }) = self.commands.recv() => match request {
-                    Request::Drain => followers.push(responder),
-                    _ => responder.finish(Reply::failed(FailureKind::Refused, "the gateway is draining, and ends")),
-                },
             }
         };
-        let reply = self.drained(outcome);
+        let reply = self.drained(end);
         followers.into_iter().for_each(|follower| follower.finish(reply.clone()));
     }
 
-    /// Logs how a drain ended; the answer to whoever asked for it.
+    /// Logs the end of a drain, and makes the reply to the clients that follow it.
     fn drained(&self, outcome: Option<DrainEnd>) -> Reply {
         let (why, tunnels, requests) = match outcome {
             Some(DrainEnd::Empty) => {
@@ -232,7 +227,7 @@ impl Operator {
     }
 }
 
-/// Tells whoever asked for the drain of a backend how far it is, until nothing is left there.
+/// Reports the progress of a backend's drain to the client that asked for it, until nothing is left there.
 async fn follow(drain: BackendDrain, responder: Responder) {
     let mut looks = tokio::time::interval(REPORT);
     let reply = loop {
@@ -257,6 +252,10 @@ async fn follow(drain: BackendDrain, responder: Responder) {
     responder.finish(reply);
 }
 
+fn refuse_quit() {
+    warn!("SIGQUIT is refused: no successor waits to take over (see `longhaul upgrade`)");
+}
+
 async fn handed_over(ends: &mut Option<mpsc::UnboundedReceiver<HandoverEnd>>) -> HandoverEnd {
     match ends {
         Some(ends) => match ends.recv().await {
@@ -271,6 +270,5 @@ fn details(value: &impl Serialize) -> serde_json::Value {
     serde_json::to_value(value).expect("it is text, numbers, and lists and maps of them")
 }
 
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// How often those who follow a drain are told how far it is.
+/// Interval of progress reports to clients that follow a drain.
 const REPORT: Duration = Duration::from_millis(200);

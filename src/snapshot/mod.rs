@@ -25,7 +25,7 @@ use crate::tunnel::{Reason, Scope, Tunnels};
 use crate::upstream::{Blame, Change, FailedTry, FailureKind, Registry, Upstream};
 
 pub use phase::{Phase, Phases};
-pub use running::{Running, TunnelPolicy, Turn, UnderWay};
+pub use running::{Running, TunnelPolicy, Turn};
 pub use saved::SavedHooks;
 
 /// One compiled configuration.

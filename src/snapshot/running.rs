@@ -14,7 +14,7 @@ use crate::config::{self, Config, OnChange, Problems};
 use crate::health::{CheckError, Checkers, Probe, Subject, Target};
 use crate::hook::{self, Chain, Injector};
 use crate::metrics::Metrics;
-use crate::tunnel::{Frozen, Passport, Place, Tunnels};
+use crate::tunnel::{Activity, Frozen, Passport, Place, Tunnels, UnderWay};
 use crate::upstream::Registry;
 
 /// A running gateway, as requests, reloads and operators see it.
@@ -35,8 +35,8 @@ pub struct Running {
     pub since: Instant,
     /// Whether it serves or drains.
     pub phases: Phases,
-    /// Held once by every request under way.
-    requests: Arc<()>,
+    /// Counts the requests under way.
+    requests: Arc<Activity>,
 }
 
 /// State of those who change the snapshot, one after the other.
@@ -77,6 +77,7 @@ impl Running {
         now: Instant,
     ) -> Result<Self, Problems> {
         let registry = Registry::default();
+        let requests = Activity::new(tunnels.changes().clone());
         let mut snapshot = Snapshot::compile(config, 1, &registry, &metrics);
         snapshot.make_hooks(&hooks, None, &metrics)?;
         metrics.generation.set(snapshot.generation.cast_signed());
@@ -92,7 +93,7 @@ impl Running {
             log,
             since: now,
             phases: Phases::default(),
-            requests: Arc::default(),
+            requests,
         })
     }
 
@@ -113,12 +114,18 @@ impl Running {
 
     /// Counts a request as under way for as long as what it returns is kept.
     pub fn request(&self) -> UnderWay {
-        UnderWay { counted: Arc::clone(&self.requests) }
+        self.requests.begin()
     }
 
     /// Number of requests under way, whatever snapshot they began with.
     pub fn requests(&self) -> usize {
-        Arc::strong_count(&self.requests) - 1
+        self.requests.count()
+    }
+
+    /// Waits until no tunnel is open and no request is under way.
+    pub async fn idle(&self) {
+        // Requests first: a request whose tunnel opens meanwhile must be seen as the one or the other.
+        self.tunnels.changes().wait_until(|| self.requests() == 0 && self.tunnels.count() == 0).await;
     }
 
     /// Checks every backend once, at most one timeout long, and then goes on checking in each one's rhythm.
@@ -211,18 +218,6 @@ impl Running {
             }
         }
         targets
-    }
-}
-
-/// One request under way, counted while it lives.
-#[must_use = "dropped at once it counts nothing"]
-pub struct UnderWay {
-    counted: Arc<()>,
-}
-
-impl From<UnderWay> for Arc<()> {
-    fn from(under_way: UnderWay) -> Self {
-        under_way.counted
     }
 }
 

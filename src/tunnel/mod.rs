@@ -4,6 +4,7 @@
 //! buffer and wakes nobody; limits that have to do with time are looked at when the earliest of them is due.
 
 mod accept;
+mod activity;
 pub mod deadlines;
 mod inspect;
 mod new_tunnel;
@@ -24,6 +25,7 @@ use tokio::sync::oneshot;
 use crate::access_log::AccessLog;
 use crate::hook::{Item, Outlet, To};
 pub use accept::{Connection, Handshake, Host, Listener, ListeningSocket, Shaken, Socket};
+pub use activity::{Activity, Changes, UnderWay};
 use inspect::Farewells;
 pub use new_tunnel::{Hooked, NewTunnel};
 pub use reason::Reason;
@@ -37,6 +39,7 @@ pub struct Tunnels {
     farewells: Farewells,
     /// Bytes that unfinished messages may take on each worker.
     hook_memory: Arc<AtomicUsize>,
+    changes: Changes,
 }
 
 impl Tunnels {
@@ -46,16 +49,21 @@ impl Tunnels {
     /// # Errors
     /// A poller or a thread cannot be made.
     pub fn start(threads: usize, log: &AccessLog) -> io::Result<Self> {
-        let farewells = Farewells::new();
+        let (farewells, changes) = (Farewells::new(), Changes::default());
         let hook_memory = Arc::new(AtomicUsize::new(usize::MAX));
-        let workers = Handle::start(threads.max(1), log, &farewells, &hook_memory)?;
-        Ok(Self { workers, farewells, hook_memory })
+        let workers = Handle::start(threads.max(1), log, &farewells, &hook_memory, &changes)?;
+        Ok(Self { workers, farewells, hook_memory, changes })
     }
 
     /// Limits the bytes that unfinished messages of tunnels with hooks may take on each worker; no limit before the
     /// first call.
     pub fn limit_hook_memory(&self, bytes: u64) {
         self.hook_memory.store(usize::try_from(bytes).unwrap_or(usize::MAX), Ordering::Relaxed);
+    }
+
+    /// Told when a tunnel opens on a worker, when a worker's last tunnel leaves it, and when a call of a hook ends.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// Opens a tunnel on the worker that has the fewest.

@@ -18,7 +18,8 @@ use crate::dial::TryError;
 use crate::hook::Answer;
 use crate::http1::forward::Origin;
 use crate::metrics::LocalFailure;
-use crate::snapshot::{Asked, Destination, Running, Snapshot, Target, Unclear, UnderWay};
+use crate::snapshot::{Asked, Destination, Running, Snapshot, Target, Unclear};
+use crate::tunnel::UnderWay;
 use crate::socket::address;
 use crate::upstream::{Pick, Unavailable};
 
@@ -139,8 +140,8 @@ impl Ctx {
     }
 
     /// Lets go of all but what counts the request as under way.
-    pub(in crate::gateway) fn into_under_way(self) -> Arc<()> {
-        self.under_way.into()
+    pub(in crate::gateway) fn into_under_way(self) -> UnderWay {
+        self.under_way
     }
 
     /// The request's id; empty before the header was looked at.

@@ -19,6 +19,7 @@ use rustix::net::RecvFlags;
 
 use super::Listener;
 use crate::dial::{Dial, READ_BYTES, Transport};
+use crate::tunnel::activity::UnderWay;
 use crate::tunnel::new_tunnel::NewTunnel;
 use crate::tunnel::pair::TunnelStream;
 use crate::ws::Side;
@@ -41,7 +42,7 @@ pub struct Shaken {
     /// The tunnel.
     pub tunnel: NewTunnel,
     /// Counts the request as under way until the tunnel is counted as open.
-    pub under_way: Arc<()>,
+    pub under_way: UnderWay,
 }
 
 /// A connected socket, non-blocking, that is to be one end of a tunnel.

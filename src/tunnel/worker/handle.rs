@@ -12,6 +12,7 @@ use super::mailbox::{Inbox, Mailbox};
 use super::tunnels::Shared;
 use super::{WAKE, Worker};
 use crate::access_log::AccessLog;
+use crate::tunnel::activity::Changes;
 use crate::tunnel::inspect::{Caller, Farewells};
 
 /// A worker, as other threads see it.
@@ -31,8 +32,9 @@ impl Handle {
         log: &AccessLog,
         farewells: &Farewells,
         hook_memory: &Arc<AtomicUsize>,
+        changes: &Changes,
     ) -> io::Result<Vec<Self>> {
-        let ready = (0..count).map(|_| prepare()).collect::<io::Result<Vec<_>>>()?;
+        let ready = (0..count).map(|_| prepare(changes.clone())).collect::<io::Result<Vec<_>>>()?;
         let peers: Arc<[Arc<Mailbox>]> = ready.iter().map(|(_, mailbox, _)| Arc::clone(mailbox)).collect();
         let start = |(number, (poll, mailbox, inbox)): (usize, (Poll, Arc<Mailbox>, Inbox))| {
             let caller = tokio::runtime::Handle::try_current().ok().map(|runtime| {
@@ -42,7 +44,8 @@ impl Handle {
             });
             let registry = poll.registry().try_clone()?;
             let (peers, calls) = (Arc::clone(&peers), caller.clone());
-            let shared = Shared { log: log.clone(), caller: caller.clone(), hook_memory: Arc::clone(hook_memory) };
+            let hook_memory = Arc::clone(hook_memory);
+            let shared = Shared { log: log.clone(), caller: caller.clone(), hook_memory, changes: changes.clone() };
             let work = move || {
                 // Hooks may spawn wherever they are called.
                 let _entered = calls.as_ref().map(|caller| caller.runtime().enter());
@@ -101,8 +104,8 @@ impl Handle {
     }
 }
 
-fn prepare() -> io::Result<(Poll, Arc<Mailbox>, Inbox)> {
+fn prepare(changes: Changes) -> io::Result<(Poll, Arc<Mailbox>, Inbox)> {
     let poll = Poll::new()?;
-    let (mailbox, inbox) = Mailbox::new(Waker::new(poll.registry(), WAKE)?);
+    let (mailbox, inbox) = Mailbox::new(Waker::new(poll.registry(), WAKE)?, changes);
     Ok((poll, mailbox, inbox))
 }

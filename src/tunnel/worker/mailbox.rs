@@ -8,6 +8,7 @@ use log::{error, warn};
 use mio::Waker;
 
 use super::commands::Command;
+use crate::tunnel::activity::Changes;
 
 /// The end of a worker's mailbox that others put commands in.
 ///
@@ -24,6 +25,8 @@ pub(super) struct Mailbox {
     handshakes: Arc<AtomicUsize>,
     /// The worker takes no more commands.
     closed: AtomicBool,
+    /// Told when the number of tunnels changes.
+    changes: Changes,
 }
 
 /// The worker's end of its mailbox.
@@ -33,11 +36,11 @@ pub(super) struct Inbox {
 }
 
 impl Mailbox {
-    pub(super) fn new(waker: Waker) -> (Arc<Self>, Inbox) {
+    pub(super) fn new(waker: Waker, changes: Changes) -> (Arc<Self>, Inbox) {
         let (commands, received) = channel();
         let (tunnels, handshakes) = (Arc::default(), Arc::default());
         let (undelivered, closed) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let mailbox = Arc::new(Self { commands, waker, undelivered, tunnels, handshakes, closed });
+        let mailbox = Arc::new(Self { commands, waker, undelivered, tunnels, handshakes, closed, changes });
         (Arc::clone(&mailbox), Inbox { received, mailbox })
     }
 
@@ -76,6 +79,11 @@ impl Mailbox {
         self.tunnels.load(Ordering::Relaxed) + self.handshakes.load(Ordering::Relaxed)
     }
 
+    /// Told when the number of tunnels changes.
+    pub(super) fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
     /// Tells whether the worker takes no more commands.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
@@ -105,6 +113,7 @@ impl Inbox {
     /// Takes no more commands; those that came before can still be taken.
     pub(super) fn close(&self) {
         self.mailbox.closed.store(true, Ordering::Release);
+        self.mailbox.changes.tell();
     }
 }
 

@@ -65,6 +65,7 @@ impl OpenTunnels {
     pub(in crate::tunnel::worker) fn hear(&mut self, id: TunnelId, outcome: Outcome, now: Instant) {
         if let Some(slot) = self.directory.find(id) {
             self.act_on(slot, now, |tunnel| tunnel.pair.heard(outcome, now, &tunnel.record.metrics));
+            self.changes.tell();
         }
     }
 
@@ -80,7 +81,7 @@ impl OpenTunnels {
             // A socket that cannot be taken off the poller's list leaves it when its last copy is closed.
             let _ = self.registry.deregister(tunnel.pair.stream_mut(side));
         }
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.count_down();
         Frozen::new(tunnel)
     }
 

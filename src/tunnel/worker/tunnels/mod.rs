@@ -18,6 +18,7 @@ use super::rule::{self, Rule};
 use super::tunnel::{Queued, Tunnel, caught};
 use crate::access_log::AccessLog;
 use crate::hook::Closed;
+use crate::tunnel::activity::{Changes, UnderWay};
 use crate::tunnel::deadlines::{Deadlines, STEP};
 use crate::tunnel::inspect::{Caller, Inspector};
 use crate::tunnel::new_tunnel::NewTunnel;
@@ -46,6 +47,8 @@ pub(super) struct OpenTunnels {
     ending: Option<(Instant, Reason)>,
     /// Number of tunnels, for whoever chooses a worker.
     count: Arc<AtomicUsize>,
+    /// Told when a tunnel opens and when the last one leaves.
+    changes: Changes,
     log: AccessLog,
     /// Calls hooks; `None` where there is no runtime to do so on.
     caller: Option<Arc<Caller>>,
@@ -60,12 +63,14 @@ pub(in crate::tunnel::worker) struct Shared {
     pub(in crate::tunnel::worker) caller: Option<Arc<Caller>>,
     /// Bytes that unfinished messages may take on each worker.
     pub(in crate::tunnel::worker) hook_memory: Arc<AtomicUsize>,
+    /// Told when a tunnel opens and when the last one leaves.
+    pub(in crate::tunnel::worker) changes: Changes,
 }
 
 impl OpenTunnels {
     /// No tunnels yet; `count` is kept up to date.
     pub(super) fn new(registry: Rc<Registry>, count: Arc<AtomicUsize>, shared: Shared, now: Instant) -> Self {
-        let Shared { log, caller, hook_memory } = shared;
+        let Shared { log, caller, hook_memory, changes } = shared;
         Self {
             registry,
             slots: Slab::new(),
@@ -77,6 +82,7 @@ impl OpenTunnels {
             rule: None,
             ending: None,
             count,
+            changes,
             log,
             caller,
             memory: Memory::new(hook_memory),
@@ -85,7 +91,7 @@ impl OpenTunnels {
     }
 
     /// Counts a tunnel whose handshake was made here, and opens it.
-    pub(super) fn open_own(&mut self, new: NewTunnel, under_way: Arc<()>, now: Instant) {
+    pub(super) fn open_own(&mut self, new: NewTunnel, under_way: UnderWay, now: Instant) {
         self.count.fetch_add(1, Ordering::Relaxed);
         drop(under_way);
         self.open(new, now);
@@ -93,12 +99,13 @@ impl OpenTunnels {
 
     /// Opens a tunnel that is counted already.
     pub(super) fn open(&mut self, new: NewTunnel, now: Instant) {
+        self.changes.tell();
         let NewTunnel { client, backend, early, limits, record, hooks } = new;
         let inspector = match (hooks, &self.caller) {
             (None, _) => None,
             (Some(hooks), Some(caller)) => Some(Inspector::new(hooks, Arc::clone(caller), limits.max_message)),
             (Some(_), None) => {
-                self.count.fetch_sub(1, Ordering::Relaxed);
+                self.count_down();
                 return error!("a tunnel with hooks is refused: there is no runtime to call them on");
             }
         };
@@ -319,7 +326,13 @@ impl OpenTunnels {
     fn remove(&mut self, slot: usize, now: Instant) {
         let tunnel = self.take_out(slot);
         caught("the end of a tunnel", || account_for(*tunnel, &self.log, now));
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.count_down();
+    }
+
+    fn count_down(&self) {
+        if self.count.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.changes.tell();
+        }
     }
 }
 
