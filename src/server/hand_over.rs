@@ -242,7 +242,9 @@ impl Course {
 
     /// Moves the states of hooks, where that was not done yet, and then tunnels, batch by batch.
     fn move_tunnels(mut self) -> Result<(Self, Pause), Stopped> {
-        if !self.hooks_moved && let Err(failure) = self.move_hooks() {
+        if !self.hooks_moved
+            && let Err(failure) = self.move_hooks()
+        {
             return Err(self.abort(failure));
         }
         self.hooks_moved = true;

@@ -6,8 +6,8 @@ use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::lab::{Lab, blocking, get};
-use crate::support::{Gateway, PATIENCE};
+use crate::lab::{Lab, blocking, config, get, ready};
+use crate::support::{Gateway, PATIENCE, within};
 use crate::ws::{Tunnel, all_echo, open_several};
 
 /// Asks the gateway to upgrade, as an operator does.
@@ -59,6 +59,82 @@ async fn an_upgrade_by_command_moves_every_tunnel_and_ends_the_old_process() {
     assert!(said.contains(" has taken over: 5 tunnels moved, 0 stayed"), "{said}");
     all_echo(&mut tunnels).await;
     drop(successor);
+}
+
+/// A program that stands in for a new release: it takes the configuration, or not even that, and then does nothing.
+fn idle_program(gateway: &Gateway, takes_configuration: bool) -> String {
+    let path = gateway.dir.path().join("idle.sh");
+    let tested = if takes_configuration { "[ \"$1\" = -t ] && exit 0\n" } else { "" };
+    std::fs::write(&path, format!("#!/bin/sh\n{tested}exec sleep 600\n")).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn signals_to_end_are_heard_while_the_new_process_starts() {
+    for (signal, takes_configuration) in [("TERM", true), ("INT", true), ("TERM", false), ("INT", false)] {
+        let lab = Lab::start().await;
+        let mut gateway = lab.gateway("").await;
+        gateway.log.find(&["control socket at"]).await;
+        let program = idle_program(&gateway, takes_configuration);
+        let socket = gateway.dir.path().join("control.sock");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_longhaul"));
+        command.args(["upgrade", "--binary", &program, "--socket"]).arg(socket).stdin(Stdio::null());
+        let asked = tokio::spawn(blocking(move || command.output().unwrap()));
+        // The program runs: its name is on a command line.
+        within("the new program to run", async {
+            while !runs(&gateway) {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        gateway.signal(signal);
+        assert_eq!(gateway.ended().await, Some(0), "{signal}, {takes_configuration}");
+        let output = asked.await.unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("nothing has changed: this process is told to end"), "{said}");
+    }
+}
+
+/// Whether the gateway has a child that is past its start.
+fn runs(gateway: &Gateway) -> bool {
+    let pid = gateway.pid();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let others = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let children = others
+        .fold(children, |all, task| all + &std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    children
+        .split_whitespace()
+        .any(|child| std::fs::read_to_string(format!("/proc/{child}/comm")).is_ok_and(|name| name.trim() == "sleep"))
+}
+
+#[tokio::test]
+async fn a_drained_backend_stays_drained_across_an_upgrade() {
+    let (drained, other) = (Lab::start().await, Lab::start().await);
+    let yaml = config(&[drained.address(), other.address()], "");
+    let mut gateway = ready(Gateway::start(&yaml).await).await;
+    gateway.log.find(&["control socket at"]).await;
+    let socket = gateway.dir.path().join("control.sock");
+    let drain = move |undo: bool| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_longhaul"));
+        command.args(["drain", "backend", &format!("u/{}", drained.address())]).arg("--socket").arg(&socket);
+        command.args(undo.then_some("--undo"));
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        drained.address()
+    };
+    let drained = blocking(move || (drain(false), drain)).await;
+    let (address, drain) = drained;
+    crate::lab::upgrade(&mut gateway).await;
+    for _ in 0..8 {
+        assert_eq!(get(gateway.address()).await, other.address());
+    }
+    let metric = format!("longhaul_backend_draining{{backend=\"{address}\",upstream=\"u\"}}");
+    assert_eq!(gateway.metric(&metric).await, 1.0);
+    gateway.log.find_nth(&["control socket at"], 0).await;
+    blocking(move || drain(true)).await;
+    assert_eq!(gateway.metric(&metric).await, 0.0);
 }
 
 /// systemd follows the process that is the main one from then on (sd_notify(3), `MAINPID`).

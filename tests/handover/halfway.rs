@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::lab::{Lab, blocking, get, ready};
 use crate::raw::{Raw, Said};
 use crate::support::{Gateway, within};
-use crate::ws::{Tunnel, all_echo, open_several, read_frame};
+use crate::ws::{CLOSE, Tunnel, all_echo, frame, open_several, read_frame};
 
 /// Failure of a successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,6 +238,23 @@ async fn a_successor_that_dies_halfway_takes_only_what_it_had_taken_along() {
             scene.goes_on().await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_is_told_to_end_while_its_successor_stands_still_drains_the_rest_and_leaves_it_the_gateway() {
+    let mut scene = Scene::new(tunnels(), Fault::SilentAtTunnels, 3).await;
+    let new = scene.successor();
+    let address = scene.old.address();
+    scene.old.log.find(&["the new process is silent"]).await;
+    scene.old.signal("TERM");
+    for mut tunnel in scene.tunnels.drain(2 * BATCH..) {
+        assert_eq!(tunnel.receive().await.code(), 1001);
+        tunnel.send(&frame(CLOSE, &1001u16.to_be_bytes(), true)).await;
+    }
+    assert_eq!(scene.old.ended().await, Some(0));
+    let new = ready(new.listening().await).await;
+    new.log.find(&[&format!("took over {} tunnels", 2 * BATCH)]).await;
+    scene.serves(address).await;
 }
 
 /// The case that was seen: 2,500 tunnels, the successor stopped for three seconds in the middle, by command.

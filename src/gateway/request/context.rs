@@ -19,8 +19,8 @@ use crate::hook::Answer;
 use crate::http1::forward::Origin;
 use crate::metrics::LocalFailure;
 use crate::snapshot::{Asked, Destination, Running, Snapshot, Target, Unclear};
-use crate::tunnel::UnderWay;
 use crate::socket::address;
+use crate::tunnel::UnderWay;
 use crate::upstream::{Pick, Unavailable};
 
 /// The context of one request. It pins the snapshot that the request began with.
