@@ -46,6 +46,9 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandoverError {
+    /// No process listens, or one that cannot be trusted.
+    #[error("it cannot be reached: {0}")]
+    Unreachable(io::Error),
     /// The connection broke: as a rule, the other process has ended.
     #[error("the other process is gone: {0}")]
     Gone(io::Error),

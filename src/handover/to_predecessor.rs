@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use super::wire::Wire;
 use crate::drain::DrainedBackend;
 use crate::snapshot::SavedHooks;
 use crate::tunnel::Passport;
+use crate::unix_socket;
 
 /// Connection to the predecessor. Its methods take over step by step.
 pub struct ToPredecessor {
@@ -61,9 +61,10 @@ impl ToPredecessor {
     /// Connects to the process that listens at `path`.
     ///
     /// # Errors
-    /// [`HandoverError`]: no process listens there, or the two have no protocol in common.
+    /// [`HandoverError`]: no process listens there, or one that cannot be trusted ([`unix_socket::connect`]), or the two have no
+    /// protocol in common.
     pub fn connect(path: &Path) -> Result<Welcome, HandoverError> {
-        let stream = UnixStream::connect(path).map_err(HandoverError::Gone)?;
+        let stream = unix_socket::connect(path).map_err(HandoverError::Unreachable)?;
         let mut wire = Wire::new(stream).map_err(HandoverError::Gone)?;
         let hello = FromSuccessor::Hello {
             oldest: OLDEST_PROTOCOL,

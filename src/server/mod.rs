@@ -72,7 +72,7 @@ pub enum StartError {
 
 /// Asks the running gateway for its listening sockets.
 fn take_over(config: &Config) -> Result<(Option<Predecessor>, Inherited), StartError> {
-    let at = unix_sockets::handover_path(&config.pingora).ok_or(StartError::NoUpgradeSocket)?;
+    let at = unix_sockets::handover_path(config).ok_or(StartError::NoUpgradeSocket)?;
     let failed = |failure| StartError::Handover { path: at.path().to_owned(), failure };
     let Welcome { predecessor: connection, sockets, drained } = ToPredecessor::connect(at.path()).map_err(failed)?;
     let inherited = Inherited::of(sockets).map_err(|error| failed(HandoverError::Gone(error)))?;

@@ -120,7 +120,7 @@ impl GatewayService {
             metrics: acceptor.metrics().map(|bound| bound.address),
         };
         let control = SocketPath::of_control(self.config.control_sock.as_deref());
-        let handover = unix_sockets::handover_path(&self.pingora);
+        let handover = unix_sockets::handover_path(&self.config);
         (UnixSocketConfig { control, handover, status, commands }, queue)
     }
 

@@ -9,6 +9,7 @@ use pingora::server::configuration::ServerConf;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::config::Config;
 use crate::control::{Command, Server};
 use crate::handover::{HandoverError, ToSuccessor};
 use crate::status::{History, StatusSource};
@@ -29,11 +30,12 @@ pub(super) struct UnixSockets {
     pub(super) handover: Option<HandoverSocket>,
 }
 
-/// Path of a gateway's handover socket: `upgrade_sock`, else `upgrade.sock` in the runtime folder. Pingora's default
+/// Path of a gateway's handover socket: `upgrade_sock`, else a path beside the control socket. Pingora's default
 /// for `upgrade_sock` lies in a folder that every user may write to, so it counts as left out.
-pub(super) fn handover_path(pingora: &ServerConf) -> Option<SocketPath> {
+pub(super) fn handover_path(config: &Config) -> Option<SocketPath> {
+    let pingora = &config.pingora;
     let named = (pingora.upgrade_sock != ServerConf::default().upgrade_sock).then(|| Path::new(&pingora.upgrade_sock));
-    SocketPath::of_handover(named)
+    SocketPath::of_handover(named, config.control_sock.as_deref())
 }
 
 impl UnixSocketConfig {

@@ -72,7 +72,7 @@ impl Listener {
 
     fn make(path: &Path, replace: bool) -> Result<Self, ListenError> {
         let failed = |error| ListenError::Io { path: path.to_owned(), error };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder_of(path);
         make_folder(folder).map_err(failed)?;
         let ours = rustix::process::geteuid().as_raw();
         if let Some(reason) = wrong_with(&fs::metadata(folder).map_err(failed)?, ours) {
@@ -140,8 +140,13 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
+/// The folder that a path lies in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Finds the fault that keeps a folder from holding a socket of user `ours`.
-fn wrong_with(folder: &Metadata, ours: u32) -> Option<&'static str> {
+pub(super) fn wrong_with(folder: &Metadata, ours: u32) -> Option<&'static str> {
     if !folder.is_dir() {
         Some("it is not a folder")
     } else if folder.uid() != ours && folder.uid() != 0 {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 pub enum SocketPath {
     /// A path from the configuration (`control_sock`, `upgrade_sock`) or from the command line (`--socket`).
     Named(PathBuf),
-    /// The default: a file in the runtime folder.
+    /// The default: a file in the runtime folder, or beside the control socket.
     Default(PathBuf),
 }
 
@@ -22,9 +22,18 @@ impl SocketPath {
         Self::find(named, "control.sock")
     }
 
-    /// Path of the handover socket: the named one, else `upgrade.sock` in the runtime folder.
-    pub fn of_handover(named: Option<&Path>) -> Option<Self> {
-        Self::find(named, "upgrade.sock")
+    /// Path of the handover socket: the named one, else a path beside the control socket of the same gateway. There it is
+    /// called `upgrade.sock` where that one is called `control.sock`, and else as that one with `.upgrade` behind it: so
+    /// gateways with a control socket each have a handover socket each.
+    pub fn of_handover(named: Option<&Path>, control: Option<&Path>) -> Option<Self> {
+        match (named, control) {
+            (None, Some(control)) => {
+                let name = control.file_name()?.to_string_lossy();
+                let name = if name == "control.sock" { "upgrade.sock".to_owned() } else { format!("{name}.upgrade") };
+                Some(Self::Default(control.with_file_name(name)))
+            }
+            _ => Self::find(named, "upgrade.sock"),
+        }
     }
 
     fn find(named: Option<&Path>, default: &str) -> Option<Self> {
@@ -59,6 +68,17 @@ fn runtime_folder(runtime_directory: Option<String>, is_root: bool, xdg: Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_gateway_with_a_control_socket_has_a_handover_socket_of_its_own() {
+        let of = |named: Option<&str>, control: Option<&str>| {
+            let path = SocketPath::of_handover(named.map(Path::new), control.map(Path::new)).unwrap();
+            path.path().to_str().unwrap().to_owned()
+        };
+        assert_eq!(of(None, Some("/run/b/control.sock")), "/run/b/upgrade.sock");
+        assert_eq!(of(None, Some("/run/b.sock")), "/run/b.sock.upgrade");
+        assert_eq!(of(Some("/run/u"), Some("/run/b.sock")), "/run/u");
+    }
 
     #[test]
     fn the_runtime_folder_is_systemds_then_roots_then_the_users() {
