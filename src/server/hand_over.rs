@@ -9,6 +9,7 @@ use log::{error, info, warn};
 use super::notify;
 use super::operator::Operator;
 use super::signals::Signals;
+use crate::config::Drain;
 use crate::drain;
 use crate::handover::{BATCH, Handed, HandoverError, PATIENCE, Refusal, ToSuccessor};
 use crate::snapshot::Running;
@@ -170,16 +171,12 @@ impl Operator {
         let mut tried_in_vain = 0;
         loop {
             if moved.stayed > told {
-                let more = moved.stayed - told;
-                told = moved.stayed;
-                info!("{more} tunnels cannot move, and end within {}", humantime::format_duration(drain.window));
                 let scope = if course.is_some() { Scope::Staying } else { Scope::All };
-                let left = (begun + drain.window).saturating_duration_since(Instant::now());
-                self.running.tunnels.end(&scope, Reason::Shutdown { code: drain.code }, left);
+                self.end_staying(&scope, moved.stayed - told, drain, begun);
+                told = moved.stayed;
                 deadline = deadline.max(begun + drain.window + GOODBYE_WITHIN);
             }
-            let changed = running.tunnels.changes().next();
-            tokio::pin!(changed);
+            let mut changed = std::pin::pin!(running.tunnels.changes().next());
             // Before the look, so that no change between the two is missed.
             changed.as_mut().enable();
             let tunnels = running.tunnels.count();
@@ -189,10 +186,8 @@ impl Operator {
             let Some(able) = course.take_if(|_| tunnels > tried_in_vain) else {
                 // Tunnels that hooks are busy with are asked again now and then, even where nothing tells of them.
                 let again = if tried_in_vain > 0 { deadline.min(Instant::now() + ASK_AGAIN) } else { deadline };
-                tokio::select! {
-                    () = changed => {}
-                    () = tokio::time::sleep_until(again.into()) => {}
-                    () = signals.told_to_end() => return moved,
+                if ends_before(changed, again, signals).await {
+                    return moved;
                 }
                 tried_in_vain = 0;
                 continue;
@@ -213,6 +208,13 @@ impl Operator {
                 moved.stayed = moved.stayed.max(self.running.tunnels.count());
             }
         }
+    }
+
+    /// Ends tunnels that stay, by the drain policy: within what is left of `drain.window` since `begun`.
+    fn end_staying(&self, scope: &Scope, count: usize, drain: Drain, begun: Instant) {
+        info!("{count} tunnels cannot move, and end within {}", humantime::format_duration(drain.window));
+        let left = (begun + drain.window).saturating_duration_since(Instant::now());
+        self.running.tunnels.end(scope, Reason::Shutdown { code: drain.code }, left);
     }
 }
 
@@ -369,6 +371,15 @@ impl std::fmt::Display for Stopped {
 
 fn told_to_end() -> HandoverError {
     HandoverError::Refused("this process is told to end".into())
+}
+
+/// Waits for a change, until a moment at most. Returns whether this process is told to end meanwhile.
+async fn ends_before(changed: impl Future<Output = ()>, until: Instant, signals: &mut Signals) -> bool {
+    tokio::select! {
+        () = changed => false,
+        () = tokio::time::sleep_until(until.into()) => false,
+        () = signals.told_to_end() => true,
+    }
 }
 
 async fn blocking<T: Send + 'static>(
