@@ -21,7 +21,8 @@ impl Bench {
     fn start() -> Self {
         let (poll, now) = (Poll::new().unwrap(), Instant::now());
         let registry = Rc::new(poll.registry().try_clone().unwrap());
-        let shared = Shared { log: AccessLog::off(), caller: None, hook_memory: Arc::default(), changes: Changes::default() };
+        let shared =
+            Shared { log: AccessLog::off(), caller: None, hook_memory: Arc::default(), changes: Changes::default() };
         let tunnels = OpenTunnels::new(registry, Arc::default(), shared, now);
         Self { _poll: poll, tunnels, now }
     }
