@@ -79,11 +79,6 @@ impl Mailbox {
         self.tunnels.load(Ordering::Relaxed) + self.handshakes.load(Ordering::Relaxed)
     }
 
-    /// Told when the number of tunnels changes.
-    pub(super) fn changes(&self) -> &Changes {
-        &self.changes
-    }
-
     /// Tells whether the worker takes no more commands.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
