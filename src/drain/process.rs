@@ -41,8 +41,8 @@ impl ProcessDrain {
         Self { closes_at: now + settings.grace, deadline: now + limit(settings, longest), running, settings }
     }
 
-    /// Waits out `drain.grace`, closes the listeners with `close_listeners`, ends the tunnels, and waits until nothing is left or
-    /// the deadline comes. Must be awaited once.
+    /// Waits out `drain.grace`, closes the listeners with `close_listeners`, ends the tunnels, and waits until nothing
+    /// is left or the deadline comes. Must be awaited once.
     pub async fn run(&self, close_listeners: impl FnOnce()) -> DrainEnd {
         tokio::time::sleep_until(self.closes_at.into()).await;
         self.running.phases.enter(Phase::Closing);

@@ -61,8 +61,8 @@ impl ToPredecessor {
     /// Connects to the process that listens at `path`.
     ///
     /// # Errors
-    /// [`HandoverError`]: no process listens there, or one that cannot be trusted ([`unix_socket::connect`]), or the two have no
-    /// protocol in common.
+    /// [`HandoverError`]: no process listens there, or one that cannot be trusted ([`unix_socket::connect`]), or the
+    /// two have no protocol in common.
     pub fn connect(path: &Path) -> Result<Welcome, HandoverError> {
         let stream = unix_socket::connect(path).map_err(HandoverError::Unreachable)?;
         let mut wire = Wire::new(stream).map_err(HandoverError::Gone)?;

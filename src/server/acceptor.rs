@@ -1,4 +1,5 @@
-//! Accepting: tunnel workers accept clients, and a Pingora service accepts for metrics, on sockets that the gateway keeps.
+//! Accepting: tunnel workers accept clients, and a Pingora service accepts for metrics, on sockets that the gateway
+//! keeps.
 
 use std::io;
 use std::net::SocketAddr;
@@ -113,13 +114,14 @@ impl Acceptor {
         if let Some(stop) = self.stop.take() {
             stop.clients.send_replace(true);
             stop.admin.send_replace(true);
-            // At once, and not where the switch is seen: workers may be told to accept again, or to end, right after this.
+            // At once, and not where the switch is seen: workers may be told to accept again, or to end, right after
+            // this.
             self.running.tunnels.accept_no_more();
         }
     }
 
-    /// Stops accepting clients and closes their listeners, so that the system refuses new connections. Metrics and readiness are
-    /// still answered.
+    /// Stops accepting clients and closes their listeners, so that the system refuses new connections. Metrics and
+    /// readiness are still answered.
     pub(super) fn close_listeners(&mut self) {
         if let Some(stop) = &self.stop {
             stop.clients.send_replace(true);

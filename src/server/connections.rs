@@ -53,9 +53,9 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Counted<A> {
         self.app.process_new(stream, shutdown).await
     }
 
-    /// Called once nothing is accepted any more. Pingora's own cleanup then drops every connection whose request it has not
-    /// read to the end, even one that was accepted a moment ago; so it is called a little later. Requests that come until
-    /// then are served, and each is its connection's last.
+    /// Called once nothing is accepted any more. Pingora's own cleanup then drops every connection whose request it has
+    /// not read to the end, even one that was accepted a moment ago; so it is called a little later. Requests that come
+    /// until then are served, and each is its connection's last.
     async fn cleanup(&self) {
         let until = Instant::now() + LAST_REQUESTS;
         tokio::time::sleep(ACCEPTED_TO_SERVED).await;

@@ -116,8 +116,8 @@ impl Operator {
         }
     }
 
-    /// Moves every tunnel that can move, and makes the successor the gateway. While a successor that has taken tunnels is
-    /// silent, this process accepts and serves.
+    /// Moves every tunnel that can move, and makes the successor the gateway. While a successor that has taken tunnels
+    /// is silent, this process accepts and serves.
     async fn move_all(&mut self, mut course: Course, signals: &mut Signals) -> Result<Course, Stopped> {
         let mut patient_until = None;
         loop {
@@ -157,8 +157,8 @@ impl Operator {
         }
     }
 
-    /// Serves the requests under way to their end, moves the tunnels that handshakes among them still open or that hooks were
-    /// busy with, and ends those that cannot move.
+    /// Serves the requests under way to their end, moves the tunnels that handshakes among them still open or that
+    /// hooks were busy with, and ends those that cannot move.
     async fn finish_requests(&mut self, course: Course, signals: &mut Signals) -> Moved {
         let drain = self.running.snapshot().config.drain;
         let begun = Instant::now();
@@ -388,8 +388,8 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(HandoverError::Refused(error.to_string())))
 }
 
-/// Time that requests under way at a handover may take, where `grace_period_seconds` says nothing: Pingora's own default for
-/// it.
+/// Time that requests under way at a handover may take, where `grace_period_seconds` says nothing: Pingora's own
+/// default for it.
 const REQUESTS_WITHIN: Duration = Duration::from_secs(300);
 /// Time that the last tunnel that stays may take for its Close frames (5 s) and its end.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(10);

@@ -28,7 +28,8 @@ pub(super) struct Operator {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) socket_config: UnixSocketConfig,
     pub(super) unix_sockets: UnixSockets,
-    /// The end of the handover by which this process takes over; `None` once it has come, or where there is no handover.
+    /// The end of the handover by which this process takes over; `None` once it has come, or where there is no
+    /// handover.
     pub(super) handed_over: Option<mpsc::UnboundedReceiver<HandoverEnd>>,
     /// `grace_period_seconds`: the longest time that a drain may take, where it is set.
     pub(super) longest: Option<Duration>,
@@ -86,7 +87,8 @@ impl Operator {
         }
     }
 
-    /// Acts on the end of the handover by which this process takes over. Returns the exit code where this process must end.
+    /// Acts on the end of the handover by which this process takes over. Returns the exit code where this process must
+    /// end.
     async fn succeed(&mut self, end: HandoverEnd, signals: &mut Signals) -> Option<i32> {
         self.handed_over = None;
         match end {

@@ -102,7 +102,8 @@ impl Running {
         &self.hooks
     }
 
-    /// Tells the first snapshot's hooks that they are in force. To be called on the Tokio runtime that they are to live on.
+    /// Tells the first snapshot's hooks that they are in force. To be called on the Tokio runtime that they are to live
+    /// on.
     pub fn start_hooks(&self) {
         self.snapshot().start_hooks(&self.injector);
     }
@@ -177,13 +178,14 @@ impl Running {
         Ok(snapshot)
     }
 
-    /// Compiles a snapshot to look at: its backends' live state is that of the gateway, but nothing shows outside that it
-    /// was there. Its routes are without hooks.
+    /// Compiles a snapshot to look at: its backends' live state is that of the gateway, but nothing shows outside that
+    /// it was there. Its routes are without hooks.
     pub fn rehearse(&self, config: &Config) -> Snapshot {
         self.snapshot().successor(config, &self.registry, &Metrics::new())
     }
 
-    /// Puts a snapshot in force: requests that begin from now on see it, and its backends are checked, new ones at once.
+    /// Puts a snapshot in force: requests that begin from now on see it, and its backends are checked, new ones at
+    /// once.
     ///
     /// To be called on the Tokio runtime that the checkers live on.
     pub fn put_in_force(&self, snapshot: Snapshot, turn: &mut Turn) -> Arc<Snapshot> {

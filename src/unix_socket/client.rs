@@ -10,9 +10,9 @@ use rustix::net::sockopt::socket_peercred;
 
 use super::listener::{folder_of, wrong_with};
 
-/// Connects to the socket at `path`, if its folder is one that only this user or root can write to, and the process that answers
-/// is of this user or root. Root also trusts the user that the folder belongs to: a gateway may have left root's rights
-/// (`user`).
+/// Connects to the socket at `path`, if its folder is one that only this user or root can write to, and the process
+/// that answers is of this user or root. Root also trusts the user that the folder belongs to: a gateway may have left
+/// root's rights (`user`).
 ///
 /// # Errors
 /// No process listens there; or `PermissionDenied`, with the reason in its text.

@@ -22,9 +22,9 @@ impl SocketPath {
         Self::find(named, "control.sock")
     }
 
-    /// Path of the handover socket: the named one, else a path beside the control socket of the same gateway. There it is
-    /// called `upgrade.sock` where that one is called `control.sock`, and else as that one with `.upgrade` behind it: so
-    /// gateways with a control socket each have a handover socket each.
+    /// Path of the handover socket: the named one, else a path beside the control socket of the same gateway. There it
+    /// is called `upgrade.sock` where that one is called `control.sock`, and else as that one with `.upgrade` behind
+    /// it: so gateways with a control socket each have a handover socket each.
     pub fn of_handover(named: Option<&Path>, control: Option<&Path>) -> Option<Self> {
         match (named, control) {
             (None, Some(control)) => {
