@@ -274,9 +274,11 @@ impl Inspector {
         if deaf {
             way.waiting = None;
             self.inflations[side] = None;
-        } else if !self.opened || matches!(&self.call, Some(Call::Message { from, .. }) if *from == side) {
-            return Step::Wait;
-        } else if self.left_of_turn == 0 || self.call.is_some() && self.inflations[side].is_some() {
+        } else if !self.opened
+            || self.left_of_turn == 0
+            || matches!(&self.call, Some(Call::Message { from, .. }) if *from == side)
+            || self.call.is_some() && self.inflations[side].is_some()
+        {
             return Step::Wait;
         } else if let Some(inflation) = self.inflations[side].take() {
             return self.restore(side, *inflation, out);

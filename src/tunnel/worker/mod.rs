@@ -143,7 +143,10 @@ impl Worker {
                 Command::Thaw(frozen) => self.tunnels.thaw(frozen),
                 Command::Spare { scope, reason } => self.tunnels.spare(&scope, reason),
                 // Nobody may wait for the answer any more, to this command and to those below.
-                Command::Visit { look, done } => drop(done.send(self.tunnels.visit(&*look, now))),
+                Command::Visit { look, done } => {
+                    self.tunnels.visit(&*look, now);
+                    let _ = done.send(());
+                }
                 Command::Judge { rule, done } => drop(done.send(self.tunnels.judge(rule, now))),
                 Command::Deliver { to, item, done } => drop(done.send(self.tunnels.deliver(&to, &item, now))),
                 Command::Hear { tunnel, outcome } => self.tunnels.hear(tunnel, outcome, now),

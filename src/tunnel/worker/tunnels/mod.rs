@@ -178,8 +178,8 @@ impl OpenTunnels {
 
     /// Tells the hooks of a tunnel that it is open.
     fn open_hooks(&mut self, slot: usize, now: Instant) {
-        let is_news = |tunnel: &Box<Tunnel>| tunnel.pair.inspector().is_some_and(|inspector| !inspector.knows());
-        if self.slots.get(slot).is_some_and(is_news) {
+        let inspector = self.slots.get(slot).and_then(|tunnel| tunnel.pair.inspector());
+        if inspector.is_some_and(|inspector| !inspector.knows()) {
             self.act_on(slot, now, |tunnel| tunnel.pair.open_hooks(now, &tunnel.record.metrics));
         }
     }
