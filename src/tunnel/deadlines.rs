@@ -85,17 +85,18 @@ impl Deadlines {
     }
 
     fn step_of(&self, at: Instant) -> u32 {
-        let steps = at.saturating_duration_since(self.start).as_millis().div_ceil(STEP.as_millis());
+        let steps = at.saturating_duration_since(self.start).as_millis().div_ceil(STEP_MILLIS.into());
         u32::try_from(steps).unwrap_or(NONE).min(NONE - 1)
     }
 
     fn moment_of(&self, step: u32) -> Instant {
-        self.start + STEP * step
+        self.start + Duration::from_millis(u64::from(step) * STEP_MILLIS)
     }
 }
 
 /// Precision of a deadline, and so of every limit in time. 32 bits of such steps are 13 years.
-pub const STEP: Duration = Duration::from_millis(100);
+pub const STEP: Duration = Duration::from_millis(STEP_MILLIS);
+const STEP_MILLIS: u64 = 100;
 const NONE: u32 = u32::MAX;
 /// Stale entries that are not worth a sweep.
 const SLACK: usize = 64;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use std::io;
 
+use super::flow::Flow;
 use super::{End, Pair, Reason, Side};
 
 impl<E: End> Pair<E> {
@@ -79,15 +80,17 @@ impl<E: End> Pair<E> {
 
     /// After both Close frames nothing that matters can follow: the first FIN ends the tunnel.
     pub(super) fn said_goodbye(&self) -> bool {
-        let [client, backend] = self.flows.each_ref().into_array();
+        let (client, backend) = (&self.flows[Side::Client], &self.flows[Side::Backend]);
         (client.ended || backend.ended)
             && client.closed().is_some()
             && backend.closed().is_some()
-            && self.flows.iter().all(|flow| flow.kept().is_empty())
+            && client.kept().is_empty()
+            && backend.kept().is_empty()
     }
 
     pub(super) fn over(&self) -> bool {
-        self.flows.iter().all(|flow| flow.finished && (flow.ended || flow.cut_off() && flow.said_goodbye()))
+        let is_over = |flow: &Flow| flow.finished && (flow.ended || flow.cut_off() && flow.said_goodbye());
+        is_over(&self.flows[Side::Client]) && is_over(&self.flows[Side::Backend])
     }
 
     /// Ends the tunnel from the gateway's side: a Close frame both ways at the next frame boundary, then a short wait

@@ -146,19 +146,17 @@ impl<E: End> Pair<E> {
 
     /// Moves bytes both ways, at most one buffer each way.
     pub(super) fn drive(&mut self, scratch: &mut [u8], now: Instant, counters: &UpstreamMetrics) -> Driven {
-        for side in Side::ALL {
-            self.drive_flow(side, scratch, now, counters);
-        }
+        self.drive_flow(Side::Client, scratch, now, counters);
+        self.drive_flow(Side::Backend, scratch, now, counters);
         if self.said_goodbye() {
             return Driven::Ended;
         }
         // The end of one way can be what the other waited for.
-        for side in Side::ALL {
-            self.finish(side);
-        }
+        self.finish(Side::Client);
+        self.finish(Side::Backend);
         if self.over() {
             Driven::Ended
-        } else if Side::ALL.into_iter().any(|side| self.can_go_on(side)) {
+        } else if self.can_go_on(Side::Client) || self.can_go_on(Side::Backend) {
             Driven::More
         } else {
             Driven::Waiting
@@ -262,7 +260,7 @@ impl<E: End> Pair<E> {
 
     /// Bytes passed on, both ways together.
     pub(super) fn volume(&self) -> u64 {
-        self.flows.iter().map(Flow::bytes).sum()
+        self.flows[Side::Client].bytes() + self.flows[Side::Backend].bytes()
     }
 
     /// The stream of `side`.

@@ -84,7 +84,8 @@ impl Worker {
     fn work(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         loop {
-            match self.poll.poll(&mut events, self.timeout()) {
+            let due = self.due();
+            match self.poll.poll(&mut events, self.timeout(due)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 polled => polled?,
             }
@@ -101,19 +102,25 @@ impl Worker {
             }
             self.tunnels.drive(now);
             self.carry_on_handshakes(now);
-            self.check(now);
+            if due.is_some_and(|due| now >= due) {
+                self.check(now);
+            }
         }
     }
 
-    /// Time until the next deadline; `None` to sleep until something happens.
-    fn timeout(&self) -> Option<Duration> {
+    /// The next deadline of a tunnel, of a handshake, or of a pause of accepting.
+    fn due(&self) -> Option<Instant> {
+        let pause = self.acceptor.as_ref().and_then(Acceptor::due);
+        earlier(self.tunnels.due(), earlier(self.handshakes.due(), pause))
+    }
+
+    /// Time to sleep when the next deadline is `due`; `None` to sleep until something happens.
+    fn timeout(&self, due: Option<Instant>) -> Option<Duration> {
         if self.tunnels.is_busy() {
             return Some(Duration::ZERO);
         }
-        let pause = self.acceptor.as_ref().and_then(Acceptor::due);
-        let due = [self.tunnels.due(), self.handshakes.due(), pause].into_iter().flatten().min()?;
         // Rounded up, lest the poller wake a fraction of a millisecond early and find nothing due.
-        Some(due.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
+        due.map(|due| due.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
     }
 
     fn note(&mut self, token: Token, event: &mio::event::Event) {
@@ -254,6 +261,14 @@ impl Worker {
                 _ => {}
             }
         }
+    }
+}
+
+/// The earlier of two moments that may not be there.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 
