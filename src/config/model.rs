@@ -229,8 +229,8 @@ pub struct Upstream {
     /// `rehome`, `over`: after the ring changed, tunnels whose key belongs to another backend now are closed (Close
     /// 1012) spread over this time; `None` when `off` (the default).
     pub rehome: Option<Duration>,
-    /// `tries`: most backends that a request is sent to, one after the other, 1 to 100, default 2. Connects that fail do
-    /// not count.
+    /// `tries`: most backends that a request is sent to, one after the other, 1 to 100, default 2. Connects that fail
+    /// do not count.
     pub tries: usize,
     /// `timeouts`: time limits of requests and handshakes.
     pub timeouts: Timeouts,
@@ -336,8 +336,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// `handshake`: longest time from an upgrade request to the backend's answer, all tries together, default 10 s.
     pub handshake: Duration,
-    /// `try`: longest time from a handshake's request to one backend's answer while another backend may be asked, default
-    /// 3 s.
+    /// `try`: longest time from a handshake's request to one backend's answer while another backend may be asked,
+    /// default 3 s.
     pub per_try: Duration,
     /// `read`: longest time between two reads from either side of a request, default 60 s.
     pub read: Duration,

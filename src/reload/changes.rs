@@ -53,8 +53,8 @@ pub enum RouteChange {
         /// Its name.
         route: String,
     },
-    /// Its hooks differ, in their names, order, settings or timeouts: requests and tunnels that begin from now on meet the new
-    /// ones.
+    /// Its hooks differ, in their names, order, settings or timeouts: requests and tunnels that begin from now on meet
+    /// the new ones.
     Hooks {
         /// Its name.
         route: String,
@@ -297,7 +297,8 @@ fn policies(old: &Upstream, new: &Upstream) -> Vec<&'static str> {
     differ.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }
 
-/// Entries of the same identity in both lists, side by side: first all of the new list, in its order, then those it lacks.
+/// Entries of the same identity in both lists, side by side: first all of the new list, in its order, then those it
+/// lacks.
 fn pairs<'l, T, I: Eq + std::hash::Hash>(
     old: &'l [T],
     new: &'l [T],

@@ -15,7 +15,8 @@ use crate::upstream::Ring;
 /// One upstream `a` with these backends and further keys, behind the route `/`.
 fn config(backends: &[&str], more: &str) -> Config {
     let text = format!(
-        "listeners: [{{ address: 127.0.0.1:0 }}]\nroutes: [{{ upstream: a }}]\nupstreams:\n  a: {{ health: off, backends: [{}]{more} }}\n",
+        "listeners: [{{ address: 127.0.0.1:0 }}]\nroutes: [{{ upstream: a }}]\nupstreams:\n  \
+         a: {{ health: off, backends: [{}]{more} }}\n",
         backends.join(", ")
     );
     config::parse(&text, &config::NoHooks).unwrap().config
@@ -207,7 +208,8 @@ async fn a_tunnel_that_came_by_another_way_is_judged_by_what_is_in_force() {
     let mut subject = Subject::new(&config(&[ONE], ", drain_window: 1d"));
     subject.open(None);
     assert_eq!(enforce(&subject.running).await, Judged::default());
-    let elsewhere = "listeners: [{ address: 127.0.0.1:0 }]\nroutes: [{ path: /other, upstream: a }]\nupstreams: { a: { backends: [127.0.0.1:9001], drain_window: 1d } }";
+    let elsewhere = "listeners: [{ address: 127.0.0.1:0 }]\nroutes: [{ path: /other, upstream: a }]\n\
+                     upstreams: { a: { backends: [127.0.0.1:9001], drain_window: 1d } }";
     let reloaded = subject.reload(config::parse(elsewhere, &config::NoHooks).unwrap().config).await;
     assert_eq!(reloaded.closing, 1);
     assert_eq!(enforce(&subject.running).await, Judged { changed: 1, ..Judged::default() });
@@ -225,7 +227,8 @@ async fn a_configuration_without_a_file_cannot_be_read_again() {
 async fn policies_of_upstreams_that_left_are_kept_only_while_they_are_in_use() {
     let with = |name: &str| {
         let text = format!(
-            "listeners: [{{ address: 127.0.0.1:0 }}]\nroutes: [{{ upstream: {name} }}]\nupstreams: {{ {name}: {{ backends: [{ONE}] }} }}"
+            "listeners: [{{ address: 127.0.0.1:0 }}]\nroutes: [{{ upstream: {name} }}]\n\
+             upstreams: {{ {name}: {{ backends: [{ONE}] }} }}"
         );
         config::parse(&text, &config::NoHooks).unwrap().config
     };

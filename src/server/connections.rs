@@ -24,7 +24,7 @@ impl Connections {
         Self { applications: Activity::new(changes.clone()), changes }
     }
 
-    /// Whether nothing accepts and every connection is closed.
+    /// True when nothing accepts and every connection is closed.
     pub(super) fn are_gone(&self) -> bool {
         self.applications.count() == 0
     }

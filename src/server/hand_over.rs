@@ -135,7 +135,7 @@ impl Operator {
                     }
                     let until = *patient_until.get_or_insert_with(|| tokio::time::Instant::now() + PATIENCE);
                     warn!(
-                        "the new process is silent, and has {} tunnels; this process serves until it answers: {failure}",
+                        "the new process is silent, with {} tunnels; this process serves until it answers: {failure}",
                         course.moved.tunnels
                     );
                     if let Err(error) = self.acceptor.start() {

@@ -148,8 +148,8 @@ impl Snapshot {
         }
     }
 
-    /// Makes the hooks that the routes name; a snapshot has none before. Each is given the hook of the same name that the same
-    /// route had in `before`.
+    /// Makes the hooks that the routes name; a snapshot has none before. Each is given the hook of the same name that
+    /// the same route had in `before`.
     ///
     /// # Errors
     /// Every problem that the hooks found with their settings.
@@ -196,8 +196,8 @@ impl Snapshot {
         self.routes.may_evade(host, asked.path, is_guarded).then_some(Unclear::Path)
     }
 
-    /// The ring key of a request on the route with this index. Where a hook `chose` another upstream, that one's affinity
-    /// counts, unless the route has its own.
+    /// The ring key of a request on the route with this index. Where a hook `chose` another upstream, that one's
+    /// affinity counts, unless the route has its own.
     ///
     /// # Panics
     /// [`receive`](Self::receive) of another snapshot gave the index.
@@ -306,8 +306,9 @@ impl Destination {
         self.log_change(index, change.as_ref());
     }
 
-    /// Notes the outcome of an active check, which alone decides about open tunnels: with `on_down: close` they are ended
-    /// when checks take the backend down, and those that have not been told yet are spared when checks bring it back.
+    /// Notes the outcome of an active check, which alone decides about open tunnels: with `on_down: close` they are
+    /// ended when checks take the backend down, and those that have not been told yet are spared when checks bring it
+    /// back.
     pub fn checked(&self, index: usize, outcome: Result<(), String>, tunnels: &Tunnels) {
         let config = self.upstream.config();
         let Some(health) = &config.health else { return };
@@ -354,8 +355,8 @@ impl Destination {
         }
     }
 
-    /// Time after which a client that found no backend up may try again: checks notice a backend that returns within one
-    /// interval.
+    /// Time after which a client that found no backend up may try again: checks notice a backend that returns within
+    /// one interval.
     pub fn retry_after(&self) -> Duration {
         self.upstream.config().health.as_ref().map_or(Duration::from_secs(1), |health| health.interval)
     }

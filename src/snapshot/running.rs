@@ -33,7 +33,7 @@ pub struct Running {
     pub log: AccessLog,
     /// Moment at which the gateway began to run.
     pub since: Instant,
-    /// Whether it serves or drains.
+    /// Phase: serving or draining.
     pub phases: Phases,
     /// Counts the requests under way.
     requests: Arc<Activity>,

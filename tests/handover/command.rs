@@ -97,7 +97,7 @@ async fn signals_to_end_are_heard_while_the_new_process_starts() {
     }
 }
 
-/// Whether the gateway has a child that is past its start.
+/// True when the gateway has a child that is past its start.
 fn runs(gateway: &Gateway) -> bool {
     let pid = gateway.pid();
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();

@@ -19,15 +19,15 @@ use crate::ws::{CLOSE, Tunnel, all_echo, frame, open_several, read_frame};
 /// Failure of a successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
-    /// It stands still for three seconds when the batch comes.
+    /// Stands still for three seconds when the batch comes.
     SilentAtTunnels,
-    /// It stands still for three seconds when `commit` comes.
+    /// Stands still for three seconds when `commit` comes.
     SilentAtCommit,
-    /// It cannot read the passport of the batch's first tunnel.
+    /// Cannot read the passport of the batch's first tunnel.
     Refusal,
-    /// It is killed when the batch comes.
+    /// Killed when the batch comes.
     DeathAtTunnels,
-    /// It is killed when `commit` comes.
+    /// Killed when `commit` comes.
     DeathAtCommit,
 }
 
@@ -55,7 +55,7 @@ impl Fault {
     }
 }
 
-/// Whether every thread of a process is stopped.
+/// True when every thread of a process is stopped.
 fn stands_still(process: Pid) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero())).unwrap();
     threads.into_iter().all(|thread| {

@@ -47,8 +47,8 @@ async fn start() -> (Vec<Cast>, Gateway, Vec<User>) {
     (cast, gateway, users)
 }
 
-/// Waits until the successor has said that it took the first batch, or the gateway is not there any more. A gateway lets
-/// go of a second batch only when the first was taken.
+/// Waits until the successor has said that it took the first batch, or the gateway is not there any more. A gateway
+/// lets go of a second batch only when the first was taken.
 async fn some_have_moved(gateway: &Gateway) {
     let only_one_batch = (TUNNELS - BATCH) as u64;
     let moved = async { while held(gateway).await.is_some_and(|held| held >= only_one_batch) {} };

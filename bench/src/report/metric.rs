@@ -110,7 +110,7 @@ pub const METRICS: &[Metric] = &[
     row("paced.rate", "… messages", "/s", More).neutral(),
     row("paced.p50", "… latency from the due moment, half of all", "µs", Less),
     row("paced.p99", "… latency from the due moment, 99 %", "µs", Less).paired().goal(Goal::Times(1.0, Peer::Nginx)),
-    row("paced.p999", "… latency from the due moment, 99.9 %", "µs", Less).paired().goal(Goal::Times(1.0, Peer::Nginx)),
+    row("paced.p999", "… latency from due moment, 99.9 %", "µs", Less).paired().goal(Goal::Times(1.0, Peer::Nginx)),
     row("stream.cpu", "stream of 64 KiB messages: CPU per MiB echoed", "µs", Less)
         .paired()
         .goal(Goal::Times(0.73, Peer::Envoy)),

@@ -19,7 +19,8 @@ pub fn pairs(results: &Results) -> String {
                 if ratio.is_one() { "holds" } else { "does not hold: the ratios of this row are not certain" };
             let Ratio { median, low, high, pairs } = ratio;
             let _ =
-                writeln!(text, "| {} | {median:.2} | {low:.2}–{high:.2} | {pairs} | {verdict} |", metric.whole_title());
+                let title = metric.whole_title();
+                writeln!(text, "| {title} | {median:.2} | {low:.2}–{high:.2} | {pairs} | {verdict} |");
         }
     }
     let peers = results.peers().into_iter().filter(|peer| !matches!(peer, Peer::Direct | Peer::Longhaul));

@@ -1,7 +1,7 @@
 //! The second generator, on Tokio: does the job of its argument and prints the outcome as JSON.
 //!
-//! The program says `ready` when the tunnels are open and the warm-up is done, begins at the first line of its input, and ends
-//! when it is killed, so that the end of its tunnels is not part of the measurement.
+//! The program says `ready` when the tunnels are open and the warm-up is done, begins at the first line of its input,
+//! and ends when it is killed, so that the end of its tunnels is not part of the measurement.
 
 mod paced;
 

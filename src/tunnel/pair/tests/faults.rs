@@ -58,7 +58,9 @@ fn limits() -> impl Strategy<Value = TunnelLimits> {
 
 /// Frames of a side's, with a Close among them now and then.
 fn stream(side: Side) -> impl Strategy<Value = Vec<u8>> {
-    let first = prop_oneof![3 => Just(0x82_u8), 1 => Just(0x01), 1 => Just(0x80), 1 => Just(0x89), 1 => Just(0x8A), 1 => Just(0x88)];
+    let first = prop_oneof![
+        3 => Just(0x82_u8), 1 => Just(0x01), 1 => Just(0x80), 1 => Just(0x89), 1 => Just(0x8A), 1 => Just(0x88)
+    ];
     vec((first, 0..2000_usize), 0..20).prop_map(move |frames| {
         let length = |first, length| if first & 0x08 != 0 { length % 120 } else { length };
         frames.into_iter().flat_map(|(first, size)| frame_from(side, first, &vec![7; length(first, size)])).collect()
@@ -133,7 +135,7 @@ proptest! {
             let is_theirs = next.is_some_and(|next| next.starts_with(begun));
             prop_assert!(is_theirs || matches!(begun, [] | [0x88 | 0x89, ..]), "half a frame of nobody's");
             let masked = side == Backend;
-            prop_assert!(got.iter().all(|frame| frame.masked == masked), "masked is what goes to a backend, and no other");
+            prop_assert!(got.iter().all(|frame| frame.masked == masked), "only frames to a backend are masked");
             let closed = got.iter().position(|frame| frame.first == 0x88);
             prop_assert!(closed.is_none_or(|at| !got[at + 1..].iter().any(is_ours)), "we said something after a Close");
         }

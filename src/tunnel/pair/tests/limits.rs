@@ -166,7 +166,7 @@ fn a_silent_side_gets_a_ping_and_its_pong_keeps_the_tunnel() {
         rig.pass(seconds(10));
         for side in Side::ALL {
             rig.send(side, &frame_from(side, 0x8A, b"longhaul"));
-            assert_eq!(rig.frames(side.other())[0].first, 0x8A, "a Pong is passed on like any frame (RFC 6455 §5.5.3)");
+            assert_eq!(rig.frames(side.other())[0].first, 0x8A, "a Pong is passed on (RFC 6455 §5.5.3)");
         }
     }
     assert!(!rig.ended);

@@ -16,7 +16,8 @@ fn full() -> Agreement {
 fn narrow() -> Agreement {
     agreement(
         "permessage-deflate; server_max_window_bits=10; client_max_window_bits=10",
-        "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=10; client_max_window_bits=10",
+        "permessage-deflate; server_no_context_takeover; client_no_context_takeover; \
+         server_max_window_bits=10; client_max_window_bits=10",
     )
 }
 
