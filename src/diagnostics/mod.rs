@@ -2,7 +2,7 @@
 //!
 //! Until [`start`](Diagnostics::start) they are written where they are logged, which is what commands need. A gateway
 //! then gives them to a thread of their own: a reader of standard error that is stuck blocks no worker. From then on
-//! warnings and errors that repeat are limited ([`limit`]).
+//! warnings and errors that repeat are limited.
 
 mod limit;
 mod panics;

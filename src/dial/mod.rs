@@ -10,6 +10,7 @@ mod transport;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::RawFd;
 
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use socket2::{Domain, Socket, Type};
@@ -45,6 +46,11 @@ impl Dialer {
     #[must_use]
     pub fn within(self, descriptors: Descriptors) -> Self {
         Self { descriptors: Some(descriptors), ..self }
+    }
+
+    /// True when a connection that Pingora made for a client's request may keep its descriptor.
+    pub fn admits(&self, number: RawFd) -> bool {
+        self.descriptors.is_none_or(|descriptors| descriptors.are_for_clients(number))
     }
 
     /// Begins to connect to a backend, without waiting: the socket is non-blocking, and [`Exchange::connect`] tells how

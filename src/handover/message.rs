@@ -11,7 +11,7 @@ use crate::tunnel::Passport;
 /// The newest protocol of this release. A message may get new fields, with defaults; any other change makes a new
 /// protocol.
 ///
-/// Protocol 2 adds to each batch a number, a [`Claim`](super::Claim), and the refusal of single tunnels.
+/// Protocol 2 adds to each batch a number, a `Claim`, and the refusal of single tunnels.
 pub const PROTOCOL: u32 = 2;
 
 /// The oldest protocol of this release.

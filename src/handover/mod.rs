@@ -9,7 +9,7 @@
 //! | predecessor | `welcome`: listening sockets, drained backends; or `refused` | only the predecessor accepts |
 //! | successor | `serving` | both accept; the predecessor stops accepting |
 //! | predecessor | `tunnels` without any, where hooks have a state of their own that goes on | as with tunnels, below |
-//! | predecessor | `tunnels`: a frozen batch, its sockets, its [`Claim`](claim::Claim) | neither moves their bytes |
+//! | predecessor | `tunnels`: a frozen batch, its sockets, its `Claim` | neither moves their bytes |
 //! | successor | `ready`: it can go on with them, but for those it refuses | still neither does |
 //! | predecessor | `commit` | either may take the claim; the first one has the batch |
 //! | successor | `taken`: it took the claim; or `late`: the predecessor did | the holder moves bytes; the next batch |

@@ -95,7 +95,7 @@ impl From<httparse::Error> for HeadError {
 /// Tells when it is worth reading a head that comes in pieces.
 ///
 /// Reading begins at the first byte each time, so a long head in many small pieces would take time that grows with the
-/// square of its length. Beyond [`ALWAYS`] bytes a head is read again only when a blank line has come.
+/// square of its length. Beyond 8 KiB a head is read again only when a blank line has come.
 #[derive(Debug, Default)]
 pub struct Progress {
     /// Bytes in which no blank line ends.

@@ -45,7 +45,12 @@ impl Descriptors {
     /// # Errors
     /// EMFILE, as if the system had none left.
     pub fn admit<S: AsFd>(&self, connection: S) -> io::Result<S> {
-        if connection.as_fd().as_raw_fd() < self.mark { Ok(connection) } else { Err(Errno::MFILE.into()) }
+        if self.are_for_clients(connection.as_fd().as_raw_fd()) { Ok(connection) } else { Err(Errno::MFILE.into()) }
+    }
+
+    /// True when a connection that serves clients may have this number.
+    pub fn are_for_clients(&self, number: RawFd) -> bool {
+        number < self.mark
     }
 }
 

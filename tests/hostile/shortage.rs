@@ -91,3 +91,25 @@ async fn clients_that_find_no_descriptor_left_are_not_held_against_backends() {
     drop(crowd);
     User::open(Ipv4Addr::new(127, 10, 0, 1), &gateway, 1).await.echoes("welcome").await;
 }
+
+/// Plain requests: Pingora makes their connections to backends.
+#[tokio::test]
+async fn a_crowd_of_plain_requests_leaves_descriptors_for_checks_and_metrics() {
+    let cast = Cast::several(2).await;
+    let (_program_dir, program) = limited(110);
+    let dir = folder(&config(&addresses(&cast), "    health: { check: tcp, interval: 200ms, timeout: 100ms }\n"));
+    let gateway = Gateway::begin_with(&program, dir, &[], &[]).listening().await;
+    let mut user = User::open(Ipv4Addr::new(127, 9, 0, 1), &gateway, 1).await;
+    let mut crowd = Vec::new();
+    for number in 0..60 {
+        let mut wire = crate::cast::connect(Ipv4Addr::new(127, 66, 0, number), gateway.address()).await;
+        wire.send(format!("GET /never?u={number} HTTP/1.1\r\nHost: lab\r\n\r\n")).await;
+        crowd.push(wire);
+    }
+    checked(&cast, 6).await;
+    let live = format!("http://{}/live", gateway.metrics.unwrap());
+    assert_eq!(reqwest::get(live).await.unwrap().status(), 200);
+    user.echoes("still here").await;
+    assert_eq!(gateway.log.count(&["is down"]), 0, "{:?}", gateway.log.all());
+    assert!(gateway.metric("longhaul_local_failures_total{kind=\"emfile\"}").await > 0.0);
+}

@@ -18,9 +18,8 @@ pub fn pairs(results: &Results) -> String {
             let verdict =
                 if ratio.is_one() { "holds" } else { "does not hold: the ratios of this row are not certain" };
             let Ratio { median, low, high, pairs } = ratio;
-            let _ =
-                let title = metric.whole_title();
-                writeln!(text, "| {title} | {median:.2} | {low:.2}–{high:.2} | {pairs} | {verdict} |");
+            let title = metric.whole_title();
+            let _ = writeln!(text, "| {title} | {median:.2} | {low:.2}–{high:.2} | {pairs} | {verdict} |");
         }
     }
     let peers = results.peers().into_iter().filter(|peer| !matches!(peer, Peer::Direct | Peer::Longhaul));

@@ -135,8 +135,7 @@ mod tests {
         }
         let text = markdown(&results);
         let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| echo")).collect();
-        let judged =
-            "| echo 64 B, 64 tunnels: CPU, µs | 5.50 ±0.50 | HAProxy | 8.00 | 0.69 | ≤ 0.9 × nginx | \
+        let judged = "| echo 64 B, 64 tunnels: CPU, µs | 5.50 ±0.50 | HAProxy | 8.00 | 0.69 | ≤ 0.9 × nginx | \
              met at 0.55 |";
         assert_eq!(rows, [judged, "| echo 64 B, 64 tunnels: CPU, µs | 5.50 ±0.50 | 10.0 | 8.00 |"]);
     }

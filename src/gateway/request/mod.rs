@@ -124,10 +124,14 @@ impl ProxyHttp for Gateway {
         _: &mut Session,
         reused: bool,
         _: &HttpPeer,
-        _: RawFd,
+        number: RawFd,
         _: Option<&Digest>,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
+        if !reused && !self.dialer.admits(number) {
+            // The connection ends with this error, and its descriptor is free for control, metrics and checks again.
+            return Err(self.is_short(ctx));
+        }
         // A connection that was kept alive cost nothing to connect.
         if let (false, Some(begun), Some(to)) = (reused, ctx.connecting, ctx.to()) {
             to.metrics.connect_seconds.observe(begun.elapsed().as_secs_f64());

@@ -1,5 +1,6 @@
 //! Which messages `message_filter` lets pass, and what it makes of them.
 
+#[cfg(feature = "json-schema")]
 use std::fs;
 
 use proptest::prelude::*;
