@@ -165,7 +165,7 @@ fn a_source_address_is_used_and_its_port_serves_many_destinations() {
 #[test]
 fn a_source_address_without_a_port_is_passed_over() {
     // Nobody here has the address that documentation has (RFC 5737).
-    let sources = ["192.0.2.1", "127.0.0.77", "192.0.2.2"].map(str::to_owned);
+    let sources = ["198.51.100.1", "127.0.0.77", "198.51.100.2"].map(str::to_owned);
     let dialer = Dialer::from_addresses(&sources, &[]);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     for _ in 0..20 {

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::cast::{Cast, User, addresses, config};
 use crate::support::{Gateway, folder, within};
+use crate::upgrade::held;
 
 /// A program that runs the gateway with a limit of descriptors, in a folder that has to be kept.
 fn limited(descriptors: u32) -> (TempDir, PathBuf) {
@@ -56,6 +57,7 @@ async fn a_crowd_that_uses_up_the_descriptors_takes_down_no_backend_and_closes_n
         let url = format!("http://{}{path}", gateway.metrics.unwrap());
         assert_eq!(reqwest::get(url).await.unwrap().status(), 200, "{path} at the limit");
     }
+    assert_eq!(held(&gateway).await, Some(20), "the control socket answers at the limit");
     for user in &mut users {
         user.echoes("still here").await;
     }

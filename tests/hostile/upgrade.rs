@@ -56,7 +56,7 @@ async fn some_have_moved(gateway: &Gateway) {
 }
 
 /// The number of tunnels that the gateway at the control socket says it holds.
-async fn held(gateway: &Gateway) -> Option<u64> {
+pub(crate) async fn held(gateway: &Gateway) -> Option<u64> {
     let mut stream = BufReader::new(UnixStream::connect(gateway.dir.path().join("control.sock")).await.ok()?);
     stream.get_mut().write_all(b"{\"version\":1,\"command\":\"status\"}\n").await.ok()?;
     let mut line = String::new();

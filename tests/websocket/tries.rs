@@ -148,7 +148,7 @@ async fn a_source_address_without_ports_is_the_gateways_own_failure() {
     let backends = [Manual::start().await, Manual::start().await];
     let addresses: Vec<_> = backends.iter().map(Manual::address).collect();
     // Nobody here has the address that documentation has (RFC 5737): binding to it fails as with every port taken.
-    let yaml = configuration(&addresses, "") + "client_bind_to_ipv4: [192.0.2.1]\n";
+    let yaml = configuration(&addresses, "") + "client_bind_to_ipv4: [198.51.100.1]\n";
     let gateway = Gateway::start(&yaml).await;
     for pieces in both_ways().into_iter().chain([vec!["GET / HTTP/1.1\r\nHost: test\r\n\r\n".to_owned()]]) {
         let mut client = Wire::connect(gateway.address()).await;
