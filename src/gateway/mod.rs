@@ -67,12 +67,13 @@ impl Gateway {
 
     /// Charges a failure at `step` to the party it is blamed on, and gives up the backend at work.
     fn backend_failed(&self, ctx: &mut Ctx, to: &Destination, step: FailureKind, blame: Blame, reason: &str) {
+        let on_trial = ctx.pick.as_ref().is_some_and(|pick| pick.guard.is_on_trial());
         let Some(index) = ctx.give_up_on_pick() else { return };
         let address = to.upstream.states()[index].address();
         let (step, name) = (step.as_str(), &to.upstream.config().name);
         warn!("{step} to backend {name}/{address} failed: {reason} (request {})", ctx.id());
         ctx.short = matches!(blame, Blame::Gateway(_));
-        to.try_failed(index, &FailedTry { blame, client: ctx.client_address(), reason });
+        to.try_failed(index, &FailedTry { blame, client: ctx.client_address(), on_trial, reason });
     }
 
     /// Notes that the backend at work answered.

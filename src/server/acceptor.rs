@@ -16,10 +16,12 @@ use socket2::Socket;
 use tokio::sync::watch;
 
 use super::connections::Connections;
+use super::newest::Newest;
 use crate::admin::Admin;
 use crate::gateway::{Gateway, Handshakes, Runtimes};
 use crate::listen::{BindError, Bound};
 use crate::snapshot::Running;
+use crate::socket::descriptors::Descriptors;
 use crate::tunnel::{Host, Listener, ListeningSocket};
 
 /// The listening sockets, and the switch that stops accepting on them.
@@ -155,7 +157,9 @@ impl Acceptor {
     fn admin(&self) -> Option<Box<dyn Service>> {
         let bound = self.metrics.as_ref()?;
         let admin = Admin::new(Arc::clone(&self.running));
-        let mut service = Listening::new("metrics".into(), self.connections.of(HttpServer::new_app(admin)));
+        // Half of what is kept: the other half is for control and checks.
+        let app = Newest::of(HttpServer::new_app(admin), Descriptors::kept_by_process() / 2);
+        let mut service = Listening::new("metrics".into(), self.connections.of(app));
         service.add_tcp(&bound.address.to_string());
         Some(Box::new(service))
     }

@@ -3,6 +3,7 @@
 mod acceptor;
 mod connections;
 mod hand_over;
+mod newest;
 mod notify;
 mod operator;
 mod service;

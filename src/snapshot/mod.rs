@@ -22,7 +22,7 @@ use crate::hook::{Chain, Injector, Registry as Hooks};
 use crate::metrics::{BackendReading, Metrics, UpstreamMetrics};
 use crate::route::{Routes, host};
 use crate::tunnel::{Reason, Scope, Tunnels};
-use crate::upstream::{Blame, Change, FailedTry, FailureKind, Registry, Upstream};
+use crate::upstream::{Blame, Change, FailedRequest, FailedTry, FailureKind, Registry, Upstream};
 
 pub use phase::{Phase, Phases};
 pub use running::{Running, TunnelPolicy, Turn};
@@ -290,7 +290,8 @@ impl Destination {
         let change = match kind {
             FailureKind::Connect => self.upstream.connect_failed(index, &reason),
             FailureKind::Handshake | FailureKind::Request => {
-                self.upstream.request_failed(index, failed.client.into(), &reason, Instant::now())
+                let request = FailedRequest { network: failed.client.into(), on_trial: failed.on_trial };
+                self.upstream.request_failed(index, request, &reason, Instant::now())
             }
         };
         self.upstream.states()[index].check_wanted().notify_one();

@@ -19,12 +19,16 @@ pub struct Descriptors {
 impl Descriptors {
     /// The descriptors of this process, by its limit now (`RLIMIT_NOFILE`).
     pub fn of_process() -> Self {
-        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        Self::up_to(RawFd::try_from(limit).unwrap_or(RawFd::MAX))
+        Self::up_to(limit_of_process())
+    }
+
+    /// Number of descriptors that this process keeps for its own work.
+    pub fn kept_by_process() -> usize {
+        usize::try_from(kept(limit_of_process())).unwrap_or_default()
     }
 
     fn up_to(limit: RawFd) -> Self {
-        Self { mark: limit - (limit / 16).clamp(LEAST_RESERVED, MOST_RESERVED) }
+        Self { mark: limit - kept(limit) }
     }
 
     /// True when a connection that is opened now would have a number that clients may have. `latest` is the number of
@@ -52,6 +56,15 @@ impl Descriptors {
     pub fn are_for_clients(&self, number: RawFd) -> bool {
         number < self.mark
     }
+}
+
+fn limit_of_process() -> RawFd {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    RawFd::try_from(limit).unwrap_or(RawFd::MAX)
+}
+
+fn kept(limit: RawFd) -> RawFd {
+    (limit / 16).clamp(LEAST_RESERVED, MOST_RESERVED)
 }
 
 const LEAST_RESERVED: RawFd = 4;

@@ -14,6 +14,8 @@ pub struct FailedTry<'a> {
     pub blame: Blame,
     /// Address of the client whose request was tried.
     pub client: IpAddr,
+    /// The try was to decide whether an ejected backend is back.
+    pub on_trial: bool,
     /// Text for the log: the step that failed, and the system's word on it.
     pub reason: &'a str,
 }

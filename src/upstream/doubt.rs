@@ -23,6 +23,15 @@ pub struct Doubt {
     returned: Option<Instant>,
 }
 
+/// A request that failed after it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailedRequest {
+    /// Network of the client.
+    pub network: ClientNetwork,
+    /// The request was to decide whether an ejected backend is back.
+    pub on_trial: bool,
+}
+
 /// A backend that is out.
 #[derive(Debug)]
 struct Ejection {
@@ -57,21 +66,25 @@ impl Doubt {
         self.failures > 0 || self.is_ejected()
     }
 
-    /// Notes a failure. True where the evidence is enough to eject the backend: the trial failed, or `fall` failures in
-    /// a row came from three networks, or from fewer where nobody else has come (`alone`).
-    pub fn failed(&mut self, network: ClientNetwork, alone: bool, fall: u32, now: Instant) -> bool {
-        if let Some(ejection) = &self.ejection {
-            // Failures of requests that were under way when it was ejected change nothing.
-            return ejection.trial != Trial::NotYet;
+    /// Notes a failure. True where the evidence is enough to eject the backend: `fall` failures in a row came from three
+    /// networks, or from one where nobody else has come (`alone`).
+    ///
+    /// Of a backend that is ejected only requests on trial count. One client's trials do not prolong an ejection either:
+    /// the next request is on trial, until trials of three networks have failed.
+    pub fn failed(&mut self, request: FailedRequest, alone: bool, fall: u32, now: Instant) -> bool {
+        if self.is_ejected() && !request.on_trial {
+            return false;
         }
         self.failures = self.failures.saturating_add(1);
         self.last_failure = Some(now);
-        if !self.networks.contains(&Some(network))
+        let network = Some(request.network);
+        if !self.networks.contains(&network)
             && let Some(free) = self.networks.iter_mut().find(|known| known.is_none())
         {
-            *free = Some(network);
+            *free = network;
         }
         let networks = self.networks.iter().flatten().count();
+        let fall = if self.is_ejected() { 1 } else { fall };
         self.failures >= fall && (networks == NETWORKS || (alone && networks == 1))
     }
 
@@ -82,6 +95,7 @@ impl Doubt {
         self.ejections = if again { self.ejections.saturating_add(1) } else { 1 };
         let length = SHORTEST.saturating_mul(1 << (self.ejections - 1).min(16)).min(LONGEST);
         self.ejection = Some(Ejection { until: now + length, trial: Trial::NotYet });
+        self.clear();
         length
     }
 

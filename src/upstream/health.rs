@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ClientNetwork, Doubt};
+use super::{Doubt, FailedRequest};
 use crate::config;
 
 /// Number of results in a row that decide.
@@ -159,9 +159,9 @@ impl HealthState {
 
     /// Notes that a request failed after it was sent. True where that is evidence enough to eject the backend; see
     /// [`Doubt::failed`]. While the backend is down it changes nothing.
-    pub fn request_failed(&mut self, network: ClientNetwork, alone: bool, fall: u32, now: Instant) -> bool {
+    pub fn request_failed(&mut self, request: FailedRequest, alone: bool, fall: u32, now: Instant) -> bool {
         self.connected();
-        self.is_up() && self.doubt.failed(network, alone, fall.max(1), now)
+        self.is_up() && self.doubt.failed(request, alone, fall.max(1), now)
     }
 
     /// Ejects the backend.

@@ -19,7 +19,7 @@ use std::time::Instant;
 use crate::config::{self, TrafficHealth};
 
 pub use self::blame::{Blame, FailedTry, FailureKind};
-pub use self::doubt::Doubt;
+pub use self::doubt::{Doubt, FailedRequest};
 pub use self::health::{Change, DownBy, HealthState, Thresholds};
 pub use self::member::Member;
 pub use self::network::ClientNetwork;
@@ -125,15 +125,15 @@ impl Upstream {
     ///
     /// # Panics
     /// `index` is not one of the members.
-    pub fn request_failed(&self, index: usize, network: ClientNetwork, reason: &str, now: Instant) -> Option<Change> {
+    pub fn request_failed(&self, index: usize, request: FailedRequest, reason: &str, now: Instant) -> Option<Change> {
         let state = &self.states[index];
-        self.visitors.visited(network, || now);
+        self.visitors.visited(request.network, || now);
         let health = self.config.health.as_ref()?;
         if health.traffic != TrafficHealth::Full {
             state.connected();
             return None;
         }
-        if !state.request_failed(network, self.visitors.is_alone(network, now), health.fall, now) {
+        if !state.request_failed(request, self.visitors.is_alone(request.network, now), health.fall, now) {
             return None;
         }
         let _one_at_a_time = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use super::ClientNetwork;
+use super::FailedRequest;
 use super::health::{Change, HealthState, Thresholds};
 use super::tally::{Share, Standing, Tally};
 
@@ -144,8 +144,8 @@ impl BackendState {
     }
 
     /// A request failed after it was sent; see [`HealthState::request_failed`].
-    pub(super) fn request_failed(&self, network: ClientNetwork, alone: bool, fall: u32, now: Instant) -> bool {
-        self.update(|health| health.request_failed(network, alone, fall, now))
+    pub(super) fn request_failed(&self, request: FailedRequest, alone: bool, fall: u32, now: Instant) -> bool {
+        self.update(|health| health.request_failed(request, alone, fall, now))
     }
 
     /// Traffic was connected, whatever came after.
@@ -268,6 +268,11 @@ impl LoadGuard {
     /// The backend it counts for.
     pub fn state(&self) -> &Arc<BackendState> {
         &self.state
+    }
+
+    /// True when the request decides whether an ejected backend is back.
+    pub fn is_on_trial(&self) -> bool {
+        self.on_trial
     }
 
     /// The request has become a tunnel, and counts as both from now on.

@@ -115,3 +115,26 @@ async fn a_crowd_of_plain_requests_leaves_descriptors_for_checks_and_metrics() {
     assert_eq!(gateway.log.count(&["is down"]), 0, "{:?}", gateway.log.all());
     assert!(gateway.metric("longhaul_local_failures_total{kind=\"emfile\"}").await > 0.0);
 }
+
+/// Connections to the metrics listener that say nothing: the oldest ends for a new one.
+#[tokio::test]
+async fn a_silent_crowd_at_the_metrics_listener_keeps_nobody_from_metrics_and_checks() {
+    let cast = Cast::several(2).await;
+    let (_program_dir, program) = limited(110);
+    let dir = folder(&config(&addresses(&cast), "    health: { check: tcp, interval: 200ms, timeout: 100ms }\n"));
+    let gateway = Gateway::begin_with(&program, dir, &[], &[]).listening().await;
+    let mut user = User::open(Ipv4Addr::new(127, 9, 0, 1), &gateway, 1).await;
+    let metrics = gateway.metrics.unwrap();
+    let mut crowd = Vec::new();
+    for number in 0..150 {
+        crowd.push(crate::cast::connect(Ipv4Addr::new(127, 66, 0, number), metrics).await);
+    }
+    for path in ["/live", "/ready", "/metrics"] {
+        let url = format!("http://{metrics}{path}");
+        assert_eq!(reqwest::get(url).await.unwrap().status(), 200, "{path} beside a crowd");
+    }
+    checked(&cast, 6).await;
+    assert_eq!(held(&gateway).await, Some(1));
+    user.echoes("still here").await;
+    assert_eq!(gateway.log.count(&["is down"]), 0, "{:?}", gateway.log.all());
+}

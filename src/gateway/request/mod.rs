@@ -184,8 +184,8 @@ impl ProxyHttp for Gateway {
             // It stays the backend of the request: the access log names it.
             let (index, reason) = (pick.index, describe(&error));
             let blame = blame(FailureKind::Request, &error);
-            let client = ctx.client_address();
-            to.try_failed(index, &FailedTry { blame, client, reason: &reason });
+            let (client, on_trial) = (ctx.client_address(), pick.guard.is_on_trial());
+            to.try_failed(index, &FailedTry { blame, client, on_trial, reason: &reason });
         }
         error
     }

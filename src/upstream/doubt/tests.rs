@@ -12,6 +12,16 @@ fn network(number: u8) -> ClientNetwork {
     IpAddr::from([10, 0, number, 1]).into()
 }
 
+/// A request of a network's that is not on trial.
+fn usual(number: u8) -> FailedRequest {
+    FailedRequest { network: network(number), on_trial: false }
+}
+
+/// A request of a network's that is on trial.
+fn trial(number: u8) -> FailedRequest {
+    FailedRequest { network: network(number), on_trial: true }
+}
+
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -27,33 +37,33 @@ fn ejected(now: Instant) -> Doubt {
 fn failures_of_one_network_are_no_evidence_unless_nobody_else_comes() {
     let (mut doubt, now) = (Doubt::default(), Instant::now());
     for _ in 0..100 {
-        assert!(!doubt.failed(network(1), false, FALL, now));
+        assert!(!doubt.failed(usual(1), false, FALL, now));
     }
-    assert!(doubt.failed(network(1), true, FALL, now));
+    assert!(doubt.failed(usual(1), true, FALL, now));
     let mut doubt = Doubt::default();
-    assert!(!doubt.failed(network(1), true, FALL, now));
-    assert!(!doubt.failed(network(1), true, FALL, now));
-    assert!(doubt.failed(network(1), true, FALL, now));
+    assert!(!doubt.failed(usual(1), true, FALL, now));
+    assert!(!doubt.failed(usual(1), true, FALL, now));
+    assert!(doubt.failed(usual(1), true, FALL, now));
 }
 
 #[test]
 fn fall_failures_in_a_row_from_three_networks_are_evidence() {
     let (mut doubt, now) = (Doubt::default(), Instant::now());
-    assert!(!doubt.failed(network(1), false, FALL, now));
-    assert!(!doubt.failed(network(2), false, FALL, now));
-    assert!(!doubt.failed(network(2), false, FALL, now));
-    assert!(doubt.failed(network(3), false, FALL, now));
+    assert!(!doubt.failed(usual(1), false, FALL, now));
+    assert!(!doubt.failed(usual(2), false, FALL, now));
+    assert!(!doubt.failed(usual(2), false, FALL, now));
+    assert!(doubt.failed(usual(3), false, FALL, now));
     let mut doubt = Doubt::default();
-    (1..=3).for_each(|number| assert!(!doubt.failed(network(number), false, 4, now)));
-    assert!(doubt.failed(network(1), false, 4, now));
+    (1..=3).for_each(|number| assert!(!doubt.failed(usual(number), false, 4, now)));
+    assert!(doubt.failed(usual(1), false, 4, now));
 }
 
 #[test]
 fn a_success_of_anybody_forgets_all_failures() {
     let (mut doubt, now) = (Doubt::default(), Instant::now());
     for _ in 0..10 {
-        assert!(!doubt.failed(network(1), false, FALL, now));
-        assert!(!doubt.failed(network(2), false, FALL, now));
+        assert!(!doubt.failed(usual(1), false, FALL, now));
+        assert!(!doubt.failed(usual(2), false, FALL, now));
         assert!(doubt.is_any());
         assert!(!doubt.succeeded(now));
         assert!(!doubt.is_any());
@@ -63,7 +73,7 @@ fn a_success_of_anybody_forgets_all_failures() {
 #[test]
 fn a_check_that_passes_forgets_failures_a_minute_old_and_no_others() {
     let (mut doubt, now) = (Doubt::default(), Instant::now());
-    doubt.failed(network(1), false, FALL, now);
+    doubt.failed(usual(1), false, FALL, now);
     doubt.check_passed(now + seconds(59));
     assert!(doubt.is_any());
     doubt.check_passed(now + seconds(60));
@@ -116,7 +126,7 @@ fn trials_that_fail_make_ejections_longer_up_to_five_minutes() {
         now += length;
         doubt.attend(now);
         assert!(doubt.take_trial());
-        assert!(doubt.failed(network(1), false, FALL, now));
+        assert!(doubt.failed(trial(1), true, FALL, now));
         length = doubt.eject(now);
         assert_eq!(length, seconds(expected));
     }
@@ -133,10 +143,35 @@ fn an_ejection_soon_after_the_last_one_is_longer_and_one_long_after_is_not() {
 }
 
 #[test]
+fn trials_of_one_network_do_not_prolong_an_ejection_and_those_of_three_do() {
+    let now = Instant::now();
+    let mut doubt = ejected(now);
+    doubt.attend(now + seconds(5));
+    for _ in 0..10 {
+        assert!(doubt.take_trial());
+        assert!(!doubt.failed(trial(1), false, FALL, now + seconds(6)));
+        doubt.trial_ended();
+    }
+    assert!(doubt.take_trial() && !doubt.failed(trial(2), false, FALL, now + seconds(6)));
+    doubt.trial_ended();
+    assert!(doubt.take_trial() && doubt.failed(trial(3), false, FALL, now + seconds(6)));
+    assert_eq!(doubt.eject(now + seconds(6)), seconds(10));
+}
+
+#[test]
+fn stragglers_change_nothing_once_the_trial_is_open_either() {
+    let now = Instant::now();
+    let mut doubt = ejected(now);
+    doubt.attend(now + seconds(5));
+    (0..10).for_each(|number| assert!(!doubt.failed(usual(number), true, 1, now)));
+    assert!(doubt.admits());
+}
+
+#[test]
 fn stragglers_of_an_ejected_backend_change_nothing() {
     let now = Instant::now();
     let mut doubt = ejected(now);
-    (0..10).for_each(|number| assert!(!doubt.failed(network(number), true, 1, now)));
+    (0..10).for_each(|number| assert!(!doubt.failed(usual(number), true, 1, now)));
     assert_eq!(doubt.attend(now), Some(now + seconds(5)));
 }
 
@@ -150,7 +185,7 @@ proptest! {
             match step {
                 0 => _ = doubt.succeeded(now),
                 1 => doubt.check_passed(now),
-                _ => prop_assert!(!doubt.failed(network(number), false, FALL, now)),
+                _ => prop_assert!(!doubt.failed(usual(number), false, FALL, now)),
             }
         }
     }
@@ -170,7 +205,7 @@ proptest! {
                     on_trial -= 1;
                     doubt.trial_ended();
                 }
-                3 if on_trial > 0 && doubt.failed(network(1), false, FALL, now) => {
+                3 if on_trial > 0 && doubt.failed(trial(1), true, FALL, now) => {
                     doubt.eject(now);
                     on_trial = 0;
                 }

@@ -1,6 +1,7 @@
 //! Promises of the health rules.
 
 use super::*;
+use crate::upstream::ClientNetwork;
 
 const RULES: Thresholds = Thresholds { rise: 2, fall: 3 };
 
@@ -120,7 +121,7 @@ fn checks_that_fail_confirm_what_connects_said_once() {
 fn coming_back_forgives_all_failures() {
     let mut health = checked();
     let now = Instant::now();
-    health.request_failed(network(1), false, 3, now);
+    health.request_failed(FailedRequest { network: network(1), on_trial: false }, false, 3, now);
     (0..3).for_each(|_| _ = health.connect_failed(RULES, "refused"));
     assert_eq!(health.connect_failed(RULES, "refused"), None);
     health.check_passed(RULES, "passed", now);
@@ -136,7 +137,7 @@ fn whatever_strangers_make_fail_a_backend_that_passes_its_checks_stays_up() {
     let mut health = checked();
     for n in 0..1_000_u32 {
         let network = ClientNetwork::from(std::net::IpAddr::from(n.to_be_bytes()));
-        health.request_failed(network, true, 1, Instant::now());
+        health.request_failed(FailedRequest { network, on_trial: false }, true, 1, Instant::now());
         assert!(health.is_up());
     }
 }
