@@ -66,11 +66,11 @@ impl Doubt {
         self.failures > 0 || self.is_ejected()
     }
 
-    /// Notes a failure. True where the evidence is enough to eject the backend: `fall` failures in a row came from three
-    /// networks, or from one where nobody else has come (`alone`).
+    /// Notes a failure. True where the evidence is enough to eject the backend: `fall` failures in a row came from
+    /// three networks, or from one where nobody else has come (`alone`).
     ///
-    /// Of a backend that is ejected only requests on trial count. One client's trials do not prolong an ejection either:
-    /// the next request is on trial, until trials of three networks have failed.
+    /// Of a backend that is ejected only requests on trial count. One client's trials do not prolong an ejection
+    /// either: the next request is on trial, until trials of three networks have failed.
     pub fn failed(&mut self, request: FailedRequest, alone: bool, fall: u32, now: Instant) -> bool {
         if self.is_ejected() && !request.on_trial {
             return false;
