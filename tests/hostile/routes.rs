@@ -108,6 +108,20 @@ async fn no_spelling_of_a_host_leads_around_the_hook_of_its_route() {
     assert!(backend.requests().is_empty(), "the backend hears of none");
 }
 
+/// RFC 9112 §3.2.2: the target's host is what counts.
+#[tokio::test]
+#[ignore = "not so yet"]
+async fn the_host_of_an_absolute_target_decides_whatever_the_header_says() {
+    let (backend, gateway) = start().await;
+    for request in both("http://admin.example.com/", "open.example.com") {
+        assert_eq!(ask(CLIENT, &gateway, &request).await.status(), 403, "{request}");
+    }
+    assert!(backend.requests().is_empty());
+    let request = "GET http://open.example.com/ HTTP/1.1\r\nHost: admin.example.com\r\n\r\n";
+    assert_eq!(ask(CLIENT, &gateway, request).await.status(), 200);
+    assert_eq!(backend.last().head.all("host"), ["open.example.com"]);
+}
+
 #[tokio::test]
 async fn an_open_route_passes_the_path_on_as_the_client_wrote_it() {
     let (backend, gateway) = start().await;
