@@ -44,7 +44,7 @@ async fn a_backend_that_ends_while_nobody_has_said_goodbye_shows_as_1014() {
     assert_eq!((frame.first, &frame.payload[..2]), (0x88, &1014_u16.to_be_bytes()[..]));
 }
 
-/// Who keeps the connection for another request would lose that request.
+/// A client on a kept connection is told that this answer is the last one.
 #[tokio::test]
 #[ignore = "not so yet"]
 async fn an_answer_given_while_the_gateway_drains_says_that_the_connection_closes() {
