@@ -40,6 +40,15 @@ pub fn is_alive(pid: Pid) -> bool {
         .unwrap_or(false)
 }
 
+/// True when this process leads its session. Read from `/proc`, because `getsid` of rustix panics on the session 0
+/// that the kernel reports for a leader outside the PID namespace (pid_namespaces(7)).
+pub fn leads_session() -> bool {
+    fs::read_to_string("/proc/self/stat")
+        .ok()
+        .and_then(|stat| parse_stat(&stat))
+        .is_some_and(|stat| i64::from(stat.session) == i64::from(std::process::id()))
+}
+
 /// CPU time and context switches of some threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
@@ -121,13 +130,16 @@ fn entries(directory: &str) -> impl Iterator<Item = Pid> + use<> {
 struct Stat {
     state: char,
     parent: Pid,
+    session: Pid,
 }
 
 /// proc_pid_stat(5). The name in parentheses may hold spaces and parentheses, so it ends at the last one.
 fn parse_stat(stat: &str) -> Option<Stat> {
     let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
     let state = fields.next()?.chars().next()?;
-    Some(Stat { state, parent: fields.next()?.parse().ok()? })
+    let parent = fields.next()?.parse().ok()?;
+    // The process group lies between.
+    Some(Stat { state, parent, session: fields.nth(1)?.parse().ok()? })
 }
 
 /// proc_pid_smaps(5): `Pss:` and `Pss_Anon:`, in KiB.
@@ -155,7 +167,7 @@ mod tests {
     #[test]
     fn a_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
         let stat = "4711 (a) b (c)) S 42 4711 4711 0 -1 4194304 100";
-        assert_eq!(parse_stat(stat), Some(Stat { state: 'S', parent: 42 }));
+        assert_eq!(parse_stat(stat), Some(Stat { state: 'S', parent: 42, session: 4711 }));
     }
 
     #[test]

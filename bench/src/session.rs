@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Signal, getpid, getsid, kill_process, set_parent_process_death_signal, setsid};
+use rustix::process::{Signal, kill_process, set_parent_process_death_signal, setsid};
 
 /// A command that runs `program` in a session of its own, and sends it `end` should this process die.
 ///
@@ -43,7 +43,7 @@ pub fn launch(end: i32, words: &[String]) -> Result<()> {
 /// # Errors
 /// When the program cannot be started or signals cannot be taken over.
 pub fn lead() -> Result<Option<ExitCode>> {
-    if getsid(None).is_ok_and(|session| session == getpid()) {
+    if crate::proc::leads_session() {
         return Ok(None);
     }
     let is_asked = Arc::new(AtomicBool::new(false));
