@@ -2,10 +2,14 @@
 //!
 //! Traffic and health checks share these rules. Bytes in, bytes out: nothing here does I/O or reads a clock.
 
+pub mod chunks;
 pub mod fields;
 pub mod forward;
+pub mod framing;
 pub mod head;
 pub mod hop_by_hop;
+pub mod target;
 
 pub use fields::Fields;
+pub use framing::{Body, Framing, Refusal};
 pub use head::{HeadError, RequestHead, ResponseHead};

@@ -1,0 +1,206 @@
+//! The one meaning of a request's head: where its body ends, for whom it is, or why it is refused.
+//!
+//! Whoever reads a head calls [`check`] before anybody else sees the request, and gives Pingora [`Framing::rewritten`]
+//! where there is one, so that no program behind the gateway can read the same bytes in another way.
+
+use http::StatusCode;
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRAILER, TRANSFER_ENCODING};
+
+use super::target::Target;
+use super::{Fields, RequestHead};
+
+/// A request's head, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Framing {
+    /// The body behind the head.
+    pub body: Body,
+    /// The head to read instead: with the host of an absolute target as its only `Host`, with one `Content-Length`,
+    /// without `Trailer`. `None` where the head can stay as it came, as nearly always.
+    pub rewritten: Option<Vec<u8>>,
+}
+
+/// The body of a message, as its head announces it (RFC 9112 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// So many bytes; 0 where the head announces none.
+    Length(u64),
+    /// Chunks, and trailers behind them.
+    Chunked,
+}
+
+/// Reason to refuse a request that could be read in two ways. The client's fault in every case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// `CONNECT` asks for a proxy of another kind (RFC 9110 §9.3.6).
+    #[error("CONNECT is not supported")]
+    Connect,
+    /// The target has none of the forms that its method allows (RFC 9112 §3.2).
+    #[error("the request target is malformed")]
+    Target,
+    /// `Host` is missing or there more than once (RFC 9112 §3.2).
+    #[error("the Host header is missing or repeated")]
+    Host,
+    /// A `Content-Length` is no number, or two of them differ (RFC 9110 §8.6).
+    #[error("Content-Length is not one number")]
+    Length,
+    /// The length is stated in two ways (RFC 9112 §6.1).
+    #[error("Content-Length and Transfer-Encoding exclude each other")]
+    TwoLengths,
+    /// A transfer coding that is not known (RFC 9112 §6.1).
+    #[error("only the transfer coding chunked is supported")]
+    CodingUnknown,
+    /// `Transfer-Encoding` is empty, names `chunked` twice, or stands in an HTTP/1.0 request (RFC 9112 §6.1).
+    #[error("Transfer-Encoding is malformed")]
+    Coding,
+    /// `Connection` lists what is no token, or too much (RFC 9110 §7.6.1).
+    #[error("the Connection header is malformed")]
+    Connection,
+    /// A chunk or a trailer breaks RFC 9112 §7.1.
+    #[error("the body's chunks are malformed")]
+    Chunk,
+}
+
+impl Refusal {
+    /// The status of the answer.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            Self::CodingUnknown => StatusCode::NOT_IMPLEMENTED,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// The reason's name in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Target => "target_malformed",
+            Self::Host => "host",
+            Self::Length => "length",
+            Self::TwoLengths => "two_lengths",
+            Self::CodingUnknown => "coding_unknown",
+            Self::Coding => "coding",
+            Self::Connection => "connection",
+            Self::Chunk => "chunk",
+        }
+    }
+}
+
+/// Checks a request's head and finds its body.
+///
+/// # Errors
+/// The first rule that the head breaks.
+pub fn check(head: &RequestHead<'_>) -> Result<Framing, Refusal> {
+    let lines = &head.lines[..];
+    if head.method == "CONNECT" {
+        return Err(Refusal::Connect);
+    }
+    let target = Target::of(head.method, head.target).ok_or(Refusal::Target)?;
+    let hosts = lines.values_of(&HOST).count();
+    if hosts > 1 || hosts == 0 && head.minor_version == 1 {
+        return Err(Refusal::Host);
+    }
+    check_connection(lines)?;
+    let body = body(lines, head.minor_version)?;
+    let is_plain = matches!(target, Target::Own)
+        && lines.values_of(&TRAILER).next().is_none()
+        && lines.values_of(&CONTENT_LENGTH).all(|length| !length.contains(&b','))
+        && lines.values_of(&CONTENT_LENGTH).count() <= 1;
+    Ok(Framing { body, rewritten: (!is_plain).then(|| rewritten(head, &target, body)) })
+}
+
+/// The body that the fields of a message announce; of `minor_version` 0, none may be in chunks.
+///
+/// # Errors
+/// The fields leave open where the body ends, or name a coding that is not known.
+pub fn body(fields: &(impl Fields + ?Sized), minor_version: u8) -> Result<Body, Refusal> {
+    let is_chunked = is_chunked(fields)?;
+    let length = length(fields)?;
+    match (is_chunked, length) {
+        (true, _) if minor_version == 0 => Err(Refusal::Coding),
+        (true, Some(_)) => Err(Refusal::TwoLengths),
+        (true, None) => Ok(Body::Chunked),
+        (false, length) => Ok(Body::Length(length.unwrap_or(0))),
+    }
+}
+
+/// Tells if the one transfer coding is `chunked`; false where there is none.
+///
+/// # Errors
+/// There is another coding, or `chunked` twice, or nothing between two commas.
+pub fn is_chunked(fields: &(impl Fields + ?Sized)) -> Result<bool, Refusal> {
+    let codings = || fields.values_of(&TRANSFER_ENCODING).flat_map(|line| line.split(|byte| *byte == b','));
+    let is_known = |coding: &[u8]| coding.is_empty() || coding.eq_ignore_ascii_case(b"chunked");
+    if !codings().map(<[u8]>::trim_ascii).all(is_known) {
+        return Err(Refusal::CodingUnknown);
+    }
+    match codings().count() {
+        0 => Ok(false),
+        1 if codings().all(|coding| !coding.trim_ascii().is_empty()) => Ok(true),
+        _ => Err(Refusal::Coding),
+    }
+}
+
+/// The length that every `Content-Length` states; `None` where there is none.
+///
+/// # Errors
+/// One of them is no number of bytes, or two are not the same digits.
+pub fn length(fields: &(impl Fields + ?Sized)) -> Result<Option<u64>, Refusal> {
+    let mut lengths = fields.values_of(&CONTENT_LENGTH).flat_map(|line| line.split(|byte| *byte == b','));
+    let Some(first) = lengths.next().map(<[u8]>::trim_ascii) else { return Ok(None) };
+    if lengths.any(|other| other.trim_ascii() != first) {
+        return Err(Refusal::Length);
+    }
+    number(first).map(Some).ok_or(Refusal::Length)
+}
+
+/// A number of bytes in digits alone. Programs that count with signed 64 bits have to agree.
+fn number(digits: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    text.parse().ok().filter(|number| i64::try_from(*number).is_ok())
+}
+
+/// Checks that `Connection` is a list of tokens, of which a few are enough for everybody.
+fn check_connection(fields: &(impl Fields + ?Sized)) -> Result<(), Refusal> {
+    let is_right = |token: &[u8]| token.len() <= MAX_OPTION && token.iter().all(|byte| is_token(*byte));
+    let mut listed = fields.elements(&CONNECTION);
+    let is_malformed = !listed.by_ref().take(MAX_OPTIONS).all(is_right) || listed.next().is_some();
+    if is_malformed { Err(Refusal::Connection) } else { Ok(()) }
+}
+
+/// Tells if a byte may stand in a token (RFC 9110 §5.6.2).
+pub fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// The head that says the same in the one way that everybody reads alike.
+fn rewritten(head: &RequestHead<'_>, target: &Target<'_>, body: Body) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(head.length + 64);
+    let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| bytes.extend_from_slice(part));
+    let version: &[u8] = if head.minor_version == 0 { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" };
+    put(&[head.method.as_bytes(), b" ", target.path(head.target).as_bytes(), version]);
+    if let Target::Absolute { host, .. } = target {
+        put(&[b"Host: ", host.as_bytes(), b"\r\n"]);
+    }
+    for line in &head.lines {
+        let is = |name: &http::HeaderName| line.name.eq_ignore_ascii_case(name.as_str());
+        let goes = is(&TRAILER) || is(&CONTENT_LENGTH) || is(&HOST) && !matches!(target, Target::Own);
+        if !goes {
+            put(&[line.name.as_bytes(), b": ", &line.value, b"\r\n"]);
+        }
+    }
+    if let (Body::Length(length), true) = (body, head.lines[..].values_of(&CONTENT_LENGTH).next().is_some()) {
+        put(&[b"Content-Length: ", length.to_string().as_bytes(), b"\r\n"]);
+    }
+    put(&[b"\r\n"]);
+    bytes
+}
+
+/// Most elements of `Connection`. Real ones have two or three.
+const MAX_OPTIONS: usize = 64;
+/// Longest element of `Connection`: no longer than a name of a field may be.
+const MAX_OPTION: usize = 1024;
+
+#[cfg(test)]
+mod tests;
