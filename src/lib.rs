@@ -65,6 +65,8 @@ pub mod status;
 #[doc(hidden)]
 pub mod stock;
 #[doc(hidden)]
+pub mod tls;
+#[doc(hidden)]
 pub mod tunnel;
 #[doc(hidden)]
 pub mod unix_socket;

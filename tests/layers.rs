@@ -21,6 +21,7 @@ const LAYERS: [&[&str]; 8] = [
         "ws",
         "http1",
         "socket",
+        "tls",
         "metrics",
         "access_log",
         "diagnostics",

@@ -8,6 +8,8 @@ use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
+use crate::tls;
+
 /// A non-blocking stream, as a pair needs it.
 pub(in crate::tunnel) trait End {
     /// Reads what is there into `buffer`; `WouldBlock` means that nothing is.
@@ -36,11 +38,19 @@ pub(in crate::tunnel) struct Read {
 pub(in crate::tunnel) enum TunnelStream {
     /// A plain TCP connection.
     Tcp(TcpStream),
+    /// A TLS connection.
+    Tls(Box<tls::Stream>),
 }
 
 impl From<TcpStream> for TunnelStream {
     fn from(stream: TcpStream) -> Self {
         Self::Tcp(stream)
+    }
+}
+
+impl From<tls::Stream> for TunnelStream {
+    fn from(stream: tls::Stream) -> Self {
+        Self::Tls(Box::new(stream))
     }
 }
 
@@ -53,6 +63,7 @@ impl End for TunnelStream {
                 // The system fills the buffer as long as there is something: a short read left nothing.
                 Ok(Read { count, empties: count < buffer.len() })
             }
+            Self::Tls(stream) => stream.read(buffer).map(|(count, empties)| Read { count, empties }),
         }
     }
 
@@ -60,23 +71,21 @@ impl End for TunnelStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
         }
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Tls(stream) => stream.shutdown_write(),
         }
     }
 
     fn was_stalled(&self, error: &io::Error) -> bool {
-        match self {
-            // The system counts probes of a closed window into `TCP_USER_TIMEOUT`. A side that answered the last of
-            // them is alive; one that is gone leaves the window as it was, but answers nothing.
-            Self::Tcp(stream) => {
-                error.kind() == io::ErrorKind::TimedOut && super::tcp_info::acknowledged_lately(stream)
-            }
-        }
+        // The system counts probes of a closed window into `TCP_USER_TIMEOUT`. A side that answered the last of them is
+        // alive; one that is gone leaves the window as it was, but answers nothing.
+        error.kind() == io::ErrorKind::TimedOut && super::tcp_info::acknowledged_lately(self)
     }
 }
 
@@ -84,6 +93,7 @@ impl AsFd for TunnelStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(stream) => stream.as_fd(),
+            Self::Tls(stream) => stream.as_fd(),
         }
     }
 }
@@ -92,18 +102,21 @@ impl Source for TunnelStream {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.register(registry, token, interests),
+            Self::Tls(stream) => stream.register(registry, token, interests),
         }
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.reregister(registry, token, interests),
+            Self::Tls(stream) => stream.reregister(registry, token, interests),
         }
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.deregister(registry),
+            Self::Tls(stream) => stream.deregister(registry),
         }
     }
 }
