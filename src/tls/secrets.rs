@@ -45,7 +45,6 @@ impl Secret {
         secret.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
         Some(secret)
     }
-
 }
 
 impl fmt::Debug for Secret {
