@@ -18,7 +18,7 @@ pub struct Stream {
     unsent: Vec<u8>,
 }
 
-/// How a stream is sealed.
+/// The part that seals a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// By the small record layer; it can go on in another process.
@@ -35,7 +35,7 @@ impl Stream {
         Self { tcp, session: Box::new(session), unsent }
     }
 
-    /// How it is sealed.
+    /// The part that seals it.
     pub fn kind(&self) -> Kind {
         Kind::Rustls
     }
