@@ -51,6 +51,8 @@ pub mod log_writer;
 #[doc(hidden)]
 pub mod metrics;
 #[doc(hidden)]
+pub mod proxy_protocol;
+#[doc(hidden)]
 pub mod reload;
 #[doc(hidden)]
 pub mod route;

@@ -20,6 +20,7 @@ const LAYERS: [&[&str]; 8] = [
         "config",
         "ws",
         "http1",
+        "proxy_protocol",
         "socket",
         "tls",
         "metrics",
