@@ -37,6 +37,7 @@ test: ## check, and run every test, installing what they need first
 	$(CARGO) build --locked
 	$(MAKE) downstream
 	tests/browser.sh target/debug/longhaul
+	tests/applications/run.sh target/debug/longhaul
 	$(MAKE) counts
 
 downstream: ## build and test a crate of the public interface alone, as somebody else would write it

@@ -197,8 +197,9 @@ fn routes(watch: &Watch) {
         let figures = ROUTES.map(|count| {
             let route = |n| {
                 let (host, path) = named(n);
-                let compression = config::Compression::default();
-                Route { host, path, upstream: "u".to_owned(), affinity: None, hooks: Vec::new(), compression }
+                let (compression, handshake) = (config::Compression::default(), config::Handshake::default());
+                let upstream = "u".to_owned();
+                Route { host, path, upstream, affinity: None, hooks: Vec::new(), compression, handshake }
             };
             let routes = Routes::compile(&(0..count).map(route).collect::<Vec<_>>());
             let figure = watch.nanoseconds(|_| {

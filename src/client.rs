@@ -28,7 +28,7 @@ impl Client {
     /// elements, and `proto` of the last one unless there is an `X-Forwarded-Proto`.
     pub fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
         let peer = peer.to_canonical();
-        let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
+        let is_trusted = |address: IpAddr| is_within(address, trusted);
         if !is_trusted(peer) {
             return Self { address: peer, secure: false, via_trusted: false };
         }
@@ -42,6 +42,15 @@ impl Client {
         };
         Self { address, secure: is_secure(headers, !listed), via_trusted: true }
     }
+}
+
+/// Tells if a peer is one of the `trusted` proxies.
+pub fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
+    is_within(peer.to_canonical(), trusted)
+}
+
+fn is_within(address: IpAddr, networks: &[IpNet]) -> bool {
+    networks.iter().any(|network| network.contains(&address))
 }
 
 /// Follows the addresses that proxies named, the nearest first, from `peer` to the first that is not trusted.

@@ -115,6 +115,7 @@ fn finding_a_route_allocates_nothing() {
         upstream: "u".to_owned(),
         affinity: None,
         compression: longhaul::config::Compression::Inspect,
+        handshake: longhaul::config::Handshake::Strict,
         hooks: Vec::new(),
     };
     let routes = Routes::compile(&(0..1_000).map(route).collect::<Vec<_>>());

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, by apt-get: tests/install.sh build | test | bench
 #   build  what compiling needs beside git, a C compiler and cargo
-#   test   that, and what the tests start: nginx, a headless Chromium, Node.js, valgrind
+#   test   that, and what the tests start: nginx, HAProxy, a headless Chromium, Node.js, valgrind
 #   bench  what compiling needs, and what the benchmarks start but Envoy and Caddy (bench/install.sh)
 # Does nothing, and asks for no rights, when all of it is there.
 set -euo pipefail
@@ -9,6 +9,7 @@ set -euo pipefail
 # Each line: the command that shows it is there, the Debian package that brings it.
 build='cmake cmake'
 tests="nginx nginx-light
+haproxy haproxy
 chromium chromium
 node nodejs
 npm npm

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::model::{AccessLog, Config, Drain, Underscores};
+use super::model::{AccessLog, Config, Drain, Forwarding, Underscores};
 use super::sections::access_log;
 use super::sections::affinity::Scope;
 use super::sections::drain;
@@ -100,9 +100,6 @@ pub fn parse(text: &str, hooks: &dyn KnownHooks) -> Result<Loaded, Problems> {
 }
 
 fn config(root: &Value<'_>, hooks: &dyn KnownHooks, report: &mut Report) -> Option<Config> {
-    if !root.is_mapping() {
-        return report.refuse(root.wrong("a mapping with the keys listeners, routes and upstreams"));
-    }
     let pingoras = pingora_keys::names();
     let known: Vec<&str> = TOP.keys.iter().copied().chain(pingoras.iter().map(String::as_str)).collect();
     let mut fields = keys::top_level(root, &known, report)?;
@@ -113,6 +110,7 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, report: &mut Report) -> Opti
     let trusted_proxies = fields.take_or("trusted_proxies", Vec::new(), |v| listeners::trusted_proxies(v, report));
     let underscores_in_headers =
         fields.take_or("underscores_in_headers", Underscores::Drop, |v| choice(v, &UNDERSCORES, report));
+    let forwarding = fields.take_or("forwarding", Forwarding::default(), |v| listeners::forwarding(v, report));
     let access_log = fields.take_or("access_log", Some(AccessLog::default()), |v| access_log::read(v, report));
     let watch = fields.take_or("watch", false, |v| boolean(v, report));
     let control_sock = fields.take_or("control_sock", None, |v| listeners::control_sock(v, report).map(Some));
@@ -139,6 +137,7 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, report: &mut Report) -> Opti
         listeners: listeners?,
         trusted_proxies: trusted_proxies?,
         underscores_in_headers: underscores_in_headers?,
+        forwarding: forwarding?,
         metrics: metrics?,
         access_log: access_log?,
         watch: watch?,

@@ -11,6 +11,7 @@ impl Clone for Config {
             listeners: self.listeners.clone(),
             trusted_proxies: self.trusted_proxies.clone(),
             underscores_in_headers: self.underscores_in_headers,
+            forwarding: self.forwarding,
             metrics: self.metrics.clone(),
             access_log: self.access_log.clone(),
             watch: self.watch,

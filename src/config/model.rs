@@ -24,6 +24,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// `underscores_in_headers`: default `drop`.
     pub underscores_in_headers: Underscores,
+    /// `forwarding`: the word that backends get on where a request came from.
+    pub forwarding: Forwarding,
     /// `metrics`: the Prometheus listener; none if left out.
     pub metrics: Option<Metrics>,
     /// `access_log`: its target and format; `None` when `off`.
@@ -58,6 +60,35 @@ pub enum Underscores {
     Drop,
     /// `keep`: backends get them.
     Keep,
+}
+
+/// `forwarding`: the word that backends get on where a request came from, beside `X-Forwarded-*`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwarding {
+    /// `forwarded`: default `pass`.
+    pub forwarded: Forwarded,
+    /// `strangers`: default `append`.
+    pub strangers: Strangers,
+}
+
+/// Treatment of the `Forwarded` header (RFC 7239) of requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Forwarded {
+    /// `pass`: the header goes on as it came.
+    #[default]
+    Pass,
+    /// `write`: an element that names this gateway's peer is added to it.
+    Write,
+}
+
+/// Treatment of what peers that are no trusted proxies say of where a request came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strangers {
+    /// `append`: their word goes on, the gateway's own behind it (nginx: `$proxy_add_x_forwarded_for`).
+    #[default]
+    Append,
+    /// `drop`: backends do not get it.
+    Drop,
 }
 
 /// `metrics`: the Prometheus listener.
@@ -110,6 +141,8 @@ pub struct Route {
     pub hooks: Vec<HookEntry>,
     /// `compression`: the treatment of permessage-deflate where one of `hooks` sees messages.
     pub compression: Compression,
+    /// `handshake`: the rules that a client's WebSocket handshake has to keep.
+    pub handshake: Handshake,
 }
 
 /// One entry of a route's `hooks`: written `NAME`, or `{ hook: NAME, with: SETTINGS, timeout: DURATION }`.
@@ -131,6 +164,16 @@ pub enum Compression {
     Inspect,
     /// `strip`: the gateway takes compression out of the offer, and messages are never compressed.
     Strip,
+}
+
+/// Rules that a client's WebSocket handshake has to keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Handshake {
+    /// `strict`: RFC 6455 §4.2.1.
+    #[default]
+    Strict,
+    /// `lenient`: `Sec-WebSocket-Key` may be any text without spaces, as with nginx and HAProxy.
+    Lenient,
 }
 
 /// Hosts that a route matches; names are in lower case and without a port.
@@ -284,20 +327,29 @@ pub enum Check {
     Tcp,
     /// `http`: sends `GET path` and compares the status.
     Http {
-        /// `path`: default `/`.
-        path: String,
-        /// `host`: the `Host` header; the backend's address where left out.
-        host: Option<String>,
+        /// The request.
+        request: CheckRequest,
         /// `expect`: statuses that pass, as inclusive ranges (`200`, `200-299`), default 200–399.
         expect: Vec<(u16, u16)>,
     },
     /// `websocket`: makes a real handshake, verifies `Sec-WebSocket-Accept`, and sends Close 1000.
     Websocket {
-        /// `path`: default `/`.
-        path: String,
-        /// `host`: the `Host` header; the backend's address where left out.
-        host: Option<String>,
+        /// The request.
+        request: CheckRequest,
+        /// `subprotocols`: offered in this order in `Sec-WebSocket-Protocol`; none where left out.
+        subprotocols: Vec<String>,
     },
+}
+
+/// The request of an `http` or `websocket` check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckRequest {
+    /// `path`: default `/`.
+    pub path: String,
+    /// `host`: the `Host` header; the backend's address where left out.
+    pub host: Option<String>,
+    /// `headers`: further header fields in the order written, behind them the `Origin` that `origin` asks for.
+    pub headers: Vec<(String, String)>,
 }
 
 /// Fate of the open tunnels of a backend that goes down.

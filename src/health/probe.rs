@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode};
 use tokio::time::timeout_at;
 
 use super::websocket;
-use crate::config::{Check, Health};
+use crate::config::{Check, CheckRequest, Health};
 use crate::dial::{Answered, ConnectError, Dial, Dialer, Exchange, ExchangeError, Limits, OnTokio, Tcp, TryError};
 use crate::http1::ResponseHead;
 use crate::metrics::LocalFailure;
@@ -52,8 +52,8 @@ pub enum CheckError {
     /// A `websocket` check was answered with what opens no WebSocket.
     #[error(transparent)]
     Handshake(#[from] BadAnswer),
-    /// The check's `path` or `host` cannot stand in a request.
-    #[error("the check's path or host cannot be sent")]
+    /// A value of the check's request cannot stand in one.
+    #[error("the check's path, host or headers cannot be sent")]
     Unsendable,
     /// The gateway itself was short of something. That is no word about the backend.
     #[error("the gateway is short of something: {}", .0.as_str())]
@@ -96,17 +96,17 @@ impl Probe {
         let until = Instant::now() + self.timeout;
         let outcome = match &self.check {
             Check::Tcp => self.connect(address, until).await,
-            Check::Http { path, host, expect } => {
-                let request = request(path, host.as_deref(), address, "")?;
+            Check::Http { request, expect } => {
+                let request = written(request, address, "")?;
                 let got = self.exchange(address, &request, until, |head| head.status).await;
                 got.and_then(|(_, answered)| match answered.judged {
                     got if is_expected(got, expect) => Ok(()),
                     got => Err(CheckError::Status { got, expected: ranges(expect) }),
                 })
             }
-            Check::Websocket { path, host } => {
-                let offer = websocket::offer();
-                let request = request(path, host.as_deref(), address, &websocket::fields(&offer))?;
+            Check::Websocket { request, subprotocols } => {
+                let offer = websocket::offer(subprotocols);
+                let request = written(request, address, &websocket::fields(&offer))?;
                 let verify = |head: &ResponseHead<'_>| handshake::verify(&offer, head.status, &head.lines[..]);
                 match self.exchange(address, &request, until, verify).await {
                     Ok((_, Answered { judged: Err(bad), .. })) => Err(bad.into()),
@@ -153,17 +153,24 @@ impl Probe {
     }
 }
 
-/// A GET with a check's own fields and `more` of them, each of which ends in CRLF.
-fn request(path: &str, host: Option<&str>, address: SocketAddr, more: &str) -> Result<Vec<u8>, CheckError> {
-    let path: PathAndQuery = path.parse().map_err(|_| CheckError::Unsendable)?;
-    let host = match host {
-        Some(host) => HeaderValue::from_str(host),
-        None => HeaderValue::from_str(&address.to_string()),
+/// A GET with the fields that a check is given and `more` of them, each of which ends in CRLF.
+fn written(request: &CheckRequest, address: SocketAddr, more: &str) -> Result<Vec<u8>, CheckError> {
+    let path: PathAndQuery = request.path.parse().map_err(|_| CheckError::Unsendable)?;
+    let host = request.host.as_ref().map_or_else(|| address.to_string(), String::clone);
+    let mut head = format!("GET {path} HTTP/1.1\r\n").into_bytes();
+    let mut put = |name: &str, value: &str| {
+        let value = HeaderValue::from_str(value).map_err(|_| CheckError::Unsendable)?;
+        [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"].iter().for_each(|part| head.extend_from_slice(part));
+        Ok::<_, CheckError>(())
     };
-    let host = host.map_err(|_| CheckError::Unsendable)?;
-    let first = format!("GET {path} HTTP/1.1\r\nHost: ");
-    let rest = format!("\r\nUser-Agent: {USER_AGENT}\r\n{more}\r\n");
-    Ok([first.as_bytes(), host.as_bytes(), rest.as_bytes()].concat())
+    put("Host", &host)?;
+    if !request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("user-agent")) {
+        put("User-Agent", USER_AGENT)?;
+    }
+    request.headers.iter().try_for_each(|(name, value)| put(name, value))?;
+    head.extend_from_slice(more.as_bytes());
+    head.extend_from_slice(b"\r\n");
+    Ok(head)
 }
 
 fn is_expected(status: StatusCode, expect: &[(u16, u16)]) -> bool {

@@ -8,14 +8,22 @@ use base64::engine::general_purpose::STANDARD;
 use crate::dial::{self, Tcp};
 use crate::ws::{Cursor, Offer, Side, frame};
 
-/// A handshake with a new key that offers nothing.
-pub(super) fn offer() -> Offer {
-    Offer { key: STANDARD.encode(rand::random::<[u8; 16]>()), protocols: Vec::new(), extensions: Vec::new() }
+/// A handshake with a new key that offers these subprotocols and no extension.
+pub(super) fn offer(subprotocols: &[String]) -> Offer {
+    let key = STANDARD.encode(rand::random::<[u8; 16]>());
+    Offer { key, protocols: subprotocols.to_vec(), extensions: Vec::new() }
 }
 
 /// The fields of a request with this offer.
-pub(super) fn fields(Offer { key, .. }: &Offer) -> String {
-    format!("Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n")
+pub(super) fn fields(Offer { key, protocols, .. }: &Offer) -> String {
+    let offered = match protocols.as_slice() {
+        [] => String::new(),
+        names => format!("Sec-WebSocket-Protocol: {}\r\n", names.join(", ")),
+    };
+    format!(
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\
+         {offered}"
+    )
 }
 
 /// Sends Close 1000 and waits for the backend's Close or end, shortly, so that the backend sees an orderly end and no

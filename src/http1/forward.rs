@@ -27,6 +27,8 @@ pub struct Origin<'a> {
     pub host: &'a str,
     /// The request's id.
     pub id: &'a str,
+    /// True when an element for this hop is added to `Forwarded` (RFC 7239).
+    pub writes_forwarded: bool,
 }
 
 /// A message's fields: the lines as they came, and what hooks made of them.
@@ -53,6 +55,7 @@ pub fn upgrade_request(target: &str, fields: Edited<'_, '_>, origin: &Origin<'_>
         let is = |ours: &HeaderName| name.eq_ignore_ascii_case(ours.as_str());
         is(&FORWARDED_FOR)
             || is(&REQUEST_ID)
+            || is(&header::FORWARDED) && origin.writes_forwarded
             || is(&FORWARDED_PROTO) && !keeps_proto
             || is(&FORWARDED_HOST) && !keeps_host
     };
@@ -63,6 +66,13 @@ pub fn upgrade_request(target: &str, fields: Edited<'_, '_>, origin: &Origin<'_>
         None => forwarded_for(fields.lines, origin.peer),
     };
     put(&mut head, FORWARDED_FOR.as_str(), &chain);
+    if origin.writes_forwarded {
+        let elements = match fields.by_hooks {
+            Some(headers) => forwarded(headers, origin),
+            None => forwarded(fields.lines, origin),
+        };
+        put(&mut head, header::FORWARDED.as_str(), &elements);
+    }
     if !keeps_proto {
         put(&mut head, FORWARDED_PROTO.as_str(), b"http");
     }
@@ -100,6 +110,32 @@ pub fn forwarded_for(fields: &(impl Fields + ?Sized), peer: &str) -> Vec<u8> {
     }
     chain.extend_from_slice(peer.as_bytes());
     chain
+}
+
+/// The elements of `Forwarded` that a request came with, and behind them one for its peer (RFC 7239 §4).
+pub fn forwarded(fields: &(impl Fields + ?Sized), origin: &Origin<'_>) -> Vec<u8> {
+    let mut elements = Vec::new();
+    for line in fields.values_of(&header::FORWARDED).filter(|line| !line.trim_ascii().is_empty()) {
+        elements.extend_from_slice(line);
+        elements.extend_from_slice(b", ");
+    }
+    // An IPv6 address stands in brackets, and these in quotes (§6).
+    let is_ipv6 = origin.peer.contains(':');
+    let node = if is_ipv6 { format!("\"[{}]\"", origin.peer) } else { origin.peer.to_owned() };
+    elements.extend_from_slice(format!("for={node}").as_bytes());
+    if !origin.host.is_empty() {
+        elements.extend_from_slice(b";host=");
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        let host = if origin.host.bytes().all(is_token) { origin.host.to_owned() } else { quoted(origin.host) };
+        elements.extend_from_slice(host.as_bytes());
+    }
+    elements.extend_from_slice(b";proto=http");
+    elements
+}
+
+/// A text as a quoted string (RFC 9110 §5.6.4).
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 impl Edited<'_, '_> {
@@ -160,7 +196,7 @@ mod tests {
         let head = head::read_request(REQUEST.as_bytes()).unwrap().unwrap();
         let mut headers = fields::map(&head.lines).unwrap();
         change(&mut headers);
-        let origin = Origin { peer: "192.0.2.7", is_trusted: false, host: "h", id: "ours" };
+        let origin = Origin { peer: "192.0.2.7", is_trusted: false, host: "h", id: "ours", writes_forwarded: false };
         let fields = Edited { lines: &head.lines, by_hooks: Some(&headers) };
         String::from_utf8(upgrade_request("/a?b", fields, &origin)).unwrap()
     }
@@ -172,7 +208,7 @@ mod tests {
                         x-forwarded-host: h\r\nx-request-id: ours\r\n\r\n";
         assert_eq!(written(|_| {}), expected);
         let head = head::read_request(REQUEST.as_bytes()).unwrap().unwrap();
-        let origin = Origin { peer: "192.0.2.7", is_trusted: false, host: "h", id: "ours" };
+        let origin = Origin { peer: "192.0.2.7", is_trusted: false, host: "h", id: "ours", writes_forwarded: false };
         let fields = Edited { lines: &head.lines, by_hooks: None };
         assert_eq!(upgrade_request("/a?b", fields, &origin), expected.as_bytes());
     }
@@ -186,6 +222,21 @@ mod tests {
         });
         assert!(text.contains("Host: h\r\nx-b: new\r\nConnection: Upgrade\r\n"), "{text}");
         assert!(text.contains("\r\nx-forwarded-for: 203.0.113.7, 192.0.2.7\r\n") && !text.contains("x-a"), "{text}");
+    }
+
+    #[test]
+    fn an_element_of_forwarded_names_the_peer_behind_those_that_came() {
+        let head = head::read_request(b"GET / HTTP/1.1\r\nForwarded: for=a\r\nFORWARDED: \r\nforwarded: for=b\r\n\r\n");
+        let lines = head.unwrap().unwrap().lines;
+        let origin = Origin { peer: "192.0.2.7", is_trusted: true, host: "h", id: "ours", writes_forwarded: true };
+        let written = |origin: &Origin<'_>| String::from_utf8(forwarded(&lines[..], origin)).unwrap();
+        assert_eq!(written(&origin), "for=a, for=b, for=192.0.2.7;host=h;proto=http");
+        let origin = Origin { peer: "2001:db8::7", host: "[::1]:8080", ..origin };
+        assert_eq!(written(&origin), "for=a, for=b, for=\"[2001:db8::7]\";host=\"[::1]:8080\";proto=http");
+        let text = String::from_utf8(upgrade_request("/", Edited { lines: &lines, by_hooks: None }, &origin)).unwrap();
+        assert_eq!(text.to_ascii_lowercase().matches("\r\nforwarded: ").count(), 1, "{text}");
+        let origin = Origin { host: "", ..origin };
+        assert_eq!(written(&origin), "for=a, for=b, for=\"[2001:db8::7]\";proto=http");
     }
 
     #[test]

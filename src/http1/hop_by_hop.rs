@@ -3,6 +3,7 @@
 use http::header::CONNECTION;
 
 use super::fields::Fields;
+use super::unwanted::tells_origin;
 
 /// The fields of one message that belong to its hop: those that the RFC names and those that its `Connection` lists.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl<'f> HopByHop<'f> {
 pub fn is_protected(name: &str) -> bool {
     let begins_with = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
     ["host", "cookie", "authorization", "origin"].iter().any(|protected| name.eq_ignore_ascii_case(protected))
-        || begins_with("x-forwarded-")
+        || tells_origin(name)
         || begins_with("sec-websocket-")
 }
 
@@ -50,15 +51,16 @@ mod tests {
 
     #[test]
     fn connection_lists_what_goes_and_cannot_list_who_asks_for_what() {
-        let lines = [Line { name: "Connection", value: b"Upgrade, X-Hop, cookie, x-forwarded-FOR, host".into() }];
+        let options = b"Upgrade, X-Hop, cookie, x-forwarded-FOR, host, forwarded, x-real-ip";
+        let lines = [Line { name: "Connection", value: options.into() }];
         let hop = HopByHop::of(&lines[..]);
         for name in ["connection", "TE", "Transfer-Encoding", "x-hop", "UPGRADE"] {
             assert!(hop.holds(name), "{name}");
         }
-        for name in ["Cookie", "X-Forwarded-For", "Host", "x-other", "sec-websocket-key"] {
+        for name in ["Cookie", "X-Forwarded-For", "Forwarded", "X-Real-IP", "Host", "x-other", "sec-websocket-key"] {
             assert!(!hop.holds(name), "{name}");
         }
         let (options, listed) = hop.parted();
-        assert_eq!((options, listed.len()), (vec![&b"Upgrade"[..]], 4));
+        assert_eq!((options, listed.len()), (vec![&b"Upgrade"[..]], 6));
     }
 }

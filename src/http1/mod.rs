@@ -9,7 +9,9 @@ pub mod framing;
 pub mod head;
 pub mod hop_by_hop;
 pub mod target;
+pub mod unwanted;
 
 pub use fields::Fields;
 pub use framing::{Body, Framing, Refusal};
 pub use head::{HeadError, RequestHead, ResponseHead};
+pub use unwanted::Unwanted;

@@ -64,6 +64,11 @@ pub enum RouteChange {
         /// Its name.
         route: String,
     },
+    /// Other rules for handshakes, for those that begin from now on.
+    Handshake {
+        /// Its name.
+        route: String,
+    },
 }
 
 /// Difference of an upstream.
@@ -130,6 +135,7 @@ impl Changes {
             source: _,
             trusted_proxies,
             underscores_in_headers,
+            forwarding,
             watch,
             drain,
             hook_memory,
@@ -149,6 +155,7 @@ impl Changes {
         let settings = [
             ("trusted_proxies", before != after),
             ("underscores_in_headers", *underscores_in_headers != new.underscores_in_headers),
+            ("forwarding", *forwarding != new.forwarding),
             ("watch", *watch != new.watch),
             ("drain", *drain != new.drain),
             ("hook_memory", *hook_memory != new.hook_memory),
@@ -226,6 +233,9 @@ fn route_changes(old: &Config, new: &Config) -> Vec<RouteChange> {
                 }
                 if before.compression != after.compression {
                     changes.push(RouteChange::Compression { route: after.name() });
+                }
+                if before.handshake != after.handshake {
+                    changes.push(RouteChange::Handshake { route: after.name() });
                 }
             }
             (None, None) => {}
@@ -315,7 +325,10 @@ impl RouteChange {
     pub fn route(&self) -> &str {
         match self {
             Self::Added { route, .. } | Self::Removed { route, .. } | Self::Moved { route, .. } => route,
-            Self::Affinity { route } | Self::Hooks { route } | Self::Compression { route } => route,
+            Self::Affinity { route }
+            | Self::Hooks { route }
+            | Self::Compression { route }
+            | Self::Handshake { route } => route,
         }
     }
 }
@@ -329,6 +342,7 @@ impl fmt::Display for RouteChange {
             Self::Affinity { route } => write!(f, "~ route {route}: affinity"),
             Self::Hooks { route } => write!(f, "~ route {route}: hooks"),
             Self::Compression { route } => write!(f, "~ route {route}: compression"),
+            Self::Handshake { route } => write!(f, "~ route {route}: handshake"),
         }
     }
 }

@@ -254,6 +254,7 @@ fn every_key_of_the_top_level_that_a_reload_applies_is_a_difference() {
     for (key, value) in [
         ("trusted_proxies", "[10.0.0.0/8]"),
         ("underscores_in_headers", "keep"),
+        ("forwarding", "{ strangers: drop }"),
         ("watch", "true"),
         ("drain", "{ window: 1s }"),
         ("hook_memory", "32MiB"),

@@ -17,6 +17,7 @@ fn route(host: &str, path: &str) -> Route {
         affinity: None,
         hooks: Vec::new(),
         compression: Default::default(),
+        handshake: Default::default(),
     }
 }
 

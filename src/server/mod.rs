@@ -6,6 +6,7 @@ mod hand_over;
 mod newest;
 mod notify;
 mod operator;
+mod pid_file;
 mod service;
 mod signals;
 mod take_over;
@@ -28,6 +29,7 @@ use crate::handover::{HandoverError, ToPredecessor, Welcome};
 use crate::hook::{Injector, Registry};
 use crate::listen::{BindError, Bound, Inherited};
 use acceptor::ListeningSockets;
+pub use pid_file::PidFileError;
 use service::{GatewayService, Predecessor};
 use signals::NoSignals;
 
@@ -55,6 +57,9 @@ pub enum StartError {
         /// Error of the system.
         error: std::io::Error,
     },
+    /// The process cannot go into the background.
+    #[error("cannot run in the background: {0}")]
+    PidFile(#[from] PidFileError),
     /// The diagnostics' thread cannot be started.
     #[error("cannot start the thread of the diagnostics: {0}")]
     Diagnostics(std::io::Error),
@@ -151,8 +156,10 @@ impl Server {
     /// [`StartError`], before anything is served.
     pub fn run(self) -> Result<Infallible, StartError> {
         let Self { config, hooks, options, diagnostics, on_ready, on_start } = self;
+        let in_background = options.daemon || config.pingora.daemon;
+        let pid_file = in_background.then(|| pid_file::choose(&config, options.upgrade)).transpose()?;
         // A fork leaves threads behind: a process that goes into the background starts this one afterwards.
-        if let Some(diagnostics) = diagnostics.as_ref().filter(|_| !options.daemon && !config.pingora.daemon) {
+        if let Some(diagnostics) = diagnostics.as_ref().filter(|_| !in_background) {
             diagnostics.start().map_err(StartError::Diagnostics)?;
         }
         if let Some(log) = &config.access_log {
@@ -175,7 +182,8 @@ impl Server {
         let opt = Opt { daemon: options.daemon, ..Opt::default() };
         // The threads of the service itself always share their work, hooks' for the most part; see `Runtimes` for
         // clients.
-        let pingora = ServerConf { work_stealing: true, ..config.clone().pingora };
+        let mut pingora = ServerConf { work_stealing: true, ..config.clone().pingora };
+        pingora.pid_file = pid_file.unwrap_or(pingora.pid_file);
         let mut server = PingoraServer::new_with_opt_and_conf(opt, pingora);
         server.bootstrap();
         server.add_service(GatewayService {

@@ -15,10 +15,11 @@ use ipnet::IpNet;
 use log::{info, warn};
 
 use crate::affinity;
-use crate::client::Client;
-use crate::config::{self, AffinitySource, Compression, Config, OnDown, Problems, Route};
+use crate::client::{self, Client};
+use crate::config::{self, AffinitySource, Compression, Config, OnDown, Problems, Route, Strangers, Underscores};
 use crate::dial::Dialer;
 use crate::hook::{Chain, Injector, Registry as Hooks};
+use crate::http1::Unwanted;
 use crate::metrics::{BackendReading, Metrics, UpstreamMetrics};
 use crate::route::{Routes, host};
 use crate::tunnel::{Reason, Scope, Tunnels};
@@ -56,6 +57,8 @@ pub struct Target {
     pub hooks: Arc<Chain>,
     /// Treatment of compression on tunnels whose messages hooks see.
     pub compression: Compression,
+    /// Rules that clients' handshakes have to keep.
+    pub handshake: config::Handshake,
 }
 
 /// A compiled upstream with what is counted for it.
@@ -134,6 +137,7 @@ impl Snapshot {
                 to,
                 hooks: Arc::clone(&no_hooks),
                 compression: route.compression,
+                handshake: route.handshake,
             }
         };
         let targets: Vec<_> = config.routes.iter().map(target).collect();
@@ -184,6 +188,15 @@ impl Snapshot {
     pub fn receive(&self, asked: &Asked<'_>) -> (Client, Option<usize>) {
         let client = Client::of(asked.peer, asked.headers, &self.trusted_proxies);
         (client, self.routes.find((!asked.host.is_empty()).then_some(asked.host), asked.path))
+    }
+
+    /// The header fields of a request from this peer that backends do not get.
+    pub fn unwanted(&self, peer: IpAddr) -> Unwanted {
+        let is_stranger = || !client::is_trusted(peer, &self.trusted_proxies);
+        Unwanted {
+            underscores: self.config.underscores_in_headers == Underscores::Drop,
+            origins: self.config.forwarding.strangers == Strangers::Drop && is_stranger(),
+        }
     }
 
     /// The reason to refuse a request whose meaning depends on who reads it; `None` for the others.

@@ -18,8 +18,8 @@ pub enum ListenError {
     /// Another gateway answers at the path.
     #[error("another gateway listens at {}", .0.display())]
     InUse(PathBuf),
-    /// Other users could put a socket of theirs into the folder.
-    #[error("the folder {} of a socket is refused: {reason}", folder.display())]
+    /// Other users could put a file of theirs into the folder.
+    #[error("the folder {} is refused: {reason}", folder.display())]
     Folder {
         /// The folder.
         folder: PathBuf,
@@ -30,7 +30,7 @@ pub enum ListenError {
     #[error("{} is there already, and is no socket", .0.display())]
     NoSocket(PathBuf),
     /// The system refused.
-    #[error("cannot make the socket {}: {error}", path.display())]
+    #[error("cannot make {}: {error}", path.display())]
     Io {
         /// The path asked for.
         path: PathBuf,
@@ -72,12 +72,7 @@ impl Listener {
 
     fn make(path: &Path, replace: bool) -> Result<Self, ListenError> {
         let failed = |error| ListenError::Io { path: path.to_owned(), error };
-        let folder = folder_of(path);
-        make_folder(folder).map_err(failed)?;
-        let ours = rustix::process::geteuid().as_raw();
-        if let Some(reason) = wrong_with(&fs::metadata(folder).map_err(failed)?, ours) {
-            return Err(ListenError::Folder { folder: folder.to_owned(), reason });
-        }
+        let folder = prepare_folder(path)?;
         // The lock keeps two gateways that start together from each taking the other's socket for one left behind. Only
         // root and this user can open the folder, and nobody holds the lock for long.
         let lock = File::open(folder).map_err(failed)?;
@@ -130,6 +125,21 @@ impl Drop for Listener {
             // A file left behind does no harm: the next gateway replaces it.
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// Makes the folder that `path` lies in, with mode 0700, where it is missing.
+///
+/// # Errors
+/// [`ListenError`]: the folder belongs to another user (root excepted), or others may write to it; the system refused.
+pub fn prepare_folder(path: &Path) -> Result<&Path, ListenError> {
+    let failed = |error| ListenError::Io { path: path.to_owned(), error };
+    let folder = folder_of(path);
+    make_folder(folder).map_err(failed)?;
+    let ours = rustix::process::geteuid().as_raw();
+    match wrong_with(&fs::metadata(folder).map_err(failed)?, ours) {
+        Some(reason) => Err(ListenError::Folder { folder: folder.to_owned(), reason }),
+        None => Ok(folder),
     }
 }
 

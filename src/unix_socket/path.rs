@@ -1,4 +1,4 @@
-//! Paths of a gateway's Unix sockets.
+//! Paths of a gateway's Unix sockets, and of the file with its process id.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,15 @@ impl SocketPath {
             }
             _ => Self::find(named, "upgrade.sock"),
         }
+    }
+
+    /// Path of the file with a gateway's process id: beside its control socket, `longhaul.pid` where that is called
+    /// `control.sock`, and else as that one with `.pid` behind it. `None` where there is no runtime folder.
+    pub fn of_pid_file(control: Option<&Path>) -> Option<PathBuf> {
+        let control = Self::of_control(control)?;
+        let name = control.path().file_name()?.to_string_lossy();
+        let name = if name == "control.sock" { "longhaul.pid".to_owned() } else { format!("{name}.pid") };
+        Some(control.path().with_file_name(name))
     }
 
     fn find(named: Option<&Path>, default: &str) -> Option<Self> {
@@ -78,6 +87,13 @@ mod tests {
         assert_eq!(of(None, Some("/run/b/control.sock")), "/run/b/upgrade.sock");
         assert_eq!(of(None, Some("/run/b.sock")), "/run/b.sock.upgrade");
         assert_eq!(of(Some("/run/u"), Some("/run/b.sock")), "/run/u");
+    }
+
+    #[test]
+    fn each_gateway_with_a_control_socket_has_a_pid_file_of_its_own() {
+        let of = |control: &str| SocketPath::of_pid_file(Some(Path::new(control)));
+        assert_eq!(of("/run/b/control.sock"), Some("/run/b/longhaul.pid".into()));
+        assert_eq!(of("/run/b.sock"), Some("/run/b.sock.pid".into()));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub enum Wanted {
 /// A client's offer in its handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// `Sec-WebSocket-Key`: the base64 text of 16 bytes.
+    /// `Sec-WebSocket-Key`: the base64 text of 16 bytes, where nothing else was allowed.
     pub key: String,
     /// `Sec-WebSocket-Protocol`: the subprotocols, in order, over all header lines.
     pub protocols: Vec<String>,
@@ -104,6 +104,31 @@ pub enum BadAnswer {
     ProtocolNotOffered(String),
 }
 
+/// Keys that a client may send in its handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// The base64 text of 16 bytes (RFC 6455 §4.1).
+    Strict,
+    /// Any visible ASCII text: some devices send a fixed word, or the text of fewer bytes.
+    Any,
+}
+
+impl Offer {
+    /// Tells if the key is the base64 text of 16 bytes.
+    pub fn has_usual_key(&self) -> bool {
+        // An engine's error and a wrong length are one fault here.
+        KEY_BASE64.decode(&self.key).is_ok_and(|nonce| nonce.len() == 16)
+    }
+}
+
+/// Tells what a request wants, as [`classify_with`] does, with strict rules for keys.
+///
+/// # Errors
+/// The first rule that a WebSocket handshake breaks, in the order of [`UpgradeRefused`]'s variants.
+pub fn classify(method: &Method, version: Version, headers: &HeaderMap) -> Result<Wanted, UpgradeRefused> {
+    classify_with(Keys::Strict, method, version, headers)
+}
+
 /// Tells what a request wants, and checks its handshake if that is a WebSocket.
 ///
 /// `Upgrade` is a list of protocols (RFC 9110 §7.8); `websocket` in it, in any letter case, asks for a WebSocket, and
@@ -113,7 +138,12 @@ pub enum BadAnswer {
 ///
 /// # Errors
 /// The first rule that a WebSocket handshake breaks, in the order of [`UpgradeRefused`]'s variants.
-pub fn classify(method: &Method, version: Version, headers: &HeaderMap) -> Result<Wanted, UpgradeRefused> {
+pub fn classify_with(
+    keys: Keys,
+    method: &Method,
+    version: Version,
+    headers: &HeaderMap,
+) -> Result<Wanted, UpgradeRefused> {
     if !headers.contains_key(header::UPGRADE) {
         return Ok(Wanted::Plain);
     }
@@ -132,11 +162,15 @@ pub fn classify(method: &Method, version: Version, headers: &HeaderMap) -> Resul
     if headers.only(&header::SEC_WEBSOCKET_VERSION) != Ok(Some(b"13")) {
         return Err(UpgradeRefused::VersionNot13);
     }
-    Ok(Wanted::WebSocket(Offer {
+    let offer = Offer {
         key: key(headers)?,
         protocols: headers.elements(&header::SEC_WEBSOCKET_PROTOCOL).map(text).collect(),
         extensions: headers.elements(&header::SEC_WEBSOCKET_EXTENSIONS).map(extension_name).collect(),
-    }))
+    };
+    if keys == Keys::Strict && !offer.has_usual_key() {
+        return Err(UpgradeRefused::KeyMalformed);
+    }
+    Ok(Wanted::WebSocket(offer))
 }
 
 /// The `Sec-WebSocket-Accept` that answers a `Sec-WebSocket-Key` (RFC 6455 §4.2.2 point 5.4).
@@ -200,11 +234,8 @@ fn key(headers: &HeaderMap) -> Result<String, UpgradeRefused> {
         Ok(None) => return Err(UpgradeRefused::KeyMissing),
         Ok(Some(key)) => key,
     };
-    // An engine's error and a wrong length are one fault here.
-    match KEY_BASE64.decode(key) {
-        Ok(nonce) if nonce.len() == 16 => Ok(text(key)),
-        _ => Err(UpgradeRefused::KeyMalformed),
-    }
+    let is_text = !key.is_empty() && key.iter().all(u8::is_ascii_graphic);
+    if is_text { Ok(text(key)) } else { Err(UpgradeRefused::KeyMalformed) }
 }
 
 fn extension_name(element: &[u8]) -> String {

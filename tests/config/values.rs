@@ -21,6 +21,7 @@ fn the_minimal_configuration_has_the_defaults() {
         affinity: None,
         hooks: Vec::new(),
         compression: Compression::Inspect,
+        handshake: Handshake::Strict,
     };
     assert_eq!(config.routes, [route]);
     let backends = ["127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"];
@@ -46,6 +47,7 @@ fn the_minimal_configuration_has_the_defaults() {
             threads: cores,
             work_stealing: false,
             fast_timeout_to_tokio_threshold_seconds: Some(0),
+            pid_file: String::new(),
             ..ServerConf::default()
         }
     );
@@ -64,9 +66,15 @@ fn the_values_called_defaults_are_the_defaults() {
     assert_eq!((shown.drain_window, &annotated.access_log), (default.drain_window, &minimal.access_log));
     assert_eq!((shown.on_change, shown.rehome), (default.on_change, default.rehome));
     assert_eq!((annotated.watch, annotated.drain), (minimal.watch, minimal.drain));
+    assert_eq!(annotated.forwarding, minimal.forwarding);
+    let forwarding = fs::read_to_string(golden_folder().join("forwarding.yaml")).unwrap();
+    let changed = parse(&forwarding).unwrap().config;
+    assert_eq!(changed.forwarding, Forwarding { forwarded: Forwarded::Write, strangers: Strangers::Drop });
+    assert_eq!(changed.routes[0].handshake, Handshake::Lenient);
     assert_eq!(shown.affinity.last(), default.affinity.last());
     let (route, plain) = (&annotated.routes[0], &minimal.routes[0]);
     assert_eq!((route.compression, route.hooks[1].timeout), (plain.compression, route.hooks[0].timeout));
+    assert_eq!(route.handshake, plain.handshake);
     let plain = parse(&conf("minimal.yaml").replace("client_ip", "issue_cookie")).unwrap().config;
     let [AffinitySource::IssueCookie(shown)] = annotated.upstreams[1].affinity.as_slice() else { panic!("a cookie") };
     let shown = AffinitySource::IssueCookie(IssueCookie { domain: None, ..shown.clone() });
@@ -83,6 +91,8 @@ fn the_values_called_defaults_are_the_defaults() {
         graceful_shutdown_timeout_seconds: Some(5),
         max_blocking_threads: Some(512),
         blocking_threads_ttl_seconds: Some(10),
+        // The default in the runtime folder of root.
+        pid_file: "/run/longhaul/longhaul.pid".to_owned(),
         ..ServerConf::default()
     };
     assert_eq!(annotated.pingora, stated);
@@ -121,7 +131,8 @@ fn every_shape_a_value_may_have_is_read() {
     };
     assert_eq!(chat.affinity, [AffinitySource::Query("room".into()), AffinitySource::IssueCookie(cookie)]);
     assert_eq!(chat.backends.iter().map(|backend| backend.weight).collect::<Vec<_>>(), [1, 1, 7, 0]);
-    let check = Check::Http { path: "/up?full=1".into(), host: None, expect: vec![(200, 200), (300, 399)] };
+    let request = CheckRequest { path: "/up?full=1".into(), host: None, headers: Vec::new() };
+    let check = Check::Http { request, expect: vec![(200, 200), (300, 399)] };
     let times = (Duration::from_millis(500), Duration::from_millis(500));
     let health = chat.health.as_ref().unwrap();
     assert_eq!((&health.check, (health.interval, health.timeout), health.on_down), (&check, times, OnDown::Close));

@@ -150,3 +150,101 @@ async fn with_work_stealing_every_client_is_served() {
         }
     }
 }
+
+/// The requests that a backend got of a client at `source` which sent `headers`, by a gateway with `keys`, over each of
+/// the ways that a request can take: plain, a worker's handshake, and both with hooks.
+async fn on_every_way(keys: &str, source: [u8; 4], headers: &str) -> Vec<Message> {
+    let backend = Named::start().await;
+    let hooked = "  - path: /hooked\n    upstream: u\n    \
+                  hooks: [{ hook: headers, with: { request: { set: { x-seen: '1' } } } }]\n";
+    let yaml =
+        one_upstream(&[backend.address()], "    health: off\n").replace("routes:\n", &format!("routes:\n{hooked}"));
+    let gateway = Gateway::start(&format!("trusted_proxies: [127.8.0.0/16]\n{keys}{yaml}")).await;
+    let mut seen = Vec::new();
+    for (target, upgrade) in [("/", ""), ("/", UPGRADE), ("/hooked", ""), ("/hooked", UPGRADE)] {
+        // This backend answers every handshake 200, which is relayed.
+        let mut client = Wire::connect_from(Ipv4Addr::from(source), gateway.address()).await;
+        assert_eq!(client.get(target, &format!("{headers}{upgrade}")).await.status(), 200);
+        let request = backend.last();
+        assert_eq!((request.head.target(), request.head.get("upgrade").is_some()), (target, !upgrade.is_empty()));
+        assert_eq!(request.head.get("x-seen").is_some(), target == "/hooked");
+        seen.push(request);
+    }
+    seen
+}
+
+/// Every header by which backends, frameworks and log formats take a client's word on its address.
+const CLAIMS: &str = "X-Forwarded-For: 6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nForwarded: for=6.6.6.6;proto=https\r\n\
+                      X-Forwarded-Proto: https\r\nX-Forwarded-Host: bank.test\r\nX-Forwarded-Port: 443\r\n\
+                      X-Forwarded-Prefix: /admin\r\nX-Client-IP: 6.6.6.6\r\nTrue-Client-IP: 6.6.6.6\r\n\
+                      X-Forwarded-For: 7.7.7.7\r\nX-Room: 7\r\n";
+
+const UPGRADE: &str = "Connection: Upgrade, X-Real-IP\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+#[tokio::test]
+async fn what_a_stranger_says_of_itself_can_be_dropped_on_every_way() {
+    for seen in on_every_way("forwarding: { strangers: drop }\n", [127, 0, 9, 1], CLAIMS).await {
+        assert_eq!(seen.head.all("x-forwarded-for"), ["127.0.9.1"]);
+        assert_eq!(
+            (seen.head.all("x-forwarded-proto"), seen.head.all("x-forwarded-host")),
+            (vec!["http"], vec!["lab"])
+        );
+        assert_eq!(seen.head.get("x-room").as_deref(), Some("7"));
+        for name in
+            ["x-real-ip", "forwarded", "x-forwarded-port", "x-forwarded-prefix", "x-client-ip", "true-client-ip"]
+        {
+            assert_eq!(seen.head.get(name), None, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_proxys_word_stays_where_that_of_strangers_is_dropped() {
+    for seen in on_every_way("forwarding: { strangers: drop }\n", [127, 8, 0, 1], CLAIMS).await {
+        assert_eq!(seen.head.all("x-forwarded-for"), ["6.6.6.6, 7.7.7.7, 127.8.0.1"]);
+        assert_eq!(seen.head.get("forwarded").as_deref(), Some("for=6.6.6.6;proto=https"));
+        // A `Connection` that lists it takes nothing away.
+        assert_eq!(seen.head.get("x-real-ip").as_deref(), Some("6.6.6.6"));
+        assert_eq!(seen.head.get("x-forwarded-port").as_deref(), Some("443"));
+    }
+}
+
+#[tokio::test]
+async fn a_strangers_word_goes_on_where_nothing_else_is_said() {
+    for seen in on_every_way("", [127, 0, 9, 1], CLAIMS).await {
+        assert_eq!(seen.head.all("x-forwarded-for"), ["6.6.6.6, 7.7.7.7, 127.0.9.1"]);
+        assert_eq!(seen.head.get("x-real-ip").as_deref(), Some("6.6.6.6"));
+        assert_eq!(seen.head.get("forwarded").as_deref(), Some("for=6.6.6.6;proto=https"));
+    }
+}
+
+#[tokio::test]
+async fn forwarded_is_written_on_every_way() {
+    let chain = "for=6.6.6.6;proto=https, for=127.0.9.1;host=lab;proto=http";
+    for (keys, expected) in [
+        ("forwarding: { forwarded: write }\n", chain),
+        ("forwarding: { forwarded: write, strangers: drop }\n", "for=127.0.9.1;host=lab;proto=http"),
+    ] {
+        for seen in on_every_way(keys, [127, 0, 9, 1], CLAIMS).await {
+            assert_eq!(seen.head.all("forwarded"), [expected], "{keys}");
+        }
+        for seen in on_every_way(keys, [127, 0, 9, 1], "").await {
+            assert_eq!(seen.head.all("forwarded"), ["for=127.0.9.1;host=lab;proto=http"], "{keys}");
+        }
+    }
+}
+
+/// A gateway that writes `Forwarded` is understood by one behind it that reads it.
+#[tokio::test]
+async fn two_gateways_behind_each_other_tell_the_client_by_forwarded() {
+    let backend = Named::start().await;
+    let yaml = one_upstream(&[backend.address()], "    health: off\n");
+    let inner = Gateway::start(&format!("trusted_proxies: [127.0.0.1]\n{yaml}")).await;
+    let yaml = one_upstream(&[inner.address()], "    health: off\n");
+    let outer = Gateway::start(&format!("forwarding: {{ forwarded: write, strangers: drop }}\n{yaml}")).await;
+    let mut client = Wire::connect_from(Ipv4Addr::new(127, 0, 9, 1), outer.address()).await;
+    assert_eq!(client.get("/", "X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\n").await.status(), 200);
+    let line = inner.access.find(&[" request "]).await;
+    assert!(line.contains(" client=127.0.9.1 "), "{line}");
+}

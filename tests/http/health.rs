@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+
 use crate::support::{Backend, Echo, Gateway, Named, Wire, one_upstream};
 
 /// A backend that answers with its address, checks at `/health` with 200 or 503 as told, and silence as told.
@@ -96,6 +98,56 @@ async fn a_websocket_check_wants_a_real_handshake() {
     gateway.log.find(&[&format!("backend u/{} is down: check failed: ", plain.address())]).await;
     assert_eq!(gateway.metric(&up(echo.address())).await, 1.0);
     assert_eq!(gateway.metric(&up(plain.address())).await, 0.0);
+}
+
+/// A broker that answers 400 unless `mqtt` is offered, 403 unless it is asked from its own site, and 401 without its
+/// token.
+async fn broker() -> Backend {
+    #[expect(clippy::result_large_err, reason = "the callback's type is tungstenite's")]
+    let judge = |request: &Request, mut response: Response| {
+        let has = |name: &str, value: &str| request.headers().get(name).is_some_and(|found| found == value);
+        let refused: u16 = match () {
+            () if !has("sec-websocket-protocol", "mqtt") => 400,
+            () if !has("origin", "https://app.example.com") => 403,
+            () if !has("authorization", "Bearer abc") => 401,
+            () => {
+                response.headers_mut().insert("sec-websocket-protocol", "mqtt".parse().unwrap());
+                return Ok(response);
+            }
+        };
+        let mut response = ErrorResponse::new(None);
+        *response.status_mut() = refused.try_into().unwrap();
+        Err(response)
+    };
+    Backend::start(move |stream| async move {
+        if let Ok(mut socket) = tokio_tungstenite::accept_hdr_async(stream, judge).await {
+            while let Some(Ok(_)) = futures_util::StreamExt::next(&mut socket).await {}
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_broker_that_insists_on_a_subprotocol_an_origin_and_a_token_is_up_when_its_check_sends_them() {
+    let broker = broker().await;
+    let whole = "subprotocols: mqtt, origin: 'https://app.example.com', headers: { Authorization: Bearer abc }";
+    let without = |part: &str| whole.replace(part, "");
+    for (keys, outcome) in [
+        (String::new(), "is down: check failed: status 400, expected 101"),
+        (without("origin: 'https://app.example.com', "), "is down: check failed: status 403, expected 101"),
+        (without(", headers: { Authorization: Bearer abc }"), "is down: check failed: status 401, expected 101"),
+        (whole.to_owned(), ""),
+    ] {
+        let check = format!("check: websocket, path: /mqtt, interval: 300ms, timeout: 300ms, fall: 1, {keys}");
+        let gateway = Gateway::start(&one_upstream(&[broker.address], &format!("    health: {{ {check} }}\n"))).await;
+        if outcome.is_empty() {
+            // The first round of checks ended before the listeners opened.
+            assert_eq!(gateway.metric(&up(broker.address)).await, 1.0);
+        } else {
+            gateway.log.find(&[outcome]).await;
+            assert_eq!(gateway.metric(&up(broker.address)).await, 0.0);
+        }
+    }
 }
 
 #[tokio::test]

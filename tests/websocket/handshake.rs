@@ -79,6 +79,47 @@ async fn a_wrong_handshake_is_answered_400_and_no_backend_hears_of_it() {
     gateway.metric_becomes("longhaul_requests_total{code=\"4xx\",upstream=\"u\"}", 11.0).await;
 }
 
+/// Some devices send a fixed word for a key, or the text of fewer bytes: nginx and HAProxy let them pass.
+#[tokio::test]
+async fn a_lenient_route_takes_any_key_and_the_answer_to_that_very_key() {
+    let mut backend = Manual::start().await;
+    let yaml = format!(
+        "version: 1\nlisteners:\n  - address: 127.0.0.1:0\nroutes:\n  - path: /device\n    upstream: u\n    \
+         handshake: lenient\n  - path: /hooked\n    upstream: u\n    handshake: lenient\n    \
+         hooks: [{{ hook: headers, with: {{ response: {{ set: {{ x-seen: '1' }} }} }} }}]\n  - upstream: u\n\
+         upstreams:\n  u:\n    health: off\n    backends: [{}]\n",
+        backend.address()
+    );
+    let gateway = crate::support::Gateway::start(&yaml).await;
+    let keys = ["AAAA", "x", "device-0042", "dGhlIHNhbXBsZSBub25jZQAA", "x3JJHMbDL1EzLkh9GBhXDw"];
+    for path in ["/device", "/hooked"] {
+        for key in keys {
+            let line = format!("Sec-WebSocket-Key: {key}");
+            let mut client = Wire::connect(gateway.address()).await;
+            client.send(request(&format!("GET {path} HTTP/1.1"), "", "", "", &line)).await;
+            let mut server = backend.next().await;
+            assert_eq!(field(&server.head().await, "sec-websocket-key"), Some(key), "{path}");
+            let accept = longhaul::ws::handshake::accept(key);
+            server.send(switching("").replace(ACCEPT, &accept)).await;
+            let answer = client.head().await;
+            assert!(answer.starts_with("HTTP/1.1 101 "), "{path} {key}: {answer}");
+            assert_eq!(field(&answer, "sec-websocket-accept"), Some(&*accept));
+        }
+        // No key, two of them, and one that is no word leave nothing to answer.
+        let two = "Sec-WebSocket-Key: a\r\nSec-WebSocket-Key: b";
+        for line in ["-", two, "Sec-WebSocket-Key: ", "Sec-WebSocket-Key: a b", "Sec-WebSocket-Key: \u{e9}"] {
+            let mut client = Wire::connect(gateway.address()).await;
+            client.send(request(&format!("GET {path} HTTP/1.1"), "", "", "", line)).await;
+            assert!(client.head().await.starts_with("HTTP/1.1 400 "), "{path} {line}");
+        }
+    }
+    for key in keys {
+        let mut client = Wire::connect(gateway.address()).await;
+        client.send(request("GET /strict HTTP/1.1", "", "", "", &format!("Sec-WebSocket-Key: {key}"))).await;
+        assert!(client.head().await.starts_with("HTTP/1.1 400 "), "{key}");
+    }
+}
+
 #[tokio::test]
 async fn another_version_is_answered_426_with_the_one_that_is_spoken() {
     let backend = Manual::start().await;

@@ -3,10 +3,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::check_request::{self, Asked, unread};
 use super::keys;
-use super::matching::{host_header, request_path};
 use crate::config::model::{Check, Health, OnDown, TrafficHealth};
-use crate::config::yaml::problem::{Problem, Report, quoted};
+use crate::config::yaml::problem::{Report, quoted};
 use crate::config::yaml::scalar::{Span, choice, duration, spelled, whole};
 use crate::config::yaml::value::{Fields, Value};
 
@@ -57,34 +57,33 @@ pub(crate) fn read(value: &Value<'_>, report: &mut Report) -> Option<Option<Heal
 
 fn read_check(fields: &mut Fields<'_, '_>, report: &mut Report) -> Option<Check> {
     let kind = fields.take_or("check", Kind::Tcp, |v| choice(v, &CHECKS, report));
-    let path = fields.take("path");
-    let host = fields.take("host");
     let expect = fields.take("expect");
+    let subprotocols = fields.take("subprotocols");
+    let asked = Asked::take(fields);
     if kind == Some(Kind::Tcp) {
-        for (key, value) in [("path", path), ("host", host)] {
-            if let Some(value) = value {
-                report.push(unread(&value, key, "a `tcp` check sends nothing", "`check: http` or `check: websocket`"));
-            }
-        }
+        asked.warn_unread(report);
     }
     if let (Some(Kind::Tcp | Kind::Websocket), Some(value)) = (kind, expect) {
         report.push(unread(&value, "expect", "only an `http` check compares statuses", "`check: http`"));
     }
-    let path = path.map_or(Some("/".to_owned()), |v| request_path(&v, report));
-    let host = host.map_or(Some(None), |v| host_header(&v, report).map(Some));
+    if let (Some(Kind::Tcp | Kind::Http), Some(value)) = (kind, subprotocols) {
+        let why = "only a `websocket` check offers subprotocols";
+        report.push(unread(&value, "subprotocols", why, "`check: websocket`"));
+    }
+    let request = asked.read(report);
     let expect = match expect {
         Some(value) if kind.is_none_or(|kind| kind == Kind::Http) => statuses(&value, report),
         _ => Some(vec![(200, 399)]),
     };
+    let subprotocols = match subprotocols {
+        Some(value) if kind.is_none_or(|kind| kind == Kind::Websocket) => check_request::subprotocols(&value, report),
+        _ => Some(Vec::new()),
+    };
     Some(match kind? {
         Kind::Tcp => Check::Tcp,
-        Kind::Http => Check::Http { path: path?, host: host?, expect: expect? },
-        Kind::Websocket => Check::Websocket { path: path?, host: host? },
+        Kind::Http => Check::Http { request: request?, expect: expect? },
+        Kind::Websocket => Check::Websocket { request: request?, subprotocols: subprotocols? },
     })
-}
-
-fn unread(value: &Value<'_>, key: &str, why: &str, instead: &str) -> Problem {
-    value.error(format!("{why}, so `{key}` would not be read")).remedy(format!("add {instead}, or remove `{key}`"))
 }
 
 /// Reads `interval` and `timeout`; a timeout longer than the interval is refused.

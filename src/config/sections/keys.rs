@@ -25,13 +25,14 @@ macro_rules! sections {
 
 sections! {
     TOP = "" [
-        "listeners", "trusted_proxies", "underscores_in_headers", "metrics", "access_log", "watch", "control_sock",
-        "hook_memory", "drain", "routes", "upstreams",
+        "listeners", "trusted_proxies", "underscores_in_headers", "forwarding", "metrics", "access_log", "watch",
+        "control_sock", "hook_memory", "drain", "routes", "upstreams",
     ];
     LISTENER = "listeners[]" ["address"];
+    FORWARDING = "forwarding" ["forwarded", "strangers"];
     METRICS = "metrics" ["address"];
     ACCESS_LOG = "access_log" ["to", "format"];
-    ROUTE = "routes[]" ["host", "path", "upstream", "affinity", "hooks", "compression"];
+    ROUTE = "routes[]" ["host", "path", "upstream", "affinity", "hooks", "compression", "handshake"];
     UPSTREAM = "upstreams.*" [
         "affinity", "backends", "balance_factor", "health", "fail_open", "on_change", "drain_window", "rehome", "tries",
         "timeouts", "tunnel",
@@ -44,7 +45,8 @@ sections! {
     CLIENT_IP = "upstreams.*.affinity[].client_ip" ["ipv4_prefix", "ipv6_prefix"];
     BACKEND = "upstreams.*.backends[]" ["address", "weight"];
     HEALTH = "upstreams.*.health" [
-        "check", "path", "host", "expect", "interval", "timeout", "rise", "fall", "traffic", "on_down",
+        "check", "path", "host", "expect", "subprotocols", "origin", "headers", "interval", "timeout", "rise", "fall",
+        "traffic", "on_down",
     ];
     TIMEOUTS = "upstreams.*.timeouts" ["connect", "handshake", "try", "read", "write"];
     TUNNEL = "upstreams.*.tunnel" ["idle", "max_age", "ping", "max_message", "tcp_user_timeout", "stall"];
@@ -65,12 +67,16 @@ pub fn keys() -> Vec<String> {
     pingora_keys::names().into_iter().chain(ours).collect()
 }
 
-/// The entries of the file's top level, whose keys are `known`: those of [`TOP`] and Pingora's own.
+/// The entries of the file's top level, which has to be a mapping. Its keys are `known`: those of
+/// [`TOP`] and Pingora's own.
 pub(crate) fn top_level<'v, 'k>(
     root: &'v Value<'v>,
     known: &'k [&'k str],
     report: &mut Report,
 ) -> Option<Fields<'v, 'k>> {
+    if !root.is_mapping() {
+        return report.refuse(root.wrong("a mapping with the keys listeners, routes and upstreams"));
+    }
     Fields::read(root, known, advise, report)
 }
 

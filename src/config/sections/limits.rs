@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::keys;
 use crate::config::model::{Timeouts, TunnelLimits};
 use crate::config::yaml::problem::Report;
-use crate::config::yaml::scalar::{Span, duration, duration_or_off, size_or_off};
+use crate::config::yaml::scalar::{Span, duration, duration_or_off, size_or_off, spelled};
 use crate::config::yaml::value::Value;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -32,11 +32,38 @@ pub(crate) fn timeouts(value: &Value<'_>, report: &mut Report) -> Option<Timeout
     let defaults = Timeouts::default();
     let mut fields = keys::TIMEOUTS.fields(value, report)?;
     let connect = fields.take_or("connect", defaults.connect, |v| duration(v, &CONNECT, report));
-    let handshake = fields.take_or("handshake", defaults.handshake, |v| duration(v, &HANDSHAKE, report));
-    let per_try = fields.take_or("try", defaults.per_try, |v| duration(v, &TRY, report));
+    let (whole, part) = (fields.take("handshake"), fields.take("try"));
+    let handshake = whole.map_or(Some(defaults.handshake), |v| duration(&v, &HANDSHAKE, report));
+    let per_try = part.map_or(Some(defaults.per_try), |v| duration(&v, &TRY, report));
+    if let (Some(handshake), Some(per_try)) = (handshake, per_try) {
+        let why = "the first backend that hangs takes all of it";
+        warn_if_longer(("try", (part, per_try)), ("handshake", (whole, handshake)), why, report);
+    }
     let read = fields.take_or("read", defaults.read, |v| duration(v, &TRANSFER, report));
     let write = fields.take_or("write", defaults.write, |v| duration(v, &TRANSFER, report));
     Some(Timeouts { connect: connect?, handshake: handshake?, per_try: per_try?, read: read?, write: write? })
+}
+
+/// A duration of the file with the value that was written for it; none where the default is taken.
+type Written<'v> = (Option<Value<'v>>, Duration);
+
+/// Warns of `longer`, which without a word would never come into force beside `shorter`.
+fn warn_if_longer(
+    (name, (written, limit)): (&str, Written<'_>),
+    (other, (other_written, bound)): (&str, Written<'_>),
+    why: &str,
+    report: &mut Report,
+) {
+    let Some(at) = written.or(other_written).filter(|_| limit > bound) else { return };
+    let by_default = |written: &Option<Value<'_>>| if written.is_none() { " (the default)" } else { "" };
+    let (limit_by, bound_by) = (by_default(&written), by_default(&other_written));
+    let problem = at.warning(format!(
+        "`{name}` of {}{limit_by} is longer than `{other}` of {}{bound_by}: {why}",
+        spelled(limit),
+        spelled(bound),
+    ));
+    let remedy = format!("set `{name}` to {} or less, or `{other}` to {} or more", spelled(bound), spelled(limit));
+    report.push(problem.remedy(remedy));
 }
 
 /// Reads `tunnel`.
@@ -47,9 +74,14 @@ pub(crate) fn tunnel(value: &Value<'_>, report: &mut Report) -> Option<TunnelLim
     let max_age = fields.take_or("max_age", defaults.max_age, |v| duration_or_off(v, &MAX_AGE, report));
     let ping = fields.take_or("ping", defaults.ping, |v| duration_or_off(v, &PING, report));
     let max_message = fields.take_or("max_message", defaults.max_message, |v| size_or_off(v, report));
-    let tcp_user_timeout = fields
-        .take_or("tcp_user_timeout", defaults.tcp_user_timeout, |v| duration_or_off(v, &TCP_USER_TIMEOUT, report));
-    let stall = fields.take_or("stall", defaults.stall, |v| duration_or_off(v, &STALL, report));
+    let (kernels, ours) = (fields.take("tcp_user_timeout"), fields.take("stall"));
+    let tcp_user_timeout =
+        kernels.map_or(Some(defaults.tcp_user_timeout), |v| duration_or_off(&v, &TCP_USER_TIMEOUT, report));
+    let stall = ours.map_or(Some(defaults.stall), |v| duration_or_off(&v, &STALL, report));
+    if let (Some(Some(longest)), Some(Some(stalled))) = (tcp_user_timeout, stall) {
+        let why = "the kernel counts the time of a closed window too, and ends the tunnel first";
+        warn_if_longer(("stall", (ours, stalled)), ("tcp_user_timeout", (kernels, longest)), why, report);
+    }
     Some(TunnelLimits {
         idle: idle?,
         max_age: max_age?,

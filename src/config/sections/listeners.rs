@@ -1,4 +1,4 @@
-//! `listeners` and `metrics`: the sockets to accept on; `trusted_proxies`; `control_sock`.
+//! `listeners` and `metrics`: the sockets to accept on; `trusted_proxies` and `forwarding`; `control_sock`.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use super::keys;
-use crate::config::model::{Listener, Metrics};
+use crate::config::model::{Forwarded, Forwarding, Listener, Metrics, Strangers};
 use crate::config::yaml::address::{Use, network, socket_address};
 use crate::config::yaml::problem::{Problem, Report};
-use crate::config::yaml::scalar::text;
+use crate::config::yaml::scalar::{choice, text};
 use crate::config::yaml::value::Value;
 
 /// Reads `listeners` and `metrics`. Addresses that cannot be bound beside each other are refused.
@@ -33,6 +33,16 @@ pub(crate) fn trusted_proxies(value: &Value<'_>, report: &mut Report) -> Option<
     let items = value.items("a list of address ranges, such as `[10.0.0.0/8]`", report)?;
     let ranges: Vec<_> = items.iter().map(|item| network(item, report)).collect();
     ranges.into_iter().collect()
+}
+
+/// Reads `forwarding`.
+pub(crate) fn forwarding(value: &Value<'_>, report: &mut Report) -> Option<Forwarding> {
+    const FORWARDED: [(&str, Forwarded); 2] = [("pass", Forwarded::Pass), ("write", Forwarded::Write)];
+    const STRANGERS: [(&str, Strangers); 2] = [("append", Strangers::Append), ("drop", Strangers::Drop)];
+    let mut fields = keys::FORWARDING.fields(value, report)?;
+    let forwarded = fields.take_or("forwarded", Forwarded::default(), |v| choice(v, &FORWARDED, report));
+    let strangers = fields.take_or("strangers", Strangers::default(), |v| choice(v, &STRANGERS, report));
+    Some(Forwarding { forwarded: forwarded?, strangers: strangers? })
 }
 
 /// Reads `control_sock`.

@@ -163,6 +163,11 @@ pub(crate) fn host_header(value: &Value<'_>, report: &mut Report) -> Option<Stri
     name(value, expected, report, |byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte)).map(str::to_owned)
 }
 
+/// Reads a WebSocket subprotocol's name: a token (RFC 6455 §4.1).
+pub(crate) fn subprotocol(value: &Value<'_>, expected: &str, report: &mut Report) -> Option<String> {
+    token(value, expected, report).map(str::to_owned)
+}
+
 /// The problem of `name` as the name of an upstream, which logs and metric labels show; `None` where it is right.
 pub(crate) fn wrong_with_upstream_name(name: &str, mark: Mark, path: String) -> Option<Problem> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);

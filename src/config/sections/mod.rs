@@ -2,6 +2,7 @@
 
 pub(crate) mod access_log;
 pub(crate) mod affinity;
+mod check_request;
 pub(crate) mod drain;
 pub(crate) mod health;
 pub(crate) mod hooks;

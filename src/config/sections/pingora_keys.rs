@@ -23,9 +23,9 @@ pub(crate) fn names() -> Vec<String> {
     }
 }
 
-/// Reads Pingora's keys; those left out have Pingora's defaults, but for three: `threads` gets the number of cores,
-/// clients stay on one thread each, and Pingora's own timers, whose thread wakes a hundred times a second, are used
-/// below one second only.
+/// Reads Pingora's keys; those left out have Pingora's defaults, but for four: `threads` gets the number of cores,
+/// clients stay on one thread each, Pingora's own timers, whose thread wakes a hundred times a second, are used
+/// below one second only, and `pid_file` is empty: its place is chosen when the process starts.
 pub(crate) fn read<'v, 'k>(
     given: impl Iterator<Item = (&'k str, Value<'v>)>,
     report: &mut Report,
@@ -34,6 +34,8 @@ pub(crate) fn read<'v, 'k>(
     conf.insert("threads".into(), std::thread::available_parallelism().map_or(1, NonZeroUsize::get).into());
     conf.insert("work_stealing".into(), false.into());
     conf.insert("fast_timeout_to_tokio_threshold_seconds".into(), 0.into());
+    // Pingora's default lies in a folder that every user may write to.
+    conf.insert("pid_file".into(), "".into());
     let mut complete = true;
     for (key, value) in given {
         complete &= read_key(key, &value, &mut conf, report).is_some();

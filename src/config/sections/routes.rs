@@ -7,7 +7,7 @@ use super::hooks::{self, Registered};
 use super::keys;
 use super::matching::{host_pattern, path_prefix};
 use super::upstreams::Named;
-use crate::config::model::{Compression, HostPattern, Route};
+use crate::config::model::{Compression, Handshake, HostPattern, Route};
 use crate::config::yaml::problem::{Report, quoted};
 use crate::config::yaml::scalar::{choice, text};
 use crate::config::yaml::value::Value;
@@ -79,6 +79,7 @@ fn wider_hosts(host: &HostPattern) -> Vec<HostPattern> {
 
 fn read_route(value: &Value<'_>, parts: &Parts<'_>, report: &mut Report) -> Option<Route> {
     const COMPRESSION: [(&str, Compression); 2] = [("inspect", Compression::Inspect), ("strip", Compression::Strip)];
+    const HANDSHAKE: [(&str, Handshake); 2] = [("strict", Handshake::Strict), ("lenient", Handshake::Lenient)];
     let mut fields = keys::ROUTE.fields(value, report)?;
     let host = fields.take_or("host", HostPattern::Any, |v| host_pattern(v, report));
     let path = fields.take_or("path", "/".to_owned(), |v| path_prefix(v, report));
@@ -87,6 +88,7 @@ fn read_route(value: &Value<'_>, parts: &Parts<'_>, report: &mut Report) -> Opti
     let affinity = fields.take_or("affinity", None, |v| affinity::read(v, parts.scope, report).map(Some));
     let hooks = fields.take_or("hooks", Vec::new(), |v| hooks::read(v, &parts.hooks, report));
     let compression = fields.take_or("compression", Compression::default(), |v| choice(v, &COMPRESSION, report));
+    let handshake = fields.take_or("handshake", Handshake::default(), |v| choice(v, &HANDSHAKE, report));
     Some(Route {
         host: host?,
         path: path?,
@@ -94,6 +96,7 @@ fn read_route(value: &Value<'_>, parts: &Parts<'_>, report: &mut Report) -> Opti
         affinity: affinity?,
         hooks: hooks?,
         compression: compression?,
+        handshake: handshake?,
     })
 }
 

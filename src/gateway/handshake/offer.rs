@@ -7,14 +7,15 @@ use http::{Method, Version};
 
 use crate::http1::forward::{Edited, Origin, upgrade_request};
 use crate::http1::head::read_request;
-use crate::http1::{Fields, RequestHead, fields};
-use crate::ws::handshake::{self, Offer, Wanted};
+use crate::http1::{Fields, RequestHead, Unwanted, fields};
+use crate::ws::handshake::{self, Keys, Offer, Wanted};
 
 /// A correct request for a WebSocket, in a form that leaves no question open.
 pub(super) struct Plain<'b> {
     pub(super) head: RequestHead<'b>,
     pub(super) host: &'b str,
     pub(super) headers: HeaderMap,
+    /// Its key may be any text: the route says if it may.
     pub(super) offer: Offer,
 }
 
@@ -35,18 +36,17 @@ impl<'b> Plain<'b> {
         if headers.contains_key(header::EXPECT) {
             return None;
         }
-        let Ok(Wanted::WebSocket(offer)) = handshake::classify(&Method::GET, Version::HTTP_11, &headers) else {
-            return None;
-        };
+        let wanted = handshake::classify_with(Keys::Any, &Method::GET, Version::HTTP_11, &headers);
+        let Ok(Wanted::WebSocket(offer)) = wanted else { return None };
         Some(Self { head, host, headers, offer })
     }
 
-    /// Takes the header fields with `_` in their names out of the request.
-    pub(super) fn drop_underscores(&mut self) {
+    /// Takes the header fields out of the request that backends do not get.
+    pub(super) fn drop_unwanted(&mut self, unwanted: Unwanted) {
         let before = self.head.lines.len();
-        self.head.lines.retain(|line| !line.name.contains('_'));
+        self.head.lines.retain(|line| !unwanted.holds(line.name));
         if self.head.lines.len() < before {
-            let named: Vec<_> = self.headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+            let named: Vec<_> = self.headers.keys().filter(|name| unwanted.holds(name.as_str())).cloned().collect();
             named.iter().for_each(|name| drop(self.headers.remove(name)));
         }
     }

@@ -115,9 +115,8 @@ fn request(session: &Session, ctx: &Ctx) -> Option<Vec<u8>> {
     let ServerSession::H1(client) = &*session.downstream_session else { return None };
     let raw = client.get_headers_raw_bytes();
     let mut head = read_request(&raw).ok().flatten()?;
-    if ctx.drops_underscores() {
-        head.lines.retain(|line| !line.name.contains('_'));
-    }
+    let unwanted = ctx.snapshot.unwanted(ctx.request.as_ref()?.peer.ip());
+    head.lines.retain(|line| !unwanted.holds(line.name));
     ctx.edit_request_lines(&mut head.lines);
     let header = session.req_header();
     let target = header.uri.path_and_query().map_or("/", |target| target.as_str());

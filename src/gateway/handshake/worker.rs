@@ -109,13 +109,12 @@ impl Gateway {
     fn begin(&self, bytes: &[u8], peer: SocketAddr) -> Option<(Ctx, Offered, usize)> {
         let mut plain = Plain::read(bytes)?;
         let mut ctx = Ctx::new(&self.running);
-        if ctx.drops_underscores() {
-            plain.drop_underscores();
-        }
+        plain.drop_unwanted(ctx.snapshot.unwanted(peer.ip()));
         let (path, query) = (plain.path(), plain.query());
         let asked = Asked { host: plain.host, path, query, headers: &plain.headers, peer: peer.ip() };
         ctx.describe_as(&asked, peer, http::Method::GET);
-        if ctx.hooks.is_some() || ctx.unclear.is_some() {
+        let has_fair_key = || ctx.is_lenient() || plain.offer.has_usual_key();
+        if ctx.hooks.is_some() || ctx.unclear.is_some() || !has_fair_key() {
             return None;
         }
         ctx.edit_request_lines(&mut plain.head.lines);

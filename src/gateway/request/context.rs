@@ -13,7 +13,7 @@ use super::headers;
 use super::hooks::Hooks;
 use crate::affinity;
 use crate::client::Client;
-use crate::config::Underscores;
+use crate::config::{Forwarded, Handshake};
 use crate::dial::TryError;
 use crate::hook::Answer;
 use crate::http1::forward::Origin;
@@ -63,13 +63,21 @@ pub(in crate::gateway) struct Request {
     pub(in crate::gateway) path: String,
     pub(in crate::gateway) route: Option<usize>,
     pub(in crate::gateway) key: Option<Key>,
+    /// An element for this hop is added to `Forwarded`.
+    writes_forwarded: bool,
 }
 
 impl Request {
     /// Calls `with` with the gateway's own word to a backend on where the request came from.
     pub(in crate::gateway) fn with_origin<T>(&self, with: impl FnOnce(&Origin<'_>) -> T) -> T {
         let peer = address::text(self.peer.ip().to_canonical());
-        with(&Origin { peer: &peer, is_trusted: self.client.via_trusted, host: &self.host, id: &self.id })
+        with(&Origin {
+            peer: &peer,
+            is_trusted: self.client.via_trusted,
+            host: &self.host,
+            id: &self.id,
+            writes_forwarded: self.writes_forwarded,
+        })
     }
 }
 
@@ -116,9 +124,7 @@ impl Ctx {
     /// Looks at a request's header: who asks, for which route, and with which key if the route has no hooks.
     pub(in crate::gateway) fn describe(&mut self, session: &Session) {
         let header = session.req_header();
-        let peer = session.client_addr().and_then(|address| address.as_inet().copied());
-        // Every listener is an IP socket; a peer that is gone already has no address any more.
-        let peer = peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+        let peer = peer_of(session);
         let host = headers::host(header).map(text).unwrap_or_default();
         let (path, query) = (header.uri.path(), header.uri.query());
         let asked = Asked { host: &host, path, query, headers: &header.headers, peer: peer.ip() };
@@ -136,7 +142,8 @@ impl Ctx {
         let key = key.map(|key| Key::of(key, &client));
         let id = headers::request_id(asked.headers);
         let (host, path) = (asked.host.to_owned(), asked.path.to_owned());
-        self.request = Some(Request { id, client, peer, method, host, path, route, key });
+        let writes_forwarded = self.snapshot.config.forwarding.forwarded == Forwarded::Write;
+        self.request = Some(Request { id, client, peer, method, host, path, route, key, writes_forwarded });
     }
 
     /// Lets go of all but what counts the request as under way.
@@ -169,9 +176,9 @@ impl Ctx {
         self.to().cloned()
     }
 
-    /// Tells whether backends get no headers with `_` in their names.
-    pub(in crate::gateway) fn drops_underscores(&self) -> bool {
-        self.snapshot.config.underscores_in_headers == Underscores::Drop
+    /// Tells if clients of the request's route may break rules of the handshake.
+    pub(in crate::gateway) fn is_lenient(&self) -> bool {
+        self.target().is_some_and(|target| target.handshake == Handshake::Lenient)
     }
 
     /// Source of the key, or `none`.
@@ -273,6 +280,12 @@ impl Ctx {
         self.tried.push(pick.index);
         Some(pick.index)
     }
+}
+
+/// The socket's peer. Every listener is an IP socket; a peer that is gone already has no address any more.
+pub(super) fn peer_of(session: &Session) -> SocketAddr {
+    let peer = session.client_addr().and_then(|address| address.as_inet().copied());
+    peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
 }
 
 /// Tells if a shortage concerns a single backend, so that another one may be reached all the same.

@@ -7,7 +7,8 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
 
 use super::context::{Ctx, Request};
-use crate::http1::forward::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID, forwarded_for};
+use crate::http1::Unwanted;
+use crate::http1::forward::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID, forwarded, forwarded_for};
 use crate::http1::hop_by_hop::{HopByHop, is_protected};
 
 /// The id a request came with, or a new one of 128 random bits.
@@ -47,7 +48,14 @@ pub(super) fn identify(request: &mut RequestHeader, asked: &Request, edit: impl 
     let headers = &mut parts.headers;
     edit(headers);
     headers.reserve(4);
-    let chain = asked.with_origin(|origin| forwarded_for(headers, origin.peer));
+    let (chain, elements) = asked.with_origin(|origin| {
+        let elements = origin.writes_forwarded.then(|| forwarded(headers, origin));
+        (forwarded_for(headers, origin.peer), elements)
+    });
+    if let Some(elements) = elements {
+        let elements = HeaderValue::from_maybe_shared(Bytes::from(elements));
+        headers.insert(header::FORWARDED, elements.map_err(invalid)?);
+    }
     let chain = HeaderValue::from_maybe_shared(Bytes::from(chain));
     headers.insert(FORWARDED_FOR.clone(), chain.map_err(invalid)?);
     if !(asked.client.via_trusted && headers.contains_key(&FORWARDED_PROTO)) {
@@ -102,9 +110,9 @@ pub(in crate::gateway) fn decorate(response: &mut ResponseHeader, ctx: &Ctx) -> 
     Ok(())
 }
 
-/// Takes headers with `_` in their names out of a request (nginx: `underscores_in_headers off`).
-pub(super) fn drop_underscores(request: &mut RequestHeader) {
-    let named: Vec<HeaderName> = request.headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+/// Takes the headers out of a request that backends do not get.
+pub(super) fn drop_unwanted(request: &mut RequestHeader, unwanted: Unwanted) {
+    let named: Vec<HeaderName> = request.headers.keys().filter(|name| unwanted.holds(name.as_str())).cloned().collect();
     for name in &named {
         request.remove_header(name);
     }

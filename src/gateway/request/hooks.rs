@@ -12,7 +12,7 @@ use super::context::{Ctx, Key};
 use super::headers;
 use crate::affinity::{self, Source};
 use crate::client::Client;
-use crate::config::{Compression, TunnelLimits};
+use crate::config::{Compression, Handshake, TunnelLimits};
 use crate::hook::{
     self, Answer, Backend, Chain, Chosen, Contexts, Entry, Facts, Injector, KeyTag, Next, Phase, Tunnel, TunnelId,
     Upgrade,
@@ -24,7 +24,7 @@ use crate::snapshot::{Destination, Snapshot};
 use crate::tunnel::{Hooked, Record};
 use crate::upstream::Pick;
 use crate::ws::deflate::{self, Agreement, BadAgreement, Offer};
-use crate::ws::handshake::{self, UpgradeRefused, Wanted};
+use crate::ws::handshake::{self, Keys, UpgradeRefused, Wanted};
 
 /// The kind of a request, or the rule of handshakes that its header breaks.
 pub(super) type Classified = Result<Wanted, UpgradeRefused>;
@@ -207,13 +207,14 @@ impl Ctx {
         headers::drop_listed(session.req_header_mut()).map_err(|_| Answer::gateway_failed())?;
         hooks.on_request(session, facts).await?;
         hooks.settle_upstream(snapshot, Phase::Request)?;
-        let mut wanted = classify(session);
+        let is_lenient = target.handshake == Handshake::Lenient;
+        let mut wanted = classify(session, is_lenient);
         if let Ok(Wanted::WebSocket(_)) = wanted {
             let limits = hooks.to().unwrap_or(&target.to).upstream.config().tunnel;
             hooks.on_upgrade(session, Facts { upgrade: true, ..facts }, limits).await?;
             hooks.settle_upstream(snapshot, Phase::Upgrade)?;
             hooks.settle_compression(session, target.compression);
-            wanted = classify(session);
+            wanted = classify(session, is_lenient);
         }
         session.set_pipelining_enabled(!matches!(wanted, Ok(Wanted::WebSocket(_))));
         request.key = hooks.key(session, snapshot, route, &request.client);
@@ -322,7 +323,8 @@ fn switching(read: &[u8]) -> Option<(ResponseHead<'_>, HeaderMap)> {
 }
 
 /// Tells what a request wants, as its header is now.
-pub(super) fn classify(session: &Session) -> Classified {
+pub(super) fn classify(session: &Session, is_lenient: bool) -> Classified {
     let request = session.req_header();
-    handshake::classify(&request.method, request.version, &request.headers)
+    let keys = if is_lenient { Keys::Any } else { Keys::Strict };
+    handshake::classify_with(keys, &request.method, request.version, &request.headers)
 }

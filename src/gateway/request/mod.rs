@@ -27,7 +27,7 @@ use crate::hook::Answer;
 use crate::upstream::{Blame, FailedTry, FailureKind};
 use crate::ws::handshake::Wanted;
 pub use context::Ctx;
-use context::is_of_one_backend;
+use context::{is_of_one_backend, peer_of};
 use error::{answer_to, blame, client_is_gone, describe, is_timeout};
 
 #[async_trait]
@@ -48,15 +48,14 @@ impl ProxyHttp for Gateway {
             self.continue_with(session, ctx, *continuation).await?;
             return Ok(true);
         }
-        if ctx.drops_underscores() {
-            headers::drop_underscores(session.req_header_mut());
-        }
+        let unwanted = ctx.snapshot.unwanted(peer_of(session).ip());
+        headers::drop_unwanted(session.req_header_mut(), unwanted);
         ctx.describe(session);
         if let Some(unclear) = ctx.unclear {
             self.answer(session, ctx, Answer::unclear(unclear)).await?;
             return Ok(true);
         }
-        let wanted = hooks::classify(session);
+        let wanted = hooks::classify(session, ctx.is_lenient());
         let request = session.req_header();
         let host_is_missing =
             request.version == http::Version::HTTP_11 && !request.headers.contains_key(http::header::HOST);

@@ -20,11 +20,15 @@ fn probe(check: Check, timeout: Duration) -> Probe {
 }
 
 fn http(path: &str, host: Option<&str>, expect: &[(u16, u16)], timeout: Duration) -> Probe {
-    probe(Check::Http { path: path.to_owned(), host: host.map(str::to_owned), expect: expect.to_vec() }, timeout)
+    probe(Check::Http { request: asking(path, host), expect: expect.to_vec() }, timeout)
 }
 
 fn websocket(timeout: Duration) -> Probe {
-    probe(Check::Websocket { path: "/ws".to_owned(), host: None }, timeout)
+    probe(Check::Websocket { request: asking("/ws", None), subprotocols: Vec::new() }, timeout)
+}
+
+fn asking(path: &str, host: Option<&str>) -> CheckRequest {
+    CheckRequest { path: path.to_owned(), host: host.map(str::to_owned), headers: Vec::new() }
 }
 
 /// A `tcp`, an `http` and a `websocket` check.
@@ -154,6 +158,40 @@ async fn an_http_check_asks_for_its_path_and_host() {
 }
 
 #[tokio::test]
+async fn a_check_sends_its_own_header_fields_and_may_replace_the_name_that_it_goes_by() {
+    let headers = [("Authorization", "Bearer abc"), ("user-agent", "probe/1")];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let request = CheckRequest { headers, ..asking("/", None) };
+    let checks = [
+        Check::Http { request: request.clone(), expect: vec![(200, 200)] },
+        Check::Websocket { request, subprotocols: vec!["mqtt".to_owned(), "mqttv3.1".to_owned()] },
+    ];
+    let mut heads = Vec::new();
+    for check in checks {
+        let (address, request) = answering(|_| b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec()).await;
+        let _ = probe(check, PATIENT).run(address).await;
+        let head = request.await.unwrap();
+        assert!(head.contains("\r\nAuthorization: Bearer abc\r\nuser-agent: probe/1\r\n"), "{head}");
+        assert!(!head.contains("longhaul-health"), "{head}");
+        heads.push(head);
+    }
+    assert!(heads[1].contains("\r\nSec-WebSocket-Protocol: mqtt, mqttv3.1\r\n"), "{}", heads[1]);
+}
+
+#[tokio::test]
+async fn a_subprotocol_that_was_offered_may_be_chosen_and_another_may_not() {
+    let request = asking("/", None);
+    let check = Check::Websocket { request, subprotocols: vec!["mqtt".to_owned()] };
+    for (chosen, outcome) in [("mqtt", Ok(())), ("MQTT", Err(BadAnswer::ProtocolNotOffered("MQTT".to_owned())))] {
+        let more = format!("\r\nSec-WebSocket-Protocol: {chosen}\r\n\r\n");
+        let (address, _) =
+            answering(move |request| switching(&accept_for(request)).replace("\r\n\r\n", &more).into()).await;
+        let outcome = outcome.map_err(CheckError::Handshake);
+        assert_eq!(probe(check.clone(), PATIENT).run(address).await, outcome, "{chosen}");
+    }
+}
+
+#[tokio::test]
 async fn the_host_is_the_backend_s_address_where_left_out() {
     for probe in [http("/", None, &[(200, 200)], PATIENT), websocket(PATIENT)] {
         let (address, request) = answering(|_| b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec()).await;
@@ -208,14 +246,15 @@ async fn an_end_before_the_answer_is_told_as_such() {
 }
 
 #[tokio::test]
-async fn a_path_or_host_that_cannot_be_sent_is_told_and_nothing_is_sent() {
-    let bad_host = Some("a\r\nX-Injected: 1".to_owned());
-    let checks = [
-        Check::Http { path: "/a b".to_owned(), host: None, expect: vec![(200, 200)] },
-        Check::Http { path: "/".to_owned(), host: bad_host.clone(), expect: vec![(200, 200)] },
-        Check::Websocket { path: "/\r\nX-Injected: 1".to_owned(), host: None },
-        Check::Websocket { path: "/".to_owned(), host: bad_host },
-    ];
+async fn a_path_host_or_header_that_cannot_be_sent_is_told_and_nothing_is_sent() {
+    let bad_host = Some("a\r\nX-Injected: 1");
+    let headers = vec![("X-Probe".to_owned(), "a\r\nX-Injected: 1".to_owned())];
+    let bad_header = CheckRequest { headers, ..asking("/", None) };
+    let requests = [asking("/a b", None), asking("/\r\nX-Injected: 1", None), asking("/", bad_host), bad_header];
+    let checks = requests.into_iter().flat_map(|request| {
+        let websocket = Check::Websocket { request: request.clone(), subprotocols: Vec::new() };
+        [Check::Http { request, expect: vec![(200, 200)] }, websocket]
+    });
     for check in checks {
         // Nobody listens there: had anything been tried, the failure would be another.
         let outcome = probe(check.clone(), PATIENT).run(refusing().await).await;

@@ -1,0 +1,109 @@
+// Real applications over three processes, behind the gateway LONGHAUL with each affinity that docs/configuration.md
+// names for them: no visitor loses a session.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { after, before, test } from "node:test";
+import { Jar, visitSockJs, visitSocketIo } from "./visitors.mjs";
+
+const VISITORS = 12;
+// Long enough for a busy machine; nothing is asserted about how long anything takes.
+const patience = 30_000;
+
+// The recipes of docs/configuration.md, "Which cookie", each on a route of its own.
+const RECIPES = {
+  "/plain": "[issue_cookie]",
+  "/cookie": "[{ cookie: { name: io, born_on: backend } }]",
+  // No recipe: the value is made after the backend was picked.
+  "/naive": "[{ cookie: io }]",
+  "/dummy": "[{ cookie: { name: JSESSIONID, born_on: backend } }]",
+  "/issued": "[issue_cookie]",
+};
+
+const children = [];
+let folder, gateway;
+
+/** Starts a program, and returns the first line of `stream` that `pattern` matches. */
+function start(command, args, stream, pattern) {
+  const child = spawn(command, args, {
+    stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, RUNTIME_DIRECTORY: folder },
+  });
+  children.push(child);
+  child[stream === "stdout" ? "stderr" : "stdout"].resume();
+  return new Promise((resolve, reject) => {
+    const said = [];
+    createInterface({ input: child[stream] }).on("line", (line) => {
+      said.push(line);
+      const found = pattern.exec(line);
+      if (found) resolve(found[1]);
+    });
+    child.once("exit", (code) => reject(new Error(`${command} ended with ${code}: ${said.join("\n")}`)));
+  });
+}
+
+before(async () => {
+  folder = mkdtempSync(join(tmpdir(), "longhaul-applications-"));
+  const server = new URL("./server.mjs", import.meta.url).pathname;
+  const ports = await Promise.all([1, 2, 3].map(() => start(process.execPath, [server], "stdout", /^(\d+)$/)));
+  const routes = Object.entries(RECIPES).map(([path, affinity]) => `  - { path: ${path}, upstream: application, affinity: ${affinity} }\n`);
+  const file = join(folder, "longhaul.yaml");
+  writeFileSync(file, `version: 1\nlisteners:\n  - address: 127.0.0.1:0\nroutes:\n${routes.join("")}upstreams:\n  application:\n    backends: [${ports.map((port) => `127.0.0.1:${port}`).join(", ")}]\n`);
+  gateway = `http://${await start(process.env.LONGHAUL, ["-c", file], "stderr", /listening on ([0-9.:]+)/)}`;
+});
+
+after(() => {
+  for (const child of children) child.removeAllListeners("exit").kill("SIGKILL");
+  if (folder) rmSync(folder, { recursive: true, force: true });
+});
+
+/** Visits as often as there are visitors, side by side; the processes that answered, or the losses. */
+async function crowd(visit) {
+  const visits = await Promise.allSettled(Array.from({ length: VISITORS }, () => visit(new Jar())));
+  const lost = visits.filter(({ status }) => status === "rejected").map(({ reason }) => reason.message);
+  return { lost, homes: new Set(visits.map(({ value }) => value)) };
+}
+
+/** No visitor is lost, all come home when they come again, and together they use more than one process. */
+async function noneIsLost(visit) {
+  const { lost, homes } = await crowd(async (jar) => {
+    const home = await visit(jar);
+    for (let again = 1; again <= 2; again++) {
+      const found = await visit(jar);
+      if (found !== home) throw new Error(`lost: came to ${found}, is at home in ${home} (${jar})`);
+    }
+    return home;
+  });
+  assert.deepEqual(lost, []);
+  assert.ok(homes.size > 1, "all in one process");
+}
+
+for (const [path, recipe] of [["/plain/", "issue_cookie"], ["/cookie/", "io born on the backend"]]) {
+  for (const transports of [["polling", "websocket"], ["polling"]]) {
+    test(`socket.io by ${transports.join(", then ")} with ${recipe} loses no session`, () =>
+      noneIsLost((jar) => visitSocketIo(gateway, path, jar, { transports, patience })));
+  }
+}
+
+for (const [path, recipe] of [["/dummy", "JSESSIONID born on the backend"], ["/issued", "issue_cookie"]]) {
+  for (const transport of ["xhr-polling", "xhr-streaming"]) {
+    test(`SockJS by ${transport} with ${recipe} loses no session`, () =>
+      noneIsLost((jar) => visitSockJs(`${gateway}${path}`, jar, { transport, patience })));
+  }
+}
+
+test("SockJS by WebSocket keeps its session on one connection", async () => {
+  for (const path of ["/dummy", "/issued"]) {
+    const { lost } = await crowd((jar) => visitSockJs(`${gateway}${path}`, jar, { transport: "websocket", patience }));
+    assert.deepEqual(lost, []);
+  }
+});
+
+test("the value of a cookie that the backend makes is no key: sessions are lost", async () => {
+  const { lost } = await crowd((jar) => visitSocketIo(gateway, "/naive/", jar, { transports: ["polling"], patience }));
+  assert.ok(lost.length > 0, "this test could not tell a lost session");
+  for (const reason of lost) assert.match(reason, /^lost: /);
+});
