@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
 
-use crate::control::{Client, FailureKind, Reply, Request};
+use crate::control::{Client, ClientError, FailureKind, HandedOver, Reply, Request};
 use crate::drain::Progress;
 use crate::hook::Registry;
 use crate::snapshot::Phase;
@@ -78,8 +78,12 @@ impl Instance {
     /// As [`ask`](Self::ask); may leave as soon as the command has begun.
     pub(super) fn ask_and(&self, request: &Request, waits: Waits, hooks: &Registry) -> ExitCode {
         let mut screen = Screen::new(self.json);
-        let mut answer = match self.open(request, hooks) {
-            Ok(answer) => answer,
+        let opened = self.socket(hooks).and_then(|at| {
+            let answer = Client::ask(at.path(), request).map_err(super::output::failed)?;
+            Ok((at, answer))
+        });
+        let (at, mut answer) = match opened {
+            Ok(opened) => opened,
             Err(code) => return code,
         };
         loop {
@@ -91,7 +95,16 @@ impl Instance {
                         return ExitCode::SUCCESS;
                     }
                 }
-                Ok(reply) => return screen.last(&reply),
+                Ok(reply) => match HandedOver::of(&reply).and_then(|to| Some((to, request.followed(to)?))) {
+                    Some((to, request)) => match ask_successor(at.path(), to, &request) {
+                        Ok(followed) => answer = followed,
+                        Err(error) => {
+                            screen.last(&reply);
+                            return super::output::failed(error);
+                        }
+                    },
+                    None => return screen.last(&reply),
+                },
                 Err(error) => {
                     screen.end_line();
                     return super::output::failed(error);
@@ -100,16 +113,29 @@ impl Instance {
         }
     }
 
-    fn open(&self, request: &Request, hooks: &Registry) -> Result<Client, ExitCode> {
+    /// Path of the gateway's control socket.
+    fn socket(&self, hooks: &Registry) -> Result<SocketPath, ExitCode> {
         let named = match (&self.socket, &self.conf) {
             (Some(socket), _) => Some(socket.clone()),
             (None, Some(file)) => super::output::load(file, hooks)?.control_sock,
             (None, None) => None,
         };
-        let Some(at) = SocketPath::of_control(named.as_deref()) else {
-            return Err(wrong("there is no runtime folder with a control socket; name it with `--socket PATH`"));
-        };
-        Client::ask(at.path(), request).map_err(super::output::failed)
+        SocketPath::of_control(named.as_deref())
+            .ok_or_else(|| wrong("there is no runtime folder with a control socket; name it with `--socket PATH`"))
+    }
+}
+
+/// Asks the process that has taken over, once it listens at the control socket in its predecessor's place.
+fn ask_successor(at: &Path, to: HandedOver, request: &Request) -> Result<Client, ClientError> {
+    let until = Instant::now() + SUCCESSOR_WITHIN;
+    loop {
+        let status = Client::ask(at, &Request::Status).and_then(|mut answer| answer.next_reply());
+        match status {
+            Ok(Reply::Status(status)) if status.pid == to.pid => return Client::ask(at, request),
+            Err(error) if Instant::now() >= until => return Err(error),
+            _ if Instant::now() >= until => return Client::ask(at, request),
+            _ => std::thread::park_timeout(ASK_AGAIN),
+        }
     }
 }
 
@@ -209,3 +235,6 @@ pub(super) fn wrong(error: impl std::fmt::Display) -> ExitCode {
 }
 
 const A_LINE_EVERY: Duration = Duration::from_secs(1);
+/// Time within which a process that has taken over listens at the control socket.
+const SUCCESSOR_WITHIN: Duration = Duration::from_secs(10);
+const ASK_AGAIN: Duration = Duration::from_millis(50);

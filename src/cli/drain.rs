@@ -46,6 +46,7 @@ pub(super) fn run(drain: &Drain, hooks: &Registry) -> ExitCode {
             address: *address,
             over_ms: over.map(|over| u64::try_from(over.as_millis()).unwrap_or(u64::MAX)),
             undo: *undo,
+            follow: false,
         },
     };
     drain.instance.ask_and(&request, if drain.no_wait { Waits::ForTheBeginning } else { Waits::ForTheEnd }, hooks)

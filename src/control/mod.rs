@@ -9,5 +9,5 @@ mod protocol;
 mod server;
 
 pub use client::{Client, ClientError};
-pub use protocol::{Done, Failed, FailureKind, Reply, Request, VERSION};
+pub use protocol::{Done, Failed, FailureKind, HandedOver, Reply, Request, VERSION};
 pub use server::{Command, QUEUE, Responder, Server};

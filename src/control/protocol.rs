@@ -47,6 +47,9 @@ pub enum Request {
         /// Ends the drain instead.
         #[serde(default)]
         undo: bool,
+        /// Follows a drain that is under way, of which `over_ms` are left, and begins none.
+        #[serde(default)]
+        follow: bool,
     },
 }
 
@@ -100,6 +103,35 @@ pub enum FailureKind {
     WrongConfiguration,
     /// The gateway tried and did not succeed.
     Failed,
+    /// Another process has taken over, and has to be asked; the details are a [`HandedOver`].
+    HandedOver,
+}
+
+/// The process that has taken over, for a client that followed a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandedOver {
+    /// Its process id.
+    pub pid: u32,
+    /// Milliseconds that are left of the command's time.
+    pub remaining_ms: u64,
+}
+
+impl HandedOver {
+    /// The reply with these details.
+    pub fn reply(self, message: impl Into<String>) -> Reply {
+        let details = serde_json::to_value(self).expect("it is made of numbers alone");
+        Reply::Failed(Failed { failure: FailureKind::HandedOver, message: message.into(), details })
+    }
+
+    /// The details of such a reply; `None` for any other.
+    pub fn of(reply: &Reply) -> Option<Self> {
+        match reply {
+            Reply::Failed(Failed { failure: FailureKind::HandedOver, details, .. }) => {
+                Self::deserialize(details).ok()
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Request {
@@ -109,6 +141,21 @@ impl Request {
         let mut line = serde_json::to_string(&envelope).expect("a request is made of text and numbers alone");
         line.push('\n');
         line
+    }
+
+    /// The request by which a client goes on to follow this one in the process that has taken over; `None` where there
+    /// is nothing to follow.
+    pub fn followed(&self, to: HandedOver) -> Option<Self> {
+        match self {
+            Self::DrainBackend { upstream, address, undo: false, .. } => Some(Self::DrainBackend {
+                upstream: upstream.clone(),
+                address: *address,
+                over_ms: Some(to.remaining_ms),
+                undo: false,
+                follow: true,
+            }),
+            _ => None,
+        }
     }
 
     /// Parses a line.
@@ -174,6 +221,7 @@ mod tests {
                 address: SocketAddr::from(([127, 0, 0, 1], 9001)),
                 over_ms: Some(60_000),
                 undo: false,
+                follow: true,
             },
         ];
         for request in requests {
@@ -186,7 +234,7 @@ mod tests {
     #[test]
     fn what_is_left_out_has_a_default() {
         let line = br#"{"version":1,"command":"drain_backend","upstream":"u","address":"127.0.0.1:1"}"#;
-        let Ok(Request::DrainBackend { over_ms: None, undo: false, .. }) = Request::parse(line) else {
+        let Ok(Request::DrainBackend { over_ms: None, undo: false, follow: false, .. }) = Request::parse(line) else {
             panic!("{:?}", Request::parse(line));
         };
     }

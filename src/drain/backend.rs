@@ -60,6 +60,21 @@ impl BackendDrain {
         Ok(Self { backend, by: now + over })
     }
 
+    /// Follows a drain that another process began, of which the time `left` is left.
+    ///
+    /// # Errors
+    /// [`UnknownBackend`]
+    pub fn under_way(
+        running: &Running,
+        upstream: &str,
+        address: SocketAddr,
+        left: Duration,
+        now: Instant,
+    ) -> Result<Self, UnknownBackend> {
+        let (backend, _) = find(running, upstream, address)?;
+        Ok(Self { backend, by: now + left })
+    }
+
     /// Gives the backend its share again, and spares the tunnels that have not got their Close frame. Says whether it
     /// was drained at all.
     ///
@@ -86,6 +101,11 @@ impl BackendDrain {
     /// Tells whether every tunnel must have ended by now: its Close frame was sent, and the answer awaited.
     pub fn is_due(&self, now: Instant) -> bool {
         now >= self.by + LAST_ANSWER
+    }
+
+    /// Time until the last of its tunnels gets its Close frame.
+    pub fn remaining(&self, now: Instant) -> Duration {
+        self.by.saturating_duration_since(now)
     }
 
     /// Progress of the drain.

@@ -9,6 +9,7 @@ use rustix::event::{EventfdFlags, eventfd};
 ///
 /// An eventfd that holds 1 (eventfd(2)). Reading it takes the 1 out, which the kernel does for one process only,
 /// whatever the other one is at. So neither process has to know whether the other is alive, stopped or slow.
+#[derive(Debug)]
 pub(super) struct Claim {
     token: OwnedFd,
 }

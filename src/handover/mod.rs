@@ -6,8 +6,8 @@
 //! | sender | message | afterwards |
 //! |---|---|---|
 //! | successor | `hello` with the protocols it speaks | nothing has changed |
-//! | predecessor | `welcome`: listening sockets, drained backends; or `refused` | only the predecessor accepts |
-//! | successor | `serving` | both accept; the predecessor stops accepting |
+//! | predecessor | `welcome`: listening sockets, their `Entry`, drained backends; or `refused` | only the predecessor accepts |
+//! | successor | `serving`, once it has taken the entry and accepts | both accept; the predecessor stops accepting |
 //! | predecessor | `tunnels` without any, where hooks have a state of their own that goes on | as with tunnels, below |
 //! | predecessor | `tunnels`: a frozen batch, its sockets, its `Claim` | neither moves their bytes |
 //! | successor | `ready`: it can go on with them, but for those it refuses | still neither does |
@@ -20,27 +20,39 @@
 //! batch is put back and served at once, and the successor will find the claim taken whenever it wakes up. Where it
 //! does not get it, the batch is the successor's. Nobody has to be killed to know.
 //!
-//! Before the first batch is taken, any failure ends the handover: the predecessor accepts again and says `abort`.
-//! After it, a silent successor is waited for (`PATIENCE`) while the predecessor accepts and serves what it has. A
-//! successor that is gone is the end of the stream: batches it has not said `taken` of are put back, and the
-//! predecessor remains the gateway. A successor that finds the predecessor gone without an `abort` goes on with the
-//! batch it was ready for, if it gets the claim.
+//! Until the successor has taken the entry, any failure ends the handover: the predecessor revokes the entry, says
+//! `abort`, and nothing has changed. From then on the successor may have clients, and is never killed. A silent one is
+//! waited for (`PATIENCE`) while the predecessor accepts and serves what it has. A successor that is gone is the end of
+//! the stream: batches it has not said `taken` of are put back, and the predecessor remains the gateway. A successor
+//! that finds the predecessor gone without an `abort` goes on with the batch it was ready for, if it gets the claim.
 //!
-//! Protocol 1 (release 0.1) has no claims. A predecessor that hands over to such a successor kills one that hangs
-//! between `commit` and `taken` of the first batch, and from the second batch on waits for it.
+//! Protocol 1 (release 0.1) has no claims, and `serving` alone tells of the entry. A predecessor that hands over to such
+//! a successor kills one that hangs between `commit` and `taken` of the first batch, and from the second batch on waits
+//! for it.
 
 mod claim;
+mod entry;
 mod message;
 mod to_predecessor;
 mod to_successor;
 mod wire;
 
+pub use entry::Entry;
 pub use message::{PROTOCOL, Refusal};
 pub use to_predecessor::{Offered, Received, ToPredecessor, Welcome};
-pub use to_successor::{Handed, PATIENCE, START_WITHIN, SuccessorProcess, ToSuccessor};
+pub use to_successor::{Handed, PATIENCE, START_WITHIN, ToSuccessor};
 
 use std::io;
 use std::time::Duration;
+
+/// The process at the other end of a handover.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerProcess {
+    /// Its process id.
+    pub pid: u32,
+    /// Its version of Longhaul.
+    pub version: String,
+}
 
 /// Why a handover did not come to its end.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use super::HandoverError;
+use super::{HandoverError, PeerProcess};
 use super::claim::Claim;
 use super::message::{CLAIMS_SINCE, FromPredecessor, FromSuccessor, OLDEST_PROTOCOL, PROTOCOL, Readable, Refusal};
 use super::wire::Wire;
@@ -20,6 +20,8 @@ pub struct ToPredecessor {
     protocol: u32,
     /// Number of the latest batch.
     batch: u64,
+    /// Permission to accept; `None` with protocol 1, and once it was used.
+    entry: Option<Claim>,
     /// Claim to the latest batch; `None` with protocol 1, and once it was used.
     claim: Option<Claim>,
 }
@@ -28,6 +30,8 @@ pub struct ToPredecessor {
 pub struct Welcome {
     /// The connection, for what follows.
     pub predecessor: ToPredecessor,
+    /// The predecessor.
+    pub process: PeerProcess,
     /// The listening sockets, each with the address that the predecessor's configuration names for it.
     pub sockets: Vec<(SocketAddr, OwnedFd)>,
     /// Backends that the operator drains.
@@ -74,15 +78,33 @@ impl ToPredecessor {
         };
         wire.send("hello", &hello, &[], WRITE_WITHIN)?;
         match wire.receive("welcome", Some(WELCOME_WITHIN))? {
-            (FromPredecessor::Welcome { protocol, sockets, drained, .. }, descriptors)
-                if sockets.len() == descriptors.len() =>
+            (FromPredecessor::Welcome { protocol, version, sockets, drained }, mut descriptors)
+                if sockets.len() + claims(protocol) == descriptors.len() =>
             {
+                let entry = if claims(protocol) > 0 { descriptors.pop_back().map(Claim::received) } else { None };
                 let sockets = sockets.into_iter().map(|named| named.configured).zip(descriptors).collect();
-                let predecessor = Self { wire, protocol, batch: 0, claim: None };
-                Ok(Welcome { predecessor, sockets, drained })
+                let pid = wire.sender().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
+                let process = PeerProcess { pid, version };
+                let predecessor = Self { wire, protocol, batch: 0, entry, claim: None };
+                Ok(Welcome { predecessor, process, sockets, drained })
             }
             (FromPredecessor::Refused { reason }, _) => Err(HandoverError::Refused(reason)),
             (other, _) => Err(HandoverError::Unexpected { expected: "welcome", heard: format!("{other:?}") }),
+        }
+    }
+
+    /// Takes the permission to accept. Must be called before anything is accepted. A predecessor that is gone changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// The reason why the predecessor has given this process up, which must end.
+    pub fn enter(&mut self) -> Result<(), String> {
+        if self.entry.take().is_none_or(|entry| entry.take()) {
+            return Ok(());
+        }
+        match self.wire.receive("abort", Some(WRITE_WITHIN)) {
+            Ok((FromPredecessor::Abort { reason }, _)) => Err(reason),
+            _ => Err("it has given this process up".to_owned()),
         }
     }
 
@@ -131,10 +153,9 @@ impl ToPredecessor {
             Err(HandoverError::Gone(_)) => return Ok(Received::Gone),
             Err(failure) => return Err(failure),
         };
-        let claims = usize::from(self.protocol >= CLAIMS_SINCE);
         match message {
             FromPredecessor::Tunnels { batch, passports, hooks }
-                if passports.len() * 2 + claims == descriptors.len() =>
+                if passports.len() * 2 + claims(self.protocol) == descriptors.len() =>
             {
                 self.batch = batch;
                 let mut next = || descriptors.pop_front().expect("their number was compared");
@@ -149,6 +170,11 @@ impl ToPredecessor {
             other => Err(HandoverError::Unexpected { expected: "tunnels", heard: format!("{other:?}") }),
         }
     }
+}
+
+/// Number of the claims that come with a batch, and with the listening sockets.
+fn claims(protocol: u32) -> usize {
+    usize::from(protocol >= CLAIMS_SINCE)
 }
 
 /// Time limit of the predecessor's answer: it answers between two commands of its operator's.

@@ -1,5 +1,6 @@
 //! The connection to a successor, as the predecessor has it.
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -8,11 +9,12 @@ use std::time::{Duration, Instant};
 use tokio::io::Interest;
 
 use super::claim::Claim;
+use super::entry::Entry;
 use super::message::{
     CLAIMS_SINCE, FromPredecessor, FromSuccessor, ListeningSocket, OLDEST_PROTOCOL, PROTOCOL, Readable, Refusal,
 };
 use super::wire::Wire;
-use super::{BATCH, HandoverError};
+use super::{BATCH, HandoverError, PeerProcess};
 use crate::drain::DrainedBackend;
 use crate::snapshot::SavedHooks;
 use crate::tunnel::Frozen;
@@ -20,8 +22,9 @@ use crate::tunnel::Frozen;
 /// Connection to a successor. Its methods hand over step by step; each blocks for a bounded time.
 pub struct ToSuccessor {
     wire: Wire,
-    successor: SuccessorProcess,
+    successor: PeerProcess,
     protocol: u32,
+    entry: Entry,
     /// Number of the latest batch; 0 with protocol 1, which numbers none.
     batch: u64,
     /// The answer that a silent successor still owes.
@@ -30,15 +33,6 @@ pub struct ToSuccessor {
     has_taken: bool,
     /// Time that an answer about the next batch may take.
     answer_within: Duration,
-}
-
-/// The process that asks to take over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SuccessorProcess {
-    /// Its process id.
-    pub pid: u32,
-    /// Its version of Longhaul.
-    pub version: String,
 }
 
 /// Result of handing a batch to the successor.
@@ -58,6 +52,8 @@ pub enum Handed {
 /// An answer that a silent successor owes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owed {
+    /// `serving`.
+    Serving,
     /// `ready`.
     Ready,
     /// `taken` or `late`.
@@ -87,22 +83,28 @@ impl ToSuccessor {
         }
         Ok(Self {
             wire,
-            successor: SuccessorProcess { pid, version },
+            successor: PeerProcess { pid, version },
             protocol,
+            entry: Entry::new().map_err(HandoverError::Gone)?,
             batch: 0,
             owed: None,
             has_taken: false,
-            answer_within: WORD_WITHIN,
+            answer_within: if protocol >= CLAIMS_SINCE { PAUSE_WITHIN } else { WORD_WITHIN },
         })
     }
 
     /// The process that asks to take over.
-    pub fn successor(&self) -> &SuccessorProcess {
+    pub fn successor(&self) -> &PeerProcess {
         &self.successor
     }
 
-    /// Sends copies of the listening sockets, each with the address that the configuration names for it, and the
-    /// backends that the operator drains.
+    /// The successor's permission to accept.
+    pub fn entry(&self) -> Entry {
+        self.entry.clone()
+    }
+
+    /// Sends copies of the listening sockets, each with the address that the configuration names for it, the entry to
+    /// them, and the backends that the operator drains.
     ///
     /// # Errors
     /// [`HandoverError`].
@@ -112,7 +114,9 @@ impl ToSuccessor {
         drained: Vec<DrainedBackend>,
     ) -> Result<(), HandoverError> {
         let named = sockets.iter().map(|(configured, _)| ListeningSocket { configured: *configured }).collect();
-        let descriptors: Vec<BorrowedFd<'_>> = sockets.iter().map(|(_, socket)| socket.as_fd()).collect();
+        let entry = self.has_claims().then(|| self.entry.clone());
+        let mut descriptors: Vec<BorrowedFd<'_>> = sockets.iter().map(|(_, socket)| socket.as_fd()).collect();
+        descriptors.extend(entry.as_ref().map(Entry::as_fd));
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let welcome = FromPredecessor::Welcome { protocol: self.protocol, version, sockets: named, drained };
         self.wire.send("welcome", &welcome, &descriptors, WRITE_WITHIN)
@@ -123,10 +127,10 @@ impl ToSuccessor {
     /// # Errors
     /// [`HandoverError`].
     pub fn wait_serving(&mut self) -> Result<(), HandoverError> {
-        match self.wire.receive("serving", Some(START_WITHIN))? {
-            (FromSuccessor::Serving, _) => Ok(()),
-            (other, _) => Err(unexpected("serving", &other)),
-        }
+        self.owed = Some(Owed::Serving);
+        self.answer("serving", Owed::Serving, START_WITHIN)?;
+        self.entry.note_used();
+        Ok(())
     }
 
     /// Hands over a batch of at most [`BATCH`] tunnels.
@@ -210,7 +214,7 @@ impl ToSuccessor {
             // Its last words are still to be read.
             return match self.answer("taken", Owed::Taken, DEATH_WITHIN) {
                 Ok(_) => Ok(Handed::Taken { refused, silent: None }),
-                Err(_) => Err(failure),
+                Err(_) => Err(HandoverError::Gone(io::Error::other(format!("it was killed: {failure}")))),
             };
         }
         match self.answer("taken", Owed::Taken, PATIENCE) {
@@ -242,6 +246,10 @@ impl ToSuccessor {
     fn answer(&mut self, expected: &'static str, owed: Owed, within: Duration) -> Result<Vec<Refusal>, HandoverError> {
         let (answer, _) = self.wire.receive(expected, Some(within))?;
         match (answer, owed) {
+            (FromSuccessor::Serving, Owed::Serving) => {
+                self.owed = None;
+                Ok(Vec::new())
+            }
             (FromSuccessor::Ready { batch, refused }, Owed::Ready) if batch == self.batch => {
                 self.owed = None;
                 Ok(refused)
@@ -260,7 +268,7 @@ impl ToSuccessor {
     ///
     /// # Errors
     /// The socket cannot be watched.
-    pub async fn stirs(&self) -> std::io::Result<()> {
+    pub async fn stirs(&self) -> io::Result<()> {
         let reads = self.owed.is_some() && !self.wire.has_unsent();
         let interest = if reads { Interest::READABLE } else { Interest::WRITABLE };
         let socket = tokio::net::UnixStream::from_std(self.wire.socket()?)?;
@@ -276,6 +284,10 @@ impl ToSuccessor {
         let Some(owed) = self.owed else { return Ok(()) };
         let (answer, _) = self.wire.receive("an answer", Some(WORD_WITHIN))?;
         match (answer, owed) {
+            (FromSuccessor::Serving, Owed::Serving) => {
+                self.owed = None;
+                Ok(())
+            }
             (FromSuccessor::Ready { batch, .. }, Owed::Ready)
             | (FromSuccessor::Taken { batch } | FromSuccessor::Late { batch }, Owed::Taken)
                 if batch == self.batch =>
@@ -312,8 +324,8 @@ fn unexpected(expected: &'static str, heard: &FromSuccessor) -> HandoverError {
 
 /// Time that a message may take which costs the other process nothing but to send it.
 const WORD_WITHIN: Duration = Duration::from_secs(2);
-/// The same for a batch, once the successor has taken one: the tunnels of the batch stand still meanwhile, and can be
-/// put back.
+/// The same for a batch: its tunnels stand still meanwhile, and can be put back. With protocol 1 once the successor has
+/// taken one.
 const PAUSE_WITHIN: Duration = Duration::from_millis(500);
 /// Time that a message may take to fit into the socket.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
@@ -321,5 +333,5 @@ const WRITE_WITHIN: Duration = Duration::from_secs(5);
 const DEATH_WITHIN: Duration = Duration::from_secs(10);
 /// Time that a successor may take from the listening sockets to `serving`.
 pub const START_WITHIN: Duration = Duration::from_secs(30);
-/// Time that a successor may be silent which has taken tunnels.
+/// Time that a successor may be silent which may have clients.
 pub const PATIENCE: Duration = Duration::from_secs(60);

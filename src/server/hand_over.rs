@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 
+use super::follow::Whereabouts;
 use super::notify;
 use super::operator::Operator;
 use super::signals::Signals;
@@ -32,6 +33,10 @@ pub(super) struct Stopped {
     pub(super) moved: usize,
     /// Tunnels that stayed, and go on here.
     pub(super) stayed: usize,
+    /// The successor may have accepted clients, and ends by itself once they have left.
+    pub(super) accepted: bool,
+    /// This process was told to end, which ended the handover.
+    pub(super) told_to_end: bool,
     pub(super) why: HandoverError,
 }
 
@@ -62,9 +67,14 @@ impl Operator {
     /// # Errors
     /// The reason why it stopped. This process accepts again, and has every tunnel that the successor has not taken.
     pub(super) async fn give_way(&mut self, successor: ToSuccessor, signals: &mut Signals) -> Result<Moved, Stopped> {
+        self.whereabouts.send_replace(Whereabouts::Moving);
         let handed_over = self.hand_over(successor, signals).await;
+        if let Err(stopped) = &handed_over {
+            self.whereabouts.send_replace(if stopped.moved > 0 { Whereabouts::Split } else { Whereabouts::Here });
+        }
         match &handed_over {
             Ok(moved) => self.history.upgraded(true, format!("{} tunnels moved", moved.tunnels)),
+            Err(stopped) if stopped.told_to_end => info!("the handover is given up: {stopped}"),
             Err(stopped) => {
                 error!("the handover failed, this process goes on: {stopped}");
                 self.history.upgraded(false, stopped.to_string());
@@ -77,12 +87,12 @@ impl Operator {
     }
 
     async fn hand_over(&mut self, successor: ToSuccessor, signals: &mut Signals) -> Result<Moved, Stopped> {
-        let successor = self.let_serve(successor, signals).await.map_err(Stopped::before_any)?;
-        // Both accept now; from here on only the successor does.
-        self.acceptor.pause();
+        let (successor, silence) = self.let_serve(successor, signals).await?;
         let course = Course::new(successor, Arc::clone(&self.running));
-        let course = self.move_all(course, signals).await?;
-        notify::successor(course.successor.successor().pid);
+        let course = self.move_all(course, silence, signals).await?;
+        let pid = course.successor.successor().pid;
+        notify::successor(pid);
+        self.whereabouts.send_replace(Whereabouts::There(pid));
         // Listeners that the successor does not have refuse from now on.
         self.acceptor.close();
         let mut moved = self.finish_requests(course, signals).await;
@@ -97,58 +107,75 @@ impl Operator {
         Ok(moved)
     }
 
-    /// Gives the successor the listening sockets, and waits until it accepts.
-    async fn let_serve(&self, mut successor: ToSuccessor, signals: &mut Signals) -> Result<ToSuccessor, HandoverError> {
-        let sockets = self.acceptor.copies().map_err(HandoverError::Gone)?;
-        let drained = drain::drained_backends(&self.running);
-        let serving =
-            blocking(move || match successor.welcome(&sockets, drained).and_then(|()| successor.wait_serving()) {
-                Ok(()) => Ok(successor),
+    /// Gives the successor the listening sockets, and waits until it accepts; returns its silence where it may accept
+    /// and does not say so.
+    async fn let_serve(
+        &self,
+        mut successor: ToSuccessor,
+        signals: &mut Signals,
+    ) -> Result<(ToSuccessor, Option<HandoverError>), Stopped> {
+        let entry = successor.entry();
+        let failed = |failure| Stopped::before_any(failure, !entry.revoke());
+        let sockets = self.acceptor.copies().map_err(HandoverError::Gone).map_err(failed)?;
+        let (drained, revocable) = (drain::drained_backends(&self.running), entry.clone());
+        let serving = blocking(move || {
+            let welcomed = successor.welcome(&sockets, drained);
+            match welcomed.and_then(|()| successor.wait_serving()) {
+                Ok(()) => Ok((successor, None)),
+                Err(failure) if failure.is_silence() && !revocable.revoke() => Ok((successor, Some(failure))),
                 Err(failure) => {
                     successor.abort(&failure.to_string());
                     Err(failure)
                 }
-            });
+            }
+        });
         tokio::select! {
-            successor = serving => successor,
-            // Nothing has changed hands. A successor that comes to serve finds this process gone, and goes on alone.
-            () = signals.told_to_end() => Err(told_to_end()),
+            serving = serving => serving.map_err(failed),
+            // A successor that comes to serve finds this process gone, and goes on alone.
+            () = signals.told_to_end() => Err(Stopped::told_to_end()),
         }
     }
 
-    /// Moves every tunnel that can move, and makes the successor the gateway. While a successor that has taken tunnels
-    /// is silent, this process accepts and serves.
-    async fn move_all(&mut self, mut course: Course, signals: &mut Signals) -> Result<Course, Stopped> {
+    /// Moves every tunnel that can move, and makes the successor the gateway. While the successor is silent, this
+    /// process accepts and serves; `silence` where it is silent from the beginning.
+    async fn move_all(
+        &mut self,
+        mut course: Course,
+        mut silence: Option<HandoverError>,
+        signals: &mut Signals,
+    ) -> Result<Course, Stopped> {
         let mut patient_until = None;
         loop {
-            let before = course.moved.tunnels;
-            let (after, pause) = course.go_on(signals).await?;
-            course = after;
-            let failure = match pause {
-                Pause::NoneLeft => break,
-                Pause::ToldToEnd if course.moved.tunnels > 0 => break,
-                Pause::ToldToEnd => told_to_end(),
-                Pause::Silent(failure) if course.moved.tunnels == 0 => failure,
-                Pause::Silent(failure) => {
-                    if course.moved.tunnels > before {
-                        patient_until = None;
-                    }
-                    let until = *patient_until.get_or_insert_with(|| tokio::time::Instant::now() + PATIENCE);
-                    warn!(
-                        "the new process is silent, with {} tunnels; this process serves until it answers: {failure}",
-                        course.moved.tunnels
-                    );
-                    if let Err(error) = self.acceptor.start() {
-                        error!("{error}");
-                    }
-                    let (after, answered) = course.wait_for_answer(until, failure, signals).await?;
-                    course = after;
-                    self.acceptor.pause();
-                    if answered { continue } else { break }
+            if let Some(failure) = silence.take() {
+                let until = *patient_until.get_or_insert_with(|| tokio::time::Instant::now() + PATIENCE);
+                warn!(
+                    "the new process is silent, with {} tunnels; this process serves until it answers: {failure}",
+                    course.moved.tunnels
+                );
+                if let Err(error) = self.acceptor.start() {
+                    error!("{error}");
                 }
-            };
-            return Err(course.abort(failure));
+                let answered;
+                (course, answered) = course.wait_for_answer(until, failure, signals).await?;
+                if !answered {
+                    break;
+                }
+            }
+            // Both accept now; from here on only the successor does.
+            self.acceptor.pause();
+            let before = course.moved.tunnels;
+            let pause;
+            (course, pause) = course.go_on(signals).await?;
+            match pause {
+                // Told to end, this process leaves the successor the gateway: it may have clients.
+                Pause::NoneLeft | Pause::ToldToEnd => break,
+                Pause::Silent(failure) => silence = Some(failure),
+            }
+            if course.moved.tunnels > before {
+                patient_until = None;
+            }
         }
+        self.acceptor.pause();
         let Moved { tunnels, longest_pause, .. } = course.moved;
         info!("{tunnels} tunnels moved, longest pause {longest_pause:?}");
         match course.successor.done() {
@@ -225,7 +252,7 @@ impl Course {
 
     /// Moves tunnels until none is left, the successor is silent, or this process is told to end.
     async fn go_on(self, signals: &mut Signals) -> Result<(Self, Pause), Stopped> {
-        let (told_to_end, running, before) =
+        let (told_to_end, running, moved_before) =
             (Arc::clone(&self.told_to_end), Arc::clone(&self.running), self.moved.tunnels);
         let moving = tokio::task::spawn_blocking(move || self.move_tunnels());
         tokio::pin!(moving);
@@ -238,18 +265,17 @@ impl Course {
         };
         moved.unwrap_or_else(|error| {
             let why = HandoverError::Refused(error.to_string());
-            Err(Stopped { moved: before, stayed: running.tunnels.count(), why })
+            Err(Stopped::halfway(moved_before, running.tunnels.count(), why))
         })
     }
 
     /// Moves the states of hooks, where that was not done yet, and then tunnels, batch by batch.
     fn move_tunnels(mut self) -> Result<(Self, Pause), Stopped> {
-        if !self.hooks_moved
-            && let Err(failure) = self.move_hooks()
-        {
-            return Err(self.abort(failure));
+        match self.move_hooks() {
+            Ok(None) => {}
+            Ok(Some(pause)) => return Ok((self, pause)),
+            Err(failure) => return Err(self.abort(failure)),
         }
-        self.hooks_moved = true;
         loop {
             if self.told_to_end.load(Ordering::Relaxed) {
                 return Ok((self, Pause::ToldToEnd));
@@ -282,16 +308,19 @@ impl Course {
         }
     }
 
-    fn move_hooks(&mut self) -> Result<(), HandoverError> {
-        let saved = self.running.snapshot().save_hooks();
+    /// Moves the states of hooks, once; returns the silence of the successor as a pause.
+    fn move_hooks(&mut self) -> Result<Option<Pause>, HandoverError> {
+        let saved = if self.hooks_moved { Vec::new() } else { self.running.snapshot().save_hooks() };
         if saved.is_empty() {
-            return Ok(());
+            self.hooks_moved = true;
+            return Ok(None);
         }
-        match self.successor.hand_hooks(saved)? {
-            Handed::Taken { silent: None, .. } => Ok(()),
-            // No tunnel has moved: the handover can be given up whole.
-            Handed::Taken { silent: Some(failure), .. } | Handed::Withdrawn(failure) => Err(failure),
-        }
+        let handed = self.successor.hand_hooks(saved)?;
+        self.hooks_moved = matches!(handed, Handed::Taken { .. });
+        Ok(match handed {
+            Handed::Taken { silent, .. } => silent.map(Pause::Silent),
+            Handed::Withdrawn(failure) => Some(Pause::Silent(failure)),
+        })
     }
 
     fn part_with(&mut self, batch: Vec<Frozen>, refused: &[Refusal]) {
@@ -346,31 +375,42 @@ impl Course {
     /// Ends the handover where it stands.
     fn abort(self, why: HandoverError) -> Stopped {
         self.successor.abort(&why.to_string());
-        Stopped { moved: self.moved.tunnels, stayed: self.running.tunnels.count(), why }
+        Stopped::halfway(self.moved.tunnels, self.running.tunnels.count(), why)
     }
 }
 
 impl Stopped {
-    fn before_any(why: HandoverError) -> Self {
-        Self { moved: 0, stayed: 0, why }
+    fn before_any(why: HandoverError, accepted: bool) -> Self {
+        Self { moved: 0, stayed: 0, accepted, told_to_end: false, why }
+    }
+
+    fn halfway(moved: usize, stayed: usize, why: HandoverError) -> Self {
+        Self { moved, stayed, accepted: true, told_to_end: false, why }
+    }
+
+    fn told_to_end() -> Self {
+        let why = HandoverError::Refused(TOLD_TO_END.into());
+        Self { moved: 0, stayed: 0, accepted: false, told_to_end: true, why }
     }
 }
 
 impl std::fmt::Display for Stopped {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { moved, stayed, why } = self;
-        match (moved, why) {
-            (0, _) => write!(f, "{why}"),
-            (_, HandoverError::Gone(_)) => {
-                write!(f, "{moved} tunnels had moved to the new process and ended with it, {stayed} stayed: {why}")
-            }
-            _ => write!(f, "{moved} tunnels moved to the new process, {stayed} stayed: {why}"),
+        let Self { moved, stayed, accepted, why, .. } = self;
+        match why {
+            _ if !accepted => write!(f, "{why}"),
+            HandoverError::Gone(_) => write!(
+                f,
+                "{moved} tunnels had moved to the new process and ended with it, {stayed} stayed: {why}; \
+                 clients that it had accepted itself ended with it, too"
+            ),
+            _ => write!(
+                f,
+                "{moved} tunnels moved to the new process, {stayed} stayed: {why}; the new process is told to drain \
+                 what it has, with the clients that it accepted itself, and to end"
+            ),
         }
     }
-}
-
-fn told_to_end() -> HandoverError {
-    HandoverError::Refused("this process is told to end".into())
 }
 
 /// Waits for a change, until a moment at most. Returns whether this process is told to end meanwhile.
@@ -388,6 +428,8 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(HandoverError::Refused(error.to_string())))
 }
 
+/// Reason why a handover or an upgrade is given up when this process ends.
+pub(super) const TOLD_TO_END: &str = "this process is told to end";
 /// Time that requests under way at a handover may take, where `grace_period_seconds` says nothing: Pingora's own
 /// default for it.
 const REQUESTS_WITHIN: Duration = Duration::from_secs(300);

@@ -2,6 +2,7 @@
 
 mod acceptor;
 mod connections;
+mod follow;
 mod hand_over;
 mod newest;
 mod notify;
@@ -80,9 +81,9 @@ pub enum StartError {
 fn take_over(config: &Config) -> Result<(Option<Predecessor>, Inherited), StartError> {
     let at = unix_sockets::handover_path(config).ok_or(StartError::NoUpgradeSocket)?;
     let failed = |failure| StartError::Handover { path: at.path().to_owned(), failure };
-    let Welcome { predecessor: connection, sockets, drained } = ToPredecessor::connect(at.path()).map_err(failed)?;
+    let Welcome { predecessor: connection, process, sockets, drained } = ToPredecessor::connect(at.path()).map_err(failed)?;
     let inherited = Inherited::of(sockets).map_err(|error| failed(HandoverError::Gone(error)))?;
-    Ok((Some(Predecessor { connection, drained }), inherited))
+    Ok((Some(Predecessor { connection, process, drained }), inherited))
 }
 
 /// A tunnel takes two descriptors; the soft limit is often 1,024 where the hard one is far higher.

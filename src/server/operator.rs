@@ -1,20 +1,22 @@
 //! The operator: carries out signals and commands, one after the other, until the process must end.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::acceptor::Acceptor;
+use super::follow::{self, REPORT, Whereabouts};
 use super::notify;
 use super::signals::{Signal, Signals};
 use super::take_over::HandoverEnd;
 use super::unix_sockets::{UnixSocketConfig, UnixSockets};
 use crate::config;
 use crate::control::{Command, Done, FailureKind, Reply, Request, Responder};
-use crate::drain::{BackendDrain, DrainEnd, ProcessDrain};
+use crate::drain::{BackendDrain, DrainEnd, ProcessDrain, UnknownBackend};
 use crate::reload::{self, Watch};
 use crate::snapshot::Running;
 use crate::status::History;
@@ -34,6 +36,8 @@ pub(super) struct Operator {
     /// `grace_period_seconds`: the longest time that a drain may take, where it is set.
     pub(super) longest: Option<Duration>,
     pub(super) watch: Watch,
+    /// Told to clients that follow the drain of a backend.
+    pub(super) whereabouts: watch::Sender<Whereabouts>,
 }
 
 impl Operator {
@@ -92,7 +96,8 @@ impl Operator {
     async fn succeed(&mut self, end: HandoverEnd, signals: &mut Signals) -> Option<i32> {
         self.handed_over = None;
         match end {
-            HandoverEnd::Done => {
+            HandoverEnd::Done(summary) => {
+                self.history.upgraded(true, summary);
                 // Routes and backends of tunnels that came over may not be in this process's configuration.
                 reload::enforce(&self.running).await;
                 match self.socket_config.open(true) {
@@ -114,16 +119,10 @@ impl Operator {
         match request {
             Request::Reload => responder.finish(self.reload().await),
             Request::Plan { file, text } => responder.finish(self.plan(&file, &text).await),
-            Request::DrainBackend { upstream, address, over_ms, undo: false } => {
+            Request::DrainBackend { upstream, address, over_ms, undo: false, follow } => {
                 let over = over_ms.map(Duration::from_millis);
-                match BackendDrain::begin(&self.running, &upstream, address, over, Instant::now()) {
-                    Ok(drain) => {
-                        info!(
-                            "backend {} is drained: nothing new goes to it, and its tunnels are closed",
-                            drain.name()
-                        );
-                        tokio::spawn(follow(drain, responder));
-                    }
+                match self.drain_of(&upstream, address, over, follow) {
+                    Ok(drain) => drop(tokio::spawn(follow::follow(drain, self.whereabouts.subscribe(), responder))),
                     Err(unknown) => {
                         responder.finish(Reply::failed(FailureKind::WrongConfiguration, unknown.to_string()))
                     }
@@ -142,6 +141,23 @@ impl Operator {
             // The control socket's server answers the first, and `obey` carries out the others.
             Request::Status | Request::Drain | Request::Upgrade { .. } => {}
         }
+    }
+
+    /// Begins the drain of a backend, or finds the one that a predecessor began.
+    fn drain_of(
+        &self,
+        upstream: &str,
+        address: SocketAddr,
+        over: Option<Duration>,
+        under_way: bool,
+    ) -> Result<BackendDrain, UnknownBackend> {
+        let now = Instant::now();
+        if under_way {
+            return BackendDrain::under_way(&self.running, upstream, address, over.unwrap_or_default(), now);
+        }
+        let drain = BackendDrain::begin(&self.running, upstream, address, over, now)?;
+        info!("backend {} is drained: nothing new goes to it, and its tunnels are closed", drain.name());
+        Ok(drain)
     }
 
     /// Reads the configuration anew. `reload` logs and counts the result.
@@ -229,31 +245,6 @@ impl Operator {
     }
 }
 
-/// Reports the progress of a backend's drain to the client that asked for it, until nothing is left there.
-async fn follow(drain: BackendDrain, responder: Responder) {
-    let mut looks = tokio::time::interval(REPORT);
-    let reply = loop {
-        looks.tick().await;
-        let now = Instant::now();
-        let progress = drain.progress(now);
-        if responder.is_gone() {
-            return;
-        } else if drain.is_undone() {
-            break Reply::failed(FailureKind::Refused, format!("the drain of {} was called off", drain.name()));
-        } else if (progress.tunnels, progress.requests) == (0, 0) {
-            break Reply::done(format!("{} has nothing left", drain.name()));
-        } else if drain.is_due(now) {
-            let left = format!("{} tunnels and {} requests", progress.tunnels, progress.requests);
-            break Reply::failed(
-                FailureKind::Failed,
-                format!("{} still has {left}, and gets nothing new", drain.name()),
-            );
-        }
-        responder.progress(progress);
-    };
-    responder.finish(reply);
-}
-
 fn refuse_quit() {
     warn!("SIGQUIT is refused: no successor waits to take over (see `longhaul upgrade`)");
 }
@@ -271,6 +262,3 @@ async fn handed_over(ends: &mut Option<mpsc::UnboundedReceiver<HandoverEnd>>) ->
 fn details(value: &impl Serialize) -> serde_json::Value {
     serde_json::to_value(value).expect("it is text, numbers, and lists and maps of them")
 }
-
-/// Interval of progress reports to clients that follow a drain.
-const REPORT: Duration = Duration::from_millis(200);

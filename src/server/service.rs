@@ -9,7 +9,7 @@ use log::{error, info};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::acceptor::{Acceptor, ListeningSockets};
 use super::operator::Operator;
@@ -23,7 +23,7 @@ use crate::control::{self, Command};
 use crate::diagnostics::Diagnostics;
 use crate::drain::{self, DrainedBackend};
 use crate::gateway::Runtimes;
-use crate::handover::ToPredecessor;
+use crate::handover::{PeerProcess, ToPredecessor};
 use crate::hook::Registry;
 use crate::metrics::Metrics;
 use crate::reload::Watch;
@@ -49,6 +49,7 @@ pub(super) struct GatewayService {
 /// The process that this one takes over from.
 pub(super) struct Predecessor {
     pub(super) connection: ToPredecessor,
+    pub(super) process: PeerProcess,
     /// Backends that its operator drains.
     pub(super) drained: Vec<DrainedBackend>,
 }
@@ -80,6 +81,11 @@ impl Service for GatewayService {
         // A predecessor keeps its Unix sockets until it has handed over.
         let sockets = if self.predecessor.is_none() { socket_config.open(false) } else { Ok(UnixSockets::default()) };
         let unix_sockets = sockets.unwrap_or_else(|error| fail(error));
+        if let Some(predecessor) = &mut self.predecessor
+            && let Err(reason) = predecessor.connection.enter()
+        {
+            fail(format_args!("the predecessor goes on, this process ends: {reason}"));
+        }
         if let Err(error) = acceptor.start() {
             fail(error);
         }
@@ -92,12 +98,22 @@ impl Service for GatewayService {
         }
         notify::ready();
         let handed_over =
-            self.predecessor.take().map(|predecessor| begin_to_take_over(predecessor.connection, &running));
+            self.predecessor.take().map(|predecessor| begin_to_take_over(predecessor, &running));
         let history = socket_config.history().clone();
         let longest = self.pingora.grace_period_seconds.map(Duration::from_secs);
         let watch = Watch::new(Arc::clone(&running));
-        let operator =
-            Operator { running, acceptor, history, commands, socket_config, unix_sockets, handed_over, longest, watch };
+        let operator = Operator {
+            running,
+            acceptor,
+            history,
+            commands,
+            socket_config,
+            unix_sockets,
+            handed_over,
+            longest,
+            watch,
+            whereabouts: watch::Sender::default(),
+        };
         let code = operator.run(signals).await;
         info!("ended");
         log::logger().flush();
@@ -166,11 +182,13 @@ fn fail(error: impl std::fmt::Display) -> ! {
 }
 
 /// Tells the predecessor that this process serves, and takes its tunnels over.
-fn begin_to_take_over(mut predecessor: ToPredecessor, running: &Arc<Running>) -> mpsc::UnboundedReceiver<HandoverEnd> {
+fn begin_to_take_over(predecessor: Predecessor, running: &Arc<Running>) -> mpsc::UnboundedReceiver<HandoverEnd> {
     let (ended, ends) = mpsc::unbounded_channel();
+    let Predecessor { mut connection, process, .. } = predecessor;
     // A predecessor that is gone by now is noticed when the next message is read.
-    let _ = predecessor.serving();
-    let begun = take_over::begin(predecessor, Arc::clone(running), ended.clone()).map_err(|error| error.to_string());
+    let _ = connection.serving();
+    let begun = take_over::begin(connection, process, Arc::clone(running), ended.clone());
+    let begun = begun.map_err(|error| error.to_string());
     if let Err(reason) = begun {
         // The receiver is at hand: it cannot have gone.
         let _ = ended.send(HandoverEnd::Aborted(reason));

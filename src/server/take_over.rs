@@ -8,15 +8,15 @@ use std::time::Instant;
 use log::{info, warn};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::handover::{HandoverError, Offered, Received, Refusal, ToPredecessor};
+use crate::handover::{HandoverError, Offered, PeerProcess, Received, Refusal, ToPredecessor};
 use crate::snapshot::{Running, SavedHooks};
 use crate::tunnel::Frozen;
 
 /// End of a handover, as the successor sees it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum HandoverEnd {
-    /// This process is the gateway from now on.
-    Done,
+    /// This process is the gateway from now on. The text says from which process, for people.
+    Done(String),
     /// The predecessor remains the gateway, for this reason.
     Aborted(String),
 }
@@ -25,13 +25,21 @@ pub(super) enum HandoverEnd {
 /// hooks run on.
 pub(super) fn begin(
     predecessor: ToPredecessor,
+    process: PeerProcess,
     running: Arc<Running>,
     ended: UnboundedSender<HandoverEnd>,
 ) -> io::Result<()> {
     let thread = std::thread::Builder::new().name("take-over".into());
     let runtime = tokio::runtime::Handle::current();
-    let successor =
-        Successor { predecessor, running, routes: HashMap::new(), pending: Vec::new(), saved: Vec::new(), taken: 0 };
+    let successor = Successor {
+        predecessor,
+        process,
+        running,
+        routes: HashMap::new(),
+        pending: Vec::new(),
+        saved: Vec::new(),
+        taken: 0,
+    };
     let body = move || {
         // Hooks may spawn wherever they are called.
         let _entered = runtime.enter();
@@ -42,6 +50,8 @@ pub(super) fn begin(
 
 struct Successor {
     predecessor: ToPredecessor,
+    /// The predecessor's process.
+    process: PeerProcess,
     running: Arc<Running>,
     routes: HashMap<Box<str>, Arc<str>>,
     /// The batch that this process is ready for and does not own yet.
@@ -70,8 +80,9 @@ impl Successor {
                     continue;
                 }
                 Ok(Received::Done) => {
-                    info!("took over {} tunnels", self.taken);
-                    HandoverEnd::Done
+                    let summary = self.summary();
+                    info!("{summary}");
+                    HandoverEnd::Done(summary)
                 }
                 Ok(Received::Gone) if done => {
                     return info!("the predecessor has ended; {} tunnels came over", self.taken);
@@ -79,7 +90,7 @@ impl Successor {
                 Ok(Received::Gone) => {
                     warn!("the predecessor is gone in the middle of the handover; this process goes on");
                     self.take_pending();
-                    HandoverEnd::Done
+                    HandoverEnd::Done(format!("{}, which ended in the middle of it", self.summary()))
                 }
                 Ok(Received::Abort(reason)) => HandoverEnd::Aborted(reason),
                 Err(failure) => HandoverEnd::Aborted(failure.to_string()),
@@ -91,6 +102,11 @@ impl Successor {
                 return;
             }
         }
+    }
+
+    fn summary(&self) -> String {
+        let PeerProcess { pid, version } = &self.process;
+        format!("took over {} tunnels from process {pid} (longhaul {version})", self.taken)
     }
 
     /// Makes tunnels of a batch, which nobody drives yet; the ones it cannot make are refused.

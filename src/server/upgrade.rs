@@ -7,7 +7,7 @@ use std::time::Duration;
 use log::{info, warn};
 use tokio::process::{Child, Command};
 
-use super::hand_over::Moved;
+use super::hand_over::{Moved, TOLD_TO_END};
 use super::operator::Operator;
 use super::signals::Signals;
 use crate::control::{FailureKind, Reply, Responder};
@@ -32,11 +32,15 @@ impl Operator {
                 )));
                 true
             }
-            Err(Failed { kind, reason, moved }) => {
-                warn!("the upgrade failed, this process goes on: {reason}");
-                self.history.upgraded(false, reason.as_str());
-                let message =
-                    if moved { format!("stopped halfway: {reason}") } else { format!("nothing has changed: {reason}") };
+            Err(Failed { kind, reason, halfway, told_to_end }) => {
+                if told_to_end {
+                    info!("the upgrade is given up: {reason}");
+                } else {
+                    warn!("the upgrade failed, this process goes on: {reason}");
+                    self.history.upgraded(false, reason.as_str());
+                }
+                let outcome = if halfway { "stopped halfway" } else { "nothing has changed" };
+                let message = format!("{outcome}: {reason}");
                 responder.finish(Reply::failed(kind, message));
                 false
             }
@@ -53,7 +57,7 @@ impl Operator {
         let binary = binary.map_or_else(program, Ok).map_err(Failed::because)?;
         tokio::select! {
             tried = try_configuration(&binary, &file) => tried?,
-            () = signals.told_to_end() => return Err(Failed::because(TOLD_TO_END)),
+            () = signals.told_to_end() => return Err(Failed::told_to_end()),
         }
         let mut child = start(&binary, &file).map_err(Failed::because)?;
         let pid = child.id().unwrap_or_default();
@@ -72,17 +76,24 @@ impl Operator {
             }
             () = signals.told_to_end() => {
                 end(child).await;
-                return Err(Failed::because(TOLD_TO_END));
+                return Err(Failed::told_to_end());
             }
         };
+        let entry = successor.entry();
         match self.give_way(successor, signals).await {
             Ok(moved) => Ok((pid, moved)),
-            Err(stopped) if stopped.moved == 0 => {
+            // The new process has accepted nobody, and never will.
+            Err(stopped) if entry.revoke() => {
                 end(child).await;
-                Err(Failed::because(stopped))
+                Err(Failed { told_to_end: stopped.told_to_end, ..Failed::because(stopped) })
             }
-            // The new process has tunnels, and ends by itself once they have ended.
-            Err(stopped) => Err(Failed { moved: true, ..Failed::because(stopped) }),
+            // It may have clients, and finds this process gone.
+            Err(stopped) if stopped.told_to_end => {
+                let reason = format!("{stopped}; the new process goes on alone");
+                Err(Failed { halfway: true, reason, ..Failed::told_to_end() })
+            }
+            // It may have clients, and ends by itself once they have left.
+            Err(stopped) => Err(Failed { halfway: true, ..Failed::because(stopped) }),
         }
     }
 }
@@ -91,13 +102,18 @@ impl Operator {
 struct Failed {
     kind: FailureKind,
     reason: String,
-    /// Set once the new process has tunnels.
-    moved: bool,
+    /// Set once the new process may have clients.
+    halfway: bool,
+    told_to_end: bool,
 }
 
 impl Failed {
     fn because(reason: impl std::fmt::Display) -> Self {
-        Self { kind: FailureKind::Failed, reason: reason.to_string(), moved: false }
+        Self { kind: FailureKind::Failed, reason: reason.to_string(), halfway: false, told_to_end: false }
+    }
+
+    fn told_to_end() -> Self {
+        Self { told_to_end: true, ..Self::because(TOLD_TO_END) }
     }
 }
 
@@ -123,7 +139,7 @@ async fn try_configuration(binary: &Path, file: &Path) -> Result<(), Failed> {
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     let reason = format!("{} refuses the configuration:\n{said}", binary.display());
-    Err(Failed { kind: FailureKind::WrongConfiguration, reason, moved: false })
+    Err(Failed { kind: FailureKind::WrongConfiguration, ..Failed::because(reason) })
 }
 
 fn start(binary: &Path, file: &Path) -> Result<Child, String> {
@@ -140,4 +156,3 @@ async fn end(mut child: Child) {
 
 /// Time limit of that test.
 const TEST_WITHIN: Duration = Duration::from_secs(30);
-const TOLD_TO_END: &str = "this process is told to end";

@@ -37,7 +37,7 @@ pub struct Status {
     pub away_from_home: Option<u64>,
     /// The last reload.
     pub last_reload: Option<Event>,
-    /// The last upgrade that failed, or was carried out and left tunnels here.
+    /// The last upgrade: one by which this process took over, that failed, or that left tunnels here.
     pub last_upgrade: Option<Event>,
     /// The upstreams, in the order of the configuration.
     pub upstreams: Vec<UpstreamStatus>,

@@ -189,12 +189,17 @@ fn play(door: &Path, step: Step) {
     let mut took = "";
     if step == Step::Commit {
         took = if predecessor.take() { "taken, " } else { "late, " };
-    } else {
+    } else if step == Step::Tunnels {
         let _ = predecessor.ready(Vec::new());
     }
     let last = loop {
         match predecessor.receive() {
-            Ok(Received::Tunnels(..)) => continue,
+            // The first batch that it was waiting for; any further one is offered in vain.
+            Ok(Received::Tunnels(tunnels, _)) if step == Step::Serving && batch.is_none() => {
+                batch = Some(tunnels);
+                let _ = predecessor.ready(Vec::new());
+            }
+            Ok(Received::Tunnels(..)) => break "tunnels".to_owned(),
             Ok(Received::Commit) if predecessor.take() => break "commit".to_owned(),
             Ok(Received::Commit) => took = "late, ",
             Ok(Received::Done) => break "done".to_owned(),
