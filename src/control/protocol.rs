@@ -126,9 +126,7 @@ impl HandedOver {
     /// The details of such a reply; `None` for any other.
     pub fn of(reply: &Reply) -> Option<Self> {
         match reply {
-            Reply::Failed(Failed { failure: FailureKind::HandedOver, details, .. }) => {
-                Self::deserialize(details).ok()
-            }
+            Reply::Failed(Failed { failure: FailureKind::HandedOver, details, .. }) => Self::deserialize(details).ok(),
             _ => None,
         }
     }

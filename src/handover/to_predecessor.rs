@@ -5,10 +5,10 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{HandoverError, PeerProcess};
 use super::claim::Claim;
 use super::message::{CLAIMS_SINCE, FromPredecessor, FromSuccessor, OLDEST_PROTOCOL, PROTOCOL, Readable, Refusal};
 use super::wire::Wire;
+use super::{HandoverError, PeerProcess};
 use crate::drain::DrainedBackend;
 use crate::snapshot::SavedHooks;
 use crate::tunnel::Passport;

@@ -97,8 +97,7 @@ impl Service for GatewayService {
             on_start(running.injector.clone());
         }
         notify::ready();
-        let handed_over =
-            self.predecessor.take().map(|predecessor| begin_to_take_over(predecessor, &running));
+        let handed_over = self.predecessor.take().map(|predecessor| begin_to_take_over(predecessor, &running));
         let history = socket_config.history().clone();
         let longest = self.pingora.grace_period_seconds.map(Duration::from_secs);
         let watch = Watch::new(Arc::clone(&running));

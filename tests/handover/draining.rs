@@ -54,7 +54,8 @@ async fn scene() -> ([Lab; 2], Gateway, Vec<Tunnel>, String, Follower) {
     let mut tunnels = open_several(gateway.address(), 3).await;
     all_echo(&mut tunnels).await;
     let file = gateway.dir.path().join("longhaul.yaml");
-    let (alone, both) = (labs[0].address().to_string(), labs.each_ref().map(|lab| lab.address().to_string()).join(", "));
+    let (alone, both) =
+        (labs[0].address().to_string(), labs.each_ref().map(|lab| lab.address().to_string()).join(", "));
     let yaml = std::fs::read_to_string(&file).unwrap().replace(&alone, &both);
     std::fs::write(&file, yaml).unwrap();
     gateway.signal("HUP");

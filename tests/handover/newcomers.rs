@@ -232,6 +232,7 @@ async fn a_new_process_says_from_which_one_it_took_over() {
     let output = blocking(move || command.output().unwrap()).await;
     let said = String::from_utf8(output.stdout).unwrap();
     let line = said.lines().find(|line| line.starts_with("last upgrade")).unwrap();
-    let summary = format!("ago, done: took over 2 tunnels from process {before} (longhaul {})", env!("CARGO_PKG_VERSION"));
+    let summary =
+        format!("ago, done: took over 2 tunnels from process {before} (longhaul {})", env!("CARGO_PKG_VERSION"));
     assert!(line.ends_with(&summary), "{line}");
 }
