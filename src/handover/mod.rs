@@ -6,7 +6,7 @@
 //! | sender | message | afterwards |
 //! |---|---|---|
 //! | successor | `hello` with the protocols it speaks | nothing has changed |
-//! | predecessor | `welcome`: listening sockets, their `Entry`, drained backends; or `refused` | only the predecessor accepts |
+//! | predecessor | `welcome`: sockets, their `Entry`, drained backends; or `refused` | only the predecessor accepts |
 //! | successor | `serving`, once it has taken the entry and accepts | both accept; the predecessor stops accepting |
 //! | predecessor | `tunnels` without any, where hooks have a state of their own that goes on | as with tunnels, below |
 //! | predecessor | `tunnels`: a frozen batch, its sockets, its `Claim` | neither moves their bytes |
@@ -26,9 +26,9 @@
 //! the stream: batches it has not said `taken` of are put back, and the predecessor remains the gateway. A successor
 //! that finds the predecessor gone without an `abort` goes on with the batch it was ready for, if it gets the claim.
 //!
-//! Protocol 1 (release 0.1) has no claims, and `serving` alone tells of the entry. A predecessor that hands over to such
-//! a successor kills one that hangs between `commit` and `taken` of the first batch, and from the second batch on waits
-//! for it.
+//! Protocol 1 (release 0.1) has no claims, and `serving` alone tells of the entry. A predecessor that hands over to
+//! such a successor kills one that hangs between `commit` and `taken` of the first batch, and from the second batch on
+//! waits for it.
 
 mod claim;
 mod entry;

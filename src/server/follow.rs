@@ -13,7 +13,7 @@ pub(super) enum Whereabouts {
     /// This process.
     #[default]
     Here,
-    /// They are moving to a successor.
+    /// Both processes: tunnels are moving to a successor.
     Moving,
     /// A handover stopped halfway: a successor that is told to end may still have some.
     Split,

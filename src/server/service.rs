@@ -81,22 +81,7 @@ impl Service for GatewayService {
         // A predecessor keeps its Unix sockets until it has handed over.
         let sockets = if self.predecessor.is_none() { socket_config.open(false) } else { Ok(UnixSockets::default()) };
         let unix_sockets = sockets.unwrap_or_else(|error| fail(error));
-        if let Some(predecessor) = &mut self.predecessor
-            && let Err(reason) = predecessor.connection.enter()
-        {
-            fail(format_args!("the predecessor goes on, this process ends: {reason}"));
-        }
-        if let Err(error) = acceptor.start() {
-            fail(error);
-        }
-        let addresses = announce(&acceptor);
-        if let Some(on_ready) = self.on_ready.take() {
-            on_ready(&addresses);
-        }
-        if let Some(on_start) = self.on_start.take() {
-            on_start(running.injector.clone());
-        }
-        notify::ready();
+        self.open_listeners(&mut acceptor, &running);
         let handed_over = self.predecessor.take().map(|predecessor| begin_to_take_over(predecessor, &running));
         let history = socket_config.history().clone();
         let longest = self.pingora.grace_period_seconds.map(Duration::from_secs);
@@ -125,6 +110,26 @@ impl Service for GatewayService {
 }
 
 impl GatewayService {
+    /// Starts accepting, where a predecessor has not given this process up, and says so.
+    fn open_listeners(&mut self, acceptor: &mut Acceptor, running: &Running) {
+        if let Some(predecessor) = &mut self.predecessor
+            && let Err(reason) = predecessor.connection.enter()
+        {
+            fail(format_args!("the predecessor goes on, this process ends: {reason}"));
+        }
+        if let Err(error) = acceptor.start() {
+            fail(error);
+        }
+        let addresses = announce(acceptor);
+        if let Some(on_ready) = self.on_ready.take() {
+            on_ready(&addresses);
+        }
+        if let Some(on_start) = self.on_start.take() {
+            on_start(running.injector.clone());
+        }
+        notify::ready();
+    }
+
     /// The configuration of the Unix sockets, and the queue of the commands that come by the control socket.
     fn unix_sockets(&self, running: &Arc<Running>, acceptor: &Acceptor) -> (UnixSocketConfig, mpsc::Receiver<Command>) {
         let (commands, queue) = mpsc::channel(control::QUEUE);

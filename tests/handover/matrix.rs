@@ -112,7 +112,7 @@ async fn a_successor_that_hangs_before_it_says_hello_is_not_heard() {
     scene.upgrades().await;
 }
 
-/// It may have clients of its own by then: it is waited for, and offered the tunnels again.
+/// Such a successor may have clients of its own: it is waited for, and offered the tunnels again.
 #[tokio::test]
 async fn a_successor_that_hangs_once_it_serves_is_neither_killed_nor_given_up() {
     join_all([Step::Serving, Step::Tunnels, Step::Ready, Step::Commit].map(|step| async move {
