@@ -7,7 +7,11 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustls::{ClientConfig, KeyLog, ServerConfig};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 /// A configuration of rustls whose sessions can give their secrets away.
@@ -47,9 +51,30 @@ impl Secret {
     }
 }
 
+impl Secret {
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
+    }
+}
+
+/// As base64, for the state that a handover sends.
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&Zeroizing::new(STANDARD.encode(self.as_bytes())))
+    }
+}
+
+impl<'d> Deserialize<'d> for Secret {
+    fn deserialize<D: Deserializer<'d>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'d, str>>::deserialize(deserializer)?;
+        let bytes = Zeroizing::new(STANDARD.decode(text.as_ref()).map_err(D::Error::custom)?);
+        Self::new(&bytes).ok_or_else(|| D::Error::custom("a secret that is too long"))
     }
 }
 
@@ -60,6 +85,8 @@ pub(super) struct TrafficSecrets {
     pub(super) client: Option<Secret>,
     /// Protects the bytes of the server.
     pub(super) server: Option<Secret>,
+    /// The configuration captures secrets, and lets them be extracted.
+    pub(super) told: bool,
 }
 
 impl TrafficSecrets {
@@ -68,6 +95,7 @@ impl TrafficSecrets {
         let captured = CAPTURED.with_borrow_mut(std::mem::take);
         self.client = captured.client.or_else(|| self.client.take());
         self.server = captured.server.or_else(|| self.server.take());
+        self.told |= captured.told;
     }
 }
 
@@ -82,10 +110,14 @@ struct Capture;
 
 impl KeyLog for Capture {
     fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
-        CAPTURED.with_borrow_mut(|captured| match label {
-            CLIENT => captured.client = Secret::new(secret),
-            SERVER => captured.server = Secret::new(secret),
-            _ => {}
+        CAPTURED.with_borrow_mut(|captured| {
+            captured.told = true;
+            match label {
+                CLIENT => captured.client = Secret::new(secret),
+                SERVER => captured.server = Secret::new(secret),
+                // In TLS 1.2 the master secret, which nothing needs.
+                _ => {}
+            }
         });
     }
 

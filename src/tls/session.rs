@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{
-    CipherSuite, ClientConfig, ClientConnection, Connection, HandshakeKind, ProtocolVersion, ServerConfig,
-    ServerConnection,
+    CipherSuite, ClientConfig, ClientConnection, Connection, ConnectionTrafficSecrets, HandshakeKind, ProtocolVersion,
+    ServerConfig, ServerConnection,
 };
 
+use super::record::{Cipher, Extracted, LONGEST_RECORD, Records, Role};
 use super::secrets::{self, TrafficSecrets};
 
 /// A connection of rustls, of either side.
@@ -168,6 +169,49 @@ impl Session {
     }
 }
 
+impl Session {
+    /// Bytes of a record whose rest has yet to come.
+    pub(super) fn partial(&self) -> &[u8] {
+        &self.partial
+    }
+
+    /// Tells whether a record layer can take the place of this session.
+    pub(super) fn can_be_carried(&self) -> bool {
+        let TrafficSecrets { client, server, told } = &self.secrets;
+        let is_known = match self.connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => client.is_some() && server.is_some(),
+            Some(ProtocolVersion::TLSv1_2) => true,
+            _ => false,
+        };
+        *told && is_known && !self.is_handshaking()
+    }
+
+    /// The record layer that takes the place of this session, and the beginning of a record whose rest has yet to come.
+    /// Bytes that the session has yet to send are appended to `unsent`. `None`: the session is over.
+    pub(super) fn carry(mut self, unsent: &mut Vec<u8>) -> Option<(Records, Vec<u8>)> {
+        // An answer to a KeyUpdate waits in there for the next write, of nothing as well.
+        let _ = self.connection.writer().write(&[]);
+        self.flush(unsent);
+        let Self { connection, secrets, partial } = self;
+        let role = if matches!(connection, Connection::Client(_)) { Role::Client } else { Role::Server };
+        let is_tls13 = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        let extracted = connection.dangerous_extract_secrets().ok()?;
+        let both = [extract(&extracted.tx)?, extract(&extracted.rx)?];
+        let records = if is_tls13 { Records::tls13(role, both, &secrets) } else { Records::tls12(role, both) }?;
+        Some((records, partial))
+    }
+}
+
+fn extract((sequence, secrets): &(u64, ConnectionTrafficSecrets)) -> Option<Extracted<'_>> {
+    let (cipher, key, iv) = match secrets {
+        ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (Cipher::Aes128Gcm, key, iv),
+        ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (Cipher::Aes256Gcm, key, iv),
+        ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (Cipher::Chacha20Poly1305, key, iv),
+        _ => return None,
+    };
+    Some(Extracted { cipher, key: key.as_ref(), iv: iv.as_ref().try_into().ok()?, sequence: *sequence })
+}
+
 /// Moves the plaintext that a connection has opened to the end of `plain`.
 fn take_plaintext(connection: &mut Connection, plain: &mut Vec<u8>) {
     let mut reader = connection.reader();
@@ -188,7 +232,7 @@ fn whole_records(bytes: &[u8]) -> usize {
     let mut whole = 0;
     while let [kind, major, _, high, low, ..] = bytes[whole..] {
         let length = usize::from(u16::from_be_bytes([high, low]));
-        if !(20..=24).contains(&kind) || major != 3 || length > LONGEST {
+        if !(20..=24).contains(&kind) || major != 3 || HEADER + length > LONGEST_RECORD {
             return bytes.len();
         }
         match bytes.get(whole + HEADER + length..) {
@@ -204,5 +248,3 @@ fn whole_records(bytes: &[u8]) -> usize {
 
 /// Bytes of a record's header (RFC 8446 §5.1).
 const HEADER: usize = 5;
-/// Longest payload of a record, of any version (RFC 5246 §6.2.3).
-const LONGEST: usize = (1 << 14) + 2048;

@@ -12,14 +12,19 @@ use crate::tls;
 
 /// A non-blocking stream, as a pair needs it.
 pub(in crate::tunnel) trait End {
-    /// Reads what is there into `buffer`; `WouldBlock` means that nothing is.
+    /// Reads what is there into `buffer`; `WouldBlock` means that nothing is, and `Interrupted` that something came
+    /// which brings no bytes yet: there may be more.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<Read>;
 
-    /// As [`io::Write::write`].
+    /// As [`io::Write::write`]. The next write begins with the bytes that this one did not take.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Tells the other side that nothing more comes (a TCP FIN).
+    /// Tells the other side that nothing more comes (a TCP FIN, a `close_notify` before it); `WouldBlock` means that it
+    /// is to be told again once a write may be taken.
     fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// Tells the same, as far as that can be said at once, before the stream is dropped; dropping says it of TCP.
+    fn say_goodbye(&mut self) {}
 
     /// Tells whether the other side was alive when the connection failed with `error`, and only took nothing.
     fn was_stalled(&self, error: &io::Error) -> bool;
@@ -82,6 +87,13 @@ impl End for TunnelStream {
         }
     }
 
+    fn say_goodbye(&mut self) {
+        match self {
+            Self::Tcp(_) => {}
+            Self::Tls(stream) => stream.say_goodbye(),
+        }
+    }
+
     fn was_stalled(&self, error: &io::Error) -> bool {
         // The system counts probes of a closed window into `TCP_USER_TIMEOUT`. A side that answered the last of them is
         // alive; one that is gone leaves the window as it was, but answers nothing.
@@ -93,7 +105,7 @@ impl AsFd for TunnelStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(stream) => stream.as_fd(),
-            Self::Tls(stream) => stream.as_fd(),
+            Self::Tls(stream) => stream.below().as_fd(),
         }
     }
 }
@@ -102,21 +114,21 @@ impl Source for TunnelStream {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.register(registry, token, interests),
-            Self::Tls(stream) => stream.register(registry, token, interests),
+            Self::Tls(stream) => stream.below_mut().register(registry, token, interests),
         }
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.reregister(registry, token, interests),
-            Self::Tls(stream) => stream.reregister(registry, token, interests),
+            Self::Tls(stream) => stream.below_mut().reregister(registry, token, interests),
         }
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.deregister(registry),
-            Self::Tls(stream) => stream.deregister(registry),
+            Self::Tls(stream) => stream.below_mut().deregister(registry),
         }
     }
 }

@@ -72,9 +72,12 @@ impl<E: End> Pair<E> {
         let flow = &mut self.flows[side];
         let over = flow.ended || (flow.cut_off() && answered);
         if over && !flow.finished && flow.kept().is_empty() {
-            flow.finished = true;
+            let leg = &mut self.ends[side.other()];
             // A connection that is gone already needs no FIN.
-            let _ = self.ends[side.other()].stream.shutdown_write();
+            match leg.stream.shutdown_write() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => leg.writable = false,
+                _ => flow.finished = true,
+            }
         }
     }
 

@@ -196,7 +196,11 @@ impl<E: End> Pair<E> {
                 self.flush(side, now);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => leg.readable = false,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // A part of a record: the side is alive.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                leg.heard = now;
+                leg.pinging = None;
+            }
             Err(error) => self.lost(side, &error, now),
         }
     }
@@ -266,6 +270,16 @@ impl<E: End> Pair<E> {
     /// The stream of `side`.
     pub(super) fn stream(&self, side: Side) -> &E {
         &self.ends[side].stream
+    }
+
+    /// Says goodbye to both sides of a tunnel that has ended, before it is dropped. A side that has not taken
+    /// everything is told nothing: its stream is cut off.
+    pub(super) fn say_goodbye(&mut self) {
+        for side in Side::ALL {
+            if self.flows[side.other()].kept().is_empty() {
+                self.ends[side].stream.say_goodbye();
+            }
+        }
     }
 
     /// The stream of `side`, to be added to a poller.

@@ -342,6 +342,7 @@ fn account_for(tunnel: Tunnel, log: &AccessLog, now: Instant) {
     let inspector = pair.take_inspector();
     let ending = Ending::new(pair.reason(), pair.close_code(), since, now, |side| pair.passed(side));
     // Client and backend do not wait for hooks.
+    pair.say_goodbye();
     drop(pair);
     record.metrics.ended(ending.reason.as_str());
     let Some(inspector) = inspector else { return record.log_end(log, &ending, None, &[]) };
