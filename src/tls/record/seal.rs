@@ -127,8 +127,8 @@ fn header(kind: u8, length: usize) -> Option<[u8; HEADER]> {
     Some([kind, 3, 3, high, low])
 }
 
-/// Additional data of a record of TLS 1.2 (RFC 5246 §6.2.3.3): its number, and its header with the length of what is not
-/// sealed.
+/// Additional data of a record of TLS 1.2 (RFC 5246 §6.2.3.3): its number, and its header with the length of its
+/// content.
 pub(super) fn additional(sequence: u64, header: [u8; HEADER], length: usize) -> Option<[u8; 13]> {
     let mut aad = [0; 13];
     aad[..8].copy_from_slice(&sequence.to_be_bytes());

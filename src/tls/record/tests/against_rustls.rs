@@ -23,9 +23,10 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    let piece = prop_oneof![1..40_usize, 1..20_000_usize];
     let size = prop_oneof![4 => 1..200_usize, 1 => 16_300..16_500_usize, 1 => 1..80_000_usize];
     prop_oneof![
-        4 => (size.clone(), prop_oneof![1..40_usize, 1..20_000_usize]).prop_map(|(size, piece)| Step::Hears(size, piece)),
+        4 => (size.clone(), piece).prop_map(|(size, piece)| Step::Hears(size, piece)),
         4 => size.prop_map(Step::Says),
         1 => Just(Step::PeerUpdates),
         1 => Just(Step::WearsOut),
