@@ -2,6 +2,7 @@
 
 mod handshake;
 mod request;
+mod requests;
 mod rewind;
 mod runtimes;
 

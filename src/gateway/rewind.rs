@@ -1,4 +1,4 @@
-//! A connection that Pingora goes on with: what was read of it before comes first.
+//! A connection that Pingora goes on with: it reads one checked request at a time, those that a worker read first.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,33 +18,40 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::handshake::Continuation;
+use super::requests::{Refused, Requests};
 
 /// A TCP connection for Pingora. Bytes that a worker has read of it come first.
 pub(super) struct Rewind {
     stream: BufWriter<TcpStream>,
-    ahead: Vec<u8>,
-    /// Bytes of `ahead` that were read.
-    read: usize,
+    requests: Mutex<Requests>,
     since: SystemTime,
     digest: Arc<SocketDigest>,
     continuation: Mutex<Option<Box<Continuation>>>,
 }
 
 impl Rewind {
-    /// A connection to `peer` of which `ahead` was read, and the first request on it where a worker began that.
+    /// A client's connection of which `ahead` was read, and the first request on it where a worker began that.
     pub(super) fn new(
         stream: TcpStream,
         peer: SocketAddr,
         ahead: Vec<u8>,
         continuation: Option<Box<Continuation>>,
     ) -> Self {
+        Self::over(stream, peer, Requests::new(ahead), continuation)
+    }
+
+    /// A connection to a backend that has begun to answer; `ahead` was read of that.
+    pub(super) fn of_backend(stream: TcpStream, peer: SocketAddr, ahead: Vec<u8>) -> Self {
+        Self::over(stream, peer, Requests::answer(ahead), None)
+    }
+
+    fn over(stream: TcpStream, peer: SocketAddr, requests: Requests, continuation: Option<Box<Continuation>>) -> Self {
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
         // Nobody else can have set it yet.
         let _ = digest.peer_addr.set(Some(Peer::Inet(peer)));
         Self {
             stream: BufWriter::with_capacity(WRITE_BYTES, stream),
-            ahead,
-            read: 0,
+            requests: Mutex::new(requests),
             since: SystemTime::now(),
             digest: Arc::new(digest),
             continuation: Mutex::new(continuation),
@@ -57,27 +64,36 @@ impl Rewind {
         rewind.continuation.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Takes the refusal of the request that Pingora has read a stand-in for; once.
+    pub(super) fn refused(stream: &Stream) -> Option<Box<Refused>> {
+        let rewind = stream.as_any().downcast_ref::<Self>()?;
+        rewind.requests.lock().unwrap_or_else(PoisonError::into_inner).take_refused()
+    }
+
+    /// Tells if bytes came behind the request at work.
+    pub(super) fn has_more(stream: &Stream) -> bool {
+        let rewind = stream.as_any().downcast_ref::<Self>();
+        rewind.is_some_and(|rewind| rewind.requests.lock().unwrap_or_else(PoisonError::into_inner).has_more())
+    }
+
+    /// Notes that the request at work was answered, so that the next one is read when its body is over.
+    pub(super) fn answered(stream: &Stream) {
+        if let Some(rewind) = stream.as_any().downcast_ref::<Self>() {
+            rewind.requests.lock().unwrap_or_else(PoisonError::into_inner).answered();
+        }
+    }
+
     /// The connection alone, and the bytes that were read of it and asked for by nobody. To be flushed before.
-    pub(super) fn into_parts(mut self) -> (TcpStream, Vec<u8>) {
-        let left = self.ahead.split_off(self.read);
-        (self.stream.into_inner(), left)
+    pub(super) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        let requests = self.requests.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (self.stream.into_inner(), requests.into_ahead())
     }
 }
 
 impl AsyncRead for Rewind {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let ahead = &self.ahead[self.read..];
-        if ahead.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
-        }
-        let count = ahead.len().min(buffer.remaining());
-        buffer.put_slice(&ahead[..count]);
-        self.read += count;
-        if self.read == self.ahead.len() {
-            self.ahead = Vec::new();
-            self.read = 0;
-        }
-        Poll::Ready(Ok(()))
+        let Self { stream, requests, .. } = &mut *self;
+        requests.get_mut().unwrap_or_else(PoisonError::into_inner).poll_read(cx, stream, buffer)
     }
 }
 

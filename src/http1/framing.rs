@@ -4,10 +4,11 @@
 //! where there is one, so that no program behind the gateway can read the same bytes in another way.
 
 use http::StatusCode;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRAILER, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRAILER, TRANSFER_ENCODING, UPGRADE};
 
+use super::hop_by_hop::{HopByHop, is_protected};
 use super::target::Target;
-use super::{Fields, RequestHead};
+use super::{Fields, HeadError, RequestHead};
 
 /// A request's head, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +16,8 @@ pub struct Framing {
     /// The body behind the head.
     pub body: Body,
     /// The head to read instead: with the host of an absolute target as its only `Host`, with one `Content-Length`,
-    /// without `Trailer`. `None` where the head can stay as it came, as nearly always.
+    /// without `Trailer` and the fields that `Connection` lists. `None` where the head can stay as it came, as nearly
+    /// always.
     pub rewritten: Option<Vec<u8>>,
 }
 
@@ -32,6 +34,12 @@ pub enum Body {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
+    /// The bytes are not the head of an HTTP/1 request (RFC 9112 §2 to §5).
+    #[error("the request is malformed")]
+    Malformed,
+    /// The head is longer than is read.
+    #[error("the request's header is too long")]
+    TooLong,
     /// `CONNECT` asks for a proxy of another kind (RFC 9110 §9.3.6).
     #[error("CONNECT is not supported")]
     Connect,
@@ -67,6 +75,7 @@ impl Refusal {
         match self {
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::CodingUnknown => StatusCode::NOT_IMPLEMENTED,
+            Self::TooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -74,6 +83,8 @@ impl Refusal {
     /// The reason's name in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Malformed => "malformed",
+            Self::TooLong => "too_long",
             Self::Connect => "connect",
             Self::Target => "target_malformed",
             Self::Host => "host",
@@ -83,6 +94,15 @@ impl Refusal {
             Self::Coding => "coding",
             Self::Connection => "connection",
             Self::Chunk => "chunk",
+        }
+    }
+}
+
+impl From<HeadError> for Refusal {
+    fn from(error: HeadError) -> Self {
+        match error {
+            HeadError::TooLong => Self::TooLong,
+            HeadError::Malformed => Self::Malformed,
         }
     }
 }
@@ -103,11 +123,13 @@ pub fn check(head: &RequestHead<'_>) -> Result<Framing, Refusal> {
     }
     check_connection(lines)?;
     let body = body(lines, head.minor_version)?;
+    let hop = HopByHop::of(lines);
     let is_plain = matches!(target, Target::Own)
+        && hop.lists_options_alone()
         && lines.values_of(&TRAILER).next().is_none()
         && lines.values_of(&CONTENT_LENGTH).all(|length| !length.contains(&b','))
         && lines.values_of(&CONTENT_LENGTH).count() <= 1;
-    Ok(Framing { body, rewritten: (!is_plain).then(|| rewritten(head, &target, body)) })
+    Ok(Framing { body, rewritten: (!is_plain).then(|| rewritten(head, &target, body, &hop)) })
 }
 
 /// The body that the fields of a message announce; of `minor_version` 0, none may be in chunks.
@@ -175,7 +197,7 @@ pub fn is_token(byte: u8) -> bool {
 }
 
 /// The head that says the same in the one way that everybody reads alike.
-fn rewritten(head: &RequestHead<'_>, target: &Target<'_>, body: Body) -> Vec<u8> {
+fn rewritten(head: &RequestHead<'_>, target: &Target<'_>, body: Body, hop: &HopByHop<'_>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(head.length + 64);
     let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| bytes.extend_from_slice(part));
     let version: &[u8] = if head.minor_version == 0 { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" };
@@ -185,16 +207,26 @@ fn rewritten(head: &RequestHead<'_>, target: &Target<'_>, body: Body) -> Vec<u8>
     }
     for line in &head.lines {
         let is = |name: &http::HeaderName| line.name.eq_ignore_ascii_case(name.as_str());
-        let goes = is(&TRAILER) || is(&CONTENT_LENGTH) || is(&HOST) && !matches!(target, Target::Own);
-        if !goes {
+        let is_listed = hop.lists(line.name) && !is_protected(line.name) && !has_a_meaning_of_its_own(line.name);
+        let is_anew = is(&CONTENT_LENGTH) || is(&CONNECTION) || is(&HOST) && !matches!(target, Target::Own);
+        if !is_anew && !is_listed && !is(&TRAILER) {
             put(&[line.name.as_bytes(), b": ", &line.value, b"\r\n"]);
         }
+    }
+    let (options, _) = hop.parted();
+    if !options.is_empty() {
+        put(&[b"Connection: ", &options.join(&b", "[..]), b"\r\n"]);
     }
     if let (Body::Length(length), true) = (body, head.lines[..].values_of(&CONTENT_LENGTH).next().is_some()) {
         put(&[b"Content-Length: ", length.to_string().as_bytes(), b"\r\n"]);
     }
     put(&[b"\r\n"]);
     bytes
+}
+
+/// Tells if a field says how the request is read, so that it counts although `Connection` lists it.
+fn has_a_meaning_of_its_own(name: &str) -> bool {
+    [TRANSFER_ENCODING, UPGRADE].iter().any(|field| name.eq_ignore_ascii_case(field.as_str()))
 }
 
 /// Most elements of `Connection`. Real ones have two or three.

@@ -19,15 +19,27 @@ impl<'f> HopByHop<'f> {
 
     /// Tells if a field of this name, in any letter case, belongs to the hop.
     pub fn holds(&self, name: &str) -> bool {
-        let is_listed = || self.listed.iter().any(|token| token.eq_ignore_ascii_case(name.as_bytes()));
-        NAMES.iter().any(|hop| name.eq_ignore_ascii_case(hop)) || is_listed() && !is_protected(name)
+        NAMES.iter().any(|hop| name.eq_ignore_ascii_case(hop)) || self.lists(name) && !is_protected(name)
+    }
+
+    /// Tells if `Connection` lists this name, in any letter case.
+    pub fn lists(&self, name: &str) -> bool {
+        self.listed.iter().any(|token| token.eq_ignore_ascii_case(name.as_bytes()))
+    }
+
+    /// Tells if `Connection` lists options of the connection itself, and no fields.
+    pub fn lists_options_alone(&self) -> bool {
+        self.listed.iter().all(is_option)
     }
 
     /// The options of the connection itself, and the fields that are listed beside them.
     pub fn parted(&self) -> (Vec<&'f [u8]>, Vec<&'f [u8]>) {
-        let is_option = |token: &&[u8]| OPTIONS.iter().any(|option| token.eq_ignore_ascii_case(option));
         self.listed.iter().copied().partition(is_option)
     }
+}
+
+fn is_option(token: &&[u8]) -> bool {
+    OPTIONS.iter().any(|option| token.eq_ignore_ascii_case(option))
 }
 
 /// Tells if a field stays in a message although `Connection` lists it. Such fields say who asks for what, so a

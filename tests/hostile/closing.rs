@@ -11,7 +11,6 @@ use crate::wire::{From, Manual, Wire, close, frame, gateway, tunnel};
 
 /// Codes that RFC 6455 §7.4 forbids on the wire, and a payload of one byte: Autobahn's chapter 7.
 #[tokio::test]
-#[ignore = "not so yet"]
 async fn after_the_clients_own_close_frame_the_end_of_the_backend_adds_nothing() {
     let mut backend = Manual::start().await;
     let gateway = gateway(&[backend.address()], "").await;
@@ -46,7 +45,6 @@ async fn a_backend_that_ends_while_nobody_has_said_goodbye_shows_as_1014() {
 
 /// A client on a kept connection is told that this answer is the last one.
 #[tokio::test]
-#[ignore = "not so yet"]
 async fn an_answer_given_while_the_gateway_drains_says_that_the_connection_closes() {
     let gate = Arc::new(Notify::new());
     let arrived = Arc::new(Notify::new());

@@ -110,7 +110,6 @@ async fn no_spelling_of_a_host_leads_around_the_hook_of_its_route() {
 
 /// RFC 9112 §3.2.2: the target's host is what counts.
 #[tokio::test]
-#[ignore = "not so yet"]
 async fn the_host_of_an_absolute_target_decides_whatever_the_header_says() {
     let (backend, gateway) = start().await;
     for request in both("http://admin.example.com/", "open.example.com") {

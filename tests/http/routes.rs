@@ -44,7 +44,7 @@ async fn a_request_that_names_two_hosts_is_refused() {
     let gateway = Gateway::start(&configuration(&backends)).await;
     for request in [
         "GET / HTTP/1.1\r\nHost: chat.example.com\r\nHost: other.test\r\n\r\n",
-        "GET http://chat.example.com/ws HTTP/1.1\r\nHost: other.test\r\n\r\n",
+        "GET http://chat.example.com/ws HTTP/1.1\r\nHost: chat.example.com\r\nHost: chat.example.com\r\n\r\n",
         "GET / HTTP/1.1\r\n\r\n",
     ] {
         let mut client = Wire::connect(gateway.address()).await;

@@ -6,6 +6,7 @@ use http::header::{self, HeaderMap};
 use http::{Method, Version};
 
 use crate::http1::forward::{Edited, Origin, upgrade_request};
+use crate::http1::framing::check;
 use crate::http1::head::read_request;
 use crate::http1::{Fields, RequestHead, Unwanted, fields};
 use crate::ws::handshake::{self, Keys, Offer, Wanted};
@@ -27,6 +28,9 @@ impl<'b> Plain<'b> {
             return None;
         }
         let head = read_request(bytes).ok()??;
+        if check(&head).ok()?.rewritten.is_some() {
+            return None;
+        }
         if head.minor_version != 1 || !is_plain(head.target) || head.lines.values_of(&header::UPGRADE).next().is_none()
         {
             return None;

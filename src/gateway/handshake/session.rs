@@ -55,11 +55,14 @@ impl Gateway {
             session.set_read_timeout(Some(timeouts.read));
             session.set_write_timeout(Some(timeouts.write));
         }
-        session.set_pipelining_enabled(false);
         self.end(session, ctx, continuation.ending).await
     }
 
     async fn end(&self, session: &mut Session, ctx: &mut Ctx, ending: Ending) -> Result<()> {
+        if session.downstream_session.stream().is_some_and(Rewind::has_more) {
+            // They may be frames, and are nobody's now.
+            session.set_keepalive(None);
+        }
         match ending {
             Ending::Answer(answer) => self.answer(session, ctx, answer).await,
             Ending::Refusal(refusal) => self.relay(session, ctx, refusal).await,
@@ -72,15 +75,19 @@ impl Gateway {
         let Refusal { socket, address, read } = refusal;
         let failed = |error| Error::because(ErrorType::InternalError, "relaying", error);
         let socket = tokio::net::TcpStream::from_std(socket).map_err(failed)?;
-        let mut backend = BackendSession::new(Box::new(Rewind::new(socket, address, read, None)));
+        let mut backend = BackendSession::new(Box::new(Rewind::of_backend(socket, address, read)));
         backend.read_timeout = ctx.to().map(|to| to.upstream.config().timeouts.read);
         backend.read_response().await.map_err(Error::into_up)?;
         let mut response = backend.resp_header().expect("an answer was read").clone();
         if let Err(answer) = ctx.on_response(&mut response).await {
             return self.answer(session, ctx, answer).await;
         }
+        if headers::reframe(&mut response).is_err() {
+            return self.answer(session, ctx, Answer::backend_failed()).await;
+        }
         headers::refusal(&mut response)?;
         headers::decorate(&mut response, ctx)?;
+        self.close_while_draining(session);
         session.write_response_header(Box::new(response), false).await.map_err(Error::into_down)?;
         while let Some(body) = backend.read_body_bytes().await.map_err(Error::into_up)? {
             session.write_response_body(Some(body), false).await.map_err(Error::into_down)?;
@@ -138,20 +145,17 @@ async fn take_client(session: &mut Session) -> Result<(Tcp, Vec<u8>)> {
     let shell = Box::new(ServerSession::new_http1(Box::new(shell)));
     let taken = std::mem::replace(&mut session.downstream_session, shell);
     let ServerSession::H1(mut client) = *taken else { return Err(failed("an upgrade that is not HTTP/1")) };
-    // Pingora gives the bytes behind a request to whoever serves the connection next, if the connection is to be kept.
+    // Pingora gives a connection to whoever serves it next, if it is to be kept.
     client.req_header_mut().remove_header(&header::CONNECTION);
     client.respect_keepalive();
     client.set_keepalive_reuses_remaining(None);
-    client.set_pipelining_enabled(true);
     let Some(kept) = client.reuse().await? else { return Err(failed("a connection that is not kept")) };
-    let (stream, behind) = kept.into_parts();
+    let (stream, _) = kept.into_parts();
     let mut stream = rewind(stream).ok_or_else(|| failed("a connection that no worker accepted"))?;
     let flushed = stream.flush().await;
     flushed.map_err(|error| Error::because(ErrorType::WriteError, "", error).into_down())?;
     let (stream, ahead) = stream.into_parts();
-    let mut bytes = behind.map_or_else(Vec::new, Vec::from);
-    bytes.extend(ahead);
-    Ok((Tcp::from(stream), bytes))
+    Ok((Tcp::from(stream), ahead))
 }
 
 fn rewind(stream: Stream) -> Option<Rewind> {

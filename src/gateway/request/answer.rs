@@ -9,6 +9,7 @@ use pingora::{Error, Result};
 use pingora_proxy::Session;
 
 use crate::hook::Answer;
+use crate::http1::Refusal;
 use crate::http1::forward::REQUEST_ID;
 use crate::snapshot::Unclear;
 use crate::ws::handshake::UpgradeRefused;
@@ -22,6 +23,11 @@ impl Answer {
     /// Programs could read the request in more than one way.
     pub(in crate::gateway) fn unclear(unclear: Unclear) -> Self {
         Self::new(400, unclear.to_string())
+    }
+
+    /// The request is refused before anybody looks for its route.
+    pub(in crate::gateway) fn refused(why: Refusal) -> Self {
+        Self::new(why.status().as_u16(), why.to_string())
     }
 
     /// A backend was asked and failed.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::Method;
+use http::{HeaderMap, Method};
 use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 
@@ -15,6 +15,7 @@ use crate::affinity;
 use crate::client::Client;
 use crate::config::{Forwarded, Handshake};
 use crate::dial::TryError;
+use crate::gateway::requests::Refused;
 use crate::hook::Answer;
 use crate::http1::forward::Origin;
 use crate::metrics::LocalFailure;
@@ -119,6 +120,19 @@ impl Ctx {
             taken_over: false,
             under_way: running.request(),
         }
+    }
+
+    /// Notes what is known of a request that is refused before anybody looks for its route.
+    pub(in crate::gateway) fn describe_refused(&mut self, session: &Session, refused: &Refused) {
+        let peer = peer_of(session);
+        let nothing = HeaderMap::new();
+        let asked = Asked { host: &refused.host, path: &refused.path, query: None, headers: &nothing, peer: peer.ip() };
+        let (client, _) = self.snapshot.receive(&asked);
+        let method = Method::from_bytes(refused.method.as_bytes()).unwrap_or_default();
+        let id = headers::request_id(&nothing);
+        let (host, path) = (refused.host.clone(), refused.path.clone());
+        self.request =
+            Some(Request { id, client, peer, method, host, path, route: None, key: None, writes_forwarded: false });
     }
 
     /// Looks at a request's header: who asks, for which route, and with which key if the route has no hooks.

@@ -3,11 +3,19 @@
 use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::hook::Answer;
+use crate::http1::Refusal;
 use crate::upstream::{Blame, FailureKind};
+
+/// The refusal of a request whose body turned out to be malformed.
+fn refusal(error: &Error) -> Option<Refusal> {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>()?;
+    cause.get_ref()?.downcast_ref::<Refusal>().copied()
+}
 
 /// Tells if nobody is left to answer.
 pub(super) fn client_is_gone(error: &Error) -> bool {
-    *error.esource() == ErrorSource::Downstream
+    refusal(error).is_none()
+        && *error.esource() == ErrorSource::Downstream
         && matches!(
             error.etype(),
             ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError | ErrorType::WriteTimedout
@@ -17,6 +25,9 @@ pub(super) fn client_is_gone(error: &Error) -> bool {
 /// The answer that tells a client of an error.
 pub(super) fn answer_to(error: &Error) -> Answer {
     use http::StatusCode;
+    if let Some(refusal) = refusal(error) {
+        return Answer::refused(refusal);
+    }
     match (error.esource(), error.etype()) {
         (_, ErrorType::HTTPStatus(code)) => {
             let reason = StatusCode::from_u16(*code).ok().and_then(|status| status.canonical_reason());

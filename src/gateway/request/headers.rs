@@ -2,14 +2,15 @@
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
-use http::{HeaderMap, Version};
+use http::{HeaderMap, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
 
 use super::context::{Ctx, Request};
 use crate::http1::Unwanted;
 use crate::http1::forward::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID, forwarded, forwarded_for};
-use crate::http1::hop_by_hop::{HopByHop, is_protected};
+use crate::http1::framing::{self, Refusal};
+use crate::http1::hop_by_hop::HopByHop;
 
 /// The id a request came with, or a new one of 128 random bits.
 ///
@@ -80,12 +81,41 @@ pub(super) fn host(request: &RequestHeader) -> Option<&[u8]> {
     }
 }
 
+/// Gives a backend's answer one meaning: the chunks, or one length. Trailers are not passed on, so none are announced.
+///
+/// # Errors
+/// The answer leaves open where its body ends, or has a transfer coding that is not known (RFC 9112 §6).
+pub(in crate::gateway) fn reframe(response: &mut ResponseHeader) -> std::result::Result<(), Refusal> {
+    response.remove_header(&header::TRAILER);
+    if !response.headers.contains_key(header::TRANSFER_ENCODING) && !has_unclear_length(response) {
+        return Ok(());
+    }
+    if framing::is_chunked(&response.headers)? {
+        response.remove_header(&header::CONTENT_LENGTH);
+    }
+    if let Some(length) = framing::length(&response.headers)? {
+        response.remove_header(&header::CONTENT_LENGTH);
+        let length = HeaderValue::from(length);
+        response.insert_header(header::CONTENT_LENGTH, length).map_err(|_| Refusal::Length)?;
+    }
+    Ok(())
+}
+
+fn has_unclear_length(response: &ResponseHeader) -> bool {
+    let mut lengths = response.headers.get_all(header::CONTENT_LENGTH).iter();
+    let is_digits = |length: &HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
+    !lengths.next().is_none_or(is_digits) || lengths.next().is_some()
+}
+
 /// Makes a backend's refusal of an upgrade fit for the client; its body is framed anew where it had no length.
 pub(in crate::gateway) fn refusal(response: &mut ResponseHeader) -> Result<()> {
     let sized = response.headers.contains_key(header::CONTENT_LENGTH);
     let headers = response.headers.clone();
     let hop = HopByHop::of(&headers);
-    for name in headers.keys().filter(|name| hop.holds(name.as_str())) {
+    // RFC 9110 §15.5.22: a 426 says which protocol it asks for.
+    let is_kept = |name: &HeaderName| response.status == StatusCode::UPGRADE_REQUIRED && *name == header::UPGRADE;
+    let goes: Vec<_> = headers.keys().filter(|name| hop.holds(name.as_str()) && !is_kept(name)).collect();
+    for name in goes {
         response.remove_header(name);
     }
     response.set_version(Version::HTTP_11);
@@ -121,24 +151,4 @@ pub(super) fn drop_unwanted(request: &mut RequestHeader, unwanted: Unwanted) {
 /// Takes `upgrade` out of a request that goes on as plain HTTP (RFC 9110 §7.8).
 pub(super) fn drop_upgrade(request: &mut RequestHeader) {
     request.remove_header(&header::UPGRADE);
-}
-
-/// Takes the headers that `Connection` lists out of a request now, and not on its way to a backend: what a hook sets
-/// later under the same name is not the client's to have removed.
-pub(super) fn drop_listed(request: &mut RequestHeader) -> Result<()> {
-    let headers = request.headers.clone();
-    let (options, listed) = HopByHop::of(&headers).parted();
-    if listed.is_empty() {
-        return Ok(());
-    }
-    let options = options.join(&b", "[..]);
-    let listed: Vec<_> = listed.into_iter().filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
-    for name in listed.iter().filter(|name| !is_protected(name.as_str()) && *name != header::CONNECTION) {
-        request.remove_header(name);
-    }
-    if options.is_empty() {
-        request.remove_header(&header::CONNECTION);
-        return Ok(());
-    }
-    request.insert_header(header::CONNECTION, options)
 }

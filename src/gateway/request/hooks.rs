@@ -9,7 +9,6 @@ use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::context::{Ctx, Key};
-use super::headers;
 use crate::affinity::{self, Source};
 use crate::client::Client;
 use crate::config::{Compression, Handshake, TunnelLimits};
@@ -204,7 +203,6 @@ impl Ctx {
             upstream: &target.to.upstream.config().name,
             upgrade: matches!(wanted, Ok(Wanted::WebSocket(_))),
         };
-        headers::drop_listed(session.req_header_mut()).map_err(|_| Answer::gateway_failed())?;
         hooks.on_request(session, facts).await?;
         hooks.settle_upstream(snapshot, Phase::Request)?;
         let is_lenient = target.handshake == Handshake::Lenient;
@@ -216,7 +214,6 @@ impl Ctx {
             hooks.settle_compression(session, target.compression);
             wanted = classify(session, is_lenient);
         }
-        session.set_pipelining_enabled(!matches!(wanted, Ok(Wanted::WebSocket(_))));
         request.key = hooks.key(session, snapshot, route, &request.client);
         Ok(wanted)
     }

@@ -24,6 +24,7 @@ use super::rewind::Rewind;
 use super::{Gateway, runtimes};
 use crate::config::Timeouts;
 use crate::hook::Answer;
+use crate::snapshot::Phase;
 use crate::upstream::{Blame, FailedTry, FailureKind};
 use crate::ws::handshake::Wanted;
 pub use context::Ctx;
@@ -48,6 +49,11 @@ impl ProxyHttp for Gateway {
             self.continue_with(session, ctx, *continuation).await?;
             return Ok(true);
         }
+        if let Some(refused) = session.downstream_session.stream().and_then(Rewind::refused) {
+            ctx.describe_refused(session, &refused);
+            self.answer(session, ctx, Answer::refused(refused.why)).await?;
+            return Ok(true);
+        }
         let unwanted = ctx.snapshot.unwanted(peer_of(session).ip());
         headers::drop_unwanted(session.req_header_mut(), unwanted);
         ctx.describe(session);
@@ -56,19 +62,8 @@ impl ProxyHttp for Gateway {
             return Ok(true);
         }
         let wanted = hooks::classify(session, ctx.is_lenient());
-        let request = session.req_header();
-        let host_is_missing =
-            request.version == http::Version::HTTP_11 && !request.headers.contains_key(http::header::HOST);
-        // Requests may come before the one ahead is answered (RFC 9112 §9.3.2); behind an upgrade come a tunnel's
-        // bytes.
-        session.set_pipelining_enabled(!matches!(wanted, Ok(Wanted::WebSocket(_))));
         if ctx.target().is_none() {
             self.answer(session, ctx, Answer::no_route()).await?;
-            return Ok(true);
-        }
-        if host_is_missing {
-            // RFC 9112 §3.2. Pingora has refused requests with more than one.
-            self.answer(session, ctx, Answer::new(400, "the Host header is missing")).await?;
             return Ok(true);
         }
         let asked = match ctx.hooks {
@@ -207,10 +202,18 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
+        if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
+            // Requests for an upgrade take another way: nobody asked for this one (RFC 9110 §7.8).
+            return Err(ctx.fail_with(Answer::backend_failed()).into_up());
+        }
         if response.status.is_informational() {
             // 100 and 103 precede the answer; what is ours stands in the answer itself.
             return Ok(());
         }
+        headers::reframe(response).map_err(|why| {
+            debug!("an answer is refused: {why} (request {})", ctx.id());
+            ctx.fail_with(Answer::backend_failed()).into_up()
+        })?;
         if let Some(to) = ctx.to() {
             self.backend_succeeded(ctx, to);
         }
@@ -218,6 +221,7 @@ impl ProxyHttp for Gateway {
         if session.req_header().version < http::Version::HTTP_11 && headers::drop_chunks(response) {
             session.set_keepalive(None);
         }
+        self.close_while_draining(session);
         headers::decorate(response, ctx)
     }
 
@@ -232,7 +236,8 @@ impl ProxyHttp for Gateway {
             warn!("a request failed with {status}: {error} (request {})", ctx.id());
         }
         if log::answered(session).is_some() {
-            // Cut off: only an abrupt end tells the client that its answer is not whole.
+            // Cut off: only an early end tells the client that its answer is not whole.
+            session.downstream_session.shutdown().await;
             return FailToProxy { error_code: status, can_reuse_downstream: false };
         }
         // Pingora closes the connection of a request that failed, so the answer has to say so.
@@ -254,15 +259,27 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Self::CTX) {
-        if !ctx.taken_over {
-            self.record(session, error, ctx);
+        if ctx.taken_over {
+            return;
+        }
+        self.record(session, error, ctx);
+        if let Some(stream) = session.downstream_session.stream() {
+            Rewind::answered(stream);
         }
     }
 }
 
 impl Gateway {
+    /// Makes the answer say that it is the connection's last one while the gateway drains (RFC 9112 §9.6).
+    pub(super) fn close_while_draining(&self, session: &mut Session) {
+        if self.running.phases.now() != Phase::Serving {
+            session.set_keepalive(None);
+        }
+    }
+
     /// Gives an answer of our own.
     pub(super) async fn answer(&self, session: &mut Session, ctx: &Ctx, answer: Answer) -> Result<()> {
+        self.close_while_draining(session);
         if ctx.short {
             // A connection that is kept keeps a descriptor.
             session.set_keepalive(None);

@@ -18,8 +18,9 @@ impl<E: End> Pair<E> {
         }
         let reason = gone(side);
         self.reason.get_or_insert(reason);
-        if side == Side::Backend {
-            let close = flow.cut_now(reason);
+        // A client that said goodbye is told nothing: whoever gets a Close frame may just end (RFC 6455 §7.1.1).
+        if side == Side::Backend && self.flows[Side::Client].closed().is_none() {
+            let close = self.flows[side].cut_now(reason);
             self.keep_close(side, close);
         }
     }

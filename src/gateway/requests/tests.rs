@@ -1,0 +1,1 @@
+//! Requests, read from bytes that come in pieces.
