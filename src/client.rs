@@ -14,7 +14,7 @@ use crate::http1::forward::{FORWARDED_FOR, FORWARDED_PROTO};
 pub struct Client {
     /// The client's address; IPv4-mapped IPv6 addresses are IPv4.
     pub address: IpAddr,
-    /// `true` where a trusted proxy says that the client came by TLS.
+    /// `true` where the client came by TLS: as a trusted proxy says, and where none says anything, as it was here.
     pub secure: bool,
     /// `true` where the socket's peer is a trusted proxy, whose `X-Forwarded-*` headers are believed.
     pub via_trusted: bool,
@@ -26,11 +26,13 @@ impl Client {
     ///
     /// If a trusted peer sends no `X-Forwarded-For`, `Forwarded` (RFC 7239) is read in its place: `for` of its
     /// elements, and `proto` of the last one unless there is an `X-Forwarded-Proto`.
-    pub fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
+    ///
+    /// `by_tls` tells whether the connection itself came by TLS.
+    pub fn of(peer: IpAddr, by_tls: bool, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
         let peer = peer.to_canonical();
         let is_trusted = |address: IpAddr| is_within(address, trusted);
         if !is_trusted(peer) {
-            return Self { address: peer, secure: false, via_trusted: false };
+            return Self { address: peer, secure: by_tls, via_trusted: false };
         }
         let listed = from_the_right(headers, &FORWARDED_FOR).next().is_some();
         let address = if listed {
@@ -40,7 +42,7 @@ impl Client {
                 .map(|element| element.parameter("for").and_then(|node| parse(&node)));
             outermost(peer, named, is_trusted)
         };
-        Self { address, secure: is_secure(headers, !listed), via_trusted: true }
+        Self { address, secure: said_secure(headers, !listed).unwrap_or(by_tls), via_trusted: true }
     }
 }
 
@@ -68,16 +70,16 @@ fn outermost(peer: IpAddr, named: impl Iterator<Item = Option<IpAddr>>, is_trust
 }
 
 /// Tells whether the nearest proxy says that the client came by TLS: in `X-Forwarded-Proto`, else in `Forwarded` where
-/// that may be `read`.
-fn is_secure(headers: &HeaderMap, read: bool) -> bool {
+/// that may be `read`. `None` where it says nothing.
+fn said_secure(headers: &HeaderMap, read: bool) -> Option<bool> {
     let is_tls = |proto: &[u8]| proto.eq_ignore_ascii_case(b"https") || proto.eq_ignore_ascii_case(b"wss");
     match from_the_right(headers, &FORWARDED_PROTO).next() {
-        Some(proto) => is_tls(proto),
+        Some(proto) => Some(is_tls(proto)),
         None => forwarded::from_the_right(headers)
             .next()
             .filter(|_| read)
             .and_then(|element| element.parameter("proto"))
-            .is_some_and(|proto| is_tls(&proto)),
+            .map(|proto| is_tls(&proto)),
     }
 }
 
@@ -106,7 +108,7 @@ mod tests {
             headers.append(&FORWARDED_FOR, line.parse().unwrap());
         }
         let trusted: Vec<IpNet> = trusted.iter().map(|network| network.parse().unwrap()).collect();
-        Client::of(peer.parse().unwrap(), &headers, &trusted).address.to_string()
+        Client::of(peer.parse().unwrap(), false, &headers, &trusted).address.to_string()
     }
 
     #[test]
@@ -154,8 +156,19 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(&FORWARDED_PROTO, "https".parse().unwrap());
         let trusted = ["10.0.0.0/8".parse().unwrap()];
-        assert!(Client::of("10.0.0.1".parse().unwrap(), &headers, &trusted).secure);
-        assert!(!Client::of("192.0.2.1".parse().unwrap(), &headers, &trusted).secure);
+        assert!(Client::of("10.0.0.1".parse().unwrap(), false, &headers, &trusted).secure);
+        assert!(!Client::of("192.0.2.1".parse().unwrap(), false, &headers, &trusted).secure);
+    }
+
+    #[test]
+    fn tls_of_the_connection_counts_unless_a_trusted_proxy_says_otherwise() {
+        let (trusted, none) = (["10.0.0.0/8".parse().unwrap()], HeaderMap::new());
+        let plain = HeaderMap::from_iter([(FORWARDED_PROTO.clone(), "http".parse().unwrap())]);
+        let secure = |peer: &str, headers| Client::of(peer.parse().unwrap(), true, headers, &trusted).secure;
+        assert!(secure("10.0.0.1", &none));
+        assert!(!secure("10.0.0.1", &plain));
+        assert!(secure("192.0.2.1", &none));
+        assert!(secure("192.0.2.1", &plain));
     }
 
     fn by_forwarded(peer: &str, lines: &[(&HeaderName, &str)]) -> (String, bool) {
@@ -163,7 +176,7 @@ mod tests {
         for (name, value) in lines {
             headers.append(*name, value.parse().unwrap());
         }
-        let client = Client::of(peer.parse().unwrap(), &headers, &["10.0.0.0/8".parse().unwrap()]);
+        let client = Client::of(peer.parse().unwrap(), false, &headers, &["10.0.0.0/8".parse().unwrap()]);
         (client.address.to_string(), client.secure)
     }
 

@@ -14,6 +14,11 @@ use proptest::prelude::{any, proptest};
 use proptest::sample;
 use serde_yaml::Value as Yaml;
 
+#[path = "support/certificates.rs"]
+#[allow(dead_code, unreachable_pub, reason = "every test binary uses a part of it")]
+mod certificates;
+#[path = "config/files.rs"]
+mod files;
 #[path = "config/hooks.rs"]
 mod hooks;
 #[path = "config/values.rs"]
@@ -81,14 +86,16 @@ fn conf(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf").join(name)).unwrap()
 }
 
-/// conf/longhaul.yaml with the hooks that stand there as comments: the gateway itself has none.
+/// conf/longhaul.yaml with the parts that stand there as comments: hooks, of which the gateway itself has none, and
+/// files that are not there.
 fn annotated() -> String {
-    let mut in_hooks = false;
+    let mut in_part = false;
     let shown = conf("longhaul.yaml").lines().fold(String::new(), |text, line| {
-        in_hooks = line == "    # hooks:" || in_hooks && line.starts_with("    #  ");
-        text + &if in_hooks { line.replacen("# ", "", 1) } else { line.to_owned() } + "\n"
+        let begins = matches!(line, "    # hooks:" | "    # tls:") || line.starts_with("  # - address:");
+        in_part = begins || in_part && (line.starts_with("    #  ") || line.starts_with("  #   "));
+        text + &if in_part { line.replacen("# ", "", 1) } else { line.to_owned() } + "\n"
     });
-    assert!(shown.contains("\n    hooks:\n"), "where are the hooks?");
+    assert!(shown.contains("\n    hooks:\n") && shown.contains("\n    tls: "), "where are the parts?");
     shown
 }
 
@@ -295,7 +302,7 @@ fn assert_read_or_refused(text: &str) {
 }
 
 /// The files of the golden folder and those that come with Longhaul.
-fn files() -> Vec<String> {
+fn texts() -> Vec<String> {
     let golden = names_with("yaml").into_iter().filter(|name| name != "billion_laughs");
     let golden = golden.map(|name| fs::read_to_string(golden_folder().join(name + ".yaml")).unwrap());
     golden.chain(["longhaul.yaml", "minimal.yaml"].map(conf)).collect()
@@ -315,7 +322,7 @@ proptest! {
 
     #[test]
     fn a_changed_file_is_read_or_refused(
-        file in sample::select(files()),
+        file in sample::select(texts()),
         at in any::<sample::Index>(),
         cut in 0..30_usize,
         put in "[-a-z0-9:*&.,'\"{}\\[\\]/ \n\u{1b}ü]{0,6}",
@@ -329,7 +336,7 @@ proptest! {
 
     #[test]
     fn a_changed_value_is_read_or_refused(
-        file in sample::select(files()), at in any::<sample::Index>(), value in "\\PC{0,12}"
+        file in sample::select(texts()), at in any::<sample::Index>(), value in "\\PC{0,12}"
     ) {
         let colons: Vec<_> = file.match_indices(": ").map(|(index, _)| index + 2).collect();
         let start = if colons.is_empty() { 0 } else { colons[at.index(colons.len())] };

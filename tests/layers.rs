@@ -43,12 +43,16 @@ const LAYERS: [&[&str]; 8] = [
 const TO_COME: [&str; 0] = [];
 
 /// Neighbours that know each other all the same, and why.
-const NEIGHBOURS: [(&str, &str); 11] = [
+const NEIGHBOURS: [(&str, &str); 13] = [
+    // The files that it names are checked by the code that uses them.
+    ("config", "tls"),
     // Its settings are values of the configuration.
     ("access_log", "config"),
     // The two logs write by the same thread-and-buffer.
     ("access_log", "log_writer"),
     ("diagnostics", "log_writer"),
+    // Failed handshakes are counted by their reason.
+    ("metrics", "tls"),
     // Bytes and messages are counted by the side that sent them.
     ("metrics", "ws"),
     // Kept bytes of a message are text in a passport.

@@ -28,6 +28,7 @@ impl ServeHttp for Admin {
         match (&request.method, request.uri.path()) {
             (&Method::GET | &Method::HEAD, "/metrics") => {
                 let snapshot = self.running.snapshot();
+                self.running.metrics.tls.certificates(snapshot.certificates());
                 answer(
                     StatusCode::OK,
                     "text/plain; version=0.0.4; charset=utf-8",

@@ -1,4 +1,4 @@
-//! `longhaul check`: every problem in a configuration file, in one run.
+//! `longhaul check`: every problem in a configuration file, in one run, and the names that its certificates cover.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,6 +19,7 @@ pub(super) fn run(file: &Path, hooks: &Registry) -> ExitCode {
         count(config.upstreams.len(), "upstream"),
         count(backends, "backend"),
     ));
+    super::output::say(&super::certificates::listing(&config));
     ExitCode::SUCCESS
 }
 

@@ -51,7 +51,7 @@ pub(super) fn run(question: &Question, hooks: &Registry) -> ExitCode {
         Some((path, query)) => (path, Some(query)),
         None => (question.path.as_str(), None),
     };
-    let asked = Asked { host: &question.host, path, query, headers: &headers, peer: question.ip };
+    let asked = Asked { host: &question.host, path, query, headers: &headers, peer: question.ip, by_tls: false };
     // The value of a minted cookie is random, so that its backend is not known beforehand.
     let located = snapshot.locate(&asked, String::new);
     if let Some(unclear) = snapshot.unclear(&asked) {

@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use super::model::{AccessLog, Config, Drain, Forwarding, Underscores};
+use super::model::{AccessLog, Config, Drain, Forwarding, Listener, Underscores};
+use super::named_files::NamedFiles;
 use super::sections::access_log;
 use super::sections::affinity::Scope;
 use super::sections::drain;
@@ -54,7 +56,8 @@ pub enum LoadError {
     },
 }
 
-/// Reads the configuration file at `path`. Its routes may name the hooks that `hooks` knows.
+/// Reads the configuration file at `path`. Its routes may name the hooks that `hooks` knows. The files that it names
+/// for TLS are read and checked, too.
 ///
 /// # Errors
 /// [`LoadError::Unreadable`] when the file cannot be opened or read, [`LoadError::Refused`] with every problem in it.
@@ -69,20 +72,26 @@ pub fn load(path: &Path, hooks: &dyn KnownHooks) -> Result<Loaded, LoadError> {
     };
     file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     let text = String::from_utf8(bytes).map_err(|error| refused(not_utf8(&error).into()))?;
-    let mut loaded = parse(&text, hooks).map_err(refused)?;
+    let check = |files: &NamedFiles, report: &mut Report| files.check(SystemTime::now(), report);
+    let mut loaded = read(&text, hooks, &check).map_err(refused)?;
     loaded.config.source = Some(source);
     Ok(loaded)
 }
 
 /// Reads the text of a configuration file. Its routes may name the hooks that `hooks` knows.
 ///
-/// Does no I/O (unless `hooks` does), and never panics. Where `threads` is left out it becomes the number of cores this
-/// process may use.
+/// Does no I/O (unless `hooks` does), so files that the text names are not looked at; never panics. Where `threads` is
+/// left out it becomes the number of cores this process may use.
 ///
 /// # Errors
 /// `text` has errors: all its problems, in the order of their positions. Where `text` is not one YAML document, the
 /// first problem alone.
 pub fn parse(text: &str, hooks: &dyn KnownHooks) -> Result<Loaded, Problems> {
+    read(text, hooks, &|_, _| ())
+}
+
+/// Reads the text of a configuration file, and has the files that it names checked by `check`.
+fn read(text: &str, hooks: &dyn KnownHooks, check: &dyn Fn(&NamedFiles, &mut Report)) -> Result<Loaded, Problems> {
     if text.len() > MAX_BYTES {
         return Err(whole_file("the file is too long").expected(format!("at most {MAX_BYTES} bytes")).into());
     }
@@ -92,22 +101,25 @@ pub fn parse(text: &str, hooks: &dyn KnownHooks) -> Result<Loaded, Problems> {
         return Err(problem.remedy("conf/minimal.yaml is a working example").into());
     };
     let mut report = Report::default();
-    let config = config(&Value::root(&root), hooks, &mut report);
+    let mut files = NamedFiles::default();
+    let config = config(&Value::root(&root), hooks, &mut files, &mut report);
+    check(&files, &mut report);
     match config {
         Some(config) if !report.has_errors() => Ok(Loaded { config, warnings: report.close().into_list() }),
         _ => Err(report.close()),
     }
 }
 
-fn config(root: &Value<'_>, hooks: &dyn KnownHooks, report: &mut Report) -> Option<Config> {
+fn config(root: &Value<'_>, hooks: &dyn KnownHooks, files: &mut NamedFiles, report: &mut Report) -> Option<Config> {
     let pingoras = pingora_keys::names();
     let known: Vec<&str> = TOP.keys.iter().copied().chain(pingoras.iter().map(String::as_str)).collect();
     let mut fields = keys::top_level(root, &known, report)?;
 
     let listeners = fields.required("listeners", "a list such as `- address: 0.0.0.0:8080`", report);
     let metrics = fields.take("metrics");
-    let (listeners, metrics) = listeners::read(listeners, metrics, report);
     let trusted_proxies = fields.take_or("trusted_proxies", Vec::new(), |v| listeners::trusted_proxies(v, report));
+    let are_proxies_trusted = trusted_proxies.as_ref().is_none_or(|proxies| !proxies.is_empty());
+    let (listeners, metrics) = listeners::read(listeners, metrics, are_proxies_trusted, files, report);
     let underscores_in_headers =
         fields.take_or("underscores_in_headers", Underscores::Drop, |v| choice(v, &UNDERSCORES, report));
     let forwarding = fields.take_or("forwarding", Forwarding::default(), |v| listeners::forwarding(v, report));
@@ -119,10 +131,8 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, report: &mut Report) -> Opti
 
     let routes = fields.required("routes", "a list such as `- upstream: NAME`", report);
     let upstreams = fields.required("upstreams", "a mapping of names to upstreams", report);
-    let scope = Scope {
-        tls_possible: trusted_proxies.as_ref().is_none_or(|proxies| !proxies.is_empty()),
-        drops_underscores: underscores_in_headers == Some(Underscores::Drop),
-    };
+    let tls_possible = are_proxies_trusted || speak_tls(listeners.as_deref());
+    let scope = Scope { tls_possible, drops_underscores: underscores_in_headers == Some(Underscores::Drop) };
     let pingora = pingora_keys::read(fields.rest(), report);
     let named = upstreams.and_then(|v| upstreams::read(&v, scope, report));
     let parts = Parts { upstreams: named.as_ref(), scope, hooks: Registered::from(hooks) };
@@ -147,6 +157,11 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, report: &mut Report) -> Opti
         routes: routes?,
         upstreams: upstreams.all()?,
     })
+}
+
+/// Tells if one of the listeners speaks TLS, as far as they could be read.
+fn speak_tls(listeners: Option<&[Listener]>) -> bool {
+    listeners.is_none_or(|all| all.iter().any(|listener| listener.tls.is_some()))
 }
 
 const UNDERSCORES: [(&str, Underscores); 2] = [("drop", Underscores::Drop), ("keep", Underscores::Keep)];

@@ -1,6 +1,6 @@
 //! Keys that a process reads at its start only: a running process cannot apply a change of them.
 
-use super::model::Config;
+use super::model::{Config, Listener};
 use super::sections::pingora_keys;
 
 impl Clone for Config {
@@ -44,10 +44,19 @@ impl Config {
         ours.chain(pingora_keys::differing(&self.pingora, &other.pingora)).collect()
     }
 
-    /// This configuration, with the values that a process reads at its start only taken from `running`.
+    /// This configuration, with the values that a process reads at its start only taken from `running`. The addresses
+    /// of listeners are among these values; the other keys of a listener that keeps its address are not.
     #[must_use]
     pub fn with_fixed_keys_of(self, running: &Self) -> Self {
-        let Self { pingora, listeners, metrics, access_log, control_sock, .. } = running.clone();
+        let Self { pingora, mut listeners, metrics, access_log, control_sock, .. } = running.clone();
+        for (index, kept) in listeners.iter_mut().enumerate() {
+            // Several may have port 0; of these each is found by its place among them.
+            let same = |listener: &&Listener| listener.address == kept.address;
+            let nth = running.listeners[..index].iter().filter(same).count();
+            if let Some(new) = self.listeners.iter().filter(same).nth(nth) {
+                *kept = new.clone();
+            }
+        }
         Self { pingora, listeners, metrics, access_log, control_sock, ..self }
     }
 }

@@ -6,7 +6,9 @@
 
 mod file;
 mod fixed;
+mod listener;
 mod model;
+mod named_files;
 mod sections;
 mod settings;
 mod source;

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use pingora_core::server::configuration::ServerConf;
 use serde::{Deserialize, Serialize};
 
+pub use super::listener::{ClientAuth, Hsts, Listener, ListenerTls, PemPair, ProxyProtocol, TlsVersion};
 use super::settings::Settings;
 use super::source::Source;
 
@@ -43,13 +44,6 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// `upstreams`, in the order written; names are unique.
     pub upstreams: Vec<Upstream>,
-}
-
-/// One entry of `listeners`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// `address`: IP and port; port 0 takes a free one, which the log names.
-    pub address: SocketAddr,
 }
 
 /// Treatment of request headers with `_` in their names, which programs behind CGI, WSGI and PHP take for `-`.

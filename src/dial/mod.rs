@@ -5,6 +5,7 @@
 
 mod error;
 mod exchange;
+mod secured;
 mod tcp;
 mod transport;
 
@@ -19,6 +20,7 @@ use crate::socket::descriptors::Descriptors;
 
 pub use error::{ConnectError, ExchangeError, TryError};
 pub use exchange::{Answered, Exchange, Limits};
+pub use secured::Secured;
 pub use tcp::{OnTokio, Tcp};
 pub use transport::{Dial, READ_BYTES, Transport, read, write_all};
 

@@ -1,5 +1,6 @@
 //! The gateway: requests by Pingora's `ProxyHttp`, and WebSocket handshakes by an engine of its own.
 
+mod arrival;
 mod handshake;
 mod request;
 mod requests;

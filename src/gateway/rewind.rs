@@ -1,5 +1,7 @@
 //! A connection that Pingora goes on with: it reads one checked request at a time, those that a worker read first.
 
+mod wire;
+
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -17,12 +19,17 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::arrival::Arrival;
 use super::handshake::Continuation;
 use super::requests::{Refused, Requests};
+use crate::tls::Sealed;
+pub(super) use wire::Wire;
 
-/// A TCP connection for Pingora. Bytes that a worker has read of it come first.
+/// A connection for Pingora. Bytes that a worker has read of it come first.
 pub(super) struct Rewind {
-    stream: BufWriter<TcpStream>,
+    stream: BufWriter<Wire>,
+    /// The way on which the client came; `None` of a backend's connection.
+    arrival: Option<Arrival>,
     requests: Mutex<Requests>,
     since: SystemTime,
     digest: Arc<SocketDigest>,
@@ -32,30 +39,40 @@ pub(super) struct Rewind {
 impl Rewind {
     /// A client's connection of which `ahead` was read, and the first request on it where a worker began that.
     pub(super) fn new(
-        stream: TcpStream,
-        peer: SocketAddr,
+        stream: Wire,
+        arrival: Arrival,
         ahead: Vec<u8>,
         continuation: Option<Box<Continuation>>,
     ) -> Self {
-        Self::over(stream, peer, Requests::new(ahead), continuation)
+        let peer = arrival.peer;
+        Self { arrival: Some(arrival), ..Self::over(stream, peer, Requests::new(ahead), continuation) }
     }
 
     /// A connection to a backend that has begun to answer; `ahead` was read of that.
     pub(super) fn of_backend(stream: TcpStream, peer: SocketAddr, ahead: Vec<u8>) -> Self {
-        Self::over(stream, peer, Requests::answer(ahead), None)
+        Self::over(stream.into(), peer, Requests::answer(ahead), None)
     }
 
-    fn over(stream: TcpStream, peer: SocketAddr, requests: Requests, continuation: Option<Box<Continuation>>) -> Self {
+    fn over(stream: Wire, peer: SocketAddr, requests: Requests, continuation: Option<Box<Continuation>>) -> Self {
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
         // Nobody else can have set it yet.
         let _ = digest.peer_addr.set(Some(Peer::Inet(peer)));
         Self {
             stream: BufWriter::with_capacity(WRITE_BYTES, stream),
+            arrival: None,
             requests: Mutex::new(requests),
             since: SystemTime::now(),
             digest: Arc::new(digest),
             continuation: Mutex::new(continuation),
         }
+    }
+
+    /// The way on which the client of a connection came; from nowhere in particular where the connection is not one of
+    /// a worker's.
+    pub(super) fn arrival(stream: Option<&Stream>) -> Arrival {
+        let rewind = stream.and_then(|stream| stream.as_any().downcast_ref::<Self>());
+        let known = rewind.and_then(|rewind| rewind.arrival.clone());
+        known.unwrap_or_else(|| Arrival::plain(SocketAddr::from(([0, 0, 0, 0], 0)), 0))
     }
 
     /// Takes the request that a worker began on this connection, if it began one; once.
@@ -83,10 +100,14 @@ impl Rewind {
         }
     }
 
-    /// The connection alone, and the bytes that were read of it and asked for by nobody. To be flushed before.
-    pub(super) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+    /// The connection alone, the TLS session on it, and the bytes that were read of it and asked for by nobody. To be
+    /// flushed before.
+    pub(super) fn into_parts(self) -> (TcpStream, Option<Sealed>, Vec<u8>) {
         let requests = self.requests.into_inner().unwrap_or_else(PoisonError::into_inner);
-        (self.stream.into_inner(), requests.into_ahead())
+        let (stream, sealed, opened) = self.stream.into_inner().into_parts();
+        let mut ahead = requests.into_ahead();
+        ahead.extend(opened);
+        (stream, sealed, ahead)
     }
 }
 

@@ -16,6 +16,11 @@ pub static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-hos
 /// The request's id.
 pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The certificate that the client presented (RFC 9440 §2.2).
+pub static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+/// The certificates behind it (RFC 9440 §2.3).
+pub static CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
+
 /// The gateway's own word to a backend on where a request came from.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
@@ -23,6 +28,12 @@ pub struct Origin<'a> {
     pub peer: &'a str,
     /// True when that peer is a trusted proxy. Its `X-Forwarded-Proto` and `-Host` are kept.
     pub is_trusted: bool,
+    /// True when the client came by TLS.
+    pub is_secure: bool,
+    /// True when the connection came by TLS.
+    pub by_tls: bool,
+    /// Value of `Client-Cert` for the certificate that the client presented here.
+    pub certificate: Option<&'a str>,
     /// The host that was asked for; empty where none was named.
     pub host: &'a str,
     /// The request's id.
@@ -51,6 +62,7 @@ pub fn upgrade_request(target: &str, fields: Edited<'_, '_>, origin: &Origin<'_>
     }
     let kept = |name: &HeaderName| origin.is_trusted && fields.has(name);
     let (keeps_proto, keeps_host) = (kept(&FORWARDED_PROTO), kept(&FORWARDED_HOST));
+    let drops_certificates = origin.certificate.is_some() || !origin.is_trusted;
     let is_ours = |name: &str| {
         let is = |ours: &HeaderName| name.eq_ignore_ascii_case(ours.as_str());
         is(&FORWARDED_FOR)
@@ -58,6 +70,7 @@ pub fn upgrade_request(target: &str, fields: Edited<'_, '_>, origin: &Origin<'_>
             || is(&header::FORWARDED) && origin.writes_forwarded
             || is(&FORWARDED_PROTO) && !keeps_proto
             || is(&FORWARDED_HOST) && !keeps_host
+            || drops_certificates && (is(&CLIENT_CERT) || is(&CLIENT_CERT_CHAIN))
     };
     fields.write(&mut head, is_ours);
     switch_to_websocket(&mut head);
@@ -74,10 +87,13 @@ pub fn upgrade_request(target: &str, fields: Edited<'_, '_>, origin: &Origin<'_>
         put(&mut head, header::FORWARDED.as_str(), &elements);
     }
     if !keeps_proto {
-        put(&mut head, FORWARDED_PROTO.as_str(), b"http");
+        put(&mut head, FORWARDED_PROTO.as_str(), if origin.is_secure { b"https" } else { b"http" });
     }
     if !keeps_host && !origin.host.is_empty() {
         put(&mut head, FORWARDED_HOST.as_str(), origin.host.as_bytes());
+    }
+    if let Some(certificate) = origin.certificate {
+        put(&mut head, CLIENT_CERT.as_str(), certificate.as_bytes());
     }
     put(&mut head, REQUEST_ID.as_str(), origin.id.as_bytes());
     head.extend_from_slice(b"\r\n");
@@ -129,7 +145,7 @@ pub fn forwarded(fields: &(impl Fields + ?Sized), origin: &Origin<'_>) -> Vec<u8
         let host = if origin.host.bytes().all(is_token) { origin.host.to_owned() } else { quoted(origin.host) };
         elements.extend_from_slice(host.as_bytes());
     }
-    elements.extend_from_slice(b";proto=http");
+    elements.extend_from_slice(if origin.by_tls { b";proto=https" } else { b";proto=http" });
     elements
 }
 
@@ -192,13 +208,23 @@ mod tests {
     const REQUEST: &str = "GET /a HTTP/1.1\r\nHost: h\r\nX-B: 1\r\nx-a: 2\r\nX-B: 3\r\nConnection: upgrade, x-hop\r\n\
                            X-Hop: 1\r\nX-Forwarded-Proto: https\r\nX-Request-Id: theirs\r\nUpgrade: websocket\r\n\r\n";
 
+    const ORIGIN: Origin<'_> = Origin {
+        peer: "192.0.2.7",
+        is_trusted: false,
+        is_secure: false,
+        by_tls: false,
+        certificate: None,
+        host: "h",
+        id: "ours",
+        writes_forwarded: false,
+    };
+
     fn written(change: impl FnOnce(&mut HeaderMap)) -> String {
         let head = head::read_request(REQUEST.as_bytes()).unwrap().unwrap();
         let mut headers = fields::map(&head.lines).unwrap();
         change(&mut headers);
-        let origin = Origin { peer: "192.0.2.7", is_trusted: false, host: "h", id: "ours", writes_forwarded: false };
         let fields = Edited { lines: &head.lines, by_hooks: Some(&headers) };
-        String::from_utf8(upgrade_request("/a?b", fields, &origin)).unwrap()
+        String::from_utf8(upgrade_request("/a?b", fields, &ORIGIN)).unwrap()
     }
 
     #[test]
@@ -208,9 +234,25 @@ mod tests {
                         x-forwarded-host: h\r\nx-request-id: ours\r\n\r\n";
         assert_eq!(written(|_| {}), expected);
         let head = head::read_request(REQUEST.as_bytes()).unwrap().unwrap();
-        let origin = Origin { peer: "192.0.2.7", is_trusted: false, host: "h", id: "ours", writes_forwarded: false };
         let fields = Edited { lines: &head.lines, by_hooks: None };
-        assert_eq!(upgrade_request("/a?b", fields, &origin), expected.as_bytes());
+        assert_eq!(upgrade_request("/a?b", fields, &ORIGIN), expected.as_bytes());
+    }
+
+    #[test]
+    fn a_client_that_came_by_tls_is_vouched_for_and_cannot_vouch_for_itself() {
+        let request = "GET / HTTP/1.1\r\nHost: h\r\nCLIENT-Cert: :AA==:\r\nclient-cert-chain: :AA==:\r\n\r\n";
+        let head = head::read_request(request.as_bytes()).unwrap().unwrap();
+        let written = |origin: &Origin<'_>| {
+            let fields = Edited { lines: &head.lines, by_hooks: None };
+            String::from_utf8(upgrade_request("/", fields, origin)).unwrap().to_lowercase()
+        };
+        let plain = written(&ORIGIN);
+        assert!(!plain.contains("client-cert") && plain.contains("\r\nx-forwarded-proto: http\r\n"), "{plain}");
+        let ours = written(&Origin { is_secure: true, is_trusted: true, certificate: Some(":bb==:"), ..ORIGIN });
+        assert!(ours.contains("\r\nclient-cert: :bb==:\r\n") && ours.contains("proto: https\r\n"), "{ours}");
+        assert!(!ours.contains("chain") && !ours.contains(":aa==:"), "{ours}");
+        let believed = written(&Origin { is_trusted: true, ..ORIGIN });
+        assert!(believed.contains("\r\nclient-cert: :aa==:\r\n") && believed.contains("chain"), "{believed}");
     }
 
     #[test]
@@ -228,15 +270,15 @@ mod tests {
     fn an_element_of_forwarded_names_the_peer_behind_those_that_came() {
         let head = head::read_request(b"GET / HTTP/1.1\r\nForwarded: for=a\r\nFORWARDED: \r\nforwarded: for=b\r\n\r\n");
         let lines = head.unwrap().unwrap().lines;
-        let origin = Origin { peer: "192.0.2.7", is_trusted: true, host: "h", id: "ours", writes_forwarded: true };
+        let origin = Origin { is_trusted: true, writes_forwarded: true, ..ORIGIN };
         let written = |origin: &Origin<'_>| String::from_utf8(forwarded(&lines[..], origin)).unwrap();
         assert_eq!(written(&origin), "for=a, for=b, for=192.0.2.7;host=h;proto=http");
         let origin = Origin { peer: "2001:db8::7", host: "[::1]:8080", ..origin };
         assert_eq!(written(&origin), "for=a, for=b, for=\"[2001:db8::7]\";host=\"[::1]:8080\";proto=http");
         let text = String::from_utf8(upgrade_request("/", Edited { lines: &lines, by_hooks: None }, &origin)).unwrap();
         assert_eq!(text.to_ascii_lowercase().matches("\r\nforwarded: ").count(), 1, "{text}");
-        let origin = Origin { host: "", ..origin };
-        assert_eq!(written(&origin), "for=a, for=b, for=\"[2001:db8::7]\";proto=http");
+        let origin = Origin { host: "", by_tls: true, ..origin };
+        assert_eq!(written(&origin), "for=a, for=b, for=\"[2001:db8::7]\";proto=https");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod hook;
 mod local_failure;
+mod tls;
 mod upstream;
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use prometheus::{
 
 pub use hook::HookMetrics;
 pub use local_failure::LocalFailure;
+pub use tls::TlsMetrics;
 pub use upstream::UpstreamMetrics;
 
 /// Every metric of one gateway, in a registry of its own.
@@ -40,6 +42,8 @@ pub struct Metrics {
     last_reload_seconds: IntGauge,
     hook_failures: IntCounterVec,
     hook_verdicts: IntCounterVec,
+    /// Counters of TLS at the listeners.
+    pub tls: TlsMetrics,
 }
 
 /// The families whose children belong to one upstream.
@@ -166,6 +170,7 @@ impl Metrics {
                 "Calls by which hooks changed the course of a request or message.",
                 &["hook", "phase", "verdict"],
             ),
+            tls: TlsMetrics::register(&registry),
             registry,
         };
         for outcome in ReloadOutcome::ALL {

@@ -9,6 +9,7 @@ use crate::access_log::AccessLog;
 use crate::config::TunnelLimits;
 use crate::hook::{Hook, Registry, Setup, SetupError};
 use crate::metrics::Metrics;
+use crate::tls::tickets::TicketKeys;
 use crate::tunnel::{NewTunnel, Record, Tunnels};
 use crate::upstream::Ring;
 
@@ -40,8 +41,8 @@ impl Subject {
     fn with_hooks(config: &Config, hooks: Registry) -> Self {
         let log = AccessLog::off();
         let tunnels = Arc::new(Tunnels::start(2, &log).unwrap());
-        let running =
-            Running::new(config, Arc::new(hooks), Arc::new(Metrics::new()), tunnels, log, Instant::now()).unwrap();
+        let (keys, metrics) = (TicketKeys::draw(SystemTime::now()), Arc::new(Metrics::new()));
+        let running = Running::new(config, Arc::new(hooks), metrics, tunnels, log, keys, Instant::now()).unwrap();
         Self { running: Arc::new(running), far_ends: Vec::new() }
     }
 

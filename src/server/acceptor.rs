@@ -92,11 +92,11 @@ impl Acceptor {
         if let Some(bound) = &self.metrics {
             bound.lend_to(&lent)?;
         }
-        let listen = |bound: &Bound| {
-            let listener = Arc::new(Listener { address: bound.address });
+        let listen = |(number, bound): (usize, &Bound)| {
+            let listener = Arc::new(Listener { address: bound.address, number });
             Ok(ListeningSocket { socket: bound.listen()?, listener })
         };
-        let sockets: Vec<_> = self.listeners.iter().map(listen).collect::<Result<_, _>>()?;
+        let sockets: Vec<_> = self.listeners.iter().enumerate().map(listen).collect::<Result<_, _>>()?;
         let [clients, admin] = [watch::Sender::new(false), watch::Sender::new(false)];
         self.open(&sockets, clients.subscribe());
         if let Some(service) = self.admin() {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use log::{error, info};
@@ -29,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::reload::Watch;
 use crate::snapshot::Running;
 use crate::status::{History, StatusSource};
+use crate::tls::tickets::TicketKeys;
 use crate::tunnel::Tunnels;
 use crate::unix_socket::SocketPath;
 
@@ -158,7 +159,8 @@ impl GatewayService {
         };
         let tunnels = Arc::new(Tunnels::start(self.pingora.threads, &log).map_err(|error| error.to_string())?);
         let hooks = Arc::clone(&self.hooks);
-        Running::new(&self.config, hooks, metrics, tunnels, log, Instant::now()).map_err(|problems| {
+        let ticket_keys = TicketKeys::draw(SystemTime::now());
+        Running::new(&self.config, hooks, metrics, tunnels, log, ticket_keys, Instant::now()).map_err(|problems| {
             let file =
                 self.config.source.as_ref().map_or_else(Default::default, |source| source.path.to_string_lossy());
             problems.in_file(&file).to_string()

@@ -1,6 +1,7 @@
 //! The snapshot: one compiled configuration, immutable, that a request pins and a reload replaces as a whole.
 
 mod away;
+mod listener;
 mod phase;
 mod running;
 mod saved;
@@ -8,7 +9,7 @@ mod saved;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderMap;
 use ipnet::IpNet;
@@ -22,9 +23,12 @@ use crate::hook::{Chain, Injector, Registry as Hooks};
 use crate::http1::Unwanted;
 use crate::metrics::{BackendReading, Metrics, UpstreamMetrics};
 use crate::route::{Routes, host};
+use crate::tls::server::Server;
+use crate::tls::tickets::TicketKeys;
 use crate::tunnel::{Reason, Scope, Tunnels};
 use crate::upstream::{Blame, Change, FailedRequest, FailedTry, FailureKind, Registry, Upstream};
 
+pub use listener::ListenerPolicy;
 pub use phase::{Phase, Phases};
 pub use running::{Running, TunnelPolicy, Turn};
 pub use saved::SavedHooks;
@@ -43,6 +47,8 @@ pub struct Snapshot {
     /// Indices of `targets`.
     by_name: HashMap<Arc<str>, usize>,
     destinations: Vec<Arc<Destination>>,
+    /// In the order of the configuration's listeners.
+    listeners: Vec<Arc<ListenerPolicy>>,
 }
 
 /// A compiled route.
@@ -82,6 +88,8 @@ pub struct Asked<'a> {
     pub headers: &'a HeaderMap,
     /// The socket's peer.
     pub peer: IpAddr,
+    /// The connection came by TLS.
+    pub by_tls: bool,
 }
 
 /// A request that programs could read in more than one way; it is answered 400.
@@ -149,6 +157,7 @@ impl Snapshot {
             by_name: targets.iter().enumerate().map(|(index, target)| (Arc::clone(&target.route), index)).collect(),
             targets,
             destinations,
+            listeners: Vec::new(),
         }
     }
 
@@ -170,6 +179,42 @@ impl Snapshot {
         if problems.is_empty() { Ok(()) } else { Err(problems.into()) }
     }
 
+    /// Makes the listeners, with the files that they name; a snapshot has none before. A listener that means the same
+    /// in `before` is taken over as it is. `keys` seal the tickets of listeners without a file of keys.
+    ///
+    /// # Errors
+    /// Every problem with the files.
+    pub fn make_listeners(&mut self, before: Option<&Self>, keys: &Arc<TicketKeys>) -> Result<(), Problems> {
+        let mut problems = Vec::new();
+        for (number, config) in self.config.listeners.iter().enumerate() {
+            let same = before.and_then(|before| before.listener(number)).filter(|same| same.config == *config);
+            match same.map_or_else(|| ListenerPolicy::compile(config, number, keys).map(Arc::new), Ok) {
+                Ok(listener) => self.listeners.push(listener),
+                Err(found) => problems.extend(found),
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems.into()) }
+    }
+
+    /// The listener with this place in the configuration.
+    pub fn listener(&self, number: usize) -> Option<Arc<ListenerPolicy>> {
+        self.listeners.get(number).cloned()
+    }
+
+    /// The name and the end of every certificate in use, the end in seconds since 1970.
+    pub fn certificates(&self) -> impl Iterator<Item = (String, u64)> {
+        let all = self.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(Server::certificates);
+        all.map(|certificate| {
+            let end = certificate.not_after.duration_since(SystemTime::UNIX_EPOCH);
+            (certificate.label(), end.map_or(0, |end| end.as_secs()))
+        })
+    }
+
+    /// Every listener.
+    pub fn listeners(&self) -> &[Arc<ListenerPolicy>] {
+        &self.listeners
+    }
+
     /// Tells the hooks that they are in force.
     pub fn start_hooks(&self, injector: &Injector) {
         self.targets.iter().for_each(|target| target.hooks.start(injector));
@@ -186,7 +231,7 @@ impl Snapshot {
 
     /// Finds the client, and the index of the route that matches, if one does.
     pub fn receive(&self, asked: &Asked<'_>) -> (Client, Option<usize>) {
-        let client = Client::of(asked.peer, asked.headers, &self.trusted_proxies);
+        let client = Client::of(asked.peer, asked.by_tls, asked.headers, &self.trusted_proxies);
         (client, self.routes.find((!asked.host.is_empty()).then_some(asked.host), asked.path))
     }
 

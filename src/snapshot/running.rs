@@ -14,6 +14,7 @@ use crate::config::{self, Config, OnChange, Problems};
 use crate::health::{CheckError, Checkers, Probe, Subject, Target};
 use crate::hook::{self, Chain, Injector};
 use crate::metrics::Metrics;
+use crate::tls::tickets::TicketKeys;
 use crate::tunnel::{Activity, Frozen, Passport, Place, Tunnels, UnderWay};
 use crate::upstream::Registry;
 
@@ -37,6 +38,8 @@ pub struct Running {
     pub phases: Phases,
     /// Counts the requests under way.
     requests: Arc<Activity>,
+    /// Keys of session tickets, for listeners without a file of them.
+    pub ticket_keys: Arc<TicketKeys>,
 }
 
 /// State of those who change the snapshot, one after the other.
@@ -67,19 +70,22 @@ impl Running {
     /// [`check_health`](Self::check_health) and [`start_hooks`](Self::start_hooks).
     ///
     /// # Errors
-    /// Every problem that hooks found with their settings.
+    /// Every problem that hooks found with their settings, or that there is with files of listeners.
     pub fn new(
         config: &Config,
         hooks: Arc<hook::Registry>,
         metrics: Arc<Metrics>,
         tunnels: Arc<Tunnels>,
         log: AccessLog,
+        ticket_keys: TicketKeys,
         now: Instant,
     ) -> Result<Self, Problems> {
         let registry = Registry::default();
         let requests = Activity::new(tunnels.changes().clone());
         let mut snapshot = Snapshot::compile(config, 1, &registry, &metrics);
         snapshot.make_hooks(&hooks, None, &metrics)?;
+        let ticket_keys = Arc::new(ticket_keys);
+        snapshot.make_listeners(None, &ticket_keys)?;
         metrics.generation.set(snapshot.generation.cast_signed());
         tunnels.limit_hook_memory(config.hook_memory);
         Ok(Self {
@@ -94,6 +100,7 @@ impl Running {
             since: now,
             phases: Phases::default(),
             requests,
+            ticket_keys,
         })
     }
 
@@ -169,12 +176,13 @@ impl Running {
     /// values.
     ///
     /// # Errors
-    /// Every problem that hooks found with their settings.
+    /// Every problem that hooks found with their settings, or that there is with files of listeners.
     pub fn compile(&self, config: Config) -> Result<Snapshot, Problems> {
         let before = self.snapshot();
         let config = config.with_fixed_keys_of(&before.config);
         let mut snapshot = before.successor(&config, &self.registry, &self.metrics);
         snapshot.make_hooks(&self.hooks, Some(&before), &self.metrics)?;
+        snapshot.make_listeners(Some(&before), &self.ticket_keys)?;
         Ok(snapshot)
     }
 

@@ -1,16 +1,27 @@
 //! TLS: sessions of rustls driven with bytes alone, and the small record layer that takes their place in tunnels.
 
+pub mod certificates;
+mod failure;
+mod files;
+mod presented;
 pub mod record;
+mod sealed;
 pub mod secrets;
+pub mod server;
 mod session;
 mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tickets;
 
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
+pub use failure::HandshakeFailure;
+pub use files::FileError;
+pub use presented::ClientCertificate;
+pub use sealed::Sealed;
 pub use session::{Facts, Session};
 pub use stream::{Kind, LEAST_BUFFER, Stream, Transport};
 

@@ -10,7 +10,7 @@ use super::*;
 fn the_minimal_configuration_has_the_defaults() {
     let Loaded { config, warnings } = parse(&conf("minimal.yaml")).unwrap();
     assert!(warnings.is_empty());
-    assert_eq!(config.listeners, [Listener { address: "127.0.0.1:8080".parse().unwrap() }]);
+    assert_eq!(config.listeners, [Listener::plain("127.0.0.1:8080".parse().unwrap())]);
     assert_eq!(config.access_log, Some(AccessLog::default()));
     assert_eq!((config.trusted_proxies, config.metrics), (Vec::new(), None));
     assert_eq!((config.watch, config.control_sock, config.drain), (false, None, Drain::default()));

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::connect_async;
 
-use crate::support::{Backend, Echo, Gateway, Named, Wire, one_upstream};
+use crate::support::certificates::Authority;
+use crate::support::{Backend, Echo, Gateway, Named, Wire, folder, hooked, one_upstream};
 
 /// A family: its type and the labels its samples have.
 type Families = BTreeMap<String, (String, BTreeSet<String>)>;
@@ -71,7 +72,11 @@ async fn traffic() -> (Gateway, Echo, Named) {
         echo.address(),
         backend.address(),
     );
-    let gateway = Gateway::start_hooked(&config).await;
+    let tls =
+        "  - address: 127.0.0.1:0\n    tls: { certificates: [{ cert: '{dir}/a.pem', key: '{dir}/a.key' }] }\nmetrics:";
+    let dir = folder(&config.replace("metrics:", tls));
+    Authority::new("Test Authority").issue(&["a.test"]).write(dir.path(), "a");
+    let gateway = Gateway::begin_with(&hooked(), dir, &[], &[]).listening().await;
     let mut client = Wire::connect(gateway.address()).await;
     for (act, status) in [("a request answer 403 no", 403), ("a request error", 500)] {
         assert_eq!(client.get("/hooks", &format!("X-Act: {act}\r\n")).await.status(), status);
@@ -124,6 +129,7 @@ async fn no_client_makes_up_a_label() {
     assert!(backends.contains(&backend.address().to_string()));
     assert_eq!(values.remove("hook").unwrap(), BTreeSet::from(["acting".to_owned()]));
     assert_eq!(values.remove("version").unwrap(), BTreeSet::from([env!("CARGO_PKG_VERSION").to_owned()]));
+    assert_eq!(values.remove("name").unwrap(), BTreeSet::from(["a.test".to_owned()]));
     assert!(values.remove("reason").unwrap().is_subset(&reasons));
     for (label, values) in values {
         assert!(values.is_subset(&documented[&label]), "{label}: {values:?}");

@@ -28,7 +28,11 @@ sections! {
         "listeners", "trusted_proxies", "underscores_in_headers", "forwarding", "metrics", "access_log", "watch",
         "control_sock", "hook_memory", "drain", "routes", "upstreams",
     ];
-    LISTENER = "listeners[]" ["address"];
+    LISTENER = "listeners[]" ["address", "proxy_protocol", "tls", "redirect", "hsts"];
+    LISTENER_TLS = "listeners[].tls" ["certificates", "min_version", "ticket_keys", "client_auth"];
+    LISTENER_CERTIFICATE = "listeners[].tls.certificates[]" ["cert", "key"];
+    CLIENT_AUTH = "listeners[].tls.client_auth" ["ca", "mode"];
+    HSTS = "listeners[].hsts" ["max_age", "include_subdomains", "preload"];
     FORWARDING = "forwarding" ["forwarded", "strangers"];
     METRICS = "metrics" ["address"];
     ACCESS_LOG = "access_log" ["to", "format"];

@@ -6,21 +6,26 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use super::keys;
-use crate::config::model::{Forwarded, Forwarding, Listener, Metrics, Strangers};
+use super::{keys, listener_tls};
+use crate::config::model::{Forwarded, Forwarding, Listener, Metrics, ProxyProtocol, Strangers};
+use crate::config::named_files::NamedFiles;
 use crate::config::yaml::address::{Use, network, socket_address};
 use crate::config::yaml::problem::{Problem, Report};
 use crate::config::yaml::scalar::{choice, text};
 use crate::config::yaml::value::Value;
 
-/// Reads `listeners` and `metrics`. Addresses that cannot be bound beside each other are refused.
+/// Reads `listeners` and `metrics`. Addresses that cannot be bound beside each other are refused. `are_proxies_trusted`
+/// says that `trusted_proxies` names some.
 pub(crate) fn read(
     listeners: Option<Value<'_>>,
     metrics: Option<Value<'_>>,
+    are_proxies_trusted: bool,
+    files: &mut NamedFiles,
     report: &mut Report,
 ) -> (Option<Vec<Listener>>, Option<Option<Metrics>>) {
     let mut taken = Taken::default();
-    let listeners = listeners.and_then(|value| read_listeners(&value, &mut taken, report));
+    let mut readers = Readers { taken: &mut taken, files, are_proxies_trusted };
+    let listeners = listeners.and_then(|value| readers.listeners(&value, report));
     let metrics = match metrics {
         None => Some(None),
         Some(value) => read_metrics(&value, &mut taken, report).map(|address| Some(Metrics { address })),
@@ -61,24 +66,69 @@ pub(crate) fn control_sock(value: &Value<'_>, report: &mut Report) -> Option<Pat
     Some(path.into())
 }
 
-fn read_listeners(value: &Value<'_>, taken: &mut Taken, report: &mut Report) -> Option<Vec<Listener>> {
-    const EXPECTED: &str = "a list such as `- address: 0.0.0.0:8080`";
-    let items = value.items(EXPECTED, report)?;
-    if items.is_empty() {
-        return report.refuse(value.error("no listener: nothing would be accepted").expected(EXPECTED));
-    }
-    let listeners: Vec<_> = items.iter().map(|item| read_listener(item, taken, report)).collect();
-    listeners.into_iter().collect()
+/// State that the readers of all listeners share.
+struct Readers<'r> {
+    taken: &'r mut Taken,
+    files: &'r mut NamedFiles,
+    are_proxies_trusted: bool,
 }
 
-fn read_listener(value: &Value<'_>, taken: &mut Taken, report: &mut Report) -> Option<Listener> {
-    if let Some(text) = value.text() {
-        let problem = value.wrong("a mapping such as `address: 0.0.0.0:8080`");
-        return report.refuse(problem.remedy(format!("write `address: {}`", text.escape_debug())));
+impl Readers<'_> {
+    fn listeners(&mut self, value: &Value<'_>, report: &mut Report) -> Option<Vec<Listener>> {
+        const EXPECTED: &str = "a list such as `- address: 0.0.0.0:8080`";
+        let items = value.items(EXPECTED, report)?;
+        if items.is_empty() {
+            return report.refuse(value.error("no listener: nothing would be accepted").expected(EXPECTED));
+        }
+        let listeners: Vec<_> = items.iter().map(|item| self.listener(item, report)).collect();
+        listeners.into_iter().collect()
     }
-    let mut fields = keys::LISTENER.fields(value, report)?;
-    let address = fields.required("address", &Use::Listen.expected(), report)?;
-    Some(Listener { address: listen_address(&address, taken, report)? })
+
+    fn listener(&mut self, value: &Value<'_>, report: &mut Report) -> Option<Listener> {
+        if let Some(text) = value.text() {
+            let problem = value.wrong("a mapping such as `address: 0.0.0.0:8080`");
+            return report.refuse(problem.remedy(format!("write `address: {}`", text.escape_debug())));
+        }
+        let mut fields = keys::LISTENER.fields(value, report)?;
+        let address = fields.required("address", &Use::Listen.expected(), report);
+        let address = address.and_then(|v| listen_address(&v, self.taken, report));
+        let proxy_protocol = fields.take_or("proxy_protocol", ProxyProtocol::Off, |v| self.proxy_protocol(v, report));
+        let tls = fields.take("tls");
+        let speaks_tls = tls.is_some();
+        let tls = tls.map_or(Some(None), |v| listener_tls::read(&v, self.files, report).map(Some));
+        let redirect = fields.take_or("redirect", None, |v| {
+            if speaks_tls {
+                let problem = v.error("clients of this listener come by TLS already");
+                return report.refuse(problem.remedy("put `redirect` on the plain listener"));
+            }
+            listener_tls::redirect(v, report).map(Some)
+        });
+        let hsts = fields.take_or("hsts", None, |v| {
+            if !speaks_tls {
+                let problem = v.error("browsers heed HSTS on TLS connections only (RFC 6797 §8.1)");
+                return report.refuse(problem.remedy("put `hsts` on a listener with `tls`"));
+            }
+            listener_tls::hsts(v, report).map(Some)
+        });
+        Some(Listener {
+            address: address?,
+            proxy_protocol: proxy_protocol?,
+            tls: tls?,
+            redirect: redirect?,
+            hsts: hsts?,
+        })
+    }
+
+    fn proxy_protocol(&self, value: &Value<'_>, report: &mut Report) -> Option<ProxyProtocol> {
+        const WORDS: [(&str, ProxyProtocol); 3] =
+            [("off", ProxyProtocol::Off), ("optional", ProxyProtocol::Optional), ("required", ProxyProtocol::Required)];
+        let expected = choice(value, &WORDS, report)?;
+        if expected != ProxyProtocol::Off && !self.are_proxies_trusted {
+            let problem = value.error("PROXY headers are believed from `trusted_proxies` only, and there are none");
+            return report.refuse(problem.remedy("name the proxies that send them: `trusted_proxies: [10.0.0.0/8]`"));
+        }
+        Some(expected)
+    }
 }
 
 fn read_metrics(value: &Value<'_>, taken: &mut Taken, report: &mut Report) -> Option<SocketAddr> {

@@ -9,6 +9,7 @@ pub(crate) mod hooks;
 mod issue_cookie;
 pub(crate) mod keys;
 pub(crate) mod limits;
+pub(crate) mod listener_tls;
 pub(crate) mod listeners;
 pub(crate) mod matching;
 pub(crate) mod pingora_keys;

@@ -4,6 +4,7 @@
 //! [`Gateway::shake_hands`], and passes on what came of it: `worker` for clients whose request its worker reads,
 //! `session` for those that Pingora reads.
 
+mod arriving;
 mod in_progress;
 mod offer;
 mod session;
@@ -21,7 +22,7 @@ use log::debug;
 use super::Gateway;
 use super::request::Ctx;
 use crate::config::TunnelLimits;
-use crate::dial::{Answered, Dial, Exchange, Limits, Tcp, Transport, TryError};
+use crate::dial::{Answered, Dial, Exchange, Limits, Secured, Tcp, Transport, TryError};
 use crate::hook::Answer;
 use crate::http1::ResponseHead;
 use crate::http1::forward::{Edited, switching_response};
@@ -29,8 +30,8 @@ use crate::snapshot::Destination;
 use crate::socket::keepalive;
 use crate::tunnel::{Connection, NewTunnel, Record, Socket};
 use crate::upstream::{Blame, FailureKind, Ring};
+use crate::ws::Sides;
 use crate::ws::handshake::{self, BadAnswer, Offer};
-use crate::ws::{Side, Sides};
 use in_progress::InProgress;
 pub(super) use worker::Continuation;
 pub use worker::Handshakes;
@@ -85,6 +86,17 @@ impl End for Connection {
 impl End for Tcp {
     fn into_socket(self) -> io::Result<Socket> {
         self.detach().map(Socket::from)
+    }
+}
+
+impl<T: End> End for Secured<T> {
+    fn into_socket(self) -> io::Result<Socket> {
+        let (raw, sealed) = self.into_parts();
+        let socket = raw.into_socket()?;
+        Ok(match sealed {
+            Some(sealed) => socket.with_tls(sealed),
+            None => socket,
+        })
     }
 }
 
@@ -215,23 +227,21 @@ impl Gateway {
     }
 
     /// Makes a tunnel of both connections, once the client has been sent the 101. `early` came behind the heads.
-    fn tunnel<S: End>(
+    fn tunnel(
         &self,
         ctx: &mut Ctx,
         to: &Destination,
-        ends: Sides<S>,
+        client: impl End,
+        backend: impl End,
         early: Sides<Vec<u8>>,
     ) -> io::Result<Option<NewTunnel>> {
         let limits = ctx.limits(to);
         let inherited = TunnelLimits::default().tcp_user_timeout;
-        if let Err(error) =
-            keepalive::watch(&ends[Side::Client], &ends[Side::Backend], limits.tcp_user_timeout, inherited)
-        {
+        if let Err(error) = keepalive::watch(&client, &backend, limits.tcp_user_timeout, inherited) {
             debug!("a tunnel's sockets cannot be watched for a lost peer: {error}");
         }
         let Some(record) = record(ctx, to) else { return Ok(None) };
         let hooks = ctx.hooks_of_tunnel(&record, &self.running.injector);
-        let [client, backend] = ends.into_array();
         let (client, backend) = (client.into_socket()?, backend.into_socket()?);
         Ok(Some(NewTunnel { client, backend, early, limits, record, hooks }))
     }
@@ -277,7 +287,7 @@ fn record(ctx: &mut Ctx, to: &Destination) -> Option<Record> {
     Some(Record {
         request_id: request.id.as_str().into(),
         client: request.client.address,
-        peer: request.peer,
+        peer: request.arrival.peer,
         route,
         key_source: ctx.key_source(),
         key_digest: request.key.as_ref().map(|key| key.digest().into()),

@@ -12,7 +12,7 @@ use pingora_proxy::Session;
 use tokio::io::AsyncWriteExt;
 
 use super::{Continuation, Ending, Offered, Refusal, Switched};
-use crate::dial::{self, OnTokio, Tcp};
+use crate::dial::{self, OnTokio, Secured, Tcp};
 use crate::gateway::Gateway;
 use crate::gateway::request::{Ctx, headers};
 use crate::gateway::rewind::Rewind;
@@ -109,7 +109,7 @@ impl Gateway {
             return Err(Error::because(ErrorType::WriteError, "", error).into_down());
         }
         ctx.taken_over = true;
-        let tunnel = self.tunnel(ctx, to, Sides::new(client, backend), Sides::new(ahead, early));
+        let tunnel = self.tunnel(ctx, to, client, backend, Sides::new(ahead, early));
         if let Some(tunnel) = tunnel.map_err(|error| Error::because(ErrorType::InternalError, "a tunnel", error))? {
             self.running.tunnels.open(tunnel);
         }
@@ -122,7 +122,7 @@ fn request(session: &Session, ctx: &Ctx) -> Option<Vec<u8>> {
     let ServerSession::H1(client) = &*session.downstream_session else { return None };
     let raw = client.get_headers_raw_bytes();
     let mut head = read_request(&raw).ok().flatten()?;
-    let unwanted = ctx.snapshot.unwanted(ctx.request.as_ref()?.peer.ip());
+    let unwanted = ctx.snapshot.unwanted(ctx.request.as_ref()?.arrival.peer.ip());
     head.lines.retain(|line| !unwanted.holds(line.name));
     ctx.edit_request_lines(&mut head.lines);
     let header = session.req_header();
@@ -139,7 +139,7 @@ fn request(session: &Session, ctx: &Ctx) -> Option<Vec<u8>> {
 
 /// Takes the client's connection out of a session whose request has no body, and what came behind the request. The
 /// session that stays behind is an empty shell.
-async fn take_client(session: &mut Session) -> Result<(Tcp, Vec<u8>)> {
+async fn take_client(session: &mut Session) -> Result<(Secured<Tcp>, Vec<u8>)> {
     let failed = |what| Error::explain(ErrorType::InternalError, what);
     let (shell, _) = tokio::io::duplex(1);
     let shell = Box::new(ServerSession::new_http1(Box::new(shell)));
@@ -154,8 +154,8 @@ async fn take_client(session: &mut Session) -> Result<(Tcp, Vec<u8>)> {
     let mut stream = rewind(stream).ok_or_else(|| failed("a connection that no worker accepted"))?;
     let flushed = stream.flush().await;
     flushed.map_err(|error| Error::because(ErrorType::WriteError, "", error).into_down())?;
-    let (stream, ahead) = stream.into_parts();
-    Ok((Tcp::from(stream), ahead))
+    let (stream, sealed, ahead) = stream.into_parts();
+    Ok((Secured::of(Tcp::from(stream), sealed), ahead))
 }
 
 fn rewind(stream: Stream) -> Option<Rewind> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use pingora::http::ResponseHeader;
 use pingora::{Error, Result};
 use pingora_proxy::Session;
@@ -28,6 +28,21 @@ impl Answer {
     /// The request is refused before anybody looks for its route.
     pub(in crate::gateway) fn refused(why: Refusal) -> Self {
         Self::new(why.status().as_u16(), why.to_string())
+    }
+
+    /// The same address by `https`, at `port` (308: method and body stay). A request that names no host has no address.
+    pub(in crate::gateway) fn use_https(host: Option<&[u8]>, target: &Uri, port: u16) -> Self {
+        let host = host.and_then(|host| std::str::from_utf8(host).ok()).filter(|host| !host.is_empty());
+        let Some(host) = host else { return Self::new(400, "the Host header is missing") };
+        // The port of this listener, which is not that of the other one. An IPv6 address has colons of its own.
+        let bare = match host.rsplit_once(':') {
+            Some((bare, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => bare,
+            _ => host,
+        };
+        let port = if port == 443 { String::new() } else { format!(":{port}") };
+        let path = target.path_and_query().map_or("/", |target| target.as_str());
+        let path = if path.starts_with('/') { path } else { "/" };
+        Self::new(308, "this address is served by https").header("location", format!("https://{bare}{port}{path}"))
     }
 
     /// A backend was asked and failed.
@@ -71,8 +86,14 @@ impl Answer {
         Self::new(500, "the gateway failed")
     }
 
-    /// Writes the answer; the sentence goes out in JSON where the client asks for it.
-    pub(in crate::gateway) async fn send(&self, session: &mut Session, request_id: &str) -> Result<()> {
+    /// Writes the answer; the sentence goes out in JSON where the client asks for it. `hsts` is the value of
+    /// `Strict-Transport-Security`.
+    pub(in crate::gateway) async fn send(
+        &self,
+        session: &mut Session,
+        request_id: &str,
+        hsts: Option<&HeaderValue>,
+    ) -> Result<()> {
         let (kind, body) = match self.own_body() {
             Some(body) => (None, body.clone()),
             None if wants_json(&session.req_header().headers) => (Some("application/json"), self.json(request_id)),
@@ -95,6 +116,9 @@ impl Answer {
             response.append_header(name, value)?;
         }
         response.insert_header(REQUEST_ID.as_str(), request_id)?;
+        if let Some(hsts) = hsts {
+            response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
+        }
         let bodiless = never_a_body || session.req_header().method == http::Method::HEAD;
         session.write_response_header(Box::new(response), bodiless).await.map_err(Error::into_down)?;
         if !bodiless {
@@ -141,6 +165,22 @@ mod tests {
         assert!(!wants_json(&accept("text/html,application/json;q=0.9")));
         assert!(!wants_json(&accept("*/*")));
         assert!(!wants_json(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn the_address_by_https_keeps_path_and_query_and_loses_the_port() {
+        let location = |host: &str, target: &str, port| {
+            let answer = Answer::use_https(Some(host.as_bytes()), &target.parse().unwrap(), port);
+            assert_eq!(answer.status(), 308);
+            answer.headers()["location"].to_str().unwrap().to_owned()
+        };
+        assert_eq!(location("a.example", "/b?c=d&e", 443), "https://a.example/b?c=d&e");
+        assert_eq!(location("a.example:80", "/", 8443), "https://a.example:8443/");
+        assert_eq!(location("[2001:db8::1]:80", "/x", 443), "https://[2001:db8::1]/x");
+        assert_eq!(location("[2001:db8::1]", "/x", 443), "https://[2001:db8::1]/x");
+        assert_eq!(location("a.example", "http://a.example/x?y", 443), "https://a.example/x?y");
+        assert_eq!(location("a.example", "*", 443), "https://a.example/");
+        assert_eq!(Answer::use_https(None, &"/".parse().unwrap(), 443).status(), 400);
     }
 
     #[test]

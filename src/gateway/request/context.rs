@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 
@@ -15,12 +15,14 @@ use crate::affinity;
 use crate::client::Client;
 use crate::config::{Forwarded, Handshake};
 use crate::dial::TryError;
+use crate::gateway::arrival::Arrival;
 use crate::gateway::requests::Refused;
 use crate::hook::Answer;
 use crate::http1::forward::Origin;
 use crate::metrics::LocalFailure;
-use crate::snapshot::{Asked, Destination, Running, Snapshot, Target, Unclear};
+use crate::snapshot::{Asked, Destination, ListenerPolicy, Running, Snapshot, Target, Unclear};
 use crate::socket::address;
+use crate::tls::ClientCertificate;
 use crate::tunnel::UnderWay;
 use crate::upstream::{Pick, Unavailable};
 
@@ -57,7 +59,7 @@ pub struct Ctx {
 pub(in crate::gateway) struct Request {
     pub(in crate::gateway) id: String,
     pub(in crate::gateway) client: Client,
-    pub(in crate::gateway) peer: SocketAddr,
+    pub(in crate::gateway) arrival: Arrival,
     pub(in crate::gateway) method: Method,
     pub(in crate::gateway) host: String,
     /// Without the query, which often carries secrets.
@@ -71,12 +73,16 @@ pub(in crate::gateway) struct Request {
 impl Request {
     /// Calls `with` with the gateway's own word to a backend on where the request came from.
     pub(in crate::gateway) fn with_origin<T>(&self, with: impl FnOnce(&Origin<'_>) -> T) -> T {
-        let peer = address::text(self.peer.ip().to_canonical());
+        let peer = address::text(self.arrival.peer.ip().to_canonical());
+        let certificate = self.arrival.certificate().map(ClientCertificate::header_value);
         with(&Origin {
             peer: &peer,
             is_trusted: self.client.via_trusted,
+            is_secure: self.client.secure,
+            certificate: certificate.as_deref(),
             host: &self.host,
             id: &self.id,
+            by_tls: self.arrival.by_tls(),
             writes_forwarded: self.writes_forwarded,
         })
     }
@@ -123,30 +129,27 @@ impl Ctx {
     }
 
     /// Notes what is known of a request that is refused before anybody looks for its route.
-    pub(in crate::gateway) fn describe_refused(&mut self, session: &Session, refused: &Refused) {
-        let peer = peer_of(session);
+    pub(in crate::gateway) fn describe_refused(&mut self, arrival: Arrival, refused: &Refused) {
         let nothing = HeaderMap::new();
-        let asked = Asked { host: &refused.host, path: &refused.path, query: None, headers: &nothing, peer: peer.ip() };
+        let asked = arrival.asked(&refused.host, &refused.path, None, &nothing);
         let (client, _) = self.snapshot.receive(&asked);
         let method = Method::from_bytes(refused.method.as_bytes()).unwrap_or_default();
         let id = headers::request_id(&nothing);
         let (host, path) = (refused.host.clone(), refused.path.clone());
         self.request =
-            Some(Request { id, client, peer, method, host, path, route: None, key: None, writes_forwarded: false });
+            Some(Request { id, client, arrival, method, host, path, route: None, key: None, writes_forwarded: false });
     }
 
     /// Looks at a request's header: who asks, for which route, and with which key if the route has no hooks.
-    pub(in crate::gateway) fn describe(&mut self, session: &Session) {
+    pub(in crate::gateway) fn describe(&mut self, session: &Session, arrival: &Arrival) {
         let header = session.req_header();
-        let peer = peer_of(session);
         let host = headers::host(header).map(text).unwrap_or_default();
-        let (path, query) = (header.uri.path(), header.uri.query());
-        let asked = Asked { host: &host, path, query, headers: &header.headers, peer: peer.ip() };
-        self.describe_as(&asked, peer, header.method.clone());
+        let asked = arrival.asked(&host, header.uri.path(), header.uri.query(), &header.headers);
+        self.describe_as(&asked, arrival, header.method.clone());
     }
 
     /// Looks at what is asked for, as [`describe`](Self::describe) does.
-    pub(in crate::gateway) fn describe_as(&mut self, asked: &Asked<'_>, peer: SocketAddr, method: Method) {
+    pub(in crate::gateway) fn describe_as(&mut self, asked: &Asked<'_>, arrival: &Arrival, method: Method) {
         let (client, route) = self.snapshot.receive(asked);
         self.unclear = self.snapshot.unclear(asked);
         self.hooks = route.and_then(|route| Hooks::of(&self.snapshot.target(route).hooks));
@@ -157,7 +160,26 @@ impl Ctx {
         let id = headers::request_id(asked.headers);
         let (host, path) = (asked.host.to_owned(), asked.path.to_owned());
         let writes_forwarded = self.snapshot.config.forwarding.forwarded == Forwarded::Write;
-        self.request = Some(Request { id, client, peer, method, host, path, route, key, writes_forwarded });
+        let arrival = arrival.clone();
+        self.request = Some(Request { id, client, arrival, method, host, path, route, key, writes_forwarded });
+    }
+
+    /// The listener that the client came to.
+    fn listener(&self) -> Option<&ListenerPolicy> {
+        let number = self.request.as_ref()?.arrival.listener;
+        self.snapshot.listeners().get(number).map(|listener| &**listener)
+    }
+
+    /// Port of the `https` address that the client is to be sent to, if it is.
+    pub(in crate::gateway) fn redirect(&self) -> Option<u16> {
+        let is_secure = self.request.as_ref()?.client.secure;
+        self.listener()?.config.redirect.filter(|_| !is_secure)
+    }
+
+    /// `Strict-Transport-Security` for the client, where the listener has it.
+    pub(in crate::gateway) fn hsts(&self) -> Option<&HeaderValue> {
+        let is_secure = self.request.as_ref()?.client.secure;
+        self.listener()?.hsts.as_ref().filter(|_| is_secure)
     }
 
     /// Lets go of all but what counts the request as under way.
@@ -294,12 +316,6 @@ impl Ctx {
         self.tried.push(pick.index);
         Some(pick.index)
     }
-}
-
-/// The socket's peer. Every listener is an IP socket; a peer that is gone already has no address any more.
-pub(super) fn peer_of(session: &Session) -> SocketAddr {
-    let peer = session.client_addr().and_then(|address| address.as_inet().copied());
-    peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
 }
 
 /// Tells if a shortage concerns a single backend, so that another one may be reached all the same.

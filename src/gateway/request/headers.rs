@@ -8,7 +8,10 @@ use pingora::{Error, ErrorType, Result};
 
 use super::context::{Ctx, Request};
 use crate::http1::Unwanted;
-use crate::http1::forward::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID, forwarded, forwarded_for};
+use crate::http1::forward::{
+    CLIENT_CERT, CLIENT_CERT_CHAIN, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID, forwarded,
+    forwarded_for,
+};
 use crate::http1::framing::{self, Refusal};
 use crate::http1::hop_by_hop::HopByHop;
 
@@ -60,12 +63,25 @@ pub(super) fn identify(request: &mut RequestHeader, asked: &Request, edit: impl 
     let chain = HeaderValue::from_maybe_shared(Bytes::from(chain));
     headers.insert(FORWARDED_FOR.clone(), chain.map_err(invalid)?);
     if !(asked.client.via_trusted && headers.contains_key(&FORWARDED_PROTO)) {
-        headers.insert(FORWARDED_PROTO.clone(), HeaderValue::from_static("http"));
+        let proto = if asked.client.secure { "https" } else { "http" };
+        headers.insert(FORWARDED_PROTO.clone(), HeaderValue::from_static(proto));
     }
     if !(asked.client.via_trusted && headers.contains_key(&FORWARDED_HOST)) {
         match asked.host.as_str() {
             "" => drop(headers.remove(&FORWARDED_HOST)),
             host => drop(headers.insert(FORWARDED_HOST.clone(), host.parse().map_err(invalid)?)),
+        }
+    }
+    match asked.arrival.certificate() {
+        Some(certificate) => {
+            headers.insert(CLIENT_CERT.clone(), certificate.header_value().parse().map_err(invalid)?);
+            headers.remove(&CLIENT_CERT_CHAIN);
+        }
+        // A trusted proxy that ended TLS speaks of the client; anybody else speaks of himself.
+        None if asked.client.via_trusted => {}
+        None => {
+            headers.remove(&CLIENT_CERT);
+            headers.remove(&CLIENT_CERT_CHAIN);
         }
     }
     headers.insert(REQUEST_ID.clone(), asked.id.parse().map_err(invalid)?);
@@ -134,6 +150,9 @@ pub(super) fn drop_chunks(response: &mut ResponseHeader) -> bool {
 /// Adds to a backend's answer what is ours: the issued cookie, beside the backend's own, and the request's id.
 pub(in crate::gateway) fn decorate(response: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
     ctx.set_cookies(response)?;
+    if let Some(hsts) = ctx.hsts() {
+        response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
+    }
     if !response.headers.contains_key(&REQUEST_ID) {
         response.insert_header(REQUEST_ID.as_str(), ctx.id())?;
     }

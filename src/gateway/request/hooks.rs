@@ -197,7 +197,7 @@ impl Ctx {
         let facts = Facts {
             id: &request.id,
             client: request.client.address,
-            peer: request.peer,
+            peer: request.arrival.peer,
             host: &request.host,
             route: &target.route,
             upstream: &target.to.upstream.config().name,

@@ -29,7 +29,7 @@ impl Gateway {
             let line = Line::new("request")
                 .text("request_id", &request.id)
                 .text("client", request.client.address)
-                .text("peer", request.peer)
+                .text("peer", request.arrival.peer)
                 .text("method", &request.method)
                 .text("host", &request.host)
                 .text("path", &request.path)

@@ -28,7 +28,7 @@ use crate::snapshot::Phase;
 use crate::upstream::{Blame, FailedTry, FailureKind};
 use crate::ws::handshake::Wanted;
 pub use context::Ctx;
-use context::{is_of_one_backend, peer_of};
+use context::is_of_one_backend;
 use error::{answer_to, blame, client_is_gone, describe, is_timeout};
 
 #[async_trait]
@@ -49,16 +49,22 @@ impl ProxyHttp for Gateway {
             self.continue_with(session, ctx, *continuation).await?;
             return Ok(true);
         }
+        let arrival = Rewind::arrival(session.downstream_session.stream());
         if let Some(refused) = session.downstream_session.stream().and_then(Rewind::refused) {
-            ctx.describe_refused(session, &refused);
+            ctx.describe_refused(arrival, &refused);
             self.answer(session, ctx, Answer::refused(refused.why)).await?;
             return Ok(true);
         }
-        let unwanted = ctx.snapshot.unwanted(peer_of(session).ip());
+        let unwanted = ctx.snapshot.unwanted(arrival.peer.ip());
         headers::drop_unwanted(session.req_header_mut(), unwanted);
-        ctx.describe(session);
+        ctx.describe(session, &arrival);
         if let Some(unclear) = ctx.unclear {
             self.answer(session, ctx, Answer::unclear(unclear)).await?;
+            return Ok(true);
+        }
+        if let Some(port) = ctx.redirect() {
+            let answer = Answer::use_https(headers::host(session.req_header()), &session.req_header().uri, port);
+            self.answer(session, ctx, answer).await?;
             return Ok(true);
         }
         let wanted = hooks::classify(session, ctx.is_lenient());
@@ -284,7 +290,7 @@ impl Gateway {
             // A connection that is kept keeps a descriptor.
             session.set_keepalive(None);
         }
-        answer.send(session, ctx.id()).await?;
+        answer.send(session, ctx.id(), ctx.hsts()).await?;
         // A connection closed with unread bytes is reset, and the answer may be lost with it (RFC 9112 §9.6): what is
         // left of a body that nobody wants is read first, for a while.
         session.set_total_drain_timeout(Some(DRAIN_UNWANTED_BODY));

@@ -19,6 +19,7 @@ use rustix::net::RecvFlags;
 
 use super::Listener;
 use crate::dial::{Dial, READ_BYTES, Transport};
+use crate::tls::Sealed;
 use crate::tunnel::activity::UnderWay;
 use crate::tunnel::new_tunnel::NewTunnel;
 use crate::tunnel::pair::TunnelStream;
@@ -58,6 +59,15 @@ impl From<std::net::TcpStream> for Socket {
     }
 }
 
+impl Socket {
+    /// The socket with a TLS session on it, whose handshake is done.
+    #[must_use]
+    pub fn with_tls(self, sealed: Sealed) -> Self {
+        let (session, unsent) = sealed.into_parts();
+        Self { stream: self.stream.with_tls(session, unsent), watched: self.watched }
+    }
+}
+
 impl From<Connection> for Socket {
     fn from(connection: Connection) -> Self {
         Self { stream: connection.stream.into(), watched: connection.watched.is_some() }
@@ -73,6 +83,8 @@ pub struct Connection {
     /// The listener that accepted the client of this handshake.
     listener: Arc<Listener>,
     slot: Slot,
+    /// The end of accepting does not interrupt a wait for the client's bytes.
+    uninterrupted: bool,
 }
 
 impl AsFd for Connection {
@@ -84,12 +96,17 @@ impl AsFd for Connection {
 impl Connection {
     /// The connection of a client whose handshake has `slot`.
     pub(super) fn of_client(stream: TcpStream, listener: Arc<Listener>, slot: Slot) -> Self {
-        Self { stream, side: Side::Client, watched: None, listener, slot }
+        Self { stream, side: Side::Client, watched: None, listener, slot, uninterrupted: false }
     }
 
     /// The listener that accepted the client of this handshake.
     pub fn listener(&self) -> &Arc<Listener> {
         &self.listener
+    }
+
+    /// Sets whether reads wait on when the worker stops accepting, as those of a TLS handshake must.
+    pub fn set_uninterrupted(&mut self, uninterrupted: bool) {
+        self.uninterrupted = uninterrupted;
     }
 
     fn wait<T>(&mut self, interest: Interest, until: Instant) -> Poll<io::Result<T>> {
@@ -123,7 +140,7 @@ impl Dial for Connection {
     fn stream(&self, socket: std::net::TcpStream) -> io::Result<Self> {
         let stream = TcpStream::from_std(socket);
         let (listener, slot) = (Arc::clone(&self.listener), self.slot.clone());
-        Ok(Self { stream, side: Side::Backend, watched: None, listener, slot })
+        Ok(Self { stream, side: Side::Backend, watched: None, listener, slot, uninterrupted: false })
     }
 }
 
@@ -140,7 +157,8 @@ impl Transport for Connection {
                 Ok((_, count)) => return Poll::Ready(Ok(count)),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
-                    if self.side == Side::Client && bytes.is_empty() && self.slot.closing.get() {
+                    let may_leave = self.side == Side::Client && bytes.is_empty() && !self.uninterrupted;
+                    if may_leave && self.slot.closing.get() {
                         return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
                     }
                     return self.wait(Interest::READABLE, until);

@@ -9,6 +9,8 @@ use std::sync::Arc;
 pub struct Listener {
     /// The address that the configuration gives it.
     pub address: SocketAddr,
+    /// Place in the configuration's list, from 0.
+    pub number: usize,
 }
 
 /// The socket of a listener.

@@ -47,6 +47,16 @@ pub(in crate::tunnel) enum TunnelStream {
     Tls(Box<tls::Stream>),
 }
 
+impl TunnelStream {
+    /// A TCP connection with a TLS session on it; `unsent` has yet to be sent.
+    pub(in crate::tunnel) fn with_tls(self, session: tls::Session, unsent: Vec<u8>) -> Self {
+        match self {
+            Self::Tcp(stream) => tls::Stream::new(stream, session, unsent).into(),
+            sealed @ Self::Tls(_) => sealed,
+        }
+    }
+}
+
 impl From<TcpStream> for TunnelStream {
     fn from(stream: TcpStream) -> Self {
         Self::Tcp(stream)

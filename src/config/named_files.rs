@@ -1,0 +1,128 @@
+//! Files that a configuration names: noted while it is read, and checked afterwards by whoever may do I/O.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use super::model::PemPair;
+use super::yaml::node::Mark;
+use super::yaml::problem::{Problem, Report, Severity};
+use super::yaml::value::Value;
+use crate::tls;
+use crate::tls::certificates::{Certificate, CertificateError, CertificateWarning, roots};
+use crate::tls::tickets::TicketKeys;
+
+/// Every file that a configuration names for TLS, with its place in the configuration.
+#[derive(Debug, Default)]
+pub(crate) struct NamedFiles {
+    list: Vec<(Place, Named)>,
+}
+
+/// Use of a file that is checked alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Certificates of authorities.
+    Roots,
+    /// Keys of session tickets.
+    TicketKeys,
+}
+
+#[derive(Debug)]
+enum Named {
+    /// A certificate and its key; the place is the certificate's, and the key's stands beside it.
+    Pair(PemPair, Place),
+    Single(Use, PathBuf),
+}
+
+#[derive(Clone, Debug)]
+struct Place {
+    mark: Mark,
+    path: String,
+}
+
+impl Place {
+    fn of(value: &Value<'_>) -> Self {
+        Self { mark: value.mark(), path: value.path() }
+    }
+
+    fn problem(&self, severity: Severity, message: impl Display) -> Problem {
+        Problem::new(severity, self.mark, self.path.clone(), message.to_string())
+    }
+}
+
+impl NamedFiles {
+    /// Notes a certificate and its key.
+    pub(crate) fn pair(&mut self, cert: &Value<'_>, key: &Value<'_>, pair: PemPair) {
+        self.list.push((Place::of(cert), Named::Pair(pair, Place::of(key))));
+    }
+
+    /// Notes a file that is checked alone.
+    pub(crate) fn single(&mut self, value: &Value<'_>, used: Use, file: PathBuf) {
+        self.list.push((Place::of(value), Named::Single(used, file)));
+    }
+
+    /// Reads every file, and reports each that cannot be used, and each certificate that is about to expire.
+    pub(crate) fn check(&self, now: SystemTime, report: &mut Report) {
+        let provider = tls::provider();
+        for (place, named) in &self.list {
+            match named {
+                Named::Pair(pair, key) => {
+                    let loaded = Certificate::load(&pair.cert, &pair.key, &provider, now);
+                    let warnings = loaded.as_ref().map_or(&[][..], |certificate| &certificate.warnings);
+                    for warning in warnings {
+                        report.push(advised_warning(place.problem(Severity::Warning, warning), warning));
+                    }
+                    for error in loaded.err().unwrap_or_default() {
+                        let at = if error.is_of_key(&pair.key, &pair.cert) { key } else { place };
+                        report.push(advised(at.problem(Severity::Error, &error), &error));
+                    }
+                }
+                Named::Single(Use::Roots, file) => {
+                    if let Err(error) = roots(file) {
+                        report.push(advised(place.problem(Severity::Error, &error), &error));
+                    }
+                }
+                Named::Single(Use::TicketKeys, file) => {
+                    if let Err(error) = TicketKeys::load(file) {
+                        let problem = place.problem(Severity::Error, error);
+                        report.push(problem.remedy("`openssl rand -base64 32` makes a key; the first line seals"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Adds to the problem of a file what is expected there, or how to mend it.
+fn advised(problem: Problem, error: &CertificateError) -> Problem {
+    match error {
+        CertificateError::NotPem(_) => {
+            let expected = "PEM: text with a section that begins with `-----BEGIN`";
+            problem.expected(expected).remedy("`openssl x509 -inform der -in FILE` turns DER into PEM")
+        }
+        CertificateError::KeyEncrypted(_) => problem.remedy(
+            "`openssl pkey -in FILE -out NEW` takes the passphrase off; keep the file readable by the gateway alone",
+        ),
+        CertificateError::KeyUnusable { .. } => problem.expected("RSA of 2,048 bits or more, P-256, P-384 or Ed25519"),
+        CertificateError::KeyMismatch { .. } => {
+            problem.expected("the key that the first certificate of the file was made for")
+        }
+        CertificateError::OutOfOrder { .. } => {
+            problem.expected("the certificate first, and behind each certificate its issuer")
+        }
+        CertificateError::Expired { .. } => {
+            problem.remedy("renew it; `longhaul check` then says until when it is valid")
+        }
+        CertificateError::NotYetValid { .. } => problem.remedy("look at the clock of this machine"),
+        _ => problem,
+    }
+}
+
+fn advised_warning(problem: Problem, warning: &CertificateWarning) -> Problem {
+    match warning {
+        CertificateWarning::ExpiresSoon { .. } => {
+            problem.remedy("renew it: a renewed file is taken up without a reload")
+        }
+        _ => problem,
+    }
+}

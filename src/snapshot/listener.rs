@@ -1,0 +1,71 @@
+//! Compiled listeners: what becomes of a connection before its first request is read.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::HeaderValue;
+
+use crate::config::{self, ListenerTls, Problem, ProxyProtocol, Severity, TlsVersion};
+use crate::tls;
+use crate::tls::server::{Server, ServerSettings};
+use crate::tls::tickets::TicketKeys;
+
+/// A compiled listener.
+#[derive(Debug)]
+pub struct ListenerPolicy {
+    /// Configuration of the listener.
+    pub config: config::Listener,
+    /// The server's side of TLS; `None` of a plain listener.
+    pub tls: Option<Server>,
+    /// `Strict-Transport-Security` of answers to clients that came by TLS.
+    pub hsts: Option<HeaderValue>,
+}
+
+impl ListenerPolicy {
+    /// Compiles the listener that stands at place `number` of the configuration, and reads its files.
+    pub(super) fn compile(
+        config: &config::Listener,
+        number: usize,
+        keys: &Arc<TicketKeys>,
+    ) -> Result<Self, Vec<Problem>> {
+        let tls = config
+            .tls
+            .as_ref()
+            .map(|tls| Server::new(settings(tls), Arc::clone(keys), tls::provider(), SystemTime::now()));
+        let tls = tls.transpose().map_err(|errors| {
+            let problem = |error: &tls::server::ServerError| problem(number, error.to_string());
+            errors.iter().map(problem).collect::<Vec<_>>()
+        })?;
+        let hsts = config.hsts.map(|hsts| {
+            HeaderValue::try_from(hsts.header_value()).expect("words and digits are the value of a header")
+        });
+        Ok(Self { config: config.clone(), tls, hsts })
+    }
+
+    /// True when a request is the first that comes of a connection.
+    pub fn is_plain(&self) -> bool {
+        self.tls.is_none() && self.config.proxy_protocol == ProxyProtocol::Off
+    }
+}
+
+fn settings(tls: &ListenerTls) -> ServerSettings {
+    ServerSettings {
+        certificates: tls.certificates.iter().map(|pair| (pair.cert.clone(), pair.key.clone())).collect(),
+        allows_1_2: tls.min_version == TlsVersion::V1_2,
+        ticket_keys: tls.ticket_keys.clone(),
+        client_auth: tls.client_auth.as_ref().map(|auth| (auth.ca.clone(), auth.required)),
+    }
+}
+
+/// A problem that shows only when a listener is compiled: its place in the text is not known any more.
+fn problem(number: usize, message: String) -> Problem {
+    Problem {
+        severity: Severity::Error,
+        line: 1,
+        column: 1,
+        path: format!("listeners[{number}].tls"),
+        message,
+        expected: None,
+        remedy: None,
+    }
+}

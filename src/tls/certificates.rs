@@ -1,0 +1,399 @@
+//! Certificates in files: read, checked, and described.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::{Error as PemError, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys, RootCertStore};
+use x509_parser::error::X509Error;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::files::{FileError, read};
+
+/// A certificate chain with its private key, checked.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// The file that the chain was read from.
+    pub file: PathBuf,
+    /// The names that the certificate is for, in lower case: DNS names, `*.` before those of wildcards, and IP
+    /// addresses.
+    pub names: Vec<String>,
+    /// Moment after which the certificate is not valid.
+    pub not_after: SystemTime,
+    /// Chain and key, as rustls uses them.
+    pub certified: Arc<CertifiedKey>,
+    /// Faults that do not keep the certificate from being used.
+    pub warnings: Vec<CertificateWarning>,
+}
+
+/// Reason for which a certificate and its key cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Binary DER where PEM is expected, or any other text.
+    #[error("{} is not a PEM file", .0.display())]
+    NotPem(PathBuf),
+    /// PEM without a section of the kind that is needed.
+    #[error("{} has no {what} in it, only: {}", file.display(), found.join(", "))]
+    Lacks {
+        /// The file.
+        file: PathBuf,
+        /// Kind of the section that is needed.
+        what: &'static str,
+        /// Kinds of the sections that are there.
+        found: Vec<String>,
+    },
+    /// The key is encrypted with a passphrase, which nobody could type.
+    #[error("the key in {} is encrypted with a passphrase", .0.display())]
+    KeyEncrypted(PathBuf),
+    /// The key is of a kind or size that is not supported.
+    #[error("the key in {} cannot be used: {reason}", file.display())]
+    KeyUnusable {
+        /// The file.
+        file: PathBuf,
+        /// Message of the cryptography library.
+        reason: String,
+    },
+    /// The key belongs to another certificate.
+    #[error("the key in {} does not match the certificate in {}", key.display(), cert.display())]
+    KeyMismatch {
+        /// File of the key.
+        key: PathBuf,
+        /// File of the certificate.
+        cert: PathBuf,
+    },
+    /// A section is not a certificate.
+    #[error("certificate {number} in {} cannot be read: {reason}", file.display())]
+    Malformed {
+        /// The file.
+        file: PathBuf,
+        /// Place in the chain, from 1.
+        number: usize,
+        /// The fault.
+        reason: String,
+    },
+    /// A certificate of the chain was not issued by the one behind it.
+    #[error(
+        "the chain in {} is out of order: certificate {} ({behind}) is not the issuer of certificate {number} \
+         ({subject})",
+        file.display(), number + 1
+    )]
+    OutOfOrder {
+        /// The file.
+        file: PathBuf,
+        /// Place of the certificate, from 1.
+        number: usize,
+        /// Its subject.
+        subject: String,
+        /// Subject of the certificate behind it.
+        behind: String,
+    },
+    /// The certificate is not valid any more.
+    #[error("the certificate in {} expired on {on}", file.display())]
+    Expired {
+        /// The file.
+        file: PathBuf,
+        /// Date and time.
+        on: String,
+    },
+    /// The certificate is not valid yet.
+    #[error("the certificate in {} is not valid before {from}", file.display())]
+    NotYetValid {
+        /// The file.
+        file: PathBuf,
+        /// Date and time.
+        from: String,
+    },
+}
+
+impl CertificateError {
+    /// True when the private key's file is at fault, and not the certificate's.
+    pub fn is_of_key(&self, key: &Path, cert: &Path) -> bool {
+        match self {
+            Self::KeyEncrypted(_) | Self::KeyUnusable { .. } | Self::KeyMismatch { .. } => true,
+            Self::File(error) => error.file() == key && key != cert,
+            Self::NotPem(file) => file == key && key != cert,
+            Self::Lacks { what, .. } => *what == PRIVATE_KEY,
+            _ => false,
+        }
+    }
+}
+
+/// Fault of a certificate that can be used all the same.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateWarning {
+    /// The certificate ends within [`SOON`].
+    #[error("the certificate in {} expires on {on}", file.display())]
+    ExpiresSoon {
+        /// The file.
+        file: PathBuf,
+        /// Date and time.
+        on: String,
+    },
+    /// Another certificate of the chain has expired.
+    #[error("certificate {number} of the chain in {} expired on {on}: clients may refuse the chain", file.display())]
+    IssuerExpired {
+        /// The file.
+        file: PathBuf,
+        /// Place in the chain, from 1.
+        number: usize,
+        /// Date and time.
+        on: String,
+    },
+    /// Clients look for names in `subjectAltName` alone (RFC 9525 §2).
+    #[error("the certificate in {} names no host (subjectAltName): clients refuse it for every host", .0.display())]
+    Nameless(PathBuf),
+}
+
+/// Time before the end of a certificate from which on it is warned of: 14 days, half of what remains when renewal of a
+/// 90-day certificate is usually due.
+pub const SOON: Duration = Duration::from_secs(14 * 86_400);
+
+impl Certificate {
+    /// Reads a chain and its key.
+    ///
+    /// # Errors
+    /// Every fault of the two files: at least one.
+    pub fn load(
+        cert: &Path,
+        key: &Path,
+        provider: &CryptoProvider,
+        now: SystemTime,
+    ) -> Result<Self, Vec<CertificateError>> {
+        let mut errors = Vec::new();
+        let chain = chain(cert).map_err(|error| errors.push(error)).ok();
+        let private = private_key(key).map_err(|error| errors.push(error)).ok();
+        let described = chain.as_ref().and_then(|chain| Described::of(cert, chain, now, &mut errors));
+        let signing = private.and_then(|private| {
+            let unusable = |error: Error| CertificateError::KeyUnusable { file: key.into(), reason: error.to_string() };
+            let signing = provider.key_provider.load_private_key(private);
+            signing.map_err(|error| errors.push(unusable(error))).ok()
+        });
+        // One file may be named as both.
+        errors.dedup();
+        let (Some(chain), Some(signing)) = (chain, signing) else { return Err(errors) };
+        let certified = CertifiedKey::new(chain, signing);
+        if let Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) = certified.keys_match() {
+            errors.push(CertificateError::KeyMismatch { key: key.into(), cert: cert.into() });
+        }
+        match described {
+            Some(Described { names, not_after, warnings }) if errors.is_empty() => {
+                Ok(Self { file: cert.into(), names, not_after, certified: Arc::new(certified), warnings })
+            }
+            _ => Err(errors),
+        }
+    }
+
+    /// Tells if the certificate is for `host`, in lower case: by its name, or by a wildcard for one label (RFC 9525
+    /// §6.3).
+    pub fn covers(&self, host: &str) -> bool {
+        self.names.iter().any(|name| covers(name, host))
+    }
+
+    /// The name by which operators know the certificate: the first that it is for, else its file.
+    pub fn label(&self) -> String {
+        self.names.first().cloned().unwrap_or_else(|| self.file.display().to_string())
+    }
+}
+
+/// Tells if a certificate's `name` stands for `host`; both are in lower case.
+pub fn covers(name: &str, host: &str) -> bool {
+    match name.strip_prefix("*.") {
+        Some(parent) => host.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest == parent),
+        None => name == host,
+    }
+}
+
+/// Reads the certificates of authorities from a PEM file.
+///
+/// # Errors
+/// The file cannot be read, or one of its certificates cannot be an authority's.
+pub fn roots(file: &Path) -> Result<RootCertStore, CertificateError> {
+    let mut store = RootCertStore::empty();
+    for (index, certificate) in chain(file)?.into_iter().enumerate() {
+        store.add(certificate).map_err(|error| CertificateError::Malformed {
+            file: file.into(),
+            number: index + 1,
+            reason: error.to_string(),
+        })?;
+    }
+    Ok(store)
+}
+
+/// Reads every certificate of a PEM file; at least one.
+///
+/// # Errors
+/// The file cannot be read, is not PEM, or has no certificate in it.
+pub fn chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let text = read(file)?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match chain {
+        Ok(chain) if !chain.is_empty() => Ok(chain),
+        Ok(_) => Err(lacking(file, &text, "certificate")),
+        Err(_) => Err(CertificateError::NotPem(file.into())),
+    }
+}
+
+/// Reads the private key of a PEM file.
+///
+/// # Errors
+/// The file cannot be read, is not PEM, or has no key in it that can be used.
+pub fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
+    let text = read(file)?;
+    match PrivateKeyDer::from_pem_slice(&text) {
+        Ok(key) => Ok(key),
+        Err(PemError::NoItemsFound) if labels(&text).iter().any(|label| label == "ENCRYPTED PRIVATE KEY") => {
+            Err(CertificateError::KeyEncrypted(file.into()))
+        }
+        Err(PemError::NoItemsFound) => Err(lacking(file, &text, PRIVATE_KEY)),
+        Err(_) => Err(CertificateError::NotPem(file.into())),
+    }
+}
+
+const PRIVATE_KEY: &str = "private key";
+
+fn lacking(file: &Path, text: &[u8], what: &'static str) -> CertificateError {
+    let found = labels(text);
+    match found.is_empty() {
+        true => CertificateError::NotPem(file.into()),
+        false => CertificateError::Lacks { file: file.into(), what, found },
+    }
+}
+
+/// Kinds of the sections of a PEM text, in its order; at most eight.
+fn labels(text: &[u8]) -> Vec<String> {
+    const MOST: usize = 8;
+    let text = String::from_utf8_lossy(text);
+    let begins = text.lines().filter_map(|line| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----"));
+    begins.take(MOST).map(str::to_owned).collect()
+}
+
+/// The parts of a chain that people and clients see.
+struct Described {
+    names: Vec<String>,
+    not_after: SystemTime,
+    warnings: Vec<CertificateWarning>,
+}
+
+impl Described {
+    /// Describes a chain; `None` where its first certificate cannot be read. Faults are added to `errors`.
+    fn of(
+        file: &Path,
+        chain: &[CertificateDer<'_>],
+        now: SystemTime,
+        errors: &mut Vec<CertificateError>,
+    ) -> Option<Self> {
+        let mut parsed = Vec::new();
+        for (index, der) in chain.iter().enumerate() {
+            match X509Certificate::from_der(der) {
+                Ok((_, certificate)) => parsed.push(certificate),
+                Err(error) => {
+                    let reason = error.to_string();
+                    errors.push(CertificateError::Malformed { file: file.into(), number: index + 1, reason });
+                    return None;
+                }
+            }
+        }
+        errors.extend(out_of_order(file, &parsed));
+        let (leaf, issuers) = parsed.split_first()?;
+        let mut warnings = Vec::new();
+        let (from, not_after) = validity(leaf);
+        if not_after < now {
+            errors.push(CertificateError::Expired { file: file.into(), on: date(not_after) });
+        } else if not_after < now + SOON {
+            warnings.push(CertificateWarning::ExpiresSoon { file: file.into(), on: date(not_after) });
+        }
+        if from > now {
+            errors.push(CertificateError::NotYetValid { file: file.into(), from: date(from) });
+        }
+        for (index, issuer) in issuers.iter().enumerate() {
+            let (_, end) = validity(issuer);
+            if end < now {
+                let (number, on) = (index + 2, date(end));
+                warnings.push(CertificateWarning::IssuerExpired { file: file.into(), number, on });
+            }
+        }
+        let names = names(leaf);
+        if names.is_empty() {
+            warnings.push(CertificateWarning::Nameless(file.into()));
+        }
+        Some(Self { names, not_after, warnings })
+    }
+}
+
+/// The first place of a chain where a certificate was not issued by the one behind it.
+fn out_of_order(file: &Path, chain: &[X509Certificate<'_>]) -> Option<CertificateError> {
+    chain.windows(2).enumerate().find_map(|(index, pair)| {
+        let [certificate, issuer] = pair else { return None };
+        let named = certificate.issuer().as_raw() == issuer.subject().as_raw();
+        // An algorithm that cannot be verified here says nothing about the order.
+        let signed = || {
+            !matches!(
+                certificate.verify_signature(Some(issuer.public_key())),
+                Err(X509Error::SignatureVerificationError)
+            )
+        };
+        (!(named && signed())).then(|| CertificateError::OutOfOrder {
+            file: file.into(),
+            number: index + 1,
+            subject: certificate.subject().to_string(),
+            behind: issuer.subject().to_string(),
+        })
+    })
+}
+
+fn validity(certificate: &X509Certificate<'_>) -> (SystemTime, SystemTime) {
+    let validity = certificate.validity();
+    (moment(validity.not_before.timestamp()), moment(validity.not_after.timestamp()))
+}
+
+/// A moment in seconds since 1970; earlier ones count as 1970.
+fn moment(seconds: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+}
+
+fn date(at: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(at).to_string()
+}
+
+/// Names in `subjectAltName`, in lower case.
+pub(super) fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(alternative)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let names = alternative.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        GeneralName::IPAddress(bytes) => address(bytes).map(|address| address.to_string()),
+        _ => None,
+    });
+    names.collect()
+}
+
+/// An address as a certificate has it (RFC 5280 §4.2.1.6).
+pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::covers;
+
+    #[test]
+    fn a_wildcard_stands_for_one_label() {
+        assert!(covers("*.example.com", "a.example.com"));
+        assert!(!covers("*.example.com", "example.com"));
+        assert!(!covers("*.example.com", "b.a.example.com"));
+        assert!(!covers("*.example.com", ".example.com"));
+        assert!(covers("a.example.com", "a.example.com"));
+        assert!(!covers("a.example.com", "b.example.com"));
+    }
+}

@@ -1,0 +1,94 @@
+//! Files that a configuration names: every fault of them in one run, at the place that names them.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use longhaul::config::{self, NoHooks};
+use tempfile::TempDir;
+
+use crate::certificates::{Authority, ending_in};
+use crate::{golden_folder, said_of};
+
+/// A folder with one file of every kind of wrong, and some right ones.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let write = |name: &str, text: &str| fs::write(path.join(name), text).unwrap();
+    let root = Authority::new("Root");
+    let middle = root.intermediate("Middle");
+    let chat = middle.issue(&["chat.example.com"]);
+    let (right, wrong_way) = (format!("{}{}", chat.cert, middle.pem), format!("{}{}", middle.pem, chat.cert));
+    chat.write(path, "alone");
+    write("right.pem", &right);
+    write("right.key", &chat.key);
+    write("both.pem", &format!("{}{right}", chat.key));
+    write("wrong_way.pem", &wrong_way);
+    write("stranger_behind.pem", &format!("{}{}", chat.cert, Authority::new("Middle").pem));
+    middle.issue(&["other.example.com"]).write(path, "other");
+    let expired = |params: &mut rcgen::CertificateParams| {
+        (params.not_before, params.not_after) = (rcgen::date_time_ymd(2019, 1, 1), rcgen::date_time_ymd(2020, 2, 3));
+    };
+    middle.issue_with(&["old.example.com"], expired).write(path, "expired");
+    let from = |params: &mut rcgen::CertificateParams| params.not_before = rcgen::date_time_ymd(3001, 2, 3);
+    middle.issue_with(&["new.example.com"], from).write(path, "not_yet");
+    middle.issue(&[]).write(path, "nameless");
+    write("text.pem", "this is no PEM file\n");
+    write("empty.pem", "");
+    write("damaged.pem", &chat.cert.replacen("MII", "!!!", 1));
+    write("inside.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    write("encrypted.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
+    write("nonsense.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+    write("keys", "c2hvcnQ=\n");
+    write("no_keys", "# none\n");
+    fs::create_dir(path.join("folder.pem")).unwrap();
+    folder
+}
+
+/// The answer to a configuration whose `{dir}` stands for `folder`, with the folder written as `{dir}` again.
+fn said(yaml: &str, name: &str, folder: &Path) -> String {
+    let dir = folder.to_str().unwrap();
+    let path = folder.join(name);
+    fs::write(&path, yaml.replace("{dir}", dir)).unwrap();
+    let said = match config::load(&path, &NoHooks) {
+        Ok(loaded) => said_of(Ok(&loaded), name),
+        Err(error) => error.to_string() + "\n",
+    };
+    said.replace(&format!("{dir}/{name}"), name).replace(dir, "{dir}")
+}
+
+#[test]
+fn every_fault_of_files_is_told_in_one_run_at_the_place_that_names_them() {
+    let folder = folder();
+    let mut wrong = String::new();
+    for name in ["wrong_files", "wrong_files_and_keys", "right_files"] {
+        let golden = golden_folder().join("files");
+        let yaml = fs::read_to_string(golden.join(format!("{name}.yaml"))).unwrap();
+        let said = said(&yaml, &format!("{name}.yaml"), folder.path());
+        let beside = golden.join(format!("{name}.expected"));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&beside, &said).unwrap();
+        }
+        let expected = fs::read_to_string(&beside).unwrap_or_default();
+        if said != expected {
+            wrong += &format!("--- {name}: expected\n{expected}--- {name}: said\n{said}");
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+#[test]
+fn a_certificate_is_warned_of_from_fourteen_days_before_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = Authority::new("Root");
+    let day = Duration::from_secs(86_400);
+    let yaml = "version: 1\nlisteners:\n  - address: 127.0.0.1:0\n    tls:\n      certificates:\n        \
+                - { cert: '{dir}/a.pem', key: '{dir}/a.key' }\nroutes: [{ upstream: u }]\n\
+                upstreams: { u: { backends: [127.0.0.1:9001] } }\n";
+    for (left, warned) in [(13 * day, true), (15 * day, false)] {
+        root.issue_with(&["a.example.com"], ending_in(left)).write(folder.path(), "a");
+        let said = said(yaml, "a.yaml", folder.path());
+        assert_eq!(said.contains("a.yaml:6:19: warning: listeners[0].tls.certificates[0].cert: "), warned, "{said}");
+        assert_eq!(said.contains("the certificate in {dir}/a.pem expires on "), warned, "{said}");
+    }
+}

@@ -1,0 +1,90 @@
+//! Real clients: `openssl s_client`, curl, Python's `ssl`.
+
+use std::process::{Command, Stdio};
+
+use crate::lab::Lab;
+use crate::support::{Echo, Named};
+
+/// The output of a program that must succeed.
+fn output(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{command:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_gets_a_page_in_both_versions() {
+    let backend = Named::start().await;
+    let lab = Lab::start(&[backend.address()]).await;
+    for version in [&["--tls-max", "1.2"][..], &["--tlsv1.3"]] {
+        let url = format!("https://a.test:{}/", lab.address().port());
+        let resolve = format!("a.test:{}:127.0.0.1", lab.address().port());
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--max-time", "60", "--cacert"]).arg(lab.file("ca.pem")).args(["--resolve", &resolve]);
+        assert_eq!(output(curl.args(version).arg(url)), backend.address().to_string());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn openssl_agrees_on_http_1_and_verifies_the_name() {
+    let lab = Lab::start(&[Named::start().await.address()]).await;
+    let mut s_client = Command::new("openssl");
+    s_client.args(["s_client", "-connect", &lab.address().to_string(), "-servername", "x.wild.test"]);
+    s_client.args(["-verify_return_error", "-verify_hostname", "x.wild.test", "-alpn", "h2,http/1.1", "-CAfile"]);
+    let said = output(s_client.arg(lab.file("ca.pem")));
+    assert!(said.contains("ALPN protocol: http/1.1"), "{said}");
+    assert!(said.contains("Verification: OK") && !said.contains("Max Early Data: 1"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_talks_through_a_tunnel() {
+    let echo = Echo::start().await;
+    let lab = Lab::start(&[echo.address()]).await;
+    let mut python = Command::new("python3");
+    python.args(["-c", PYTHON, &lab.address().port().to_string()]).arg(lab.file("ca.pem"));
+    assert_eq!(output(&mut python), format!("{} 300 echoes\n", echo.address()));
+}
+
+/// A WebSocket client by `ssl` alone: messages of many sizes, sent in pieces.
+const PYTHON: &str = r#"
+import socket, ssl, struct, sys
+port, ca = int(sys.argv[1]), sys.argv[2]
+context = ssl.create_default_context(cafile=ca)
+stream = context.wrap_socket(socket.create_connection(("127.0.0.1", port), 60), server_hostname="a.test")
+stream.sendall(b"GET / HTTP/1.1\r\nHost: a.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+               b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+buffer = b""
+def exactly(count):
+    global buffer
+    while len(buffer) < count:
+        more = stream.recv(65536)
+        assert more, "the end"
+        buffer += more
+    taken, buffer = buffer[:count], buffer[count:]
+    return taken
+head = b""
+while not head.endswith(b"\r\n\r\n"):
+    head += exactly(1)
+assert head.startswith(b"HTTP/1.1 101 "), head
+def hear():
+    first, length = exactly(2)
+    if length == 126:
+        length, = struct.unpack(">H", exactly(2))
+    elif length == 127:
+        length, = struct.unpack(">Q", exactly(8))
+    return exactly(length)
+def say(payload):
+    size = len(payload)
+    head = struct.pack(">BB", 0x82, 0x80 | size) if size < 126 else (
+        struct.pack(">BBH", 0x82, 0xfe, size) if size < 65536 else struct.pack(">BBQ", 0x82, 0xff, size))
+    frame = head + bytes(4) + payload
+    for at in range(0, len(frame), 5000):
+        stream.sendall(frame[at:at + 5000])
+name = hear().decode()
+for n in range(300):
+    message = bytes([n % 256]) * (n * n)
+    say(message)
+    assert hear() == message, n
+print(name, "300 echoes")
+"#;

@@ -1,0 +1,59 @@
+//! A gateway with certificates of the test's own.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use crate::support::certificates::Authority;
+use crate::support::{Gateway, folder};
+
+/// A gateway, and the authority of its certificates.
+pub struct Lab {
+    pub gateway: Gateway,
+    pub authority: Authority,
+    pub dir: Arc<TempDir>,
+}
+
+impl Lab {
+    /// A gateway whose first listener speaks TLS for `a.test`, `*.wild.test`, and `127.0.0.1`, before these backends.
+    pub async fn start(backends: &[SocketAddr]) -> Self {
+        Self::start_with(backends, "", "").await
+    }
+
+    /// With further keys of `tls` and of the upstream: lines indented by six and by four.
+    pub async fn start_with(backends: &[SocketAddr], tls: &str, upstream: &str) -> Self {
+        Self::start_yaml(&yaml(backends, tls, upstream)).await
+    }
+
+    /// With a whole configuration, in which `{dir}` stands for the folder of `a.pem`, `a.key` and `ca.pem`.
+    pub async fn start_yaml(yaml: &str) -> Self {
+        let dir = folder(yaml);
+        let authority = Authority::new("Test Authority");
+        authority.issue(&["a.test", "*.wild.test", "127.0.0.1"]).write(dir.path(), "a");
+        fs::write(dir.path().join("ca.pem"), &authority.pem).unwrap();
+        let gateway = Gateway::begin(Arc::clone(&dir), &[], &[]).listening().await;
+        Self { gateway, authority, dir }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.gateway.address()
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+/// A configuration with a TLS listener, a plain one, metrics, and one upstream `u`.
+pub fn yaml(backends: &[SocketAddr], tls: &str, upstream: &str) -> String {
+    let backends: Vec<String> = backends.iter().map(ToString::to_string).collect();
+    format!(
+        "version: 1\nlisteners:\n  - address: 127.0.0.1:0\n    tls:\n      certificates: [{{ cert: '{{dir}}/a.pem', \
+         key: '{{dir}}/a.key' }}]\n{tls}  - address: 127.0.0.1:0\nmetrics:\n  address: 127.0.0.1:0\nroutes:\n  \
+         - upstream: u\nupstreams:\n  u:\n    backends: [{}]\n{upstream}",
+        backends.join(", ")
+    )
+}

@@ -1,0 +1,13 @@
+//! TLS at the listeners, met by real clients: handshakes, requests, tunnels, certificates that change.
+#![allow(unreachable_pub, reason = "a test binary's modules are seen by nobody else")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod client;
+mod clients;
+mod lab;
+mod requests;
+mod tunnels;
+mod wrong;

@@ -1,0 +1,97 @@
+//! Clients that do not speak TLS as they should: each is answered or closed, and counted by its reason.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+
+use crate::client::{Client, VERSIONS, config};
+use crate::lab::Lab;
+use crate::support::{Named, PATIENCE};
+
+/// Sends bytes, and returns everything that comes back.
+fn ask(lab: &Lab, listener: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(lab.gateway.addresses[listener]).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut answer = Vec::new();
+    // A reset ends it as well.
+    let _ = stream.read_to_end(&mut answer);
+    answer
+}
+
+async fn failures(lab: &Lab, reason: &str) -> f64 {
+    lab.gateway.metric(&format!("longhaul_tls_handshake_failures_total{{failure=\"{reason}\"}}")).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_on_a_tls_port_is_told_so() {
+    let lab = Lab::start(&[Named::start().await.address()]).await;
+    for request in ["GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", "P"] {
+        let answer = String::from_utf8(ask(&lab, 0, request.as_bytes())).unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 400 ") && answer.ends_with("use https:// or wss:// instead\n"),
+            "{answer}"
+        );
+    }
+    assert_eq!(failures(&lab, "plain_http").await, 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_on_a_plain_port_is_closed_and_counted() {
+    let lab = Lab::start(&[Named::start().await.address()]).await;
+    let config = config(&lab.authority.pem, &VERSIONS, None);
+    assert!(Client::connect(lab.gateway.addresses[1], "a.test", &config).is_err());
+    assert!(ask(&lab, 1, &[22]).is_empty());
+    assert_eq!(failures(&lab, "plain_port").await, 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_are_counted_by_their_reason_and_said_in_a_few_lines() {
+    let lab = Lab::start(&[Named::start().await.address()]).await;
+    // SSL 2, and no TLS at all.
+    for bytes in [&[0x80, 0x2e, 1, 0, 2][..], &[0; 32], &[22, 3, 1, 0xff, 0xff, 1]] {
+        ask(&lab, 0, bytes);
+    }
+    assert_eq!(failures(&lab, "not_tls").await, 3.0);
+    // A client that knows other protocols only.
+    let mut other = (*config(&lab.authority.pem, &VERSIONS, None)).clone();
+    other.alpn_protocols = vec![b"h2".to_vec()];
+    assert!(Client::connect(lab.address(), "a.test", &Arc::new(other)).is_err());
+    assert_eq!(failures(&lab, "alpn").await, 1.0);
+    // A client that does not trust the certificate.
+    let stranger = crate::support::certificates::Authority::new("Somebody Else");
+    assert!(Client::connect(lab.address(), "a.test", &config(&stranger.pem, &VERSIONS, None)).is_err());
+    lab.gateway.metric_becomes("longhaul_tls_handshake_failures_total{failure=\"alert\"}", 1.0).await;
+    // A client that leaves.
+    for _ in 0..100 {
+        let stream = TcpStream::connect(lab.address()).unwrap();
+        stream.shutdown(Shutdown::Both).unwrap();
+    }
+    lab.gateway.metric_becomes("longhaul_tls_handshake_failures_total{failure=\"closed\"}", 100.0).await;
+    assert!(lab.gateway.log.count(&["a TLS handshake failed"]) < 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_client_is_refused_where_1_3_is_the_least() {
+    let lab = Lab::start_with(&[Named::start().await.address()], "      min_version: \"1.3\"\n", "").await;
+    let (old, new) = (config(&lab.authority.pem, &VERSIONS[..1], None), config(&lab.authority.pem, &VERSIONS, None));
+    assert!(Client::connect(lab.address(), "a.test", &old).is_err());
+    assert_eq!(failures(&lab, "version").await, 1.0);
+    assert!(Client::connect(lab.address(), "a.test", &new).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hello_without_end_is_cut_off() {
+    let lab = Lab::start(&[Named::start().await.address()]).await;
+    // Records of the handshake's kind that belong to one message of 16 MiB.
+    let mut record = vec![22, 3, 1, 0x40, 0];
+    record.extend([1, 0xff, 0xff, 0xff]);
+    record.resize(5 + 0x4000, 0);
+    let mut stream = TcpStream::connect(lab.address()).unwrap();
+    let mut sent = 0;
+    while sent < 1 << 20 && stream.write_all(&record).is_ok() {
+        sent += record.len();
+    }
+    let [long, broken] = [failures(&lab, "too_long").await, failures(&lab, "not_tls").await];
+    assert_eq!(long + broken, 1.0);
+}
