@@ -38,12 +38,7 @@ pub(super) struct Rewind {
 
 impl Rewind {
     /// A client's connection of which `ahead` was read, and the first request on it where a worker began that.
-    pub(super) fn new(
-        stream: Wire,
-        arrival: Arrival,
-        ahead: Vec<u8>,
-        continuation: Option<Box<Continuation>>,
-    ) -> Self {
+    pub(super) fn new(stream: Wire, arrival: Arrival, ahead: Vec<u8>, continuation: Option<Box<Continuation>>) -> Self {
         let peer = arrival.peer;
         Self { arrival: Some(arrival), ..Self::over(stream, peer, Requests::new(ahead), continuation) }
     }

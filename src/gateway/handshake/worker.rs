@@ -108,9 +108,7 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
         let continuation = continuation.map(Box::new);
         self.runtimes.next().spawn(async move {
             let mut stream: Option<Stream> = match TcpStream::from_std(socket) {
-                Ok(socket) => {
-                    Some(Box::new(Rewind::new(Wire::new(socket, sealed), arrival, read, continuation)))
-                }
+                Ok(socket) => Some(Box::new(Rewind::new(Wire::new(socket, sealed), arrival, read, continuation))),
                 Err(error) => return debug!("a connection cannot be passed on: {error}"),
             };
             while let Some(reused) = stream {
