@@ -166,7 +166,7 @@ pub enum Handshake {
     /// `strict`: RFC 6455 §4.2.1.
     #[default]
     Strict,
-    /// `lenient`: `Sec-WebSocket-Key` may be any text without spaces, as with nginx and HAProxy.
+    /// `lenient`: `Sec-WebSocket-Key` may be any text without spaces, as with nginx.
     Lenient,
 }
 

@@ -95,6 +95,23 @@ async fn connection_headers_stay_on_their_connection() {
     assert_eq!(seen.head.get("x-kept").unwrap(), "1");
 }
 
+/// A client could otherwise take the session away that its cookie names, or the word of the proxy before.
+#[tokio::test]
+async fn connection_takes_away_no_header_that_says_who_asks_for_what() {
+    let kept = ["cookie", "authorization", "origin", "x-forwarded-for", "forwarded", "x-real-ip", "host"];
+    for name in kept {
+        let headers = format!(
+            "Connection: keep-alive, {name}, X-Hop\r\nX-Hop: 1\r\nCookie: a=b\r\nAuthorization: c\r\nOrigin: null\r\n\
+             Forwarded: for=127.8.0.9\r\nX-Real-IP: 127.8.0.9\r\n"
+        );
+        let (seen, _) = received([127, 8, 0, 3], &headers).await;
+        for kept in kept {
+            assert!(seen.head.get(kept).is_some(), "{kept} where {name} is listed: {seen:?}");
+        }
+        assert_eq!(seen.head.get("x-hop"), None, "{name}");
+    }
+}
+
 /// Head that a backend received of a request, byte for byte.
 async fn sent_on(request: &[u8]) -> Vec<u8> {
     let (tell, mut heads) = mpsc::unbounded_channel();

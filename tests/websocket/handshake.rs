@@ -79,7 +79,7 @@ async fn a_wrong_handshake_is_answered_400_and_no_backend_hears_of_it() {
     gateway.metric_becomes("longhaul_requests_total{code=\"4xx\",upstream=\"u\"}", 11.0).await;
 }
 
-/// Some devices send a fixed word for a key, or the text of fewer bytes: nginx and HAProxy let them pass.
+/// Some devices send a fixed word for a key, or the text of fewer bytes: nginx lets them pass.
 #[tokio::test]
 async fn a_lenient_route_takes_any_key_and_the_answer_to_that_very_key() {
     let mut backend = Manual::start().await;
