@@ -43,7 +43,7 @@ const LAYERS: [&[&str]; 8] = [
 const TO_COME: [&str; 0] = [];
 
 /// Neighbours that know each other all the same, and why.
-const NEIGHBOURS: [(&str, &str); 13] = [
+const NEIGHBOURS: [(&str, &str); 14] = [
     // The files that it names are checked by the code that uses them.
     ("config", "tls"),
     // Its settings are values of the configuration.
@@ -57,6 +57,7 @@ const NEIGHBOURS: [(&str, &str); 13] = [
     ("metrics", "ws"),
     // Kept bytes of a message are text in a passport.
     ("ws", "base64_text"),
+    ("tls", "base64_text"),
     // A handshake is a matter of header fields.
     ("ws", "http1"),
     // The commands run what they are named for.

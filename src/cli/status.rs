@@ -8,7 +8,7 @@ use super::control::Instance;
 use crate::control::Request;
 use crate::hook::Registry;
 use crate::snapshot::Phase;
-use crate::status::{BackendStatus, Event, Status};
+use crate::status::{BackendStatus, Event, Status, TlsTunnels};
 
 pub(super) fn run(instance: &Instance, hooks: &Registry) -> ExitCode {
     instance.ask(&Request::Status, hooks)
@@ -38,7 +38,7 @@ pub(super) fn text(status: &Status) -> String {
     }
     line("requests", format!("{} under way", status.requests));
     let away = status.away_from_home.map_or(String::new(), |away| format!(", {away} away from home"));
-    line("tunnels", format!("{} open{away}", status.tunnels));
+    line("tunnels", format!("{} open{}{away}", status.tunnels, with_tls(status.tls)));
     if status.tunnels > 0 {
         line("by age", ages(status));
     }
@@ -87,6 +87,15 @@ fn ages(status: &Status) -> String {
     spans.join(", ")
 }
 
+/// Nothing where no tunnel speaks TLS.
+fn with_tls(TlsTunnels { record, rustls }: TlsTunnels) -> String {
+    match (record + rustls, rustls) {
+        (0, _) => String::new(),
+        (all, 0) => format!(", {all} with TLS"),
+        (all, stay) => format!(", {all} with TLS ({stay} of which an upgrade does not move)"),
+    }
+}
+
 fn event(event: Option<&Event>) -> String {
     let Some(event) = event else { return "none".to_owned() };
     let at = UNIX_EPOCH + Duration::from_secs(event.at);
@@ -125,6 +134,7 @@ mod tests {
             metrics: Some(address(9090)),
             requests: 1,
             tunnels: 6,
+            tls: TlsTunnels { record: 2, rustls: 1 },
             ages: vec![
                 Age { under_seconds: Some(60), tunnels: 2 },
                 Age { under_seconds: Some(600), tunnels: 0 },
@@ -147,7 +157,7 @@ last upgrade none
 listeners    127.0.0.1:8080, 127.0.0.1:8081
 metrics      http://127.0.0.1:9090/metrics
 requests     1 under way
-tunnels      6 open, 1 away from home
+tunnels      6 open, 3 with TLS (1 of which an upgrade does not move), 1 away from home
 by age       under 1m: 2, 10m or more: 4
 
 upstream chat

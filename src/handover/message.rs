@@ -11,14 +11,18 @@ use crate::tunnel::Passport;
 /// The newest protocol of this release. A message may get new fields, with defaults; any other change makes a new
 /// protocol.
 ///
-/// Protocol 2 adds to each batch a number, a `Claim`, and the refusal of single tunnels.
-pub const PROTOCOL: u32 = 2;
+/// Protocol 2 adds to each batch a number, a `Claim`, and the refusal of single tunnels. Protocol 3 adds tunnels that
+/// speak TLS.
+pub const PROTOCOL: u32 = 3;
 
 /// The oldest protocol of this release.
 pub(super) const OLDEST_PROTOCOL: u32 = 1;
 
 /// The first protocol with claims.
 pub(super) const CLAIMS_SINCE: u32 = 2;
+
+/// The first protocol with tunnels that speak TLS.
+pub(super) const TLS_SINCE: u32 = 3;
 
 /// A message of the successor.
 #[derive(Debug, Serialize, Deserialize)]

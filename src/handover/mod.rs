@@ -26,6 +26,8 @@
 //! the stream: batches it has not said `taken` of are put back, and the predecessor remains the gateway. A successor
 //! that finds the predecessor gone without an `abort` goes on with the batch it was ready for, if it gets the claim.
 //!
+//! Protocol 2 knows no tunnels that speak TLS: with such a successor they stay.
+//!
 //! Protocol 1 (release 0.1) has no claims, and `serving` alone tells of the entry. A predecessor that hands over to
 //! such a successor kills one that hangs between `commit` and `taken` of the first batch, and from the second batch on
 //! waits for it.

@@ -12,6 +12,7 @@ use super::claim::Claim;
 use super::entry::Entry;
 use super::message::{
     CLAIMS_SINCE, FromPredecessor, FromSuccessor, ListeningSocket, OLDEST_PROTOCOL, PROTOCOL, Readable, Refusal,
+    TLS_SINCE,
 };
 use super::wire::Wire;
 use super::{BATCH, HandoverError, PeerProcess};
@@ -131,6 +132,11 @@ impl ToSuccessor {
         self.answer("serving", Owed::Serving, START_WITHIN)?;
         self.entry.note_used();
         Ok(())
+    }
+
+    /// Tells whether the successor takes tunnels that speak TLS.
+    pub fn takes_tls(&self) -> bool {
+        self.protocol >= TLS_SINCE
     }
 
     /// Hands over a batch of at most [`BATCH`] tunnels.

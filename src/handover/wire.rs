@@ -16,6 +16,7 @@ use rustix::net::{
 use rustix::process::Pid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 use super::HandoverError;
 
@@ -24,8 +25,8 @@ use super::HandoverError;
 /// A call that runs out of time loses nothing: the next call goes on where it stopped, in the middle of a frame too.
 pub(super) struct Wire {
     stream: UnixStream,
-    /// The value of a frame whose length was sent.
-    outgoing: Vec<u8>,
+    /// The value of a frame whose length was sent. Keys of tunnels may be in there, so it is zeroed when it was sent.
+    outgoing: Zeroizing<Vec<u8>>,
     /// Bytes of `outgoing` that were sent.
     sent: usize,
     incoming: Incoming,
@@ -49,7 +50,7 @@ impl Wire {
     pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         sockopt::set_socket_passcred(&stream, true)?;
-        Ok(Self { stream, outgoing: Vec::new(), sent: 0, incoming: Incoming::default(), sender: None })
+        Ok(Self { stream, outgoing: Zeroizing::default(), sent: 0, incoming: Incoming::default(), sender: None })
     }
 
     /// Process that sent the latest frame.
@@ -81,7 +82,8 @@ impl Wire {
     ) -> Result<(), HandoverError> {
         let until = Instant::now() + within;
         self.flush_until(name, until, within)?;
-        let json = serde_json::to_vec(value).map_err(|error| HandoverError::Gone(error.into()))?;
+        let mut json = Zeroizing::new(Vec::with_capacity(USUAL_VALUE));
+        serde_json::to_writer(&mut *json, value).map_err(|error| HandoverError::Gone(error.into()))?;
         let length = u32::try_from(json.len()).map_err(|_| HandoverError::Gone(io::ErrorKind::InvalidData.into()))?;
         let send = || {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
@@ -112,7 +114,7 @@ impl Wire {
             let written = self.again(written, PollFlags::OUT, Some(until));
             self.sent += written.map_err(|error| full(error, name, within))?.unwrap_or_default();
         }
-        self.outgoing = Vec::new();
+        self.outgoing = Zeroizing::default();
         self.sent = 0;
         Ok(())
     }
@@ -133,7 +135,7 @@ impl Wire {
         let json = loop {
             let read = self.read_more();
             if let Some(Some(json)) = self.again(read, PollFlags::IN, until).map_err(silent)? {
-                break json;
+                break Zeroizing::new(json);
             }
         };
         let descriptors = std::mem::take(&mut self.incoming).descriptors;
@@ -225,5 +227,7 @@ const CLOSED: &str = "it closed the connection";
 const MOST_DESCRIPTORS: usize = 253;
 /// A batch of tunnels that each keep 65 KiB both ways, in base64, three times over.
 const LONGEST_VALUE: usize = 64 << 20;
+/// Bytes that a batch seldom exceeds: a buffer that grows leaves copies of what it held.
+const USUAL_VALUE: usize = 256 * 1024;
 /// Bytes that an error shows of a value that makes no sense.
 const SHOWN: usize = 100;

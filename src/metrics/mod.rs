@@ -57,6 +57,7 @@ pub(crate) struct Families {
     failures: IntCounterVec,
     /// Of the whole gateway: without a label for the upstream.
     local_failures: IntCounterVec,
+    open: IntGaugeVec,
     opened: IntCounterVec,
     ended: IntCounterVec,
     handed_over: IntCounterVec,
@@ -212,6 +213,11 @@ impl Metrics {
         self.registry.register(family).expect("every name is registered once");
     }
 
+    /// Open tunnels by the part that seals them: none, the record layer, rustls.
+    pub fn tunnels_open(&self) -> [u64; 3] {
+        upstream::SEALING.map(|by| u64::try_from(self.families.open.with_label_values(&[by]).get()).unwrap_or(0))
+    }
+
     /// Counts a request that no route matched.
     pub fn refused(&self, status: u16) {
         self.refused.with_label_values(&[upstream::class(status)]).inc();
@@ -288,6 +294,13 @@ impl Families {
                 "longhaul_local_failures_total",
                 "Failures for want of something of the gateway's own.",
                 &["kind"],
+            ),
+            open: add(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new("longhaul_tunnels_open", "Open tunnels, by the part that seals them."),
+                    &["tls"],
+                ),
             ),
             opened: counter("longhaul_tunnels_opened_total", "Tunnels opened.", upstream),
             ended: counter("longhaul_tunnels_ended_total", "Tunnels ended, by reason.", &["upstream", "reason"]),

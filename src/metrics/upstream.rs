@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use prometheus::{Histogram, IntCounter, IntCounterVec};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
 use super::{Families, LocalFailure};
 use crate::ws::{Side, Sides};
@@ -28,6 +28,8 @@ pub struct UpstreamMetrics {
     pub ejections: IntCounter,
     /// Tunnels opened.
     pub opened: IntCounter,
+    /// Open tunnels of all upstreams by the part that seals them: none, the record layer, rustls.
+    pub open: [IntGauge; 3],
     /// Tunnels given to a successor.
     pub handed_over: IntCounter,
     /// Tunnels taken over from a predecessor.
@@ -55,6 +57,7 @@ impl UpstreamMetrics {
             failovers: families.failovers.with_label_values(&[name]),
             ejections: families.ejections.with_label_values(&[name]),
             opened: families.opened.with_label_values(&[name]),
+            open: SEALING.map(|by| families.open.with_label_values(&[by])),
             handed_over: families.handed_over.with_label_values(&[name]),
             adopted: families.adopted.with_label_values(&[name]),
             bytes: both(&families.bytes),
@@ -116,6 +119,9 @@ impl Children {
         }
     }
 }
+
+/// The `tls` label of a tunnel, by the part that seals it.
+pub(super) const SEALING: [&str; 3] = ["none", "record", "rustls"];
 
 /// The `direction` label of the bytes that a side sends.
 fn direction(from: Side) -> &'static str {

@@ -10,6 +10,7 @@ use super::follow::Whereabouts;
 use super::notify;
 use super::operator::Operator;
 use super::signals::Signals;
+use super::speak_tls::SpeakTls;
 use crate::config::Drain;
 use crate::drain;
 use crate::handover::{BATCH, Handed, HandoverError, PATIENCE, Refusal, ToSuccessor};
@@ -20,6 +21,8 @@ use crate::tunnel::{Batch, Frozen, Reason, Scope};
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moved {
     pub(super) tunnels: usize,
+    /// Those of them that speak TLS.
+    pub(super) tls: SpeakTls,
     /// Number of tunnels that stayed, and have ended or end here.
     pub(super) stayed: usize,
     /// The longest time that a tunnel stood still in this process.
@@ -73,7 +76,7 @@ impl Operator {
             self.whereabouts.send_replace(if stopped.moved > 0 { Whereabouts::Split } else { Whereabouts::Here });
         }
         match &handed_over {
-            Ok(moved) => self.history.upgraded(true, format!("{} tunnels moved", moved.tunnels)),
+            Ok(moved) => self.history.upgraded(true, format!("{} tunnels moved{}", moved.tunnels, moved.tls)),
             Err(stopped) if stopped.told_to_end => info!("the handover is given up: {stopped}"),
             Err(stopped) => {
                 error!("the handover failed, this process goes on: {stopped}");
@@ -101,8 +104,8 @@ impl Operator {
             self.drain(signals, None).await;
         }
         info!(
-            "handed over: {} tunnels moved, {} stayed, longest pause {:?}",
-            moved.tunnels, moved.stayed, moved.longest_pause
+            "handed over: {} tunnels moved, {} stayed, longest pause {:?}{}",
+            moved.tunnels, moved.stayed, moved.longest_pause, moved.tls
         );
         Ok(moved)
     }
@@ -176,8 +179,8 @@ impl Operator {
             }
         }
         self.acceptor.pause();
-        let Moved { tunnels, longest_pause, .. } = course.moved;
-        info!("{tunnels} tunnels moved, longest pause {longest_pause:?}");
+        let Moved { tunnels, longest_pause, tls, .. } = course.moved;
+        info!("{tunnels} tunnels moved, longest pause {longest_pause:?}{tls}");
         match course.successor.done() {
             Ok(()) => Ok(course),
             Err(failure) => Err(course.abort(failure)),
@@ -281,7 +284,7 @@ impl Course {
                 return Ok((self, Pause::ToldToEnd));
             }
             let begun = Instant::now();
-            let Batch { frozen: batch, staying, .. } = self.running.tunnels.freeze(BATCH);
+            let Batch { frozen: batch, staying, .. } = self.running.tunnels.freeze(BATCH, self.successor.takes_tls());
             if batch.is_empty() {
                 self.moved.stayed += staying;
                 return Ok((self, Pause::NoneLeft));
@@ -332,6 +335,7 @@ impl Course {
                 }
                 None => {
                     self.moved.tunnels += 1;
+                    self.moved.tls.count(frozen.tls());
                     frozen.give_up();
                 }
             }

@@ -10,6 +10,7 @@ mod operator;
 mod pid_file;
 mod service;
 mod signals;
+mod speak_tls;
 mod take_over;
 mod unix_sockets;
 mod upgrade;

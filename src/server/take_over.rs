@@ -8,6 +8,7 @@ use std::time::Instant;
 use log::{info, warn};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::speak_tls::SpeakTls;
 use crate::handover::{HandoverError, Offered, PeerProcess, Received, Refusal, ToPredecessor};
 use crate::snapshot::{Running, SavedHooks};
 use crate::tunnel::Frozen;
@@ -39,6 +40,7 @@ pub(super) fn begin(
         pending: Vec::new(),
         saved: Vec::new(),
         taken: 0,
+        tls: SpeakTls::default(),
     };
     let body = move || {
         // Hooks may spawn wherever they are called.
@@ -59,6 +61,8 @@ struct Successor {
     /// States of hooks that came with the batch.
     saved: Vec<SavedHooks>,
     taken: usize,
+    /// Those of them that speak TLS.
+    tls: SpeakTls,
 }
 
 impl Successor {
@@ -106,7 +110,7 @@ impl Successor {
 
     fn summary(&self) -> String {
         let PeerProcess { pid, version } = &self.process;
-        format!("took over {} tunnels from process {pid} (longhaul {version})", self.taken)
+        format!("took over {} tunnels from process {pid} (longhaul {version}){}", self.taken, self.tls)
     }
 
     /// Makes tunnels of a batch, which nobody drives yet; the ones it cannot make are refused.
@@ -136,6 +140,7 @@ impl Successor {
         self.taken += self.pending.len();
         for frozen in self.pending.drain(..) {
             frozen.count_as_adopted();
+            self.tls.count(frozen.tls());
             self.running.tunnels.thaw(frozen);
         }
     }

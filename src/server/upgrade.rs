@@ -25,10 +25,11 @@ impl Operator {
         match self.try_to_upgrade(binary, signals).await {
             Ok((pid, moved)) => {
                 responder.finish(Reply::done(format!(
-                    "process {pid} has taken over: {} tunnels moved, {} stayed, longest pause {:.1} ms",
+                    "process {pid} has taken over: {} tunnels moved, {} stayed, longest pause {:.1} ms{}",
                     moved.tunnels,
                     moved.stayed,
-                    moved.longest_pause.as_secs_f64() * 1_000.0
+                    moved.longest_pause.as_secs_f64() * 1_000.0,
+                    moved.tls
                 )));
                 true
             }

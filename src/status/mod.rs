@@ -31,6 +31,9 @@ pub struct Status {
     pub requests: usize,
     /// Open tunnels.
     pub tunnels: usize,
+    /// Open tunnels that speak TLS on one side or both.
+    #[serde(default)]
+    pub tls: TlsTunnels,
     /// Open tunnels by age, the youngest first.
     pub ages: Vec<Age>,
     /// Open tunnels whose key belongs to another backend by now; `None` where that is not known.
@@ -41,6 +44,15 @@ pub struct Status {
     pub last_upgrade: Option<Event>,
     /// The upstreams, in the order of the configuration.
     pub upstreams: Vec<UpstreamStatus>,
+}
+
+/// Number of open tunnels that speak TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsTunnels {
+    /// Number of tunnels that an upgrade moves: the record layer seals them.
+    pub record: u64,
+    /// Number of tunnels that it does not move: rustls seals them.
+    pub rustls: u64,
 }
 
 /// Number of open tunnels within one range of ages.
@@ -161,12 +173,18 @@ impl StatusSource {
             metrics: self.metrics,
             requests: self.running.requests(),
             tunnels: self.running.tunnels.count(),
+            tls: self.tls(),
             ages,
             away_from_home: Some(away as u64),
             last_reload: last.reload,
             last_upgrade: last.upgrade,
             upstreams: snapshot.destinations().iter().map(|to| UpstreamStatus::of(to)).collect(),
         }
+    }
+
+    fn tls(&self) -> TlsTunnels {
+        let [_, record, rustls] = self.running.metrics.tunnels_open();
+        TlsTunnels { record, rustls }
     }
 
     async fn ages(&self) -> Vec<Age> {

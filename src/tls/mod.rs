@@ -23,7 +23,7 @@ pub use files::FileError;
 pub use presented::ClientCertificate;
 pub use sealed::Sealed;
 pub use session::{Facts, Session};
-pub use stream::{Kind, LEAST_BUFFER, Stream, Transport};
+pub use stream::{Kind, LEAST_BUFFER, Stream, StreamState, Transport};
 
 /// The one provider of cryptography, to be given to every configuration of rustls: aws-lc-rs.
 pub fn provider() -> Arc<CryptoProvider> {

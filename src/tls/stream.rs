@@ -1,5 +1,7 @@
 //! A connection that speaks TLS, read and written without waiting.
 
+mod state;
+
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -8,6 +10,7 @@ use mio::net::TcpStream;
 
 use super::Session;
 use super::record::{End, LONGEST_RECORD, Records};
+pub use state::StreamState;
 
 /// The connection below a [`Stream`]: read and written without waiting, as a socket is.
 pub trait Transport: Read + Write {

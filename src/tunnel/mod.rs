@@ -90,11 +90,12 @@ impl Tunnels {
     ///
     /// Tunnels that hooks are busy with are left for later. Tunnels that cannot go on in another process stay. Both are
     /// counted when nothing is left to take.
-    pub fn freeze(&self, most: usize) -> Batch {
+    /// Without `with_tls` tunnels that speak TLS are among those that stay.
+    pub fn freeze(&self, most: usize, with_tls: bool) -> Batch {
         let mut left = Batch::default();
         for worker in self.workers.iter().filter(|worker| worker.count() > 0) {
             let (reply, frozen) = mpsc::channel();
-            worker.command(Command::Freeze { most, reply });
+            worker.command(Command::Freeze { most, with_tls, reply });
             match frozen.recv() {
                 Ok(batch) if !batch.frozen.is_empty() => return batch,
                 Ok(batch) => {

@@ -1,7 +1,7 @@
 //! Alerts of TLS (RFC 8446 §6), as far as a record layer sends them.
 
 /// Alert that ends a connection, by its fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Alert {
     /// A message that has no place here.
     UnexpectedMessage,

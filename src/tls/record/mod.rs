@@ -37,6 +37,13 @@ pub struct Records {
     fruitless: u8,
 }
 
+/// Shows no key.
+impl std::fmt::Debug for Records {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Records").field("version", &self.version).field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
 /// KeyUpdate to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 enum Owed {

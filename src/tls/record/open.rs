@@ -23,7 +23,7 @@ pub struct Opened {
 }
 
 /// End of the stream of the other side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum End {
     /// Its `close_notify`.
     Closed,

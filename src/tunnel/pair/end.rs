@@ -2,7 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use mio::event::Source;
 use mio::net::TcpStream;
@@ -66,6 +66,45 @@ impl From<TcpStream> for TunnelStream {
 impl From<tls::Stream> for TunnelStream {
     fn from(stream: tls::Stream) -> Self {
         Self::Tls(Box::new(stream))
+    }
+}
+
+/// The part that seals an end, as it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::tunnel) enum Sealing {
+    /// None: plain TCP.
+    None,
+    /// The record layer: it can go on in another process.
+    Record,
+    /// rustls: it stays where it is.
+    Rustls,
+}
+
+impl TunnelStream {
+    /// The part that seals it.
+    pub(in crate::tunnel) fn sealing(&self) -> Sealing {
+        match self {
+            Self::Tcp(_) => Sealing::None,
+            Self::Tls(stream) if stream.kind() == tls::Kind::Record => Sealing::Record,
+            Self::Tls(_) => Sealing::Rustls,
+        }
+    }
+
+    /// The state of its TLS; `None` where it has none, or cannot go on in another process.
+    pub(in crate::tunnel) fn tls_state(&self) -> Option<tls::StreamState> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Tls(stream) => stream.state(),
+        }
+    }
+
+    /// An end of another process, which goes on over `socket`.
+    pub(in crate::tunnel) fn resume(socket: OwnedFd, tls: Option<tls::StreamState>) -> Self {
+        let socket = TcpStream::from_std(socket.into());
+        match tls {
+            Some(state) => tls::Stream::resume(socket, state).into(),
+            None => socket.into(),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::metrics::UpstreamMetrics;
 use crate::ws::{Side, Sides};
 pub(super) use clock::Checked;
 use end::Read;
-pub(super) use end::{End, TunnelStream};
+pub(super) use end::{End, Sealing, TunnelStream};
 use flow::Flow;
 use limits::Limits;
 pub(super) use state::State;

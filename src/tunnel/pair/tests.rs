@@ -8,5 +8,6 @@ mod limits;
 mod rig;
 mod room;
 mod stream;
+mod tls;
 
 use rig::{Frame, Rig, begun_frames, binary, close, frame_from, frames};

@@ -26,8 +26,8 @@ pub(in crate::tunnel) enum Command {
     Open(Box<NewTunnel>),
     /// Ends the tunnels in a scope, evenly spread over a time.
     End { scope: Scope, reason: Reason, over: Duration },
-    /// Takes tunnels off, as they stand, this many at the most.
-    Freeze { most: usize, reply: Sender<Batch> },
+    /// Takes tunnels off, as they stand, this many at the most, those with TLS among them or not.
+    Freeze { most: usize, with_tls: bool, reply: Sender<Batch> },
     /// Takes a frozen tunnel on, which the sender has counted.
     Thaw(Frozen),
     /// Calls off ends in a scope that were announced for a reason.

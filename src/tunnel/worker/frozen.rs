@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
 use serde::{Deserialize, Serialize};
 use slab::Slab;
 
@@ -14,12 +13,13 @@ use super::tunnel::Tunnel;
 use crate::affinity::Source;
 use crate::hook::{self, Chain, Injector};
 use crate::metrics::UpstreamMetrics;
+use crate::tls;
 use crate::tunnel::inspect::{self, Caller, Inspector, Travels};
-use crate::tunnel::pair::{Pair, State};
+use crate::tunnel::pair::{Pair, Sealing, State, TunnelStream};
 use crate::tunnel::reason::Reason;
 use crate::tunnel::record::Record;
 use crate::upstream::LoadGuard;
-use crate::ws::Side;
+use crate::ws::{Side, Sides};
 
 /// A tunnel off its worker. Bytes that come for it wait in its sockets.
 #[must_use = "dropped, it takes its connections along"]
@@ -48,6 +48,10 @@ pub struct Passport {
     pair: State,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hooks: Option<inspect::State>,
+    /// TLS of the ends that have it. A process that does not know this field would take sealed bytes for frames: it is
+    /// sent to one that speaks protocol 3 only.
+    #[serde(default, skip_serializing_if = "is_plain")]
+    tls: Sides<Option<tls::StreamState>>,
 }
 
 /// Surroundings that a tunnel of another process is given in this one.
@@ -105,6 +109,7 @@ impl Frozen {
             age: now.saturating_duration_since(*since),
             pair: pair.state(now),
             hooks: pair.inspector().map(Inspector::state),
+            tls: Sides::from_fn(|side| pair.stream(side).tls_state()),
         }
     }
 
@@ -122,8 +127,10 @@ impl Frozen {
         now: Instant,
     ) -> Self {
         let Place { route, mut guard, metrics, hooks, injector } = place;
-        let stream = |socket: OwnedFd| TcpStream::from_std(socket.into()).into();
-        let [client, backend] = sockets.map(stream);
+        let [client, backend] = sockets;
+        let [client_tls, backend_tls] = passport.tls.into_array();
+        let client = TunnelStream::resume(client, client_tls);
+        let backend = TunnelStream::resume(backend, backend_tls);
         guard.mark_tunnel();
         let mut pair = Pair::resume(client, backend, passport.pair, now);
         match (passport.hooks, caller) {
@@ -162,6 +169,11 @@ impl Frozen {
         Self(Box::new(Tunnel::new(pair, record, since)))
     }
 
+    /// Tells which sides speak TLS.
+    pub fn tls(&self) -> Sides<bool> {
+        Sides::from_fn(|side| self.0.pair.stream(side).sealing() != Sealing::None)
+    }
+
     /// Counts the tunnel as one that came from a predecessor for good.
     pub fn count_as_adopted(&self) {
         self.0.record.metrics.adopted.inc();
@@ -183,12 +195,20 @@ impl Frozen {
 
 /// Chooses up to `most` tunnels to be taken off, by slot. Counts the tunnels that hooks are busy with, and the tunnels
 /// that cannot travel and have yet to be ended.
-pub(super) fn choose(tunnels: &mut Slab<Box<Tunnel>>, most: usize) -> (Vec<usize>, usize, usize) {
+///
+/// Tunnels with TLS cannot travel where the successor does not take it (`with_tls`), and those that rustls seals not at
+/// all.
+pub(super) fn choose(tunnels: &mut Slab<Box<Tunnel>>, most: usize, with_tls: bool) -> (Vec<usize>, usize, usize) {
     let (mut chosen, mut busy, mut staying, mut weight) = (Vec::new(), 0, 0, 0);
     for (slot, tunnel) in tunnels {
         if chosen.len() == most || weight > MOST_TRAVELLING {
             break;
         }
+        tunnel.refused |= match tunnel.sealing() {
+            Sealing::None => false,
+            Sealing::Record => !with_tls,
+            Sealing::Rustls => true,
+        };
         if tunnel.refused {
             staying += usize::from(!tunnel.pair.is_to_end());
             continue;
@@ -203,6 +223,10 @@ pub(super) fn choose(tunnels: &mut Slab<Box<Tunnel>>, most: usize) -> (Vec<usize
         }
     }
     (chosen, busy, staying)
+}
+
+fn is_plain(tls: &Sides<Option<tls::StreamState>>) -> bool {
+    tls.iter().all(Option::is_none)
 }
 
 /// Bytes that may travel with one tunnel, and, but for one tunnel, with a batch: twice as many fit a message of the

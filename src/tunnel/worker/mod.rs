@@ -142,8 +142,8 @@ impl Worker {
             match command {
                 Command::Open(tunnel) => self.tunnels.open(*tunnel, now),
                 Command::End { scope, reason, over } => self.tunnels.end(&scope, reason, over, now),
-                Command::Freeze { most, reply } => {
-                    if let Err(returned) = reply.send(self.tunnels.freeze(most)) {
+                Command::Freeze { most, with_tls, reply } => {
+                    if let Err(returned) = reply.send(self.tunnels.freeze(most, with_tls)) {
                         self.tunnels.take_back(returned.0);
                     }
                 }

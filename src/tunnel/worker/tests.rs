@@ -263,7 +263,7 @@ async fn a_tunnel_goes_on_among_other_tunnels_and_is_reached_there() {
     ends.client.write_all(&text("busy")).unwrap();
     // Until the worker has read it, and has asked the hook about it, the tunnel comes off.
     loop {
-        let batch = here.tunnels.freeze(10);
+        let batch = here.tunnels.freeze(10, true);
         if batch.busy == 1 {
             break;
         }
@@ -271,7 +271,7 @@ async fn a_tunnel_goes_on_among_other_tunnels_and_is_reached_there() {
     }
     here.hook.0.gate.add_permits(1);
     read(&mut ends.backend, 10);
-    let Batch { mut frozen, busy: 0, staying: 0 } = here.tunnels.freeze(10) else { panic!("it can travel") };
+    let Batch { mut frozen, busy: 0, staying: 0 } = here.tunnels.freeze(10, true) else { panic!("it can travel") };
     let frozen = frozen.pop().unwrap();
     let written = serde_json::to_string(&frozen.passport(std::time::Instant::now())).unwrap();
     let passport: Passport = serde_json::from_str(&written).unwrap();

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use log::error;
+use prometheus::IntGauge;
 
-use crate::tunnel::pair::{Pair, TunnelStream};
+use crate::tunnel::pair::{Pair, Sealing, TunnelStream};
 use crate::tunnel::record::Record;
 use crate::upstream::BackendState;
+use crate::ws::Side;
 
 /// A tunnel, its identity, and its place in the worker's queues.
 pub(in crate::tunnel) struct Tunnel {
@@ -22,7 +24,7 @@ pub(in crate::tunnel) struct Tunnel {
     pub(super) heavy: bool,
     /// A call of its code panicked: the next one that does ends it at once.
     pub(super) panicked: bool,
-    /// A successor refused it in a handover.
+    /// A successor refused it in a handover, or could not be given it.
     pub(super) refused: bool,
 }
 
@@ -40,6 +42,17 @@ pub(super) enum Queued {
 impl Tunnel {
     pub(super) fn new(pair: Pair<TunnelStream>, record: Record, since: Instant) -> Self {
         Self { pair, record, since, queued: Queued::No, heavy: false, panicked: false, refused: false }
+    }
+
+    /// The part that seals it: that of the end which is the hardest to move.
+    pub(super) fn sealing(&self) -> Sealing {
+        let [client, backend] = Side::ALL.map(|side| self.pair.stream(side).sealing());
+        client.max(backend)
+    }
+
+    /// The gauge that counts it while a worker has it.
+    pub(super) fn counted_open(&self) -> &IntGauge {
+        &self.record.metrics.open[self.sealing() as usize]
     }
 
     /// Calls code of the tunnel. A panic is caught, logged once, and begins the tunnel's end with Close 1011; a second

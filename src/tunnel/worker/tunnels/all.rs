@@ -70,8 +70,8 @@ impl OpenTunnels {
     }
 
     /// Takes tunnels off between two turns, when each is consistent: all that was read is written or kept.
-    pub(in crate::tunnel::worker) fn freeze(&mut self, most: usize) -> Batch {
-        let (slots, busy, staying) = frozen::choose(&mut self.slots, most);
+    pub(in crate::tunnel::worker) fn freeze(&mut self, most: usize, with_tls: bool) -> Batch {
+        let (slots, busy, staying) = frozen::choose(&mut self.slots, most, with_tls);
         Batch { frozen: slots.into_iter().map(|slot| self.freeze_one(slot)).collect(), busy, staying }
     }
 

@@ -155,6 +155,7 @@ impl OpenTunnels {
                 self.registry.register(stream, token, interest)
             }
         });
+        tunnel.counted_open().inc();
         entry.insert(tunnel);
         if let Err(error) = registered {
             error!("a tunnel could not be registered with the poller and ends: {error}");
@@ -309,6 +310,7 @@ impl OpenTunnels {
     /// Takes a tunnel out of every list of this worker.
     fn take_out(&mut self, slot: usize) -> Box<Tunnel> {
         let mut tunnel = self.slots.remove(slot);
+        tunnel.counted_open().dec();
         self.deadlines.forget(slot);
         self.memory.forget(&mut tunnel);
         if let Some(inspector) = tunnel.pair.inspector() {
