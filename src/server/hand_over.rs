@@ -21,7 +21,7 @@ use crate::tunnel::{Batch, Frozen, Reason, Scope};
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moved {
     pub(super) tunnels: usize,
-    /// Those of them that speak TLS.
+    /// Number of them that speak TLS.
     pub(super) tls: SpeakTls,
     /// Number of tunnels that stayed, and have ended or end here.
     pub(super) stayed: usize,

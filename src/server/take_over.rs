@@ -61,7 +61,7 @@ struct Successor {
     /// States of hooks that came with the batch.
     saved: Vec<SavedHooks>,
     taken: usize,
-    /// Those of them that speak TLS.
+    /// Number of them that speak TLS.
     tls: SpeakTls,
 }
 
