@@ -15,6 +15,7 @@ mod diagnostics;
 mod fairness;
 mod framing;
 mod hung;
+mod meaning;
 mod panics;
 mod refused;
 mod routes;
