@@ -1,11 +1,12 @@
-//! Protocol 1 as it was first spoken: what was recorded then is understood by every later release.
+//! Protocols 1 and 2 as they were first spoken: what was recorded then is understood by every later release.
 //!
-//! `v1/` holds one conversation, a word in each file: recorded from the first release, with addresses and a few moments
-//! put to round numbers. A change of the code that cannot read them, or that makes them mean something else, breaks the
-//! step from release N to N+1: make a new protocol instead, and keep these.
+//! `v1/` and `v2/` hold one conversation each, a word in each file: recorded from a release of that protocol, with
+//! addresses and a few moments put to round numbers. A change of the code that cannot read them, or that makes them mean
+//! something else, breaks the step from release N to N+1: make a new protocol instead, and keep these.
 
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,31 +19,72 @@ use crate::raw::Raw;
 use crate::support::{Gateway, within};
 use crate::ws::{BINARY, CLOSE, Frame, all_echo, frame, open_several, read_frame};
 
-/// A recorded word.
+/// A recorded word of protocol 1.
 pub(crate) fn word(name: &str) -> Value {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/handover/v1").join(format!("{name}.json"));
+    word_of(1, name)
+}
+
+/// A recorded word.
+fn word_of(protocol: u32, name: &str) -> Value {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/handover/v{protocol}"));
+    let path = folder.join(format!("{name}.json"));
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// A successor of the first release.
-fn take_over(mut raw: Raw, tunnels: usize) -> Vec<Value> {
+/// A successor of an older release, which takes so many tunnels. Returns their passports.
+pub(crate) fn take_over(mut raw: Raw, protocol: u32, sockets: usize, tunnels: usize) -> Vec<Value> {
+    let word = |name| word_of(protocol, name);
+    // Protocol 2 has an entry with the listening sockets, and a claim with each batch.
+    let claims = usize::from(protocol >= 2);
     raw.say(word("hello"));
-    let welcome = raw.hear().unwrap();
+    let mut welcome = raw.hear().unwrap();
     assert_eq!(welcome.word(), "welcome");
-    assert_eq!((&welcome.value["protocol"], welcome.descriptors.len()), (&1.into(), 2));
+    assert_eq!((&welcome.value["protocol"], welcome.descriptors.len()), (&protocol.into(), sockets + claims));
+    (0..claims).for_each(|_| take(welcome.descriptors.pop_back().unwrap()));
     raw.say(word("serving"));
     let mut passports = Vec::new();
     while passports.len() < tunnels {
-        let batch = raw.hear().unwrap();
+        let mut batch = raw.hear().unwrap();
         assert_eq!(batch.word(), "tunnels");
+        let count = batch.value["passports"].as_array().unwrap().len();
         passports.extend(batch.value["passports"].as_array().unwrap().iter().cloned());
-        assert_eq!(batch.descriptors.len(), 2 * batch.value["passports"].as_array().unwrap().len());
-        raw.say(word("ready"));
+        assert_eq!(batch.descriptors.len(), 2 * count + claims);
+        raw.say(numbered(word("ready"), &batch.value));
         assert_eq!(raw.hear().unwrap().word(), "commit");
-        raw.say(word("taken"));
+        (0..claims).for_each(|_| take(batch.descriptors.pop_back().unwrap()));
+        raw.say(numbered(word("taken"), &batch.value));
     }
     assert_eq!(raw.hear().unwrap().word(), "done");
     passports
+}
+
+/// Takes a claim.
+fn take(claim: OwnedFd) {
+    let mut token = [0; 8];
+    assert_eq!(std::fs::File::from(claim).read(&mut token).unwrap(), 8);
+    assert_eq!(u64::from_ne_bytes(token), 1);
+}
+
+/// An answer about this batch, where batches have numbers.
+fn numbered(mut answer: Value, batch: &Value) -> Value {
+    if let Some(number) = answer.get_mut("batch") {
+        *number = batch["batch"].clone();
+    }
+    answer
+}
+
+#[tokio::test]
+async fn a_successor_of_protocol_2_is_understood_and_is_given_what_it_knows() {
+    let lab = Lab::start().await;
+    let mut gateway = lab.gateway("    affinity: [client_ip]\n").await;
+    let mut tunnels = open_several(gateway.address(), 3).await;
+    all_echo(&mut tunnels).await;
+    let door = gateway.dir.path().join("upgrade.sock");
+    let passports = blocking(move || take_over(Raw::connect(&door), 2, 2, 3)).await;
+    assert_eq!(gateway.ended().await, Some(0));
+    for passport in &passports {
+        lacks_nothing(&word_of(2, "tunnels")["passports"][0], passport, "passport");
+    }
 }
 
 #[tokio::test]
@@ -52,7 +94,7 @@ async fn a_successor_of_protocol_1_is_understood_and_is_given_what_it_knows() {
     let mut tunnels = open_several(gateway.address(), 3).await;
     all_echo(&mut tunnels).await;
     let door = gateway.dir.path().join("upgrade.sock");
-    let passports = blocking(move || take_over(Raw::connect(&door), 3)).await;
+    let passports = blocking(move || take_over(Raw::connect(&door), 1, 2, 3)).await;
     assert_eq!(gateway.ended().await, Some(0));
     // Every field that the first release wrote is one that it cannot do without.
     for passport in &passports {
@@ -131,6 +173,49 @@ fn hand_over(knocked: &UnixListener, listener: &TcpListener) -> [[TcpStream; 2];
     pairs.map(|pair| pair.map(|(_, far)| far))
 }
 
+#[tokio::test]
+async fn tunnels_of_protocol_2_go_on_where_they_stood() {
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let lab = Lab::start().await;
+    let yaml = config(&[lab.address()], "").replace("{dir}", dir.path().to_str().unwrap());
+    std::fs::write(dir.path().join("longhaul.yaml"), yaml).unwrap();
+    let knocked = UnixListener::bind(dir.path().join("upgrade.sock")).unwrap();
+    let new = Gateway::begin(Arc::clone(&dir), &["-u"], &[]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let ends = blocking(move || hand_over_claimed(&knocked, &listener)).await;
+    let new = ready(new.listening().await).await;
+    let [mut client, mut backend] = ends.map(|end| tokio::net::TcpStream::from_std(end).unwrap());
+    client.write_all(b"rest!").await.unwrap();
+    let mut rest = [0; 5];
+    within("the frame's rest", tokio::io::AsyncReadExt::read_exact(&mut backend, &mut rest)).await.unwrap();
+    assert_eq!(&rest, b"rest!");
+    backend.write_all(&frame(BINARY, b"later", false)).await.unwrap();
+    assert_eq!(received(&mut client).await, Frame { first: BINARY, payload: b"kept".into() });
+    assert_eq!(received(&mut client).await, Frame { first: BINARY, payload: b"later".into() });
+    drop((client, backend));
+    let end = new.access.find(&[" tunnel_end ", "request_id=00000000000000000000000000000001 "]).await;
+    assert!(end.contains("client=203.0.113.7 peer=127.0.0.1:50001 route=\"chat.example.com /ws\" upstream=u"), "{end}");
+}
+
+/// A predecessor of protocol 2, with one tunnel; the far ends of its connections, the client's first.
+fn hand_over_claimed(knocked: &UnixListener, listener: &TcpListener) -> [TcpStream; 2] {
+    let token = || rustix::event::eventfd(1, rustix::event::EventfdFlags::NONBLOCK).unwrap();
+    let (entry, claim) = (token(), token());
+    let mut raw = Raw::of(knocked.accept().unwrap().0);
+    assert_eq!(raw.hear().unwrap().word(), "hello");
+    raw.try_say(&word_of(2, "welcome"), &[listener.as_fd(), entry.as_fd()]).unwrap();
+    assert_eq!(raw.hear().unwrap().word(), "serving");
+    let pair = [(); 2].map(|()| connected());
+    let [client, backend] = pair.each_ref().map(|(near, _)| near.as_fd());
+    raw.try_say(&word_of(2, "tunnels"), &[client, backend, claim.as_fd()]).unwrap();
+    assert_eq!(raw.hear().unwrap().value, word_of(2, "ready"));
+    raw.say(word_of(2, "commit"));
+    assert_eq!(raw.hear().unwrap().value, word_of(2, "taken"));
+    raw.say(word_of(2, "done"));
+    pair.map(|(_, far)| far)
+}
+
 /// Two ends of a connection, both non-blocking.
 fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -174,8 +259,8 @@ async fn received(stream: &mut tokio::net::TcpStream) -> Frame {
     within("a frame", read_frame(stream)).await.unwrap()
 }
 
-/// Writes a conversation of today's release, as an example of a fixture: `RECORD=folder cargo test … -- --ignored
-/// record`.
+/// Writes the conversation of today's release with a successor of protocol 2, as an example of a fixture:
+/// `RECORD=folder cargo test … -- --ignored record`.
 #[tokio::test]
 #[ignore = "records a conversation"]
 async fn record() {
@@ -188,7 +273,10 @@ async fn record() {
     all_echo(&mut tunnels).await;
     let door = gateway.dir.path().join("upgrade.sock");
     blocking(move || {
-        let (mut raw, welcome) = Raw::welcomed(&door);
+        let mut raw = Raw::connect(&door);
+        raw.say(word_of(2, "hello"));
+        let mut welcome = raw.hear().unwrap();
+        take(welcome.descriptors.pop_back().unwrap());
         raw.say(word("serving"));
         let tunnels = raw.hear().unwrap();
         for said in [welcome, tunnels] {

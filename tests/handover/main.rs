@@ -1,8 +1,13 @@
 //! Upgrades in place: a successor takes listening sockets and live tunnels over, or nothing has happened.
+#![allow(unreachable_pub, reason = "a test binary's modules are seen by nobody else")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 #[path = "../support/mod.rs"]
 mod support;
+
+#[path = "../tls/client.rs"]
+#[expect(dead_code, reason = "messages here are longer than the ones that it sends")]
+mod client;
 
 mod accounting;
 mod arrivals;
@@ -22,4 +27,5 @@ mod orphans;
 mod raw;
 mod refusals;
 mod stand_in;
+mod tls;
 mod ws;
