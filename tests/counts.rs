@@ -14,11 +14,17 @@ use longhaul::tunnel::Tunnels;
 use longhaul::upstream::{Registry, Upstream};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
+#[allow(dead_code, reason = "not every test binary needs all of it")]
+#[path = "support/certificates.rs"]
+mod certificates;
 #[path = "support/lane.rs"]
 mod lane;
+#[path = "counts/sealed.rs"]
+mod sealed;
 #[path = "support/shake.rs"]
 mod shake;
 use lane::Lane;
+use sealed::SealedLane;
 use shake::{parse, serve, shake};
 
 #[global_allocator]
@@ -55,6 +61,17 @@ fn a_message_allocates_nothing() {
     let mut lane = Lane::open(&tunnels, TunnelLimits::default());
     lane.exchange();
     assert_eq!(allocations(|| (0..1_000).for_each(|_| lane.exchange())), 0, "by 2,000 messages");
+}
+
+#[test]
+fn a_message_by_tls_allocates_nothing() {
+    let _alone = alone();
+    let tunnels = Tunnels::start(1, &AccessLog::off()).unwrap();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let mut lane = SealedLane::open(&tunnels, version);
+        lane.exchange();
+        assert_eq!(allocations(|| (0..1_000).for_each(|_| lane.exchange())), 0, "by 2,000 messages, {version:?}");
+    }
 }
 
 #[test]

@@ -2,11 +2,11 @@
 //! bytes.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use longhaul::config::TunnelLimits;
 use longhaul::metrics::Metrics;
-use longhaul::tunnel::{NewTunnel, Record, Tunnels};
+use longhaul::tunnel::{NewTunnel, Record, Socket, Tunnels};
 use longhaul::upstream::Registry;
 use longhaul::ws::Sides;
 
@@ -22,10 +22,20 @@ impl Lane {
     pub fn open(tunnels: &Tunnels, limits: TunnelLimits) -> Self {
         let (client, towards_client) = connected();
         let (backend, towards_backend) = connected();
-        let address = backend.local_addr().unwrap();
-        tunnels.open(NewTunnel {
-            client: towards_client.into(),
-            backend: towards_backend.into(),
+        let addresses = [&client, &backend].map(|end| end.local_addr().unwrap());
+        tunnels.open(Self::new_tunnel([towards_client.into(), towards_backend.into()], addresses, limits));
+        Self { client, backend, received: vec![0; 64 * 1024] }
+    }
+
+    /// A tunnel over these sockets, the client's first, whose far ends have these addresses.
+    pub fn new_tunnel(
+        [client, backend]: [Socket; 2],
+        [peer, address]: [SocketAddr; 2],
+        limits: TunnelLimits,
+    ) -> NewTunnel {
+        NewTunnel {
+            client,
+            backend,
             early: Sides::default(),
             limits,
             hooks: None,
@@ -33,7 +43,7 @@ impl Lane {
                 by_hook: false,
                 request_id: "lane".into(),
                 client: address.ip(),
-                peer: client.local_addr().unwrap(),
+                peer,
                 route: "* /".into(),
                 key_source: "none",
                 key_digest: None,
@@ -41,8 +51,7 @@ impl Lane {
                 guard: Registry::default().backend("lane", address).occupy(),
                 metrics: Metrics::new().upstream("lane"),
             },
-        });
-        Self { client, backend, received: vec![0; 64 * 1024] }
+        }
     }
 
     /// The client's end and the backend's.
@@ -78,7 +87,7 @@ impl Lane {
 }
 
 /// A connection over loopback: the far end, which waits, and the tunnel's, which does not.
-fn connected() -> (TcpStream, TcpStream) {
+pub fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (near, _) = listener.accept().unwrap();
@@ -89,7 +98,7 @@ fn connected() -> (TcpStream, TcpStream) {
 }
 
 /// A binary message of 64 bytes, masked with zeros.
-const MESSAGE: [u8; 70] = {
+pub const MESSAGE: [u8; 70] = {
     let mut frame = [b'm'; 70];
     (frame[0], frame[1]) = (0x82, 0x80 | 64);
     (frame[2], frame[3], frame[4], frame[5]) = (0, 0, 0, 0);
@@ -97,7 +106,7 @@ const MESSAGE: [u8; 70] = {
 };
 
 /// The answer: a binary message of 64 bytes, not masked.
-const ANSWER: [u8; 66] = {
+pub const ANSWER: [u8; 66] = {
     let mut frame = [b'a'; 66];
     (frame[0], frame[1]) = (0x82, 64);
     frame
