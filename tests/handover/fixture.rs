@@ -1,8 +1,8 @@
 //! Protocols 1 and 2 as they were first spoken: what was recorded then is understood by every later release.
 //!
 //! `v1/` and `v2/` hold one conversation each, a word in each file: recorded from a release of that protocol, with
-//! addresses and a few moments put to round numbers. A change of the code that cannot read them, or that makes them mean
-//! something else, breaks the step from release N to N+1: make a new protocol instead, and keep these.
+//! addresses and a few moments put to round numbers. A change of the code that cannot read them, or that makes them
+//! mean something else, breaks the step from release N to N+1: make a new protocol instead, and keep these.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -8,6 +8,7 @@ mod support;
 mod client;
 mod clients;
 mod lab;
+mod records;
 mod requests;
 mod tunnels;
 mod wrong;
