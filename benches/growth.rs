@@ -157,6 +157,8 @@ fn upstream(size: usize, balance_factor: Option<f64>) -> config::Upstream {
         rehome: None,
         timeouts: config::Timeouts::default(),
         tunnel: config::TunnelLimits::default(),
+        tls: None,
+        proxy_protocol: None,
     }
 }
 

@@ -43,9 +43,11 @@ const LAYERS: [&[&str]; 8] = [
 const TO_COME: [&str; 0] = [];
 
 /// Neighbours that know each other all the same, and why.
-const NEIGHBOURS: [(&str, &str); 14] = [
+const NEIGHBOURS: [(&str, &str); 15] = [
     // The files that it names are checked by the code that uses them.
     ("config", "tls"),
+    // The version of the header that backends are sent is a value of the configuration.
+    ("config", "proxy_protocol"),
     // Its settings are values of the configuration.
     ("access_log", "config"),
     // The two logs write by the same thread-and-buffer.

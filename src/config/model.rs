@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use pingora_core::server::configuration::ServerConf;
+use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 
 pub use super::listener::{ClientAuth, Hsts, Listener, ListenerTls, PemPair, ProxyProtocol, TlsVersion};
 use super::settings::Settings;
 use super::source::Source;
+use crate::proxy_protocol::Version;
 
 /// One configuration file, read and checked.
 #[derive(Debug)]
@@ -273,6 +275,25 @@ pub struct Upstream {
     pub timeouts: Timeouts,
     /// `tunnel`: limits of open tunnels.
     pub tunnel: TunnelLimits,
+    /// `tls`: backends are spoken to by TLS; plainly where left out.
+    pub tls: Option<UpstreamTls>,
+    /// `proxy_protocol`: the version of the PROXY header that begins each connection to a backend; `None` when `off`
+    /// (the default).
+    pub proxy_protocol: Option<Version>,
+}
+
+/// `tls` of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// `server_name`: name that backends are asked for, and that their certificates must be for; where left out, each
+    /// one's IP address, and none is asked for.
+    pub server_name: Option<ServerName<'static>>,
+    /// `ca`: PEM file with the authorities that backends' certificates must lead to; the system's where left out.
+    pub ca: Option<PathBuf>,
+    /// `certificate`, `key`: what the gateway presents to backends that ask; nothing where left out.
+    pub certificate: Option<PemPair>,
+    /// `verify`: backends' certificates are verified, default `true`.
+    pub verify: bool,
 }
 
 /// One entry of `backends`: written `ADDRESS`, or `{ address: ADDRESS, weight: N }`.

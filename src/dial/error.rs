@@ -4,6 +4,7 @@ use std::io;
 
 use crate::http1::HeadError;
 use crate::metrics::LocalFailure;
+use crate::tls::client::{Failed, Failure};
 
 /// Why there is no connection to a backend.
 ///
@@ -20,6 +21,9 @@ pub enum ConnectError {
     /// No route leads to the host or its network.
     #[error("ConnectNoRoute: {0}")]
     Unreachable(String),
+    /// The backend was reached, and TLS with it failed.
+    #[error(transparent)]
+    Tls(Failed),
     /// Another error of the system's, such as a firewall of this host's own that forbids the connection.
     #[error("ConnectError: {0}")]
     Other(String),
@@ -66,11 +70,25 @@ pub enum TryError {
 impl TryError {
     /// The error of a connection that was not established.
     pub fn connect(error: io::Error) -> Self {
-        Self::local(&error).unwrap_or_else(|| ConnectError::from(error).into())
+        Self::below(&error).unwrap_or_else(|| ConnectError::from(error).into())
     }
 
-    pub(super) fn local(error: &io::Error) -> Option<Self> {
+    /// The error of a step that came to nothing for a reason that is neither the request's nor the answer's: a shortage
+    /// of the gateway's own, or TLS. In TLS 1.3 a backend that does not like the gateway's certificate says so only
+    /// after the handshake.
+    pub(super) fn below(error: &io::Error) -> Option<Self> {
+        if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            return Some(ConnectError::Tls(error.into()).into());
+        }
         LocalFailure::of(error).map(|shortage| Self::Local(shortage, error.to_string()))
+    }
+
+    /// The kind of failure where TLS is what failed.
+    pub fn tls(&self) -> Option<Failure> {
+        match self {
+            Self::Connect(ConnectError::Tls(failed)) => Some(failed.failure),
+            _ => None,
+        }
     }
 
     /// Tells if a time limit ended the try.

@@ -103,5 +103,5 @@ impl<'r> Exchange<'r> {
 }
 
 fn failed(error: &io::Error, step: impl FnOnce(&io::Error) -> ExchangeError) -> TryError {
-    TryError::local(error).unwrap_or_else(|| step(error).into())
+    TryError::below(error).unwrap_or_else(|| step(error).into())
 }

@@ -5,6 +5,7 @@
 
 mod error;
 mod exchange;
+mod layers;
 mod secured;
 mod tcp;
 mod transport;
@@ -20,7 +21,8 @@ use crate::socket::descriptors::Descriptors;
 
 pub use error::{ConnectError, ExchangeError, TryError};
 pub use exchange::{Answered, Exchange, Limits};
-pub use secured::Secured;
+pub use layers::{Layers, PassedOn};
+pub use secured::{Broken, Secured};
 pub use tcp::{OnTokio, Tcp};
 pub use transport::{Dial, READ_BYTES, Transport, read, write_all};
 

@@ -60,7 +60,7 @@ impl<T: Transport> Secured<T> {
         ahead: &[u8],
         plain: &mut Vec<u8>,
         until: Instant,
-    ) -> Result<&mut Session, HandshakeFailure> {
+    ) -> Result<&mut Session, Broken> {
         let mut sealed = Sealed::new(session);
         let mut cipher = ahead.to_vec();
         let mut total = 0;
@@ -73,25 +73,47 @@ impl<T: Transport> Secured<T> {
                 match write(&mut self.raw, sealed.unsent(), limit).await {
                     Ok(count) => sealed.sent(count),
                     Err(_) if opened.is_err() => break,
-                    Err(error) => return Err((&error).into()),
+                    Err(error) => return Err(Broken::Io(error)),
                 }
             }
-            if let Err(error) = &opened {
-                return Err(error.into());
-            }
+            opened.map_err(Broken::Tls)?;
             if !sealed.session().is_handshaking() {
                 let tls = self.tls.insert(Box::new(Tls { sealed, cipher: Vec::new() }));
                 return Ok(tls.sealed.session());
             }
             if total > MOST_HANDSHAKE_BYTES {
-                return Err(HandshakeFailure::TooLong);
+                return Err(Broken::TooLong);
             }
             cipher.clear();
             match read(&mut self.raw, &mut cipher, until).await {
-                Ok(0) => return Err(HandshakeFailure::Closed),
+                Ok(0) => return Err(Broken::Closed),
                 Ok(_) => {}
-                Err(error) => return Err((&error).into()),
+                Err(error) => return Err(Broken::Io(error)),
             }
+        }
+    }
+}
+
+/// Why a TLS handshake was not done.
+#[derive(Debug)]
+pub enum Broken {
+    /// The connection was not established, broke, or took too long.
+    Io(io::Error),
+    /// The other side closed the connection.
+    Closed,
+    /// The other side sent more than a handshake takes.
+    TooLong,
+    /// The other side broke the protocol, is not trusted, or does not trust this side.
+    Tls(rustls::Error),
+}
+
+impl From<Broken> for HandshakeFailure {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Io(error) => (&error).into(),
+            Broken::Closed => Self::Closed,
+            Broken::TooLong => Self::TooLong,
+            Broken::Tls(error) => (&error).into(),
         }
     }
 }

@@ -55,6 +55,11 @@ impl Tcp {
         self.stream.take_error()?.map_or(Ok(()), Err)
     }
 
+    /// The stream alone.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Does `work` as soon as the socket is ready for it.
     fn poll<T>(
         &mut self,

@@ -1,6 +1,7 @@
 //! The gateway: requests by Pingora's `ProxyHttp`, and WebSocket handshakes by an engine of its own.
 
 mod arrival;
+mod connector;
 mod handshake;
 mod request;
 mod requests;
@@ -10,11 +11,8 @@ mod runtimes;
 use std::sync::Arc;
 
 use log::warn;
-use pingora::Error;
 
 use crate::dial::{Dialer, TryError};
-use crate::hook::Answer;
-use crate::metrics::LocalFailure;
 use crate::snapshot::{Destination, Running};
 use crate::socket::descriptors::Descriptors;
 use crate::upstream::{Blame, FailedTry, FailureKind};
@@ -43,20 +41,14 @@ impl Gateway {
     fn try_failed(&self, ctx: &mut Ctx, to: &Destination, step: FailureKind, error: &TryError) {
         ctx.timed_out = error.is_timeout();
         let (reason, connect) = (error.to_string(), FailureKind::Connect);
+        if let Some(failure) = error.tls() {
+            to.metrics.tls_failure(failure);
+        }
         match error {
             TryError::Local(shortage, _) => self.backend_failed(ctx, to, connect, Blame::Gateway(*shortage), &reason),
             TryError::Connect(_) => self.backend_failed(ctx, to, connect, Blame::Backend(connect), &reason),
             TryError::Exchange(_) => self.doubt(ctx, to, step, &reason),
         }
-    }
-
-    /// Ends a plain request for want of a descriptor, which is held against no backend.
-    fn is_short(&self, ctx: &mut Ctx) -> Box<Error> {
-        if let Some(to) = ctx.destination() {
-            let (step, blame) = (FailureKind::Connect, Blame::Gateway(LocalFailure::ProcessDescriptors));
-            self.backend_failed(ctx, &to, step, blame, "no descriptor is left for clients");
-        }
-        ctx.fail_with(Answer::gateway_is_short())
     }
 
     /// Notes that the backend at work failed after a request was sent, and gives it up. A request charges one backend

@@ -44,8 +44,8 @@ impl Rewind {
     }
 
     /// A connection to a backend that has begun to answer; `ahead` was read of that.
-    pub(super) fn of_backend(stream: TcpStream, peer: SocketAddr, ahead: Vec<u8>) -> Self {
-        Self::over(stream.into(), peer, Requests::answer(ahead), None)
+    pub(super) fn of_backend(stream: Wire, peer: SocketAddr, ahead: Vec<u8>) -> Self {
+        Self::over(stream, peer, Requests::answer(ahead), None)
     }
 
     fn over(stream: Wire, peer: SocketAddr, requests: Requests, continuation: Option<Box<Continuation>>) -> Self {

@@ -9,9 +9,12 @@ use tokio::time::timeout_at;
 
 use super::websocket;
 use crate::config::{Check, CheckRequest, Health};
-use crate::dial::{Answered, ConnectError, Dial, Dialer, Exchange, ExchangeError, Limits, OnTokio, Tcp, TryError};
+use crate::dial::{
+    Answered, ConnectError, Dial, Dialer, Exchange, ExchangeError, Layers, Limits, OnTokio, Secured, Tcp, TryError,
+};
 use crate::http1::ResponseHead;
 use crate::metrics::LocalFailure;
+use crate::tls::client::{Failed, Failure};
 use crate::ws::{BadAnswer, handshake};
 
 /// A check: what it does, and how long it may take. One serves all backends of an upstream.
@@ -20,6 +23,7 @@ pub struct Probe {
     check: Check,
     timeout: Duration,
     dialer: Dialer,
+    layers: Layers,
 }
 
 /// Why a check failed. The text is short enough for a log line.
@@ -29,6 +33,9 @@ pub enum CheckError {
     /// Nobody listens at the address.
     #[error("connection refused")]
     Refused,
+    /// TLS with the backend failed.
+    #[error("{0}")]
+    Tls(Failed),
     /// No connection for another reason.
     #[error("cannot connect: {0}")]
     Unreachable(String),
@@ -64,6 +71,14 @@ pub enum CheckError {
 }
 
 impl CheckError {
+    /// The kind of failure where TLS is what failed.
+    pub fn tls(&self) -> Option<Failure> {
+        match self {
+            Self::Tls(failed) => Some(failed.failure),
+            _ => None,
+        }
+    }
+
     /// Shortage of the gateway's own that kept the check from being done; `None` for the backend's failures.
     pub fn local(&self) -> Option<LocalFailure> {
         match self {
@@ -74,9 +89,9 @@ impl CheckError {
 }
 
 impl Probe {
-    /// The check that `health` describes, over connections that `dialer` begins.
-    pub fn new(health: &Health, dialer: &Dialer) -> Self {
-        Self { check: health.check.clone(), timeout: health.timeout, dialer: dialer.clone() }
+    /// The check that `health` describes, over connections that `dialer` begins and that have the upstream's `layers`.
+    pub fn new(health: &Health, dialer: &Dialer, layers: &Layers) -> Self {
+        Self { check: health.check.clone(), timeout: health.timeout, dialer: dialer.clone(), layers: layers.clone() }
     }
 
     /// The longest time that [`run`](Self::run) takes.
@@ -86,7 +101,9 @@ impl Probe {
 
     /// Checks the backend at `address`, on a connection of its own.
     ///
-    /// A `tcp` check connects. An `http` check sends a GET and looks at the final status alone; the body is not read.
+    /// A `tcp` check connects, and shakes hands by TLS where the upstream has it, as the other checks do before they
+    /// send anything. Backends that are sent a PROXY header get one that says `LOCAL`. An `http` check sends a GET and
+    /// looks at the final status alone; the body is not read.
     /// A `websocket` check shakes hands, verifies the answer, and then says goodbye with Close 1000; whether and how
     /// the backend answers that does not count.
     ///
@@ -126,6 +143,9 @@ impl Probe {
 
     async fn connect(&self, address: SocketAddr, until: Instant) -> Result<(), CheckError> {
         let stream = self.begin(address)?;
+        if !self.layers.are_none() {
+            return self.layers.establish(stream, address, None, until).await.map(drop).map_err(CheckError::from);
+        }
         let established = timeout_at(until.into(), stream.established()).await;
         established.map_err(|_| CheckError::NoAnswer(self.timeout))?.map_err(|error| TryError::connect(error).into())
     }
@@ -137,8 +157,9 @@ impl Probe {
         request: &[u8],
         until: Instant,
         judge: impl Fn(&ResponseHead<'_>) -> T,
-    ) -> Result<(Tcp, Answered<T>), CheckError> {
-        let mut stream = self.begin(address)?;
+    ) -> Result<(Secured<Tcp>, Answered<T>), CheckError> {
+        let stream = self.begin(address)?;
+        let mut stream = self.layers.establish(stream, address, None, until).await?;
         // The timeout covers all steps together.
         let limits = Limits { until, connect: self.timeout, read: self.timeout, write: self.timeout };
         let mut exchange = Exchange::new(request);
@@ -191,6 +212,7 @@ impl From<TryError> for CheckError {
             late if late.is_timeout() => Self::NoAnswer(Duration::ZERO),
             TryError::Local(shortage, _) => Self::Local(shortage),
             TryError::Connect(ConnectError::Refused(_)) => Self::Refused,
+            TryError::Connect(ConnectError::Tls(failed)) => Self::Tls(failed),
             TryError::Connect(ConnectError::Unreachable(text) | ConnectError::Other(text)) => Self::Unreachable(text),
             TryError::Exchange(ExchangeError::Head(_)) => Self::HeadMalformed,
             TryError::Connect(_) | TryError::Exchange(_) => Self::Closed,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::dial::{self, Tcp};
+use crate::dial::{self, Transport};
 use crate::ws::{Cursor, Offer, Side, frame};
 
 /// A handshake with a new key that offers these subprotocols and no extension.
@@ -28,7 +28,7 @@ pub(super) fn fields(Offer { key, protocols, .. }: &Offer) -> String {
 
 /// Sends Close 1000 and waits for the backend's Close or end, shortly, so that the backend sees an orderly end and no
 /// reset. The check has passed: an error here and a wait in vain change nothing.
-pub(super) async fn say_goodbye(mut stream: Tcp, early: &[u8], until: Instant) {
+pub(super) async fn say_goodbye(mut stream: impl Transport, early: &[u8], until: Instant) {
     let until = until.min(Instant::now() + FAREWELL);
     let close = frame::close(1000, "", Some(rand::random()));
     if dial::write_all(&mut stream, &close, until).await.is_err() {

@@ -42,6 +42,7 @@ pub struct Metrics {
     last_reload_seconds: IntGauge,
     hook_failures: IntCounterVec,
     hook_verdicts: IntCounterVec,
+    unverified: IntGaugeVec,
     /// Counters of TLS at the listeners.
     pub tls: TlsMetrics,
 }
@@ -58,6 +59,7 @@ pub(crate) struct Families {
     /// Of the whole gateway: without a label for the upstream.
     local_failures: IntCounterVec,
     open: IntGaugeVec,
+    tls_failures: IntCounterVec,
     opened: IntCounterVec,
     ended: IntCounterVec,
     handed_over: IntCounterVec,
@@ -128,6 +130,10 @@ impl Metrics {
         registry
             .register(Box::new(ProcessCollector::for_self()))
             .expect("the process collector's names are its own and it is registered once");
+        let unverified = Opts::new(
+            "longhaul_upstream_tls_unverified",
+            "1 for an upstream whose backends' certificates nobody verifies.",
+        );
         let metrics = Self {
             families,
             upstreams: Mutex::default(),
@@ -171,6 +177,7 @@ impl Metrics {
                 "Calls by which hooks changed the course of a request or message.",
                 &["hook", "phase", "verdict"],
             ),
+            unverified: add(&registry, IntGaugeVec::new(unverified, &["upstream"])),
             tls: TlsMetrics::register(&registry),
             registry,
         };
@@ -190,6 +197,12 @@ impl Metrics {
         self.last_reload_succeeded.set(i64::from(outcome != ReloadOutcome::Failed));
         let seconds = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         self.last_reload_seconds.set(seconds.cast_signed());
+    }
+
+    /// Sets the upstreams whose backends' certificates nobody verifies (`verify: false`).
+    pub fn unverified<'a>(&self, upstreams: impl Iterator<Item = &'a str>) {
+        self.unverified.reset();
+        upstreams.for_each(|upstream| self.unverified.with_label_values(&[upstream]).set(1));
     }
 
     /// Counts a failure that is the gateway's own.
@@ -301,6 +314,11 @@ impl Families {
                     Opts::new("longhaul_tunnels_open", "Open tunnels, by the part that seals them."),
                     &["tls"],
                 ),
+            ),
+            tls_failures: counter(
+                "longhaul_backend_tls_failures_total",
+                "Connections to backends, of traffic and checks, that TLS failed on.",
+                &["upstream", "reason"],
             ),
             opened: counter("longhaul_tunnels_opened_total", "Tunnels opened.", upstream),
             ended: counter("longhaul_tunnels_ended_total", "Tunnels ended, by reason.", &["upstream", "reason"]),

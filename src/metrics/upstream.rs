@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
 use super::{Families, LocalFailure};
+use crate::tls;
 use crate::ws::{Side, Sides};
 
 /// Counters of one upstream.
@@ -14,6 +15,7 @@ pub struct UpstreamMetrics {
     picks: Children,
     failures: IntCounterVec,
     local_failures: IntCounterVec,
+    tls_failures: IntCounterVec,
     ended: IntCounterVec,
     health_changes: IntCounterVec,
     /// From a request's header to the last byte of its answer.
@@ -49,6 +51,7 @@ impl UpstreamMetrics {
             picks: Children::of(&families.picks, name),
             failures: families.failures.clone(),
             local_failures: families.local_failures.clone(),
+            tls_failures: families.tls_failures.clone(),
             ended: families.ended.clone(),
             health_changes: families.health_changes.clone(),
             request_seconds: families.request_seconds.with_label_values(&[name]),
@@ -83,6 +86,11 @@ impl UpstreamMetrics {
     /// Counts a failure that is the gateway's own.
     pub fn local_failure(&self, failure: LocalFailure) {
         self.local_failures.with_label_values(&[failure.as_str()]).inc();
+    }
+
+    /// Counts a connection to a backend, of traffic or a check, that TLS failed on.
+    pub fn tls_failure(&self, failure: tls::client::Failure) {
+        self.tls_failures.with_label_values(&[self.name.as_str(), failure.as_str()]).inc();
     }
 
     /// Counts a tunnel's end.

@@ -100,7 +100,7 @@ fn a_line_that_the_protocol_does_not_write_is_refused() {
     }
     let long = format!("PROXY UNKNOWN {}", "x".repeat(93));
     assert_eq!(read(long.as_bytes()), Err(ProxyHeaderError::TooLong));
-    assert_eq!(read(long[..106].as_bytes()), Ok(Read::NeedsMore));
+    assert_eq!(read(&long.as_bytes()[..106]), Ok(Read::NeedsMore));
 }
 
 #[test]

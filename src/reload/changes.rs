@@ -291,6 +291,8 @@ fn policies(old: &Upstream, new: &Upstream) -> Vec<&'static str> {
         tries,
         timeouts,
         tunnel,
+        tls,
+        proxy_protocol,
     } = old;
     let differ = [
         ("affinity", *affinity != new.affinity),
@@ -303,6 +305,8 @@ fn policies(old: &Upstream, new: &Upstream) -> Vec<&'static str> {
         ("tries", *tries != new.tries),
         ("timeouts", *timeouts != new.timeouts),
         ("tunnel", *tunnel != new.tunnel),
+        ("tls", *tls != new.tls),
+        ("proxy_protocol", *proxy_protocol != new.proxy_protocol),
     ];
     differ.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }

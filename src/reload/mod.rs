@@ -3,6 +3,7 @@
 mod changes;
 mod impact;
 mod plan;
+mod upstream_files;
 mod watch;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ pub use changes::{BackendChange, Changes, RouteChange, UpstreamChange};
 pub use impact::Cause;
 use impact::Impact;
 pub use plan::{Fate, KeysMoved, Plan, TunnelsPlanned, plan, plan_running};
+pub use upstream_files::watch_upstream_files;
 pub use watch::Watch;
 
 /// Outcome of a reload that happened.

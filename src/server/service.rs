@@ -26,7 +26,7 @@ use crate::gateway::Runtimes;
 use crate::handover::{PeerProcess, ToPredecessor};
 use crate::hook::Registry;
 use crate::metrics::Metrics;
-use crate::reload::Watch;
+use crate::reload::{Watch, watch_upstream_files};
 use crate::snapshot::Running;
 use crate::status::{History, StatusSource};
 use crate::tls::tickets::TicketKeys;
@@ -87,6 +87,7 @@ impl Service for GatewayService {
         let history = socket_config.history().clone();
         let longest = self.pingora.grace_period_seconds.map(Duration::from_secs);
         let watch = Watch::new(Arc::clone(&running));
+        tokio::spawn(watch_upstream_files(Arc::clone(&running)));
         let operator = Operator {
             running,
             acceptor,

@@ -5,6 +5,7 @@ mod listener;
 mod phase;
 mod running;
 mod saved;
+mod upstream_layers;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,7 +19,7 @@ use log::{info, warn};
 use crate::affinity;
 use crate::client::{self, Client};
 use crate::config::{self, AffinitySource, Compression, Config, OnDown, Problems, Route, Strangers, Underscores};
-use crate::dial::Dialer;
+use crate::dial::{Dialer, Layers};
 use crate::hook::{Chain, Injector, Registry as Hooks};
 use crate::http1::Unwanted;
 use crate::metrics::{BackendReading, Metrics, UpstreamMetrics};
@@ -71,6 +72,8 @@ pub struct Target {
 pub struct Destination {
     /// Backends, ring and policy.
     pub upstream: Upstream,
+    /// The layers between TCP and HTTP.
+    pub layers: Layers,
     /// Counters of the upstream.
     pub metrics: Arc<UpstreamMetrics>,
 }
@@ -329,7 +332,8 @@ impl Snapshot {
 
 impl Destination {
     fn compile(upstream: &config::Upstream, registry: &Registry, metrics: &Metrics) -> Arc<Self> {
-        Arc::new(Self { upstream: Upstream::compile(upstream, registry), metrics: metrics.upstream(&upstream.name) })
+        let (layers, metrics) = (upstream_layers::of(upstream), metrics.upstream(&upstream.name));
+        Arc::new(Self { upstream: Upstream::compile(upstream, registry), layers, metrics })
     }
 
     /// Charges a failed try at the backend with this index to the party it is blamed on. A backend that is charged is

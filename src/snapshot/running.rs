@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 
 use super::{Destination, Phases, Snapshot};
 use crate::access_log::AccessLog;
@@ -38,6 +38,8 @@ pub struct Running {
     pub phases: Phases,
     /// Counts the requests under way.
     requests: Arc<Activity>,
+    /// Notified when another snapshot is put in force.
+    pub snapshot_changed: Notify,
     /// Keys of session tickets, for listeners without a file of them.
     pub ticket_keys: Arc<TicketKeys>,
 }
@@ -86,6 +88,8 @@ impl Running {
         snapshot.make_hooks(&hooks, None, &metrics)?;
         let ticket_keys = Arc::new(ticket_keys);
         snapshot.make_listeners(None, &ticket_keys)?;
+        snapshot.load_files_of_upstreams()?;
+        metrics.unverified(snapshot.unverified());
         metrics.generation.set(snapshot.generation.cast_signed());
         tunnels.limit_hook_memory(config.hook_memory);
         Ok(Self {
@@ -100,6 +104,7 @@ impl Running {
             since: now,
             phases: Phases::default(),
             requests,
+            snapshot_changed: Notify::new(),
             ticket_keys,
         })
     }
@@ -183,6 +188,7 @@ impl Running {
         let mut snapshot = before.successor(&config, &self.registry, &self.metrics);
         snapshot.make_hooks(&self.hooks, Some(&before), &self.metrics)?;
         snapshot.make_listeners(Some(&before), &self.ticket_keys)?;
+        snapshot.load_files_of_upstreams()?;
         Ok(snapshot)
     }
 
@@ -199,7 +205,9 @@ impl Running {
     pub fn put_in_force(&self, snapshot: Snapshot, turn: &mut Turn) -> Arc<Snapshot> {
         let snapshot = Arc::new(snapshot);
         self.snapshot.store(Arc::clone(&snapshot));
+        self.snapshot_changed.notify_one();
         self.metrics.generation.set(snapshot.generation.cast_signed());
+        self.metrics.unverified(snapshot.unverified());
         self.tunnels.limit_hook_memory(snapshot.config.hook_memory);
         snapshot.start_hooks(&self.injector);
         turn.checkers.sync(self.targets(&snapshot));
@@ -215,7 +223,7 @@ impl Running {
             let config = to.upstream.config();
             let Some(health) = &config.health else { continue };
             let upstream: Arc<str> = config.name.as_str().into();
-            let probe = Arc::new(Probe::new(health, &dialer));
+            let probe = Arc::new(Probe::new(health, &dialer, &to.layers));
             for (index, member) in to.upstream.members().iter().enumerate() {
                 targets.push(Target {
                     upstream: Arc::clone(&upstream),
@@ -240,6 +248,9 @@ struct Checked {
 
 impl Subject for Checked {
     fn report(&self, outcome: Result<(), CheckError>) {
+        if let Some(failure) = outcome.as_ref().err().and_then(CheckError::tls) {
+            self.to.metrics.tls_failure(failure);
+        }
         match outcome.as_ref().err().and_then(CheckError::local) {
             Some(failure) => self.to.metrics.local_failure(failure),
             None => self.to.checked(self.index, outcome.map_err(|failure| failure.to_string()), &self.tunnels),

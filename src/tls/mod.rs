@@ -1,6 +1,7 @@
 //! TLS: sessions of rustls driven with bytes alone, and the small record layer that takes their place in tunnels.
 
 pub mod certificates;
+pub mod client;
 mod failure;
 mod files;
 mod presented;

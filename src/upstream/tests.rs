@@ -24,6 +24,8 @@ fn config(weights: &[u16]) -> config::Upstream {
         drain_window: std::time::Duration::from_secs(30),
         on_change: config::OnChange::Close,
         rehome: None,
+        tls: None,
+        proxy_protocol: None,
         timeouts: config::Timeouts::default(),
         tunnel: config::TunnelLimits::default(),
     }

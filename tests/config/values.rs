@@ -38,6 +38,8 @@ fn the_minimal_configuration_has_the_defaults() {
         rehome: None,
         timeouts: Timeouts::default(),
         tunnel: TunnelLimits::default(),
+        tls: None,
+        proxy_protocol: None,
     };
     assert_eq!(config.upstreams, [upstream]);
     let cores = std::thread::available_parallelism().unwrap().get();

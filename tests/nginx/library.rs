@@ -65,6 +65,8 @@ impl Longhaul {
             rehome: None,
             timeouts: config::Timeouts::default(),
             tunnel: config::TunnelLimits::default(),
+            tls: None,
+            proxy_protocol: None,
         };
         let on_ring = |backend: &Backend| {
             let address = backend.address.to_string();

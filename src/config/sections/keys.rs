@@ -39,8 +39,9 @@ sections! {
     ROUTE = "routes[]" ["host", "path", "upstream", "affinity", "hooks", "compression", "handshake"];
     UPSTREAM = "upstreams.*" [
         "affinity", "backends", "balance_factor", "health", "fail_open", "on_change", "drain_window", "rehome", "tries",
-        "timeouts", "tunnel",
+        "timeouts", "tunnel", "tls", "proxy_protocol",
     ];
+    UPSTREAM_TLS = "upstreams.*.tls" ["server_name", "ca", "certificate", "key", "verify"];
     AFFINITY = "upstreams.*.affinity[]" ["cookie", "header", "query", "issue_cookie", "client_ip"];
     COOKIE = "upstreams.*.affinity[].cookie" ["name", "born_on"];
     ISSUE_COOKIE = "upstreams.*.affinity[].issue_cookie" [

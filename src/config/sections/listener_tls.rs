@@ -72,7 +72,7 @@ pub(crate) fn path(value: &Value<'_>, used: Use, files: &mut NamedFiles, report:
 }
 
 /// Reads the path of a file.
-fn file(value: &Value<'_>, report: &mut Report) -> Option<PathBuf> {
+pub(super) fn file(value: &Value<'_>, report: &mut Report) -> Option<PathBuf> {
     const EXPECTED: &str = "the path of a file, such as `/etc/longhaul/chat.pem`";
     let path = text(value, EXPECTED, report)?;
     if path.contains('\0') {

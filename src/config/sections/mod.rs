@@ -14,4 +14,5 @@ pub(crate) mod listeners;
 pub(crate) mod matching;
 pub(crate) mod pingora_keys;
 pub(crate) mod routes;
+mod upstream_tls;
 pub(crate) mod upstreams;

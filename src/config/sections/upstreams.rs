@@ -10,7 +10,9 @@ use super::health;
 use super::keys;
 use super::limits;
 use super::matching::wrong_with_upstream_name;
+use super::upstream_tls;
 use crate::config::model::{Backend, Health, OnChange, Route, Timeouts, TunnelLimits, Upstream};
+use crate::config::named_files::NamedFiles;
 use crate::config::yaml::address::{Use, socket_address};
 use crate::config::yaml::near::nearest;
 use crate::config::yaml::node::Mark;
@@ -80,7 +82,7 @@ impl Named {
 }
 
 /// Reads `upstreams`.
-pub(crate) fn read(value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<Named> {
+pub(crate) fn read(value: &Value<'_>, scope: Scope, files: &mut NamedFiles, report: &mut Report) -> Option<Named> {
     const EXPECTED: &str = "a mapping of names to upstreams";
     let entries = value.entries(EXPECTED, report)?;
     if entries.is_empty() {
@@ -93,12 +95,18 @@ pub(crate) fn read(value: &Value<'_>, scope: Scope, report: &mut Report) -> Opti
             None => named.well_formed.push(name.to_owned()),
         }
         named.names.insert(name.to_owned());
-        named.read.push((mark, read_upstream(name, &entry, scope, report)));
+        named.read.push((mark, read_upstream(name, &entry, scope, files, report)));
     }
     Some(named)
 }
 
-fn read_upstream(name: &str, value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<Upstream> {
+fn read_upstream(
+    name: &str,
+    value: &Value<'_>,
+    scope: Scope,
+    files: &mut NamedFiles,
+    report: &mut Report,
+) -> Option<Upstream> {
     if value.is_sequence() {
         let problem = value.wrong("a mapping with at least the key backends");
         return report.refuse(problem.remedy("put the list under `backends:`"));
@@ -115,6 +123,8 @@ fn read_upstream(name: &str, value: &Value<'_>, scope: Scope, report: &mut Repor
     let tries = fields.take_or("tries", DEFAULT_TRIES, |v| read_tries(v, report));
     let timeouts = fields.take_or("timeouts", Timeouts::default(), |v| limits::timeouts(v, report));
     let tunnel = fields.take_or("tunnel", TunnelLimits::default(), |v| limits::tunnel(v, report));
+    let tls = fields.take_or("tls", None, |v| upstream_tls::read(v, files, report).map(Some));
+    let proxy_protocol = fields.take_or("proxy_protocol", None, |v| upstream_tls::proxy_protocol(v, report));
     Some(Upstream {
         name: name.to_owned(),
         affinity: affinity?,
@@ -128,6 +138,8 @@ fn read_upstream(name: &str, value: &Value<'_>, scope: Scope, report: &mut Repor
         tries: tries?,
         timeouts: timeouts?,
         tunnel: tunnel?,
+        tls: tls?,
+        proxy_protocol: proxy_protocol?,
     })
 }
 

@@ -71,7 +71,8 @@ impl Gateway {
         }
         let session = Session::server(server.config()).map_err(|error| HandshakeFailure::from(&error))?;
         let ahead = std::mem::take(read);
-        client.shake_hands(session, &ahead, read, until).await.map(|session| session.facts())
+        let shaken = client.shake_hands(session, &ahead, read, until).await;
+        Ok(shaken.map_err(HandshakeFailure::from)?.facts())
     }
 
     /// Counts and logs a TLS handshake that failed.

@@ -22,12 +22,13 @@ use log::debug;
 use super::Gateway;
 use super::request::Ctx;
 use crate::config::TunnelLimits;
-use crate::dial::{Answered, Dial, Exchange, Limits, Secured, Tcp, Transport, TryError};
+use crate::dial::{Answered, Dial, Exchange, Limits, PassedOn, Secured, Tcp, Transport, TryError};
 use crate::hook::Answer;
 use crate::http1::ResponseHead;
 use crate::http1::forward::{Edited, switching_response};
 use crate::snapshot::Destination;
 use crate::socket::keepalive;
+use crate::tls::Sealed;
 use crate::tunnel::{Connection, NewTunnel, Record, Socket};
 use crate::upstream::{Blame, FailureKind, Ring};
 use crate::ws::Sides;
@@ -42,11 +43,13 @@ struct Offered {
     offer: Offer,
     /// The head of the request, as backends are sent it.
     request: Vec<u8>,
+    /// The client's connection, for backends that are sent a PROXY header.
+    client: Option<PassedOn>,
 }
 
 /// A backend that switched protocols, its 101 verified.
 struct Switched<S> {
-    backend: S,
+    backend: Secured<S>,
     /// The head of the 101, as the client is sent it.
     head: Vec<u8>,
     /// Bytes that came behind the backend's head.
@@ -66,6 +69,8 @@ pub(super) enum Ending {
 /// A backend's answer other than 101, to be relayed.
 pub(super) struct Refusal {
     pub(super) socket: TcpStream,
+    /// The TLS session on the socket; `None` of a plain connection.
+    pub(super) sealed: Option<Box<Sealed>>,
     pub(super) address: SocketAddr,
     /// Bytes that were read of it, the head first.
     pub(super) read: Vec<u8>,
@@ -138,7 +143,7 @@ impl Gateway {
         ctx: &mut Ctx,
         offered: &Offered,
         since: Instant,
-    ) -> Result<(D::Stream, Answered<Judged>), Answer> {
+    ) -> Result<(Secured<D::Stream>, Answered<Judged>), Answer> {
         let Offered { to, .. } = offered;
         let timeouts = &to.upstream.config().timeouts;
         let until = since + timeouts.handshake;
@@ -168,14 +173,20 @@ impl Gateway {
         dial: &D,
         address: SocketAddr,
         ctx: &Ctx,
-        Offered { to, offer, request }: &Offered,
+        Offered { to, offer, request, client }: &Offered,
         until: Instant,
-    ) -> Result<(D::Stream, Answered<Judged>), TryError> {
+    ) -> Result<(Secured<D::Stream>, Answered<Judged>), TryError> {
         let timeouts = &to.upstream.config().timeouts;
         let limits = Limits { until, connect: timeouts.connect, read: timeouts.read, write: timeouts.write };
         let since = Instant::now();
         let socket = self.dialer.begin(address).and_then(|socket| dial.stream(socket));
-        let mut backend = socket.map_err(TryError::connect)?;
+        let socket = socket.map_err(TryError::connect)?;
+        let mut backend = if to.layers.are_none() {
+            Secured::plain(socket)
+        } else {
+            // On the heap, so that handshakes with plain backends are not given room for it.
+            Box::pin(to.layers.establish(socket, address, *client, until.min(since + timeouts.connect))).await?
+        };
         let mut exchange = Exchange::new(request);
         exchange.connect(&mut backend, &limits).await?;
         let connected = Instant::now();
@@ -198,7 +209,7 @@ impl Gateway {
         &self,
         ctx: &mut Ctx,
         Offered { to, .. }: &Offered,
-        backend: S,
+        backend: Secured<S>,
         answered: Answered<Judged>,
     ) -> Result<Switched<S>, Ending> {
         let Answered { judged, length, mut read } = answered;
@@ -264,10 +275,11 @@ fn judge(head: &ResponseHead<'_>, offer: &Offer, ctx: &Ctx) -> Judged {
 }
 
 /// The backend's answer, to be relayed from its socket.
-fn refusal(backend: impl Transport, read: Vec<u8>, ctx: &Ctx) -> Ending {
+fn refusal(backend: Secured<impl Transport>, read: Vec<u8>, ctx: &Ctx) -> Ending {
+    let (backend, sealed) = backend.into_parts();
     let detached = backend.detach().and_then(|socket| {
         let address = socket.peer_addr()?;
-        Ok(Refusal { socket, address, read })
+        Ok(Refusal { socket, sealed: sealed.map(Box::new), address, read })
     });
     detached.map_or_else(
         |error| {

@@ -15,7 +15,7 @@ use super::{Continuation, Ending, Offered, Refusal, Switched};
 use crate::dial::{self, OnTokio, Secured, Tcp};
 use crate::gateway::Gateway;
 use crate::gateway::request::{Ctx, headers};
-use crate::gateway::rewind::Rewind;
+use crate::gateway::rewind::{Rewind, Wire};
 use crate::hook::Answer;
 use crate::http1::forward::{Edited, upgrade_request};
 use crate::http1::head::read_request;
@@ -35,7 +35,8 @@ impl Gateway {
         let Some(request) = request(session, ctx) else {
             return self.answer(session, ctx, Answer::new(400, "the request is malformed")).await;
         };
-        let offered = Offered { to, offer, request };
+        let client = ctx.passed_on(&to, || session.server_addr()?.as_inet().copied());
+        let offered = Offered { to, offer, request, client };
         match self.shake_hands(&OnTokio, ctx, &offered).await {
             Ok(switched) => self.switch(session, ctx, &offered.to, switched).await,
             Err(ending) => self.end(session, ctx, ending).await,
@@ -72,10 +73,11 @@ impl Gateway {
 
     /// Relays a backend's answer that is not 101: status, headers, body.
     async fn relay(&self, session: &mut Session, ctx: &mut Ctx, refusal: Refusal) -> Result<()> {
-        let Refusal { socket, address, read } = refusal;
+        let Refusal { socket, sealed, address, read } = refusal;
         let failed = |error| Error::because(ErrorType::InternalError, "relaying", error);
         let socket = tokio::net::TcpStream::from_std(socket).map_err(failed)?;
-        let mut backend = BackendSession::new(Box::new(Rewind::of_backend(socket, address, read)));
+        let wire = Wire::new(socket, sealed.map(|sealed| *sealed));
+        let mut backend = BackendSession::new(Box::new(Rewind::of_backend(wire, address, read)));
         backend.read_timeout = ctx.to().map(|to| to.upstream.config().timeouts.read);
         backend.read_response().await.map_err(Error::into_up)?;
         let mut response = backend.resp_header().expect("an answer was read").clone();

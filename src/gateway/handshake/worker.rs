@@ -68,7 +68,7 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
             self.gateway.tls_failed(peer, HandshakeFailure::PlainPort);
             return None;
         }
-        let Some((mut ctx, offered, length)) = self.gateway.begin(&read, &arrival) else {
+        let Some((mut ctx, offered, length)) = self.gateway.begin(&read, &arrival, client.raw()) else {
             self.send_on(client, arrival, read, None);
             return None;
         };
@@ -127,7 +127,7 @@ impl<A: ServerApp + Send + Sync + 'static> Host for Handshakes<A> {
 impl Gateway {
     /// Begins with a request if it is one for a worker: an ordinary WebSocket on a route without hooks. Returns the
     /// length of its head too.
-    fn begin(&self, bytes: &[u8], arrival: &Arrival) -> Option<(Ctx, Offered, usize)> {
+    fn begin(&self, bytes: &[u8], arrival: &Arrival, client: &Connection) -> Option<(Ctx, Offered, usize)> {
         let mut plain = Plain::read(bytes)?;
         let mut ctx = Ctx::new(&self.running);
         plain.drop_unwanted(ctx.snapshot.unwanted(arrival.peer.ip()));
@@ -142,7 +142,8 @@ impl Gateway {
         let to = ctx.destination()?;
         let request = ctx.request.as_ref()?.with_origin(|origin| plain.for_backend(origin));
         let length = plain.head.length;
-        Some((ctx, Offered { to, offer: plain.offer, request }, length))
+        let client = ctx.passed_on(&to, || rustix::net::getsockname(client).ok()?.try_into().ok());
+        Some((ctx, Offered { to, offer: plain.offer, request, client }, length))
     }
 }
 

@@ -14,7 +14,7 @@ use super::hooks::Hooks;
 use crate::affinity;
 use crate::client::Client;
 use crate::config::{Forwarded, Handshake};
-use crate::dial::TryError;
+use crate::dial::{PassedOn, TryError};
 use crate::gateway::arrival::Arrival;
 use crate::gateway::requests::Refused;
 use crate::hook::Answer;
@@ -180,6 +180,23 @@ impl Ctx {
     pub(in crate::gateway) fn hsts(&self) -> Option<&HeaderValue> {
         let is_secure = self.request.as_ref()?.client.secure;
         self.listener()?.hsts.as_ref().filter(|_| is_secure)
+    }
+
+    /// The client's connection, for backends of `to` that are sent a PROXY header; `None` for others. `local` is the
+    /// address that the client connected to.
+    ///
+    /// Where a proxy before the gateway names the client, nobody knows the client's port: it is 0.
+    pub(in crate::gateway) fn passed_on(
+        &self,
+        to: &Destination,
+        local: impl FnOnce() -> Option<SocketAddr>,
+    ) -> Option<PassedOn> {
+        to.layers.proxy_protocol?;
+        let request = self.request.as_ref()?;
+        let (client, peer) = (request.client.address, request.arrival.peer);
+        let port = if peer.ip().to_canonical() == client { peer.port() } else { 0 };
+        let unknown = || SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        Some(PassedOn { source: (client, port).into(), destination: local().unwrap_or_else(unknown) })
     }
 
     /// Lets go of all but what counts the request as under way.

@@ -21,15 +21,15 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::rewind::Rewind;
-use super::{Gateway, runtimes};
-use crate::config::Timeouts;
+use super::{Gateway, connector};
+use crate::dial::TryError;
 use crate::hook::Answer;
 use crate::snapshot::Phase;
-use crate::upstream::{Blame, FailedTry, FailureKind};
+use crate::upstream::{FailedTry, FailureKind};
 use crate::ws::handshake::Wanted;
 pub use context::Ctx;
 use context::is_of_one_backend;
-use error::{answer_to, blame, client_is_gone, describe, is_timeout};
+use error::{answer_to, blame, client_is_gone, describe};
 
 #[async_trait]
 impl ProxyHttp for Gateway {
@@ -106,7 +106,7 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
         let to = ctx.destination().ok_or_else(no_destination)?;
         // A backend that is still at work is asked again: a connection that was kept alive had died under the request.
         let address = match &ctx.pick {
@@ -114,9 +114,9 @@ impl ProxyHttp for Gateway {
             None => ctx.choose(&to, None).await.map_err(|answer| ctx.fail_with(answer))?,
         };
         ctx.connecting = Some(Instant::now());
-        let mut peer = Box::new(peer(address, &to.upstream.config().timeouts));
-        peer.group_key = runtimes::pool();
-        Ok(peer)
+        let client = ctx.passed_on(&to, || session.server_addr()?.as_inet().copied());
+        let timeouts = to.upstream.config().timeouts;
+        Ok(Box::new(connector::peer(&self.dialer, &to.layers, address, client, timeouts)))
     }
 
     async fn connected_to_upstream(
@@ -124,14 +124,10 @@ impl ProxyHttp for Gateway {
         _: &mut Session,
         reused: bool,
         _: &HttpPeer,
-        number: RawFd,
+        _: RawFd,
         _: Option<&Digest>,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        if !reused && !self.dialer.admits(number) {
-            // The connection ends with this error, and its descriptor is free for control, metrics and checks again.
-            return Err(self.is_short(ctx));
-        }
         // A connection that was kept alive cost nothing to connect.
         if let (false, Some(begun), Some(to)) = (reused, ctx.connecting, ctx.to()) {
             to.metrics.connect_seconds.observe(begun.elapsed().as_secs_f64());
@@ -148,12 +144,12 @@ impl ProxyHttp for Gateway {
         mut error: Box<Error>,
     ) -> Box<Error> {
         let Some(to) = ctx.destination() else { return error };
-        ctx.timed_out = is_timeout(&error);
-        let blame = blame(FailureKind::Connect, &error);
-        self.backend_failed(ctx, &to, FailureKind::Connect, blame, &describe(&error));
-        match blame {
+        // The connector gives no other error.
+        let Some(failed) = error.root_cause().downcast_ref::<TryError>().cloned() else { return error };
+        self.try_failed(ctx, &to, FailureKind::Connect, &failed);
+        match failed {
             // No other backend is reached either.
-            Blame::Gateway(shortage) if !is_of_one_backend(shortage) => {
+            TryError::Local(shortage, _) if !is_of_one_backend(shortage) => {
                 ctx.answer = Some(Answer::gateway_is_short());
                 error.set_retry(false);
             }
@@ -304,15 +300,6 @@ impl Gateway {
 /// Error for a case that cannot be: a request without a route has been answered.
 fn no_destination() -> Box<Error> {
     Error::new(ErrorType::InternalError)
-}
-
-/// A backend as Pingora connects to it.
-fn peer(address: std::net::SocketAddr, timeouts: &Timeouts) -> HttpPeer {
-    let mut peer = HttpPeer::new(address, false, String::new());
-    peer.options.connection_timeout = Some(timeouts.connect);
-    peer.options.read_timeout = Some(timeouts.read);
-    peer.options.write_timeout = Some(timeouts.write);
-    peer
 }
 
 const DRAIN_UNWANTED_BODY: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::config::{Check, Health};
-use crate::dial::Dialer;
+use crate::dial::{Dialer, Layers};
 use crate::metrics::LocalFailure;
 
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -47,7 +47,11 @@ impl Told {
 }
 
 fn probe(timeout: Duration) -> Arc<Probe> {
-    Arc::new(Probe::new(&Health { check: Check::Tcp, timeout, ..Health::default() }, &Dialer::default()))
+    Arc::new(Probe::new(
+        &Health { check: Check::Tcp, timeout, ..Health::default() },
+        &Dialer::default(),
+        &Layers::default(),
+    ))
 }
 
 fn address(number: usize) -> SocketAddr {

@@ -16,7 +16,7 @@ const PATIENT: Duration = Duration::from_secs(30);
 const BRIEF: Duration = Duration::from_millis(100);
 
 fn probe(check: Check, timeout: Duration) -> Probe {
-    Probe::new(&Health { check, timeout, ..Health::default() }, &Dialer::default())
+    Probe::new(&Health { check, timeout, ..Health::default() }, &Dialer::default(), &Layers::default())
 }
 
 fn http(path: &str, host: Option<&str>, expect: &[(u16, u16)], timeout: Duration) -> Probe {

@@ -1,0 +1,220 @@
+//! The client's side of TLS: connections to the backends of one upstream, by the files that its settings name.
+
+mod failure;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwapOption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+use super::Session;
+use super::certificates::{Certificate, CertificateError, roots};
+use super::secrets::Capturing;
+pub use failure::{Failed, Failure};
+
+/// Settings of the connections to the backends of one upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientSettings {
+    /// Name that backends' certificates must be for, and that they are asked for by SNI. `None`: the backend's IP
+    /// address, for which there is no SNI (RFC 6066 §3).
+    pub server_name: Option<ServerName<'static>>,
+    /// File with the authorities that backends' certificates must lead to; `None`: those of the system.
+    pub ca: Option<PathBuf>,
+    /// Files of the certificate and the key that the gateway presents; none is presented where left out.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Verify backends' certificates. Where `false`, whoever answers is taken for the backend.
+    pub verify: bool,
+}
+
+/// Fault that keeps the files of a client from being used.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// A file is missing or not as it should be.
+    #[error(transparent)]
+    File(#[from] CertificateError),
+    /// The system has no certificate of an authority that could be read.
+    #[error("the system's certificates of authorities cannot be read: {0}")]
+    NoSystemRoots(String),
+    /// The TLS library refuses the settings.
+    #[error("TLS cannot be set up: {0}")]
+    Refused(Error),
+}
+
+/// The client's side of TLS of one upstream.
+pub struct Client {
+    settings: ClientSettings,
+    /// `None` until the files were read.
+    in_force: ArcSwapOption<InForce>,
+}
+
+/// The files as they were read.
+struct InForce {
+    config: Arc<ClientConfig>,
+    /// Drawn at random: connections by other files are other connections.
+    identity: u64,
+}
+
+impl Client {
+    /// A client that has not read its files yet.
+    pub fn new(settings: ClientSettings) -> Self {
+        Self { settings, in_force: ArcSwapOption::empty() }
+    }
+
+    /// The settings that it was made from.
+    pub fn settings(&self) -> &ClientSettings {
+        &self.settings
+    }
+
+    /// Every file that the settings name.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let pair = self.settings.certificate.iter().flat_map(|(cert, key)| [cert, key]);
+        pair.chain(&self.settings.ca).cloned().collect()
+    }
+
+    /// Reads the files. They take force together for connections that begin from now on.
+    ///
+    /// # Errors
+    /// Every fault of the files. What was in force stays so.
+    pub fn load(&self, now: SystemTime) -> Result<(), Vec<ClientError>> {
+        let config = config(&self.settings, now)?;
+        self.in_force.store(Some(Arc::new(InForce { config: Arc::new(config), identity: rand::random() })));
+        Ok(())
+    }
+
+    /// True once the files were read.
+    pub fn is_loaded(&self) -> bool {
+        self.in_force.load().is_some()
+    }
+
+    /// A number that is another one each time that the files are read.
+    pub fn identity(&self) -> u64 {
+        self.in_force.load().as_ref().map_or(0, |in_force| in_force.identity)
+    }
+
+    /// Begins a session with the backend at this address.
+    ///
+    /// # Errors
+    /// The files were never read.
+    pub fn session(&self, backend: IpAddr) -> Result<Session, Failed> {
+        let in_force = self.in_force.load();
+        let Some(in_force) = &*in_force else { return Err(Failed::not_set_up("its files were not read")) };
+        let name = self.settings.server_name.clone();
+        let name = name.unwrap_or_else(|| ServerName::IpAddress(backend.to_canonical().into()));
+        Session::client(Arc::clone(&in_force.config), name).map_err(|error| Failed::not_set_up(&error.to_string()))
+    }
+}
+
+/// The settings.
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Client").field(&self.settings).finish()
+    }
+}
+
+fn config(settings: &ClientSettings, now: SystemTime) -> Result<ClientConfig, Vec<ClientError>> {
+    let provider = super::provider();
+    let mut errors = Vec::new();
+    let roots = match (&settings.ca, settings.verify) {
+        (_, false) => None,
+        (Some(file), true) => roots(file).map_err(|error| errors.push(error.into())).ok(),
+        (None, true) => system_roots().map_err(|error| errors.push(error)).ok(),
+    };
+    let presented = settings.certificate.as_ref().and_then(|(cert, key)| {
+        let loaded = Certificate::load(cert, key, &provider, now);
+        loaded.map_err(|faults| errors.extend(faults.into_iter().map(ClientError::from))).ok()
+    });
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let refused = |error: Error| vec![ClientError::Refused(error)];
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
+    let builder = builder.with_safe_default_protocol_versions().map_err(refused)?;
+    let builder = match roots {
+        Some(roots) => builder.with_root_certificates(roots),
+        None => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody { provider })),
+    };
+    let mut config = match presented {
+        None => builder.with_no_client_auth(),
+        Some(certificate) => builder.with_client_cert_resolver(Arc::new(Presented(certificate.certified))),
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.capture_secrets();
+    Ok(config)
+}
+
+/// The authorities that the system trusts, by `SSL_CERT_FILE` and `SSL_CERT_DIR` or where the distribution keeps them.
+fn system_roots() -> Result<RootCertStore, ClientError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut store = RootCertStore::empty();
+    let (usable, _) = store.add_parsable_certificates(found.certs);
+    match usable {
+        0 => {
+            let reason = found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
+            Err(ClientError::NoSystemRoots(reason))
+        }
+        _ => Ok(store),
+    }
+}
+
+/// The one certificate that the gateway presents to whoever asks.
+#[derive(Debug)]
+struct Presented(Arc<rustls::sign::CertifiedKey>);
+
+impl rustls::client::ResolvesClientCert for Presented {
+    fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        self.0.key.choose_scheme(schemes).is_some().then(|| Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// Takes every certificate (`verify: false`). Signatures of the handshake are verified all the same.
+#[derive(Debug)]
+struct Anybody {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
