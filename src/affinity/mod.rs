@@ -29,6 +29,8 @@ pub struct Request<'a> {
     pub query: Option<&'a str>,
     /// The client's address, by `client::Client`.
     pub client: IpAddr,
+    /// Fingerprint of the certificate that the client presented.
+    pub certificate: Option<&'a str>,
 }
 
 /// The ring key of a request, and its source.
@@ -78,6 +80,8 @@ sources! {
     IssueCookie = "issue_cookie",
     /// `client_ip`
     ClientIp = "client_ip",
+    /// `client_certificate`
+    ClientCertificate = "client_certificate",
     /// A hook, and not a source of the configuration.
     Hook = "hook",
 }
@@ -98,6 +102,9 @@ pub fn key<'s>(sources: &'s [AffinitySource], request: &Request<'_>, mint: impl 
             AffinitySource::Query(name) => (Source::Query, read::query(request.query, name)),
             AffinitySource::ClientIp { ipv4_prefix, ipv6_prefix } => {
                 (Source::ClientIp, Some(read::client_ip(request.client, *ipv4_prefix, *ipv6_prefix)))
+            }
+            AffinitySource::ClientCertificate => {
+                (Source::ClientCertificate, request.certificate.map(|fingerprint| fingerprint.as_bytes().to_vec()))
             }
             AffinitySource::IssueCookie(issue) => {
                 let brought = read::cookie(request.headers, &issue.name);

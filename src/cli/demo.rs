@@ -4,12 +4,22 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use crate::config;
-use crate::demo::{self, Demo};
+use crate::demo::{self, Demo, DemoCertificate};
 use crate::diagnostics::Diagnostics;
 use crate::hook::Registry;
 use crate::server::{Options, Server};
 
-pub(super) fn run(listen: SocketAddr, hooks: Registry, diagnostics: Option<Diagnostics>) -> ExitCode {
+pub(super) fn run(
+    listen: Option<SocketAddr>,
+    tls: bool,
+    hooks: Registry,
+    diagnostics: Option<Diagnostics>,
+) -> ExitCode {
+    let listen = listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], if tls { 8443 } else { 8080 })));
+    let certificate = match tls.then(|| DemoCertificate::make(&std::env::temp_dir(), listen)).transpose() {
+        Ok(certificate) => certificate,
+        Err(error) => return super::output::failed(format_args!("the demo's certificate cannot be made: {error}")),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return super::output::failed(error),
@@ -18,14 +28,14 @@ pub(super) fn run(listen: SocketAddr, hooks: Registry, diagnostics: Option<Diagn
         Ok(demo) => demo,
         Err(error) => return super::output::failed(format_args!("the demo's backends cannot start: {error}")),
     };
-    let text = demo.config(listen);
+    let text = demo.config(listen, certificate.as_ref());
     let config = match config::parse(&text, &hooks) {
         Ok(loaded) => loaded.config,
         Err(problems) => return super::output::failed(problems.in_file("the demo's configuration")),
     };
     let server = Server::new(config, hooks, Options::default()).diagnostics(diagnostics).on_ready(move |addresses| {
         let address = addresses.first().copied().unwrap_or(listen);
-        super::output::say(&format!("{}\n", demo::welcome(address)));
+        super::output::say(&format!("{}\n", demo::welcome(address, certificate.as_ref())));
     });
     // The runtime, and the backends on it, end with the process.
     super::output::serve(server)

@@ -35,6 +35,12 @@ pub(super) struct Question {
     /// A header the client sends, as NAME=VALUE or NAME: VALUE; may be given more than once
     #[arg(long, value_name = "NAME=VALUE", value_parser = field)]
     header: Vec<(HeaderName, HeaderValue)>,
+    /// The client comes by TLS
+    #[arg(long)]
+    tls: bool,
+    /// SHA-256 of the certificate that the client presents, in hexadecimal digits
+    #[arg(long, value_name = "FINGERPRINT", value_parser = fingerprint)]
+    certificate: Option<String>,
     /// Answer in JSON
     #[arg(long)]
     json: bool,
@@ -51,7 +57,9 @@ pub(super) fn run(question: &Question, hooks: &Registry) -> ExitCode {
         Some((path, query)) => (path, Some(query)),
         None => (question.path.as_str(), None),
     };
-    let asked = Asked { host: &question.host, path, query, headers: &headers, peer: question.ip, by_tls: false };
+    let (by_tls, certificate) = (question.tls || question.certificate.is_some(), question.certificate.as_deref());
+    let host = &question.host;
+    let asked = Asked { host, path, query, headers: &headers, peer: question.ip, by_tls, certificate };
     // The value of a minted cookie is random, so that its backend is not known beforehand.
     let located = snapshot.locate(&asked, String::new);
     if let Some(unclear) = snapshot.unclear(&asked) {
@@ -160,6 +168,15 @@ fn as_json(located: &Located<'_>, found: Option<&Found<'_>>) -> serde_json::Valu
 
 fn target(text: &str) -> Result<String, String> {
     if text.starts_with('/') { Ok(text.to_owned()) } else { Err("a path begins with /".into()) }
+}
+
+/// Reads a fingerprint as `openssl x509 -fingerprint -sha256` writes it, or as this gateway does.
+fn fingerprint(text: &str) -> Result<String, String> {
+    let digits: String = text.chars().filter(|c| *c != ':').map(|c| c.to_ascii_lowercase()).collect();
+    match digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        true => Ok(digits),
+        false => Err("a fingerprint has 64 hexadecimal digits".into()),
+    }
 }
 
 fn cookie(text: &str) -> Result<HeaderValue, String> {

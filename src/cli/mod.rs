@@ -74,9 +74,12 @@ enum Command {
     /// Run a gateway with three backends and a page to try it, no files needed
     #[cfg(feature = "demo")]
     Demo {
-        /// Address to listen on
-        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-        listen: std::net::SocketAddr,
+        /// Address to listen on; 127.0.0.1:8080 if left out, and 127.0.0.1:8443 with --tls
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Option<std::net::SocketAddr>,
+        /// Make a certificate, and serve the page by https and its sockets by wss
+        #[arg(long)]
+        tls: bool,
     },
 }
 
@@ -123,7 +126,7 @@ fn execute(
         Some(Command::Plan(plan)) => control::plan(&plan, &hooks),
         Some(Command::Drain(drain)) => drain::run(&drain, &hooks),
         #[cfg(feature = "demo")]
-        Some(Command::Demo { listen }) => demo::run(listen, hooks, diagnostics),
+        Some(Command::Demo { listen, tls }) => demo::run(listen, tls, hooks, diagnostics),
         None => gateway(&arguments, hooks, on_start, diagnostics),
     }
 }

@@ -198,6 +198,9 @@ pub enum AffinitySource {
     Query(String),
     /// `issue_cookie`: the value of a cookie that Longhaul sets where the client has none.
     IssueCookie(IssueCookie),
+    /// `client_certificate`: SHA-256 of the certificate that the client presented (`client_auth`), in hexadecimal
+    /// digits.
+    ClientCertificate,
     /// `client_ip`: the client's address, cut to a prefix.
     ClientIp {
         /// `ipv4_prefix`: leading bits kept of an IPv4 address, 1 to 32, default 32.

@@ -4,6 +4,7 @@
 //! reads the text of a real configuration ([`Demo::config`]).
 
 mod backend;
+mod certificate;
 mod control;
 mod room;
 mod serve;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::backend::Backend;
+pub use self::certificate::DemoCertificate;
 use self::serve::Changes;
 
 /// The three backends and the control server behind the page, all running.
@@ -51,15 +53,19 @@ impl Demo {
         Ok(Self { backends, control, stop, server })
     }
 
-    /// The gateway's configuration for this demo, as a user would write it, listening on `listen`.
-    pub fn config(&self, listen: SocketAddr) -> String {
+    /// The gateway's configuration for this demo, as a user would write it, listening on `listen`, with TLS where there
+    /// is a certificate.
+    pub fn config(&self, listen: SocketAddr, certificate: Option<&DemoCertificate>) -> String {
+        let tls = certificate.map_or_else(String::new, |DemoCertificate { cert, key }| {
+            format!("\n    tls:\n      certificates:\n        - {{ cert: {cert:?}, key: {key:?} }}")
+        });
         let backends: String = self
             .backends
             .iter()
             .map(|backend| format!("      - {}    # {}\n", backend.address(), backend.name()))
             .collect();
         CONFIG
-            .replace("{listen}", &listen.to_string())
+            .replace("{listen}", &(listen.to_string() + &tls))
             .replace("{backends}", backends.trim_end())
             .replace("{control}", &self.control.to_string())
     }
@@ -87,9 +93,18 @@ impl Demo {
 
 /// Text for the terminal, with what to open and try when the gateway listens on `listen`.
 ///
-/// The first line is `open http://ADDRESS/`, which scripts may wait for.
-pub fn welcome(listen: SocketAddr) -> String {
-    WELCOME.replace("{listen}", &listen.to_string())
+/// The first line is `open http://ADDRESS/`, which scripts may wait for; `https` with a certificate.
+pub fn welcome(listen: SocketAddr, certificate: Option<&DemoCertificate>) -> String {
+    let text = WELCOME.replace("{listen}", &listen.to_string());
+    let Some(DemoCertificate { cert, .. }) = certificate else { return text };
+    let text = text.replace("http://", "https://").replace("ws://", "wss://");
+    let note = format!(
+        "\nThe certificate is this demo's own, so a browser asks before it goes on; curl and others trust it by\n  \
+         curl --cacert {} https://localhost:{}/\n",
+        cert.display(),
+        listen.port()
+    );
+    text.replacen('\n', &note, 1)
 }
 
 const NAMES: [&str; 3] = ["A", "B", "C"];

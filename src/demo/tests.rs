@@ -11,7 +11,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use super::control::MAX_VIEWERS;
 use super::room::{MAX_HISTORY, MAX_OPEN, MAX_REMEMBERED, MAX_TEXT, Room, Told};
 use super::serve::Changes;
-use super::{Demo, backend, welcome};
+use super::{Demo, DemoCertificate, backend, welcome};
 
 type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -270,12 +270,12 @@ async fn event_streams_are_bounded() {
 async fn the_configuration_names_every_address_and_is_yaml() {
     let demo = started().await;
     let listen: SocketAddr = "127.0.0.1:8080".parse().expect("an address");
-    let file: Value = serde_yaml::from_str(&demo.config(listen)).expect("YAML");
+    let file: Value = serde_yaml::from_str(&demo.config(listen, None)).expect("YAML");
     assert_eq!(file["listeners"], json!([{"address":"127.0.0.1:8080"}]));
     let backends: Vec<String> = demo.backends().iter().map(SocketAddr::to_string).collect();
     assert_eq!(file["upstreams"]["chat"]["backends"], json!(backends));
     assert_eq!(file["upstreams"]["page"]["backends"], json!([demo.control().to_string()]));
-    assert!(welcome(listen).starts_with("open http://127.0.0.1:8080/\n"));
+    assert!(welcome(listen, None).starts_with("open http://127.0.0.1:8080/\n"));
     demo.stop().await;
 }
 
@@ -313,4 +313,20 @@ async fn next_event(events: &mut reqwest::Response) -> Value {
 
 fn up(state: &Value, backend: usize) -> bool {
     state["backends"][backend]["up"] == true
+}
+
+#[tokio::test]
+async fn with_tls_everything_is_by_https_and_wss_and_the_certificate_can_be_used() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let listen = SocketAddr::from(([127, 0, 0, 1], 8443));
+    let made = DemoCertificate::make(folder.path(), listen).expect("a certificate");
+    let demo = Demo::start().await.expect("free ports");
+    let file = folder.path().join("demo.yaml");
+    std::fs::write(&file, demo.config(listen, Some(&made))).expect("the file is written");
+    let loaded = crate::config::load(&file, &crate::config::NoHooks).expect("the configuration is right");
+    assert!(loaded.config.listeners[0].tls.is_some() && loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let text = welcome(listen, Some(&made));
+    assert!(text.starts_with("open https://127.0.0.1:8443/\n"), "{text}");
+    assert!(text.contains("wss://127.0.0.1:8443/ws") && !text.contains(" ws://"), "{text}");
+    assert!(DemoCertificate::make(folder.path(), listen).is_err(), "a folder that is there is not taken");
 }

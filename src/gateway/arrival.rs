@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use rustls::ProtocolVersion;
 
+use crate::proxy_protocol::{self, Origin};
 use crate::snapshot::Asked;
 use crate::tls::{ClientCertificate, Facts};
 
@@ -37,6 +38,15 @@ impl Arrival {
         Self { peer, listener, tls: None, tls_before: false }
     }
 
+    /// Takes over what a PROXY header says of the client. A header without addresses says nothing.
+    pub(super) fn believe(&mut self, header: Option<&proxy_protocol::Header>) {
+        let Some(header) = header else { return };
+        if let Origin::Proxied { source, .. } = header.origin {
+            self.peer = source;
+        }
+        self.tls_before = header.ssl.as_ref().is_some_and(|ssl| ssl.tls);
+    }
+
     /// The client came by TLS, as far as the connection says.
     pub(super) fn by_tls(&self) -> bool {
         self.tls.is_some() || self.tls_before
@@ -50,7 +60,8 @@ impl Arrival {
         query: Option<&'a str>,
         headers: &'a HeaderMap,
     ) -> Asked<'a> {
-        Asked { host, path, query, headers, peer: self.peer.ip(), by_tls: self.by_tls() }
+        let certificate = self.certificate().map(|certificate| certificate.fingerprint.as_str());
+        Asked { host, path, query, headers, peer: self.peer.ip(), by_tls: self.by_tls(), certificate }
     }
 
     /// The certificate that the client presented.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::drain::DrainedBackend;
 use crate::snapshot::SavedHooks;
+use crate::tls::tickets::SavedTicketKeys;
 use crate::tunnel::Passport;
 
 /// The newest protocol of this release. A message may get new fields, with defaults; any other change makes a new
@@ -60,6 +61,9 @@ pub(super) enum FromPredecessor {
         /// Backends that the operator drains.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         drained: Vec<DrainedBackend>,
+        /// Keys of session tickets that the predecessor drew.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ticket_keys: Option<SavedTicketKeys>,
     },
     /// The predecessor hands nothing over.
     Refused { reason: String },

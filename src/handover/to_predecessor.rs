@@ -11,6 +11,7 @@ use super::wire::Wire;
 use super::{HandoverError, PeerProcess};
 use crate::drain::DrainedBackend;
 use crate::snapshot::SavedHooks;
+use crate::tls::tickets::SavedTicketKeys;
 use crate::tunnel::Passport;
 use crate::unix_socket;
 
@@ -36,6 +37,8 @@ pub struct Welcome {
     pub sockets: Vec<(SocketAddr, OwnedFd)>,
     /// Backends that the operator drains.
     pub drained: Vec<DrainedBackend>,
+    /// Keys of session tickets that the predecessor drew.
+    pub ticket_keys: Option<SavedTicketKeys>,
 }
 
 /// A message of the predecessor's, once this process serves.
@@ -78,7 +81,7 @@ impl ToPredecessor {
         };
         wire.send("hello", &hello, &[], WRITE_WITHIN)?;
         match wire.receive("welcome", Some(WELCOME_WITHIN))? {
-            (FromPredecessor::Welcome { protocol, version, sockets, drained }, mut descriptors)
+            (FromPredecessor::Welcome { protocol, version, sockets, drained, ticket_keys }, mut descriptors)
                 if sockets.len() + claims(protocol) == descriptors.len() =>
             {
                 let entry = if claims(protocol) > 0 { descriptors.pop_back().map(Claim::received) } else { None };
@@ -86,7 +89,7 @@ impl ToPredecessor {
                 let pid = wire.sender().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
                 let process = PeerProcess { pid, version };
                 let predecessor = Self { wire, protocol, batch: 0, entry, claim: None };
-                Ok(Welcome { predecessor, process, sockets, drained })
+                Ok(Welcome { predecessor, process, sockets, drained, ticket_keys })
             }
             (FromPredecessor::Refused { reason }, _) => Err(HandoverError::Refused(reason)),
             (other, _) => Err(HandoverError::Unexpected { expected: "welcome", heard: format!("{other:?}") }),

@@ -18,6 +18,7 @@ use super::wire::Wire;
 use super::{BATCH, HandoverError, PeerProcess};
 use crate::drain::DrainedBackend;
 use crate::snapshot::SavedHooks;
+use crate::tls::tickets::SavedTicketKeys;
 use crate::tunnel::Frozen;
 
 /// Connection to a successor. Its methods hand over step by step; each blocks for a bounded time.
@@ -105,7 +106,7 @@ impl ToSuccessor {
     }
 
     /// Sends copies of the listening sockets, each with the address that the configuration names for it, the entry to
-    /// them, and the backends that the operator drains.
+    /// them, the backends that the operator drains, and the keys of session tickets.
     ///
     /// # Errors
     /// [`HandoverError`].
@@ -113,13 +114,15 @@ impl ToSuccessor {
         &mut self,
         sockets: &[(SocketAddr, impl AsFd)],
         drained: Vec<DrainedBackend>,
+        ticket_keys: Option<SavedTicketKeys>,
     ) -> Result<(), HandoverError> {
         let named = sockets.iter().map(|(configured, _)| ListeningSocket { configured: *configured }).collect();
         let entry = self.has_claims().then(|| self.entry.clone());
         let mut descriptors: Vec<BorrowedFd<'_>> = sockets.iter().map(|(_, socket)| socket.as_fd()).collect();
         descriptors.extend(entry.as_ref().map(Entry::as_fd));
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let welcome = FromPredecessor::Welcome { protocol: self.protocol, version, sockets: named, drained };
+        let (protocol, sockets) = (self.protocol, named);
+        let welcome = FromPredecessor::Welcome { protocol, version, sockets, drained, ticket_keys };
         self.wire.send("welcome", &welcome, &descriptors, WRITE_WITHIN)
     }
 

@@ -38,6 +38,7 @@ pub use setup::{Setup, SetupError};
 pub use tunnel::{Closed, KeyTag, Tunnel, TunnelId};
 
 pub use crate::config::{Cidr, Period, Size, TunnelLimits};
+pub use crate::tls::ClientCertificate;
 
 // What the gateway calls hooks with: not public interface.
 #[doc(hidden)]

@@ -11,6 +11,7 @@ use super::answer::Answer;
 use super::error::{Error, Result};
 use super::response;
 use crate::config::TunnelLimits;
+use crate::tls::ClientCertificate;
 
 /// A request, upgrades too, before its backend is chosen.
 ///
@@ -39,6 +40,10 @@ pub struct Facts<'r> {
     pub upstream: &'r str,
     /// The request is a WebSocket upgrade.
     pub upgrade: bool,
+    /// The client came by TLS, by `trusted_proxies`.
+    pub secure: bool,
+    /// The certificate that the client presented to this gateway.
+    pub certificate: Option<&'r ClientCertificate>,
 }
 
 enum Head<'r> {
@@ -130,6 +135,17 @@ impl<'r> Request<'r> {
     /// Returns true for a WebSocket upgrade.
     pub fn is_upgrade(&self) -> bool {
         self.facts.upgrade
+    }
+
+    /// Returns true for a client that came by TLS: as a trusted proxy says, and where none says anything, as it was
+    /// here.
+    pub fn is_secure(&self) -> bool {
+        self.facts.secure
+    }
+
+    /// The certificate that the client presented to this gateway, verified by the listener's `client_auth`.
+    pub fn client_certificate(&self) -> Option<&'r ClientCertificate> {
+        self.facts.certificate
     }
 
     /// The method.

@@ -96,6 +96,8 @@ fn facts() -> Facts<'static> {
         route: "* /",
         upstream: "chat",
         upgrade: false,
+        secure: false,
+        certificate: None,
     }
 }
 

@@ -45,6 +45,7 @@ pub struct Metrics {
     unverified: IntGaugeVec,
     /// Counters of TLS at the listeners.
     pub tls: TlsMetrics,
+    proxy_headers: IntCounterVec,
 }
 
 /// The families whose children belong to one upstream.
@@ -179,6 +180,12 @@ impl Metrics {
             ),
             unverified: add(&registry, IntGaugeVec::new(unverified, &["upstream"])),
             tls: TlsMetrics::register(&registry),
+            proxy_headers: counters(
+                &registry,
+                "longhaul_proxy_header_failures_total",
+                "Connections closed for their PROXY header.",
+                &["failure"],
+            ),
             registry,
         };
         for outcome in ReloadOutcome::ALL {
@@ -187,6 +194,7 @@ impl Metrics {
         for failure in LocalFailure::ALL {
             metrics.families.local_failures.with_label_values(&[failure.as_str()]);
         }
+        metrics.proxy_headers.with_label_values(&["malformed"]);
         metrics.last_reload_succeeded.set(1);
         metrics
     }
@@ -203,6 +211,11 @@ impl Metrics {
     pub fn unverified<'a>(&self, upstreams: impl Iterator<Item = &'a str>) {
         self.unverified.reset();
         upstreams.for_each(|upstream| self.unverified.with_label_values(&[upstream]).set(1));
+    }
+
+    /// Counts a connection that was closed for its PROXY header.
+    pub fn proxy_header_failed(&self, failure: &'static str) {
+        self.proxy_headers.with_label_values(&[failure]).inc();
     }
 
     /// Counts a failure that is the gateway's own.

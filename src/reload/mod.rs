@@ -3,6 +3,7 @@
 mod changes;
 mod impact;
 mod plan;
+mod listener_files;
 mod upstream_files;
 mod watch;
 
@@ -22,6 +23,7 @@ pub use changes::{BackendChange, Changes, RouteChange, UpstreamChange};
 pub use impact::Cause;
 use impact::Impact;
 pub use plan::{Fate, KeysMoved, Plan, TunnelsPlanned, plan, plan_running};
+pub use listener_files::{ListenerFiles, renew};
 pub use upstream_files::watch_upstream_files;
 pub use watch::Watch;
 

@@ -57,6 +57,7 @@ impl Subject {
             request_id: "test".into(),
             client: [127, 0, 0, 1].into(),
             peer: ([127, 0, 0, 1], 1).into(),
+            tls: Default::default(),
             route: "* /".into(),
             key_source: "header",
             by_hook: false,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::{error, info, warn};
 
@@ -121,8 +121,10 @@ impl Operator {
         let failed = |failure| Stopped::before_any(failure, !entry.revoke());
         let sockets = self.acceptor.copies().map_err(HandoverError::Gone).map_err(failed)?;
         let (drained, revocable) = (drain::drained_backends(&self.running), entry.clone());
+        let speaks_tls = self.running.snapshot().listeners().iter().any(|listener| listener.tls.is_some());
+        let ticket_keys = self.running.ticket_keys.save(SystemTime::now()).filter(|_| speaks_tls);
         let serving = blocking(move || {
-            let welcomed = successor.welcome(&sockets, drained);
+            let welcomed = successor.welcome(&sockets, drained, ticket_keys);
             match welcomed.and_then(|()| successor.wait_serving()) {
                 Ok(()) => Ok((successor, None)),
                 Err(failure) if failure.is_silence() && !revocable.revoke() => Ok((successor, Some(failure))),

@@ -82,10 +82,10 @@ pub enum StartError {
 fn take_over(config: &Config) -> Result<(Option<Predecessor>, Inherited), StartError> {
     let at = unix_sockets::handover_path(config).ok_or(StartError::NoUpgradeSocket)?;
     let failed = |failure| StartError::Handover { path: at.path().to_owned(), failure };
-    let Welcome { predecessor: connection, process, sockets, drained } =
+    let Welcome { predecessor: connection, process, sockets, drained, ticket_keys } =
         ToPredecessor::connect(at.path()).map_err(failed)?;
     let inherited = Inherited::of(sockets).map_err(|error| failed(HandoverError::Gone(error)))?;
-    Ok((Some(Predecessor { connection, process, drained }), inherited))
+    Ok((Some(Predecessor { connection, process, drained, ticket_keys }), inherited))
 }
 
 /// A tunnel takes two descriptors; the soft limit is often 1,024 where the hard one is far higher.

@@ -26,10 +26,10 @@ use crate::gateway::Runtimes;
 use crate::handover::{PeerProcess, ToPredecessor};
 use crate::hook::Registry;
 use crate::metrics::Metrics;
-use crate::reload::{Watch, watch_upstream_files};
+use crate::reload::{ListenerFiles, Watch, watch_upstream_files};
 use crate::snapshot::Running;
 use crate::status::{History, StatusSource};
-use crate::tls::tickets::TicketKeys;
+use crate::tls::tickets::{SavedTicketKeys, TicketKeys};
 use crate::tunnel::Tunnels;
 use crate::unix_socket::SocketPath;
 
@@ -53,6 +53,8 @@ pub(super) struct Predecessor {
     pub(super) process: PeerProcess,
     /// Backends that its operator drains.
     pub(super) drained: Vec<DrainedBackend>,
+    /// Keys of session tickets that it drew.
+    pub(super) ticket_keys: Option<SavedTicketKeys>,
 }
 
 #[async_trait]
@@ -88,6 +90,7 @@ impl Service for GatewayService {
         let longest = self.pingora.grace_period_seconds.map(Duration::from_secs);
         let watch = Watch::new(Arc::clone(&running));
         tokio::spawn(watch_upstream_files(Arc::clone(&running)));
+        let listener_files = ListenerFiles::new(Arc::clone(&running));
         let operator = Operator {
             running,
             acceptor,
@@ -98,6 +101,7 @@ impl Service for GatewayService {
             handed_over,
             longest,
             watch,
+            listener_files,
             whereabouts: watch::Sender::default(),
         };
         let code = operator.run(signals).await;
@@ -160,7 +164,9 @@ impl GatewayService {
         };
         let tunnels = Arc::new(Tunnels::start(self.pingora.threads, &log).map_err(|error| error.to_string())?);
         let hooks = Arc::clone(&self.hooks);
-        let ticket_keys = TicketKeys::draw(SystemTime::now());
+        let saved = self.predecessor.as_ref().and_then(|predecessor| predecessor.ticket_keys.as_ref());
+        let now = SystemTime::now();
+        let ticket_keys = saved.map_or_else(|| TicketKeys::draw(now), |saved| TicketKeys::restore(saved, now));
         Running::new(&self.config, hooks, metrics, tunnels, log, ticket_keys, Instant::now()).map_err(|problems| {
             let file =
                 self.config.source.as_ref().map_or_else(Default::default, |source| source.path.to_string_lossy());

@@ -93,6 +93,8 @@ pub struct Asked<'a> {
     pub peer: IpAddr,
     /// The connection came by TLS.
     pub by_tls: bool,
+    /// Fingerprint of the certificate that the client presented.
+    pub certificate: Option<&'a str>,
 }
 
 /// A request that programs could read in more than one way; it is answered 400.
@@ -116,6 +118,18 @@ pub struct Located<'s> {
     pub route: Option<usize>,
     /// The ring key, if a source of the route's affinity has one.
     pub key: Option<affinity::Key<'s>>,
+}
+
+impl<'a> Asked<'a> {
+    /// The parts that affinity depends on, for a request of `client`.
+    pub fn of(&self, client: &Client) -> affinity::Request<'a> {
+        affinity::Request {
+            headers: self.headers,
+            query: self.query,
+            client: client.address,
+            certificate: self.certificate,
+        }
+    }
 }
 
 impl Snapshot {
@@ -227,7 +241,7 @@ impl Snapshot {
     /// issued cookie.
     pub fn locate(&self, asked: &Asked<'_>, mint: impl FnOnce() -> String) -> Located<'_> {
         let (client, route) = self.receive(asked);
-        let request = affinity::Request { headers: asked.headers, query: asked.query, client: client.address };
+        let request = asked.of(&client);
         let key = route.and_then(|route| self.key(route, None, &request, mint));
         Located { client, route, key }
     }

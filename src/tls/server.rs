@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -140,7 +140,7 @@ impl Server {
 
     /// Reads those of the files again that `changed`. Each that can be used takes force for connections that begin
     /// from now on; each other one leaves what was read before in force.
-    pub fn refresh(&self, changed: &dyn Fn(&PathBuf) -> bool, now: SystemTime) -> Refreshed {
+    pub fn refresh(&self, changed: &dyn Fn(&Path) -> bool, now: SystemTime) -> Refreshed {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.in_force.load_full();
         let mut refreshed = Refreshed::default();

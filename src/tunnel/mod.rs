@@ -29,7 +29,7 @@ pub use activity::{Activity, Changes, UnderWay};
 use inspect::Farewells;
 pub use new_tunnel::{Hooked, NewTunnel};
 pub use reason::Reason;
-pub use record::Record;
+pub use record::{ClientTls, Record};
 pub use worker::{Batch, Frozen, Judged, Look, Passport, Place, Rule, Scope, Standing, Verdict};
 use worker::{Command, Handle};
 

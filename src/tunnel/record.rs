@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::reason::Reason;
 use crate::access_log::{AccessLog, Line};
 use crate::hook::TunnelId;
@@ -19,6 +21,8 @@ pub struct Record {
     pub client: IpAddr,
     /// Peer of the socket: the client or the proxy before it.
     pub peer: SocketAddr,
+    /// TLS of the client.
+    pub tls: ClientTls,
     /// The route, as `host path`.
     pub route: Arc<str>,
     /// Source of the ring key: name of an affinity source, or `none`.
@@ -34,6 +38,19 @@ pub struct Record {
     pub guard: LoadGuard,
     /// Metrics of its upstream.
     pub metrics: Arc<UpstreamMetrics>,
+}
+
+/// TLS of a tunnel's client, for its log lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientTls {
+    /// The client came by TLS, as far as is believed.
+    pub secure: bool,
+    /// Version of the TLS that ended here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Box<str>>,
+    /// Fingerprint of the certificate that the client presented.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Box<str>>,
 }
 
 /// End of a tunnel.
@@ -87,6 +104,9 @@ impl Record {
             .text("request_id", &self.request_id)
             .text("client", self.client)
             .text("peer", self.peer)
+            .text("scheme", if self.tls.secure { "https" } else { "http" })
+            .maybe("tls", self.tls.version.as_deref())
+            .maybe("certificate", self.tls.certificate.as_deref())
             .text("route", &self.route)
             .text("upstream", backend.upstream())
             .text("backend", backend.address())

@@ -1,12 +1,14 @@
 //! The access log: complete, documented, without secrets, and impossible to forge.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::{Command, Stdio};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio_tungstenite::connect_async;
 
-use crate::support::{Backend, Echo, Gateway, Named, Wire, one_upstream, within};
+use crate::support::certificates::Authority;
+use crate::support::{Backend, Echo, Gateway, Named, Wire, folder, hooked, one_upstream, within};
 
 /// The names in the first column of a table of a page, in backticks.
 fn documented(page: &str, table: &str) -> BTreeSet<String> {
@@ -56,7 +58,20 @@ async fn every_field_is_documented_and_every_documented_field_comes() {
         Backend::refusing(),
         echo.address(),
     );
-    let gateway = Gateway::start_hooked(&config).await;
+    let tls = "  - address: 127.0.0.1:0\n    tls:\n      \
+               certificates: [{ cert: '{dir}/a.pem', key: '{dir}/a.key' }]\n      \
+               client_auth: { ca: '{dir}/ca.pem' }\nmetrics:";
+    let dir = folder(&config.replace("metrics:", tls));
+    let authority = Authority::new("Test Authority");
+    let (cert, key) = authority.issue(&["a.test"]).write(dir.path(), "a");
+    std::fs::write(dir.path().join("ca.pem"), &authority.pem).unwrap();
+    let gateway = Gateway::begin_with(&hooked(), dir, &[], &[]).listening().await;
+    let port = gateway.addresses[1].port();
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--max-time", "60", "--resolve", &format!("a.test:{port}:127.0.0.1")]);
+    curl.arg("--cacert").arg(gateway.dir.path().join("ca.pem")).arg("--cert").arg(cert).arg("--key").arg(key);
+    assert!(curl.arg(format!("https://a.test:{port}/tls")).stdout(Stdio::null()).status().unwrap().success());
+    gateway.access.find(&["\"request\"", "\"/tls\""]).await;
     for target in ["/u?room=1", "/dead", "/nowhere"] {
         Wire::connect(gateway.address()).await.get(target, "").await;
     }

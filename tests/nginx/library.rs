@@ -97,7 +97,12 @@ impl Longhaul {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
             headers.insert(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        let request = Request { headers: &headers, query: question.query.as_deref(), client: question.client.into() };
+        let request = Request {
+            headers: &headers,
+            query: question.query.as_deref(),
+            client: question.client.into(),
+            certificate: None,
+        };
         let key = affinity::key(&self.upstream.config().affinity, &request, || unreachable!("no cookie is issued"));
         key.unwrap_or_else(|| panic!("{question:?} has no key")).bytes
     }

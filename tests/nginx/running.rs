@@ -22,7 +22,7 @@ impl Running {
             AffinitySource::Header(name) => format!("header: {name}"),
             AffinitySource::Query(name) => format!("query: {name}"),
             AffinitySource::ClientIp { ipv4_prefix, .. } => format!("client_ip: {{ ipv4_prefix: {ipv4_prefix} }}"),
-            AffinitySource::BackendCookie(_) | AffinitySource::IssueCookie(_) => {
+            AffinitySource::BackendCookie(_) | AffinitySource::IssueCookie(_) | AffinitySource::ClientCertificate => {
                 unreachable!("nginx has nothing like it")
             }
         };

@@ -44,6 +44,7 @@ impl Lane {
                 request_id: "lane".into(),
                 client: address.ip(),
                 peer,
+                tls: Default::default(),
                 route: "* /".into(),
                 key_source: "none",
                 key_digest: None,

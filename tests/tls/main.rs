@@ -6,9 +6,12 @@
 mod support;
 
 mod client;
+mod client_certificates;
 mod clients;
 mod lab;
+mod proxy;
 mod records;
+mod renewal;
 mod requests;
 mod tunnels;
 mod wrong;

@@ -21,7 +21,7 @@ const EXPECTED: &str = "a list of sources, such as `- cookie: session_id`";
 
 /// Reads `affinity`. An empty list turns affinity off.
 pub(crate) fn read(value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<Vec<AffinitySource>> {
-    if let Some(name @ ("client_ip" | "issue_cookie")) = value.text() {
+    if let Some(name @ ("client_certificate" | "client_ip" | "issue_cookie")) = value.text() {
         return report.refuse(value.wrong(EXPECTED).remedy(format!("write it as a list: `[{name}]`")));
     }
     if value.text().is_some_and(|text| text == "off" || text == "none") {
@@ -78,12 +78,16 @@ fn cookie_of(source: &AffinitySource) -> Option<&str> {
     match source {
         AffinitySource::Cookie(name) | AffinitySource::BackendCookie(name) => Some(name),
         AffinitySource::IssueCookie(issue) => Some(&issue.name),
-        AffinitySource::Header(_) | AffinitySource::Query(_) | AffinitySource::ClientIp { .. } => None,
+        AffinitySource::Header(_)
+        | AffinitySource::Query(_)
+        | AffinitySource::ClientCertificate
+        | AffinitySource::ClientIp { .. } => None,
     }
 }
 
 fn read_source(value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<AffinitySource> {
     match value.text() {
+        Some("client_certificate") => return Some(AffinitySource::ClientCertificate),
         Some("client_ip") => return Some(client_ip(32, 64)),
         Some("issue_cookie") => return Some(AffinitySource::IssueCookie(issue_cookie::default())),
         Some(name @ ("cookie" | "header" | "query")) => {
@@ -117,6 +121,7 @@ fn read_named(key: &str, value: &Value<'_>, scope: Scope, report: &mut Report) -
         "header" => read_header(value, scope, report),
         "query" => query_name(value, report).map(AffinitySource::Query),
         "issue_cookie" => issue_cookie::read(value, scope, report).map(AffinitySource::IssueCookie),
+        "client_certificate" => read_client_certificate(value, report),
         _ => read_client_ip(value, report),
     }
 }
@@ -148,6 +153,15 @@ fn read_cookie(value: &Value<'_>, report: &mut Report) -> Option<AffinitySource>
         Some(()) => AffinitySource::BackendCookie(name?),
         None => AffinitySource::Cookie(name?),
     })
+}
+
+/// Reads `client_certificate`, which has no settings.
+fn read_client_certificate(value: &Value<'_>, report: &mut Report) -> Option<AffinitySource> {
+    let is_empty = value.is_null() || value.is_mapping() && value.pairs("", report)?.is_empty();
+    match is_empty {
+        true => Some(AffinitySource::ClientCertificate),
+        false => report.refuse(value.wrong("`client_certificate` alone: it has no settings")),
+    }
 }
 
 fn read_client_ip(value: &Value<'_>, report: &mut Report) -> Option<AffinitySource> {

@@ -42,7 +42,9 @@ sections! {
         "timeouts", "tunnel", "tls", "proxy_protocol",
     ];
     UPSTREAM_TLS = "upstreams.*.tls" ["server_name", "ca", "certificate", "key", "verify"];
-    AFFINITY = "upstreams.*.affinity[]" ["cookie", "header", "query", "issue_cookie", "client_ip"];
+    AFFINITY = "upstreams.*.affinity[]" [
+        "cookie", "header", "query", "issue_cookie", "client_certificate", "client_ip",
+    ];
     COOKIE = "upstreams.*.affinity[].cookie" ["name", "born_on"];
     ISSUE_COOKIE = "upstreams.*.affinity[].issue_cookie" [
         "name", "max_age", "same_site", "path", "domain", "secure", "partitioned",

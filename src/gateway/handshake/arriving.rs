@@ -1,14 +1,18 @@
-//! The beginning of a connection that is not plain: the TLS handshake, before the first request.
+//! The beginning of a connection that is not plain: PROXY header and TLS handshake, before the first request.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::warn;
 
+use crate::client::is_trusted;
+use crate::config::ProxyProtocol;
 use crate::dial::{self, Secured};
 use crate::gateway::Gateway;
 use crate::gateway::arrival::{Arrival, ArrivalTls};
+use crate::proxy_protocol::{self, ProxyHeaderError, Read};
 use crate::snapshot::ListenerPolicy;
 use crate::tls::server::Server;
 use crate::tls::{Facts, HandshakeFailure, Session};
@@ -30,6 +34,17 @@ impl Gateway {
         let _under_way = self.running.request();
         client.raw_mut().set_uninterrupted(true);
         let mut arrival = Arrival::plain(peer, client.raw().listener().number);
+        if policy.config.proxy_protocol != ProxyProtocol::Off {
+            let is_required = policy.config.proxy_protocol == ProxyProtocol::Required;
+            match self.read_proxy_header(client, peer, is_required, read).await {
+                Ok(header) => arrival.believe(header.as_ref()),
+                Err(failure) => {
+                    self.running.metrics.proxy_header_failed(failure.as_str());
+                    warn!("a connection is closed for its PROXY header: {failure} (peer {peer})");
+                    return None;
+                }
+            }
+        }
         if let Some(server) = &policy.tls {
             match self.shake_tls(client, server, read).await {
                 Ok(facts) => {
@@ -39,7 +54,7 @@ impl Gateway {
                     arrival.tls = Some(Arc::new(tls));
                 }
                 Err(failure) => {
-                    self.tls_failed(peer, failure);
+                    self.tls_failed(arrival.peer, failure);
                     if failure == HandshakeFailure::PlainHttp {
                         refuse_plain_http(client).await;
                     }
@@ -49,6 +64,41 @@ impl Gateway {
         }
         client.raw_mut().set_uninterrupted(false);
         Some(arrival)
+    }
+
+    /// Reads the PROXY header that a connection begins with, within [`PROXY_HEADER`]. `None` where it need not have one
+    /// and has none; a client that is silent so long has none. What follows the header is left in `read`.
+    async fn read_proxy_header(
+        &self,
+        client: &mut Secured<Connection>,
+        peer: SocketAddr,
+        is_required: bool,
+        read: &mut Vec<u8>,
+    ) -> Result<Option<proxy_protocol::Header>, ProxyFailure> {
+        let until = Instant::now() + PROXY_HEADER;
+        let is_trusted = is_trusted(peer.ip(), &self.running.snapshot().trusted_proxies);
+        if is_required && !is_trusted {
+            return Err(ProxyFailure::Untrusted);
+        }
+        loop {
+            match proxy_protocol::read(read)? {
+                Read::Header(..) if !is_trusted => return Err(ProxyFailure::Untrusted),
+                Read::Header(length, header) => {
+                    read.drain(..length);
+                    return Ok(Some(*header));
+                }
+                Read::NotProxy if is_required => return Err(ProxyFailure::Missing),
+                Read::NotProxy => return Ok(None),
+                Read::NeedsMore => {}
+            }
+            match dial::read(client, read, until).await {
+                Ok(0) => return Err(ProxyFailure::Closed),
+                Ok(_) => {}
+                Err(error) if error.kind() != io::ErrorKind::TimedOut => return Err(ProxyFailure::Closed),
+                Err(_) if !is_required && read.is_empty() => return Ok(None),
+                Err(_) => return Err(ProxyFailure::Timeout),
+            }
+        }
     }
 
     async fn shake_tls(
@@ -82,6 +132,35 @@ impl Gateway {
     }
 }
 
+/// Why a connection was closed for its PROXY header, or for want of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum ProxyFailure {
+    /// The peer is none of `trusted_proxies`: its word would be a stranger's own about himself.
+    #[error("the peer is not one of the trusted proxies")]
+    Untrusted,
+    #[error("there is none")]
+    Missing,
+    #[error("it took too long")]
+    Timeout,
+    #[error("the peer left before its end")]
+    Closed,
+    #[error(transparent)]
+    Malformed(#[from] ProxyHeaderError),
+}
+
+impl ProxyFailure {
+    /// The `failure` label.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Untrusted => "untrusted",
+            Self::Missing => "missing",
+            Self::Timeout => "timeout",
+            Self::Closed => "closed",
+            Self::Malformed(_) => "malformed",
+        }
+    }
+}
+
 /// Tells a client that spoke HTTP to a TLS port so, in the words it understands.
 async fn refuse_plain_http(client: &mut Secured<Connection>) {
     let until = Instant::now() + FAREWELL;
@@ -99,6 +178,8 @@ const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain
     Content-Length: 57\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n\
     400 this port speaks TLS: use https:// or wss:// instead\n";
 
+/// Longest time from accepting a connection to the end of its PROXY header: proxies send it at once.
+const PROXY_HEADER: Duration = Duration::from_secs(5);
 /// Longest time from accepting a client to the end of its TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Time for which a client that was refused is listened to, so that it reads why.

@@ -29,7 +29,7 @@ use crate::http1::forward::{Edited, switching_response};
 use crate::snapshot::Destination;
 use crate::socket::keepalive;
 use crate::tls::Sealed;
-use crate::tunnel::{Connection, NewTunnel, Record, Socket};
+use crate::tunnel::{ClientTls, Connection, NewTunnel, Record, Socket};
 use crate::upstream::{Blame, FailureKind, Ring};
 use crate::ws::Sides;
 use crate::ws::handshake::{self, BadAnswer, Offer};
@@ -300,6 +300,11 @@ fn record(ctx: &mut Ctx, to: &Destination) -> Option<Record> {
         request_id: request.id.as_str().into(),
         client: request.client.address,
         peer: request.arrival.peer,
+        tls: ClientTls {
+            secure: request.client.secure,
+            version: request.arrival.tls.as_ref().map(|tls| tls.version.into()),
+            certificate: request.arrival.certificate().map(|certificate| certificate.fingerprint.as_str().into()),
+        },
         route,
         key_source: ctx.key_source(),
         key_digest: request.key.as_ref().map(|key| key.digest().into()),

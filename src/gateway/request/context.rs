@@ -153,7 +153,7 @@ impl Ctx {
         let (client, route) = self.snapshot.receive(asked);
         self.unclear = self.snapshot.unclear(asked);
         self.hooks = route.and_then(|route| Hooks::of(&self.snapshot.target(route).hooks));
-        let source = affinity::Request { headers: asked.headers, query: asked.query, client: client.address };
+        let source = asked.of(&client);
         let key = route.filter(|_| self.hooks.is_none());
         let key = key.and_then(|route| self.snapshot.key(route, None, &source, affinity::mint));
         let key = key.map(|key| Key::of(key, &client));

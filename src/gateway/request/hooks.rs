@@ -12,6 +12,7 @@ use super::context::{Ctx, Key};
 use crate::affinity::{self, Source};
 use crate::client::Client;
 use crate::config::{Compression, Handshake, TunnelLimits};
+use crate::gateway::arrival::Arrival;
 use crate::hook::{
     self, Answer, Backend, Chain, Chosen, Contexts, Entry, Facts, Injector, KeyTag, Next, Phase, Tunnel, TunnelId,
     Upgrade,
@@ -142,9 +143,17 @@ impl Hooks {
     }
 
     /// The key of a request as hooks left it.
-    fn key(&mut self, session: &Session, snapshot: &Snapshot, route: usize, client: &Client) -> Option<Key> {
+    fn key(
+        &mut self,
+        session: &Session,
+        snapshot: &Snapshot,
+        route: usize,
+        client: &Client,
+        arrival: &Arrival,
+    ) -> Option<Key> {
         let header = session.req_header();
-        let request = affinity::Request { headers: &header.headers, query: header.uri.query(), client: client.address };
+        let asked = arrival.asked("", header.uri.path(), header.uri.query(), &header.headers);
+        let request = asked.of(client);
         let key = match self.chosen.key.take() {
             Some(bytes) => Some(affinity::Key { bytes, source: Source::Hook, issued: None }),
             None => snapshot.key(route, self.chosen.upstream.as_deref(), &request, affinity::mint),
@@ -202,6 +211,8 @@ impl Ctx {
             route: &target.route,
             upstream: &target.to.upstream.config().name,
             upgrade: matches!(wanted, Ok(Wanted::WebSocket(_))),
+            secure: request.client.secure,
+            certificate: request.arrival.certificate(),
         };
         hooks.on_request(session, facts).await?;
         hooks.settle_upstream(snapshot, Phase::Request)?;
@@ -214,7 +225,7 @@ impl Ctx {
             hooks.settle_compression(session, target.compression);
             wanted = classify(session, is_lenient);
         }
-        request.key = hooks.key(session, snapshot, route, &request.client);
+        request.key = hooks.key(session, snapshot, route, &request.client, &request.arrival);
         Ok(wanted)
     }
 

@@ -115,6 +115,8 @@ impl Exchange {
             route: &harness.route,
             upstream: &harness.upstream,
             upgrade,
+            secure: false,
+            certificate: None,
         };
         let made = harness.chain.contexts();
         let failure = made.as_ref().err().cloned();

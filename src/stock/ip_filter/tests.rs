@@ -78,6 +78,8 @@ async fn the_address_is_the_client_s_or_its_proxy_s() {
             route: "* /",
             upstream: "u",
             upgrade: false,
+            secure: false,
+            certificate: None,
         };
         let mut contexts: Contexts = chain.contexts().unwrap();
         let next = chain.on_request(&mut Request::bare(&mut header, facts), &mut contexts).await.unwrap();

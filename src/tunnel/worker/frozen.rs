@@ -17,7 +17,7 @@ use crate::tls;
 use crate::tunnel::inspect::{self, Caller, Inspector, Travels};
 use crate::tunnel::pair::{Pair, Sealing, State, TunnelStream};
 use crate::tunnel::reason::Reason;
-use crate::tunnel::record::Record;
+use crate::tunnel::record::{ClientTls, Record};
 use crate::upstream::LoadGuard;
 use crate::ws::{Side, Sides};
 
@@ -33,6 +33,8 @@ pub struct Passport {
     request_id: Box<str>,
     client: IpAddr,
     peer: SocketAddr,
+    #[serde(default)]
+    client_tls: ClientTls,
     /// The route, as `host path`.
     pub route: Box<str>,
     /// Name of the upstream.
@@ -99,6 +101,7 @@ impl Frozen {
             request_id: record.request_id.clone(),
             client: record.client,
             peer: record.peer,
+            client_tls: record.tls.clone(),
             route: (&*record.route).into(),
             upstream: record.backend().upstream().to_owned(),
             backend: record.backend().address(),
@@ -156,6 +159,7 @@ impl Frozen {
             request_id: passport.request_id,
             client: passport.client,
             peer: passport.peer,
+            tls: passport.client_tls,
             route,
             key_source: Source::named(&passport.key_source).map_or("none", Source::as_str),
             key_digest: passport.key_digest,

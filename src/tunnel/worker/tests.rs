@@ -130,6 +130,7 @@ impl Lab {
             request_id: name.into(),
             client: [127, 0, 0, 1].into(),
             peer: ([127, 0, 0, 1], 1).into(),
+            tls: Default::default(),
             route: route.into(),
             key_source: "none",
             by_hook: false,

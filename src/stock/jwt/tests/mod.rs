@@ -93,6 +93,8 @@ async fn ask(chain: &Chain, target: &str, headers: &[(&str, &str)]) -> Outcome {
         route: "* /",
         upstream: "chat",
         upgrade: true,
+        secure: false,
+        certificate: None,
     };
     let mut contexts = chain.contexts().unwrap();
     let mut request = Request::bare(&mut header, facts);

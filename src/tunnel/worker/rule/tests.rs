@@ -17,6 +17,7 @@ fn tunnel(now: Instant) -> Tunnel {
         request_id: "test".into(),
         client: [127, 0, 0, 1].into(),
         peer: ([127, 0, 0, 1], 1).into(),
+        tls: Default::default(),
         route: "* /".into(),
         key_source: "none",
         by_hook: false,

@@ -1,0 +1,106 @@
+//! The watch of the files that listeners' TLS is made from, and their renewal while connections go on.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use log::{error, info, warn};
+use tokio::time::{Instant, sleep};
+
+use crate::config::Stamp;
+use crate::snapshot::Running;
+
+/// Looks at the files of certificates, keys, ticket keys and authorities once a second, as long as a listener speaks
+/// TLS.
+///
+/// A file is looked at by name, through links, as [`Watch`](super::Watch) looks at the configuration's.
+pub struct ListenerFiles {
+    running: Arc<Running>,
+    /// State of each file when it was told of last; `None` of one that was away.
+    told: HashMap<PathBuf, Option<Stamp>>,
+}
+
+impl ListenerFiles {
+    /// A watch over the files of the listeners in force. Each file counts as changed at first, because it may have been
+    /// since it was read.
+    pub fn new(running: Arc<Running>) -> Self {
+        Self { running, told: HashMap::new() }
+    }
+
+    /// Returns the files that have changed and been still for 300 ms. Dropping the future loses nothing; to be asked
+    /// anew after each reload, because only a reload names other files, and until then nobody wakes where there are
+    /// none.
+    pub async fn changed(&mut self) -> BTreeSet<PathBuf> {
+        let snapshot = self.running.snapshot();
+        let servers = snapshot.listeners().iter().filter_map(|listener| listener.tls.as_ref());
+        let files: BTreeSet<PathBuf> = servers.flat_map(|server| server.files()).collect();
+        self.told.retain(|file, _| files.contains(file));
+        if files.is_empty() {
+            return std::future::pending().await;
+        }
+        loop {
+            let differs = |file: &&PathBuf| self.told.get(*file) != Some(&Stamp::of(file));
+            let changed: BTreeSet<PathBuf> = files.iter().filter(differs).cloned().collect();
+            if !changed.is_empty() {
+                let states = still(&changed).await;
+                self.told.extend(changed.iter().cloned().zip(states));
+                return changed;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// Reads files again that have `changed`. Each that can be used takes force for connections that begin from now on;
+/// each other one leaves what was read before in force, which is logged and counted. Open connections are not touched.
+pub async fn renew(running: &Arc<Running>, changed: BTreeSet<PathBuf>) {
+    let running = Arc::clone(running);
+    // Whatever happens in there has been logged.
+    let _ = tokio::task::spawn_blocking(move || renew_now(&running, &changed)).await;
+}
+
+fn renew_now(running: &Running, changed: &BTreeSet<PathBuf>) {
+    let snapshot = running.snapshot();
+    let (mut renewed, mut failed, mut warned) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for server in snapshot.listeners().iter().filter_map(|listener| listener.tls.as_ref()) {
+        let refreshed = server.refresh(&|file: &Path| changed.contains(file), SystemTime::now());
+        if !refreshed.renewed.is_empty() {
+            let warnings = server.certificates().into_iter().filter(|one| changed.contains(&one.file));
+            warned.extend(warnings.flat_map(|one| one.warnings).map(|warning| warning.to_string()));
+        }
+        renewed.extend(refreshed.renewed);
+        failed.extend(refreshed.failed.iter().map(ToString::to_string));
+    }
+    for file in &renewed {
+        info!("{} has changed and is in force for new connections", file.display());
+    }
+    for warning in &warned {
+        warn!("{warning}");
+    }
+    for failure in &failed {
+        error!("a file that changed is not used, and what was read before stays in force: {failure}");
+    }
+    running.metrics.tls.files_read(renewed.len(), failed.len());
+}
+
+/// The files' states, in their order, once all have been the same for [`STILL_FOR`]: a certificate and its key are
+/// seldom replaced in one moment.
+async fn still(files: &BTreeSet<PathBuf>) -> Vec<Option<Stamp>> {
+    let states = || -> Vec<_> { files.iter().map(|file| Stamp::of(file)).collect() };
+    let mut since = Instant::now();
+    let mut last = states();
+    loop {
+        sleep(LOOK_AGAIN).await;
+        let now = states();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        } else if since.elapsed() >= STILL_FOR {
+            return last;
+        }
+    }
+}
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const STILL_FOR: Duration = Duration::from_millis(300);
