@@ -2,8 +2,8 @@
 
 mod changes;
 mod impact;
-mod plan;
 mod listener_files;
+mod plan;
 mod upstream_files;
 mod watch;
 
@@ -22,8 +22,8 @@ use crate::tunnel::Judged;
 pub use changes::{BackendChange, Changes, RouteChange, UpstreamChange};
 pub use impact::Cause;
 use impact::Impact;
-pub use plan::{Fate, KeysMoved, Plan, TunnelsPlanned, plan, plan_running};
 pub use listener_files::{ListenerFiles, renew};
+pub use plan::{Fate, KeysMoved, Plan, TunnelsPlanned, plan, plan_running};
 pub use upstream_files::watch_upstream_files;
 pub use watch::Watch;
 
