@@ -25,7 +25,9 @@ const RECIPES = {
 };
 
 const children = [];
-let folder, gateway;
+let folder;
+// The gateway before the application, and another one before that, with the same recipes and the same cookies.
+const gateways = {};
 
 /** Starts a program, and returns the first line of `stream` that `pattern` matches. */
 function start(command, args, stream, pattern) {
@@ -49,11 +51,26 @@ before(async () => {
   folder = mkdtempSync(join(tmpdir(), "longhaul-applications-"));
   const server = new URL("./server.mjs", import.meta.url).pathname;
   const ports = await Promise.all([1, 2, 3].map(() => start(process.execPath, [server], "stdout", /^(\d+)$/)));
-  const routes = Object.entries(RECIPES).map(([path, affinity]) => `  - { path: ${path}, upstream: application, affinity: ${affinity} }\n`);
-  const file = join(folder, "longhaul.yaml");
-  writeFileSync(file, `version: 1\nlisteners:\n  - address: 127.0.0.1:0\nroutes:\n${routes.join("")}upstreams:\n  application:\n    backends: [${ports.map((port) => `127.0.0.1:${port}`).join(", ")}]\n`);
-  gateway = `http://${await start(process.env.LONGHAUL, ["-c", file], "stderr", /listening on ([0-9.:]+)/)}`;
+  const inner = await startGateway("inner", ports.map((port) => `127.0.0.1:${port}`));
+  gateways.one = `http://${inner}`;
+  gateways.two = `http://${await startGateway("outer", [inner])}`;
 });
+
+/** Starts a gateway with every recipe before these backends; its address. */
+function startGateway(name, backends) {
+  const routes = Object.entries(RECIPES)
+    .map(([path, affinity]) => `  - { path: ${path}, upstream: application, affinity: ${affinity} }\n`);
+  const file = join(folder, `${name}.yaml`);
+  writeFileSync(file, `version: 1
+listeners:
+  - address: 127.0.0.1:0
+control_sock: ${join(folder, `${name}.sock`)}
+routes:
+${routes.join("")}upstreams:
+  application: { backends: [${backends.join(", ")}] }
+`);
+  return start(process.env.LONGHAUL, ["-c", file], "stderr", /listening on ([0-9.:]+)/);
+}
 
 after(() => {
   for (const child of children) child.removeAllListeners("exit").kill("SIGKILL");
@@ -81,29 +98,31 @@ async function noneIsLost(visit) {
   assert.ok(homes.size > 1, "all in one process");
 }
 
-for (const [path, recipe] of [["/plain/", "issue_cookie"], ["/cookie/", "io born on the backend"]]) {
-  for (const transports of [["polling", "websocket"], ["polling"]]) {
-    test(`socket.io by ${transports.join(", then ")} with ${recipe} loses no session`, () =>
-      noneIsLost((jar) => visitSocketIo(gateway, path, jar, { transports, patience })));
+for (const count of ["one", "two"]) {
+  const behind = `behind ${count} gateway${count === "two" ? "s" : ""}`;
+  for (const [path, recipe] of [["/plain/", "issue_cookie"], ["/cookie/", "io born on the backend"]]) {
+    for (const transports of [["polling", "websocket"], ["polling"]]) {
+      test(`socket.io by ${transports.join(", then ")} ${behind} with ${recipe} loses no session`, () =>
+        noneIsLost((jar) => visitSocketIo(gateways[count], path, jar, { transports, patience })));
+    }
   }
-}
-
-for (const [path, recipe] of [["/dummy", "JSESSIONID born on the backend"], ["/issued", "issue_cookie"]]) {
-  for (const transport of ["xhr-polling", "xhr-streaming"]) {
-    test(`SockJS by ${transport} with ${recipe} loses no session`, () =>
-      noneIsLost((jar) => visitSockJs(`${gateway}${path}`, jar, { transport, patience })));
+  for (const [path, recipe] of [["/dummy", "JSESSIONID born on the backend"], ["/issued", "issue_cookie"]]) {
+    for (const transport of ["xhr-polling", "xhr-streaming"]) {
+      test(`SockJS by ${transport} ${behind} with ${recipe} loses no session`, () =>
+        noneIsLost((jar) => visitSockJs(`${gateways[count]}${path}`, jar, { transport, patience })));
+    }
   }
 }
 
 test("SockJS by WebSocket keeps its session on one connection", async () => {
   for (const path of ["/dummy", "/issued"]) {
-    const { lost } = await crowd((jar) => visitSockJs(`${gateway}${path}`, jar, { transport: "websocket", patience }));
+    const { lost } = await crowd((jar) => visitSockJs(`${gateways.two}${path}`, jar, { transport: "websocket", patience }));
     assert.deepEqual(lost, []);
   }
 });
 
 test("the value of a cookie that the backend makes is no key: sessions are lost", async () => {
-  const { lost } = await crowd((jar) => visitSocketIo(gateway, "/naive/", jar, { transports: ["polling"], patience }));
+  const { lost } = await crowd((jar) => visitSocketIo(gateways.one, "/naive/", jar, { transports: ["polling"], patience }));
   assert.ok(lost.length > 0, "this test could not tell a lost session");
   for (const reason of lost) assert.match(reason, /^lost: /);
 });
