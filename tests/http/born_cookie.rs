@@ -192,6 +192,39 @@ async fn a_session_begun_on_the_101_brings_the_tunnel_back() {
     }
 }
 
+/// A backend that refuses an upgrade may begin a session with its refusal: a page for the login, say.
+#[tokio::test]
+async fn a_session_begun_with_a_refusal_of_an_upgrade_brings_the_client_back() {
+    const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                           Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let affinity = BORN.replace("]\n", ", issue_cookie]\n");
+    for hooks in ["", "    hooks: [{ hook: headers, with: { response: { set: { x-seen: '1' } } } }]\n"] {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut backends = Vec::new();
+        for _ in 0..3 {
+            backends.push(Named::answering(any, |_| "Set-Cookie: JSESSIONID=abc; Path=/\r\n".to_owned()).await);
+        }
+        let addresses: Vec<_> = backends.iter().map(Named::address).collect();
+        let config =
+            one_upstream(&addresses, &affinity).replace("  - upstream: u\n", &format!("  - upstream: u\n{hooks}"));
+        let gateway = Gateway::start(&config).await;
+        for _ in 0..6 {
+            let first = Wire::connect(gateway.address()).await.get("/", UPGRADE).await;
+            let set = first.head.all("set-cookie");
+            assert_eq!((first.status(), set.len()), (200, 2), "{set:?}");
+            assert!(set[0].starts_with("JSESSIONID=") && set[0].ends_with("~abc; Path=/"), "{set:?}");
+            assert!(set[1].starts_with("longhaul="), "{set:?}");
+
+            let session = set[0].split(';').next().unwrap();
+            let cookies = format!("{UPGRADE}Cookie: {session}; longhaul=another\r\n");
+            let again = Wire::connect(gateway.address()).await.get("/", &cookies).await;
+            assert_eq!(again.address(), first.address());
+            let home = backends.iter().find(|backend| backend.address() == first.address()).unwrap();
+            assert_eq!(home.last().head.all("cookie"), ["JSESSIONID=abc; longhaul=another"]);
+        }
+    }
+}
+
 /// Opens a WebSocket, begins a session on the 101, and tells the cookie that came.
 async fn greet(stream: tokio::net::TcpStream) {
     let name = stream.local_addr().unwrap().to_string();
