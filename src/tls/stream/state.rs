@@ -27,7 +27,7 @@ pub struct StreamState {
 /// A record layer on its way: told by the process that had it, or made of what that one told.
 #[derive(Debug)]
 enum Known {
-    Told(State),
+    Told(Box<State>),
     Made(Box<Records>),
 }
 
@@ -58,7 +58,7 @@ impl<T: Transport> Stream<T> {
             None => (Vec::new(), 0),
         };
         Some(StreamState {
-            records: Known::Told(records.state()),
+            records: Known::Told(Box::new(records.state())),
             partial: self.partial.clone(),
             unsent,
             unsent_data,
@@ -73,7 +73,7 @@ impl<T: Transport> Stream<T> {
         let layer = match records {
             Known::Made(records) => Layer::Records(records),
             Known::Told(state) => {
-                Records::resume(state).map_or(Layer::Nothing, |records| Layer::Records(Box::new(records)))
+                Records::resume(*state).map_or(Layer::Nothing, |records| Layer::Records(Box::new(records)))
             }
         };
         let unsent = (!unsent.is_empty()).then(|| Box::new(Unsent { bytes: unsent, written: 0, data: unsent_data }));
