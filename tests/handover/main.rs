@@ -5,6 +5,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../backends/lab.rs"]
+#[expect(dead_code, reason = "the ends of TLS before a backend are enough here")]
+mod backends;
 #[path = "../tls/client.rs"]
 #[expect(dead_code, reason = "messages here are longer than the ones that it sends")]
 mod client;

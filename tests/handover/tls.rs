@@ -7,22 +7,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use rustls::{ClientConfig, SupportedProtocolVersion};
+use tempfile::TempDir;
 
+use crate::backends::{Front, server_config};
 use crate::client::{Client, VERSIONS, config};
 use crate::lab::{Lab, blocking, ready, upgrade};
 use crate::raw::Raw;
 use crate::support::certificates::Authority;
-use crate::support::{Gateway, folder};
-use crate::ws::{BINARY, CLOSE, all_echo, frame, open_several};
+use crate::support::{Gateway, folder, hooked};
+use crate::ws::{BINARY, CLOSE, Tunnel, all_echo, frame, open_several};
 
 /// A gateway with a TLS listener and a plain one, and the authority of its certificate.
 async fn gateway(lab: &Lab, more: &str) -> (Gateway, Authority) {
+    let authority = Authority::new("Test Authority");
+    let dir = folder_of(&(lab.config("") + more), &authority);
+    (ready(Gateway::begin(dir, &[], &[]).listening().await).await, authority)
+}
+
+/// The folder of a gateway with this configuration and a TLS listener before its own.
+fn folder_of(yaml: &str, authority: &Authority) -> Arc<TempDir> {
     let tls = "listeners:\n  - address: 127.0.0.1:0\n    tls:\n      \
                certificates: [{ cert: '{dir}/a.pem', key: '{dir}/a.key' }]\n";
-    let dir = folder(&(lab.config("").replacen("listeners:\n", tls, 1) + more));
-    let authority = Authority::new("Test Authority");
+    let dir = folder(&yaml.replacen("listeners:\n", tls, 1));
     authority.issue(&["a.test"]).write(dir.path(), "a");
-    (ready(Gateway::begin(dir, &[], &[]).listening().await).await, authority)
+    std::fs::write(dir.path().join("ca.pem"), &authority.pem).unwrap();
+    dir
 }
 
 /// A tunnel by wss.
@@ -41,9 +50,14 @@ impl Wss {
     }
 
     /// Opens several that speak this version.
-    fn several(to: SocketAddr, count: usize, authority: &str, version: &'static SupportedProtocolVersion) -> Vec<Self> {
+    fn several(
+        (to, path): (SocketAddr, &str),
+        count: usize,
+        authority: &str,
+        version: &'static SupportedProtocolVersion,
+    ) -> Vec<Self> {
         let config = config(authority, &[version], None);
-        (0..count).map(|_| Self::open(to, "/echo", &config)).collect()
+        (0..count).map(|_| Self::open(to, path, &config)).collect()
     }
 
     /// A message that no other one of this tunnel is like: most are small, some take several records.
@@ -60,6 +74,12 @@ impl Wss {
         let message = self.next();
         self.client.send(frame(BINARY, &message, true));
         assert!(self.hear() == (BINARY, message), "another message came back");
+    }
+
+    /// Asks the hook `keeping` how many messages it has seen.
+    fn counts(&mut self) -> String {
+        self.client.send(frame(0x81, b"count", true));
+        String::from_utf8(self.hear().1).unwrap()
     }
 
     /// The Close frame of the gateway comes, and then the end of the stream.
@@ -119,7 +139,7 @@ async fn tunnels_of_both_versions_and_plain_ones_move_under_traffic_again_and_ag
     let mut plain = open_several(plain, 20).await;
     let pem = authority.pem.clone();
     let mut tunnels = blocking(move || {
-        VERSIONS.map(|version| Wss::several(secure, 90, &pem, version)).into_iter().flatten().collect()
+        VERSIONS.map(|version| Wss::several((secure, "/echo"), 90, &pem, version)).into_iter().flatten().collect()
     })
     .await;
     assert_eq!(gateway.metric("longhaul_tunnels_open{tls=\"record\"}").await, 180.0);
@@ -186,7 +206,7 @@ async fn an_older_successor_is_given_plain_tunnels_and_the_others_end_by_the_dra
     let mut plain = open_several(gateway.addresses[1], 1).await;
     all_echo(&mut plain).await;
     let (to, pem) = (gateway.address(), authority.pem.clone());
-    let mut secure = blocking(move || Wss::several(to, 2, &pem, &rustls::version::TLS13)).await;
+    let mut secure = blocking(move || Wss::several((to, "/echo"), 2, &pem, &rustls::version::TLS13)).await;
     let door = gateway.dir.path().join("upgrade.sock");
     let passports = blocking(move || crate::fixture::take_over(Raw::connect(&door), 2, 3, 1)).await;
     assert!(passports[0].get("tls").is_none());
@@ -194,3 +214,82 @@ async fn an_older_successor_is_given_plain_tunnels_and_the_others_end_by_the_dra
     blocking(move || secure.iter_mut().for_each(Wss::is_closed)).await;
     assert_eq!(gateway.ended().await, Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tunnels_with_tls_on_either_side_or_both_move_under_traffic() {
+    let lab = Lab::start().await;
+    let authority = Authority::new("Test Authority");
+    let mut fronts = Vec::new();
+    for version in VERSIONS {
+        let config = server_config(&authority.issue(&["chat.internal"]), None, &[version]);
+        fronts.push(Front::start(lab.address(), config).await);
+    }
+    let upstream = |name: &str, front: &Front| {
+        let address = front.address();
+        format!("  {name}:\n    health: off\n    backends: [{address}]\n{BACKEND_TLS}")
+    };
+    let yaml = lab.config(&(upstream("old", &fronts[0]) + &upstream("new", &fronts[1])));
+    let routes = "routes:\n  - { path: /old, upstream: old }\n  - { path: /new, upstream: new }\n";
+    let dir = folder_of(&yaml.replacen("routes:\n", routes, 1), &authority);
+    let mut gateway = ready(Gateway::begin(dir, &[], &[]).listening().await).await;
+    let (secure, open) = (gateway.addresses[0], gateway.addresses[1]);
+    let pem = authority.pem.clone();
+    let mut tunnels: Vec<Wss> = blocking(move || {
+        let of = |(path, version)| Wss::several((secure, path), 15, &pem, version);
+        ["/echo", "/old", "/new"]
+            .into_iter()
+            .flat_map(|path| VERSIONS.map(|version| (path, version)))
+            .flat_map(of)
+            .collect()
+    })
+    .await;
+    let mut plain = Vec::new();
+    for path in ["/echo", "/old", "/new"] {
+        for _ in 0..5 {
+            plain.push(Tunnel::open(open, path).await);
+        }
+    }
+    for _ in 0..3 {
+        let traffic = Traffic::start(tunnels);
+        let old = upgrade(&mut gateway).await;
+        let with_tls = "100 with TLS (30 to the client, 10 to the backend, 60 to both)";
+        old.log.find(&["handed over: 105 tunnels moved, 0 stayed", with_tls]).await;
+        tunnels = blocking(move || traffic.finish()).await;
+        all_echo(&mut plain).await;
+    }
+    assert_eq!(gateway.metric("longhaul_tunnels_open{tls=\"record\"}").await, 100.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tunnels_with_hooks_move_in_the_middle_of_a_message_and_keep_what_hooks_keep() {
+    let lab = Lab::start().await;
+    let authority = Authority::new("Test Authority");
+    let yaml = lab.config("").replace("- upstream", "- hooks: [keeping]\n    upstream");
+    let dir = folder_of(&yaml, &authority);
+    let mut gateway = ready(Gateway::begin_with(&hooked(), dir, &[], &[]).listening().await).await;
+    for version in VERSIONS {
+        let (to, pem) = (gateway.address(), authority.pem.clone());
+        let mut tunnel = blocking(move || {
+            let mut tunnel = Wss::several((to, "/echo"), 1, &pem, version).remove(0);
+            tunnel.echoes();
+            assert!(tunnel.counts().starts_with("2 of "));
+            tunnel.client.send(&frame(BINARY, &[5; 60_000], true)[..50_000]);
+            tunnel
+        })
+        .await;
+        let old = upgrade(&mut gateway).await;
+        old.log.find(&["tunnels moved, 0 stayed", " with TLS ("]).await;
+        let tunnel = blocking(move || {
+            tunnel.client.send(&frame(BINARY, &[5; 60_000], true)[50_000..]);
+            assert!(tunnel.hear() == (BINARY, vec![5; 60_000]), "another message came back");
+            assert!(tunnel.counts().starts_with("4 of "));
+            tunnel
+        })
+        .await;
+        drop(tunnel);
+        gateway.access.find(&[" tunnel_end ", " kept="]).await;
+    }
+}
+
+/// `tls` of an upstream whose backends have certificates of the test's authority.
+const BACKEND_TLS: &str = "    tls: { server_name: chat.internal, ca: '{dir}/ca.pem' }\n";
