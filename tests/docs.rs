@@ -131,6 +131,7 @@ fn completed(block: &str) -> Option<String> {
         "access_log",
         "watch",
         "control_sock",
+        "limits",
         "drain",
         "routes",
         "upstreams",

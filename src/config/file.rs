@@ -5,10 +5,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::limits::Limits;
 use super::model::{AccessLog, Config, Drain, Forwarding, Listener, Underscores};
 use super::named_files::NamedFiles;
 use super::sections::access_log;
 use super::sections::affinity::Scope;
+use super::sections::client_limits;
 use super::sections::drain;
 use super::sections::hooks::{KnownHooks, Registered};
 use super::sections::keys::{self, TOP};
@@ -116,10 +118,9 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, files: &mut NamedFiles, repo
     let mut fields = keys::top_level(root, &known, report)?;
 
     let listeners = fields.required("listeners", "a list such as `- address: 0.0.0.0:8080`", report);
-    let metrics = fields.take("metrics");
     let trusted_proxies = fields.take_or("trusted_proxies", Vec::new(), |v| listeners::trusted_proxies(v, report));
     let are_proxies_trusted = trusted_proxies.as_ref().is_none_or(|proxies| !proxies.is_empty());
-    let (listeners, metrics) = listeners::read(listeners, metrics, are_proxies_trusted, files, report);
+    let (listeners, metrics) = listeners::read(listeners, fields.take("metrics"), are_proxies_trusted, files, report);
     let underscores_in_headers =
         fields.take_or("underscores_in_headers", Underscores::Drop, |v| choice(v, &UNDERSCORES, report));
     let forwarding = fields.take_or("forwarding", Forwarding::default(), |v| listeners::forwarding(v, report));
@@ -127,6 +128,7 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, files: &mut NamedFiles, repo
     let watch = fields.take_or("watch", false, |v| boolean(v, report));
     let control_sock = fields.take_or("control_sock", None, |v| listeners::control_sock(v, report).map(Some));
     let hook_memory = fields.take_or("hook_memory", HOOK_MEMORY, |v| size(v, report));
+    let limits = fields.take_or("limits", Limits::default(), |v| client_limits::read(v, report));
     let drain = fields.take_or("drain", Drain::default(), |v| drain::read(v, report));
 
     let routes = fields.required("routes", "a list such as `- upstream: NAME`", report);
@@ -153,6 +155,7 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, files: &mut NamedFiles, repo
         watch: watch?,
         control_sock: control_sock?,
         hook_memory: hook_memory?,
+        limits: limits?,
         drain: drain?,
         routes: routes?,
         upstreams: upstreams.all()?,

@@ -17,6 +17,7 @@ impl Clone for Config {
             watch: self.watch,
             hook_memory: self.hook_memory,
             control_sock: self.control_sock.clone(),
+            limits: self.limits,
             drain: self.drain,
             routes: self.routes.clone(),
             upstreams: self.upstreams.clone(),

@@ -6,6 +6,7 @@
 
 mod file;
 mod fixed;
+mod limits;
 mod listener;
 mod model;
 mod named_files;
@@ -15,6 +16,7 @@ mod source;
 mod yaml;
 
 pub use file::{LoadError, Loaded, MAX_BYTES, load, parse};
+pub use limits::{HeadLimits, KeepAlive, Limits};
 pub use model::*;
 pub use sections::hooks::{KnownHooks, NoHooks};
 pub use sections::keys::keys;

@@ -9,6 +9,7 @@ use pingora_core::server::configuration::ServerConf;
 use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 
+use super::limits::Limits;
 pub use super::listener::{ClientAuth, Hsts, Listener, ListenerTls, PemPair, ProxyProtocol, TlsVersion};
 use super::settings::Settings;
 use super::source::Source;
@@ -40,6 +41,8 @@ pub struct Config {
     pub control_sock: Option<PathBuf>,
     /// `hook_memory`: bytes that unfinished messages on routes with hooks may take on one worker, default 64 MiB.
     pub hook_memory: u64,
+    /// `limits`: bounds on what clients send and on how long they are waited for.
+    pub limits: Limits,
     /// `drain`: how the process ends.
     pub drain: Drain,
     /// `routes`, in the order written; at least one, each naming an upstream of `upstreams`.

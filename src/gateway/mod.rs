@@ -3,8 +3,11 @@
 mod arrival;
 mod connector;
 mod handshake;
+mod head_reader;
+mod lent;
+mod refusal;
 mod request;
-mod requests;
+pub(crate) mod requests;
 mod rewind;
 mod runtimes;
 

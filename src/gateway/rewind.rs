@@ -21,52 +21,88 @@ use tokio::net::TcpStream;
 
 use super::arrival::Arrival;
 use super::handshake::Continuation;
-use super::requests::{Refused, Requests};
+use super::head_reader::{Head, HeadReader};
+use super::lent::{Lent, poll_more};
+use crate::http1::Refused;
+use crate::metrics::OpenConnection;
 use crate::tls::Sealed;
+use crate::tunnel::Listener;
 pub(super) use wire::Wire;
 
-/// A connection for Pingora. Bytes that a worker has read of it come first.
+/// A connection for Pingora, which may read of it what it is [lent](Self::lend). Bytes that a worker has read of it
+/// come first.
 pub(super) struct Rewind {
     stream: BufWriter<Wire>,
-    /// The way on which the client came; `None` of a backend's connection.
-    arrival: Option<Arrival>,
-    requests: Mutex<Requests>,
+    /// The client at the other end; `None` where that is a backend.
+    client: Option<Client>,
+    lent: Lent,
     since: SystemTime,
     digest: Arc<SocketDigest>,
+    /// The first head, as far as a worker came with it.
+    begun: Option<Begun>,
     continuation: Mutex<Option<Box<Continuation>>>,
 }
 
+/// A client, and how it came.
+pub(super) struct Client {
+    /// Its way to the gateway.
+    pub(super) arrival: Arrival,
+    /// The listener that accepted it.
+    pub(super) listener: Arc<Listener>,
+    /// Counts its connection as open.
+    pub(super) _open: Option<OpenConnection>,
+}
+
+/// The first head of a connection, as far as a worker came with it.
+pub(super) enum Begun {
+    /// Still being read.
+    Reading(HeadReader),
+    /// Whole. The worker may have begun with the request.
+    Whole(Head, Option<Box<Continuation>>),
+    /// Refused.
+    Refused(Refused),
+}
+
 impl Rewind {
-    /// A client's connection of which `ahead` was read, and the first request on it where a worker began that.
-    pub(super) fn new(stream: Wire, arrival: Arrival, ahead: Vec<u8>, continuation: Option<Box<Continuation>>) -> Self {
-        let peer = arrival.peer;
-        Self { arrival: Some(arrival), ..Self::over(stream, peer, Requests::new(ahead), continuation) }
+    /// The connection of a client, of which a worker has read `ahead` and made `begun`.
+    pub(super) fn of_client(stream: Wire, client: Client, ahead: Vec<u8>, begun: Begun) -> Self {
+        let peer = client.arrival.peer;
+        Self { client: Some(client), begun: Some(begun), ..Self::over(stream, peer, Lent::nothing(ahead)) }
     }
 
     /// A connection to a backend that has begun to answer; `ahead` was read of that.
     pub(super) fn of_backend(stream: Wire, peer: SocketAddr, ahead: Vec<u8>) -> Self {
-        Self::over(stream, peer, Requests::answer(ahead), None)
+        Self::over(stream, peer, Lent::answer(ahead))
     }
 
-    fn over(stream: Wire, peer: SocketAddr, requests: Requests, continuation: Option<Box<Continuation>>) -> Self {
+    fn over(stream: Wire, peer: SocketAddr, lent: Lent) -> Self {
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
         // Nobody else can have set it yet.
         let _ = digest.peer_addr.set(Some(Peer::Inet(peer)));
         Self {
             stream: BufWriter::with_capacity(WRITE_BYTES, stream),
-            arrival: None,
-            requests: Mutex::new(requests),
+            client: None,
+            lent,
             since: SystemTime::now(),
             digest: Arc::new(digest),
-            continuation: Mutex::new(continuation),
+            begun: None,
+            continuation: Mutex::default(),
         }
+    }
+
+    /// The connection behind a stream of Pingora's; `None` where no worker accepted it.
+    pub(super) fn behind(stream: Stream) -> Option<Box<Self>> {
+        if !stream.as_any().is::<Self>() {
+            return None;
+        }
+        stream.into_any().downcast().ok()
     }
 
     /// The way on which the client of a connection came; from nowhere in particular where the connection is not one of
     /// a worker's.
     pub(super) fn arrival(stream: Option<&Stream>) -> Arrival {
         let rewind = stream.and_then(|stream| stream.as_any().downcast_ref::<Self>());
-        let known = rewind.and_then(|rewind| rewind.arrival.clone());
+        let known = rewind.and_then(Self::client).map(|client| client.arrival.clone());
         known.unwrap_or_else(|| Arrival::plain(SocketAddr::from(([0, 0, 0, 0], 0)), 0))
     }
 
@@ -76,31 +112,47 @@ impl Rewind {
         rewind.continuation.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Takes the refusal of the request that Pingora has read a stand-in for; once.
-    pub(super) fn refused(stream: &Stream) -> Option<Box<Refused>> {
-        let rewind = stream.as_any().downcast_ref::<Self>()?;
-        rewind.requests.lock().unwrap_or_else(PoisonError::into_inner).take_refused()
-    }
-
     /// Tells if bytes came behind the request at work.
     pub(super) fn has_more(stream: &Stream) -> bool {
-        let rewind = stream.as_any().downcast_ref::<Self>();
-        rewind.is_some_and(|rewind| rewind.requests.lock().unwrap_or_else(PoisonError::into_inner).has_more())
+        stream.as_any().downcast_ref::<Self>().is_some_and(|rewind| rewind.lent.has_more())
     }
 
-    /// Notes that the request at work was answered, so that the next one is read when its body is over.
-    pub(super) fn answered(stream: &Stream) {
-        if let Some(rewind) = stream.as_any().downcast_ref::<Self>() {
-            rewind.requests.lock().unwrap_or_else(PoisonError::into_inner).answered();
-        }
+    /// The client at the other end.
+    pub(super) fn client(&self) -> Option<&Client> {
+        self.client.as_ref()
+    }
+
+    /// Takes the first head, as far as a worker came with it.
+    pub(super) fn take_begun(&mut self) -> Option<Begun> {
+        self.begun.take()
+    }
+
+    /// Tells if what came behind the request that was lent may be the next one.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.lent.may_go_on()
+    }
+
+    /// Takes the bytes that were read ahead and handed to nobody.
+    pub(super) fn take_ahead(&mut self) -> Vec<u8> {
+        self.lent.take_ahead()
+    }
+
+    /// Lends Pingora the request that `ahead` begins with.
+    pub(super) fn lend(&mut self, ahead: Vec<u8>, head: &Head, continuation: Option<Box<Continuation>>) {
+        self.lent = Lent::request(ahead, head);
+        *self.continuation.get_mut().unwrap_or_else(PoisonError::into_inner) = continuation;
+    }
+
+    /// Reads what has come to the end of `bytes`; 0 is the end of the stream.
+    pub(super) fn poll_more(&mut self, cx: &mut Context<'_>, bytes: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        poll_more(cx, &mut self.stream, bytes)
     }
 
     /// The connection alone, the TLS session on it, and the bytes that were read of it and asked for by nobody. To be
     /// flushed before.
-    pub(super) fn into_parts(self) -> (TcpStream, Option<Sealed>, Vec<u8>) {
-        let requests = self.requests.into_inner().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn into_parts(mut self) -> (TcpStream, Option<Sealed>, Vec<u8>) {
+        let mut ahead = self.lent.take_ahead();
         let (stream, sealed, opened) = self.stream.into_inner().into_parts();
-        let mut ahead = requests.into_ahead();
         ahead.extend(opened);
         (stream, sealed, ahead)
     }
@@ -108,8 +160,8 @@ impl Rewind {
 
 impl AsyncRead for Rewind {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, requests, .. } = &mut *self;
-        requests.get_mut().unwrap_or_else(PoisonError::into_inner).poll_read(cx, stream, buffer)
+        let Self { stream, lent, .. } = &mut *self;
+        lent.poll_read(cx, stream, buffer)
     }
 }
 

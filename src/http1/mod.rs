@@ -8,10 +8,14 @@ pub mod forward;
 pub mod framing;
 pub mod head;
 pub mod hop_by_hop;
+pub mod reading;
+pub mod refused;
 pub mod target;
 pub mod unwanted;
 
 pub use fields::Fields;
 pub use framing::{Body, Framing, Refusal};
 pub use head::{HeadError, RequestHead, ResponseHead};
+pub use reading::{Bounds, Reading};
+pub use refused::Refused;
 pub use unwanted::Unwanted;

@@ -3,6 +3,7 @@
 //! Label sets are bounded: upstream and backend names come from the configuration, every other label from a fixed list.
 
 mod hook;
+mod listener;
 mod local_failure;
 mod tls;
 mod upstream;
@@ -19,6 +20,8 @@ use prometheus::{
 };
 
 pub use hook::HookMetrics;
+use listener::ListenerFamilies;
+pub use listener::{AcceptError, ListenerMetrics, OpenConnection};
 pub use local_failure::LocalFailure;
 pub use tls::TlsMetrics;
 pub use upstream::UpstreamMetrics;
@@ -27,6 +30,7 @@ pub use upstream::UpstreamMetrics;
 pub struct Metrics {
     registry: Registry,
     families: Families,
+    listeners: ListenerFamilies,
     upstreams: Mutex<HashMap<String, Arc<UpstreamMetrics>>>,
     /// Two scrapes at once must not reset each other's gauges.
     scrape: Mutex<()>,
@@ -137,6 +141,7 @@ impl Metrics {
         );
         let metrics = Self {
             families,
+            listeners: listener_families(&registry),
             upstreams: Mutex::default(),
             scrape: Mutex::default(),
             access_log_dropped: add(
@@ -234,6 +239,11 @@ impl Metrics {
         Arc::new(HookMetrics::new(name, &self.hook_failures, &self.hook_verdicts))
     }
 
+    /// The counters of the listener of this address.
+    pub fn listener(&self, address: &str) -> ListenerMetrics {
+        ListenerMetrics::new(address, &self.listeners)
+    }
+
     /// Adds a family that is counted elsewhere, once.
     pub fn include(&self, family: Box<dyn Collector>) {
         self.registry.register(family).expect("every name is registered once");
@@ -285,6 +295,26 @@ impl Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+fn listener_families(registry: &Registry) -> ListenerFamilies {
+    let open = Opts::new("longhaul_connections_open", "Clients' connections that are open and are no tunnel.");
+    ListenerFamilies {
+        accepted: counters(registry, "longhaul_connections_accepted_total", "Connections accepted.", &["listener"]),
+        open: add(registry, IntGaugeVec::new(open, &["listener"])),
+        refused: counters(
+            registry,
+            "longhaul_refused_total",
+            "Requests and connections refused before a route was looked for.",
+            &["listener", "reason"],
+        ),
+        accept_errors: counters(
+            registry,
+            "longhaul_accept_errors_total",
+            "Connections that could not be accepted.",
+            &["listener", "kind"],
+        ),
     }
 }
 

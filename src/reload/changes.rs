@@ -139,6 +139,7 @@ impl Changes {
             watch,
             drain,
             hook_memory,
+            limits,
             // Compared below.
             routes: _,
             upstreams: _,
@@ -158,6 +159,7 @@ impl Changes {
             ("forwarding", *forwarding != new.forwarding),
             ("watch", *watch != new.watch),
             ("drain", *drain != new.drain),
+            ("limits", *limits != new.limits),
             ("hook_memory", *hook_memory != new.hook_memory),
         ];
         let settings = settings.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect();

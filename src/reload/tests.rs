@@ -260,6 +260,7 @@ fn every_key_of_the_top_level_that_a_reload_applies_is_a_difference() {
         ("watch", "true"),
         ("drain", "{ window: 1s }"),
         ("hook_memory", "32MiB"),
+        ("limits", "{ head: { time: 5s } }"),
     ] {
         let changes = Changes::between(&with(""), &with(&format!("{key}: {value}")));
         assert_eq!((changes.settings.as_slice(), changes.is_empty()), (&[key][..], false), "{key}");

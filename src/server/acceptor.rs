@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::connections::Connections;
 use super::newest::Newest;
 use crate::admin::Admin;
+use crate::gateway::requests::Requests;
 use crate::gateway::{Gateway, Handshakes, Runtimes};
 use crate::listen::{BindError, Bound};
 use crate::snapshot::Running;
@@ -93,7 +94,8 @@ impl Acceptor {
             bound.lend_to(&lent)?;
         }
         let listen = |(number, bound): (usize, &Bound)| {
-            let listener = Arc::new(Listener { address: bound.address, number });
+            let metrics = self.running.metrics.listener(&bound.address.to_string());
+            let listener = Arc::new(Listener { address: bound.address, number, metrics });
             Ok(ListeningSocket { socket: bound.listen()?, listener })
         };
         let sockets: Vec<_> = self.listeners.iter().enumerate().map(listen).collect::<Result<_, _>>()?;
@@ -142,7 +144,8 @@ impl Acceptor {
     /// Lets the tunnel workers accept clients and carry out their handshakes.
     fn open(&self, sockets: &[ListeningSocket], stopped: watch::Receiver<bool>) {
         let gateway = Gateway::new(Arc::clone(&self.running));
-        let app = Arc::new(self.connections.of(http_proxy(&self.pingora, gateway.clone())));
+        let app =
+            Arc::new(self.connections.of(Requests::new(gateway.clone(), http_proxy(&self.pingora, gateway.clone()))));
         let runtimes = Arc::clone(&self.runtimes);
         let handshakes: Arc<dyn Host> = Arc::new(Handshakes::new(gateway, Arc::clone(&app), stopped.clone(), runtimes));
         self.running.tunnels.accept(sockets, &handshakes);

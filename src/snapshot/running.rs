@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, MutexGuard, Notify};
 
 use super::{Destination, Phases, Snapshot};
 use crate::access_log::AccessLog;
-use crate::config::{self, Config, OnChange, Problems};
+use crate::config::{self, Config, Limits, OnChange, Problems};
 use crate::health::{CheckError, Checkers, Probe, Subject, Target};
 use crate::hook::{self, Chain, Injector};
 use crate::metrics::Metrics;
@@ -123,6 +123,11 @@ impl Running {
     /// The snapshot in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// Limits of what clients send, as they are in force.
+    pub fn limits(&self) -> Limits {
+        self.snapshot.load().config.limits
     }
 
     /// Counts a request as under way for as long as what it returns is kept.

@@ -28,7 +28,6 @@ fn post(framing: &str, body: &str) -> String {
 
 /// RFC 9112 §6.3: equal lengths may be made one, anything else is an error.
 #[tokio::test]
-
 async fn several_content_lengths_become_one_or_are_refused() {
     for framing in ["Content-Length: 3, 3\r\n", "Content-Length: 3\r\nContent-Length: 3\r\n", "Content-Length: 3,3\r\n"]
     {
@@ -50,7 +49,6 @@ async fn several_content_lengths_become_one_or_are_refused() {
 
 /// RFC 9112 §6.1: a coding that is not understood is 501; `chunked` has to be the last one, once.
 #[tokio::test]
-
 async fn transfer_codings_other_than_a_single_final_chunked_are_refused() {
     let codings = [
         "gzip, chunked",
@@ -95,7 +93,6 @@ async fn a_body_with_both_a_length_and_chunks_has_one_meaning_or_is_refused() {
 }
 
 #[tokio::test]
-
 async fn a_chunk_without_a_right_size_is_refused() {
     let bodies = [
         "\r\n3\r\nabc\r\n0\r\n\r\n",

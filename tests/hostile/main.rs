@@ -14,6 +14,7 @@ mod closing;
 mod diagnostics;
 mod fairness;
 mod framing;
+mod heads;
 mod hung;
 mod meaning;
 mod panics;

@@ -22,7 +22,6 @@ async fn counted(gateway: &Gateway) -> f64 {
 }
 
 #[tokio::test]
-#[ignore = "not so yet"]
 async fn a_refused_request_gets_our_answer_a_log_line_and_a_count() {
     let backend = Named::start().await;
     let gateway = Gateway::start(&one_upstream(&[backend.address()], "    health: off\n")).await;

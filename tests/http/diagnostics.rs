@@ -92,7 +92,8 @@ async fn lines_that_a_reader_was_too_slow_for_are_said_when_it_reads_again() {
 async fn a_stuck_reader_of_the_access_log_holds_up_no_reopening_no_reload_and_no_end() {
     let (echo, named) = (Echo::start().await, Named::start().await);
     let dead = Backend::start(|_| async {}).await;
-    let mut gateway = Gateway::start(&config(&echo, &named, dead.address)).await;
+    let long = "limits: { head: { size: 128KiB, target: 64KiB } }";
+    let mut gateway = Gateway::start(&format!("{long}\n{}", config(&echo, &named, dead.address))).await;
     gateway.access.pause();
     // Longer lines fill the pipe and the buffer with fewer requests.
     let target = format!("/{}", "a".repeat(60_000));

@@ -81,6 +81,9 @@ async fn traffic() -> (Gateway, Echo, Named) {
     for (act, status) in [("a request answer 403 no", 403), ("a request error", 500)] {
         assert_eq!(client.get("/hooks", &format!("X-Act: {act}\r\n")).await.status(), status);
     }
+    let mut refused = Wire::connect(gateway.address()).await;
+    refused.send("MADE UP\r\n\r\n").await;
+    assert_eq!(refused.answer().await.status(), 400);
     for n in 0..20 {
         assert_eq!(
             client.get(&format!("/known/{n}?room={n}"), &format!("X-Room: made-up-{n}\r\n")).await.status(),
@@ -119,11 +122,14 @@ async fn no_client_makes_up_a_label() {
     let (_, mut values) = scraped(&gateway.scrape().await);
     let documented: BTreeMap<String, BTreeSet<String>> =
         table("label").into_iter().map(|row| (row[0][0].clone(), row[1].iter().cloned().collect())).collect();
-    let reasons: BTreeSet<String> = table("reason").into_iter().map(|row| row[0][0].clone()).collect();
+    let names = |first| table(first).into_iter().flat_map(|row| row[0].clone());
+    let reasons: BTreeSet<String> = names("reason").chain(names("refusal")).collect();
     assert_eq!(values.keys().collect::<Vec<_>>(), documented.keys().collect::<Vec<_>>());
 
     let upstreams = ["flaky", "u", "ws"].map(str::to_owned);
     assert_eq!(values.remove("upstream").unwrap(), BTreeSet::from(upstreams));
+    let listeners = gateway.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(values.remove("listener").unwrap(), listeners);
     let backends = values.remove("backend").unwrap();
     assert!(backends.len() == 3 && backends.contains(&echo.address().to_string()), "{backends:?}");
     assert!(backends.contains(&backend.address().to_string()));

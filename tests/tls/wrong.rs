@@ -37,11 +37,11 @@ async fn http_on_a_tls_port_is_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tls_on_a_plain_port_is_closed_and_counted() {
+async fn tls_on_a_plain_port_is_told_so_in_http_closed_and_counted() {
     let lab = Lab::start(&[Named::start().await.address()]).await;
     let config = config(&lab.authority.pem, &VERSIONS, None);
     assert!(Client::connect(lab.gateway.addresses[1], "a.test", &config).is_err());
-    assert!(ask(&lab, 1, &[22]).is_empty());
+    assert!(ask(&lab, 1, &[22]).starts_with(b"HTTP/1.1 400 "));
     assert_eq!(failures(&lab, "plain_port").await, 2.0);
 }
 

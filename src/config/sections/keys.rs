@@ -26,7 +26,7 @@ macro_rules! sections {
 sections! {
     TOP = "" [
         "listeners", "trusted_proxies", "underscores_in_headers", "forwarding", "metrics", "access_log", "watch",
-        "control_sock", "hook_memory", "drain", "routes", "upstreams",
+        "control_sock", "hook_memory", "limits", "drain", "routes", "upstreams",
     ];
     LISTENER = "listeners[]" ["address", "proxy_protocol", "tls", "redirect", "hsts"];
     LISTENER_TLS = "listeners[].tls" ["certificates", "min_version", "ticket_keys", "client_auth"];
@@ -57,6 +57,9 @@ sections! {
     ];
     TIMEOUTS = "upstreams.*.timeouts" ["connect", "handshake", "try", "read", "write"];
     TUNNEL = "upstreams.*.tunnel" ["idle", "max_age", "ping", "max_message", "tcp_user_timeout", "stall"];
+    LIMITS = "limits" ["head", "keep_alive"];
+    HEAD = "limits.head" ["time", "size", "lines", "target"];
+    KEEP_ALIVE = "limits.keep_alive" ["idle"];
     DRAIN = "drain" ["grace", "window", "code"];
     REHOME = "upstreams.*.rehome" ["over"];
     HOOK = "routes[].hooks[]" ["hook", "with", "timeout"];

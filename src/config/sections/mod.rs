@@ -3,6 +3,7 @@
 pub(crate) mod access_log;
 pub(crate) mod affinity;
 mod check_request;
+pub(crate) mod client_limits;
 pub(crate) mod drain;
 pub(crate) mod health;
 pub(crate) mod hooks;

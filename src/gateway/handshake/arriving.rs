@@ -126,7 +126,7 @@ impl Gateway {
     }
 
     /// Counts and logs a TLS handshake that failed.
-    pub(super) fn tls_failed(&self, peer: SocketAddr, failure: HandshakeFailure) {
+    pub(in crate::gateway) fn tls_failed(&self, peer: SocketAddr, failure: HandshakeFailure) {
         self.running.metrics.tls.failed(failure);
         warn!("a TLS handshake failed: {failure} (client {peer})");
     }

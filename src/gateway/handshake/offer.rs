@@ -6,8 +6,6 @@ use http::header::{self, HeaderMap};
 use http::{Method, Version};
 
 use crate::http1::forward::{Edited, Origin, upgrade_request};
-use crate::http1::framing::check;
-use crate::http1::head::read_request;
 use crate::http1::{Fields, RequestHead, Unwanted, fields};
 use crate::ws::handshake::{self, Keys, Offer, Wanted};
 
@@ -21,18 +19,14 @@ pub(super) struct Plain<'b> {
 }
 
 impl<'b> Plain<'b> {
-    /// Reads the request that `bytes` begin with. `None` where its head is not complete, or where it is anything but a
-    /// WebSocket that can be asked for without a second thought: such requests are left to Pingora.
-    pub(super) fn read(bytes: &'b [u8]) -> Option<Self> {
-        if !bytes.starts_with(b"GET /") {
+    /// Looks at a request whose head was checked. `None` where it is anything but a WebSocket that can be asked for
+    /// without a second thought: such requests are left to Pingora.
+    pub(super) fn of(head: RequestHead<'b>) -> Option<Self> {
+        let is_get = head.method == "GET" && head.target.starts_with('/');
+        if !is_get || head.minor_version != 1 || head.lines.values_of(&header::UPGRADE).next().is_none() {
             return None;
         }
-        let head = read_request(bytes).ok()??;
-        if check(&head).ok()?.rewritten.is_some() {
-            return None;
-        }
-        if head.minor_version != 1 || !is_plain(head.target) || head.lines.values_of(&header::UPGRADE).next().is_none()
-        {
+        if !is_plain(head.target) {
             return None;
         }
         let headers = fields::map(&head.lines)?;

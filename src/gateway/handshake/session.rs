@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header;
-use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v1::client::HttpSession as BackendSession;
 use pingora::{Error, ErrorType, Result};
@@ -146,23 +144,11 @@ async fn take_client(session: &mut Session) -> Result<(Secured<Tcp>, Vec<u8>)> {
     let (shell, _) = tokio::io::duplex(1);
     let shell = Box::new(ServerSession::new_http1(Box::new(shell)));
     let taken = std::mem::replace(&mut session.downstream_session, shell);
-    let ServerSession::H1(mut client) = *taken else { return Err(failed("an upgrade that is not HTTP/1")) };
-    // Pingora gives a connection to whoever serves it next, if it is to be kept.
-    client.req_header_mut().remove_header(&header::CONNECTION);
-    client.respect_keepalive();
-    client.set_keepalive_reuses_remaining(None);
-    let Some(kept) = client.reuse().await? else { return Err(failed("a connection that is not kept")) };
-    let (stream, _) = kept.into_parts();
-    let mut stream = rewind(stream).ok_or_else(|| failed("a connection that no worker accepted"))?;
+    let ServerSession::H1(client) = *taken else { return Err(failed("an upgrade that is not HTTP/1")) };
+    let stream = Rewind::behind(client.into_inner());
+    let mut stream = stream.ok_or_else(|| failed("a connection that no worker accepted"))?;
     let flushed = stream.flush().await;
     flushed.map_err(|error| Error::because(ErrorType::WriteError, "", error).into_down())?;
     let (stream, sealed, ahead) = stream.into_parts();
     Ok((Secured::of(Tcp::from(stream), sealed), ahead))
-}
-
-fn rewind(stream: Stream) -> Option<Rewind> {
-    if !stream.as_any().is::<Rewind>() {
-        return None;
-    }
-    stream.into_any().downcast().ok().map(|rewind| *rewind)
 }

@@ -1,10 +1,9 @@
 //! Handshakes on worker threads: reads the request, has it offered to backends, opens the tunnel. Connections that
 //! begin with anything but an ordinary WebSocket go on to Pingora.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::debug;
 use pingora::apps::ServerApp;
@@ -16,10 +15,11 @@ use super::offer::Plain;
 use super::{Ending, Offered, Switched};
 use crate::dial::{self, Secured};
 use crate::gateway::arrival::Arrival;
+use crate::gateway::head_reader::{Head, HeadReader, NoHead, examine, settle};
 use crate::gateway::request::Ctx;
-use crate::gateway::rewind::{Rewind, Wire};
+use crate::gateway::rewind::{Begun, Client, Rewind, Wire};
 use crate::gateway::{Gateway, Runtimes};
-use crate::tls::HandshakeFailure;
+use crate::http1::{Refused, RequestHead};
 use crate::tunnel::{Connection, Handshake, Host, Shaken};
 use crate::ws::Sides;
 
@@ -53,25 +53,14 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
             // On the heap, so that plain clients are not given room for it.
             arrival = Box::pin(self.gateway.arrive(&mut client, peer, &policy, &mut read)).await?;
         }
-        if read.is_empty() {
-            match dial::read(&mut client, &mut read, Instant::now() + FIRST_BYTES).await {
-                Ok(0) => return None,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    debug!("a client did not ask for anything: {error}");
-                    return None;
-                }
+        let (mut ctx, offered, head) = match self.first_request(&mut client, &mut read, &arrival).await {
+            Ok(first) => first,
+            Err(begun) => {
+                self.send_on(client, arrival, read, begun?);
+                return None;
             }
-        }
-        if arrival.tls.is_none() && read.first() == Some(&TLS_HANDSHAKE) {
-            self.gateway.tls_failed(peer, HandshakeFailure::PlainPort);
-            return None;
-        }
-        let Some((mut ctx, offered, length)) = self.gateway.begin(&read, &arrival, client.raw()) else {
-            self.send_on(client, arrival, read, None);
-            return None;
         };
+        let length = head.length;
         let ending = match self.gateway.shake_hands(client.raw(), &mut ctx, &offered).await {
             Ok(Switched { backend, head, early }) => {
                 let until = Instant::now() + offered.to.upstream.config().timeouts.write;
@@ -87,32 +76,56 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
             }
             Err(ending) => ending,
         };
-        self.send_on(client, arrival, read, Some(Continuation { ctx, ending }));
+        self.send_on(client, arrival, read, Begun::Whole(head, Some(Box::new(Continuation { ctx, ending }))));
         None
     }
 
-    /// Passes a connection to Pingora. The worker has read `read` of it.
-    fn send_on(
+    /// Reads the first request of a client, and begins with it if it is one for a worker. The error is what Pingora is
+    /// to go on with; nothing where the connection is to end.
+    async fn first_request(
         &self,
-        client: Secured<Connection>,
-        arrival: Arrival,
-        read: Vec<u8>,
-        continuation: Option<Continuation>,
-    ) {
-        let (client, sealed) = client.into_parts();
+        client: &mut Secured<Connection>,
+        read: &mut Vec<u8>,
+        arrival: &Arrival,
+    ) -> Result<(Ctx, Offered, Head), Option<Begun>> {
+        let mut reader = HeadReader::first(self.gateway.running.limits(), Instant::now());
+        match reader.read(client, read).await {
+            Ok(()) => {}
+            Err(NoHead::Gone) => return Err(None),
+            Err(NoHead::Elsewhere) => return Err(Some(Begun::Reading(reader))),
+            Err(NoHead::Refused(Refused::Silent)) => {
+                client.raw().listener().metrics.refused(Refused::Silent.as_str());
+                return Err(None);
+            }
+            Err(NoHead::Refused(refused)) => return Err(Some(Begun::Refused(refused))),
+        }
+        let bounds = reader.bounds();
+        let (head, framing) = examine(read, &bounds).map_err(|refused| Some(Begun::Refused(refused)))?;
+        if framing.rewritten.is_none() {
+            let whole = Head::of(&head, framing.body);
+            let (ctx, offered) =
+                self.gateway.begin(head, arrival, client.raw()).ok_or(Some(Begun::Whole(whole, None)))?;
+            return Ok((ctx, offered, whole));
+        }
+        Err(Some(settle(read, &bounds).map_or_else(Begun::Refused, |head| Begun::Whole(head, None))))
+    }
+
+    /// Passes a connection to Pingora. The worker has read `read` of it, and made `begun` of that.
+    fn send_on(&self, client: Secured<Connection>, arrival: Arrival, read: Vec<u8>, begun: Begun) {
+        let (mut client, sealed) = client.into_parts();
+        let from = Client { arrival, listener: Arc::clone(client.listener()), _open: client.take_open() };
         let socket = match dial::Transport::detach(client) {
             Ok(socket) => socket,
             Err(error) => return debug!("a connection cannot be passed on: {error}"),
         };
         let (app, shutdown) = (Arc::clone(&self.app), self.shutdown.clone());
-        let continuation = continuation.map(Box::new);
         self.runtimes.next().spawn(async move {
-            let mut stream: Option<Stream> = match TcpStream::from_std(socket) {
-                Ok(socket) => Some(Box::new(Rewind::new(Wire::new(socket, sealed), arrival, read, continuation))),
-                Err(error) => return debug!("a connection cannot be passed on: {error}"),
-            };
-            while let Some(reused) = stream {
-                stream = app.process_new(reused, &shutdown).await;
+            match TcpStream::from_std(socket) {
+                Ok(socket) => {
+                    let stream: Stream = Box::new(Rewind::of_client(Wire::new(socket, sealed), from, read, begun));
+                    app.process_new(stream, &shutdown).await;
+                }
+                Err(error) => debug!("a connection cannot be passed on: {error}"),
             }
         });
     }
@@ -125,10 +138,9 @@ impl<A: ServerApp + Send + Sync + 'static> Host for Handshakes<A> {
 }
 
 impl Gateway {
-    /// Begins with a request if it is one for a worker: an ordinary WebSocket on a route without hooks. Returns the
-    /// length of its head too.
-    fn begin(&self, bytes: &[u8], arrival: &Arrival, client: &Connection) -> Option<(Ctx, Offered, usize)> {
-        let mut plain = Plain::read(bytes)?;
+    /// Begins with a request if it is one for a worker: an ordinary WebSocket on a route without hooks.
+    fn begin(&self, head: RequestHead<'_>, arrival: &Arrival, client: &Connection) -> Option<(Ctx, Offered)> {
+        let mut plain = Plain::of(head)?;
         let mut ctx = Ctx::new(&self.running);
         plain.drop_unwanted(ctx.snapshot.unwanted(arrival.peer.ip()));
         let (path, query) = (plain.path(), plain.query());
@@ -141,13 +153,7 @@ impl Gateway {
         ctx.edit_request_lines(&mut plain.head.lines);
         let to = ctx.destination()?;
         let request = ctx.request.as_ref()?.with_origin(|origin| plain.for_backend(origin));
-        let length = plain.head.length;
         let client = ctx.passed_on(&to, || rustix::net::getsockname(client).ok()?.try_into().ok());
-        Some((ctx, Offered { to, offer: plain.offer, request, client }, length))
+        Some((ctx, Offered { to, offer: plain.offer, request, client }))
     }
 }
-
-/// Longest silence of a client that has just connected. As with Pingora.
-const FIRST_BYTES: Duration = Duration::from_secs(60);
-/// The first byte of a TLS handshake (RFC 8446 §5.1), which no request begins with.
-const TLS_HANDSHAKE: u8 = 22;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::date::get_cached_date;
 use pingora::{Error, Result};
 use pingora_proxy::Session;
 
@@ -125,6 +126,36 @@ impl Answer {
             session.write_response_body(Some(body), true).await.map_err(Error::into_down)?;
         }
         Ok(())
+    }
+
+    /// The whole answer as bytes, the last of its connection. `asked` are the fields of the request, as far as they
+    /// could be read.
+    pub(in crate::gateway) fn to_bytes(&self, asked: &HeaderMap, request_id: &str, bodiless: bool) -> Vec<u8> {
+        let (kind, body) = match wants_json(asked) {
+            true => ("application/json", self.json(request_id)),
+            false => ("text/plain; charset=utf-8", self.text(request_id)),
+        };
+        let reason = self.status().canonical_reason().unwrap_or_default();
+        let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", self.status().as_u16()).into_bytes();
+        let length = body.len().to_string();
+        let date = get_cached_date();
+        let own = [
+            ("Content-Length", length.as_bytes()),
+            ("Content-Type", kind.as_bytes()),
+            ("Cache-Control", b"no-store"),
+            ("Date", date.as_bytes()),
+            ("Connection", b"close"),
+            (REQUEST_ID.as_str(), request_id.as_bytes()),
+        ];
+        let added = self.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        for (name, value) in own.into_iter().chain(added) {
+            bytes.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
+        }
+        bytes.extend_from_slice(b"\r\n");
+        if !bodiless {
+            bytes.extend_from_slice(&body);
+        }
+        bytes
     }
 
     fn text(&self, request_id: &str) -> Bytes {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderValue, Method};
 use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 
@@ -16,7 +16,6 @@ use crate::client::Client;
 use crate::config::{Forwarded, Handshake};
 use crate::dial::{PassedOn, TryError};
 use crate::gateway::arrival::Arrival;
-use crate::gateway::requests::Refused;
 use crate::hook::Answer;
 use crate::http1::forward::Origin;
 use crate::metrics::LocalFailure;
@@ -126,18 +125,6 @@ impl Ctx {
             taken_over: false,
             under_way: running.request(),
         }
-    }
-
-    /// Notes what is known of a request that is refused before anybody looks for its route.
-    pub(in crate::gateway) fn describe_refused(&mut self, arrival: Arrival, refused: &Refused) {
-        let nothing = HeaderMap::new();
-        let asked = arrival.asked(&refused.host, &refused.path, None, &nothing);
-        let (client, _) = self.snapshot.receive(&asked);
-        let method = Method::from_bytes(refused.method.as_bytes()).unwrap_or_default();
-        let id = headers::request_id(&nothing);
-        let (host, path) = (refused.host.clone(), refused.path.clone());
-        self.request =
-            Some(Request { id, client, arrival, method, host, path, route: None, key: None, writes_forwarded: false });
     }
 
     /// Looks at a request's header: who asks, for which route, and with which key if the route has no hooks.

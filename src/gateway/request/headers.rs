@@ -18,7 +18,7 @@ use crate::http1::hop_by_hop::HopByHop;
 /// The id a request came with, or a new one of 128 random bits.
 ///
 /// An id of another shape (longer than 128 bytes, or with anything but visible ASCII in it) is replaced.
-pub(super) fn request_id(headers: &HeaderMap) -> String {
+pub(in crate::gateway) fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get(&REQUEST_ID).and_then(|value| value.to_str().ok());
     match given {
         Some(id) if (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()) => id.to_owned(),

@@ -30,6 +30,7 @@ use crate::ws::handshake::Wanted;
 pub use context::Ctx;
 use context::is_of_one_backend;
 use error::{answer_to, blame, client_is_gone, describe};
+pub(super) use headers::request_id;
 
 #[async_trait]
 impl ProxyHttp for Gateway {
@@ -50,11 +51,6 @@ impl ProxyHttp for Gateway {
             return Ok(true);
         }
         let arrival = Rewind::arrival(session.downstream_session.stream());
-        if let Some(refused) = session.downstream_session.stream().and_then(Rewind::refused) {
-            ctx.describe_refused(arrival, &refused);
-            self.answer(session, ctx, Answer::refused(refused.why)).await?;
-            return Ok(true);
-        }
         let unwanted = ctx.snapshot.unwanted(arrival.peer.ip());
         headers::drop_unwanted(session.req_header_mut(), unwanted);
         ctx.describe(session, &arrival);
@@ -261,12 +257,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Self::CTX) {
-        if ctx.taken_over {
-            return;
-        }
-        self.record(session, error, ctx);
-        if let Some(stream) = session.downstream_session.stream() {
-            Rewind::answered(stream);
+        if !ctx.taken_over {
+            self.record(session, error, ctx);
         }
     }
 }

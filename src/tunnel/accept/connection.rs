@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, Write};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
@@ -13,12 +14,12 @@ use std::time::Instant;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use super::Listener;
 use crate::dial::{Dial, READ_BYTES, Transport};
+use crate::metrics::OpenConnection;
 use crate::tls::Sealed;
 use crate::tunnel::activity::UnderWay;
 use crate::tunnel::new_tunnel::NewTunnel;
@@ -82,6 +83,8 @@ pub struct Connection {
     watched: Option<Interest>,
     /// The listener that accepted the client of this handshake.
     listener: Arc<Listener>,
+    /// Counts the client's connection as open; `None` of a backend's.
+    open: Option<OpenConnection>,
     slot: Slot,
     /// The end of accepting does not interrupt a wait for the client's bytes.
     uninterrupted: bool,
@@ -95,13 +98,18 @@ impl AsFd for Connection {
 
 impl Connection {
     /// The connection of a client whose handshake has `slot`.
-    pub(super) fn of_client(stream: TcpStream, listener: Arc<Listener>, slot: Slot) -> Self {
-        Self { stream, side: Side::Client, watched: None, listener, slot, uninterrupted: false }
+    pub(super) fn of_client(stream: TcpStream, listener: Arc<Listener>, open: OpenConnection, slot: Slot) -> Self {
+        Self { stream, side: Side::Client, watched: None, listener, open: Some(open), slot, uninterrupted: false }
     }
 
     /// The listener that accepted the client of this handshake.
     pub fn listener(&self) -> &Arc<Listener> {
         &self.listener
+    }
+
+    /// Takes the guard that counts a client's connection as open, for a connection that goes on elsewhere.
+    pub fn take_open(&mut self) -> Option<OpenConnection> {
+        self.open.take()
     }
 
     /// Sets whether reads wait on when the worker stops accepting, as those of a TLS handshake must.
@@ -140,24 +148,28 @@ impl Dial for Connection {
     fn stream(&self, socket: std::net::TcpStream) -> io::Result<Self> {
         let stream = TcpStream::from_std(socket);
         let (listener, slot) = (Arc::clone(&self.listener), self.slot.clone());
-        Ok(Self { stream, side: Side::Backend, watched: None, listener, slot, uninterrupted: false })
+        Ok(Self { stream, side: Side::Backend, watched: None, listener, open: None, slot, uninterrupted: false })
     }
 }
 
 impl Transport for Connection {
-    /// Of a client's connection, `Interrupted` before anything was read means that the worker accepts no more.
+    /// Of a client's connection, `Interrupted` means that the worker accepts no more: the rest is to be read elsewhere.
     fn poll_read(&mut self, _: &mut Context<'_>, bytes: &mut Vec<u8>, until: Instant) -> Poll<io::Result<usize>> {
         if self.side == Side::Backend && self.watched.is_none() {
             // Nothing can have come yet. The poller reports what has come by the time it watches, so a look is saved.
             return self.wait(Interest::READABLE, until);
         }
-        bytes.reserve(READ_BYTES);
+        // On the stack, so that a connection which says nothing costs no buffer.
+        let mut room = [MaybeUninit::uninit(); READ_BYTES];
         loop {
-            match rustix::net::recv(&self.stream, spare_capacity(bytes), RecvFlags::empty()) {
-                Ok((_, count)) => return Poll::Ready(Ok(count)),
+            match rustix::net::recv(&self.stream, &mut room, RecvFlags::empty()) {
+                Ok(((came, _), count)) => {
+                    bytes.extend_from_slice(came);
+                    return Poll::Ready(Ok(count));
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
-                    let may_leave = self.side == Side::Client && bytes.is_empty() && !self.uninterrupted;
+                    let may_leave = self.side == Side::Client && !self.uninterrupted;
                     if may_leave && self.slot.closing.get() {
                         return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
                     }

@@ -39,12 +39,12 @@ impl Handshakes {
 
     /// Begins the handshake of a client that is counted already. `closing` is set once nothing is accepted any more.
     pub(in crate::tunnel) fn begin(&mut self, accepted: Accepted, closing: Rc<Cell<bool>>) -> Option<Shaken> {
-        let Accepted { stream, peer, listener, host } = accepted;
+        let Accepted { stream, peer, listener, open, host } = accepted;
         let entry = self.under_way.vacant_entry();
         let slot = entry.key();
         let own = Slot::new(Rc::clone(&self.registry), slot, closing);
         let due = own.due();
-        let client = Connection::of_client(stream, listener, own);
+        let client = Connection::of_client(stream, listener, open, own);
         entry.insert(UnderWay { handshake: host.receive(client, peer), due });
         self.poll(slot)
     }

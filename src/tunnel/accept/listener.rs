@@ -3,14 +3,18 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use crate::metrics::ListenerMetrics;
+
 /// A listener, as the configuration describes it. Every [`Connection`](super::Connection) of a client knows the
 /// listener that accepted it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Listener {
     /// The address that the configuration gives it.
     pub address: SocketAddr,
     /// Place in the configuration's list, from 0.
     pub number: usize,
+    /// Counters of its connections.
+    pub metrics: ListenerMetrics,
 }
 
 /// The socket of a listener.

@@ -20,6 +20,7 @@ use mio::{Registry, Token};
 use rustix::event::epoll;
 use rustix::net::SocketFlags;
 
+use crate::metrics::{AcceptError, LocalFailure, OpenConnection};
 use crate::socket::descriptors::Descriptors;
 pub use connection::{Connection, Handshake, Host, Shaken, Socket};
 pub(super) use handshakes::Handshakes;
@@ -46,6 +47,7 @@ pub(super) struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
     listener: Arc<Listener>,
+    open: OpenConnection,
     host: Arc<dyn Host>,
 }
 
@@ -89,6 +91,7 @@ impl Acceptor {
     pub(super) fn accept(&mut self, number: usize, now: Instant) -> Option<Accepted> {
         let ListeningSocket { socket, listener } = self.sockets.get(number)?;
         if !self.descriptors.has_room(self.latest, &**socket) {
+            listener.metrics.accept_failed(AcceptError::Kept);
             self.pause(now, "the descriptors that are left are kept for control, metrics and checks");
             return None;
         }
@@ -99,14 +102,21 @@ impl Acceptor {
                 self.latest = Some(stream.as_raw_fd());
                 self.short = false;
                 let (stream, listener) = (TcpStream::from(stream), Arc::clone(listener));
-                Some(Accepted { stream, peer, listener, host: Arc::clone(&self.host) })
+                let open = listener.metrics.accepted();
+                Some(Accepted { stream, peer, listener, open, host: Arc::clone(&self.host) })
             }
             Ok((_, None)) => None,
             Err(error) => {
-                match io::Error::from(error).kind() {
-                    // Another worker was faster, or the client is gone again.
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
-                    _ => self.pause(now, error),
+                let error = io::Error::from(error);
+                match error.kind() {
+                    // Another worker was faster.
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::ConnectionAborted => listener.metrics.accept_failed(AcceptError::Aborted),
+                    _ => {
+                        let kind = LocalFailure::of(&error).map_or(AcceptError::Other, AcceptError::Local);
+                        listener.metrics.accept_failed(kind);
+                        self.pause(now, error);
+                    }
                 }
                 None
             }

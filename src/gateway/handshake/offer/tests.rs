@@ -1,8 +1,13 @@
 //! Requests that workers answer themselves, and those that they leave to Pingora.
 
 use super::*;
+use crate::http1::head::read_request;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+fn plain(bytes: &[u8]) -> Option<Plain<'_>> {
+    Plain::of(read_request(bytes).ok()??)
+}
 
 fn request(lines: &str) -> String {
     format!(
@@ -15,7 +20,7 @@ fn request(lines: &str) -> String {
 fn a_request_for_a_websocket_is_read_with_its_length() {
     let text = request("Origin: https://example.com\r\n");
     let bytes = [text.as_bytes(), b"\x81\x00"].concat();
-    let plain = Plain::read(&bytes).unwrap();
+    let plain = plain(&bytes).unwrap();
     assert_eq!((plain.head.target, plain.path(), plain.query()), ("/chat?room=1", "/chat", Some("room=1")));
     assert_eq!((plain.host, plain.head.length), ("example.com", text.len()));
     assert_eq!(plain.offer.key, KEY);
@@ -42,9 +47,9 @@ fn whatever_leaves_a_question_open_is_pingoras() {
         ("Sec-WebSocket-Version: 13\r\n", "Sec-WebSocket-Version: 13\r\nExpect: 100-continue\r\n"),
         ("Sec-WebSocket-Version: 13\r\n", "Sec-WebSocket-Version: 13\r\n folded: 1\r\n"),
     ] {
-        assert!(Plain::read(whole.replace(what, with).as_bytes()).is_none(), "{with}");
+        assert!(plain(whole.replace(what, with).as_bytes()).is_none(), "{with}");
     }
     for length in 0..whole.len() {
-        assert!(Plain::read(&whole.as_bytes()[..length]).is_none(), "the first {length} bytes");
+        assert!(plain(&whole.as_bytes()[..length]).is_none(), "the first {length} bytes");
     }
 }

@@ -1,0 +1,149 @@
+//! Reads the head of a request within its limits, on workers and on runtimes alike.
+
+use std::future::Future;
+use std::io;
+use std::time::{Duration, Instant};
+
+use http::header::UPGRADE;
+
+use crate::config::Limits;
+use crate::dial::{self, Transport};
+use crate::http1::framing::{self, Body, Framing};
+use crate::http1::{Bounds, Fields, Reading, Refused, RequestHead, reading};
+
+/// A connection that heads come from.
+pub(super) trait Source {
+    /// Adds what has come to `bytes`, and tells how much; 0 is the end of the stream. Where nothing has come, waits
+    /// until the moment `until`.
+    ///
+    /// # Errors
+    /// `TimedOut` when the moment has come, `Interrupted` where the head is to be read elsewhere, and whatever reading
+    /// fails with.
+    fn fill(&mut self, bytes: &mut Vec<u8>, until: Instant) -> impl Future<Output = io::Result<usize>>;
+}
+
+impl<T: Transport> Source for T {
+    async fn fill(&mut self, bytes: &mut Vec<u8>, until: Instant) -> io::Result<usize> {
+        dial::read(self, bytes, until).await
+    }
+}
+
+/// The way to a whole head on one connection. It can be taken to another thread with the bytes that were read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeadReader {
+    reading: Reading,
+    limits: Limits,
+    /// Moment by which the head has to be whole; `None` before its first byte on a kept connection.
+    until: Option<Instant>,
+    /// Nothing was asked for on this connection yet.
+    is_first: bool,
+}
+
+/// A head that was read, checked, and made unambiguous.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    /// Its length, the blank line included.
+    pub(super) length: usize,
+    /// The body behind it.
+    pub(super) body: Body,
+    /// True when it asks to switch protocols: bytes behind it may be no request.
+    pub(super) may_switch: bool,
+}
+
+impl Head {
+    /// A head that stays as it came.
+    pub(super) fn of(head: &RequestHead<'_>, body: Body) -> Self {
+        let may_switch = head.lines.values_of(&UPGRADE).next().is_some();
+        Self { length: head.length, body, may_switch }
+    }
+}
+
+/// Why no head was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoHead {
+    /// The client is told, or at least counted.
+    Refused(Refused),
+    /// The client has left, or a kept connection is not used any more.
+    Gone,
+    /// The head is to be read elsewhere.
+    Elsewhere,
+}
+
+impl HeadReader {
+    /// Reads the first head of a connection that was accepted at `now`.
+    pub(super) fn first(limits: Limits, now: Instant) -> Self {
+        Self { reading: Reading::default(), limits, until: Some(now + limits.head.time), is_first: true }
+    }
+
+    /// Reads a head behind the first one.
+    pub(super) fn next(limits: Limits) -> Self {
+        Self { reading: Reading::default(), limits, until: None, is_first: false }
+    }
+
+    /// Bounds of the head.
+    pub(super) fn bounds(&self) -> Bounds {
+        let head = &self.limits.head;
+        Bounds { bytes: head.size, lines: head.lines, target: head.target }
+    }
+
+    /// Reads until `bytes` begin with a whole head.
+    pub(super) async fn read(&mut self, source: &mut impl Source, bytes: &mut Vec<u8>) -> Result<(), NoHead> {
+        let bounds = self.bounds();
+        while !self.reading.is_complete(bytes, &bounds).map_err(NoHead::Refused)? {
+            let has_begun = self.reading.has_begun(bytes);
+            let until = self.wait_until(has_begun);
+            match source.fill(bytes, until).await {
+                Ok(0) if has_begun => return Err(NoHead::Refused(Refused::Incomplete)),
+                Ok(0) => return Err(NoHead::Gone),
+                Ok(_) => {}
+                Err(error) => return Err(self.failed(error.kind(), has_begun)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The moment until which more bytes are waited for.
+    fn wait_until(&mut self, has_begun: bool) -> Instant {
+        match self.until {
+            Some(until) => until,
+            None if has_begun => *self.until.insert(Instant::now() + self.limits.head.time),
+            None => Instant::now() + self.limits.keep_alive.idle.unwrap_or(FOREVER),
+        }
+    }
+
+    fn failed(&self, kind: io::ErrorKind, has_begun: bool) -> NoHead {
+        match kind {
+            io::ErrorKind::Interrupted => NoHead::Elsewhere,
+            io::ErrorKind::TimedOut if has_begun => NoHead::Refused(Refused::Slow),
+            io::ErrorKind::TimedOut if self.is_first => NoHead::Refused(Refused::Silent),
+            _ => NoHead::Gone,
+        }
+    }
+}
+
+/// Reads the whole head that `bytes` begin with, and decides what it means.
+///
+/// # Errors
+/// The head is out of bounds, or could be read in two ways.
+pub(super) fn examine<'b>(bytes: &'b [u8], bounds: &Bounds) -> Result<(RequestHead<'b>, Framing), Refused> {
+    let head = reading::read(bytes, bounds)?;
+    let framing = framing::check(&head)?;
+    Ok((head, framing))
+}
+
+/// As [`examine`]; where the head is ambiguous, puts the one that says the same in its place.
+///
+/// # Errors
+/// Errors of `examine`.
+pub(super) fn settle(bytes: &mut Vec<u8>, bounds: &Bounds) -> Result<Head, Refused> {
+    let (head, Framing { body, rewritten }) = examine(bytes, bounds)?;
+    let mut head = Head::of(&head, body);
+    if let Some(rewritten) = rewritten {
+        let length = std::mem::replace(&mut head.length, rewritten.len());
+        bytes.splice(..length, rewritten);
+    }
+    Ok(head)
+}
+
+/// Stands for no limit: longer than any process runs, and short enough to be added to every moment.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
