@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
 # Installs what is missing, by apt-get: tests/install.sh build | test | bench
 #   build  what compiling needs beside git, a C compiler and cargo
-#   test   that, and what the tests start: nginx, HAProxy, a headless Chromium, Node.js, valgrind
+#   test   that, and what the tests start: nginx, HAProxy, curl, OpenSSL, Python, a headless Chromium, Node.js, valgrind
 #   bench  what compiling needs, and what the benchmarks start but Envoy and Caddy (bench/install.sh)
 # Does nothing, and asks for no rights, when all of it is there.
 set -euo pipefail
 
-# Each line: the command that shows it is there, the Debian package that brings it.
+# Each line: the command or file that shows it is there, the Debian package that brings it.
 build='cmake cmake'
 tests="nginx nginx-light
+/usr/lib/nginx/modules/ngx_stream_module.so libnginx-mod-stream
 haproxy haproxy
+curl curl
+openssl openssl
+python3 python3
 chromium chromium
 node nodejs
 npm npm
@@ -23,7 +27,7 @@ pip3 python3-pip"
 missing() {
   while read -r command package; do
     # Daemons live in sbin, which is not on everyone's PATH.
-    PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || echo "$package"
+    PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || [ -e "$command" ] || echo "$package"
   done
 }
 
