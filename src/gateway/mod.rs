@@ -70,6 +70,7 @@ impl Gateway {
         let (step, name) = (step.as_str(), &to.upstream.config().name);
         warn!("{step} to backend {name}/{address} failed: {reason} (request {})", ctx.id());
         ctx.short = matches!(blame, Blame::Gateway(_));
+        ctx.failure = Some(reason.to_owned());
         to.try_failed(index, &FailedTry { blame, client: ctx.client_address(), on_trial, reason });
     }
 

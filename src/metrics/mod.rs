@@ -361,7 +361,7 @@ impl Families {
             tls_failures: counter(
                 "longhaul_backend_tls_failures_total",
                 "Connections to backends, of traffic and checks, that TLS failed on.",
-                &["upstream", "reason"],
+                &["upstream", "failure"],
             ),
             opened: counter("longhaul_tunnels_opened_total", "Tunnels opened.", upstream),
             ended: counter("longhaul_tunnels_ended_total", "Tunnels ended, by reason.", &["upstream", "reason"]),

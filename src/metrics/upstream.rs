@@ -88,6 +88,13 @@ impl UpstreamMetrics {
         self.local_failures.with_label_values(&[failure.as_str()]).inc();
     }
 
+    /// Shows every kind of failure of TLS, at 0 until it is counted.
+    pub fn show_tls_failures(&self) {
+        for failure in tls::client::Failure::ALL {
+            self.tls_failures.with_label_values(&[self.name.as_str(), failure.as_str()]);
+        }
+    }
+
     /// Counts a connection to a backend, of traffic or a check, that TLS failed on.
     pub fn tls_failure(&self, failure: tls::client::Failure) {
         self.tls_failures.with_label_values(&[self.name.as_str(), failure.as_str()]).inc();

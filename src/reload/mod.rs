@@ -2,9 +2,8 @@
 
 mod changes;
 mod impact;
-mod listener_files;
 mod plan;
-mod upstream_files;
+mod tls_files;
 mod watch;
 
 use std::collections::HashMap;
@@ -22,9 +21,8 @@ use crate::tunnel::Judged;
 pub use changes::{BackendChange, Changes, RouteChange, UpstreamChange};
 pub use impact::Cause;
 use impact::Impact;
-pub use listener_files::{ListenerFiles, renew};
 pub use plan::{Fate, KeysMoved, Plan, TunnelsPlanned, plan, plan_running};
-pub use upstream_files::watch_upstream_files;
+pub use tls_files::{TlsFiles, renew};
 pub use watch::Watch;
 
 /// Outcome of a reload that happened.

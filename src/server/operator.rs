@@ -17,7 +17,7 @@ use super::unix_sockets::{UnixSocketConfig, UnixSockets};
 use crate::config;
 use crate::control::{Command, Done, FailureKind, Reply, Request, Responder};
 use crate::drain::{BackendDrain, DrainEnd, ProcessDrain, UnknownBackend};
-use crate::reload::{self, ListenerFiles, Watch};
+use crate::reload::{self, TlsFiles, Watch};
 use crate::snapshot::Running;
 use crate::status::History;
 
@@ -36,7 +36,7 @@ pub(super) struct Operator {
     /// `grace_period_seconds`: the longest time that a drain may take, where it is set.
     pub(super) longest: Option<Duration>,
     pub(super) watch: Watch,
-    pub(super) listener_files: ListenerFiles,
+    pub(super) tls_files: TlsFiles,
     /// Told to clients that follow the drain of a backend.
     pub(super) whereabouts: watch::Sender<Whereabouts>,
 }
@@ -82,7 +82,7 @@ impl Operator {
                     info!("the configuration file has changed");
                     self.reload().await;
                 }
-                changed = self.listener_files.changed() => reload::renew(&self.running, changed).await,
+                changed = self.tls_files.changed() => reload::renew(&self.running, changed).await,
                 successor = self.unix_sockets.successor() => if self.give_way(successor, signals).await.is_ok() {
                     return 0;
                 },

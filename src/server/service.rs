@@ -26,7 +26,7 @@ use crate::gateway::Runtimes;
 use crate::handover::{PeerProcess, ToPredecessor};
 use crate::hook::Registry;
 use crate::metrics::Metrics;
-use crate::reload::{ListenerFiles, Watch, watch_upstream_files};
+use crate::reload::{TlsFiles, Watch};
 use crate::snapshot::Running;
 use crate::status::{History, StatusSource};
 use crate::tls::tickets::{SavedTicketKeys, TicketKeys};
@@ -89,8 +89,7 @@ impl Service for GatewayService {
         let history = socket_config.history().clone();
         let longest = self.pingora.grace_period_seconds.map(Duration::from_secs);
         let watch = Watch::new(Arc::clone(&running));
-        tokio::spawn(watch_upstream_files(Arc::clone(&running)));
-        let listener_files = ListenerFiles::new(Arc::clone(&running));
+        let tls_files = TlsFiles::new(Arc::clone(&running));
         let operator = Operator {
             running,
             acceptor,
@@ -101,7 +100,7 @@ impl Service for GatewayService {
             handed_over,
             longest,
             watch,
-            listener_files,
+            tls_files,
             whereabouts: watch::Sender::default(),
         };
         let code = operator.run(signals).await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, MutexGuard, Notify};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Destination, Phases, Snapshot};
 use crate::access_log::AccessLog;
@@ -38,8 +38,6 @@ pub struct Running {
     pub phases: Phases,
     /// Counts the requests under way.
     requests: Arc<Activity>,
-    /// Notified when another snapshot is put in force.
-    pub snapshot_changed: Notify,
     /// Keys of session tickets, for listeners without a file of them.
     pub ticket_keys: Arc<TicketKeys>,
 }
@@ -104,7 +102,6 @@ impl Running {
             since: now,
             phases: Phases::default(),
             requests,
-            snapshot_changed: Notify::new(),
             ticket_keys,
         })
     }
@@ -210,7 +207,6 @@ impl Running {
     pub fn put_in_force(&self, snapshot: Snapshot, turn: &mut Turn) -> Arc<Snapshot> {
         let snapshot = Arc::new(snapshot);
         self.snapshot.store(Arc::clone(&snapshot));
-        self.snapshot_changed.notify_one();
         self.metrics.generation.set(snapshot.generation.cast_signed());
         self.metrics.unverified(snapshot.unverified());
         self.tunnels.limit_hook_memory(snapshot.config.hook_memory);

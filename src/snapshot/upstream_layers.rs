@@ -37,6 +37,7 @@ impl Snapshot {
             if !tls.settings().verify {
                 warn!("upstream {name}: certificates of backends are not verified: anybody may pass for one");
             }
+            to.metrics.show_tls_failures();
             for error in tls.load(now).err().into_iter().flatten() {
                 problems.push(problem(name, &error));
             }

@@ -4,11 +4,12 @@ mod failure;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
+use aws_lc_rs::digest::{SHA256, digest};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -16,6 +17,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, Signatur
 
 use super::Session;
 use super::certificates::{Certificate, CertificateError, roots};
+use super::files::read;
 use super::secrets::Capturing;
 pub use failure::{Failed, Failure};
 
@@ -58,6 +60,8 @@ pub struct Client {
 /// The files as they were read.
 struct InForce {
     config: Arc<ClientConfig>,
+    /// Digest of what the files held.
+    contents: Vec<u8>,
     /// Drawn at random: connections by other files are other connections.
     identity: u64,
 }
@@ -84,9 +88,31 @@ impl Client {
     /// # Errors
     /// Every fault of the files. What was in force stays so.
     pub fn load(&self, now: SystemTime) -> Result<(), Vec<ClientError>> {
-        let config = config(&self.settings, now)?;
-        self.in_force.store(Some(Arc::new(InForce { config: Arc::new(config), identity: rand::random() })));
+        let contents = self.contents();
+        let config = Arc::new(config(&self.settings, now)?);
+        self.in_force.store(Some(Arc::new(InForce { config, contents, identity: rand::random() })));
         Ok(())
+    }
+
+    /// Reads the files again where one of them `changed`. If one has another content now, all take force together for
+    /// connections that begin from now on. Returns those that changed, where they took force.
+    ///
+    /// # Errors
+    /// Every fault of the files. What was in force stays so.
+    pub fn refresh(&self, changed: &dyn Fn(&Path) -> bool, now: SystemTime) -> Result<Vec<PathBuf>, Vec<ClientError>> {
+        let changed: Vec<_> = self.files().into_iter().filter(|file| changed(file)).collect();
+        let same = self.in_force.load().as_ref().is_some_and(|in_force| in_force.contents == self.contents());
+        if changed.is_empty() || same {
+            return Ok(Vec::new());
+        }
+        self.load(now).map(|()| changed)
+    }
+
+    /// Digest of what the files hold now.
+    fn contents(&self) -> Vec<u8> {
+        let of =
+            |file: &PathBuf| read(file).map_or_else(|_| Vec::new(), |text| digest(&SHA256, &text).as_ref().to_vec());
+        self.files().iter().flat_map(of).collect()
     }
 
     /// True once the files were read.

@@ -22,7 +22,7 @@ async fn checks_of_every_kind_go_the_way_of_requests() {
         let up = |address| format!("longhaul_backend_up{{backend=\"{address}\",upstream=\"u\"}}");
         gateway.metric_becomes(&up(front.address()), 1.0).await;
         assert_eq!(gateway.metric(&up(wrong)).await, 0.0, "{check}");
-        let failures = "longhaul_backend_tls_failures_total{reason=\"certificate_issuer\",upstream=\"u\"}";
+        let failures = "longhaul_backend_tls_failures_total{failure=\"certificate_issuer\",upstream=\"u\"}";
         assert!(gateway.metric(failures).await >= 1.0, "{check}");
     }
 }

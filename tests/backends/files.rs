@@ -17,7 +17,7 @@ async fn a_renewed_authority_is_taken_up_without_a_reload_and_a_broken_one_is_no
 
     let file = gateway.dir.path().join("ca.pem");
     fs::write(&file, &next.pem).unwrap();
-    gateway.log.find(&["upstream u: files of TLS were read again"]).await;
+    gateway.log.find(&["ca.pem has changed and is in force for new connections"]).await;
     let answered = async {
         loop {
             let answer = Wire::connect(gateway.address()).await.get("/", "").await;
@@ -29,6 +29,6 @@ async fn a_renewed_authority_is_taken_up_without_a_reload_and_a_broken_one_is_no
     assert_eq!(within("an answer", answered).await.address(), named.address());
 
     fs::write(&file, "not PEM").unwrap();
-    gateway.log.find(&["upstream u: ", "ca.pem is not a PEM file", "stay in force"]).await;
+    gateway.log.find(&["stays in force: ", "ca.pem is not a PEM file"]).await;
     assert_eq!(Wire::connect(gateway.address()).await.get("/", "").await.address(), named.address());
 }

@@ -35,7 +35,8 @@ async fn each_way_to_be_wrong_is_a_failed_connect_with_a_word_of_its_own() {
         let gateway = lab.gateway(&[backend.address], &format!("{TLS}    affinity: [client_ip]\n")).await;
         assert_eq!(Wire::connect(gateway.address()).await.get("/", "").await.status(), 502, "{word}");
         gateway.log.find(&["connect to backend u/", &format!(" failed: {word}: ")]).await;
-        let metric = format!("longhaul_backend_tls_failures_total{{reason=\"{label}\",upstream=\"u\"}}");
+        gateway.access.find(&["status=502", &format!("error=\"{word}: ")]).await;
+        let metric = format!("longhaul_backend_tls_failures_total{{failure=\"{label}\",upstream=\"u\"}}");
         assert_eq!(gateway.metric(&metric).await, 1.0, "{word}");
         assert!(within("an answer", connect_async(format!("ws://{}/", gateway.address()))).await.is_err());
         assert_eq!(gateway.metric(&metric).await, 2.0, "{word}");

@@ -63,7 +63,8 @@ async fn traffic() -> (Gateway, Echo, Named) {
     let dead = Backend::refusing();
     let config = format!(
         "{}    balance_factor: 2\n  ws:\n    affinity: [issue_cookie: {{}}]\n    backends: [{}]\n  flaky:\n    \
-         health: off\n    backends: [{dead}, {}]\n",
+         health: off\n    backends: [{dead}, {}]\n  sealed:\n    health: off\n    tls: {{ verify: false }}\n    \
+         backends: [{dead}]\n",
         one_upstream(&[dead, backend.address()], "    affinity: [query: room, header: x-room]\n").replace(
             "- upstream",
             "- { path: /ws, upstream: ws }\n  - { path: /hooks, upstream: flaky, hooks: [acting] }\n  \
@@ -126,7 +127,7 @@ async fn no_client_makes_up_a_label() {
     let reasons: BTreeSet<String> = names("reason").chain(names("refusal")).collect();
     assert_eq!(values.keys().collect::<Vec<_>>(), documented.keys().collect::<Vec<_>>());
 
-    let upstreams = ["flaky", "u", "ws"].map(str::to_owned);
+    let upstreams = ["flaky", "sealed", "u", "ws"].map(str::to_owned);
     assert_eq!(values.remove("upstream").unwrap(), BTreeSet::from(upstreams));
     let listeners = gateway.addresses.iter().map(ToString::to_string).collect();
     assert_eq!(values.remove("listener").unwrap(), listeners);

@@ -45,6 +45,8 @@ pub struct Ctx {
     pub(in crate::gateway) unclear: Option<Unclear>,
     /// Backends that failed after the request was sent to them.
     pub(in crate::gateway) sent: usize,
+    /// Reason for which the last backend that was tried failed, as logs have it.
+    pub(in crate::gateway) failure: Option<String>,
     /// The last failure was a shortage of the gateway's own.
     pub(in crate::gateway) short: bool,
     /// The last failure was that a backend took too long.
@@ -120,6 +122,7 @@ impl Ctx {
             answer: None,
             unclear: None,
             sent: 0,
+            failure: None,
             short: false,
             timed_out: false,
             taken_over: false,

@@ -26,6 +26,8 @@ impl Gateway {
         }
         self.running.log.write(|| {
             let pick = ctx.pick.as_ref();
+            // Where no backend was left, the last one's failure is the reason.
+            let no_backend = ctx.failure.clone().filter(|_| pick.is_none());
             let line = Line::new("request")
                 .text("request_id", &request.id)
                 .text("client", request.client.address)
@@ -47,7 +49,7 @@ impl Gateway {
                 .number("duration_ms", u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
                 .number("bytes_in", session.body_bytes_read() as u64)
                 .number("bytes_out", session.body_bytes_sent() as u64)
-                .maybe("error", error.map(describe));
+                .maybe("error", no_backend.or_else(|| error.map(describe)));
             added.into_iter().fold(line, |line, (name, value)| line.text(name, value))
         });
     }

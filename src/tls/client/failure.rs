@@ -42,7 +42,7 @@ impl Failure {
         Self::SetUp,
     ];
 
-    /// The `reason` label.
+    /// The `failure` label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotTls => "not_tls",

@@ -1,4 +1,5 @@
-//! The watch of the files that listeners' TLS is made from, and their renewal while connections go on.
+//! The watch of the files that the TLS of listeners and upstreams is made from, and their renewal while connections go
+//! on.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -11,19 +12,18 @@ use tokio::time::{Instant, sleep};
 use crate::config::Stamp;
 use crate::snapshot::Running;
 
-/// Looks at the files of certificates, keys, ticket keys and authorities once a second, as long as a listener speaks
-/// TLS.
+/// Looks at the files of certificates, keys, ticket keys and authorities once a second, as long as there are any.
 ///
 /// A file is looked at by name, through links, as [`Watch`](super::Watch) looks at the configuration's.
-pub struct ListenerFiles {
+pub struct TlsFiles {
     running: Arc<Running>,
     /// State of each file when it was told of last; `None` of one that was away.
     told: HashMap<PathBuf, Option<Stamp>>,
 }
 
-impl ListenerFiles {
-    /// A watch over the files of the listeners in force. Each file counts as changed at first, because it may have been
-    /// since it was read.
+impl TlsFiles {
+    /// A watch over the files of the listeners and upstreams in force. Each file counts as changed at first, because it
+    /// may have been since it was read.
     pub fn new(running: Arc<Running>) -> Self {
         Self { running, told: HashMap::new() }
     }
@@ -34,7 +34,9 @@ impl ListenerFiles {
     pub async fn changed(&mut self) -> BTreeSet<PathBuf> {
         let snapshot = self.running.snapshot();
         let servers = snapshot.listeners().iter().filter_map(|listener| listener.tls.as_ref());
-        let files: BTreeSet<PathBuf> = servers.flat_map(|server| server.files()).collect();
+        let clients = snapshot.destinations().iter().filter_map(|to| to.layers.tls.as_ref());
+        let files = servers.flat_map(|server| server.files()).chain(clients.flat_map(|client| client.files()));
+        let files: BTreeSet<PathBuf> = files.collect();
         self.told.retain(|file, _| files.contains(file));
         if files.is_empty() {
             return std::future::pending().await;
@@ -71,6 +73,12 @@ fn renew_now(running: &Running, changed: &BTreeSet<PathBuf>) {
         }
         renewed.extend(refreshed.renewed);
         failed.extend(refreshed.failed.iter().map(ToString::to_string));
+    }
+    for client in snapshot.destinations().iter().filter_map(|to| to.layers.tls.as_ref()) {
+        match client.refresh(&|file: &Path| changed.contains(file), SystemTime::now()) {
+            Ok(files) => renewed.extend(files),
+            Err(faults) => failed.extend(faults.iter().map(ToString::to_string)),
+        }
     }
     for file in &renewed {
         info!("{} has changed and is in force for new connections", file.display());
