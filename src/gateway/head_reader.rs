@@ -8,7 +8,7 @@ use http::header::UPGRADE;
 
 use crate::config::Limits;
 use crate::dial::{self, Transport};
-use crate::http1::framing::{self, Body, Framing};
+use crate::http1::framing::{self, Body, Encoded, Framing};
 use crate::http1::{Bounds, Fields, Reading, Refused, RequestHead, reading};
 
 /// A connection that heads come from.
@@ -40,7 +40,7 @@ pub(super) struct HeadReader {
 }
 
 /// A head that was read, checked, and made unambiguous.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Head {
     /// Its length, the blank line included.
     pub(super) length: usize,
@@ -48,13 +48,15 @@ pub(super) struct Head {
     pub(super) body: Body,
     /// True when it asks to switch protocols: bytes behind it may be no request.
     pub(super) may_switch: bool,
+    /// The target, where Pingora reads it encoded.
+    pub(super) encoded: Option<Box<Encoded>>,
 }
 
 impl Head {
     /// A head that stays as it came.
     pub(super) fn of(head: &RequestHead<'_>, body: Body) -> Self {
         let may_switch = head.lines.values_of(&UPGRADE).next().is_some();
-        Self { length: head.length, body, may_switch }
+        Self { length: head.length, body, may_switch, encoded: None }
     }
 }
 
@@ -136,8 +138,8 @@ pub(super) fn examine<'b>(bytes: &'b [u8], bounds: &Bounds) -> Result<(RequestHe
 /// # Errors
 /// Errors of `examine`.
 pub(super) fn settle(bytes: &mut Vec<u8>, bounds: &Bounds) -> Result<Head, Refused> {
-    let (head, Framing { body, rewritten }) = examine(bytes, bounds)?;
-    let mut head = Head::of(&head, body);
+    let (head, Framing { body, rewritten, encoded }) = examine(bytes, bounds)?;
+    let mut head = Head { encoded: encoded.map(Box::new), ..Head::of(&head, body) };
     if let Some(rewritten) = rewritten {
         let length = std::mem::replace(&mut head.length, rewritten.len());
         bytes.splice(..length, rewritten);

@@ -1,6 +1,7 @@
 //! The gateway: requests by Pingora's `ProxyHttp`, and WebSocket handshakes by an engine of its own.
 
 mod arrival;
+mod as_written;
 mod connector;
 mod handshake;
 mod head_reader;

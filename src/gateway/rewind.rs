@@ -24,6 +24,7 @@ use super::handshake::Continuation;
 use super::head_reader::{Head, HeadReader};
 use super::lent::{Lent, poll_more};
 use crate::http1::Refused;
+use crate::http1::framing::Encoded;
 use crate::metrics::OpenConnection;
 use crate::tls::Sealed;
 use crate::tunnel::Listener;
@@ -41,6 +42,8 @@ pub(super) struct Rewind {
     /// The first head, as far as a worker came with it.
     begun: Option<Begun>,
     continuation: Mutex<Option<Box<Continuation>>>,
+    /// The target of the request that is lent, where Pingora reads it encoded.
+    encoded: Option<Box<Encoded>>,
 }
 
 /// A client, and how it came.
@@ -87,6 +90,7 @@ impl Rewind {
             digest: Arc::new(digest),
             begun: None,
             continuation: Mutex::default(),
+            encoded: None,
         }
     }
 
@@ -110,6 +114,11 @@ impl Rewind {
     pub(super) fn continuation(stream: &Stream) -> Option<Box<Continuation>> {
         let rewind = stream.as_any().downcast_ref::<Self>()?;
         rewind.continuation.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The target of the request that is lent, where Pingora has read it encoded.
+    pub(super) fn encoded(stream: &Stream) -> Option<Box<Encoded>> {
+        stream.as_any().downcast_ref::<Self>()?.encoded.clone()
     }
 
     /// Tells if bytes came behind the request at work.
@@ -140,6 +149,7 @@ impl Rewind {
     /// Lends Pingora the request that `ahead` begins with.
     pub(super) fn lend(&mut self, ahead: Vec<u8>, head: &Head, continuation: Option<Box<Continuation>>) {
         self.lent = Lent::request(ahead, head);
+        self.encoded.clone_from(&head.encoded);
         *self.continuation.get_mut().unwrap_or_else(PoisonError::into_inner) = continuation;
     }
 

@@ -7,7 +7,7 @@ use http::StatusCode;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRAILER, TRANSFER_ENCODING, UPGRADE};
 
 use super::hop_by_hop::{HopByHop, is_protected};
-use super::target::Target;
+use super::target::{self, Target};
 use super::{Fields, HeadError, RequestHead};
 
 /// A request's head, checked.
@@ -19,6 +19,17 @@ pub struct Framing {
     /// without `Trailer` and the fields that `Connection` lists. `None` where the head can stay as it came, as nearly
     /// always.
     pub rewritten: Option<Vec<u8>>,
+    /// The path and query, where `rewritten` has them percent-encoded for those who read URIs alone (RFC 3986 §2).
+    pub encoded: Option<Encoded>,
+}
+
+/// A path and query with characters that stand in no URI.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// As it came: what a backend is to be sent.
+    pub came: String,
+    /// With these characters percent-encoded: what routes, hooks and Pingora read.
+    pub read: String,
 }
 
 /// The body of a message, as its head announces it (RFC 9112 §6.3).
@@ -124,12 +135,20 @@ pub fn check(head: &RequestHead<'_>) -> Result<Framing, Refusal> {
     check_connection(lines)?;
     let body = body(lines, head.minor_version)?;
     let hop = HopByHop::of(lines);
+    let encoded = target::encoded(head.target).map(|_| {
+        let came = target.path(head.target);
+        let read = target::encoded(&came).unwrap_or_else(|| came.clone());
+        Encoded { came, read }
+    });
     let is_plain = matches!(target, Target::Own)
+        && encoded.is_none()
         && hop.lists_options_alone()
         && lines.values_of(&TRAILER).next().is_none()
         && lines.values_of(&CONTENT_LENGTH).all(|length| !length.contains(&b','))
         && lines.values_of(&CONTENT_LENGTH).count() <= 1;
-    Ok(Framing { body, rewritten: (!is_plain).then(|| rewritten(head, &target, body, &hop)) })
+    let path = || encoded.as_ref().map_or_else(|| target.path(head.target), |encoded| encoded.read.clone());
+    let rewritten = (!is_plain).then(|| rewritten(head, &target, &path(), body, &hop));
+    Ok(Framing { body, rewritten, encoded })
 }
 
 /// The body that the fields of a message announce; of `minor_version` 0, none may be in chunks.
@@ -197,11 +216,11 @@ pub fn is_token(byte: u8) -> bool {
 }
 
 /// The head that says the same in the one way that everybody reads alike.
-fn rewritten(head: &RequestHead<'_>, target: &Target<'_>, body: Body, hop: &HopByHop<'_>) -> Vec<u8> {
+fn rewritten(head: &RequestHead<'_>, target: &Target<'_>, path: &str, body: Body, hop: &HopByHop<'_>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(head.length + 64);
     let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| bytes.extend_from_slice(part));
     let version: &[u8] = if head.minor_version == 0 { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" };
-    put(&[head.method.as_bytes(), b" ", target.path(head.target).as_bytes(), version]);
+    put(&[head.method.as_bytes(), b" ", path.as_bytes(), version]);
     if let Target::Absolute { host, .. } = target {
         put(&[b"Host: ", host.as_bytes(), b"\r\n"]);
     }

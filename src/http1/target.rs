@@ -49,9 +49,29 @@ impl<'b> Target<'b> {
     }
 }
 
+/// The target with the characters percent-encoded that stand in no URI, though programs send them; `None` where there
+/// are none.
+pub fn encoded(target: &str) -> Option<String> {
+    let is_foreign = |character: &char| matches!(character, '<' | '>' | '"' | '`');
+    if !target.chars().any(|character| is_foreign(&character)) {
+        return None;
+    }
+    let encode = |character: char| match is_foreign(&character) {
+        true => format!("%{:02X}", u32::from(character)),
+        false => character.to_string(),
+    };
+    Some(target.chars().map(encode).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn characters_that_stand_in_no_uri_are_encoded() {
+        assert_eq!(encoded("/a?b=%20&c"), None);
+        assert_eq!(encoded("/<a>\u{e9}?\"").as_deref(), Some("/%3Ca%3E\u{e9}?%22"));
+    }
 
     fn read(method: &str, target: &str) -> Option<(Option<String>, String)> {
         let read = Target::of(method, target)?;

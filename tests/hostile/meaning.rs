@@ -243,6 +243,26 @@ async fn a_target_has_a_form_that_its_method_allows() {
     }
 }
 
+#[tokio::test]
+async fn characters_that_stand_in_no_uri_reach_the_backend_as_they_came() {
+    let backend = Named::start().await;
+    let gateway = start(backend.address()).await;
+    for target in ["/path/<>\"?<>\"", "/path/`?`{|}", "/path/a^b", "/path/%3C<", "/path?q=<script>\""] {
+        let get = format!("GET {target} HTTP/1.1\r\nHost: lab\r\n\r\n");
+        let post = format!("POST {target} HTTP/1.1\r\nHost: lab\r\nContent-Length: 3\r\n\r\nabc");
+        let socket = upgrade("").replace("GET / ", &format!("GET {target} "));
+        for (request, body) in [(get, ""), (post, "abc"), (socket, "")] {
+            for way in WAYS {
+                assert_eq!(status(&gateway, way, &request).await, 200, "{way:?} {request}");
+                let last = backend.last();
+                let expected =
+                    if matches!(way, Way::Hooked) { target.replace("/path", "/hooked") } else { target.to_owned() };
+                assert_eq!((last.head.target(), last.text().as_str()), (expected.as_str(), body), "{way:?}");
+            }
+        }
+    }
+}
+
 /// The head and the body that a client gets of an answer, up to the end of the connection.
 async fn relayed(answer: &'static str, request: &str) -> (String, String) {
     let backend = Backend::start(move |stream| async move {

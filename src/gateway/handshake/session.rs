@@ -126,7 +126,9 @@ fn request(session: &Session, ctx: &Ctx) -> Option<Vec<u8>> {
     head.lines.retain(|line| !unwanted.holds(line.name));
     ctx.edit_request_lines(&mut head.lines);
     let header = session.req_header();
-    let target = header.uri.path_and_query().map_or("/", |target| target.as_str());
+    let read = header.uri.path_and_query().map_or("/", |target| target.as_str());
+    let encoded = ctx.encoded.as_ref().filter(|encoded| encoded.read == read);
+    let target = encoded.map_or(read, |encoded| encoded.came.as_str());
     // Hooks may have changed what Pingora read; nobody else does.
     let by_hooks = ctx.hooks.as_ref().map(|_| {
         let mut headers = header.headers.clone();

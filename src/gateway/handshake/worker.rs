@@ -104,7 +104,7 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
         if framing.rewritten.is_none() {
             let whole = Head::of(&head, framing.body);
             let (ctx, offered) =
-                self.gateway.begin(head, arrival, client.raw()).ok_or(Some(Begun::Whole(whole, None)))?;
+                self.gateway.begin(head, arrival, client.raw()).ok_or(Some(Begun::Whole(whole.clone(), None)))?;
             return Ok((ctx, offered, whole));
         }
         Err(Some(settle(read, &bounds).map_or_else(Begun::Refused, |head| Begun::Whole(head, None))))

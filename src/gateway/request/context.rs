@@ -18,6 +18,7 @@ use crate::dial::{PassedOn, TryError};
 use crate::gateway::arrival::Arrival;
 use crate::hook::Answer;
 use crate::http1::forward::Origin;
+use crate::http1::framing::Encoded;
 use crate::metrics::LocalFailure;
 use crate::snapshot::{Asked, Destination, ListenerPolicy, Running, Snapshot, Target, Unclear};
 use crate::socket::address;
@@ -39,6 +40,8 @@ pub struct Ctx {
     pub(in crate::gateway) connecting: Option<Instant>,
     /// Backends that failed this request, or that hooks vetoed.
     pub(in crate::gateway) tried: Vec<usize>,
+    /// The target, where backends are to get another one than Pingora read.
+    pub(in crate::gateway) encoded: Option<Box<Encoded>>,
     /// The answer to give instead of a backend's.
     pub(in crate::gateway) answer: Option<Answer>,
     /// The request is refused, because programs could read it in more than one way.
@@ -119,6 +122,7 @@ impl Ctx {
             pick: None,
             connecting: None,
             tried: Vec::new(),
+            encoded: None,
             answer: None,
             unclear: None,
             sent: 0,

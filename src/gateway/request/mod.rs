@@ -21,7 +21,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::rewind::Rewind;
-use super::{Gateway, connector};
+use super::{Gateway, as_written, connector};
 use crate::dial::TryError;
 use crate::hook::Answer;
 use crate::snapshot::Phase;
@@ -53,6 +53,7 @@ impl ProxyHttp for Gateway {
         let arrival = Rewind::arrival(session.downstream_session.stream());
         let unwanted = ctx.snapshot.unwanted(arrival.peer.ip());
         headers::drop_unwanted(session.req_header_mut(), unwanted);
+        ctx.encoded = session.downstream_session.stream().and_then(Rewind::encoded);
         ctx.describe(session, &arrival);
         if let Some(unclear) = ctx.unclear {
             self.answer(session, ctx, Answer::unclear(unclear)).await?;
@@ -112,7 +113,11 @@ impl ProxyHttp for Gateway {
         ctx.connecting = Some(Instant::now());
         let client = ctx.passed_on(&to, || session.server_addr()?.as_inet().copied());
         let timeouts = to.upstream.config().timeouts;
-        Ok(Box::new(connector::peer(&self.dialer, &to.layers, address, client, timeouts)))
+        let mut peer = Box::new(connector::peer(&self.dialer, &to.layers, address, client, timeouts));
+        if let Some(encoded) = &ctx.encoded {
+            as_written::restore(&mut peer, encoded);
+        }
+        Ok(peer)
     }
 
     async fn connected_to_upstream(
