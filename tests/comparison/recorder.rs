@@ -104,8 +104,16 @@ fn usual(head: &Head) -> Vec<u8> {
 
 /// Reads a body as a backend does that trusts its proxy. Returns whether it is whole.
 async fn read_body(stream: &mut BufReader<TcpStream>, head: &Head, body: &mut Vec<u8>) -> bool {
-    let is_chunked = head.get("transfer-encoding").is_some_and(|coding| coding.to_lowercase().ends_with("chunked"));
-    while is_chunked {
+    if head.get("transfer-encoding").is_some_and(|coding| coding.to_lowercase().ends_with("chunked")) {
+        return read_chunks(stream, body).await;
+    }
+    let length = head.all("content-length").first().and_then(|length| length.split(',').next()?.trim().parse().ok());
+    let length: u64 = length.unwrap_or(0);
+    stream.take(length).read_to_end(body).await.is_ok() && body.len() as u64 == length
+}
+
+async fn read_chunks(stream: &mut BufReader<TcpStream>, body: &mut Vec<u8>) -> bool {
+    loop {
         let mut line = String::new();
         let length = stream.read_line(&mut line).await.unwrap_or(0);
         let size = usize::from_str_radix(line.split(';').next().unwrap().trim(), 16);
@@ -119,7 +127,4 @@ async fn read_body(stream: &mut BufReader<TcpStream>, head: &Head, body: &mut Ve
         }
         body.extend(&chunk[..size]);
     }
-    let length = head.all("content-length").first().and_then(|length| length.split(',').next()?.trim().parse().ok());
-    let length: u64 = length.unwrap_or(0);
-    stream.take(length).read_to_end(body).await.is_ok() && body.len() as u64 == length
 }
