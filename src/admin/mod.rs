@@ -61,3 +61,46 @@ fn answer(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Resp
         .body(body)
         .expect("status and headers are constants that fit")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::access_log::AccessLog;
+    use crate::config;
+    use crate::hook::Registry;
+    use crate::metrics::Metrics;
+    use crate::tunnel::Tunnels;
+
+    /// The status and the body that a path is answered with.
+    async fn get(admin: &Admin, path: &str) -> (u16, String) {
+        let (mut client, server) = tokio::io::duplex(1024);
+        client.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
+        let mut session = ServerSession::new_http1(Box::new(server));
+        assert!(session.read_request().await.unwrap());
+        let answer = admin.response(&mut session).await;
+        (answer.status().as_u16(), String::from_utf8(answer.into_body()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_process_that_has_lost_a_worker_is_alive_and_not_ready() {
+        let text = "listeners: [{ address: 127.0.0.1:0 }]\nroutes: [{ upstream: a }]\n\
+                    upstreams: { a: { health: off, backends: [127.0.0.1:9001] } }\n";
+        let config = config::parse(text, &config::NoHooks).unwrap().config;
+        let log = AccessLog::off();
+        let tunnels = Arc::new(Tunnels::start(2, &log).unwrap());
+        let (hooks, metrics) = (Arc::new(Registry::empty()), Arc::new(Metrics::new()));
+        let running = Running::new(&config, hooks, metrics, Arc::clone(&tunnels), log, Instant::now()).unwrap();
+        let admin = Admin::new(Arc::new(running));
+        assert_eq!(get(&admin, "/ready").await, (200, "ready\n".to_owned()));
+        tunnels.lose_a_worker();
+        while tunnels.lost_workers() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(get(&admin, "/ready").await, (503, "a tunnel worker has ended\n".to_owned()));
+        assert_eq!(get(&admin, "/live").await.0, 200);
+    }
+}

@@ -177,6 +177,12 @@ impl Tunnels {
         self.workers.iter().filter(|worker| worker.is_lost()).count()
     }
 
+    /// Ends the loop of the first worker, as a fault of its own would.
+    #[cfg(test)]
+    pub(crate) fn lose_a_worker(&self) {
+        self.workers[0].command(Command::Panic);
+    }
+
     /// Returns when the hooks of every tunnel that has ended know of it, after 5 s at the most.
     pub async fn hooks_told(&self) {
         match self.farewells.said(FAREWELLS_WITHIN).await {

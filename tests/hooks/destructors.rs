@@ -110,8 +110,10 @@ async fn a_call_that_panics_when_it_is_given_up_ends_its_tunnel_with_1011() {
     let mut ends = lab.open("/fall", "").await;
     ends.say(From::Client, "hold").await;
     ends.expect_close(1011, "hook_failed").await;
-    lab.assert_told("falling", "message", "timeout", "no answer within 200ms", 1).await;
-    lab.assert_told("falling", "drop", "panic", "it panicked: as told", 1).await;
+    let says = "no answer within 200ms, and the call panicked when it was dropped: as told";
+    lab.assert_told("falling", "message", "timeout", says, 1).await;
+    let dropped = "longhaul_hook_failures_total{cause=\"panic\",hook=\"falling\",phase=\"drop\"}";
+    lab.gateway.metric_becomes(dropped, 1.0).await;
     lab.gateway.access.find(&["tunnel_end", "close_code=1011 by=gateway reason=hook_failed"]).await;
     lab.assert_lives(&mut others).await;
 }

@@ -201,7 +201,13 @@ async fn a_call_that_panics_when_it_is_given_up_ends_its_tunnel_with_1011_and_is
     gateway.access.find(&["tunnel_end", "close_code=1011 by=gateway reason=hook_failed"]).await;
     let timeout = "longhaul_hook_failures_total{cause=\"timeout\",hook=\"breaking\",phase=\"message\"}";
     gateway.metric_becomes(timeout, 1.0).await;
-    assert_eq!(gateway.log.count(&["hook breaking failed in its phase message"]), 1);
+    let dropped = "longhaul_hook_failures_total{cause=\"panic\",hook=\"breaking\",phase=\"drop\"}";
+    gateway.metric_becomes(dropped, 1.0).await;
+    gateway
+        .log
+        .find(&["hook breaking failed in its phase message: no answer within", "panicked when it was dropped"])
+        .await;
+    assert_eq!(gateway.log.count(&["hook breaking failed"]), 1, "one line: {:?}", gateway.log.all());
     drop(one);
     unharmed(&gateway, &mut neighbours).await;
     drop(neighbours);

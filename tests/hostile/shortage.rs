@@ -1,9 +1,10 @@
 //! A shortage of descriptors in the gateway is the gateway's own: no backend goes down, no tunnel is closed.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use crate::cast::{Cast, User, addresses, config};
@@ -114,6 +115,60 @@ async fn a_crowd_of_plain_requests_leaves_descriptors_for_checks_and_metrics() {
     user.echoes("still here").await;
     assert_eq!(gateway.log.count(&["is down"]), 0, "{:?}", gateway.log.all());
     assert!(gateway.metric("longhaul_local_failures_total{kind=\"emfile\"}").await > 0.0);
+}
+
+/// A backend that does not answer SYN: its queue of connections is full. What fills the queue comes along.
+fn black_hole() -> (SocketAddr, Vec<Socket>) {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&SocketAddr::from(([127, 66, 9, 9], 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let mut held = vec![listener];
+    for _ in 0..8 {
+        let filling = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        filling.set_nonblocking(true).unwrap();
+        // Under way, which is all that is asked of it.
+        let _ = filling.connect(&address.into());
+        held.push(filling);
+    }
+    (address, held)
+}
+
+/// Connects that wait for a SYN's answer hold their descriptors until `timeouts.connect`.
+#[tokio::test]
+async fn plain_requests_to_a_backend_that_answers_no_syn_leave_descriptors_for_control_metrics_and_checks() {
+    let cast = Cast::several(1).await;
+    let (hole, _held) = black_hole();
+    let (_program_dir, program) = limited(110);
+    let yaml = config(&addresses(&cast), "    health: { check: tcp, interval: 200ms, timeout: 100ms }\n")
+        .replace("routes:\n", "routes:\n  - { path: /hole, upstream: hole }\n")
+        .replace(
+            "upstreams:\n",
+            &format!("upstreams:\n  hole: {{ health: off, backends: [{hole}], timeouts: {{ connect: 1h }} }}\n"),
+        );
+    let gateway = Gateway::begin_with(&program, folder(&yaml), &[], &[]).listening().await;
+    let mut user = User::open(Ipv4Addr::new(127, 9, 0, 1), &gateway, 1).await;
+    let mut crowd = Vec::new();
+    for number in 0..60 {
+        let mut wire = crate::cast::connect(Ipv4Addr::new(127, 66, 0, number), gateway.address()).await;
+        wire.send(format!("GET /hole?u={number} HTTP/1.1\r\nHost: lab\r\n\r\n")).await;
+        crowd.push(wire);
+    }
+    // All that there is room for are under way, and the first that there was none for has its answer.
+    within("the descriptors to be used up", async {
+        while gateway.metric("longhaul_local_failures_total{kind=\"emfile\"}").await == 0.0 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    checked(&cast, 6).await;
+    for path in ["/live", "/ready", "/metrics"] {
+        let url = format!("http://{}{path}", gateway.metrics.unwrap());
+        assert_eq!(reqwest::get(url).await.unwrap().status(), 200, "{path} at the limit");
+    }
+    assert_eq!(held(&gateway).await, Some(1));
+    user.echoes("still here").await;
+    assert_eq!(gateway.log.count(&["is down"]), 0, "{:?}", gateway.log.all());
 }
 
 /// Connections to the metrics listener that say nothing: the oldest ends for a new one.

@@ -109,8 +109,21 @@ impl Identity {
                 Err(panic) => Poll::Ready(Err(FailureKind::Panic(panic))),
             }
         });
-        let outcome = tokio::time::timeout(limit, polled).await;
-        outcome.unwrap_or(Err(FailureKind::Timeout(limit))).map_err(|kind| self.failed(phase, kind))
+        match tokio::time::timeout(limit, polled).await {
+            Ok(outcome) => outcome.map_err(|kind| self.failed(phase, kind)),
+            Err(_late) => Err(self.gave_up(phase, limit, call.end())),
+        }
+    }
+
+    /// Logs and counts a call that took longer than `limit`, in one line with the panic of its destructor.
+    fn gave_up(&self, phase: Phase, limit: Duration, panic: Option<String>) -> Failure {
+        let kind = FailureKind::Timeout(limit);
+        let Some(panic) = panic else { return self.failed(phase, kind) };
+        self.metrics.failure(phase.as_str(), kind.as_str());
+        self.metrics.failure(Phase::Drop.as_str(), FailureKind::Panic(String::new()).as_str());
+        let failure = Failure { hook: Arc::clone(&self.name), phase, kind };
+        error!("{failure}, and the call panicked when it was dropped: {panic} (route {})", self.route);
+        failure
     }
 }
 
@@ -126,6 +139,12 @@ pub(in crate::hook) struct Fragile<T> {
 impl<T> Fragile<T> {
     pub(super) fn new(value: T, identity: Arc<Identity>) -> Self {
         Self { value: Some(value), identity }
+    }
+
+    /// Drops the value; returns the message of its destructor's panic instead of logging it.
+    fn end(mut self) -> Option<String> {
+        let value = self.value.take();
+        caught(|| drop(value)).err()
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Pair<E> {
     refused: Option<Side>,
     /// Latest moment at which the tunnel is dropped, whatever is left to do.
     deadline: Option<Instant>,
+    /// Bytes that the latest [`drive`](Self::drive) passed on, both ways together.
+    moved: u32,
     /// Set when the next moment to look at the clock may have come nearer.
     nearer: bool,
     /// Hooks of the route; `None` on a route without hooks.
@@ -126,6 +128,7 @@ impl<E: End> Pair<E> {
             reason: None,
             refused: None,
             deadline: None,
+            moved: 0,
             nearer: false,
             inspector: None,
         }
@@ -144,8 +147,9 @@ impl<E: End> Pair<E> {
         leg.hung_up |= ready.hung_up;
     }
 
-    /// Moves bytes both ways, at most one buffer each way.
+    /// Moves bytes both ways, at most as many each way as `scratch` holds.
     pub(super) fn drive(&mut self, scratch: &mut [u8], now: Instant, counters: &UpstreamMetrics) -> Driven {
+        self.moved = 0;
         self.drive_flow(Side::Client, scratch, now, counters);
         self.drive_flow(Side::Backend, scratch, now, counters);
         if self.said_goodbye() {
@@ -219,6 +223,8 @@ impl<E: End> Pair<E> {
         let flow = &mut self.flows[side];
         let taken = flow.take(chunk, limit);
         counters.bytes[side].inc_by(taken.pass as u64);
+        // A chunk is a buffer, or the frames of one message: both are far below 4 GiB.
+        self.moved = self.moved.saturating_add(taken.pass as u32);
         if taken.messages > 0 {
             counters.messages[side].inc_by(taken.messages);
         }
@@ -262,9 +268,9 @@ impl<E: End> Pair<E> {
         (flow.bytes(), flow.messages())
     }
 
-    /// Bytes passed on, both ways together.
-    pub(super) fn volume(&self) -> u64 {
-        self.flows[Side::Client].bytes() + self.flows[Side::Backend].bytes()
+    /// Bytes that the latest [`drive`](Self::drive) passed on, both ways together.
+    pub(super) fn moved(&self) -> u32 {
+        self.moved
     }
 
     /// The stream of `side`.

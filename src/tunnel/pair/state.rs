@@ -76,6 +76,7 @@ impl<E: End> Pair<E> {
             reason: state.reason,
             refused: state.refused,
             flows: state.flows,
+            moved: 0,
             nearer: true,
             inspector: None,
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::plain::{Far, plain};
 use crate::access_log::AccessLog;
 use crate::config::TunnelLimits;
-use crate::tunnel::{Command, Reason, Scope, Tunnels, Verdict};
+use crate::tunnel::{Reason, Scope, Tunnels, Verdict};
 
 fn open(tunnels: &Tunnels, name: &str, limits: TunnelLimits) -> Far {
     let (tunnel, far) = plain(name, limits);
@@ -70,7 +70,7 @@ fn a_worker_that_fails_hands_its_tunnels_to_the_others() {
     let tunnels = start(2);
     let mut fars: Vec<Far> = (0..6).map(|n| open(&tunnels, &n.to_string(), TunnelLimits::default())).collect();
     fars.iter_mut().for_each(Far::exchange);
-    tunnels.workers[0].command(Command::Panic);
+    tunnels.lose_a_worker();
     fars.iter_mut().for_each(Far::exchange);
     assert_eq!((tunnels.count(), tunnels.lost_workers()), (6, 1));
     let mut late: Vec<Far> = (0..4).map(|_| open(&tunnels, "late", TunnelLimits::default())).collect();

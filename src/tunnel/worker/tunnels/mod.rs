@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::error;
 use mio::{Interest, Registry, Token};
@@ -39,6 +39,8 @@ pub(super) struct OpenTunnels {
     driven: Vec<usize>,
     /// Tunnels with much to move, which take turns; never more than there are.
     bulk: VecDeque<usize>,
+    /// Moment up to which tunnels with much to move have the shorter slice, because others were driven beside them.
+    short_until: Instant,
     deadlines: Deadlines,
     directory: Directory,
     /// Rule of the last change of the configuration.
@@ -77,6 +79,7 @@ impl OpenTunnels {
             ready: Vec::new(),
             driven: Vec::new(),
             bulk: VecDeque::new(),
+            short_until: now,
             deadlines: Deadlines::new(now),
             directory: Directory::default(),
             rule: None,
@@ -233,30 +236,37 @@ impl OpenTunnels {
     }
 
     /// Drives the tunnels that are ready, and one of those with much to move. Each moves one buffer each way at the
-    /// most.
+    /// most; the latter only a slice of it while others are in use beside them.
     ///
-    /// So a tunnel with a small message waits for one buffer of one other tunnel, however many move as much as they
-    /// can.
+    /// So a tunnel with a small message waits for one slice of one other tunnel, however many move as much as they can.
     pub(super) fn drive(&mut self, now: Instant) {
         // Chosen first: a tunnel that turns out to have much to move has had its turn.
-        let bulk = self.bulk.pop_front();
+        let bulk = self.bulk.pop_front().map(|slot| (slot, self.slice(now)));
         let mut driven = std::mem::replace(&mut self.ready, std::mem::take(&mut self.driven));
         for slot in driven.drain(..) {
-            self.drive_one(slot, now);
+            self.drive_one(slot, READ_BYTES, now);
         }
         self.driven = driven;
-        if let Some(slot) = bulk {
-            self.drive_one(slot, now);
+        if let Some((slot, slice)) = bulk {
+            self.drive_one(slot, slice, now);
         }
         self.limit_memory(now);
     }
 
-    fn drive_one(&mut self, slot: usize, now: Instant) {
+    /// Bytes that a tunnel with much to move may move each way in this turn.
+    fn slice(&mut self, now: Instant) -> usize {
+        if !self.ready.is_empty() {
+            self.short_until = now + SHORT_FOR;
+        }
+        if now < self.short_until { BULK_BYTES } else { READ_BYTES }
+    }
+
+    fn drive_one(&mut self, slot: usize, most: usize, now: Instant) {
         let tunnel = &mut self.slots[slot];
         tunnel.queued = Queued::No;
-        let (scratch, before) = (&mut self.scratch, tunnel.pair.volume());
+        let scratch = &mut self.scratch[..most];
         let driven = tunnel.guarded(now, |tunnel| tunnel.pair.drive(scratch, now, &tunnel.record.metrics));
-        tunnel.heavy = tunnel.pair.volume() - before >= HEAVY;
+        tunnel.heavy = tunnel.pair.moved() >= HEAVY;
         match driven {
             Ok(Some(Driven::Waiting)) => {}
             Ok(Some(Driven::More)) => self.queue_as_bulk(slot),
@@ -372,8 +382,14 @@ fn slot_of(token: Token) -> (usize, Side) {
 /// the gateway's own control frames. A message of 64 KiB, a size that many senders use, comes whole with its header: a
 /// buffer of a few bytes less would take two reads and two writes for each, one of them tiny (bench/NOTES.md).
 const READ_BYTES: usize = 65 * 1024 - 512;
-/// Bytes of one turn from which on a tunnel counts as one with much to move.
-const HEAVY: u64 = 16 * 1024;
+/// Bytes of one turn from which on a tunnel counts as one with much to move: half a slice, because a read often finds a
+/// little less than it has room for.
+const HEAVY: u32 = BULK_BYTES as u32 / 2;
+/// Read at once from a tunnel with much to move while others are in use: moving it takes about as long as asking the
+/// poller and passing on a few small messages.
+const BULK_BYTES: usize = 16 * 1024;
+/// Time for which others count as in use after one of them was driven.
+const SHORT_FOR: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests;

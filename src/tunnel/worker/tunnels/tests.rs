@@ -43,7 +43,8 @@ impl Bench {
     }
 
     fn volumes(&self) -> Vec<u64> {
-        self.tunnels.slots.iter().map(|(_, tunnel)| tunnel.pair.volume()).collect()
+        let volume = |tunnel: &Tunnel| Side::ALL.into_iter().map(|side| tunnel.pair.passed(side).0).sum();
+        self.tunnels.slots.iter().map(|(_, tunnel)| volume(tunnel)).collect()
     }
 }
 
@@ -51,6 +52,11 @@ impl Bench {
 fn fill(far: &mut Far) {
     far.client.write_all(&[0x82, 0xFF, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap();
     far.client.set_nonblocking(true).unwrap();
+    fill_up(far);
+}
+
+/// Fills it again, with more of the message.
+fn fill_up(far: &mut Far) {
     loop {
         match far.client.write(&[7; 64 * 1024]) {
             Ok(_) => {}
@@ -61,7 +67,7 @@ fn fill(far: &mut Far) {
 }
 
 #[test]
-fn between_two_looks_at_the_poller_all_bulk_tunnels_together_move_one_buffer() {
+fn between_two_looks_at_the_poller_all_bulk_tunnels_together_move_one_slice() {
     let mut bench = Bench::start();
     let mut bulk: Vec<Far> = (0..4).map(|_| bench.open(TunnelLimits::default())).collect();
     let mut small = bench.open(TunnelLimits::default());
@@ -82,13 +88,40 @@ fn between_two_looks_at_the_poller_all_bulk_tunnels_together_move_one_buffer() {
         let after = bench.volumes();
         let moved: Vec<u64> = after.iter().zip(&before).map(|(after, before)| after - before).collect();
         assert_eq!(moved[4], MESSAGE.len() as u64, "turn {turn}: the small message passed in the turn it came");
-        assert!(moved[..4].iter().sum::<u64>() <= READ_BYTES as u64, "turn {turn}: {moved:?}");
+        assert!(moved[..4].iter().sum::<u64>() <= BULK_BYTES as u64, "turn {turn}: {moved:?}");
         for (count, _) in turns_of.iter_mut().zip(&moved).filter(|(_, moved)| **moved > 0) {
             *count += 1;
         }
         before = after;
     }
     assert!(turns_of.iter().all(|turns| (3..=5).contains(turns)), "each has its share: {turns_of:?}");
+}
+
+#[test]
+fn bulk_tunnels_have_the_whole_buffer_again_when_nobody_else_has_been_in_use_for_a_while() {
+    let mut bench = Bench::start();
+    let mut bulk = bench.open(TunnelLimits::default());
+    let mut small = bench.open(TunnelLimits::default());
+    fill(&mut bulk);
+    let mut turn = |bench: &mut Bench, small_too: bool| {
+        fill_up(&mut bulk);
+        if small_too {
+            small.client.write_all(&MESSAGE).unwrap();
+            bench.tell(1);
+        }
+        bench.tell(0);
+        let before = bench.volumes()[0];
+        bench.tunnels.drive(bench.now);
+        drain(&mut bulk.backend);
+        bench.volumes()[0] - before
+    };
+    assert!(turn(&mut bench, false) > BULK_BYTES as u64, "nobody knows yet that it is one");
+    let slice = HEAVY.into()..=BULK_BYTES as u64;
+    assert!(slice.contains(&turn(&mut bench, true)));
+    bench.now += SHORT_FOR - Duration::from_millis(1);
+    assert!(slice.contains(&turn(&mut bench, false)));
+    bench.now += Duration::from_millis(1);
+    assert!(turn(&mut bench, false) > BULK_BYTES as u64);
 }
 
 fn drain(stream: &mut std::net::TcpStream) {
