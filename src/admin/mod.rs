@@ -64,7 +64,7 @@ fn answer(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Resp
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::{Instant, SystemTime};
 
     use tokio::io::AsyncWriteExt;
 
@@ -73,6 +73,7 @@ mod tests {
     use crate::config;
     use crate::hook::Registry;
     use crate::metrics::Metrics;
+    use crate::tls::tickets::TicketKeys;
     use crate::tunnel::Tunnels;
 
     /// The status and the body that a path is answered with.
@@ -93,7 +94,8 @@ mod tests {
         let log = AccessLog::off();
         let tunnels = Arc::new(Tunnels::start(2, &log).unwrap());
         let (hooks, metrics) = (Arc::new(Registry::empty()), Arc::new(Metrics::new()));
-        let running = Running::new(&config, hooks, metrics, Arc::clone(&tunnels), log, Instant::now()).unwrap();
+        let keys = TicketKeys::draw(SystemTime::now());
+        let running = Running::new(&config, hooks, metrics, Arc::clone(&tunnels), log, keys, Instant::now()).unwrap();
         let admin = Admin::new(Arc::new(running));
         assert_eq!(get(&admin, "/ready").await, (200, "ready\n".to_owned()));
         tunnels.lose_a_worker();
