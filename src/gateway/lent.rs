@@ -270,7 +270,7 @@ mod tests {
         ] {
             let bytes = format!("HEAD{text}{next}");
             for (size, ahead) in (1..bytes.len()).flat_map(|size| [(size, 4), (size, bytes.len())]) {
-                let head = Head { length: 4, body, may_switch: false };
+                let head = Head { length: 4, body, may_switch: false, encoded: None };
                 let lent = Lent::request(bytes.as_bytes()[..ahead].to_vec(), &head);
                 let mut reader = Reader(lent, &bytes.as_bytes()[ahead..], size);
                 let mut came = vec![0; 4 + read.len()];
