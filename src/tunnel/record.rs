@@ -21,8 +21,8 @@ pub struct Record {
     pub client: IpAddr,
     /// Peer of the socket: the client or the proxy before it.
     pub peer: SocketAddr,
-    /// TLS of the client.
-    pub tls: ClientTls,
+    /// TLS of the client; `None` when the client came without.
+    pub tls: Option<Box<ClientTls>>,
     /// The route, as `host path`.
     pub route: Arc<str>,
     /// Source of the ring key: name of an affinity source, or `none`.
@@ -99,14 +99,14 @@ impl Record {
     }
 
     fn line(&self, event: &'static str, id: Option<TunnelId>) -> Line {
-        let backend = self.backend();
+        let (backend, tls) = (self.backend(), self.tls.as_deref());
         Line::new(event)
             .text("request_id", &self.request_id)
             .text("client", self.client)
             .text("peer", self.peer)
-            .text("scheme", if self.tls.secure { "https" } else { "http" })
-            .maybe("tls", self.tls.version.as_deref())
-            .maybe("certificate", self.tls.certificate.as_deref())
+            .text("scheme", if tls.is_some_and(|tls| tls.secure) { "https" } else { "http" })
+            .maybe("tls", tls.and_then(|tls| tls.version.as_deref()))
+            .maybe("certificate", tls.and_then(|tls| tls.certificate.as_deref()))
             .text("route", &self.route)
             .text("upstream", backend.upstream())
             .text("backend", backend.address())

@@ -160,7 +160,7 @@ async fn while_a_message_crosses_all_firehoses_of_its_worker_together_pass_a_few
     firehoses.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
-/// Bytes that all firehoses together may pass while a message crosses twice: two slices of 17 KiB, and what is passed
+/// Bytes that all firehoses together may pass while a message crosses twice: two slices of 20 KiB, and what is passed
 /// until the test's own threads are woken.
 const TURNS: u64 = 256 * 1024;
 

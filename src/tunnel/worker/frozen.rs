@@ -33,8 +33,8 @@ pub struct Passport {
     request_id: Box<str>,
     client: IpAddr,
     peer: SocketAddr,
-    #[serde(default)]
-    client_tls: ClientTls,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_tls: Option<Box<ClientTls>>,
     /// The route, as `host path`.
     pub route: Box<str>,
     /// Name of the upstream.

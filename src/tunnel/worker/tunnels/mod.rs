@@ -386,8 +386,9 @@ const READ_BYTES: usize = 65 * 1024 - 512;
 /// little less than it has room for.
 const HEAVY: u32 = BULK_BYTES as u32 / 2;
 /// Read at once from a tunnel with much to move while others are in use: moving it takes about as long as asking the
-/// poller and passing on a few small messages. A TLS record of the greatest size (16,645 bytes, RFC 8446 §5.2) fits.
-const BULK_BYTES: usize = 17 * 1024;
+/// poller and passing on a few small messages. A TLS record of the greatest size fits, of TLS 1.2 as well.
+const BULK_BYTES: usize = 20 * 1024;
+const _: () = assert!(BULK_BYTES >= crate::tls::LEAST_BUFFER);
 /// Time for which others count as in use after one of them was driven.
 const SHORT_FOR: Duration = Duration::from_millis(100);
 
