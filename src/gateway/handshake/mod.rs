@@ -29,7 +29,7 @@ use crate::http1::forward::{Edited, switching_response};
 use crate::snapshot::Destination;
 use crate::socket::keepalive;
 use crate::tls::Sealed;
-use crate::tunnel::{ClientTls, Connection, NewTunnel, Record, Socket};
+use crate::tunnel::{Connection, NewTunnel, Record, Socket};
 use crate::upstream::{Blame, FailureKind, Ring};
 use crate::ws::Sides;
 use crate::ws::handshake::{self, BadAnswer, Offer};
@@ -290,18 +290,6 @@ fn refusal(backend: Secured<impl Transport>, read: Vec<u8>, ctx: &Ctx) -> Ending
     )
 }
 
-/// TLS of the client of `request`; `None` when the client came without.
-fn client_tls(request: &super::request::Request) -> Option<Box<ClientTls>> {
-    let arrival = &request.arrival;
-    (request.client.secure || arrival.tls.is_some()).then(|| {
-        Box::new(ClientTls {
-            secure: request.client.secure,
-            version: arrival.tls.as_ref().map(|tls| tls.version.into()),
-            certificate: arrival.certificate().map(|certificate| certificate.fingerprint.as_str().into()),
-        })
-    })
-}
-
 /// The record of a tunnel; the context gives up its pick for it.
 fn record(ctx: &mut Ctx, to: &Destination) -> Option<Record> {
     let route = ctx.target()?.route.clone();
@@ -312,7 +300,7 @@ fn record(ctx: &mut Ctx, to: &Destination) -> Option<Record> {
         request_id: request.id.as_str().into(),
         client: request.client.address,
         peer: request.arrival.peer,
-        tls: client_tls(request),
+        tls: request.client_tls(),
         route,
         key_source: ctx.key_source(),
         key_digest: request.key.as_ref().map(|key| key.digest().into()),

@@ -23,7 +23,7 @@ use crate::metrics::LocalFailure;
 use crate::snapshot::{Asked, Destination, ListenerPolicy, Running, Snapshot, Target, Unclear};
 use crate::socket::address;
 use crate::tls::ClientCertificate;
-use crate::tunnel::UnderWay;
+use crate::tunnel::{ClientTls, UnderWay};
 use crate::upstream::{Pick, Unavailable};
 
 /// The context of one request. It pins the snapshot that the request began with.
@@ -88,6 +88,19 @@ impl Request {
             id: &self.id,
             by_tls: self.arrival.by_tls(),
             writes_forwarded: self.writes_forwarded,
+        })
+    }
+
+    /// TLS of the client, for the log lines of its tunnel; `None` when the client came without.
+    pub(in crate::gateway) fn client_tls(&self) -> Option<Box<ClientTls>> {
+        let (secure, tls) = (self.client.secure, self.arrival.tls.as_ref());
+        let certificate = self.arrival.certificate();
+        (secure || tls.is_some()).then(|| {
+            Box::new(ClientTls {
+                secure,
+                version: tls.map(|tls| tls.version.into()),
+                certificate: certificate.map(|certificate| certificate.fingerprint.as_str().into()),
+            })
         })
     }
 }
