@@ -154,6 +154,11 @@ impl Source {
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|source| source.as_str() == name)
     }
+
+    /// The name of a source, and `none` for a request without a key.
+    pub fn name_of(source: Option<Self>) -> &'static str {
+        source.map_or("none", Self::as_str)
+    }
 }
 
 impl fmt::Display for Source {

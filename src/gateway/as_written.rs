@@ -19,7 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http1::framing::Encoded;
 
-/// Makes Pingora reach `peer` by a connection of its own, on which the target that came takes the place of the encoded one.
+/// Makes Pingora reach `peer` by a connection of its own, on which the target that came takes the place of the encoded
+/// one.
 pub(super) fn restore(peer: &mut HttpPeer, encoded: &Encoded) {
     let Some(inner) = peer.options.custom_l4.take() else { return };
     peer.options.custom_l4 = Some(Arc::new(Connector { inner, encoded: encoded.clone() }));

@@ -32,11 +32,7 @@ impl TlsFiles {
     /// anew after each reload, because only a reload names other files, and until then nobody wakes where there are
     /// none.
     pub async fn changed(&mut self) -> BTreeSet<PathBuf> {
-        let snapshot = self.running.snapshot();
-        let servers = snapshot.listeners().iter().filter_map(|listener| listener.tls.as_ref());
-        let clients = snapshot.destinations().iter().filter_map(|to| to.layers.tls.as_ref());
-        let files = servers.flat_map(|server| server.files()).chain(clients.flat_map(|client| client.files()));
-        let files: BTreeSet<PathBuf> = files.collect();
+        let files = self.files();
         self.told.retain(|file, _| files.contains(file));
         if files.is_empty() {
             return std::future::pending().await;
@@ -51,6 +47,15 @@ impl TlsFiles {
             }
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// The files of the configuration in force. Its snapshot is let go of here: hooks of an old configuration end with
+    /// the last user of its snapshot.
+    fn files(&self) -> BTreeSet<PathBuf> {
+        let snapshot = self.running.snapshot();
+        let servers = snapshot.listeners().iter().filter_map(|listener| listener.tls.as_ref());
+        let clients = snapshot.destinations().iter().filter_map(|to| to.layers.tls.as_ref());
+        servers.flat_map(|server| server.files()).chain(clients.flat_map(|client| client.files())).collect()
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::reason::Reason;
 use crate::access_log::{AccessLog, Line};
+use crate::affinity::Source;
 use crate::hook::TunnelId;
 use crate::metrics::UpstreamMetrics;
 use crate::upstream::{BackendState, LoadGuard};
@@ -25,8 +26,8 @@ pub struct Record {
     pub tls: Option<Box<ClientTls>>,
     /// The route, as `host path`.
     pub route: Arc<str>,
-    /// Source of the ring key: name of an affinity source, or `none`.
-    pub key_source: &'static str,
+    /// Source of the ring key; `None` when the tunnel was picked without one.
+    pub key_source: Option<Source>,
     /// Short hash of the ring key.
     pub key_digest: Option<Box<str>>,
     /// Place of the ring key on a ring ([`Ring::hash`](crate::upstream::Ring::hash)): enough to find its backend on any
@@ -110,7 +111,7 @@ impl Record {
             .text("route", &self.route)
             .text("upstream", backend.upstream())
             .text("backend", backend.address())
-            .text("key_source", self.key_source)
+            .text("key_source", Source::name_of(self.key_source))
             .maybe("key", self.key_digest.as_deref())
             .maybe("tunnel", id)
     }

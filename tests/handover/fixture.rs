@@ -140,7 +140,8 @@ async fn tunnels_of_protocol_1_go_on_where_they_stood() {
     kept_bytes_are_written_first(kept).await;
     let end = new.access.find(&[" tunnel_end ", "request_id=00000000000000000000000000000001 "]).await;
     for part in [
-        "client=203.0.113.7 peer=127.0.0.1:50001 route=\"chat.example.com /ws\" upstream=u backend=127.0.0.1:9001",
+        "client=203.0.113.7 peer=127.0.0.1:50001 scheme=http route=\"chat.example.com /ws\" upstream=u",
+        "backend=127.0.0.1:9001",
         "key_source=cookie key=0123456789abcdef",
         "bytes_from_client=34 bytes_from_backend=1011 messages_from_client=3 messages_from_backend=8",
         "close_code=1006 by=client reason=client_gone",
@@ -195,7 +196,8 @@ async fn tunnels_of_protocol_2_go_on_where_they_stood() {
     assert_eq!(received(&mut client).await, Frame { first: BINARY, payload: b"later".into() });
     drop((client, backend));
     let end = new.access.find(&[" tunnel_end ", "request_id=00000000000000000000000000000001 "]).await;
-    assert!(end.contains("client=203.0.113.7 peer=127.0.0.1:50001 route=\"chat.example.com /ws\" upstream=u"), "{end}");
+    let who = "client=203.0.113.7 peer=127.0.0.1:50001 scheme=http route=\"chat.example.com /ws\" upstream=u";
+    assert!(end.contains(who), "{end}");
 }
 
 /// A predecessor of protocol 2, with one tunnel; the far ends of its connections, the client's first.

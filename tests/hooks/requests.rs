@@ -78,7 +78,7 @@ async fn an_answer_of_a_hooks_ends_the_request_and_not_the_connection() {
     let counted = "longhaul_hook_verdicts_total{hook=\"acting\",phase=\"request\",verdict=\"answer\"}";
     assert_eq!(lab.gateway.metric(counted).await, 3.0);
     let line = lab.gateway.access.find(&[" request ", "request_id=me "]).await;
-    assert!(line.contains(" status=403 route=\"* /\" upstream=u key_source=none tries=0 "), "{line}");
+    assert!(line.contains(" status=403 scheme=http route=\"* /\" upstream=u key_source=none tries=0 "), "{line}");
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ impl Lane {
                 peer,
                 tls: Default::default(),
                 route: "* /".into(),
-                key_source: "none",
+                key_source: None,
                 key_digest: None,
                 key_hash: None,
                 guard: Registry::default().backend("lane", address).occupy(),

@@ -108,7 +108,7 @@ impl Request {
 /// A ring key, detached from the snapshot.
 pub(in crate::gateway) struct Key {
     pub(in crate::gateway) bytes: Vec<u8>,
-    pub(in crate::gateway) source: &'static str,
+    pub(in crate::gateway) source: affinity::Source,
     /// The `Set-Cookie` value, where a cookie is to be issued.
     pub(in crate::gateway) set_cookie: Option<String>,
 }
@@ -116,7 +116,7 @@ pub(in crate::gateway) struct Key {
 impl Key {
     /// The key of a request that came from `client`.
     pub(in crate::gateway) fn of(key: affinity::Key<'_>, client: &Client) -> Self {
-        Self { source: key.source.as_str(), set_cookie: key.set_cookie(client.secure), bytes: key.bytes }
+        Self { source: key.source, set_cookie: key.set_cookie(client.secure), bytes: key.bytes }
     }
 
     /// Digest of the key for logs. Made when a line is written, because it takes a hash.
@@ -241,9 +241,9 @@ impl Ctx {
         self.target().is_some_and(|target| target.handshake == Handshake::Lenient)
     }
 
-    /// Source of the key, or `none`.
-    pub(in crate::gateway) fn key_source(&self) -> &'static str {
-        self.request.as_ref().and_then(|request| request.key.as_ref()).map_or("none", |key| key.source)
+    /// Source of the key; `None` where there is none.
+    pub(in crate::gateway) fn key_source(&self) -> Option<affinity::Source> {
+        Some(self.request.as_ref()?.key.as_ref()?.source)
     }
 
     /// Chooses a backend that was not tried yet and that no hook vetoes; the error is the answer to give. Hooks are
@@ -269,7 +269,7 @@ impl Ctx {
         match to.upstream.pick(self.key(), &self.tried) {
             Ok(pick) => {
                 if self.tried.is_empty() {
-                    to.metrics.pick(self.key_source());
+                    to.metrics.pick(affinity::Source::name_of(self.key_source()));
                 } else if self.tried.len() > vetoes {
                     to.metrics.failovers.inc();
                 }

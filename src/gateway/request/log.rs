@@ -7,6 +7,7 @@ use pingora_proxy::Session;
 use super::context::{Ctx, Key};
 use super::error::describe;
 use crate::access_log::Line;
+use crate::affinity::Source;
 use crate::gateway::Gateway;
 
 impl Gateway {
@@ -43,7 +44,7 @@ impl Gateway {
                 .maybe("upstream", to.map(|to| &to.upstream.config().name))
                 .maybe("backend", pick.map(|pick| pick.state.address()))
                 .maybe("picked", pick.map(|pick| pick.how.as_str()))
-                .text("key_source", ctx.key_source())
+                .text("key_source", Source::name_of(ctx.key_source()))
                 .maybe("key", request.key.as_ref().map(Key::digest))
                 .number("tries", (ctx.tried.len() - ctx.vetoes()) as u64 + u64::from(pick.is_some()))
                 .number("duration_ms", u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Announced, End, Pair, Pinging, Reason, Side};
+use super::{Announced, End, Pair, Pinging, Plans, Reason, Side};
 
 /// Result of a look at the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,49 +18,58 @@ pub(in crate::tunnel) enum Checked {
 impl<E: End> Pair<E> {
     /// Ends the tunnel at a later moment.
     pub(in crate::tunnel) fn plan_end(&mut self, at: Instant, reason: Reason) {
-        if self.planned.as_ref().is_none_or(|planned| at < planned.0) {
-            self.planned = Some(Box::new((at, reason)));
+        if self.plans().planned.is_none_or(|(earlier, _)| at < earlier) {
+            self.plans_mut().planned = Some((at, reason));
         }
     }
 
     /// Calls an end off that was planned for this reason and has not begun.
     pub(in crate::tunnel) fn spare(&mut self, reason: Reason) {
-        self.planned.take_if(|planned| planned.1 == reason);
+        if let Some(plans) = &mut self.plans {
+            plans.planned.take_if(|(_, planned)| *planned == reason);
+        }
     }
 
     /// Ends the tunnel at a later moment for a change of the configuration, instead of what an earlier change
     /// announced.
     pub(in crate::tunnel) fn plan_change(&mut self, at: Instant, reason: Reason) {
-        self.changing = Some(Box::new((at, reason)));
+        self.plans_mut().changing = Some((at, reason));
     }
 
     /// Moment and reason of the end that a change of the configuration announced; `None` once the end has begun.
     pub(in crate::tunnel) fn changing(&self) -> Option<(Instant, Reason)> {
-        self.changing.as_deref().copied().filter(|_| self.deadline.is_none())
+        self.plans().changing.filter(|_| !self.is_ending())
     }
 
     /// Calls off what [`plan_change`](Self::plan_change) announced; says whether something was.
     pub(in crate::tunnel) fn call_off_change(&mut self) -> bool {
-        self.changing().is_some() && self.changing.take().is_some()
+        self.changing().is_some() && self.plans_mut().changing.take().is_some()
     }
 
     /// Tells whether the tunnel is to end, now or at a moment that was announced for good.
     pub(in crate::tunnel) fn is_to_end(&self) -> bool {
-        self.is_ending() || self.planned.is_some()
+        self.is_ending() || self.plans().planned.is_some()
     }
 
     /// Tells whether the end of the tunnel has begun.
     pub(in crate::tunnel) fn is_ending(&self) -> bool {
-        self.deadline.is_some()
+        self.plans().deadline.is_some()
+    }
+
+    /// Moments at which the tunnel ends.
+    pub(super) fn plans(&self) -> Plans {
+        self.plans.as_deref().copied().unwrap_or_default()
+    }
+
+    /// The same, to be changed.
+    pub(super) fn plans_mut(&mut self) -> &mut Plans {
+        self.plans.get_or_insert_default()
     }
 
     /// Applies the limits that have to do with time; says whether the pair is to be driven, or dropped.
     pub(in crate::tunnel) fn check(&mut self, now: Instant) -> Checked {
-        if self.deadline.is_some_and(|deadline| now >= deadline) {
-            return Checked::Expired;
-        }
-        if self.deadline.is_some() {
-            return Checked::Fine;
+        if let Some(deadline) = self.plans().deadline {
+            return if now >= deadline { Checked::Expired } else { Checked::Fine };
         }
         if let Some(reason) = self.overdue(now) {
             self.end(reason, now);
@@ -71,8 +80,9 @@ impl<E: End> Pair<E> {
 
     fn overdue(&self, now: Instant) -> Option<Reason> {
         let passed = |moment: Option<Instant>| moment.is_some_and(|moment| now >= moment);
-        let announced = |end: &Announced| end.as_ref().filter(|end| now >= end.0).map(|end| end.1);
-        match announced(&self.planned).or_else(|| announced(&self.changing)) {
+        let announced = |end: Option<Announced>| end.filter(|(at, _)| now >= *at).map(|(_, reason)| reason);
+        let Plans { planned, changing, .. } = self.plans();
+        match announced(planned).or_else(|| announced(changing)) {
             Some(reason) => Some(reason),
             _ if passed(self.too_old) => Some(Reason::MaxAge),
             _ if passed(self.idle_at()) => Some(Reason::Idle),
@@ -145,11 +155,12 @@ impl<E: End> Pair<E> {
 
     /// The next moment at which [`check`](Self::check) may have something to do.
     pub(in crate::tunnel) fn due(&self) -> Option<Instant> {
-        if self.deadline.is_some() {
-            return self.deadline;
+        let Plans { planned, changing, deadline } = self.plans();
+        if deadline.is_some() {
+            return deadline;
         }
         let pings = Side::ALL.into_iter().flat_map(|side| [self.ping_at(side), self.stalled_at(side)]);
-        let announced = [&self.planned, &self.changing].map(|end| end.as_ref().map(|end| end.0));
+        let announced = [planned, changing].map(|end| end.map(|(at, _)| at));
         let rest = [self.too_old, self.idle_at()].into_iter().chain(announced);
         pings.chain(rest).flatten().min()
     }

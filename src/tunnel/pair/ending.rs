@@ -101,7 +101,9 @@ impl<E: End> Pair<E> {
     /// for the answers.
     pub(in crate::tunnel) fn end(&mut self, reason: Reason, now: Instant) {
         self.reason.get_or_insert(reason);
-        self.planned = None;
+        if let Some(plans) = &mut self.plans {
+            plans.planned = None;
+        }
         for side in Side::ALL {
             let close = self.flows[side].cut(reason);
             self.keep_close(side, close);
@@ -119,7 +121,8 @@ impl<E: End> Pair<E> {
     pub(super) fn expire_in(&mut self, wait: Duration, now: Instant) {
         let deadline = now + wait;
         self.nearer = true;
-        self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+        let plans = self.plans_mut();
+        plans.deadline = Some(plans.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
     }
 
     /// Notes that the process ends under the tunnel.

@@ -85,7 +85,7 @@ impl<E: End> Pair<E> {
         match item {
             Item::Message(direction, message) => self.put_in((*direction).into(), message),
             Item::Close { code, reason } => {
-                let goes_on = self.deadline.is_none();
+                let goes_on = self.plans.as_ref().is_none_or(|plans| plans.deadline.is_none());
                 if goes_on {
                     inspector.set_last_word(reason);
                     self.end(Reason::HookClosed { code: sendable(*code) }, now);

@@ -32,16 +32,12 @@ pub(super) struct Pair<E> {
     limits: Limits,
     /// Moment at which `max_age`, shortened by its jitter, is reached.
     too_old: Option<Instant>,
-    /// End announced for later, so that many tunnels do not end at once.
-    planned: Announced,
-    /// End that a change of the configuration announced for later; another change may call it off.
-    changing: Announced,
+    /// Moments of an end; `None` for a tunnel that nothing is known of but its limits.
+    plans: Option<Box<Plans>>,
     /// Reason of the end, as far as it is known.
     reason: Option<Reason>,
     /// Side that took no more bytes; its earlier bytes may still tell the reason.
     refused: Option<Side>,
-    /// Latest moment at which the tunnel is dropped, whatever is left to do.
-    deadline: Option<Instant>,
     /// Bytes that the latest [`drive`](Self::drive) passed on, both ways together.
     moved: u32,
     /// Set when the next moment to look at the clock may have come nearer.
@@ -73,8 +69,19 @@ struct Pinging {
     not_before: Instant,
 }
 
-/// An announced end: seldom there, and in all tunnels at once when it is.
-type Announced = Option<Box<(Instant, Reason)>>;
+/// Moments at which a tunnel ends that was told to. Apart from the pair, because few tunnels have one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Plans {
+    /// End announced for later, so that many tunnels do not end at once.
+    planned: Option<Announced>,
+    /// End that a change of the configuration announced for later; another change may call it off.
+    changing: Option<Announced>,
+    /// Latest moment at which the tunnel is dropped, whatever is left to do.
+    deadline: Option<Instant>,
+}
+
+/// Moment and reason of an announced end.
+type Announced = (Instant, Reason);
 
 impl<E> Leg<E> {
     fn new(stream: E, now: Instant) -> Self {
@@ -123,11 +130,9 @@ impl<E: End> Pair<E> {
             flows: Sides::from_fn(Flow::new),
             limits: limits.into(),
             too_old: Limits::from(limits).max_age().and_then(|age| now.checked_add(age.mul_f64(1.0 - jitter))),
-            planned: None,
-            changing: None,
+            plans: None,
             reason: None,
             refused: None,
-            deadline: None,
             moved: 0,
             nearer: false,
             inspector: None,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{End, Flow, Leg, Pair, Pinging, Reason, Side};
+use super::{End, Flow, Leg, Pair, Pinging, Plans, Reason, Side};
 use crate::config::TunnelLimits;
 use crate::ws::Sides;
 
@@ -35,6 +35,7 @@ impl<E: End> Pair<E> {
     pub(in crate::tunnel) fn state(&self, now: Instant) -> State {
         let until = |moment: Instant| moment.saturating_duration_since(now);
         let since = |moment: Instant| now.saturating_duration_since(moment);
+        let Plans { planned, changing, deadline } = self.plans();
         State {
             flows: self.flows.clone(),
             limits: self.limits.into(),
@@ -44,9 +45,9 @@ impl<E: End> Pair<E> {
                 ping_after_in: leg.pinging.as_ref().map_or(Duration::ZERO, |pinging| until(pinging.not_before)),
             }),
             too_old_in: self.too_old.map(until),
-            planned_in: self.planned.as_deref().map(|&(at, reason)| (until(at), reason)),
-            changing_in: self.changing.as_deref().map(|&(at, reason)| (until(at), reason)),
-            deadline_in: self.deadline.map(until),
+            planned_in: planned.map(|(at, reason)| (until(at), reason)),
+            changing_in: changing.map(|(at, reason)| (until(at), reason)),
+            deadline_in: deadline.map(until),
             reason: self.reason,
             refused: self.refused,
         }
@@ -64,15 +65,19 @@ impl<E: End> Pair<E> {
             let told = pinging.sent.is_some() || pinging.not_before > now;
             Leg { heard: before(leg.heard_ago), pinging: told.then(|| Box::new(pinging)), ..Leg::new(stream, now) }
         };
-        let announced = |(left, reason)| after(left).map(|at| Box::new((at, reason)));
+        let announced = |(left, reason)| after(left).map(|at| (at, reason));
+        let plans = Plans {
+            planned: state.planned_in.and_then(announced),
+            changing: state.changing_in.and_then(announced),
+            deadline: state.deadline_in.and_then(after),
+        };
+        let has_plans = plans.planned.is_some() || plans.changing.is_some() || plans.deadline.is_some();
         let [client_leg, backend_leg] = state.legs.each_ref().into_array();
         Self {
             ends: Sides::new(leg(client, client_leg), leg(backend, backend_leg)),
             limits: state.limits.into(),
             too_old: state.too_old_in.and_then(after),
-            planned: state.planned_in.and_then(announced),
-            changing: state.changing_in.and_then(announced),
-            deadline: state.deadline_in.and_then(after),
+            plans: has_plans.then(|| Box::new(plans)),
             reason: state.reason,
             refused: state.refused,
             flows: state.flows,

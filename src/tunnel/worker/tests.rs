@@ -132,7 +132,7 @@ impl Lab {
             peer: ([127, 0, 0, 1], 1).into(),
             tls: Default::default(),
             route: route.into(),
-            key_source: "none",
+            key_source: None,
             by_hook: false,
             key_digest: None,
             key_hash: None,
