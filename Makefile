@@ -54,13 +54,13 @@ stock-pingora: build ## build the peer target/release/stock-pingora for the benc
 	cp Cargo.lock bench/pingora/Cargo.lock
 	CARGO_TARGET_DIR="$$PWD/target" $(CARGO) build --release --offline --manifest-path bench/pingora/Cargo.toml
 
-bench: build stock-pingora ## measure Longhaul and other gateways side by side, about 45 minutes: bench/results
+bench: build stock-pingora ## measure Longhaul and other gateways side by side, about an hour: bench/results
 	@bench/install.sh
 	$(CARGO) build --release --locked --manifest-path bench/Cargo.toml
 	bench/target/release/longhaul-bench --out bench/results $(ARGS)
 	bench/target/release/longhaul-bench curves --out bench/results
 
-bench-quick: build stock-pingora ## the same in about eight minutes, less exactly; the table is printed only
+bench-quick: build stock-pingora ## the same in about eleven minutes, less exactly; the table is printed only
 	@bench/install.sh
 	$(CARGO) build --release --locked --manifest-path bench/Cargo.toml
 	bench/target/release/longhaul-bench --quick $(ARGS)

@@ -19,6 +19,7 @@ use crate::run::{self, Plan};
 use crate::session;
 use crate::soak;
 use crate::stop::Stop;
+use crate::tls::Certificate;
 use crate::work::{Amount, Work};
 
 /// Puts the same work on Longhaul and other gateways, in turn, and prints one table.
@@ -191,7 +192,8 @@ fn ground(places: &Places) -> Result<Ground> {
     // rest.
     rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1)).context("orphans cannot be adopted")?;
     let (longhaul, generator) = (places.longhaul.clone(), Generator::Mio);
-    Ok(Ground { longhaul, stop: Stop::on_signals()?, generator, namespace: None })
+    let certificate = Certificate::new()?;
+    Ok(Ground { longhaul, stop: Stop::on_signals()?, certificate, generator, namespace: None })
 }
 
 impl Options {

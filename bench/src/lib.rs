@@ -15,5 +15,6 @@ pub mod scheduling;
 pub mod session;
 pub mod soak;
 pub mod stop;
+pub mod tls;
 pub mod work;
 pub mod ws;

@@ -54,6 +54,28 @@ fn the_second_generator_does_each_kind_of_load_without_errors() {
 }
 
 #[test]
+fn each_work_over_tls_is_done_without_errors_and_resumed_sessions_are_resumed() {
+    let works = ["--only", "tls-idle,tls-echo64,tls-echo1,tls-stream,tls-handshake,tls-resumed"];
+    let run = ["--quick", "--seconds", "0.1", "--repeats", "1", "--wait", "0.1", "--idle", "20", "--peers", "nginx"];
+    let output = bench(&[&run[..], &works].concat());
+    let page = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let titles = [
+        "idle tunnel over TLS, user memory, KiB",
+        "echo 64 B over TLS, 64 tunnels: CPU, µs",
+        "echo 64 B over TLS, 1 tunnel, one core: CPU, µs",
+        "stream of 64 KiB messages over TLS: CPU per MiB echoed, µs",
+        "full TLS handshake + upgrade + echo + close: CPU, µs",
+        "resumed TLS handshake + upgrade + echo + close: CPU, µs",
+    ];
+    for title in titles {
+        let figure = |line: &str| line.split(" | ").nth(1).is_some_and(|cell| !cell.starts_with('–'));
+        assert!(page.lines().any(|line| line.starts_with(&format!("| {title} | ")) && figure(line)), "{title}: {page}");
+    }
+    assert!(page.contains("\n| errors in all loads | 0 |\n") && !page.contains("Not measured"), "{page}");
+}
+
+#[test]
 fn work_that_a_generator_does_not_have_is_refused() {
     let output = bench(&["--generator", "tokio", "--only", "fairness", "--peers", "direct"]);
     assert!(!output.status.success());

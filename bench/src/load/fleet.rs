@@ -1,7 +1,6 @@
 //! Many open tunnels, and the loads that are put on them.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::opening::{Opening, Progress};
 use super::tunnel::{Lost, Tunnel};
-use super::{Outcome, connect};
+use super::{Outcome, Targets};
 use crate::stop::Stop;
 use crate::ws::{self, Message};
 
@@ -22,7 +21,7 @@ pub struct Fleet<'a> {
     scratch: Vec<u8>,
     /// `None`: lost.
     tunnels: Vec<Option<Tunnel>>,
-    targets: Vec<SocketAddr>,
+    targets: Targets,
     /// Clients that have no tunnel yet; each has a source address of its own.
     clients: Box<dyn Iterator<Item = usize> + Send>,
     lost: u64,
@@ -39,7 +38,7 @@ impl<'a> Fleet<'a> {
     ///
     /// # Errors
     /// When any of them does not open within 10 s of the last one's progress: figures with fewer would be others.
-    pub fn open(targets: &[SocketAddr], count: usize, stop: &'a Stop) -> Result<Self> {
+    pub fn open(targets: &Targets, count: usize, stop: &'a Stop) -> Result<Self> {
         Self::open_for(targets, count, Box::new(0..), stop)
     }
 
@@ -47,12 +46,12 @@ impl<'a> Fleet<'a> {
     ///
     /// # Errors
     /// As for [`Fleet::open`].
-    pub fn open_as(targets: &[SocketAddr], clients: Vec<usize>, stop: &'a Stop) -> Result<Self> {
+    pub fn open_as(targets: &Targets, clients: Vec<usize>, stop: &'a Stop) -> Result<Self> {
         Self::open_for(targets, clients.len(), Box::new(clients.into_iter()), stop)
     }
 
     fn open_for(
-        targets: &[SocketAddr],
+        targets: &Targets,
         count: usize,
         clients: Box<dyn Iterator<Item = usize> + Send>,
         stop: &'a Stop,
@@ -62,7 +61,7 @@ impl<'a> Fleet<'a> {
             events: Events::with_capacity(1024),
             scratch: vec![0; 256 * 1024],
             tunnels: Vec::new(),
-            targets: targets.to_vec(),
+            targets: targets.clone(),
             clients,
             lost: 0,
             stop,
@@ -96,8 +95,8 @@ impl<'a> Fleet<'a> {
             self.stop.check()?;
             for at in places.by_ref().take(OPENING_AT_ONCE - openings.len()) {
                 let client = self.clients.next().context("there is no client left")?;
-                let mut stream = connect(client, self.targets[client % self.targets.len()])?;
-                self.poll.registry().register(&mut stream, Token(at), Interest::READABLE | Interest::WRITABLE)?;
+                let mut stream = self.targets.connect(client)?;
+                self.poll.registry().register(stream.socket(), Token(at), Interest::READABLE | Interest::WRITABLE)?;
                 openings.insert(at, Opening::new(stream));
             }
             self.wait(Duration::from_millis(100))?;
@@ -239,7 +238,7 @@ fn offer(slot: &mut Option<Tunnel>, message: &Message, at: Instant, outcome: &mu
     };
     if let Err(Lost) = tunnel.offer(message, at) {
         // The shutdown raises an event, at which the loss is counted.
-        let _ = tunnel.stream().shutdown(std::net::Shutdown::Both);
+        let _ = tunnel.stream().socket().shutdown(std::net::Shutdown::Both);
     }
     1
 }

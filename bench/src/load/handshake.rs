@@ -1,15 +1,14 @@
 //! Tunnels that live for one message: connect, 101, echo, Close both ways, end.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::opening::{Opening, Progress};
-use super::{Outcome, connect};
+use super::stream::Stream;
+use super::{Outcome, Targets};
 use crate::stop::Stop;
 use crate::ws::{self, Message};
 
@@ -17,18 +16,20 @@ use crate::ws::{self, Message};
 ///
 /// # Errors
 /// When epoll fails or the user wants an end; tunnels that fail are counted.
-pub fn handshakes(targets: &[SocketAddr], at_once: usize, window: Duration, stop: &Stop) -> Result<Outcome> {
+pub fn handshakes(targets: &Targets, at_once: usize, window: Duration, stop: &Stop) -> Result<Outcome> {
     let mut poll = Poll::new().context("no epoll")?;
     let mut events = Events::with_capacity(1024);
-    let script = Script { request: ws::upgrade_request(), message: Message::new(64), close: ws::close_frame() };
+    let is_resuming = targets.tls.as_ref().is_some_and(|client| client.is_resuming);
+    let (request, close) = (ws::upgrade_request(), ws::close_frame());
+    let script = Script { request, message: Message::new(64), close, is_resuming };
     let begun = Instant::now();
     let end = begun + window;
     let mut outcome = Outcome::default();
     let mut number = 0;
     let mut next = |poll: &Poll, at: usize| -> Result<Life> {
         number += 1;
-        let mut stream = connect(number, targets[number % targets.len()])?;
-        poll.registry().register(&mut stream, Token(at), Interest::READABLE | Interest::WRITABLE)?;
+        let mut stream = targets.connect(number)?;
+        poll.registry().register(stream.socket(), Token(at), Interest::READABLE | Interest::WRITABLE)?;
         Ok(Life { since: Instant::now(), stage: Stage::Opening(Opening::new(stream)) })
     };
     let mut lives: Vec<Option<Life>> = Vec::new();
@@ -76,6 +77,8 @@ struct Script {
     request: Vec<u8>,
     message: Message,
     close: Vec<u8>,
+    /// Whoever does not take up an earlier session has failed.
+    is_resuming: bool,
 }
 
 struct Life {
@@ -86,9 +89,9 @@ struct Life {
 enum Stage {
     Opening(Opening),
     /// The message is sent. The number counts bytes of its echo.
-    Echo(TcpStream, usize),
+    Echo(Stream, usize),
     /// The Close frame is sent. The number counts bytes of the answer; then the end of the stream must come.
-    Closing(TcpStream, usize),
+    Closing(Stream, usize),
     Done,
 }
 
@@ -100,6 +103,7 @@ impl Stage {
                 Self::Opening(opening) => match opening.drive(&script.request) {
                     Progress::Waiting(opening) => (Self::Opening(opening), false),
                     Progress::Failed => return None,
+                    Progress::Open(stream) if script.is_resuming && !stream.is_resumed() => return None,
                     // A new connection's empty buffer takes these few bytes at once.
                     Progress::Open(mut stream) => {
                         stream.write_all(&script.message.frame).ok()?;
@@ -140,7 +144,7 @@ enum Reading {
 }
 
 /// Reads on towards `wanted`, of which `before` bytes came earlier. `None`: something else came, or the socket failed.
-fn read(stream: &mut TcpStream, wanted: &[u8], mut before: usize) -> Option<Reading> {
+fn read(stream: &mut Stream, wanted: &[u8], mut before: usize) -> Option<Reading> {
     let mut chunk = [0; 512];
     loop {
         let room = (wanted.len() - before).clamp(1, chunk.len());

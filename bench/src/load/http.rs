@@ -1,13 +1,14 @@
 //! Single HTTP requests, which tell the backend of a client.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{SocketAddr, SocketAddrV4, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustls::StreamOwned;
 use socket2::{Domain, Socket, Type};
 
-use super::source;
+use super::{Targets, source};
 
 /// Answer to a request.
 pub struct Answer {
@@ -17,17 +18,26 @@ pub struct Answer {
     pub backend: Option<String>,
 }
 
-/// `GET /` from the source address of client `number`, on a connection of its own, within 5 s.
+trait Exchange: Read + Write {}
+
+impl<T: Read + Write> Exchange for T {}
+
+/// `GET /` from the source address of client `number`, on a connection of its own, within 5 s. It asks the target that
+/// a tunnel of this client goes to.
 ///
 /// # Errors
 /// When there is no answer.
-pub fn ask(number: usize, target: SocketAddr) -> Result<Answer> {
+pub fn ask(number: usize, targets: &Targets) -> Result<Answer> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.bind(&SocketAddr::V4(SocketAddrV4::new(source(number), 0)).into())?;
-    socket.connect_timeout(&target.into(), PATIENCE)?;
+    socket.connect_timeout(&targets.of(number).into(), PATIENCE)?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    let mut stream = std::net::TcpStream::from(socket);
+    let socket = TcpStream::from(socket);
+    let mut stream: Box<dyn Exchange> = match &targets.tls {
+        None => Box::new(socket),
+        Some(client) => Box::new(StreamOwned::new(client.connection()?, socket)),
+    };
     stream.write_all(b"GET / HTTP/1.1\r\nHost: bench.example.com\r\nConnection: close\r\n\r\n")?;
     let mut head = Vec::new();
     let mut chunk = [0; 2048];
@@ -49,12 +59,12 @@ pub fn ask(number: usize, target: SocketAddr) -> Result<Answer> {
     }
 }
 
-/// Name of the backend of client `number`. It asks the target that a tunnel of this client goes to.
+/// Name of the backend of client `number`.
 ///
 /// # Errors
 /// When there is no answer, or the answer names no backend.
-pub fn home(number: usize, targets: &[SocketAddr]) -> Result<String> {
-    ask(number, targets[number % targets.len()])?.backend.context("the answer names no backend")
+pub fn home(number: usize, targets: &Targets) -> Result<String> {
+    ask(number, targets)?.backend.context("the answer names no backend")
 }
 
 const PATIENCE: Duration = Duration::from_secs(5);

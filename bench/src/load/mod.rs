@@ -7,6 +7,7 @@ mod job;
 mod opening;
 mod pace;
 mod remote;
+mod stream;
 mod tunnel;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -24,6 +25,7 @@ pub use http::{Answer, ask, home};
 pub use job::{Job, Kind, source_from};
 pub use pace::Pace;
 pub use remote::{READY, Remote};
+pub use stream::Targets;
 
 /// Outcome of a load.
 #[derive(Default, Serialize, Deserialize)]

@@ -2,13 +2,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 
-use mio::net::TcpStream;
-
+use super::stream::Stream;
 use crate::ws;
 
 /// A connection on its way to become a tunnel.
 pub(super) struct Opening {
-    stream: TcpStream,
+    stream: Stream,
     sent: usize,
     head: Vec<u8>,
 }
@@ -18,13 +17,13 @@ pub(super) enum Progress {
     /// Another event is needed.
     Waiting(Opening),
     /// The 101 is there, and nothing after it was read.
-    Open(TcpStream),
+    Open(Stream),
     /// Refused, closed or answered with anything else.
     Failed,
 }
 
 impl Opening {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: Stream) -> Self {
         Self { stream, sent: 0, head: Vec::new() }
     }
 

@@ -4,13 +4,12 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::time::Instant;
 
-use mio::net::TcpStream;
-
+use super::stream::Stream;
 use crate::ws::Message;
 
 /// A tunnel, and what is under way on it.
 pub(super) struct Tunnel {
-    stream: TcpStream,
+    stream: Stream,
     /// When each message that is not answered yet was sent, or should have been. Bounded by who offers.
     awaited: VecDeque<Instant>,
     /// Messages not wholly written, and how much of the first one is.
@@ -25,11 +24,11 @@ pub(super) struct Tunnel {
 pub(super) struct Lost;
 
 impl Tunnel {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: Stream) -> Self {
         Self { stream, awaited: VecDeque::new(), unsent: 0, sent: 0, received: 0 }
     }
 
-    pub(super) fn stream(&mut self) -> &mut TcpStream {
+    pub(super) fn stream(&mut self) -> &mut Stream {
         &mut self.stream
     }
 

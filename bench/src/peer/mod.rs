@@ -8,7 +8,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-pub use site::{Ground, Setting, Site};
+pub use site::{Clients, Ground, Setting, Site};
 pub use template::Places;
 
 /// A gateway, or a setting of one that is measured on its own.

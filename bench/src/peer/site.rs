@@ -15,12 +15,13 @@ use tempfile::TempDir;
 
 use super::{Peer, Places, template};
 use crate::generator::Generator;
-use crate::load::{self, Job, Remote};
+use crate::load::{self, Job, Remote, Targets};
 use crate::netns::{self, Namespace};
 use crate::proc::{self, Pid};
 use crate::scheduling::{self, Party};
 use crate::session;
 use crate::stop::Stop;
+use crate::tls::Certificate;
 
 /// Everything that sites have in common.
 pub struct Ground {
@@ -28,6 +29,8 @@ pub struct Ground {
     pub longhaul: PathBuf,
     /// Ends waits early.
     pub stop: Stop,
+    /// The certificate of all gateways.
+    pub certificate: Certificate,
     /// The generator of messages and handshakes.
     pub generator: Generator,
     /// The generator's network namespace, if it has one of its own.
@@ -50,12 +53,25 @@ pub struct Setting {
     pub is_replaced: bool,
     /// With the access log that it has by default; without one otherwise.
     pub is_logged: bool,
+    /// The way its clients come.
+    pub clients: Clients,
+}
+
+/// The way from clients to the gateway. Backends are plain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clients {
+    /// Without TLS.
+    Plain,
+    /// Over TLS 1.3, each with a full handshake.
+    Tls,
+    /// Over TLS 1.3, each in the session of an earlier one.
+    Resuming,
 }
 
 /// A running gateway (or none, for [`Peer::Direct`]) with its backends. Ends them all when dropped.
 pub struct Site<'a> {
     /// Addresses for clients: the gateway, or each backend in turn.
-    pub targets: Vec<SocketAddr>,
+    pub targets: Targets,
     /// The gateway's configuration file.
     pub file: String,
     /// The folder of its sockets.
@@ -87,7 +103,7 @@ impl<'a> Site<'a> {
     /// When any of them does not start, or the gateway does not answer within 10 s; the message has its last words.
     pub fn start(peer: Peer, setting: Setting, ground: &'a Ground) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("longhaul-bench-").tempdir().context("no temporary folder")?;
-        let (targets, backends) = (vec![], vec![]);
+        let (targets, backends) = (Targets::default(), vec![]);
         let (file, first) = (String::new(), None);
         let (remote, differences) = (Cell::new(None), RefCell::new(Vec::new()));
         let mut site = Self { targets, file, dir, first, peer, setting, backends, ground, remote, differences };
@@ -95,11 +111,15 @@ impl<'a> Site<'a> {
             site.start_backend(name)?;
         }
         if peer == Peer::Direct {
-            site.targets = site.backends.iter().map(|backend| backend.address).collect();
+            site.targets.addresses = site.backends.iter().map(|backend| backend.address).collect();
             return Ok(site);
         }
         let listen = TcpListener::bind((ground.address(), 0)).context("no free port")?.local_addr()?;
-        site.targets = vec![listen];
+        site.targets.addresses = vec![listen];
+        if setting.clients != Clients::Plain {
+            std::fs::write(site.path("tls.pem"), ground.certificate.pem()).context("no certificate written")?;
+            site.targets.tls = Some(ground.certificate.client(setting.clients == Clients::Resuming)?);
+        }
         site.file = site.path(peer.file_name());
         site.configure(3)?;
         site.start_gateway()?;
@@ -116,7 +136,8 @@ impl<'a> Site<'a> {
         let (extra, workers) = (self.peer.extra(), self.setting.workers);
         let daemon = if self.peer.pid_file(self.setting).is_some() { "on" } else { "off" };
         let log = self.peer.log(self.setting);
-        let places = Places { listen: self.targets[0], backends: &addresses, dir: &dir, extra, workers, daemon, log };
+        let (listen, is_tls) = (self.targets.of(0), self.targets.tls.is_some());
+        let places = Places { listen, is_tls, backends: &addresses, dir: &dir, extra, workers, daemon, log };
         std::fs::write(&self.file, template::fill(self.peer.template(), &places)).context("no configuration written")
     }
 
@@ -224,7 +245,7 @@ impl<'a> Site<'a> {
             if missed > 10 {
                 bail!("ended at its start: {}", self.last_words());
             }
-            Ok(load::ask(0, self.targets[0]).is_ok_and(|answer| answer.status == 200))
+            Ok(load::ask(0, &self.targets).is_ok_and(|answer| answer.status == 200))
         })?;
         ensure!(answers, "does not answer: {}", self.last_words());
         Ok(())

@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 
 /// Values of a configuration template.
+#[derive(Clone, Copy)]
 pub struct Places<'a> {
     /// The gateway's listening address.
     pub listen: SocketAddr,
+    /// It listens for TLS, with `tls.pem` in its folder.
+    pub is_tls: bool,
     /// Its backends: three, or fewer when some have left.
     pub backends: &'a [SocketAddr],
     /// A folder of its own for sockets and pid files.
@@ -20,10 +23,13 @@ pub struct Places<'a> {
     pub log: &'a str,
 }
 
-/// Replaces every `{{name}}`. Leaves out lines about backends that are not there.
+/// Replaces every `{{name}}`. Leaves out lines about backends that are not there, those that begin with `{{tls}}` where
+/// clients come without TLS, and those that begin with `{{plain}}` where they come with it.
 pub(super) fn fill(template: &str, places: &Places) -> String {
     let mut filled = String::with_capacity(template.len());
-    for line in template.lines() {
+    let (here, elsewhere) = if places.is_tls { ("{{tls}}", "{{plain}}") } else { ("{{plain}}", "{{tls}}") };
+    for line in template.lines().filter(|line| !line.starts_with(elsewhere)) {
+        let line = line.strip_prefix(here).unwrap_or(line);
         let line = line.replace("{{log}}", places.log).replace("{{extra}}", places.extra);
         let mut line = line.replace("{{dir}}", places.dir);
         line = line.replace("{{workers}}", &places.workers.to_string()).replace("{{daemon}}", places.daemon);
@@ -51,7 +57,7 @@ mod tests {
 
     fn places(backends: &[SocketAddr]) -> Places<'_> {
         let listen = "127.0.0.1:80".parse().unwrap();
-        Places { listen, backends, dir: "/d", extra: "", workers: 2, daemon: "off", log: "" }
+        Places { listen, is_tls: false, backends, dir: "/d", extra: "", workers: 2, daemon: "off", log: "" }
     }
 
     #[test]
@@ -63,12 +69,25 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_tls_and_of_plain_are_left_out_where_they_do_not_belong() {
+        let backends = ["127.0.0.1:1"].map(|a| a.parse().unwrap());
+        let (template, places) = ("a\n{{plain}} b {{listen_port}}\n{{tls}} c\n", places(&backends));
+        assert_eq!(fill(template, &places), "a\n b 80\n");
+        assert_eq!(fill(template, &Places { is_tls: true, ..places }), "a\n c\n");
+    }
+
+    #[test]
     fn every_template_is_filled_completely() {
         let backends = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"].map(|a| a.parse().unwrap());
         let places = places(&backends);
         for peer in <super::super::Peer as clap::ValueEnum>::value_variants() {
-            let filled = fill(peer.template(), &places);
-            assert!(!filled.contains("{{") && filled.lines().count() >= peer.template().lines().count(), "{peer:?}");
+            for is_tls in [false, true] {
+                let filled = fill(peer.template(), &Places { is_tls, ..places });
+                let elsewhere = if is_tls { "{{plain}}" } else { "{{tls}}" };
+                let of_elsewhere = peer.template().lines().filter(|line| line.starts_with(elsewhere)).count();
+                assert!(!filled.contains("{{"), "{peer:?}: {filled}");
+                assert_eq!(filled.lines().count() + of_elsewhere, peer.template().lines().count(), "{peer:?}");
+            }
         }
     }
 }

@@ -157,6 +157,57 @@ pub const METRICS: &[Metric] = &[
     row("upgrade.worst", "… longest time an answer took", "ms", Less),
     row("keys.moved", "one of three backends leaves: clients sent elsewhere", "%", Less),
     row("keys.needless", "… clients whose own backend stayed", "%", Less).goal(Goal::AtMost(0.0)),
+    row("tls-idle.user", "idle tunnel over TLS, user memory", "KiB", Less).goal(Goal::AtMost(2.5)),
+    row("tls-idle.pss", "idle tunnel over TLS, all memory (PSS)", "KiB", Less),
+    row("tls-idle.traffic", "the same tunnel over TLS after traffic, user memory", "KiB", Less),
+    row("tls-idle.left", "user memory left when all over TLS have closed, above the start", "MiB", Less),
+    row("tls-idle.start", "the gateway that listens for TLS, with no tunnel (PSS)", "MiB", Less),
+    row("tls-idle.switches", "wake-ups of all idle tunnels over TLS", "/s", Less),
+    row("tls-echo64.cpu", "echo 64 B over TLS, 64 tunnels: CPU", "µs", Less)
+        .paired()
+        .goal(Goal::Times(0.9, Peer::Haproxy)),
+    row("tls-echo64.voluntary", "… context switches, voluntary", "", Less),
+    row("tls-echo64.involuntary", "… context switches, involuntary", "", Less),
+    row("tls-echo64.rate", "… messages", "/s", More),
+    row("tls-echo64.p50", "… latency, half of all", "µs", Less),
+    row("tls-echo64.p99", "… latency, 99 %", "µs", Less),
+    row("tls-echo64.p999", "… latency, 99.9 %", "µs", Less),
+    row("tls-echo1.cpu", "echo 64 B over TLS, 1 tunnel, one core: CPU", "µs", Less)
+        .paired()
+        .goal(Goal::Times(0.95, Peer::Nginx)),
+    row("tls-echo1.voluntary", "… context switches, voluntary", "", Less),
+    row("tls-echo1.involuntary", "… context switches, involuntary", "", Less),
+    row("tls-echo1.rate", "… messages", "/s", More),
+    row("tls-echo1.p50", "… latency, half of all", "µs", Less),
+    row("tls-echo1.p99", "… latency, 99 %", "µs", Less),
+    row("tls-echo1.p999", "… latency, 99.9 %", "µs", Less),
+    row("tls-stream.cpu", "stream of 64 KiB messages over TLS: CPU per MiB echoed", "µs", Less)
+        .paired()
+        .goal(Goal::Times(0.8, Peer::Envoy)),
+    row("tls-stream.voluntary", "… context switches, voluntary", "", Less),
+    row("tls-stream.involuntary", "… context switches, involuntary", "", Less),
+    row("tls-stream.rate", "… throughput", "MiB/s", More),
+    row("tls-stream.p50", "… latency, half of all", "µs", Less),
+    row("tls-stream.p99", "… latency, 99 %", "µs", Less),
+    row("tls-stream.p999", "… latency, 99.9 %", "µs", Less),
+    row("tls-handshake.cpu", "full TLS handshake + upgrade + echo + close: CPU", "µs", Less)
+        .paired()
+        .goal(Goal::Times(1.0, Peer::Nginx)),
+    row("tls-handshake.voluntary", "… context switches, voluntary", "", Less),
+    row("tls-handshake.involuntary", "… context switches, involuntary", "", Less),
+    row("tls-handshake.rate", "… of them", "/s", More),
+    row("tls-handshake.p50", "… time, half of all", "µs", Less),
+    row("tls-handshake.p99", "… time, 99 %", "µs", Less),
+    row("tls-handshake.p999", "… time, 99.9 %", "µs", Less),
+    row("tls-resumed.cpu", "resumed TLS handshake + upgrade + echo + close: CPU", "µs", Less)
+        .paired()
+        .goal(Goal::Times(0.8, Peer::Nginx)),
+    row("tls-resumed.voluntary", "… context switches, voluntary", "", Less),
+    row("tls-resumed.involuntary", "… context switches, involuntary", "", Less),
+    row("tls-resumed.rate", "… of them", "/s", More),
+    row("tls-resumed.p50", "… time, half of all", "µs", Less),
+    row("tls-resumed.p99", "… time, 99 %", "µs", Less),
+    row("tls-resumed.p999", "… time, 99.9 %", "µs", Less),
     row("errors", "errors in all loads", "", Less).goal(Goal::AtMost(0.0)),
 ];
 

@@ -56,7 +56,7 @@ fn change(site: &Site, amount: &Amount, ids: &Ids, way: &Way, old: &BTreeSet<Pid
             gone = Some(begun.elapsed());
         }
     }
-    ensure!(load::ask(0, site.targets[0]).is_ok_and(|answer| answer.status == 200), "does not answer afterwards");
+    ensure!(load::ask(0, &site.targets).is_ok_and(|answer| answer.status == 200), "does not answer afterwards");
     let gone = gone.map_or(f64::INFINITY, |gone| gone.as_secs_f64());
     let mut figures = vec![(ids[0], fleet.lost() as f64), (ids[1], gone)];
     if !worst.is_zero() {

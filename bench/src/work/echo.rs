@@ -34,8 +34,13 @@ pub(super) const OVER_1: Ids = ids!("echo1");
 pub(super) const OVER_1000: Ids = ids!("echo1000");
 pub(super) const HANDSHAKE: Ids = ids!("handshake");
 pub(super) const LOGGED: Ids = ids!("logged");
+pub(super) const STREAM: Ids = ids!("stream");
+pub(super) const TLS_OVER_64: Ids = ids!("tls-echo64");
+pub(super) const TLS_OVER_1: Ids = ids!("tls-echo1");
+pub(super) const TLS_STREAM: Ids = ids!("tls-stream");
+pub(super) const TLS_HANDSHAKE: Ids = ids!("tls-handshake");
+pub(super) const TLS_RESUMED: Ids = ids!("tls-resumed");
 const PACED: Ids = ids!("paced");
-const STREAM: Ids = ids!("stream");
 
 /// Payload of a small message.
 const SMALL: usize = 64;
@@ -55,9 +60,9 @@ pub(super) fn paced(site: &Site, amount: &Amount, stop: &Stop) -> Result<Figures
 }
 
 /// Counts in MiB echoed. Each passes the gateway twice.
-pub(super) fn stream(site: &Site, amount: &Amount, stop: &Stop) -> Result<Figures> {
+pub(super) fn stream(site: &Site, amount: &Amount, ids: &Ids, stop: &Stop) -> Result<Figures> {
     let units = LARGE as f64 / f64::from(1 << 20);
-    measure(site, &STREAM, job(site, amount, Kind::Echo, LARGE, STREAMS), units, stop)
+    measure(site, ids, job(site, amount, Kind::Echo, LARGE, STREAMS), units, stop)
 }
 
 pub(super) fn handshake(site: &Site, amount: &Amount, ids: &Ids, stop: &Stop) -> Result<Figures> {
@@ -66,7 +71,7 @@ pub(super) fn handshake(site: &Site, amount: &Amount, ids: &Ids, stop: &Stop) ->
 
 fn job(site: &Site, amount: &Amount, kind: Kind, payload: usize, at_once: usize) -> Job {
     let warm_up = amount.load.mul_f64(0.2).min(Duration::from_millis(500));
-    let (window, targets) = (amount.load, site.targets.clone());
+    let (window, targets) = (amount.load, site.targets.addresses.clone());
     Job { kind, payload, at_once, warm_up, window, targets, sources: site.sources() }
 }
 
@@ -81,11 +86,11 @@ fn measure(site: &Site, ids: &Ids, job: Job, units: f64, stop: &Stop) -> Result<
 /// The job, done by this process.
 fn here(site: &Site, job: &Job, stop: &Stop) -> Result<(Outcome, Cost)> {
     if job.kind == Kind::Handshake {
-        handshakes(&job.targets, job.at_once, job.warm_up, stop)?;
-        return cost_of(site, stop, || handshakes(&job.targets, job.at_once, job.window, stop));
+        handshakes(&site.targets, job.at_once, job.warm_up, stop)?;
+        return cost_of(site, stop, || handshakes(&site.targets, job.at_once, job.window, stop));
     }
     let message = Message::new(job.payload);
-    let mut fleet = Fleet::open(&job.targets, job.at_once, stop)?;
+    let mut fleet = Fleet::open(&site.targets, job.at_once, stop)?;
     fleet.echo(&message, 1, job.warm_up)?;
     cost_of(site, stop, || match job.kind {
         Kind::Paced(rate) => fleet.paced(&message, rate, job.window),

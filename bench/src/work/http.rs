@@ -47,7 +47,7 @@ struct Said {
 /// Runs wrk on one thread; it takes whole seconds only.
 fn wrk(site: &Site, duration: Duration, stop: &Stop) -> Result<Said> {
     let program = find("wrk").context("wrk is not installed (bench/install.sh)")?;
-    let target = format!("http://{}/", site.targets[0]);
+    let target = format!("http://{}/", site.targets.addresses[0]);
     let mut child = session::command(&program, Signal::KILL)?
         .args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{}s", duration.as_secs()), "--latency", &target])
         .stdin(Stdio::null())

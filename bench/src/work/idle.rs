@@ -11,7 +11,16 @@ use crate::proc::{self, Memory, Switches};
 use crate::stop::Stop;
 use crate::ws::Message;
 
-pub(super) fn measure(site: &Site, amount: &Amount, stop: &Stop) -> Result<Figures> {
+/// Ids of user memory and all memory of an idle tunnel, of user memory of one after traffic and of what is left, of the
+/// gateway's memory at its start, and of wake-ups.
+pub(super) struct Ids([&'static str; 6]);
+
+pub(super) const PLAIN: Ids =
+    Ids(["idle.user", "idle.pss", "idle.traffic", "idle.left", "idle.start", "idle.switches"]);
+pub(super) const TLS: Ids =
+    Ids(["tls-idle.user", "tls-idle.pss", "tls-idle.traffic", "tls-idle.left", "tls-idle.start", "tls-idle.switches"]);
+
+pub(super) fn measure(site: &Site, amount: &Amount, ids: &Ids, stop: &Stop) -> Result<Figures> {
     let tunnels = amount.idle as f64;
     let kib_each = |bytes: u64, start: u64| (bytes as f64 - start as f64) / 1024.0 / tunnels;
     stop.wait(Duration::from_millis(300))?;
@@ -43,13 +52,14 @@ pub(super) fn measure(site: &Site, amount: &Amount, stop: &Stop) -> Result<Figur
         Ok(end.anonymous <= start.anonymous + start.anonymous / 50)
     })?;
 
+    let Ids([user, pss, traffic, left, begin, switches]) = *ids;
     Ok(vec![
-        ("idle.user", kib_each(idle.anonymous, start.anonymous)),
-        ("idle.pss", kib_each(idle.pss, start.pss)),
-        ("idle.traffic", kib_each(after_traffic.anonymous, start.anonymous)),
-        ("idle.left", (end.anonymous as f64 - start.anonymous as f64) / f64::from(1 << 20)),
-        ("idle.start", start.pss as f64 / f64::from(1 << 20)),
-        ("idle.switches", (voluntary + involuntary) as f64 / amount.wait.as_secs_f64()),
+        (user, kib_each(idle.anonymous, start.anonymous)),
+        (pss, kib_each(idle.pss, start.pss)),
+        (traffic, kib_each(after_traffic.anonymous, start.anonymous)),
+        (left, (end.anonymous as f64 - start.anonymous as f64) / f64::from(1 << 20)),
+        (begin, start.pss as f64 / f64::from(1 << 20)),
+        (switches, (voluntary + involuntary) as f64 / amount.wait.as_secs_f64()),
         ("errors", errors as f64),
     ])
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::generator::Generator;
-use crate::peer::{Peer, Setting, Site};
+use crate::peer::{Clients, Peer, Setting, Site};
 use crate::proc::{self, Cost};
 use crate::stop::Stop;
 
@@ -48,6 +48,18 @@ pub enum Work {
     Upgrade,
     /// Clients that are sent elsewhere when one of three backends leaves.
     Keys,
+    /// `idle` over TLS 1.3.
+    TlsIdle,
+    /// `echo64` over TLS 1.3.
+    TlsEcho64,
+    /// `echo1` over TLS 1.3.
+    TlsEcho1,
+    /// `stream` over TLS 1.3.
+    TlsStream,
+    /// `handshake` over TLS 1.3, with a full handshake of TLS each.
+    TlsHandshake,
+    /// The same, each in the session of an earlier one.
+    TlsResumed,
 }
 
 /// Lengths, numbers and rates of work.
@@ -72,7 +84,7 @@ impl Work {
     /// True when the generator, the backends and the gateway share one core. Then no waking of halted cores is
     /// measured.
     pub fn is_pinned(self) -> bool {
-        self == Self::Echo1
+        matches!(self, Self::Echo1 | Self::TlsEcho1)
     }
 
     /// The setting of the gateways for it.
@@ -81,12 +93,23 @@ impl Work {
             workers: if self == Self::Fairness { 1 } else { 2 },
             is_replaced: self == Self::Upgrade,
             is_logged: self == Self::Logged,
+            clients: match self {
+                Self::TlsResumed => Clients::Resuming,
+                _ if self.is_tls() => Clients::Tls,
+                _ => Clients::Plain,
+            },
         }
+    }
+
+    /// True when clients come over TLS.
+    fn is_tls(self) -> bool {
+        let messages = matches!(self, Self::TlsIdle | Self::TlsEcho64 | Self::TlsEcho1 | Self::TlsStream);
+        messages || matches!(self, Self::TlsHandshake | Self::TlsResumed)
     }
 
     /// True when the generator can make its load.
     pub fn is_offered(self, generator: Generator) -> bool {
-        let only_mio = matches!(self, Self::Http | Self::Fairness) || self.is_steady();
+        let only_mio = matches!(self, Self::Http | Self::Fairness) || self.is_steady() || self.is_tls();
         generator == Generator::Mio || !only_mio
     }
 
@@ -94,19 +117,21 @@ impl Work {
     pub fn concerns(self, peer: Peer) -> bool {
         match self {
             _ if peer == Peer::Again => !self.is_steady() && self != Self::Fairness,
+            // The harness has no configuration of stock Pingora with TLS, and its backends are plain.
+            _ if self.is_tls() && matches!(peer, Peer::Direct | Peer::Pingora) => false,
             Self::Logged => matches!(peer, Peer::Longhaul | Peer::Nginx),
             Self::Idle => peer != Peer::Direct,
             Self::Keys => !matches!(peer, Peer::Direct | Peer::Nginx16k),
             Self::Reload => peer.reload("", "").is_some() && peer != Peer::Nginx16k,
             Self::Upgrade => peer.upgrade("", "").is_some() && peer != Peer::Nginx16k,
-            Self::Stream => true,
+            Self::Stream | Self::TlsStream => true,
             _ => peer != Peer::Nginx16k,
         }
     }
 
     /// True when its figures hardly differ from round to round and take long to measure.
     pub fn is_steady(self) -> bool {
-        matches!(self, Self::Idle | Self::Reload | Self::Upgrade | Self::Keys)
+        matches!(self, Self::Idle | Self::TlsIdle | Self::Reload | Self::Upgrade | Self::Keys)
     }
 
     /// Puts this work on a site.
@@ -119,15 +144,21 @@ impl Work {
             Self::Echo1 => echo::closed(site, amount, 1, &echo::OVER_1, stop),
             Self::Echo1000 => echo::closed(site, amount, 1_000, &echo::OVER_1000, stop),
             Self::Paced => echo::paced(site, amount, stop),
-            Self::Stream => echo::stream(site, amount, stop),
+            Self::Stream => echo::stream(site, amount, &echo::STREAM, stop),
             Self::Handshake => echo::handshake(site, amount, &echo::HANDSHAKE, stop),
             Self::Logged => echo::handshake(site, amount, &echo::LOGGED, stop),
             Self::Fairness => fairness::measure(site, amount, stop),
-            Self::Idle => idle::measure(site, amount, stop),
+            Self::Idle => idle::measure(site, amount, &idle::PLAIN, stop),
             Self::Http => http::measure(site, amount, stop),
             Self::Reload => change::reload(site, peer, amount, stop),
             Self::Upgrade => change::upgrade(site, peer, amount, stop),
             Self::Keys => keys::measure(site, stop),
+            Self::TlsIdle => idle::measure(site, amount, &idle::TLS, stop),
+            Self::TlsEcho64 => echo::closed(site, amount, 64, &echo::TLS_OVER_64, stop),
+            Self::TlsEcho1 => echo::closed(site, amount, 1, &echo::TLS_OVER_1, stop),
+            Self::TlsStream => echo::stream(site, amount, &echo::TLS_STREAM, stop),
+            Self::TlsHandshake => echo::handshake(site, amount, &echo::TLS_HANDSHAKE, stop),
+            Self::TlsResumed => echo::handshake(site, amount, &echo::TLS_RESUMED, stop),
         }?;
         if peer == Peer::Direct {
             figures.retain(|(id, _)| [".cpu", ".voluntary", ".involuntary"].iter().all(|cost| !id.ends_with(cost)));
