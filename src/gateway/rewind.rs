@@ -23,8 +23,8 @@ use super::arrival::Arrival;
 use super::handshake::Continuation;
 use super::head_reader::{Head, HeadReader};
 use super::lent::{Lent, poll_more};
-use crate::http1::Refused;
 use crate::http1::framing::Encoded;
+use crate::http1::{Refusal, Refused};
 use crate::metrics::OpenConnection;
 use crate::tls::Sealed;
 use crate::tunnel::Listener;
@@ -108,6 +108,14 @@ impl Rewind {
         let rewind = stream.and_then(|stream| stream.as_any().downcast_ref::<Self>());
         let known = rewind.and_then(Self::client).map(|client| client.arrival.clone());
         known.unwrap_or_else(|| Arrival::plain(SocketAddr::from(([0, 0, 0, 0], 0)), 0))
+    }
+
+    /// Counts a request of the client of a connection as refused behind its head.
+    pub(super) fn count_refusal(stream: Option<&Stream>, refusal: Refusal) {
+        let rewind = stream.and_then(|stream| stream.as_any().downcast_ref::<Self>());
+        if let Some(client) = rewind.and_then(Self::client) {
+            client.listener.metrics.refused(refusal.as_str());
+        }
     }
 
     /// Takes the request that a worker began on this connection, if it began one; once.

@@ -7,6 +7,7 @@ mod listener;
 mod local_failure;
 mod tls;
 mod upstream;
+mod worker;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +26,7 @@ pub use listener::{AcceptError, ListenerMetrics, OpenConnection};
 pub use local_failure::LocalFailure;
 pub use tls::TlsMetrics;
 pub use upstream::UpstreamMetrics;
+pub use worker::WorkerMetrics;
 
 /// Every metric of one gateway, in a registry of its own.
 pub struct Metrics {

@@ -162,6 +162,7 @@ impl GatewayService {
             None => AccessLog::off(),
         };
         let tunnels = Arc::new(Tunnels::start(self.pingora.threads, &log).map_err(|error| error.to_string())?);
+        tunnels.metrics().collectors().into_iter().for_each(|family| metrics.include(family));
         let hooks = Arc::clone(&self.hooks);
         let saved = self.predecessor.as_ref().and_then(|predecessor| predecessor.ticket_keys.as_ref());
         let now = SystemTime::now();

@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 
 use crate::access_log::AccessLog;
 use crate::hook::{Item, Outlet, To};
+use crate::metrics::WorkerMetrics;
 pub use accept::{Connection, Handshake, Host, Listener, ListeningSocket, Shaken, Socket};
 pub use activity::{Activity, Changes, UnderWay};
 use inspect::Farewells;
@@ -40,6 +41,7 @@ pub struct Tunnels {
     /// Bytes that unfinished messages may take on each worker.
     hook_memory: Arc<AtomicUsize>,
     changes: Changes,
+    metrics: WorkerMetrics,
 }
 
 impl Tunnels {
@@ -49,10 +51,10 @@ impl Tunnels {
     /// # Errors
     /// A poller or a thread cannot be made.
     pub fn start(threads: usize, log: &AccessLog) -> io::Result<Self> {
-        let (farewells, changes) = (Farewells::new(), Changes::default());
+        let (farewells, changes, metrics) = (Farewells::new(), Changes::default(), WorkerMetrics::new());
         let hook_memory = Arc::new(AtomicUsize::new(usize::MAX));
-        let workers = Handle::start(threads.max(1), log, &farewells, &hook_memory, &changes)?;
-        Ok(Self { workers, farewells, hook_memory, changes })
+        let workers = Handle::start(threads.max(1), log, &farewells, &hook_memory, &changes, &metrics)?;
+        Ok(Self { workers, farewells, hook_memory, changes, metrics })
     }
 
     /// Limits the bytes that unfinished messages of tunnels with hooks may take on each worker; no limit before the
@@ -64,6 +66,11 @@ impl Tunnels {
     /// Told when a tunnel opens on a worker, when a worker's last tunnel leaves it, and when a call of a hook ends.
     pub fn changes(&self) -> &Changes {
         &self.changes
+    }
+
+    /// Measures of the workers, which are in no registry yet.
+    pub fn metrics(&self) -> &WorkerMetrics {
+        &self.metrics
     }
 
     /// Opens a tunnel on the worker that has the fewest.

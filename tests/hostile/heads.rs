@@ -255,13 +255,18 @@ async fn requests_behind_bodies_of_any_framing_are_answered_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_body_with_a_broken_chunk_is_answered_400() {
+async fn a_body_with_a_broken_chunk_is_answered_400_logged_and_counted() {
     let (backend, gateway) = start("{}").await;
-    for body in ["\r\n3\r\nabc\r\n0\r\n\r\n", "x\r\n", "3\r\nabcdef\r\n0\r\n\r\n", "3\nabc\n0\n\n"] {
+    let bodies = ["\r\n3\r\nabc\r\n0\r\n\r\n", "x\r\n", "3\r\nabcdef\r\n0\r\n\r\n", "3\nabc\n0\n\n"];
+    for body in bodies {
         let mut client = connect(CLIENT, gateway.address()).await;
         client.send(format!("POST / HTTP/1.1\r\nHost: lab\r\nTransfer-Encoding: chunked\r\n\r\n{body}")).await;
-        assert_eq!(client.answer().await.status(), 400, "{body:?}");
+        let answer = client.answer().await;
+        assert_eq!(answer.status(), 400, "{body:?}");
+        let id = format!("request_id={} ", answer.field("x-request-id").unwrap());
+        gateway.access.find(&[&id, " status=400 ", " duration_ms=", " error=chunk"]).await;
     }
+    gateway.metric_becomes(&refused(&gateway, "chunk"), bodies.len() as f64).await;
     assert!(backend.requests().is_empty(), "{:?}", backend.requests());
 }
 

@@ -134,6 +134,8 @@ async fn no_client_makes_up_a_label() {
     let backends = values.remove("backend").unwrap();
     assert!(backends.len() == 3 && backends.contains(&echo.address().to_string()), "{backends:?}");
     assert!(backends.contains(&backend.address().to_string()));
+    let workers = values.remove("worker").unwrap();
+    assert!(workers.iter().all(|worker| worker.parse::<usize>().is_ok()), "{workers:?}");
     assert_eq!(values.remove("hook").unwrap(), BTreeSet::from(["acting".to_owned()]));
     assert_eq!(values.remove("version").unwrap(), BTreeSet::from([env!("CARGO_PKG_VERSION").to_owned()]));
     assert_eq!(values.remove("name").unwrap(), BTreeSet::from(["a.test".to_owned()]));
@@ -164,11 +166,14 @@ async fn counts_agree_with_what_happened() {
         ("longhaul_tunnel_messages_total{direction=\"to_backend\",upstream=\"ws\"}", 5.0),
         ("longhaul_tunnel_messages_total{direction=\"to_client\",upstream=\"ws\"}", 10.0),
         ("longhaul_access_log_dropped_total", 0.0),
+        ("longhaul_kept_bytes", 0.0),
         ("longhaul_config_generation", 1.0),
     ] {
         gateway.metric_becomes(metric, value).await;
     }
     assert!(dead_refused > 0.0);
+    let turns = gateway.metric("longhaul_worker_turn_seconds_count{worker=\"0\"}").await;
+    assert!(turns > 0.0, "{turns}");
     // Kept-alive connections serve many requests: connects are fewer, and there was one.
     let connects = gateway.metric("longhaul_connect_duration_seconds_count{upstream=\"u\"}").await;
     assert!((1.0..40.0).contains(&connects), "{connects}");

@@ -7,7 +7,7 @@ use crate::http1::Refusal;
 use crate::upstream::{Blame, FailureKind};
 
 /// The refusal of a request whose body turned out to be malformed.
-fn refusal(error: &Error) -> Option<Refusal> {
+pub(super) fn refusal(error: &Error) -> Option<Refusal> {
     let cause = error.root_cause().downcast_ref::<std::io::Error>()?;
     cause.get_ref()?.downcast_ref::<Refusal>().copied()
 }
@@ -60,8 +60,11 @@ pub(super) fn blame(step: FailureKind, error: &Error) -> Blame {
     }
 }
 
-/// An error in a few words: its type, and what the system said.
+/// An error in a few words: the reason of a refusal, else its type, and what the system said.
 pub(super) fn describe(error: &Error) -> String {
+    if let Some(refusal) = refusal(error) {
+        return refusal.as_str().to_owned();
+    }
     match error.root_cause().downcast_ref::<std::io::Error>() {
         Some(cause) => format!("{}: {cause}", error.etype().as_str()),
         None => error.etype().as_str().to_owned(),

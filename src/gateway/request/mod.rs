@@ -29,7 +29,7 @@ use crate::upstream::{FailedTry, FailureKind};
 use crate::ws::handshake::Wanted;
 pub use context::Ctx;
 use context::is_of_one_backend;
-use error::{answer_to, blame, client_is_gone, describe};
+use error::{answer_to, blame, client_is_gone, describe, refusal};
 pub(super) use headers::request_id;
 
 #[async_trait]
@@ -232,6 +232,9 @@ impl ProxyHttp for Gateway {
         if ctx.taken_over || client_is_gone(error) {
             debug!("client is gone: {error} (request {})", ctx.id());
             return FailToProxy { error_code: log::CLIENT_GONE, can_reuse_downstream: false };
+        }
+        if let Some(refusal) = refusal(error) {
+            Rewind::count_refusal(session.downstream_session.stream(), refusal);
         }
         let answer = ctx.answer.take().unwrap_or_else(|| answer_to(error));
         let status = answer.status().as_u16();

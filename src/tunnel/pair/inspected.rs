@@ -20,7 +20,7 @@ impl<E: End> Pair<E> {
 
     /// Packs what another process needs to go on with the tunnel, of which `room` bytes may travel.
     pub(in crate::tunnel) fn pack(&mut self, room: usize) -> Travels {
-        let kept: usize = self.flows.iter().map(|flow| flow.kept().len()).sum();
+        let kept = self.kept();
         match &mut self.inspector {
             Some(inspector) => inspector.pack(room.saturating_sub(kept)),
             None => Travels::Now,
@@ -29,8 +29,7 @@ impl<E: End> Pair<E> {
 
     /// Size of what another process would have to be given: bytes on their way, and state that hooks packed.
     pub(in crate::tunnel) fn weight(&self) -> usize {
-        let kept: usize = self.flows.iter().map(|flow| flow.kept().len()).sum();
-        kept + self.inspector.as_ref().map_or(0, |inspector| inspector.weight())
+        self.kept() + self.inspector.as_ref().map_or(0, |inspector| inspector.weight())
     }
 
     /// Lets the hooks of its route go on with a tunnel that comes from another process.

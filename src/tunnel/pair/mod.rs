@@ -273,6 +273,11 @@ impl<E: End> Pair<E> {
         (flow.bytes(), flow.messages())
     }
 
+    /// Bytes that the two sides have yet to take.
+    pub(super) fn kept(&self) -> usize {
+        self.flows.iter().map(|flow| flow.kept().len()).sum()
+    }
+
     /// Bytes that the latest [`drive`](Self::drive) passed on, both ways together.
     pub(super) fn moved(&self) -> u32 {
         self.moved

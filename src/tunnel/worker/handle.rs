@@ -12,6 +12,7 @@ use super::mailbox::{Inbox, Mailbox};
 use super::tunnels::Shared;
 use super::{WAKE, Worker};
 use crate::access_log::AccessLog;
+use crate::metrics::WorkerMetrics;
 use crate::tunnel::activity::Changes;
 use crate::tunnel::inspect::{Caller, Farewells};
 
@@ -33,6 +34,7 @@ impl Handle {
         farewells: &Farewells,
         hook_memory: &Arc<AtomicUsize>,
         changes: &Changes,
+        metrics: &WorkerMetrics,
     ) -> io::Result<Vec<Self>> {
         let ready = (0..count).map(|_| prepare(changes.clone())).collect::<io::Result<Vec<_>>>()?;
         let peers: Arc<[Arc<Mailbox>]> = ready.iter().map(|(_, mailbox, _)| Arc::clone(mailbox)).collect();
@@ -44,12 +46,14 @@ impl Handle {
             });
             let registry = poll.registry().try_clone()?;
             let (peers, calls) = (Arc::clone(&peers), caller.clone());
+            let (turns, kept) = (metrics.turns(number), metrics.kept().clone());
             let hook_memory = Arc::clone(hook_memory);
-            let shared = Shared { log: log.clone(), caller: caller.clone(), hook_memory, changes: changes.clone() };
+            let (log, changes) = (log.clone(), changes.clone());
+            let shared = Shared { log, caller: caller.clone(), hook_memory, kept, changes };
             let work = move || {
                 // Hooks may spawn wherever they are called.
                 let _entered = calls.as_ref().map(|caller| caller.runtime().enter());
-                Worker::new(poll, registry, inbox, peers, shared).run();
+                Worker::new(poll, registry, inbox, peers, shared, turns).run();
             };
             let thread = std::thread::Builder::new().name(format!("tunnels-{number}")).spawn(work)?;
             Ok(Self { mailbox, caller, thread: Mutex::new(Some(thread)), stopped: AtomicBool::new(false) })

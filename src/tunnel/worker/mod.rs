@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use log::error;
 use mio::{Events, Poll, Registry, Token};
+use prometheus::Histogram;
 
 use super::accept::{Accepted, Acceptor, Handshakes, Ready, Shaken};
 use super::pair::Readiness;
@@ -45,10 +46,19 @@ struct Worker {
     acceptor: Option<Acceptor>,
     /// Listeners and handshakes at which something happened.
     ready: Vec<Ready>,
+    /// Lengths of its turns.
+    turns: Histogram,
 }
 
 impl Worker {
-    fn new(poll: Poll, registry: Registry, inbox: Inbox, peers: Arc<[Arc<Mailbox>]>, shared: Shared) -> Self {
+    fn new(
+        poll: Poll,
+        registry: Registry,
+        inbox: Inbox,
+        peers: Arc<[Arc<Mailbox>]>,
+        shared: Shared,
+        turns: Histogram,
+    ) -> Self {
         let (registry, now) = (Rc::new(registry), Instant::now());
         let [tunnels, handshakes] = [inbox.mailbox().tunnels(), inbox.mailbox().handshakes()].map(Arc::clone);
         Self {
@@ -59,6 +69,7 @@ impl Worker {
             handshakes: Handshakes::new(registry, handshakes, now),
             acceptor: None,
             ready: Vec::new(),
+            turns,
         }
     }
 
@@ -83,13 +94,17 @@ impl Worker {
 
     fn work(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        let mut begun: Option<Instant> = None;
         loop {
-            let due = self.due();
-            match self.poll.poll(&mut events, self.timeout(due)) {
+            let (due, ended) = (self.due(), Instant::now());
+            if let Some(begun) = begun.take() {
+                self.turns.observe(ended.saturating_duration_since(begun).as_secs_f64());
+            }
+            match self.poll.poll(&mut events, self.timeout(due, ended)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 polled => polled?,
             }
-            let now = Instant::now();
+            let now = *begun.insert(Instant::now());
             let mut woken = false;
             for event in &events {
                 match event.token() {
@@ -114,13 +129,13 @@ impl Worker {
         earlier(self.tunnels.due(), earlier(self.handshakes.due(), pause))
     }
 
-    /// Time to sleep when the next deadline is `due`; `None` to sleep until something happens.
-    fn timeout(&self, due: Option<Instant>) -> Option<Duration> {
+    /// Time to sleep from `now` on when the next deadline is `due`; `None` to sleep until something happens.
+    fn timeout(&self, due: Option<Instant>, now: Instant) -> Option<Duration> {
         if self.tunnels.is_busy() {
             return Some(Duration::ZERO);
         }
         // Rounded up, lest the poller wake a fraction of a millisecond early and find nothing due.
-        due.map(|due| due.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
+        due.map(|due| due.saturating_duration_since(now) + Duration::from_millis(1))
     }
 
     fn note(&mut self, token: Token, event: &mio::event::Event) {

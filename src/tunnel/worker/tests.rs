@@ -319,6 +319,27 @@ async fn unfinished_messages_have_a_limit_together_and_the_largest_goes() {
     assert_eq!(read(&mut idle.backend, 7)[..2], [0x81, 0x81]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unfinished_message_that_a_hook_waits_for_counts_as_kept_until_it_has_passed() {
+    let lab = Lab::with(1);
+    let mut ends = lab.open("long", "* /", b"");
+    lab.hook.0.gate.add_permits(1);
+    let kept = || lab.tunnels.metrics().kept().get();
+    // Returns between two turns of the worker's.
+    let turn = || lab.tunnels.visit(Arc::new(|_, _| ()));
+    ends.client.write_all(&begun(70_000, 4_000)).unwrap();
+    let counted = async {
+        while kept() < 4_000 {
+            turn().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, counted).await.expect("the beginning counts");
+    ends.client.write_all(&[7; 66_000]).unwrap();
+    assert_eq!(read(&mut ends.backend, 14 + 70_000)[..2], [0x82, 0xFF]);
+    turn().await;
+    assert_eq!(kept(), 0);
+}
+
 #[test]
 fn a_tunnel_with_hooks_is_refused_where_nobody_could_call_them() {
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -26,6 +26,8 @@ pub(in crate::tunnel) struct Tunnel {
     pub(super) panicked: bool,
     /// A successor refused it in a handover, or could not be given it.
     pub(super) refused: bool,
+    /// Bytes kept for its two ends when its worker last counted them.
+    pub(super) counted_kept: u32,
 }
 
 /// The queue of a worker that a tunnel stands in.
@@ -41,7 +43,8 @@ pub(super) enum Queued {
 
 impl Tunnel {
     pub(super) fn new(pair: Pair<TunnelStream>, record: Record, since: Instant) -> Self {
-        Self { pair, record, since, queued: Queued::No, heavy: false, panicked: false, refused: false }
+        let [heavy, panicked, refused] = [false; 3];
+        Self { pair, record, since, queued: Queued::No, heavy, panicked, refused, counted_kept: 0 }
     }
 
     /// The part that seals it: that of the end which is the hardest to move.

@@ -1,12 +1,12 @@
 //! Faults on a worker, and the tunnels that they cost: the one, or none.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::plain::{Far, plain};
 use crate::access_log::AccessLog;
 use crate::config::TunnelLimits;
-use crate::tunnel::{Reason, Scope, Tunnels, Verdict};
+use crate::tunnel::{Reason, Record, Scope, Tunnels, Verdict};
 
 fn open(tunnels: &Tunnels, name: &str, limits: TunnelLimits) -> Far {
     let (tunnel, far) = plain(name, limits);
@@ -77,4 +77,24 @@ fn a_worker_that_fails_hands_its_tunnels_to_the_others() {
     late.iter_mut().for_each(Far::exchange);
     tunnels.stop();
     assert_eq!(tunnels.lost_workers(), 1, "the one that was told to stop is not lost");
+}
+
+#[tokio::test]
+async fn a_turn_is_as_long_as_what_the_worker_did_in_it() {
+    let tunnels = start(1);
+    let mut far = open(&tunnels, "a", TunnelLimits::default());
+    far.exchange();
+    let turns = tunnels.metrics().turns(0);
+    let before = turns.get_sample_sum();
+    let work = Duration::from_millis(30);
+    let look = move |_: &Record, _| {
+        let begun = Instant::now();
+        while begun.elapsed() < work {
+            std::hint::spin_loop();
+        }
+    };
+    tunnels.visit(Arc::new(look)).await;
+    // In another turn.
+    far.exchange();
+    assert!(turns.get_sample_sum() - before >= work.as_secs_f64());
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use log::error;
 use mio::{Interest, Registry, Token};
+use prometheus::IntGauge;
 use slab::Slab;
 
 use super::directory::Directory;
@@ -65,6 +66,8 @@ pub(in crate::tunnel::worker) struct Shared {
     pub(in crate::tunnel::worker) caller: Option<Arc<Caller>>,
     /// Bytes that unfinished messages may take on each worker.
     pub(in crate::tunnel::worker) hook_memory: Arc<AtomicUsize>,
+    /// Bytes that all workers keep.
+    pub(in crate::tunnel::worker) kept: IntGauge,
     /// Told when a tunnel opens and when the last one leaves.
     pub(in crate::tunnel::worker) changes: Changes,
 }
@@ -72,7 +75,7 @@ pub(in crate::tunnel::worker) struct Shared {
 impl OpenTunnels {
     /// No tunnels yet; `count` is kept up to date.
     pub(super) fn new(registry: Rc<Registry>, count: Arc<AtomicUsize>, shared: Shared, now: Instant) -> Self {
-        let Shared { log, caller, hook_memory, changes } = shared;
+        let Shared { log, caller, hook_memory, kept, changes } = shared;
         Self {
             registry,
             slots: Slab::new(),
@@ -88,7 +91,7 @@ impl OpenTunnels {
             changes,
             log,
             caller,
-            memory: Memory::new(hook_memory),
+            memory: Memory::new(hook_memory, kept),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
         }
     }

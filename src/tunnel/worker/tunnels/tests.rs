@@ -7,6 +7,7 @@ use mio::Poll;
 
 use super::*;
 use crate::config::TunnelLimits;
+use crate::metrics::WorkerMetrics;
 use crate::tunnel::worker::tests::plain::{Far, MESSAGE, plain};
 
 /// Open tunnels whose turns the test takes.
@@ -14,6 +15,8 @@ struct Bench {
     /// Its registry is of no use without it.
     _poll: Poll,
     tunnels: OpenTunnels,
+    /// Bytes kept.
+    kept: IntGauge,
     now: Instant,
 }
 
@@ -21,10 +24,11 @@ impl Bench {
     fn start() -> Self {
         let (poll, now) = (Poll::new().unwrap(), Instant::now());
         let registry = Rc::new(poll.registry().try_clone().unwrap());
-        let shared =
-            Shared { log: AccessLog::off(), caller: None, hook_memory: Arc::default(), changes: Changes::default() };
+        let kept = WorkerMetrics::new().kept().clone();
+        let (log, changes) = (AccessLog::off(), Changes::default());
+        let shared = Shared { log, caller: None, hook_memory: Arc::default(), kept: kept.clone(), changes };
         let tunnels = OpenTunnels::new(registry, Arc::default(), shared, now);
-        Self { _poll: poll, tunnels, now }
+        Self { _poll: poll, tunnels, kept, now }
     }
 
     /// Opens a tunnel; slots are given in order.
@@ -122,6 +126,32 @@ fn bulk_tunnels_have_the_whole_buffer_again_when_nobody_else_has_been_in_use_for
     assert!(slice.contains(&turn(&mut bench, false)));
     bench.now += Duration::from_millis(1);
     assert!(turn(&mut bench, false) > BULK_BYTES as u64);
+}
+
+#[test]
+fn bytes_that_a_receiver_does_not_take_are_counted_until_it_does_or_the_tunnel_is_gone() {
+    let mut bench = Bench::start();
+    let mut all: Vec<Far> = (0..2).map(|_| bench.open(TunnelLimits::default())).collect();
+    all.iter_mut().for_each(fill);
+    let kept = |bench: &Bench| -> usize { bench.tunnels.slots.iter().map(|(_, tunnel)| tunnel.pair.kept()).sum() };
+    assert_eq!((bench.kept.get(), kept(&bench)), (0, 0));
+    // Until the ways to the backends are full.
+    while bench.tunnels.slots.iter().any(|(_, tunnel)| tunnel.pair.kept() == 0) {
+        all.iter_mut().for_each(fill_up);
+        (0..2).for_each(|slot| bench.tell(slot));
+        bench.tunnels.drive(bench.now);
+    }
+    assert_eq!(bench.kept.get(), i64::try_from(kept(&bench)).unwrap());
+    while bench.tunnels.slots[0].pair.kept() > 0 {
+        drain(&mut all[0].backend);
+        bench.tell(0);
+        bench.tunnels.drive(bench.now);
+    }
+    let second = i64::try_from(bench.tunnels.slots[1].pair.kept()).unwrap();
+    assert!(second > 0);
+    assert_eq!(bench.kept.get(), second, "the first one's receiver has taken everything");
+    bench.tunnels.remove(1, bench.now);
+    assert_eq!(bench.kept.get(), 0);
 }
 
 fn drain(stream: &mut std::net::TcpStream) {
