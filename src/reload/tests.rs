@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::access_log::AccessLog;
+use crate::affinity::Source;
 use crate::config::TunnelLimits;
 use crate::hook::{Hook, Registry, Setup, SetupError};
 use crate::metrics::Metrics;
@@ -59,7 +60,7 @@ impl Subject {
             peer: ([127, 0, 0, 1], 1).into(),
             tls: Default::default(),
             route: "* /".into(),
-            key_source: "header",
+            key_source: Some(Source::Header),
             by_hook: false,
             key_digest: None,
             key_hash: key.map(|key| Ring::hash(key.as_bytes())),
