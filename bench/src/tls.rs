@@ -23,7 +23,7 @@ pub struct Certificate {
     der: CertificateDer<'static>,
 }
 
-/// What clients of one gateway have in common. They know its certificate and trust no other.
+/// Settings that clients of one gateway share. They know its certificate and trust no other.
 #[derive(Clone)]
 pub struct Client {
     config: Arc<ClientConfig>,

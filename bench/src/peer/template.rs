@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 pub struct Places<'a> {
     /// The gateway's listening address.
     pub listen: SocketAddr,
-    /// It listens for TLS, with `tls.pem` in its folder.
+    /// True when it listens for TLS, with `tls.pem` in its folder.
     pub is_tls: bool,
     /// Its backends: three, or fewer when some have left.
     pub backends: &'a [SocketAddr],
