@@ -40,8 +40,8 @@ struct Work {
 }
 
 const WORKS: [Work; 2] = [
-    Work { name: "message", stated: [970, 6_110], times: [500, 2_500], units: 2, peers: 1, run: messages },
-    Work { name: "handshake", stated: [44_600, 445_000], times: [100, 300], units: 1, peers: 2, run: handshakes },
+    Work { name: "message", stated: [970, 6_970], times: [500, 2_500], units: 2, peers: 1, run: messages },
+    Work { name: "handshake", stated: [44_600, 499_000], times: [100, 300], units: 1, peers: 2, run: handshakes },
 ];
 
 /// Messages of 64 bytes, there and back through one tunnel.

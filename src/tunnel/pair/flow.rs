@@ -261,6 +261,11 @@ impl Flow {
         }
     }
 
+    /// Tells whether there are bytes that the receiver has yet to take.
+    pub(super) fn keeps(&self) -> bool {
+        self.kept.0.is_some()
+    }
+
     /// Bytes that the receiver has yet to take.
     pub(super) fn kept(&self) -> &[u8] {
         self.kept.0.as_ref().map_or(&[], |waiting| &waiting.bytes[waiting.written..])

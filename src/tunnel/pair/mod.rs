@@ -273,6 +273,11 @@ impl<E: End> Pair<E> {
         (flow.bytes(), flow.messages())
     }
 
+    /// Tells whether there may be bytes that a side has yet to take, or messages that hooks wait for.
+    pub(super) fn keeps_anything(&self) -> bool {
+        self.inspector.is_some() || self.flows[Side::Client].keeps() || self.flows[Side::Backend].keeps()
+    }
+
     /// Bytes that the two sides have yet to take.
     pub(super) fn kept(&self) -> usize {
         self.flows.iter().map(|flow| flow.kept().len()).sum()

@@ -94,17 +94,15 @@ impl Worker {
 
     fn work(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
-        let mut begun: Option<Instant> = None;
+        let mut now = Instant::now();
         loop {
             let (due, ended) = (self.due(), Instant::now());
-            if let Some(begun) = begun.take() {
-                self.turns.observe(ended.saturating_duration_since(begun).as_secs_f64());
-            }
+            self.turns.observe((ended - now).as_secs_f64());
             match self.poll.poll(&mut events, self.timeout(due, ended)) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
                 polled => polled?,
             }
-            let now = *begun.insert(Instant::now());
+            now = Instant::now();
             let mut woken = false;
             for event in &events {
                 match event.token() {
