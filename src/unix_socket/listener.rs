@@ -120,6 +120,9 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        // As in `make`: a successor may be about to put its socket in the place of this one.
+        let folder = self.path.parent().and_then(|folder| File::open(folder).ok());
+        let _lock = folder.filter(|folder| folder.lock().is_ok());
         let is_ours = |metadata: &Metadata| (metadata.dev(), metadata.ino()) == self.identity;
         if fs::symlink_metadata(&self.path).is_ok_and(|metadata| is_ours(&metadata)) {
             // A file left behind does no harm: the next gateway replaces it.
