@@ -99,7 +99,7 @@ impl Lent {
                 return self.poll_behind(cx, stream);
             }
             if matches!(self.place, Place::Malformed) {
-                return poll_unwanted(cx, stream);
+                return self.poll_unwanted(cx, stream);
             }
             if self.has_more() {
                 self.hand_out(buffer)?;
@@ -151,6 +151,25 @@ impl Lent {
         let Some(patience) = &mut self.patience else { return Poll::Pending };
         patience.as_mut().poll(cx).map(Ok)
     }
+
+    /// Ends our side, and reads for a while what a client still sends, until it has ended its own: so that the answer is
+    /// not lost by a reset (RFC 9112 §9.6).
+    fn poll_unwanted<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+    ) -> Poll<io::Result<()>> {
+        let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(HALF_CLOSED)));
+        if patience.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
+        let mut unwanted = Vec::new();
+        while ready!(poll_more(cx, stream, &mut unwanted))? > 0 {
+            unwanted.clear();
+        }
+        Poll::Ready(Ok(()))
+    }
 }
 
 impl Place {
@@ -196,17 +215,6 @@ pub(super) fn poll_more(
     ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
     bytes.extend_from_slice(buffer.filled());
     Poll::Ready(Ok(buffer.filled().len()))
-}
-
-/// Ends our side, and reads what a client still sends until it has ended its own: so that the answer is not lost by a
-/// reset (RFC 9112 §9.6).
-fn poll_unwanted<S: AsyncRead + AsyncWrite + Unpin>(cx: &mut Context<'_>, stream: &mut S) -> Poll<io::Result<()>> {
-    ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
-    let mut unwanted = Vec::new();
-    while ready!(poll_more(cx, stream, &mut unwanted))? > 0 {
-        unwanted.clear();
-    }
-    Poll::Ready(Ok(()))
 }
 
 /// Room for a read: more than nearly all heads.
