@@ -152,8 +152,8 @@ impl Lent {
         patience.as_mut().poll(cx).map(Ok)
     }
 
-    /// Ends our side, and reads for a while what a client still sends, until it has ended its own: so that the answer is
-    /// not lost by a reset (RFC 9112 §9.6).
+    /// Ends our side, and reads for a while what a client still sends, until it has ended its own: so that the answer
+    /// is not lost by a reset (RFC 9112 §9.6).
     fn poll_unwanted<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
