@@ -29,7 +29,7 @@ struct Row {
 }
 
 #[tokio::test]
-async fn sixty_requests_go_through_three_proxies_as_the_table_says() {
+async fn requests_go_through_three_proxies_as_the_table_says() {
     let cases = case::all();
     assert!(cases.len() >= 60, "only {} cases", cases.len());
     let recorder = Recorder::start().await;
