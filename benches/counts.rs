@@ -1,4 +1,5 @@
-//! Instructions of a forwarded message and of a handshake, counted by callgrind: `make counts`
+//! Instructions of a forwarded message, plain and by TLS, and of a handshake, without and with the access log, counted
+//! by callgrind: `make counts`
 //!
 //! Counts differ by 3 % at most from run to run, times by more on shared machines. The program fails when a count is
 //! 15 % above the stated one. Each work runs in two lengths, and the shorter count is subtracted from the longer one,
@@ -13,11 +14,16 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use longhaul::access_log::AccessLog;
-use longhaul::config::TunnelLimits;
+use longhaul::config::{self, LogFormat, LogTarget, TunnelLimits};
 use longhaul::tunnel::Tunnels;
 
+#[allow(dead_code, reason = "not every binary needs all of it")]
+#[path = "../tests/support/certificates.rs"]
+mod certificates;
 #[path = "../tests/support/lane.rs"]
 mod lane;
+#[path = "../tests/counts/sealed.rs"]
+mod sealed;
 #[path = "../tests/support/shake.rs"]
 mod shake;
 
@@ -39,9 +45,11 @@ struct Work {
     run: fn(u64),
 }
 
-const WORKS: [Work; 2] = [
+const WORKS: [Work; 4] = [
     Work { name: "message", stated: [970, 6_970], times: [500, 2_500], units: 2, peers: 1, run: messages },
-    Work { name: "handshake", stated: [44_600, 499_000], times: [100, 300], units: 1, peers: 2, run: handshakes },
+    Work { name: "sealed", stated: [970, 24_300], times: [500, 2_500], units: 2, peers: 1, run: sealed_messages },
+    Work { name: "handshake", stated: [44_600, 517_000], times: [100, 300], units: 1, peers: 2, run: handshakes },
+    Work { name: "logged", stated: [44_600, 615_000], times: [100, 300], units: 1, peers: 2, run: logged_handshakes },
 ];
 
 /// Messages of 64 bytes, there and back through one tunnel.
@@ -51,10 +59,26 @@ fn messages(times: u64) {
     (0..times).for_each(|_| lane.exchange());
 }
 
+/// The same with TLS 1.3 on both sides.
+fn sealed_messages(times: u64) {
+    let tunnels = Tunnels::start(1, &AccessLog::off()).unwrap();
+    let mut lane = sealed::SealedLane::open(&tunnels, &rustls::version::TLS13);
+    (0..times).for_each(|_| lane.exchange());
+}
+
 /// Handshakes with a gateway, a message on each, and the tunnel's end.
 fn handshakes(times: u64) {
+    shake_hands(times, None);
+}
+
+/// The same, with two lines each in an access log.
+fn logged_handshakes(times: u64) {
+    shake_hands(times, Some(config::AccessLog { to: LogTarget::File("/dev/null".into()), format: LogFormat::Text }));
+}
+
+fn shake_hands(times: u64, log: Option<config::AccessLog>) {
     let dir = tempfile::tempdir().unwrap();
-    let gateway = shake::serve(dir.path());
+    let gateway = shake::serve(dir.path(), log);
     (0..times).for_each(|_| shake::shake(gateway));
 }
 

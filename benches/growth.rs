@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use longhaul::config::{self, Backend, HostPattern, Route};
 use longhaul::route::Routes;
 use longhaul::tunnel::deadlines::Deadlines;
-use longhaul::upstream::{LoadGuard, Registry, Ring, Thresholds, Upstream};
+use longhaul::upstream::{LoadGuard, Member, Registry, Ring, Thresholds, Upstream};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -147,7 +147,8 @@ fn upstream(size: usize, balance_factor: Option<f64>) -> config::Upstream {
     config::Upstream {
         name: "u".to_owned(),
         affinity: Vec::new(),
-        backends: (0..size).map(|n| Backend { address: address(n), weight: 1 }).collect(),
+        backends: (0..size).map(|n| Backend { name: None, address: address(n), weight: 1 }).collect(),
+        discover: None,
         balance_factor,
         health: Some(config::Health { fall: 1, rise: 1, ..config::Health::default() }),
         fail_open: false,
@@ -157,7 +158,11 @@ fn upstream(size: usize, balance_factor: Option<f64>) -> config::Upstream {
         rehome: None,
         timeouts: config::Timeouts::default(),
         tunnel: config::TunnelLimits::default(),
+        rates: config::TunnelRates::default(),
         tls: None,
+        limits: config::BackendLimits::default(),
+        admission: None,
+        absent: None,
         proxy_protocol: None,
     }
 }
@@ -165,7 +170,7 @@ fn upstream(size: usize, balance_factor: Option<f64>) -> config::Upstream {
 fn memory() {
     println!("| memory, KiB | {} |", SIZES.map(|size| format!("{size} backends")).join(" | "));
     println!("|---|{}", "---|".repeat(SIZES.len()));
-    let rings = SIZES.map(|size| kib(|| Ring::new(&upstream(size, None).backends)));
+    let rings = SIZES.map(|size| kib(|| Ring::new(&Member::of(&upstream(size, None)))));
     println!("| the ring | {} |", rings.join(" | "));
     let upstreams = SIZES.map(|size| {
         let registry = Registry::default();
@@ -201,7 +206,19 @@ fn routes(watch: &Watch) {
                 let (host, path) = named(n);
                 let (compression, handshake) = (config::Compression::default(), config::Handshake::default());
                 let upstream = "u".to_owned();
-                Route { host, path, upstream, affinity: None, hooks: Vec::new(), compression, handshake }
+                let (affinity, hooks, body_size, limits) = (None, Vec::new(), None, Default::default());
+                Route {
+                    host,
+                    path,
+                    upstream,
+                    affinity,
+                    hooks,
+                    compression,
+                    handshake,
+                    body_size,
+                    limits,
+                    reattach: None,
+                }
             };
             let routes = Routes::compile(&(0..count).map(route).collect::<Vec<_>>());
             let figure = watch.nanoseconds(|_| {

@@ -7,6 +7,7 @@
 # Debian mirror and this machine's Rust toolchain have: debian:12-slim by debootstrap, and rust:1.95-bookworm on top of it.
 # Images of these names that were pulled or made before are used as they are.
 #
+#   BINARY    a program that was built on Debian 12, which then takes the place of the Dockerfile's first stage
 #   MIRROR    the Debian mirror, http://deb.debian.org/debian unless set
 #   FOLDER    Buildah's store and the work of debootstrap, /var/tmp/longhaul-image unless set; about 6 GB, may be removed
 set -euo pipefail
@@ -50,7 +51,7 @@ if ! buildah inspect --type image "$debian" >/dev/null 2>&1; then
   rm -rf "$folder/debian"
 fi
 
-if ! buildah inspect --type image "$rust" >/dev/null 2>&1; then
+if [ -z "${BINARY-}" ] && ! buildah inspect --type image "$rust" >/dev/null 2>&1; then
   echo "build-image: making $rust of $(rustc --version)" >&2
   container=$(buildah from --pull-never "$debian")
   run() { buildah run "${steps[@]}" "$container" -- "$@"; }
@@ -62,13 +63,55 @@ if ! buildah inspect --type image "$rust" >/dev/null 2>&1; then
 fi
 
 echo "build-image: building $tag by the steps of packaging/Dockerfile" >&2
-# What the build leaves out stands in .dockerignore.
-buildah bud --pull-never "${steps[@]}" "${trust[@]}" -f packaging/Dockerfile -t "$tag" . >&2
+if [ -n "${BINARY-}" ]; then
+  context=$(mktemp -d)
+  trap 'rm -rf "$context"' EXIT
+  install -m 0755 "$BINARY" "$context/longhaul"
+  # The stages behind the first one, and a first one that only has the program.
+  { printf 'FROM scratch AS build\nCOPY longhaul /build/target/release/longhaul\n'
+    awk '/^FROM/ { stage++ } stage > 1' packaging/Dockerfile; } >"$context/Dockerfile"
+  buildah bud --pull-never "${steps[@]}" -f "$context/Dockerfile" -t "$tag" "$context" >&2
+else
+  # What the build leaves out stands in .dockerignore.
+  buildah bud --pull-never "${steps[@]}" "${trust[@]}" -f packaging/Dockerfile -t "$tag" . >&2
+fi
 
-# The image's own program, user and file: the configuration in it is valid, and the gateway starts and ends by SIGTERM.
+# The image's own program, user and file: the configuration in it is valid, and the gateway starts, answers, is asked for its
+# status within the container, and ends by SIGTERM.
 container=$(buildah from --pull-never "$tag")
-trap 'buildah rm "$container" >/dev/null' EXIT
-buildah run "${steps[@]}" "$container" -- /usr/local/bin/longhaul check -c /etc/longhaul/longhaul.yaml >&2
-[ "$(buildah run "${steps[@]}" "$container" -- id -u)" = 10001 ]
+gateway=
+cleanup() {
+  if [ -n "$gateway" ]; then kill -KILL "$gateway" 2>/dev/null || true; fi
+  buildah rm "$container" >/dev/null
+  rm -rf "${context-}"
+}
+trap cleanup EXIT
+inside() { buildah run "${steps[@]}" "$container" -- "$@"; }
+inside /usr/local/bin/longhaul check -c /etc/longhaul/longhaul.yaml >&2
+[ "$(inside id -u)" = 10001 ]
 buildah inspect --type image --format '{{.OCIv1.Config.Entrypoint}} {{.OCIv1.Config.Cmd}} {{.OCIv1.Config.User}}' "$tag"
+
+# A free port, in a file of the trial's own: the steps have this machine's network.
+inside sh -c 'sed s/0.0.0.0:8080/127.0.0.1:0/ /etc/longhaul/longhaul.yaml >/tmp/trial.yaml'
+log=$folder/gateway.log
+buildah run "${steps[@]}" "$container" -- /usr/local/bin/longhaul -c /tmp/trial.yaml >"$log" 2>&1 &
+runner=$!
+for ((left = 300; left > 0; left--)); do
+  address=$(sed -n 's/.*listening on \(127\.0\.0\.1:[0-9]*\).*/\1/p' "$log" | head -1)
+  if [ -n "$address" ] || ! kill -0 "$runner" 2>/dev/null; then break; fi
+  sleep 0.1
+done
+[ -n "$address" ] || { cat "$log" >&2; exit 1; }
+exec {connection}<>"/dev/tcp/${address%:*}/${address#*:}"
+printf 'GET / HTTP/1.1\r\nHost: trial\r\nConnection: close\r\n\r\n' >&"$connection"
+read -r -t 30 _ answer _ <&"$connection"
+exec {connection}>&-
+[ "$answer" = 503 ] || { echo "build-image: answered $answer, not 503: no backend is there" >&2; exit 1; }
+inside longhaul status >"$folder/status"
+cat "$folder/status" >&2
+gateway=$(sed -n 's/^version .* pid \([0-9]*\),.*/\1/p' "$folder/status")
+kill -TERM "$gateway"
+wait "$runner" || { cat "$log" >&2; exit 1; }
+gateway=
+echo "build-image: started, answered, told its status, and ended by SIGTERM" >&2
 buildah images "$tag"

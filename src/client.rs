@@ -199,6 +199,19 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_leaves_a_quote_open_names_no_address() {
+        let name = &http::header::FORWARDED;
+        for claimed in
+            ["for=6.6.6.6;x=\"", "for=6.6.6.6;x=\"\\", "for=6.6.6.6;\"", "for=6.6.6.6;x=y\"z", "for=6.6.6.6;x"]
+        {
+            for own in ["for=203.0.113.7;proto=https", "for=\"[2001:db8::7]:80\";host=\"h:80\";proto=https"] {
+                let (address, _) = by_forwarded("10.0.0.1", &[(name, &format!("{claimed}, {own}"))]);
+                assert!(["10.0.0.1", "203.0.113.7", "2001:db8::7"].contains(&&*address), "{claimed} {own}: {address}");
+            }
+        }
+    }
+
+    #[test]
     fn a_hidden_or_broken_element_of_forwarded_ends_the_chain() {
         for element in ["for=unknown", "for=_secret", "proto=http", "for=\"10.0.0", "for=10.0.0.2 x", "nonsense"] {
             let line = format!("for=203.0.113.7, {element}");

@@ -17,8 +17,11 @@ pub mod access_log;
 #[doc(hidden)]
 pub mod admin;
 #[doc(hidden)]
+pub mod admission;
+#[doc(hidden)]
 pub mod affinity;
 mod base64_text;
+mod causes;
 #[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]
@@ -27,6 +30,8 @@ pub mod client;
 pub mod config;
 #[doc(hidden)]
 pub mod control;
+#[doc(hidden)]
+pub mod convert;
 #[cfg(feature = "demo")]
 #[doc(hidden)]
 pub mod demo;
@@ -34,6 +39,8 @@ pub mod demo;
 pub mod diagnostics;
 #[doc(hidden)]
 pub mod dial;
+#[doc(hidden)]
+pub mod discovery;
 #[doc(hidden)]
 pub mod drain;
 #[doc(hidden)]
@@ -68,6 +75,8 @@ pub mod status;
 pub mod stock;
 #[doc(hidden)]
 pub mod tls;
+#[doc(hidden)]
+pub mod trace;
 #[doc(hidden)]
 pub mod tunnel;
 #[doc(hidden)]

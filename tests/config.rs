@@ -91,7 +91,10 @@ fn conf(name: &str) -> String {
 fn annotated() -> String {
     let mut in_part = false;
     let shown = conf("longhaul.yaml").lines().fold(String::new(), |text, line| {
-        let begins = matches!(line, "    # hooks:" | "    # tls:") || line.starts_with("  # - address:");
+        let begins = matches!(line, "    # hooks:" | "    # tls:")
+            || ["  # - address:", "  # token_file:", "  # tls:", "  # export:"]
+                .iter()
+                .any(|begin| line.starts_with(begin));
         in_part = begins || in_part && (line.starts_with("    #  ") || line.starts_with("  #   "));
         text + &if in_part { line.replacen("# ", "", 1) } else { line.to_owned() } + "\n"
     });

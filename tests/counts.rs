@@ -133,6 +133,9 @@ fn finding_a_route_allocates_nothing() {
         affinity: None,
         compression: longhaul::config::Compression::Inspect,
         handshake: longhaul::config::Handshake::Strict,
+        body_size: None,
+        limits: Default::default(),
+        reattach: None,
         hooks: Vec::new(),
     };
     let routes = Routes::compile(&(0..1_000).map(route).collect::<Vec<_>>());
@@ -144,7 +147,7 @@ fn finding_a_route_allocates_nothing() {
 fn a_handshake_allocates_no_more_than_is_stated() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
-    let gateway = serve(dir.path());
+    let gateway = serve(dir.path(), None);
     (0..HANDSHAKES).for_each(|_| shake(gateway));
     let each = allocations(|| (0..HANDSHAKES).for_each(|_| shake(gateway))).div_ceil(HANDSHAKES);
     assert!(each <= MOST_PER_HANDSHAKE, "{each} allocations a handshake, {MOST_PER_HANDSHAKE} are stated");

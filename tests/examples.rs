@@ -22,6 +22,11 @@ struct Tried {
 impl Tried {
     /// Runs an example on free ports instead of its own.
     async fn start(name: &str) -> Self {
+        Self::start_with(name, &[]).await
+    }
+
+    /// As [`start`](Self::start), with further addresses in place of those that the example names.
+    async fn start_with(name: &str, replaced: &[(&str, &str)]) -> Self {
         let file = format!("{}/examples/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
         let mut yaml = std::fs::read_to_string(file).unwrap();
         let named: Vec<String> =
@@ -39,6 +44,9 @@ impl Tried {
         }
         for address in ["127.0.0.1:8080", "127.0.0.1:9100"] {
             yaml = yaml.replace(address, "127.0.0.1:0");
+        }
+        for (address, by) in replaced {
+            yaml = yaml.replace(address, by);
         }
         let gateway = Gateway::begin_with(&example(name), folder(&yaml), &[], &[("API", "127.0.0.1:0")]);
         Self { gateway: gateway.listening().await, backends, echo }
@@ -181,12 +189,94 @@ async fn presence_tells_who_is_connected() {
     assert_eq!(tried.get("/", "").await.status(), 200);
     let (ada, again) = (tried.open("/?user=ada").await, tried.open("/?user=ada").await);
     let grace = tried.open("/?user=grace").await;
-    assert_eq!(reqwest::get(&all).await.unwrap().text().await.unwrap(), "{\"ada\":2,\"grace\":1}");
+    let tells = async |expected: &str| {
+        let told = async { while reqwest::get(&all).await.unwrap().text().await.unwrap() != expected {} };
+        within(expected, told).await;
+    };
+    // Who has the 101 is there a moment later, and who has closed is gone a moment later.
+    tells("{\"ada\":2,\"grace\":1}").await;
     ada.close().await;
     grace.close().await;
-    let left = async { while reqwest::get(&all).await.unwrap().text().await.unwrap() != "{\"ada\":1}" {} };
-    within("those who left to be gone", left).await;
+    tells("{\"ada\":1}").await;
     again.close().await;
+}
+
+#[tokio::test]
+async fn translate_sends_what_the_service_makes_of_a_message() {
+    let service = axum::Router::new().route(
+        "/",
+        axum::routing::post(async |text: String| match text.as_str() {
+            "oops" => Err(axum::http::StatusCode::BAD_GATEWAY),
+            _ => Ok(text.to_uppercase()),
+        }),
+    );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let serving = tokio::spawn(async { axum::serve(listener, service).await.unwrap() });
+    let tried = Tried::start_with("translate", &[("127.0.0.1:9503", &address)]).await;
+    let mut socket = tried.open("/").await;
+    socket.hear().await;
+    for (said, heard) in [("hello", "HELLO"), ("oops", "not translated: 502 Bad Gateway"), ("you", "YOU")] {
+        socket.say(said).await;
+        assert_eq!(socket.hear().await, heard);
+    }
+    serving.abort();
+}
+
+#[tokio::test]
+async fn tenants_have_sockets_and_messages_that_reloads_and_upgrades_do_not_forget() {
+    let mut tried = Tried::start("tenants").await;
+    let handshake = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    assert_eq!(tried.get("/?tenant=other", handshake).await.status(), 403);
+    let mut first = tried.open("/?tenant=small").await;
+    let second = tried.open("/?tenant=small").await;
+    assert_eq!(tried.get("/?tenant=small", handshake).await.status(), 429);
+    first.hear().await;
+    first.say("one").await;
+    assert_eq!(first.hear().await, "one");
+
+    tried.gateway.signal("HUP");
+    assert_eq!(first.hear().await, "the limits may have changed");
+    assert_eq!(tried.get("/?tenant=small", handshake).await.status(), 429, "sockets are known to the new hook");
+    first.say("two").await;
+    assert_eq!(first.hear().await, "two");
+
+    let successor = tried.gateway.successor().await;
+    assert_eq!(tried.gateway.ended().await, Some(0));
+    tried.gateway = successor;
+    assert_eq!(tried.get("/?tenant=small", handshake).await.status(), 429, "they came along");
+    // The quota came along, too: one of three is left.
+    first.say("three").await;
+    assert_eq!(first.hear().await, "three");
+    first.say("four").await;
+    assert_eq!(first.hear().await, "1008 the quota is used up");
+    second.close().await;
+    let taken = async { while tried.get("/?tenant=small", handshake).await.status() != 101 {} };
+    within("a socket to be free", taken).await;
+}
+
+#[tokio::test]
+async fn kick_ends_a_users_sockets_and_keeps_them_out() {
+    let tried = Tried::start("kick").await;
+    let (mut ada, mut grace) = (tried.open("/?user=ada").await, tried.open("/?user=grace").await);
+    ada.hear().await;
+    grace.hear().await;
+    let post = async |target: &str, headers: &str| {
+        let mut client = Wire::connect(tried.gateway.address()).await;
+        client.send(format!("POST {target} HTTP/1.1\r\nHost: lab\r\nContent-Length: 0\r\n{headers}\r\n")).await;
+        client.answer().await
+    };
+    let password = "X-Password: xyzzy\r\n";
+    assert_eq!(post("/kick?user=ada", "").await.status(), 401);
+    assert_eq!(post("/kick", password).await.status(), 400);
+    assert_eq!(post("/kick?user=ada", password).await.text(), "1 socket\n");
+    assert_eq!(ada.hear().await, "goodbye");
+    assert_eq!(ada.hear().await, "4000 shown out");
+    assert!(connect_async(format!("ws://{}/?user=ada", tried.gateway.address())).await.is_err());
+    assert_eq!(post("/kick?user=ada", password).await.text(), "0 sockets\n");
+    grace.say("still here").await;
+    assert_eq!(grace.hear().await, "still here");
 }
 
 #[tokio::test]

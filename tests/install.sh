@@ -1,24 +1,35 @@
 #!/usr/bin/env bash
-# Installs what is missing, by apt-get: tests/install.sh build | test | bench
+# Installs what is missing, by apt-get: tests/install.sh build | site | fuzz | test | bench
 #   build  what compiling needs beside git, a C compiler and cargo
-#   test   that, and what the tests start: nginx, HAProxy, curl, OpenSSL, Python, a headless Chromium, Node.js, valgrind
+#   site   what making the site of the documentation needs: Python and pip
+#   fuzz   what compiling needs, and a C++ compiler for libFuzzer
+#   test   that, and what the tests start: nginx (and host names for it), HAProxy, curl, OpenSSL, Python, a headless Chromium, Node.js, etcd, valgrind, slowhttptest, Prometheus
 #   bench  what compiling needs, and what the benchmarks start but Envoy and Caddy (bench/install.sh)
 # Does nothing, and asks for no rights, when all of it is there.
 set -euo pipefail
 
 # Each line: the command or file that shows it is there, the Debian package that brings it.
 build='cmake cmake'
+site='python3 python3
+pip3 python3-pip'
+fuzz="$build
+c++ g++"
 tests="nginx nginx-light
 /usr/lib/nginx/modules/ngx_stream_module.so libnginx-mod-stream
+/usr/lib/$(uname -m)-linux-gnu/libnss_wrapper.so libnss-wrapper
 haproxy haproxy
 curl curl
 openssl openssl
 python3 python3
+pip3 python3-pip
 chromium chromium
 node nodejs
 npm npm
 ip iproute2
-valgrind valgrind"
+slowhttptest slowhttptest
+etcd etcd-server
+valgrind valgrind
+prometheus prometheus"
 bench="nginx nginx-light
 haproxy haproxy
 wrk wrk
@@ -33,9 +44,11 @@ missing() {
 
 case ${1-} in
   build) packages=$(missing <<<"$build") ;;
-  test) packages=$(missing <<<"$build"$'\n'"$tests") ;;
+  site) packages=$(missing <<<"$site") ;;
+  fuzz) packages=$(missing <<<"$fuzz") ;;
+  test) packages=$(missing <<<"$fuzz"$'\n'"$tests") ;;
   bench) packages=$(missing <<<"$build"$'\n'"$bench") ;;
-  *) echo "usage: $0 build | test | bench" >&2; exit 2 ;;
+  *) echo "usage: $0 build | site | fuzz | test | bench" >&2; exit 2 ;;
 esac
 [ -n "$packages" ] || exit 0
 # shellcheck disable=SC2086 # one word per package
@@ -56,7 +69,8 @@ servers=
 for package in "$@"; do
   case $package in
     nginx-light) servers+=" nginx" ;;
-    haproxy) servers+=" $package" ;;
+    haproxy | prometheus) servers+=" $package" ;;
+    etcd-server) servers+=" etcd" ;;
   esac
 done
 policy=/usr/sbin/policy-rc.d

@@ -3,6 +3,8 @@
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
+#[path = "layers/architecture.rs"]
+mod architecture;
 #[path = "layers/circles.rs"]
 mod circles;
 #[path = "layers/prose.rs"]
@@ -15,7 +17,7 @@ use std::collections::BTreeSet;
 use source::{files, is_test, module, without_comments, without_tests};
 
 /// The layers from the bottom. Modules of a layer do not know each other, and know all of the layers below.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 7] = [
     &[
         "config",
         "ws",
@@ -28,13 +30,14 @@ const LAYERS: [&[&str]; 8] = [
         "diagnostics",
         "log_writer",
         "base64_text",
+        "causes",
         "unix_socket",
+        "trace",
     ],
-    &["client", "route", "affinity", "upstream", "dial", "hook"],
+    &["admission", "client", "route", "affinity", "upstream", "dial", "hook", "convert"],
     &["tunnel", "health", "stock"],
-    &["snapshot"],
-    &["gateway", "reload", "drain"],
-    &["status"],
+    &["snapshot", "discovery"],
+    &["gateway", "reload", "drain", "status"],
     &["listen", "control", "admin", "handover"],
     &["server", "cli", "demo", "builder"],
 ];
@@ -43,13 +46,20 @@ const LAYERS: [&[&str]; 8] = [
 const TO_COME: [&str; 0] = [];
 
 /// Neighbours that know each other all the same, and why.
-const NEIGHBOURS: [(&str, &str); 15] = [
+const NEIGHBOURS: [(&str, &str); 19] = [
+    // The API takes the same commands as the control socket, to the same desk.
+    ("admin", "control"),
     // The files that it names are checked by the code that uses them.
     ("config", "tls"),
     // The version of the header that backends are sent is a value of the configuration.
     ("config", "proxy_protocol"),
     // Its settings are values of the configuration.
     ("access_log", "config"),
+    ("trace", "config"),
+    // Why spans were not sent is told with its causes.
+    ("trace", "causes"),
+    // The context of a trace is a field of the head that backends get.
+    ("http1", "trace"),
     // The two logs write by the same thread-and-buffer.
     ("access_log", "log_writer"),
     ("diagnostics", "log_writer"),
@@ -74,10 +84,9 @@ const NEIGHBOURS: [(&str, &str); 15] = [
 
 /// Files, or whole modules, that know Pingora's types. `lib.rs` passes the crate on to authors of hooks.
 /// Requests and answers as hooks see them are views of Pingora's, and lend them to hooks that need more.
-const PINGORA: [&str; 9] = [
+const PINGORA: [&str; 8] = [
     "gateway",
     "listen",
-    "admin",
     "server",
     "config",
     "lib.rs",

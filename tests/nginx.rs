@@ -85,6 +85,36 @@ fn clients_keep_an_ipv6_backend_too() {
     });
 }
 
+/// nginx hashes what stands behind `server`, and its addresses are of no account; a name of several addresses is one
+/// server to the ring, whose addresses take turns.
+#[test]
+fn clients_keep_a_backend_that_is_named_as_nginx_has_its_host_name() {
+    for (lab, addresses) in [(5, 1), (6, 3)] {
+        let nginx = Nginx::start_named(lab, "$arg_room", &WEIGHTS, addresses);
+        let variable = format!("names of {addresses} addresses, $arg_room");
+        agrees_on_the_ring(&nginx, &variable, &AffinitySource::Query("room".to_owned()), |n| Question {
+            query: Some(format!("room={n}")),
+            ..Question::default()
+        });
+    }
+}
+
+/// Asks nginx and Longhaul the same questions: a running gateway with all backends, and with each of them removed.
+fn agrees_on_the_ring(nginx: &Nginx, variable: &str, source: &AffinitySource, question: impl Fn(u32) -> Question) {
+    let questions: Vec<Question> = (0..QUESTIONS).map(question).collect();
+    let gone = std::iter::once(None).chain((0..WEIGHTS.len()).map(Some));
+    for gone in gone {
+        let mut left = nginx.backends.clone();
+        gone.map(|gone| left.remove(gone));
+        let variant = gone.map_or(Variant::All, Variant::Removed);
+        let gateway = Running::with(&left, source);
+        let agreement = compare(nginx.address, &variant.path(), &questions, |question| Some(gateway.ask(question)));
+        println!("{variable} {variant:?}: {agreement}");
+        assert!(agreement.compared >= 1_000, "{variable} {variant:?}: {agreement}");
+        assert_eq!(agreement.disagreements, [], "{variable} {variant:?}: {agreement}");
+    }
+}
+
 /// Asks nginx and Longhaul the same questions: the library with all backends, and with each of them removed and down in
 /// turn; a running gateway before and after one of them leaves its file.
 fn agrees(nginx: Nginx, variable: &str, source: &AffinitySource, question: impl Fn(u32) -> Question) {

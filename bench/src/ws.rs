@@ -18,9 +18,9 @@ pub fn accept(key: &[u8]) -> String {
 }
 
 /// The request that opens a tunnel, about as long as a browser's.
-pub fn upgrade_request() -> Vec<u8> {
+pub fn upgrade_request(path: &str) -> Vec<u8> {
     format!(
-        "GET /ws HTTP/1.1\r\nHost: bench.example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        "GET {path} HTTP/1.1\r\nHost: bench.example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\nOrigin: http://bench.example.com\r\n\
          User-Agent: longhaul-bench\r\n\r\n"
     )

@@ -101,3 +101,46 @@ fn sigterm_to_the_first_process_ends_the_run_and_its_processes() {
     assert!(!first.wait().unwrap().success());
     assert!(started.iter().all(|pid| !longhaul_bench::proc::is_alive(*pid)));
 }
+
+#[test]
+fn a_small_storm_lets_everybody_in_through_each_gateway() {
+    // The gateway of this repository takes part where the tests of its own have built it.
+    let longhaul = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/debug/longhaul");
+    let (peers, count) = match std::path::Path::new(longhaul).is_file() {
+        true => ("longhaul,nginx,haproxy", 3),
+        false => ("nginx,haproxy", 2),
+    };
+    let run =
+        ["storm", "--clients", "200", "--rate", "100", "--talkers", "20", "--peers", peers, "--longhaul", longhaul];
+    for tls in [&[][..], &["--tls", "full"], &["--tls", "resumed"]] {
+        let output = bench(&[&run[..], tls].concat());
+        let page = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(page.contains("## nginx\n") && page.contains("## HAProxy\n"), "{page}");
+        assert_eq!(page.matches("| not in at the end | 0 |").count(), count, "{page}");
+        assert_eq!(page.matches("Admissions in each second: ").count(), count, "{page}");
+        assert_eq!(page.matches("| in, and no echo; not resumed | 0; 0 |").count(), count, "{page}");
+    }
+}
+
+#[test]
+fn restarts_of_backends_tell_what_they_cost_clients() {
+    // The gateway of this repository takes part where the tests of its own have built it.
+    let longhaul = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/debug/longhaul");
+    let peers = if std::path::Path::new(longhaul).is_file() { "longhaul,nginx" } else { "nginx" };
+    let run = ["reattach", "--clients", "20", "--pause", "0.1", "--peers", peers, "--longhaul", longhaul];
+    let output = bench(&run);
+    let page = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{page}{}", String::from_utf8_lossy(&output.stderr));
+    for way in ["planned", "killed"] {
+        let row = |title: &str| {
+            page.lines().find(|line| line.starts_with(&format!("| {title}, {way} | "))).map(str::to_owned)
+        };
+        let nginx = row("nginx").unwrap_or_else(|| panic!("{page}"));
+        assert!(!nginx.starts_with(&format!("| nginx, {way} | 0 |")), "nginx cuts clients off: {nginx}");
+        if peers.starts_with("longhaul") {
+            let ours = row("Longhaul").unwrap_or_else(|| panic!("{page}"));
+            assert!(ours.contains(&format!("| Longhaul, {way} | 0 | 0, 0 | 0 |")), "{ours}");
+        }
+    }
+}

@@ -1,33 +1,51 @@
 //! One access log line, as text or as JSON.
 
+use std::cell::RefCell;
 use std::fmt::{Display, Write};
-use std::time::SystemTime;
-
-use serde::Serializer as _;
+use std::time::{Duration, SystemTime};
 
 use crate::config::LogFormat;
 
-/// A line being built: an event's name and its fields, in the order given.
+/// A line being written: an event's name and its fields, in the order given.
 pub struct Line {
-    event: &'static str,
-    fields: Vec<(&'static str, Value)>,
-}
-
-enum Value {
-    Text(String),
-    Number(u64),
+    format: LogFormat,
+    bytes: String,
 }
 
 impl Line {
-    /// Begins a line for `event` (`request`, `tunnel_open`, `tunnel_end`).
-    pub fn new(event: &'static str) -> Self {
-        Self { event, fields: Vec::with_capacity(16) }
+    /// Begins a line for `event` (`request`, `tunnel_open`, `tunnel_end`), with the time, in `bytes`, which are empty.
+    pub(super) fn begin(format: LogFormat, event: &'static str, bytes: String) -> Self {
+        let mut line = Self { format, bytes };
+        match format {
+            LogFormat::Text => {
+                push_time(&mut line.bytes);
+                line.bytes.push(' ');
+                line.bytes.push_str(event);
+            }
+            LogFormat::Json => {
+                line.bytes.push_str("{\"time\":\"");
+                push_time(&mut line.bytes);
+                line.bytes.push('"');
+                line = line.text("event", event);
+            }
+        }
+        line
     }
 
     /// Adds a text field.
     #[must_use]
     pub fn text(mut self, name: &'static str, value: impl Display) -> Self {
-        self.fields.push((name, Value::Text(value.to_string())));
+        self.name(name);
+        if self.format == LogFormat::Json {
+            self.bytes.push('"');
+        }
+        let start = self.bytes.len();
+        push(&mut self.bytes, value);
+        if !plain(&self.bytes[start..]) {
+            self.quote(start);
+        } else if self.format == LogFormat::Json {
+            self.bytes.push('"');
+        }
         self
     }
 
@@ -43,56 +61,69 @@ impl Line {
     /// Adds a number.
     #[must_use]
     pub fn number(mut self, name: &'static str, value: u64) -> Self {
-        self.fields.push((name, Value::Number(value)));
+        self.name(name);
+        self.bytes.push_str(itoa::Buffer::new().format(value));
         self
     }
 
-    /// The finished line, with the time it was made and a line feed at its end.
-    pub(super) fn render(&self, format: LogFormat) -> String {
-        let time = humantime::format_rfc3339_millis(SystemTime::now());
-        match format {
-            LogFormat::Text => self.render_text(&time),
-            LogFormat::Json => self.render_json(&time),
-        }
+    /// The finished line, with a line feed at its end.
+    pub(super) fn end(mut self) -> String {
+        self.bytes.push_str(if self.format == LogFormat::Json { "}\n" } else { "\n" });
+        self.bytes
     }
 
-    fn render_text(&self, time: &impl Display) -> String {
-        let mut line = format!("{time} {}", self.event);
-        for (name, value) in &self.fields {
-            line.push(' ');
-            line.push_str(name);
-            line.push('=');
-            match value {
-                Value::Number(number) => push(&mut line, number),
-                Value::Text(text) if plain(text) => line.push_str(text),
-                // Rust's escapes keep a hostile request target from forging lines or fields.
-                Value::Text(text) => push(&mut line, format_args!("{text:?}")),
+    fn name(&mut self, name: &'static str) {
+        match self.format {
+            LogFormat::Text => {
+                self.bytes.push(' ');
+                self.bytes.push_str(name);
+                self.bytes.push('=');
+            }
+            LogFormat::Json => {
+                self.bytes.push(',');
+                push_json(&mut self.bytes, name);
+                self.bytes.push(':');
             }
         }
-        line.push('\n');
-        line
     }
 
-    fn render_json(&self, time: &impl Display) -> String {
-        let mut bytes = Vec::with_capacity(256);
-        let head = [("time", serde_json::Value::from(time.to_string())), ("event", self.event.into())];
-        let fields = self.fields.iter().map(|(name, value)| {
-            let value = match value {
-                Value::Text(text) => text.as_str().into(),
-                Value::Number(number) => (*number).into(),
-            };
-            (*name, value)
-        });
-        serde_json::Serializer::new(&mut bytes)
-            .collect_map(head.into_iter().chain(fields))
-            .expect("strings and numbers always serialise into memory");
-        bytes.push(b'\n');
-        String::from_utf8(bytes).expect("serde_json writes UTF-8")
+    /// Writes the value that begins at `start` anew, in quotes.
+    fn quote(&mut self, start: usize) {
+        let value = self.bytes.split_off(start);
+        match self.format {
+            // Rust's escapes keep a hostile request target from forging lines or fields.
+            LogFormat::Text => push(&mut self.bytes, format_args!("{value:?}")),
+            LogFormat::Json => {
+                // The quote that stands before it.
+                self.bytes.pop();
+                push_json(&mut self.bytes, &value);
+            }
+        }
     }
 }
 
-fn push(line: &mut String, value: impl Display) {
-    write!(line, "{value}").expect("writing into a String cannot fail");
+fn push(bytes: &mut String, value: impl Display) {
+    write!(bytes, "{value}").expect("writing into a String cannot fail");
+}
+
+fn push_json(bytes: &mut String, value: &str) {
+    bytes.push_str(&serde_json::to_string(value).expect("a string always serialises"));
+}
+
+/// Writes the time. Lines of one millisecond share the text of it.
+fn push_time(bytes: &mut String) {
+    thread_local! {
+        static LAST: RefCell<(u128, String)> = const { RefCell::new((0, String::new())) };
+    }
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    LAST.with_borrow_mut(|(last, text)| {
+        if *last != since.as_millis() || text.is_empty() {
+            *last = since.as_millis();
+            text.clear();
+            push(text, humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + since));
+        }
+        bytes.push_str(text);
+    });
 }
 
 /// Returns true for a value that needs no quotes: printable ASCII without blanks, quotes and backslashes.
@@ -104,24 +135,29 @@ fn plain(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn line() -> Line {
-        Line::new("request").text("path", "/a b\nforged=1").number("status", 200).maybe("backend", None::<&str>)
+    fn line(format: LogFormat) -> String {
+        let line = Line::begin(format, "request", String::new()).text("path", "/a b\nforged=1").text("id", "a1");
+        line.text("none", "").number("status", 200).maybe("backend", None::<&str>).text("e\"", "\u{1b}é").end()
     }
 
     #[test]
     fn text_quotes_what_could_forge_a_line() {
-        let text = line().render(LogFormat::Text);
-        assert!(text.ends_with(" request path=\"/a b\\nforged=1\" status=200\n"), "{text}");
-        assert_eq!(text.matches('\n').count(), 1);
+        let text = line(LogFormat::Text);
+        let (time, fields) = text.split_once(' ').unwrap();
+        assert_eq!(fields, "request path=\"/a b\\nforged=1\" id=a1 none=\"\" status=200 e\"=\"\\u{1b}é\"\n");
+        assert!(humantime::parse_rfc3339(time).is_ok(), "{time}");
     }
 
     #[test]
     fn json_is_one_object_with_fields_in_order() {
-        let text = line().render(LogFormat::Json);
+        let text = line(LogFormat::Json);
+        let (time, fields) = text.split_at(text.find(',').unwrap());
+        let expected =
+            r#","event":"request","path":"/a b\nforged=1","id":"a1","none":"","status":200,"e\"":"\u001bé"}"#;
+        assert_eq!(fields, format!("{expected}\n"));
+        assert!(time.starts_with("{\"time\":\"2"), "{time}");
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(value["event"], "request");
         assert_eq!(value["path"], "/a b\nforged=1");
-        assert_eq!(value["status"], 200);
-        assert!(text.starts_with("{\"time\":"), "{text}");
+        assert_eq!(value["e\""], "\u{1b}é");
     }
 }

@@ -1,108 +1,141 @@
-//! The HTTP listener for operators: `/metrics` for Prometheus, `/ready` and `/live` for whoever supervises the gateway.
+//! The HTTP listeners for operators: `/metrics` for Prometheus, `/ready` and `/live` for whoever supervises the
+//! gateway, and the admin API with its dashboard.
 
+mod api;
+mod guard;
+mod live;
+mod page;
+mod server;
+mod token;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use http::{Method, Response, StatusCode, header};
-use pingora::apps::http_app::ServeHttp;
-use pingora::protocols::http::ServerSession;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body;
+use rustls::ServerConfig;
+use tokio::sync::watch;
 
+use crate::control::Desk;
 use crate::snapshot::{Phase, Running};
+use guard::Guard;
+use live::Feed;
+pub use server::{Bounds, serve};
 
-/// Answers `GET /metrics`, `/ready` and `/live`.
+/// Answers `GET /metrics`, `/ready` and `/live`, and on the admin listener the API and the dashboard as well.
 pub struct Admin {
     running: Arc<Running>,
+    api: Option<Api>,
+    /// Told when the server stops; `None` until it serves.
+    stopped: Option<watch::Receiver<bool>>,
 }
+
+/// Parts that the API needs.
+struct Api {
+    desk: Desk,
+    guard: Guard,
+    feed: Arc<Feed>,
+}
+
+/// The other end of a connection.
+#[derive(Clone, Debug)]
+pub struct Visitor {
+    /// Its address.
+    pub peer: SocketAddr,
+    /// TLS is spoken.
+    pub by_tls: bool,
+    /// Fingerprint of the certificate that it presented, where that was verified.
+    pub certificate: Option<Arc<str>>,
+}
+
+/// Body of an answer.
+type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 impl Admin {
-    /// Answers for a running gateway.
-    pub fn new(running: Arc<Running>) -> Self {
-        Self { running }
+    /// Answers for a running gateway, without an API.
+    pub fn of_metrics(running: Arc<Running>) -> Self {
+        Self { running, api: None, stopped: None }
     }
-}
 
-#[async_trait]
-impl ServeHttp for Admin {
-    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let request = session.req_header();
-        match (&request.method, request.uri.path()) {
-            (&Method::GET | &Method::HEAD, "/metrics") => {
-                let snapshot = self.running.snapshot();
-                self.running.metrics.tls.certificates(snapshot.certificates());
-                answer(
-                    StatusCode::OK,
-                    "text/plain; version=0.0.4; charset=utf-8",
-                    self.running.metrics.render(snapshot.readings()),
-                )
+    /// Answers for a running gateway, and takes what is asked by the API to `desk`. The configuration in force when the
+    /// process started says who is heard.
+    pub fn with_api(running: Arc<Running>, desk: Desk) -> Self {
+        let guard = Guard::of(running.snapshot().config.admin.as_ref());
+        let feed = Feed::new(desk.status().clone());
+        Self { running, api: Some(Api { desk, guard, feed }), stopped: None }
+    }
+
+    /// TLS of the admin listener, as it is now; `None` where connections are plain.
+    fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.api.as_ref()?;
+        Some(self.running.snapshot().admin_tls()?.config())
+    }
+
+    /// The answer to a request.
+    async fn answer<B>(&self, request: Request<B>, visitor: &Visitor) -> Response<Body>
+    where
+        B: body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let path = request.uri().path();
+        if let (Some(api), true) = (&self.api, path.starts_with("/api/")) {
+            return api.answer(self, request, visitor).await;
+        }
+        if let (Some(api), Some(asset)) = (&self.api, page::asset(path)) {
+            let admitted = api.guard.admit_to_page(&request);
+            return admitted.map_or_else(|refused| api::refusal(&refused), |()| asset.answer(request.method()));
+        }
+        if let (Some(api), "/metrics") = (&self.api, path)
+            && let Err(refused) = api.guard.admit(&request, visitor).await
+        {
+            return api::refusal(&refused);
+        }
+        match (request.method(), path) {
+            (&Method::GET | &Method::HEAD, "/metrics") => self.metrics(),
+            (&Method::GET | &Method::HEAD, "/ready") => self.readiness(),
+            (&Method::GET | &Method::HEAD, "/live") => plain(StatusCode::OK, "alive\n"),
+            (_, "/metrics" | "/ready" | "/live") => plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n"),
+            _ if self.api.is_some() => {
+                plain(StatusCode::NOT_FOUND, "there are /, /metrics, /ready, /live and /api/v1\n")
             }
-            (&Method::GET | &Method::HEAD, "/ready") => match self.running.phases.now() {
-                Phase::Serving if self.running.tunnels.lost_workers() > 0 => {
-                    answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", b"a tunnel worker has ended\n".to_vec())
-                }
-                Phase::Serving => answer(StatusCode::OK, "text/plain", b"ready\n".to_vec()),
-                Phase::Grace | Phase::Closing => {
-                    answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", b"draining\n".to_vec())
-                }
-            },
-            (&Method::GET | &Method::HEAD, "/live") => answer(StatusCode::OK, "text/plain", b"alive\n".to_vec()),
-            (_, "/metrics" | "/ready" | "/live") => {
-                answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", b"only GET is answered\n".to_vec())
+            _ => plain(StatusCode::NOT_FOUND, "there are /metrics, /ready and /live\n"),
+        }
+    }
+
+    fn metrics(&self) -> Response<Body> {
+        let snapshot = self.running.snapshot();
+        self.running.metrics.tls.certificates(snapshot.certificates());
+        let networks = i64::try_from(self.running.admission.networks()).unwrap_or(i64::MAX);
+        self.running.metrics.client_networks.set(networks);
+        let text = self.running.metrics.render(snapshot.readings());
+        answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+    }
+
+    fn readiness(&self) -> Response<Body> {
+        match self.running.phases.now() {
+            Phase::Serving if self.running.tunnels.lost_workers() > 0 => {
+                plain(StatusCode::SERVICE_UNAVAILABLE, "a tunnel worker has ended\n")
             }
-            _ => answer(StatusCode::NOT_FOUND, "text/plain", b"there are /metrics, /ready and /live\n".to_vec()),
+            Phase::Serving => plain(StatusCode::OK, "ready\n"),
+            Phase::Grace | Phase::Closing => plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         }
     }
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Vec<u8>> {
-    Response::builder()
-        .status(status)
-        .header(header::CONTENT_TYPE, content_type)
-        .header(header::CONTENT_LENGTH, body.len())
-        .body(body)
-        .expect("status and headers are constants that fit")
+fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    answer(status, "text/plain", text)
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Instant, SystemTime};
-
-    use tokio::io::AsyncWriteExt;
-
-    use super::*;
-    use crate::access_log::AccessLog;
-    use crate::config;
-    use crate::hook::Registry;
-    use crate::metrics::Metrics;
-    use crate::tls::tickets::TicketKeys;
-    use crate::tunnel::Tunnels;
-
-    /// The status and the body that a path is answered with.
-    async fn get(admin: &Admin, path: &str) -> (u16, String) {
-        let (mut client, server) = tokio::io::duplex(1024);
-        client.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
-        let mut session = ServerSession::new_http1(Box::new(server));
-        assert!(session.read_request().await.unwrap());
-        let answer = admin.response(&mut session).await;
-        (answer.status().as_u16(), String::from_utf8(answer.into_body()).unwrap())
-    }
-
-    #[tokio::test]
-    async fn a_process_that_has_lost_a_worker_is_alive_and_not_ready() {
-        let text = "listeners: [{ address: 127.0.0.1:0 }]\nroutes: [{ upstream: a }]\n\
-                    upstreams: { a: { health: off, backends: [127.0.0.1:9001] } }\n";
-        let config = config::parse(text, &config::NoHooks).unwrap().config;
-        let log = AccessLog::off();
-        let tunnels = Arc::new(Tunnels::start(2, &log).unwrap());
-        let (hooks, metrics) = (Arc::new(Registry::empty()), Arc::new(Metrics::new()));
-        let keys = TicketKeys::draw(SystemTime::now());
-        let running = Running::new(&config, hooks, metrics, Arc::clone(&tunnels), log, keys, Instant::now()).unwrap();
-        let admin = Admin::new(Arc::new(running));
-        assert_eq!(get(&admin, "/ready").await, (200, "ready\n".to_owned()));
-        tunnels.lose_a_worker();
-        while tunnels.lost_workers() == 0 {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(get(&admin, "/ready").await, (503, "a tunnel worker has ended\n".to_owned()));
-        assert_eq!(get(&admin, "/live").await.0, 200);
-    }
-}
+mod tests;

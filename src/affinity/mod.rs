@@ -11,9 +11,10 @@ mod read;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use http::HeaderMap;
-use sha1::{Digest, Sha1};
+use sha1::{Digest as _, Sha1};
 
 use crate::config::{AffinitySource, IssueCookie};
 
@@ -122,9 +123,9 @@ pub fn key<'s>(sources: &'s [AffinitySource], request: &Request<'_>, mint: impl 
 }
 
 impl Key<'_> {
-    /// Eight hex digits that stand for the value in logs: the first 32 bits of its SHA-1.
-    pub fn digest(&self) -> String {
-        digest(&self.bytes)
+    /// Stands for the value in logs.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.bytes)
     }
 
     /// The `Set-Cookie` value that gives a minted key to the client; `None` for other keys. See [`set_cookie`].
@@ -133,10 +134,36 @@ impl Key<'_> {
     }
 }
 
-/// Eight hex digits that stand for a key's bytes in logs: the first 32 bits of their SHA-1.
-pub fn digest(bytes: &[u8]) -> String {
-    let [a, b, c, d, ..]: [u8; 20] = Sha1::digest(bytes).into();
-    format!("{:08x}", u32::from_be_bytes([a, b, c, d]))
+/// Stands for a key in logs: the first 32 bits of its SHA-1, written as eight hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest(u32);
+
+impl Digest {
+    /// The digest of a key.
+    pub fn of(key: &[u8]) -> Self {
+        let [a, b, c, d, ..]: [u8; 20] = Sha1::digest(key).into();
+        Self(u32::from_be_bytes([a, b, c, d]))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+impl FromStr for Digest {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        u32::from_str_radix(text, 16).map(Self)
+    }
 }
 
 impl fmt::Debug for Key<'_> {

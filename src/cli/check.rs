@@ -1,8 +1,10 @@
-//! `longhaul check`: every problem in a configuration file, in one run, and the names that its certificates cover.
+//! `longhaul check`: every problem in a configuration file, in one run; the names that its certificates cover, and a
+//! summary of what it does.
 
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::discovery;
 use crate::hook::Registry;
 
 pub(super) fn run(file: &Path, hooks: &Registry) -> ExitCode {
@@ -10,17 +12,25 @@ pub(super) fn run(file: &Path, hooks: &Registry) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
+    for (upstream, problem) in discovery::problems(&config) {
+        super::output::complain(format_args!("warning: the members of {upstream}: {problem}"));
+    }
     let backends: usize = config.upstreams.iter().map(|upstream| upstream.backends.len()).sum();
-    super::output::say(&format!(
-        "{}: ok ({}, {}, {}, {})\n",
+    let looked_up = config.upstreams.iter().filter(|upstream| upstream.discover.is_some()).count();
+    let looked_up = match looked_up {
+        0 => String::new(),
+        number => format!("; {} with members looked up while it runs", count(number, "upstream")),
+    };
+    let found = format!(
+        "{}: ok ({}, {}, {}, {}{looked_up})\n",
         file.display(),
         count(config.listeners.len(), "listener"),
         count(config.routes.len(), "route"),
-        count(config.upstreams.len(), "upstream"),
+        count(config.upstreams.iter().filter(|upstream| !upstream.is_nowhere()).count(), "upstream"),
         count(backends, "backend"),
-    ));
-    super::output::say(&super::certificates::listing(&config));
-    ExitCode::SUCCESS
+    );
+    let found = found + &super::certificates::listing(&config) + &super::summary::lines(&config);
+    super::output::say_last(&found, ExitCode::SUCCESS)
 }
 
 fn count(number: usize, thing: &str) -> String {

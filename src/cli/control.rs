@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 
+use super::output::{Unsaid, complain, failed, say, say_last};
+use crate::config::{self, KnownHooks, Problem, Settings};
 use crate::control::{Client, ClientError, FailureKind, HandedOver, Reply, Request};
 use crate::drain::Progress;
 use crate::hook::Registry;
 use crate::snapshot::Phase;
+use crate::status::TunnelStatus;
 use crate::unix_socket::SocketPath;
 
 /// Which gateway is meant, and how it is to be shown what it says.
@@ -77,52 +80,112 @@ impl Instance {
 
     /// As [`ask`](Self::ask); may leave as soon as the command has begun.
     pub(super) fn ask_and(&self, request: &Request, waits: Waits, hooks: &Registry) -> ExitCode {
+        self.answer(request, waits, hooks).unwrap_or_else(|unsaid| unsaid.ends_with(ExitCode::SUCCESS))
+    }
+
+    /// As [`ask_and`](Self::ask_and); tells where the output was not taken.
+    pub(super) fn answer(&self, request: &Request, waits: Waits, hooks: &Registry) -> Result<ExitCode, Unsaid> {
         let mut screen = Screen::new(self.json);
         let opened = self.socket(hooks).and_then(|at| {
-            let answer = Client::ask(at.path(), request).map_err(super::output::failed)?;
+            let answer = Client::ask(at.path(), request).map_err(failed)?;
             Ok((at, answer))
         });
         let (at, mut answer) = match opened {
             Ok(opened) => opened,
-            Err(code) => return code,
+            Err(code) => return Ok(code),
         };
         loop {
             match answer.next_reply() {
+                Ok(Reply::Tunnels { tunnels }) => screen.tunnels(&tunnels)?,
                 Ok(Reply::Progress(progress)) => {
-                    screen.progress(&progress);
+                    let is_shown = screen.progress(&progress);
                     if waits == Waits::ForTheBeginning {
-                        screen.end_line();
-                        return ExitCode::SUCCESS;
+                        is_shown?;
+                        screen.end_line()?;
+                        return Ok(ExitCode::SUCCESS);
                     }
+                    // Whoever waited for the end does not see it: that is no success, even without a reader.
+                    is_shown.map_err(|_| Unsaid::Failed)?;
                 }
                 Ok(reply) => match HandedOver::of(&reply).and_then(|to| Some((to, request.followed(to)?))) {
                     Some((to, request)) => match ask_successor(at.path(), to, &request) {
                         Ok(followed) => answer = followed,
                         Err(error) => {
-                            screen.last(&reply);
-                            return super::output::failed(error);
+                            screen.last(&reply)?;
+                            return Ok(failed(error));
                         }
                     },
                     None => return screen.last(&reply),
                 },
                 Err(error) => {
-                    screen.end_line();
-                    return super::output::failed(error);
+                    screen.end_line()?;
+                    return Ok(failed(error));
                 }
             }
         }
+    }
+
+    /// The configuration file, where one is named.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.conf.as_deref()
+    }
+
+    /// Tells whether the answer is to be JSON.
+    pub(super) fn wants_json(&self) -> bool {
+        self.json
+    }
+
+    /// Tells whether the gateway answers at all.
+    pub(super) fn answers(&self, hooks: &Registry) -> bool {
+        let status =
+            |at: SocketPath| Client::ask(at.path(), &Request::Status).and_then(|mut answer| answer.next_reply());
+        self.socket(hooks).is_ok_and(|at| status(at).is_ok())
     }
 
     /// Path of the gateway's control socket.
     fn socket(&self, hooks: &Registry) -> Result<SocketPath, ExitCode> {
         let named = match (&self.socket, &self.conf) {
             (Some(socket), _) => Some(socket.clone()),
-            (None, Some(file)) => super::output::load(file, hooks)?.control_sock,
+            (None, Some(file)) => named_by(file, hooks)?,
             (None, None) => None,
         };
         SocketPath::of_control(named.as_deref())
             .ok_or_else(|| wrong("there is no runtime folder with a control socket; name it with `--socket PATH`"))
     }
+}
+
+/// The names of hooks, for a reader of the file that makes none: a hook may open files and connections when it is made.
+struct Named<'h>(&'h Registry);
+
+impl KnownHooks for Named<'_> {
+    fn names(&self) -> Vec<&str> {
+        self.0.names()
+    }
+
+    fn check(&self, _: &str, _: &Settings) -> Result<(), Vec<Problem>> {
+        Ok(())
+    }
+}
+
+/// The control socket that a file names. A file with problems names it, too: the gateway runs with an older
+/// one. Warnings are left to `check`.
+fn named_by(file: &Path, hooks: &Registry) -> Result<Option<PathBuf>, ExitCode> {
+    let error = match config::load(file, &Named(hooks)) {
+        Ok(loaded) => return Ok(loaded.config.control_sock),
+        Err(error) => error,
+    };
+    let at = file.display();
+    if let Some(socket) = fs::read_to_string(file).ok().and_then(|text| config::control_sock_of(&text)) {
+        let hint =
+            format_args!("{at} has problems, which `longhaul check` names; its control_sock is used all the same");
+        complain(format_args!("warning: {hint}"));
+        return Ok(Some(socket));
+    }
+    super::output::refused(file, &error);
+    complain(
+        "longhaul: a running gateway is found without its file, too: name its control socket with `--socket PATH`",
+    );
+    Err(super::output::WRONG.into())
 }
 
 /// Asks the process that has taken over, once it listens at the control socket in its predecessor's place.
@@ -154,65 +217,75 @@ struct Screen {
     /// Progress overwrites the line it stands in.
     is_terminal: bool,
     line_open: bool,
+    /// The names of a table's columns stand there.
+    has_head: bool,
     shown: Option<Instant>,
 }
 
 impl Screen {
     fn new(json: bool) -> Self {
         let is_terminal = !json && std::io::stdout().is_terminal();
-        Self { json, is_terminal, line_open: false, shown: None }
+        Self { json, is_terminal, line_open: false, has_head: false, shown: None }
     }
 
     /// Shows progress: in place on a terminal, else a line a second.
-    fn progress(&mut self, progress: &Progress) {
+    fn progress(&mut self, progress: &Progress) -> Result<(), Unsaid> {
         if self.is_terminal {
-            super::output::say(&format!("\r\x1b[2K{}", sentence(progress)));
             self.line_open = true;
-        } else if self.shown.is_none_or(|shown| shown.elapsed() >= A_LINE_EVERY) {
-            self.shown = Some(Instant::now());
-            if self.json {
-                super::output::say(&Reply::Progress(*progress).to_line());
-            } else {
-                super::output::say(&format!("{}\n", sentence(progress)));
-            }
+            return say(&format!("\r\x1b[2K{}", sentence(progress)));
         }
+        if self.shown.is_some_and(|shown| shown.elapsed() < A_LINE_EVERY) {
+            return Ok(());
+        }
+        self.shown = Some(Instant::now());
+        say(&if self.json { Reply::Progress(*progress).to_line() } else { format!("{}\n", sentence(progress)) })
     }
 
-    fn end_line(&mut self) {
-        if std::mem::take(&mut self.line_open) {
-            super::output::say("\n");
-        }
+    /// Shows some tunnels: a line each.
+    fn tunnels(&mut self, tunnels: &[TunnelStatus]) -> Result<(), Unsaid> {
+        let lines = tunnels.iter().map(|tunnel| match self.json {
+            true => format!("{}\n", json!(tunnel)),
+            false => super::tunnels::line(tunnel),
+        });
+        let head = if self.json || std::mem::replace(&mut self.has_head, true) { "" } else { super::tunnels::HEAD };
+        say(&lines.fold(head.to_owned(), |text, line| text + &line))
+    }
+
+    fn end_line(&mut self) -> Result<(), Unsaid> {
+        if std::mem::take(&mut self.line_open) { say("\n") } else { Ok(()) }
     }
 
     /// Shows the last word.
-    fn last(&mut self, reply: &Reply) -> ExitCode {
-        self.end_line();
-        if self.json {
-            match reply {
-                Reply::Status(status) => super::output::say(&format!("{}\n", json!(status))),
-                reply => super::output::say(&reply.to_line()),
-            }
-        }
-        match reply {
-            Reply::Failed(failed) => {
+    fn last(&mut self, reply: &Reply) -> Result<ExitCode, Unsaid> {
+        self.end_line()?;
+        let (text, code) = match reply {
+            Reply::Located(located) => return Ok(super::locate::show(located, self.json)),
+            Reply::Listed(listed) => {
                 if !self.json {
-                    eprintln!("longhaul: {}", failed.message);
+                    complain(super::tunnels::summary(listed));
                 }
-                match failed.failure {
-                    FailureKind::WrongConfiguration => super::output::WRONG.into(),
+                // Every line is a tunnel, the last one too.
+                let nothing = listed.matched == 0 && (listed.open > 0 || listed.note.is_some());
+                return Ok(if nothing { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+            }
+            Reply::Failed(failed) => {
+                let code = match failed.failure {
+                    FailureKind::WrongConfiguration | FailureKind::WrongArgument => super::output::WRONG.into(),
                     _ => ExitCode::FAILURE,
+                };
+                if !self.json {
+                    complain(format_args!("longhaul: {}", failed.message));
+                    return Ok(code);
                 }
+                (reply.to_line(), code)
             }
-            Reply::Done(done) if !self.json => {
-                super::output::say(&format!("{}\n", done.message));
-                ExitCode::SUCCESS
-            }
-            Reply::Status(status) if !self.json => {
-                super::output::say(&super::status::text(status));
-                ExitCode::SUCCESS
-            }
-            _ => ExitCode::SUCCESS,
-        }
+            Reply::Status(status) if self.json => (format!("{}\n", json!(status)), ExitCode::SUCCESS),
+            Reply::Status(status) => (super::status::text(status), ExitCode::SUCCESS),
+            Reply::Done(done) if !self.json => (format!("{}\n", done.message), ExitCode::SUCCESS),
+            reply if self.json => (reply.to_line(), ExitCode::SUCCESS),
+            _ => return Ok(ExitCode::SUCCESS),
+        };
+        Ok(say_last(&text, code))
     }
 }
 
@@ -230,7 +303,7 @@ fn sentence(progress: &Progress) -> String {
 
 /// Wrong usage.
 pub(super) fn wrong(error: impl std::fmt::Display) -> ExitCode {
-    eprintln!("longhaul: {error}");
+    complain(format_args!("longhaul: {error}"));
     super::output::WRONG.into()
 }
 

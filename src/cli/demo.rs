@@ -12,6 +12,7 @@ use crate::server::{Options, Server};
 pub(super) fn run(
     listen: Option<SocketAddr>,
     tls: bool,
+    discover: bool,
     hooks: Registry,
     diagnostics: Option<Diagnostics>,
 ) -> ExitCode {
@@ -24,7 +25,10 @@ pub(super) fn run(
         Ok(runtime) => runtime,
         Err(error) => return super::output::failed(error),
     };
-    let demo = match runtime.block_on(Demo::start()) {
+    let started = runtime.block_on(async {
+        if discover { Demo::start_discovered(&std::env::temp_dir()).await } else { Demo::start().await }
+    });
+    let demo = match started {
         Ok(demo) => demo,
         Err(error) => return super::output::failed(format_args!("the demo's backends cannot start: {error}")),
     };
@@ -33,9 +37,10 @@ pub(super) fn run(
         Ok(loaded) => loaded.config,
         Err(problems) => return super::output::failed(problems.in_file("the demo's configuration")),
     };
-    let server = Server::new(config, hooks, Options::default()).diagnostics(diagnostics).on_ready(move |addresses| {
-        let address = addresses.first().copied().unwrap_or(listen);
-        super::output::say(&format!("{}\n", demo::welcome(address, certificate.as_ref())));
+    let server = Server::new(config, hooks, Options::default()).diagnostics(diagnostics).on_ready(move |ready| {
+        let address = ready.listeners.first().copied().unwrap_or(listen);
+        // The demo serves whether or not somebody reads this.
+        let _ = super::output::say(&format!("{}\n", demo::welcome(address, ready.admin, certificate.as_ref())));
     });
     // The runtime, and the backends on it, end with the process.
     super::output::serve(server)

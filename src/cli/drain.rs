@@ -1,6 +1,5 @@
 //! `longhaul drain`: ends the running gateway, or empties one of its backends, and shows how far it is.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -26,34 +25,38 @@ pub(super) struct Drain {
 enum What {
     /// Give one backend nothing new, and close its tunnels (Close 1012)
     Backend {
-        /// The backend
-        #[arg(value_name = "UPSTREAM/ADDRESS", value_parser = backend)]
-        backend: (String, SocketAddr),
+        /// The backend, by its name or address
+        #[arg(value_name = "UPSTREAM/BACKEND", value_parser = backend)]
+        backend: (String, String),
         /// The time over which its tunnels are closed; the upstream's drain_window if left out
         #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, conflicts_with = "undo")]
         over: Option<Duration>,
         /// Give it its share again, and spare the tunnels that are not closed yet
         #[arg(long)]
         undo: bool,
+        /// Tell every gateway that has its backends from the same etcd (`discover: etcd`)
+        #[arg(long)]
+        everywhere: bool,
     },
 }
 
 pub(super) fn run(drain: &Drain, hooks: &Registry) -> ExitCode {
     let request = match &drain.what {
         None => Request::Drain,
-        Some(What::Backend { backend: (upstream, address), over, undo }) => Request::DrainBackend {
+        Some(What::Backend { backend: (upstream, backend), over, undo, everywhere }) => Request::DrainBackend {
             upstream: upstream.clone(),
-            address: *address,
+            backend: backend.clone(),
             over_ms: over.map(|over| u64::try_from(over.as_millis()).unwrap_or(u64::MAX)),
             undo: *undo,
             follow: false,
+            everywhere: *everywhere,
         },
     };
     drain.instance.ask_and(&request, if drain.no_wait { Waits::ForTheBeginning } else { Waits::ForTheEnd }, hooks)
 }
 
-fn backend(text: &str) -> Result<(String, SocketAddr), String> {
-    let (upstream, address) = text.rsplit_once('/').ok_or("write UPSTREAM/ADDRESS, as in chat/127.0.0.1:9001")?;
-    let address = address.parse().map_err(|_| format!("`{address}` is no IP address with a port"))?;
-    Ok((upstream.to_owned(), address))
+fn backend(text: &str) -> Result<(String, String), String> {
+    const FORM: &str = "write UPSTREAM/BACKEND, as in chat/127.0.0.1:9001 or chat/shard-0";
+    let (upstream, backend) = text.rsplit_once('/').ok_or(FORM)?;
+    if backend.is_empty() { Err(FORM.to_owned()) } else { Ok((upstream.to_owned(), backend.to_owned())) }
 }

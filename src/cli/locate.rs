@@ -1,25 +1,30 @@
-//! `longhaul where`: which route, key and backend a request would get, from the file alone.
+//! `longhaul where`: which route, key and backend a request would get, from the file alone or by a running gateway.
 
 use std::fmt::Write;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use serde_json::json;
+use http::header::{HeaderName, HeaderValue};
 
+use super::control::Instance;
+use crate::config::Upstream;
+use crate::control::Request;
+use crate::discovery;
 use crate::hook::Registry;
 use crate::metrics::Metrics;
-use crate::snapshot::{Asked, Located, Snapshot, Target};
+use crate::snapshot::Snapshot;
+use crate::status::{Live, LiveBackend, LocateAsked, Located};
 use crate::upstream;
 
 /// A request to be located.
 #[derive(Debug, Args)]
 pub(super) struct Question {
-    /// The configuration file
-    #[arg(short, long, value_name = "FILE")]
-    conf: PathBuf,
+    /// Ask the running gateway, which knows how its backends are; from the file alone if left out
+    #[arg(long)]
+    running: bool,
+    #[command(flatten)]
+    instance: Instance,
     /// The address the connection comes from
     #[arg(long, value_name = "ADDRESS")]
     ip: IpAddr,
@@ -31,139 +36,154 @@ pub(super) struct Question {
     path: String,
     /// A cookie the client sends, as NAME=VALUE; may be given more than once
     #[arg(long, value_name = "NAME=VALUE", value_parser = cookie)]
-    cookie: Vec<HeaderValue>,
+    cookie: Vec<String>,
     /// A header the client sends, as NAME=VALUE or NAME: VALUE; may be given more than once
     #[arg(long, value_name = "NAME=VALUE", value_parser = field)]
-    header: Vec<(HeaderName, HeaderValue)>,
+    header: Vec<(String, String)>,
     /// The client comes by TLS
     #[arg(long)]
     tls: bool,
     /// SHA-256 of the certificate that the client presents, in hexadecimal digits
     #[arg(long, value_name = "FINGERPRINT", value_parser = fingerprint)]
     certificate: Option<String>,
-    /// Answer in JSON
-    #[arg(long)]
-    json: bool,
 }
 
 pub(super) fn run(question: &Question, hooks: &Registry) -> ExitCode {
-    let config = match super::output::load(&question.conf, hooks) {
+    let asked = question.asked();
+    if question.running {
+        return question.instance.ask(&Request::Where(asked), hooks);
+    }
+    let Some(file) = question.instance.file() else {
+        return super::control::wrong("name a configuration with `-c FILE`, or ask the gateway with `--running`");
+    };
+    let config = match super::output::load(file, hooks) {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let snapshot = Snapshot::compile(&config, 1, &upstream::Registry::default(), &Metrics::new());
-    let headers = question.headers();
-    let (path, query) = match question.path.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (question.path.as_str(), None),
+    let members = discovery::known(&config);
+    let snapshot = Snapshot::compile(&config, members, 1, &upstream::Registry::default(), &Metrics::new());
+    match asked.by_configuration(&snapshot) {
+        Ok(located) => show(&located, question.instance.wants_json()),
+        Err(error) => super::control::wrong(error),
+    }
+}
+
+/// Shows the way of a request, and tells whether it has one.
+pub(super) fn show(located: &Located, json: bool) -> ExitCode {
+    let text = if json { format!("{}\n", serde_json::json!(located)) } else { text(located) };
+    let is_served = |live: &Live| {
+        let refused = matches!(live.handshake.as_deref(), Some("key_full" | "full"));
+        (live.picked.is_some() || live.waits_for.is_some()) && !refused && live.draining.as_deref() != Some("closing")
     };
-    let (by_tls, certificate) = (question.tls || question.certificate.is_some(), question.certificate.as_deref());
-    let host = &question.host;
-    let asked = Asked { host, path, query, headers: &headers, peer: question.ip, by_tls, certificate };
-    // The value of a minted cookie is random, so that its backend is not known beforehand.
-    let located = snapshot.locate(&asked, String::new);
-    if let Some(unclear) = snapshot.unclear(&asked) {
-        super::output::say(&match question.json {
-            true => {
-                format!("{}\n", json!({ "client": located.client.address.to_string(), "refused": unclear.to_string() }))
-            }
-            false => format!("{:<9} {}\n{:<9} 400: {unclear}\n", "client", located.client.address, "refused"),
-        });
-        return ExitCode::FAILURE;
-    }
-    let found = located.route.map(|route| Found::new(&snapshot, route, &located));
-    if question.json {
-        super::output::say(&format!("{}\n", as_json(&located, found.as_ref())));
-    } else {
-        super::output::say(&as_text(&located, found.as_ref()));
-    }
-    if found.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let arrives = located.route.is_some() && located.live.as_ref().is_none_or(is_served);
+    super::output::say_last(&text, if arrives { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Question {
-    fn headers(&self) -> HeaderMap {
-        let mut headers: HeaderMap = HeaderMap::new();
-        for (name, value) in &self.header {
-            headers.append(name, value.clone());
+    fn asked(&self) -> LocateAsked {
+        let cookies = self.cookie.iter().map(|pair| ("cookie".to_owned(), pair.clone()));
+        LocateAsked {
+            ip: self.ip,
+            host: self.host.clone(),
+            path: self.path.clone(),
+            headers: self.header.iter().cloned().chain(cookies).collect(),
+            tls: self.tls,
+            certificate: self.certificate.clone(),
         }
-        for cookie in &self.cookie {
-            headers.append(header::COOKIE, cookie.clone());
-        }
-        headers
     }
 }
 
-/// The answer for a request that a route fits.
-struct Found<'a> {
-    target: &'a Target,
-    source: &'static str,
-    /// The key as text; the reason where it is not known beforehand.
-    key: Result<String, &'static str>,
-    /// Addresses of the backends in the order in which the key tries them.
-    order: Vec<String>,
-    /// Names of the route's hooks, which may change the rest of the answer.
-    hooks: Vec<&'a str>,
-}
-
-impl<'a> Found<'a> {
-    fn new(snapshot: &'a Snapshot, route: usize, located: &Located<'_>) -> Self {
-        let target = snapshot.target(route);
-        let upstream = &target.to.upstream;
-        let (source, key, order) = match &located.key {
-            None => ("none", Err(LEAST_LOADED), Vec::new()),
-            Some(key) if key.issued.is_some() => (key.source.as_str(), Err(MINTED), Vec::new()),
-            // `mint` gave an empty text, which no source does.
-            Some(key) if key.bytes.is_empty() => (key.source.as_str(), Err(DRAWN), Vec::new()),
-            Some(key) => {
-                (key.source.as_str(), Ok(String::from_utf8_lossy(&key.bytes).into_owned()), upstream.order(&key.bytes))
-            }
-        };
-        let hooks = snapshot.config.routes[route].hooks.iter().map(|entry| entry.name.as_str()).collect();
-        let address = |index: usize| upstream.members()[index].address.to_string();
-        Self { target, source, key, order: order.into_iter().map(address).collect(), hooks }
-    }
-}
-
-fn as_text(located: &Located<'_>, found: Option<&Found<'_>>) -> String {
+fn text(located: &Located) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         writeln!(text, "{name:<9} {value}").expect("writing into a String cannot fail");
     };
-    line("client", &located.client.address.to_string());
-    let Some(found) = found else {
+    line("client", &located.client.map_or_else(String::new, |client| client.to_string()));
+    if let Some(refused) = &located.refused {
+        line("refused", &format!("400: {refused}"));
+        return text;
+    }
+    let (Some(route), Some(upstream)) = (&located.route, &located.upstream) else {
         line("route", "none matches: answered 404");
         return text;
     };
-    line("route", &found.target.route);
-    line("upstream", &found.target.to.upstream.config().name);
-    match &found.key {
-        Ok(key) => line("key", &format!("{key:?} from {}", found.source)),
-        Err(why) => line("key", &format!("none: {why}")),
+    line("route", route);
+    if upstream == Upstream::NOWHERE {
+        return text + &answered_by(located);
     }
-    for (place, address) in found.order.iter().take(SHOWN).enumerate() {
-        line(if place == 0 { "backend" } else { "then" }, address);
+    line("upstream", upstream);
+    line("key", &key(located));
+    let state = |name: &String| {
+        let backends = located.live.as_ref().map_or(&[][..], |live| &live.backends);
+        backends.iter().find(|live| live.backend == *name).map_or_else(String::new, standing)
+    };
+    if let Some(backend) = backend(located, state) {
+        line("backend", &backend);
     }
-    if found.order.len() > SHOWN {
-        line("then", &format!("{} more", found.order.len() - SHOWN));
+    if let Some(awaited) = located.live.as_ref().and_then(|live| live.waits_for.as_ref()) {
+        line("waits", &format!("for {awaited} first, which is away (absent.hold)"));
     }
-    if !found.hooks.is_empty() {
-        line("hooks", &format!("{}: {HOOKS_DECIDE}", found.hooks.join(", ")));
+    for (name, value) in located.live.iter().flat_map(reservations) {
+        line(name, value);
+    }
+    let then = located.then.as_deref().unwrap_or_default();
+    for backend in then.iter().take(SHOWN - 1) {
+        line("then", &format!("{backend}{}", state(backend)));
+    }
+    if then.len() > SHOWN - 1 {
+        line("then", &format!("{} more", then.len() - (SHOWN - 1)));
+    }
+    if let Some(hooks) = located.hooks.as_ref().filter(|hooks| !hooks.is_empty()) {
+        line("hooks", &format!("{}: {HOOKS_DECIDE}", hooks.join(", ")));
     }
     text
 }
 
-fn as_json(located: &Located<'_>, found: Option<&Found<'_>>) -> serde_json::Value {
-    json!({
-        "client": located.client.address.to_string(),
-        "route": found.map(|found| &*found.target.route),
-        "upstream": found.map(|found| &found.target.to.upstream.config().name),
-        "key": found.and_then(|found| found.key.as_ref().ok()),
-        "key_source": found.map(|found| found.source),
-        "backend": found.and_then(|found| found.order.first()),
-        "then": found.map(|found| found.order.get(1..).unwrap_or_default()),
-        "hooks": found.map(|found| &found.hooks),
-        "note": found.and_then(|found| found.key.as_ref().err()),
-    })
+/// The line of a route that names no upstream.
+fn answered_by(located: &Located) -> String {
+    let hooks = located.hooks.as_deref().unwrap_or_default().join(", ");
+    format!("{:<9} {hooks}: they answer, or choose an upstream; otherwise 404\n", "hooks")
+}
+
+fn key(located: &Located) -> String {
+    match (&located.key, &located.note) {
+        (Some(key), _) => format!("{key:?} from {}", located.key_source.as_deref().unwrap_or("none")),
+        (None, note) => format!("none: {}", note.as_deref().unwrap_or_default()),
+    }
+}
+
+/// The backend, as far as there is one; `state` tells its own.
+fn backend(located: &Located, state: impl Fn(&String) -> String) -> Option<String> {
+    match (&located.live, &located.backend) {
+        (Some(live), Some(backend)) => {
+            let how = live.picked.as_deref().unwrap_or_default();
+            Some(format!("{backend} now ({how}){}", state(backend)))
+        }
+        (Some(Live { picked: None, handshake: None, waits_for: None, .. }), None) => {
+            Some("none can be picked now: answered 503".to_owned())
+        }
+        (None, Some(backend)) => Some(backend.clone()),
+        (_, None) => None,
+    }
+}
+
+/// Lines about a handshake that does not get the backend at once, and about a gateway that drains.
+fn reservations(live: &Live) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let handshake = live.handshake.as_deref().map(|why| match why {
+        "key_full" => "a handshake would be answered 429: its key has all the tunnels that limits.per_key allows",
+        "waits" => "a handshake would wait: every backend has all the tunnels that limits.tunnels allows",
+        _ => "a handshake would be answered 503: every backend has all the tunnels that limits.tunnels allows",
+    });
+    let draining = live.draining.as_deref().map(|phase| match phase {
+        "grace" => "the gateway drains, and still accepts for a moment",
+        _ => "the gateway drains, and takes nothing new",
+    });
+    handshake.map(|text| ("handshake", text)).into_iter().chain(draining.map(|text| ("draining", text)))
+}
+
+fn standing(backend: &LiveBackend) -> String {
+    let hindrance = backend.hindrance.as_ref().map_or_else(String::new, |why| format!("{}, ", why.replace('_', " ")));
+    format!(", {hindrance}{} tunnels", backend.tunnels)
 }
 
 fn target(text: &str) -> Result<String, String> {
@@ -179,23 +199,20 @@ fn fingerprint(text: &str) -> Result<String, String> {
     }
 }
 
-fn cookie(text: &str) -> Result<HeaderValue, String> {
+fn cookie(text: &str) -> Result<String, String> {
     if !text.contains('=') {
         return Err("write NAME=VALUE".into());
     }
-    HeaderValue::from_str(text).map_err(|error| error.to_string())
+    HeaderValue::from_str(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+fn field(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(['=', ':']).ok_or("write NAME=VALUE")?;
     let name = HeaderName::try_from(name.trim()).map_err(|error| error.to_string())?;
-    let value = HeaderValue::from_str(value.trim()).map_err(|error| error.to_string())?;
-    Ok((name, value))
+    HeaderValue::from_str(value.trim()).map_err(|error| error.to_string())?;
+    Ok((name.to_string(), value.trim().to_owned()))
 }
 
 /// Most backends that the text form names; JSON has all.
 const SHOWN: usize = 10;
 const HOOKS_DECIDE: &str = "they may answer, or choose another key, upstream or backend";
-const LEAST_LOADED: &str = "no source has a value; the backend with the fewest open tunnels and requests is taken";
-const DRAWN: &str = "no source has a value; a key is drawn, and goes before the session that the backend begins";
-const MINTED: &str = "the client has no cookie yet; a new one is issued, and its random value decides";

@@ -1,26 +1,33 @@
-//! The command line: `longhaul -c FILE`, `check`, `where`, `demo`, and `status`, `reload`, `plan`, `drain` of a running
-//! gateway.
+//! The command line: `longhaul -c FILE`, `check`, `where`, `demo`, and `status`, `tunnels`, `close`, `reload`, `plan`,
+//! `members`, `drain` of a running gateway.
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 
 mod certificates;
 mod check;
 mod control;
+mod convert;
 #[cfg(feature = "demo")]
 mod demo;
 mod drain;
+mod generate;
+mod init;
 mod locate;
+mod members;
 mod output;
 mod plan;
 mod status;
+mod summary;
+mod tunnels;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use self::output::{WRONG, load, serve};
+use self::output::{Unsaid, WRONG, complain, load, serve};
 use crate::diagnostics::Diagnostics;
 use crate::hook::Registry;
 use crate::server::{OnStart, Options, Server};
@@ -53,10 +60,18 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         conf: PathBuf,
     },
-    /// Say which route and backend a request would get, and why, from the file alone
+    /// Write a commented configuration file from three answers
+    Init(init::Init),
+    /// Say which route and backend a request would get, and why
     Where(locate::Question),
+    /// Write a Longhaul file from a configuration of nginx, HAProxy or Envoy
+    Convert(convert::Convert),
     /// Say how the running gateway is: its backends, tunnels, configuration
     Status(control::Instance),
+    /// List the running gateway's open tunnels
+    Tunnels(tunnels::List),
+    /// Close tunnels of the running gateway, by id or by a filter
+    Close(tunnels::Close),
     /// Have the running gateway read its configuration anew
     Reload(control::Instance),
     /// Replace the running gateway's program without dropping a connection
@@ -69,6 +84,8 @@ enum Command {
     },
     /// Say what a reload would change, and what it would cost
     Plan(control::Plan),
+    /// Tell the running gateway the members of an upstream
+    Members(members::Members),
     /// End the running gateway gently, or empty one of its backends
     Drain(drain::Drain),
     /// Run a gateway with three backends and a page to try it, no files needed
@@ -80,6 +97,16 @@ enum Command {
         /// Make a certificate, and serve the page by https and its sockets by wss
         #[arg(long)]
         tls: bool,
+        /// Have the backends from a file of members, on which the page puts two more
+        #[arg(long)]
+        discover: bool,
+    },
+    /// Write man pages and shell completions, for packages
+    #[command(hide = true)]
+    Generate {
+        /// The folder that gets `man` and `completions`
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
     },
 }
 
@@ -96,50 +123,77 @@ pub fn run(
     hooks: Registry,
     on_start: Option<OnStart>,
 ) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    let mut command = command(arguments.first().map_or_else(Default::default, |program| program.to_string_lossy()));
+    let parsed = command.try_get_matches_from_mut(arguments).and_then(|mut matches| {
+        Arguments::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+    });
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => {
-            // An error here is ignored: not even standard error takes the message.
-            let _ = error.print();
-            return if error.use_stderr() { WRONG.into() } else { ExitCode::SUCCESS };
+            return match (error.print(), error.use_stderr()) {
+                // Not even standard error may take the message.
+                (_, true) => WRONG.into(),
+                (Ok(()), false) => ExitCode::SUCCESS,
+                (Err(unwritten), false) => Unsaid::of(&unwritten).ends_with(ExitCode::SUCCESS),
+            };
         }
     };
     let diagnostics = Diagnostics::install();
-    let code = execute(arguments, hooks, on_start, diagnostics);
+    let code = execute(arguments, command, hooks, on_start, diagnostics);
     // A gateway that did not start says why, behind the lines that are still queued.
     log::logger().flush();
     code
 }
 
+/// The command line under the name of the program that has it.
+fn command(program: Cow<'_, str>) -> clap::Command {
+    let name = Path::new(&*program).file_name().map_or("longhaul".into(), |name| name.to_string_lossy().into_owned());
+    let after_help = AFTER_HELP.replace("`longhaul ", &format!("`{name} "));
+    Arguments::command().bin_name(&name).display_name(&name).after_help(after_help)
+}
+
 fn execute(
     arguments: Arguments,
+    command: clap::Command,
     hooks: Registry,
     on_start: Option<OnStart>,
     diagnostics: Option<Diagnostics>,
 ) -> ExitCode {
     match arguments.command {
         Some(Command::Check { conf }) => check::run(&conf, &hooks),
+        Some(Command::Init(init)) => init::run(init),
         Some(Command::Where(question)) => locate::run(&question, &hooks),
+        Some(Command::Convert(arguments)) => convert::run(&arguments, &hooks),
         Some(Command::Status(instance)) => status::run(&instance, &hooks),
+        Some(Command::Tunnels(list)) => tunnels::list(&list, &hooks),
+        Some(Command::Close(close)) => tunnels::close(&close, &hooks),
         Some(Command::Reload(instance)) => control::reload(&instance, &hooks),
         Some(Command::Upgrade { binary, instance }) => control::upgrade(binary, &instance, &hooks),
         Some(Command::Plan(plan)) => control::plan(&plan, &hooks),
+        Some(Command::Members(members)) => members::run(&members, &hooks),
         Some(Command::Drain(drain)) => drain::run(&drain, &hooks),
         #[cfg(feature = "demo")]
-        Some(Command::Demo { listen, tls }) => demo::run(listen, tls, hooks, diagnostics),
-        None => gateway(&arguments, hooks, on_start, diagnostics),
+        Some(Command::Demo { listen, tls, discover }) => demo::run(listen, tls, discover, hooks, diagnostics),
+        Some(Command::Generate { folder }) => {
+            let program = command.get_bin_name().unwrap_or("longhaul").to_owned();
+            generate::run(self::command(program.into()), &folder)
+        }
+        None => gateway(&arguments, command, hooks, on_start, diagnostics),
     }
 }
 
 fn gateway(
     arguments: &Arguments,
+    mut command: clap::Command,
     hooks: Registry,
     on_start: Option<OnStart>,
     diagnostics: Option<Diagnostics>,
 ) -> ExitCode {
     let Some(file) = &arguments.conf else {
-        eprintln!("longhaul: no configuration; name one with `-c FILE`, or try `longhaul demo`\n");
-        eprintln!("{}", Arguments::command().render_usage());
+        let name = command.get_bin_name().unwrap_or("longhaul");
+        complain(format_args!("{name}: no configuration; name one with `-c FILE`, or try `{name} demo`\n"));
+        complain(command.render_usage());
         return WRONG.into();
     };
     if arguments.test {

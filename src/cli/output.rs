@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::{self, Config, LoadError};
+use crate::config::{self, Config, LoadError, Severity};
 use crate::hook::Registry;
 use crate::server::Server;
 
@@ -22,30 +22,78 @@ pub(super) fn load(file: &Path, hooks: &Registry) -> Result<Config, ExitCode> {
     match config::load(file, hooks) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
-                eprintln!("{}", warning.in_file(&file.to_string_lossy()));
+                complain(warning.in_file(&file.to_string_lossy()));
             }
             Ok(loaded.config)
         }
         Err(error) => {
-            eprintln!("{error}");
-            if let LoadError::Refused { problems, .. } = &error {
-                let count = problems.iter().len() + problems.left_out();
-                eprintln!("{}: {count} problem{}", file.display(), if count == 1 { "" } else { "s" });
-            }
+            refused(file, &error);
             Err(WRONG.into())
         }
     }
 }
 
-/// Writes to standard output. Errors are ignored: a reader that has gone (`| head`) is no reason to panic.
-pub(super) fn say(text: &str) {
+/// Prints the problems of a file, and how many there are.
+pub(super) fn refused(file: &Path, error: &LoadError) {
+    complain(error);
+    let LoadError::Refused { problems, .. } = error else { return };
+    let warnings = problems.iter().filter(|problem| problem.severity == Severity::Warning).count();
+    let count = problems.iter().len() + problems.left_out() - warnings;
+    let many = |count: usize| if count == 1 { "" } else { "s" };
+    let besides = if warnings == 0 { String::new() } else { format!(", {warnings} warning{}", many(warnings)) };
+    complain(format_args!("{}: {count} problem{}{besides}", file.display(), many(count)));
+}
+
+/// Why standard output did not take a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unsaid {
+    /// The reader has gone (`| head`): a command that only tells ends quietly.
+    ReaderGone,
+    /// Any other failure. Standard error has the line about it.
+    Failed,
+}
+
+impl Unsaid {
+    /// Tells of an output's failure, unless the reader alone has gone.
+    pub(super) fn of(error: &std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::ReaderGone;
+        }
+        complain(format_args!("longhaul: standard output cannot be written: {error}"));
+        Self::Failed
+    }
+
+    /// The exit code of a command that this ends, and that would have ended with `code`.
+    pub(super) fn ends_with(self, code: ExitCode) -> ExitCode {
+        match self {
+            Self::ReaderGone => code,
+            Self::Failed => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Writes to standard output.
+///
+/// # Errors
+/// [`Unsaid`]; nothing more is to be said then.
+pub(super) fn say(text: &str) -> Result<(), Unsaid> {
     let mut output = std::io::stdout().lock();
-    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+    output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(|error| Unsaid::of(&error))
+}
+
+/// Writes the last words of a command, and returns its exit code: `code`, unless the words cannot be written.
+pub(super) fn say_last(text: &str, code: ExitCode) -> ExitCode {
+    say(text).map_or_else(|unsaid| unsaid.ends_with(code), |()| code)
+}
+
+/// Writes a line to standard error. Ignores failures: there is no place left to tell of them.
+pub(super) fn complain(line: impl Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// Prints an error, and returns the exit code of a failure.
 pub(super) fn failed(error: impl Display) -> ExitCode {
-    eprintln!("longhaul: {error}");
+    complain(format_args!("longhaul: {error}"));
     ExitCode::FAILURE
 }
 

@@ -12,11 +12,9 @@ pub(super) fn run(old: &Path, new: &Path, json: bool, hooks: &Registry) -> ExitC
         (Err(code), _) | (_, Err(code)) => return code,
     };
     let plan = reload::plan(&old, &new);
-    if json {
-        let text = serde_json::to_string(&plan).expect("a plan is text, numbers, and lists of them");
-        super::output::say(&format!("{text}\n"));
-    } else {
-        super::output::say(&format!("{plan}\n"));
-    }
-    ExitCode::SUCCESS
+    let text = match json {
+        true => serde_json::to_string(&plan).expect("a plan is text, numbers, and lists of them"),
+        false => plan.to_string(),
+    };
+    super::output::say_last(&format!("{text}\n"), ExitCode::SUCCESS)
 }

@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::control::Instance;
 use crate::control::Request;
+use crate::discovery::SourceStatus;
 use crate::hook::Registry;
 use crate::snapshot::Phase;
-use crate::status::{BackendStatus, Event, Status, TlsTunnels};
+use crate::status::{BackendStatus, Event, Status, TlsTunnels, UpstreamStatus};
 
 pub(super) fn run(instance: &Instance, hooks: &Registry) -> ExitCode {
     instance.ask(&Request::Status, hooks)
@@ -36,6 +37,9 @@ pub(super) fn text(status: &Status) -> String {
     if let Some(metrics) = status.metrics {
         line("metrics", format!("http://{metrics}/metrics"));
     }
+    if let Some(admin) = status.admin {
+        line("admin API", format!("{admin}"));
+    }
     line("requests", format!("{} under way", status.requests));
     let away = status.away_from_home.map_or(String::new(), |away| format!(", {away} away from home"));
     line("tunnels", format!("{} open{}{away}", status.tunnels, with_tls(status.tls)));
@@ -43,30 +47,72 @@ pub(super) fn text(status: &Status) -> String {
         line("by age", ages(status));
     }
     for upstream in &status.upstreams {
-        backends(&mut text, &upstream.name, &upstream.backends);
+        backends(&mut text, upstream);
     }
     text
 }
 
-fn backends(text: &mut String, upstream: &str, backends: &[BackendStatus]) {
-    let width = backends.iter().map(|backend| backend.address.to_string().len()).max().unwrap_or_default();
-    writeln!(text, "\nupstream {upstream}").expect("writing into a String cannot fail");
+fn backends(text: &mut String, upstream: &UpstreamStatus) {
+    let UpstreamStatus { name: upstream, backends, discovery } = upstream;
+    let widest = |text: fn(&BackendStatus) -> String| backends.iter().map(|one| text(one).len()).max();
+    let (width, names) = (widest(|one| one.address.to_string()), widest(name));
+    let (width, names) = (width.unwrap_or_default(), names.unwrap_or_default());
+    let source = discovery.as_ref().map_or(String::new(), source);
+    writeln!(text, "\nupstream {upstream}{source}").expect("writing into a String cannot fail");
     for backend in backends {
         let health = match (backend.checked, backend.up) {
+            _ if backend.absent => "absent",
             (false, _) => "unchecked",
             (true, true) => "up",
             (true, false) => "down",
         };
         let BackendStatus { address, weight, tunnels, load, .. } = backend;
-        let draining = if backend.draining { ", draining" } else { "" };
+        let name = if names > 0 { format!("{:<names$}  ", name(backend)) } else { String::new() };
+        let draining = match (backend.draining, backend.leaving) {
+            (true, _) => ", draining",
+            (false, true) => ", leaving",
+            (false, false) => "",
+        };
+        let waiting = queue(backend);
         let ejected = if backend.ejected { ", ejected" } else { "" };
         writeln!(
             text,
-            "  {:<width$}  {health:<9}  weight {weight}, {tunnels} tunnels, load {load}{draining}{ejected}",
-            address.to_string()
+            "  {name}{:<width$}  {health:<9}  weight {weight}, {tunnels} tunnels, load {load}{waiting}{}",
+            address.to_string(),
+            [draining, ejected, &away(backend)].concat()
         )
         .expect("writing into a String cannot fail");
     }
+}
+
+fn source(of: &SourceStatus) -> String {
+    let SourceStatus { source, age_seconds, members, problem } = of;
+    let age = age_seconds.map_or("no answer yet".to_owned(), |age| {
+        format!("answered {} ago", humantime::format_duration(Duration::from_secs(age)))
+    });
+    let problem = problem.as_ref().map_or(String::new(), |problem| format!("; {problem}"));
+    format!(", {members} members by {source}, {age}{problem}")
+}
+
+/// The name of a backend, where it is not just its address.
+fn name(backend: &BackendStatus) -> String {
+    if backend.name == backend.address.to_string() { String::new() } else { backend.name.clone() }
+}
+
+/// Clients that wait for a backend; nothing where it has neither a queue nor a rate.
+fn queue(backend: &BackendStatus) -> String {
+    match (backend.waiting, backend.rate) {
+        (0, None) => String::new(),
+        (waiting, None) => format!(", {waiting} waiting"),
+        (waiting, Some(rate)) => format!(", {waiting} waiting for {}/s", (rate * 100.0).round() / 100.0),
+    }
+}
+
+/// Clients that wait until a backend is back, and the time that it is away.
+fn away(backend: &BackendStatus) -> String {
+    let Some(seconds) = backend.away_seconds else { return String::new() };
+    let held = if backend.held > 0 { format!(", {} clients wait for it", backend.held) } else { String::new() };
+    format!(", away for {}{held}", humantime::format_duration(Duration::from_secs(seconds)))
 }
 
 /// Spans of age that hold a tunnel.
@@ -109,20 +155,27 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::status::{Age, UpstreamStatus};
+    use crate::status::Age;
 
     #[test]
     fn the_text_says_what_the_status_does() {
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let backend = |port, up, draining| BackendStatus {
+            name: if up { "shard-0".into() } else { address(port).to_string() },
             address: address(port),
             weight: 2,
             up,
             checked: true,
             draining,
+            leaving: !up,
+            absent: false,
+            away_seconds: (!up).then_some(3),
+            held: usize::from(!up) * 5,
             ejected: false,
             tunnels: 3,
             load: 4,
+            waiting: if draining { 12 } else { 0 },
+            rate: draining.then_some(500.0),
         };
         let status = Status {
             version: "1.2.3".into(),
@@ -132,6 +185,7 @@ mod tests {
             uptime_seconds: 3_660,
             listeners: vec![address(8080), address(8081)],
             metrics: Some(address(9090)),
+            admin: Some(address(9099)),
             requests: 1,
             tunnels: 6,
             tls: TlsTunnels { record: 2, rustls: 1 },
@@ -146,7 +200,15 @@ mod tests {
             upstreams: vec![UpstreamStatus {
                 name: "chat".into(),
                 backends: vec![backend(9001, true, true), backend(19002, false, false)],
+                discovery: Some(SourceStatus {
+                    source: "file".into(),
+                    age_seconds: Some(60),
+                    members: 2,
+                    problem: Some("half of it is missing".into()),
+                }),
             }],
+            certificates: Vec::new(),
+            history: None,
         };
         let expected = "\
 state        serving
@@ -156,13 +218,14 @@ last reload  none
 last upgrade none
 listeners    127.0.0.1:8080, 127.0.0.1:8081
 metrics      http://127.0.0.1:9090/metrics
+admin API    127.0.0.1:9099
 requests     1 under way
 tunnels      6 open, 3 with TLS (1 of which an upgrade does not move), 1 away from home
 by age       under 1m: 2, 10m or more: 4
 
-upstream chat
-  127.0.0.1:9001   up         weight 2, 3 tunnels, load 4, draining
-  127.0.0.1:19002  down       weight 2, 3 tunnels, load 4
+upstream chat, 2 members by file, answered 1m ago; half of it is missing
+  shard-0  127.0.0.1:9001   up         weight 2, 3 tunnels, load 4, 12 waiting for 500/s, draining
+           127.0.0.1:19002  down       weight 2, 3 tunnels, load 4, leaving, away for 3s, 5 clients wait for it
 ";
         assert_eq!(text(&status), expected);
     }

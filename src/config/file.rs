@@ -1,12 +1,10 @@
 //! Reads a whole file: its text becomes a [`Config`], or the list of its problems.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::limits::Limits;
-use super::model::{AccessLog, Config, Drain, Forwarding, Listener, Underscores};
+use super::model::{AccessLog, Config, Drain, Forwarding, Limits, Listener, Tracing, Underscores, Upstream};
 use super::named_files::NamedFiles;
 use super::sections::access_log;
 use super::sections::affinity::Scope;
@@ -17,12 +15,14 @@ use super::sections::keys::{self, TOP};
 use super::sections::listeners;
 use super::sections::pingora_keys;
 use super::sections::routes::{self, Parts};
+use super::sections::tracing;
 use super::sections::upstreams;
 use super::source::Source;
+use super::source::open_regular;
 use super::yaml::node::{self, Mark};
 use super::yaml::problem::{Problem, Problems, Report, Severity};
 use super::yaml::scalar::{boolean, choice, size};
-use super::yaml::value::Value;
+use super::yaml::value::{Fields, Value};
 
 /// The longest configuration file that is read: 16 MiB, some thirty times what 10,000 backends need.
 pub const MAX_BYTES: usize = 16 << 20;
@@ -67,7 +67,7 @@ pub fn load(path: &Path, hooks: &dyn KnownHooks) -> Result<Loaded, LoadError> {
     let unreadable = |error: std::io::Error| LoadError::Unreadable { path: path.into(), reason: error.to_string() };
     let refused = |problems| LoadError::Refused { path: path.into(), problems };
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
+    let file = open_regular(path).map_err(unreadable)?;
     let source = Source {
         path: std::path::absolute(path).map_err(unreadable)?,
         stamp: file.metadata().map_err(unreadable)?.into(),
@@ -78,6 +78,23 @@ pub fn load(path: &Path, hooks: &dyn KnownHooks) -> Result<Loaded, LoadError> {
     let mut loaded = read(&text, hooks, &check).map_err(refused)?;
     loaded.config.source = Some(source);
     Ok(loaded)
+}
+
+/// Finds `control_sock` in the text of a configuration file that may have problems: a key at the beginning of a line,
+/// once, with an absolute path behind it. `None` where that leaves a doubt.
+pub fn control_sock_of(text: &str) -> Option<PathBuf> {
+    let mut values = text.lines().filter_map(|line| line.strip_prefix("control_sock:"));
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let value = value.trim();
+    let path = match value.chars().next()? {
+        quote @ ('"' | '\'') => {
+            let (path, rest) = value[1..].split_once(quote)?;
+            let rest = rest.trim();
+            (rest.is_empty() || rest.starts_with('#')).then_some(path)?
+        }
+        _ => value.split(" #").next()?.trim_end(),
+    };
+    (path.starts_with('/') && !path.contains('\\')).then(|| path.into())
 }
 
 /// Reads the text of a configuration file. Its routes may name the hooks that `hooks` knows.
@@ -116,17 +133,15 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, files: &mut NamedFiles, repo
     let pingoras = pingora_keys::names();
     let known: Vec<&str> = TOP.keys.iter().copied().chain(pingoras.iter().map(String::as_str)).collect();
     let mut fields = keys::top_level(root, &known, report)?;
-
-    let listeners = fields.required("listeners", "a list such as `- address: 0.0.0.0:8080`", report);
     let trusted_proxies = fields.take_or("trusted_proxies", Vec::new(), |v| listeners::trusted_proxies(v, report));
     let are_proxies_trusted = trusted_proxies.as_ref().is_none_or(|proxies| !proxies.is_empty());
-    let (listeners, metrics) = listeners::read(listeners, fields.take("metrics"), are_proxies_trusted, files, report);
+    let (listeners, metrics, admin) = listeners::read(&mut fields, are_proxies_trusted, files, report);
     let underscores_in_headers =
         fields.take_or("underscores_in_headers", Underscores::Drop, |v| choice(v, &UNDERSCORES, report));
     let forwarding = fields.take_or("forwarding", Forwarding::default(), |v| listeners::forwarding(v, report));
-    let access_log = fields.take_or("access_log", Some(AccessLog::default()), |v| access_log::read(v, report));
+    let (access_log, tracing) = read_records(&mut fields, report);
     let watch = fields.take_or("watch", false, |v| boolean(v, report));
-    let control_sock = fields.take_or("control_sock", None, |v| listeners::control_sock(v, report).map(Some));
+    let (control_sock, state_folder) = listeners::paths(&mut fields, report);
     let hook_memory = fields.take_or("hook_memory", HOOK_MEMORY, |v| size(v, report));
     let limits = fields.take_or("limits", Limits::default(), |v| client_limits::read(v, report));
     let drain = fields.take_or("drain", Drain::default(), |v| drain::read(v, report));
@@ -141,7 +156,7 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, files: &mut NamedFiles, repo
     let routes = routes.and_then(|v| routes::read(&v, &parts, report));
     let upstreams = named?;
     if let Some(routes) = routes.as_ref().filter(|_| !report.has_errors()) {
-        upstreams.warn_of_unused(routes, report);
+        upstreams.warn(routes, pingora.as_ref(), report);
     }
     Some(Config {
         source: None,
@@ -151,15 +166,27 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, files: &mut NamedFiles, repo
         underscores_in_headers: underscores_in_headers?,
         forwarding: forwarding?,
         metrics: metrics?,
+        admin: admin?,
         access_log: access_log?,
+        tracing: tracing?,
         watch: watch?,
         control_sock: control_sock?,
+        state_folder: state_folder?,
         hook_memory: hook_memory?,
         limits: limits?,
         drain: drain?,
+        upstreams: Upstream::with_nowhere(upstreams.all()?, routes.as_ref()?),
         routes: routes?,
-        upstreams: upstreams.all()?,
     })
+}
+
+/// Reads `access_log` and `tracing`.
+fn read_records(
+    fields: &mut Fields<'_, '_>,
+    report: &mut Report,
+) -> (Option<Option<AccessLog>>, Option<Option<Tracing>>) {
+    let access_log = fields.take_or("access_log", Some(AccessLog::default()), |v| access_log::read(v, report));
+    (access_log, fields.take_or("tracing", None, |v| tracing::read(v, report)))
 }
 
 /// Tells if one of the listeners speaks TLS, as far as they could be read.

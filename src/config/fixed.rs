@@ -1,6 +1,6 @@
 //! Keys that a process reads at its start only: a running process cannot apply a change of them.
 
-use super::model::{Config, Listener};
+use super::model::{Config, Listener, Tracing};
 use super::sections::pingora_keys;
 
 impl Clone for Config {
@@ -13,10 +13,13 @@ impl Clone for Config {
             underscores_in_headers: self.underscores_in_headers,
             forwarding: self.forwarding,
             metrics: self.metrics.clone(),
+            admin: self.admin.clone(),
             access_log: self.access_log.clone(),
+            tracing: self.tracing.clone(),
             watch: self.watch,
             hook_memory: self.hook_memory,
             control_sock: self.control_sock.clone(),
+            state_folder: self.state_folder.clone(),
             limits: self.limits,
             drain: self.drain,
             routes: self.routes.clone(),
@@ -26,7 +29,7 @@ impl Clone for Config {
 }
 
 impl Config {
-    /// The keys of the top level that a process reads at its start only and whose values differ in `other`.
+    /// The keys that a process reads at its start only and whose values differ in `other`.
     ///
     /// The order of listeners has no meaning.
     pub fn fixed_keys_that_differ(&self, other: &Self) -> Vec<String> {
@@ -35,11 +38,17 @@ impl Config {
             addresses.sort_unstable();
             addresses
         };
+        // Where the other one traces nothing, there is nothing to export.
+        let export = |config: &Self| config.tracing.as_ref().map(|tracing| tracing.export.clone());
+        let export_differs = other.tracing.is_some() && export(self).flatten() != export(other).flatten();
         let ours = [
             ("listeners", addresses(self) != addresses(other)),
             ("metrics", self.metrics != other.metrics),
+            ("admin", self.admin != other.admin),
             ("access_log", self.access_log != other.access_log),
+            ("tracing.export", export_differs),
             ("control_sock", self.control_sock != other.control_sock),
+            ("state_folder", self.state_folder != other.state_folder),
         ];
         let ours = ours.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned());
         ours.chain(pingora_keys::differing(&self.pingora, &other.pingora)).collect()
@@ -49,7 +58,10 @@ impl Config {
     /// of listeners are among these values; the other keys of a listener that keeps its address are not.
     #[must_use]
     pub fn with_fixed_keys_of(self, running: &Self) -> Self {
-        let Self { pingora, mut listeners, metrics, access_log, control_sock, .. } = running.clone();
+        let Self { pingora, mut listeners, metrics, admin, access_log, control_sock, state_folder, .. } =
+            running.clone();
+        let export = running.tracing.as_ref().and_then(|tracing| tracing.export.clone());
+        let tracing = self.tracing.map(|tracing| Tracing { export, ..tracing });
         for (index, kept) in listeners.iter_mut().enumerate() {
             // Several may have port 0; of these each is found by its place among them.
             let same = |listener: &&Listener| listener.address == kept.address;
@@ -58,6 +70,6 @@ impl Config {
                 *kept = new.clone();
             }
         }
-        Self { pingora, listeners, metrics, access_log, control_sock, ..self }
+        Self { pingora, listeners, metrics, admin, access_log, tracing, control_sock, state_folder, ..self }
     }
 }

@@ -6,20 +6,24 @@
 
 mod file;
 mod fixed;
-mod limits;
-mod listener;
 mod model;
 mod named_files;
+mod secrets;
 mod sections;
 mod settings;
 mod source;
 mod yaml;
 
-pub use file::{LoadError, Loaded, MAX_BYTES, load, parse};
-pub use limits::{HeadLimits, KeepAlive, Limits};
+pub use file::{LoadError, Loaded, MAX_BYTES, control_sock_of, load, parse};
 pub use model::*;
+pub use secrets::{SecretError, password, tokens};
+pub(crate) use sections::backends::{MAX_BACKENDS, MAX_TOTAL_WEIGHT};
 pub use sections::hooks::{KnownHooks, NoHooks};
 pub use sections::keys::keys;
+pub(crate) use sections::matching::wrong_with_backend_name;
+pub use sections::members::read_members;
 pub use settings::{Cidr, Period, Settings, Size};
-pub use source::{Source, Stamp};
+pub use source::{Source, Stamp, open_regular};
+pub(crate) use yaml::node::{Content, Node, read as read_yaml};
 pub use yaml::problem::{Problem, Problems, Severity};
+pub(crate) use yaml::problem::{printable, quoted};

@@ -1,10 +1,12 @@
 //! Files that a configuration names: noted while it is read, and checked afterwards by whoever may do I/O.
 
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::model::PemPair;
+use super::secrets::{password, tokens};
 use super::yaml::node::Mark;
 use super::yaml::problem::{Problem, Report, Severity};
 use super::yaml::value::Value;
@@ -12,7 +14,7 @@ use crate::tls;
 use crate::tls::certificates::{Certificate, CertificateError, CertificateWarning, roots};
 use crate::tls::tickets::TicketKeys;
 
-/// Every file that a configuration names for TLS, with its place in the configuration.
+/// Every file that a configuration names, with its place in the configuration.
 #[derive(Debug, Default)]
 pub(crate) struct NamedFiles {
     list: Vec<(Place, Named)>,
@@ -25,6 +27,10 @@ pub(crate) enum Use {
     Roots,
     /// Keys of session tickets.
     TicketKeys,
+    /// Tokens of the admin API.
+    Tokens,
+    /// A password.
+    Password,
 }
 
 #[derive(Debug)]
@@ -82,6 +88,19 @@ impl NamedFiles {
                         report.push(advised(place.problem(Severity::Error, &error), &error));
                     }
                 }
+                Named::Single(Use::Tokens, file) => match tokens(file) {
+                    Err(error) => {
+                        let problem = place.problem(Severity::Error, error).expected("tokens, one a line");
+                        report.push(problem.remedy("`openssl rand -hex 32 > FILE` makes one"));
+                    }
+                    Ok(_) => warn_of_open(file, "the tokens", place, report),
+                },
+                Named::Single(Use::Password, file) => match password(file) {
+                    Err(error) => {
+                        report.push(place.problem(Severity::Error, error).expected("a password on the first line"))
+                    }
+                    Ok(_) => warn_of_open(file, "the password", place, report),
+                },
                 Named::Single(Use::TicketKeys, file) => {
                     if let Err(error) = TicketKeys::load(file) {
                         let problem = place.problem(Severity::Error, error);
@@ -91,6 +110,19 @@ impl NamedFiles {
             }
         }
     }
+}
+
+/// Reports a file of secrets that every user may read.
+fn warn_of_open(file: &Path, secret: &str, place: &Place, report: &mut Report) {
+    if is_open(file) {
+        let problem = place.problem(Severity::Warning, format!("every user of this machine may read {secret}"));
+        report.push(problem.remedy(format!("`chmod 600 {}`", file.display())));
+    }
+}
+
+/// Tells whether users may read a file who are neither its own nor of its group.
+fn is_open(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
 /// Adds to the problem of a file what is expected there, or how to mend it.

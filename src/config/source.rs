@@ -1,6 +1,7 @@
 //! The file that a configuration was read from, and a stamp that tells its states apart.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,14 @@ impl Stamp {
     pub fn of(path: &Path) -> Option<Self> {
         std::fs::metadata(path).ok().map(Self::from)
     }
+}
+
+/// Opens a regular file to be read, links followed.
+///
+/// # Errors
+/// The file cannot be opened, or is no regular one: a pipe that nobody writes to would block whoever opens it.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    if std::fs::metadata(path)?.is_file() { File::open(path) } else { Err(io::Error::other("not a regular file")) }
 }
 
 impl From<Metadata> for Stamp {

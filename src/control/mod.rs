@@ -1,13 +1,15 @@
 //! Control: the protocol by which operators ask a running gateway for its status and give it commands.
 //!
 //! A client connects to the control socket, sends one line of JSON, `{"version":1,"command":"status"}`, and gets lines
-//! of JSON: any number with `"reply":"progress"`, then one other, the last. To add a command, add it to [`Request`] and
-//! to whoever executes it.
+//! of JSON: any number with `"reply":"progress"` or `"reply":"tunnels"`, then one other, the last. To add a command,
+//! add it to [`Request`] and to whoever executes it.
 
 mod client;
+mod desk;
 mod protocol;
 mod server;
 
 pub use client::{Client, ClientError};
+pub use desk::{Answer, Command, Desk, QUEUE, Responder};
 pub use protocol::{Done, Failed, FailureKind, HandedOver, Reply, Request, VERSION};
-pub use server::{Command, QUEUE, Responder, Server};
+pub use server::Server;

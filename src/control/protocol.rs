@@ -1,13 +1,14 @@
 //! Messages of the control socket: one request, then replies, each a line of JSON.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config::printable;
+use crate::discovery::{MembersAction, PushedMember};
 use crate::drain::Progress;
-use crate::status::Status;
+use crate::status::{CloseAsked, Listed, LocateAsked, Located, Status, TunnelStatus, TunnelsAsked};
 
 /// Version of the protocol. A gateway answers requests of its own version only.
 pub const VERSION: u32 = 1;
@@ -18,6 +19,12 @@ pub const VERSION: u32 = 1;
 pub enum Request {
     /// Tell the status.
     Status,
+    /// List open tunnels.
+    Tunnels(TunnelsAsked),
+    /// Close tunnels.
+    Close(CloseAsked),
+    /// Tell which backend a request would get now.
+    Where(LocateAsked),
     /// Read the configuration file anew.
     Reload,
     /// Tell the changes that a reload of another configuration would make.
@@ -35,12 +42,22 @@ pub enum Request {
     },
     /// Drain, then end.
     Drain,
+    /// Change the members of an upstream whose members are told.
+    Members {
+        /// Name of the upstream.
+        upstream: String,
+        /// The change.
+        action: MembersAction,
+        /// The members that it is about.
+        members: Vec<PushedMember>,
+    },
     /// Send nothing new to a backend, and close its tunnels.
     DrainBackend {
         /// Name of its upstream.
         upstream: String,
-        /// Its address.
-        address: SocketAddr,
+        /// Its name or its address. The field's name is of the time before backends had names.
+        #[serde(rename = "address")]
+        backend: String,
         /// Milliseconds over which its tunnels are closed; left out: the upstream's `drain_window`.
         #[serde(default)]
         over_ms: Option<u64>,
@@ -50,6 +67,9 @@ pub enum Request {
         /// Follows a drain that is under way, of which `over_ms` are left, and begins none.
         #[serde(default)]
         follow: bool,
+        /// Tells every gateway that has the members from the same source (`discover: etcd`).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        everywhere: bool,
     },
 }
 
@@ -59,6 +79,15 @@ pub enum Request {
 pub enum Reply {
     /// Progress of the command; more replies follow.
     Progress(Progress),
+    /// Open tunnels; more replies follow.
+    Tunnels {
+        /// Some of the tunnels asked for.
+        tunnels: Vec<TunnelStatus>,
+    },
+    /// The end of a list of tunnels.
+    Listed(Listed),
+    /// The way of a request.
+    Located(Box<Located>),
     /// The status.
     Status(Box<Status>),
     /// The command was carried out.
@@ -101,6 +130,10 @@ pub enum FailureKind {
     Refused,
     /// A configuration has problems, or an argument names something that does not exist.
     WrongConfiguration,
+    /// An argument has a value that it cannot have.
+    WrongArgument,
+    /// Nothing was found that the command could be carried out on.
+    NotFound,
     /// The gateway tried and did not succeed.
     Failed,
     /// Another process has taken over, and has to be asked; the details are a [`HandedOver`].
@@ -145,9 +178,10 @@ impl Request {
     /// is nothing to follow.
     pub fn followed(&self, to: HandedOver) -> Option<Self> {
         match self {
-            Self::DrainBackend { upstream, address, undo: false, .. } => Some(Self::DrainBackend {
+            Self::DrainBackend { upstream, backend, undo: false, everywhere, .. } => Some(Self::DrainBackend {
+                everywhere: *everywhere,
                 upstream: upstream.clone(),
-                address: *address,
+                backend: backend.clone(),
                 over_ms: Some(to.remaining_ms),
                 undo: false,
                 follow: true,
@@ -169,7 +203,31 @@ impl Request {
             );
             return Err(Reply::failed(FailureKind::WrongVersion, message));
         }
-        serde_json::from_slice(line).map_err(bad)
+        let mut fields: Value = serde_json::from_slice(line).map_err(bad)?;
+        if let Some(fields) = fields.as_object_mut() {
+            fields.remove("version");
+        }
+        serde_json::from_value(fields).map_err(bad)
+    }
+
+    /// The change that is asked for, as it is logged; `None` for a request that changes nothing.
+    pub fn change(&self) -> Option<String> {
+        let shown = match self {
+            Self::Status | Self::Tunnels(_) | Self::Where(_) | Self::Plan { .. } => return None,
+            Self::Close(asked) if asked.dry_run => return None,
+            Self::Close(asked) => serde_json::to_string(&Self::Close(asked.for_logs())),
+            Self::Members { upstream, action, members } => {
+                let name = |member: &PushedMember| member.identity().map(|name| printable(&name));
+                let named: Vec<_> = members.iter().take(NAMED).map(name).collect();
+                let upstream = printable(upstream);
+                let (command, count) = ("members", members.len());
+                serde_json::to_string(&serde_json::json!({
+                    "command": command, "upstream": upstream, "action": action, "count": count, "members": named,
+                }))
+            }
+            other => serde_json::to_string(other),
+        };
+        Some(shown.expect("a request is made of text and numbers alone"))
     }
 }
 
@@ -177,6 +235,12 @@ impl Reply {
     /// A reply to a command that was carried out.
     pub fn done(message: impl Into<String>) -> Self {
         Self::Done(Done { message: message.into(), details: Value::Null })
+    }
+
+    /// The same, with details for programs.
+    pub fn done_with(message: impl Into<String>, details: &impl Serialize) -> Self {
+        let details = serde_json::to_value(details).expect("it is text, numbers, and lists and maps of them");
+        Self::Done(Done { message: message.into(), details })
     }
 
     /// A reply to a command that was not carried out.
@@ -191,6 +255,9 @@ impl Reply {
         line
     }
 }
+
+/// Members of a command that a line of the log names.
+const NAMED: usize = 8;
 
 #[derive(Serialize)]
 struct Envelope<'a> {
@@ -209,6 +276,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_change_of_thousands_of_members_is_a_short_line_of_the_log() {
+        let member = |number: usize| {
+            let address = Some(([10, 0, 0, 1], 9001).into());
+            let name = (number > 0).then(|| format!("shard-{number}{}", "x".repeat(5_000)));
+            PushedMember { name, address, weight: None, leaving: false }
+        };
+        let members = (0..20_000).map(member).collect();
+        let change = Request::Members { upstream: "a".into(), action: MembersAction::Set, members }.change().unwrap();
+        assert!(change.contains("\"count\":20000") && change.contains("\"10.0.0.1:9001\",\"shard-1x"), "{change}");
+        assert!(change.contains("shard-7x") && !change.contains("shard-8") && change.len() < 2_000, "{change}");
+    }
+
+    #[test]
     fn a_request_survives_the_way() {
         let requests = [
             Request::Status,
@@ -216,10 +296,11 @@ mod tests {
             Request::Plan { file: "new.yaml".into(), text: "version: 1\n\"ü\"".into() },
             Request::DrainBackend {
                 upstream: "chat".into(),
-                address: SocketAddr::from(([127, 0, 0, 1], 9001)),
+                backend: "127.0.0.1:9001".into(),
                 over_ms: Some(60_000),
                 undo: false,
                 follow: true,
+                everywhere: true,
             },
         ];
         for request in requests {

@@ -7,48 +7,13 @@ use std::time::Duration;
 use log::{debug, warn};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::desk::Desk;
 use super::protocol::{FailureKind, Reply, Request};
 use crate::config;
-use crate::drain::Progress;
-use crate::status::StatusSource;
 use crate::unix_socket::Listener;
-
-/// A command for the operator, who carries out one after the other.
-#[derive(Debug)]
-pub struct Command {
-    /// The request; never [`Request::Status`], which the server answers itself.
-    pub request: Request,
-    /// Sends the replies.
-    pub responder: Responder,
-}
-
-/// Sends replies to the client that gave a command. Never waits for the client.
-#[derive(Debug)]
-pub struct Responder {
-    progress: mpsc::Sender<Progress>,
-    last: oneshot::Sender<Reply>,
-}
-
-impl Responder {
-    /// Sends progress. Drops it where the client has not read the last [`STEPS`] yet.
-    pub fn progress(&self, progress: Progress) {
-        let _ = self.progress.try_send(progress);
-    }
-
-    /// Sends the last reply.
-    pub fn finish(self, reply: Reply) {
-        // A client that is gone needs no reply.
-        let _ = self.last.send(reply);
-    }
-
-    /// Tells whether the client has closed its connection.
-    pub fn is_gone(&self) -> bool {
-        self.last.is_closed()
-    }
-}
 
 /// The running server. Dropping it closes the socket and every connection.
 #[derive(Debug)]
@@ -58,10 +23,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts to answer on `socket`. Every command but `status` goes into `commands`.
-    pub fn start(socket: Listener, status: StatusSource, commands: mpsc::Sender<Command>) -> Self {
+    /// Starts to pass what is asked on `socket` to `desk`.
+    pub fn start(socket: Listener, desk: Desk) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let handler = Arc::new(Handler { status, commands, stopped: stopped.clone() });
+        let handler = Arc::new(Handler { desk, stopped: stopped.clone() });
         Self { stop, task: tokio::spawn(accept(socket, handler, stopped)) }
     }
 
@@ -80,8 +45,7 @@ impl Drop for Server {
 
 /// Serves one connection.
 struct Handler {
-    status: StatusSource,
-    commands: mpsc::Sender<Command>,
+    desk: Desk,
     stopped: watch::Receiver<bool>,
 }
 
@@ -140,36 +104,15 @@ impl Handler {
             let message = format!("the request is longer than {MAX_LINE} bytes");
             return say(&mut stream, &Reply::failed(FailureKind::BadRequest, message)).await;
         }
-        match Request::parse(&line) {
-            Ok(Request::Status) => {
-                let status = self.status.status().await;
-                say(&mut stream, &Reply::Status(Box::new(status))).await
-            }
-            Ok(request) => self.forward(request, &mut stream).await,
-            Err(reply) => say(&mut stream, &reply).await,
+        let request = match Request::parse(&line) {
+            Ok(request) => request,
+            Err(reply) => return say(&mut stream, &reply).await,
+        };
+        let mut answer = self.desk.ask(request, || format!("user {user}, by the control socket,")).await;
+        while let Some(reply) = answer.next().await {
+            say(&mut stream, &reply).await?;
         }
-    }
-
-    /// Gives a command to the operator, and passes the operator's replies on.
-    async fn forward(&self, request: Request, stream: &mut UnixStream) -> io::Result<()> {
-        let (progress, mut steps) = mpsc::channel(STEPS);
-        let (last, mut finished) = oneshot::channel();
-        let command = Command { request, responder: Responder { progress, last } };
-        if self.commands.try_send(command).is_err() {
-            let reply = Reply::failed(FailureKind::Refused, "too many commands wait, or the gateway ends");
-            return say(stream, &reply).await;
-        }
-        loop {
-            tokio::select! {
-                biased;
-                Some(step) = steps.recv() => say(stream, &Reply::Progress(step)).await?,
-                reply = &mut finished => {
-                    let ended = || Reply::failed(FailureKind::Failed, "the gateway ended before it was done");
-                    let reply = reply.unwrap_or_else(|_| ended());
-                    return say(stream, &reply).await;
-                }
-            }
-        }
+        Ok(())
     }
 }
 
@@ -189,15 +132,11 @@ async fn say(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
     tokio::time::timeout(REPLY_WAIT, stream.write_all(line.as_bytes())).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
-/// Bound of the commands that wait for the operator: more than people and programs give at a time.
-pub const QUEUE: usize = 16;
 /// Bound of the connections served at once; more wait in the backlog. Only root and this user can connect.
 const CONNECTIONS: usize = 64;
 /// Length of the longest request: a configuration file of the greatest size with every byte escaped, and the other
 /// fields.
 const MAX_LINE: usize = 2 * config::MAX_BYTES + 64 * 1024;
-/// Progress replies kept for a client that reads late.
-const STEPS: usize = 4;
 /// Time limit of reading a request.
 const REQUEST_WAIT: Duration = Duration::from_secs(5);
 /// Time limit of writing one reply.

@@ -3,11 +3,12 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -16,7 +17,9 @@ use cookie::Cookie;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 
+use super::kept::{Kept, Session};
 use super::room::{Figures, Room, Seat, Told};
 use super::serve::{self, Changes};
 
@@ -32,6 +35,8 @@ pub(super) struct Backend {
     phase: watch::Sender<Phase>,
     run: Mutex<Option<Run>>,
     changes: Changes,
+    /// Counters that outlive a restart.
+    kept: Arc<Kept>,
 }
 
 /// State of a backend, as seen from outside.
@@ -49,11 +54,11 @@ impl Backend {
     ///
     /// # Errors
     /// No port is free, by the system's error.
-    pub(super) fn start_new(name: &'static str, changes: Changes) -> io::Result<Self> {
+    pub(super) fn start_new(name: &'static str, changes: Changes, kept: Arc<Kept>) -> io::Result<Self> {
         let reserved = bind((Ipv4Addr::LOCALHOST, 0).into())?;
         let address = reserved.local_addr()?;
         let phase = watch::Sender::new(Phase::Down);
-        let backend = Self { name, address, _reserved: reserved, phase, run: Mutex::default(), changes };
+        let backend = Self { name, address, _reserved: reserved, phase, run: Mutex::default(), changes, kept };
         backend.start()?;
         Ok(backend)
     }
@@ -86,9 +91,11 @@ impl Backend {
         let listener = bind(self.address)?.listen(BACKLOG)?;
         let room = Room::new(self.name, self.changes.clone());
         let (stop, stopped) = watch::channel(false);
+        let (end, ended) = watch::channel(End::NotYet);
         self.phase.send_replace(Phase::Open);
-        tokio::spawn(serve_room(listener, Arc::clone(&room), stopped, self.phase.clone()));
-        *run = Some(Run { room, stop });
+        let service = Service { room: Arc::clone(&room), end: ended, kept: Arc::clone(&self.kept) };
+        tokio::spawn(serve_room(listener, service, stopped, self.phase.clone()));
+        *run = Some(Run { room, stop, end });
         drop(run);
         self.changes.note();
         Ok(())
@@ -99,9 +106,30 @@ impl Backend {
     /// Returns when the port is closed; does nothing when already down.
     pub(super) async fn stop(&self) {
         if let Some(run) = self.run().take() {
+            run.end.send_replace(End::Crash);
             run.stop.send_replace(true);
             self.changes.note();
         }
+        self.down().await;
+    }
+
+    /// Stops as a service does that is restarted: closes the port, keeps the counters, and then says Close 1012.
+    ///
+    /// Returns when every client has answered, or after [`LEAVING`]; does nothing when already down.
+    pub(super) async fn leave(&self) {
+        let Some(run) = self.run().take() else { return };
+        run.stop.send_replace(true);
+        self.changes.note();
+        // From here on no client is led back here.
+        self.down().await;
+        run.end.send_replace(End::Restart);
+        // Each conversation has a receiver until its end.
+        let _ = timeout(LEAVING, run.end.closed()).await;
+        // Its clients are asked for elsewhere at this moment. One that was back at once would be asked again.
+        sleep(STARTING).await;
+    }
+
+    async fn down(&self) {
         // The sender is a field of `self`, so the wait cannot fail.
         let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Down).await;
     }
@@ -117,6 +145,15 @@ impl Backend {
 struct Run {
     room: Arc<Room>,
     stop: watch::Sender<bool>,
+    end: watch::Sender<End>,
+}
+
+/// End of a backend's conversations.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    NotYet,
+    Crash,
+    Restart,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -135,8 +172,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-async fn serve_room(listener: TcpListener, room: Arc<Room>, stop: watch::Receiver<bool>, phase: watch::Sender<Phase>) {
-    let service = Service { room, stop: stop.clone() };
+async fn serve_room(listener: TcpListener, service: Service, stop: watch::Receiver<bool>, phase: watch::Sender<Phase>) {
     let router = Router::new().route("/ws", get(open_chat)).route("/health", get(check_health)).with_state(service);
     serve::until_stopped(listener, router, stop).await;
     phase.send_replace(Phase::Down);
@@ -145,7 +181,15 @@ async fn serve_room(listener: TcpListener, room: Arc<Room>, stop: watch::Receive
 #[derive(Clone)]
 struct Service {
     room: Arc<Room>,
-    stop: watch::Receiver<bool>,
+    end: watch::Receiver<End>,
+    kept: Arc<Kept>,
+}
+
+impl Service {
+    /// Returns when the backend's conversations end; a sender that is gone counts as a crash.
+    async fn ended(&mut self) -> End {
+        self.end.wait_for(|end| *end != End::NotYet).await.map_or(End::Crash, |end| *end)
+    }
 }
 
 #[derive(Deserialize)]
@@ -154,7 +198,7 @@ struct Asked {
 }
 
 async fn open_chat(
-    State(service): State<Service>,
+    State(mut service): State<Service>,
     asked: Result<Query<Asked>, QueryRejection>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
@@ -167,34 +211,53 @@ async fn open_chat(
     if !is_client_id(&client) {
         return (StatusCode::BAD_REQUEST, "client: expected 1 to 64 of A-Z a-z 0-9 - _\n").into_response();
     }
-    let Some((seat, hello)) = service.room.join(client) else {
+    let session = Session::of(&headers);
+    let count = session.as_ref().and_then(|session| service.kept.take(session));
+    let Some((mut seat, hello)) = service.room.join(client, count) else {
         return (StatusCode::SERVICE_UNAVAILABLE, "this backend is full\n").into_response();
     };
-    small(upgrade).on_upgrade(move |socket| async move {
-        tokio::select! {
-            _ = converse(socket, seat, hello) => {}
-            // The socket is dropped as it is, without a Close frame.
-            () = serve::stopped(service.stop) => {}
+    small(upgrade).on_upgrade(move |mut socket| async move {
+        let end = tokio::select! {
+            _ = converse(&mut socket, &mut seat, hello) => return,
+            end = service.ended() => end,
+        };
+        // After a crash the socket is dropped as it is, without a Close frame.
+        if end == End::Restart {
+            part(&mut socket, &seat, session.as_ref(), &service.kept).await;
         }
     })
 }
 
+/// Keeps the counter for the next backend, says Close 1012 and waits for the answer.
+async fn part(socket: &mut WebSocket, seat: &Seat, session: Option<&Session>, kept: &Kept) {
+    // The gateway asks the next backend as soon as it has seen the frame.
+    if let Some(session) = session {
+        kept.put(session, seat.counted());
+    }
+    let close = CloseFrame { code: SERVICE_RESTART, reason: "restart".into() };
+    if socket.send(Message::Close(Some(close))).await.is_err() {
+        return;
+    }
+    // A click that crosses the frame is not counted: this is a demo of what a store is for.
+    while let Some(Ok(_)) = socket.recv().await {}
+}
+
 /// Talks with one client until it leaves; `None` says that it did.
-async fn converse(mut socket: WebSocket, mut seat: Seat, hello: Told) -> Option<()> {
-    tell(&mut socket, &hello).await?;
+async fn converse(socket: &mut WebSocket, seat: &mut Seat, hello: Told) -> Option<()> {
+    tell(socket, &hello).await?;
     loop {
         tokio::select! {
             message = socket.recv() => match message?.ok()? {
                 Message::Text(text) => {
                     if let Err(refused) = seat.say(&text) {
-                        tell(&mut socket, &refused).await?;
+                        tell(socket, &refused).await?;
                     }
                 }
-                Message::Binary(_) => tell(&mut socket, &Told::Refused { reason: "expected text" }).await?,
+                Message::Binary(_) => tell(socket, &Told::Refused { reason: "expected text" }).await?,
                 // axum answers Pings and Close; after a Close the next `recv` returns `None`.
                 Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {}
             },
-            told = seat.news() => tell(&mut socket, &told?).await?,
+            told = seat.news() => tell(socket, &told?).await?,
         }
     }
 }
@@ -206,7 +269,7 @@ async fn tell(socket: &mut WebSocket, told: &Told) -> Option<()> {
 
 /// Answers health checks: plain HTTP with 200, and a handshake with 101; neither counts as a client.
 async fn check_health(
-    State(service): State<Service>,
+    State(mut service): State<Service>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     let Ok(upgrade) = upgrade else { return "ok\n".into_response() };
@@ -214,7 +277,7 @@ async fn check_health(
         let closed = async { while let Some(Ok(_)) = socket.recv().await {} };
         tokio::select! {
             () = closed => {}
-            () = serve::stopped(service.stop) => {}
+            _ = service.ended() => {}
         }
     })
 }
@@ -243,6 +306,14 @@ const COOKIE: &str = "longhaul";
 
 /// Most bytes of one message: the longest chat line with every character escaped in JSON, and some room.
 pub(super) const MAX_MESSAGE_BYTES: usize = 8 * 1024;
+
+/// Close code of a service that restarts (IANA, WebSocket Close Code Number Registry).
+const SERVICE_RESTART: u16 = 1012;
+
+/// The longest time that clients of a restarted backend have for their answers.
+const LEAVING: Duration = Duration::from_secs(2);
+/// Time for which a restarted backend is away, as a program that starts is.
+const STARTING: Duration = Duration::from_secs(1);
 
 /// Backlog of the listener: a page that reopens all its connections at once must not be refused.
 const BACKLOG: u32 = 512;

@@ -14,11 +14,17 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 
 use super::backend::{Backend, Status};
+use super::members::Members;
 use super::serve::{self, Changes};
 
 /// The control server's router; event streams end when `stop` turns true.
-pub(super) fn router(backends: Arc<[Backend]>, changes: Changes, stop: watch::Receiver<bool>) -> Router {
-    let control = Control { backends, changes, stop, viewers: Arc::new(Semaphore::new(MAX_VIEWERS)) };
+pub(super) fn router(
+    backends: Arc<[Backend]>,
+    members: Option<Arc<Members>>,
+    changes: Changes,
+    stop: watch::Receiver<bool>,
+) -> Router {
+    let control = Control { backends, members, changes, stop, viewers: Arc::new(Semaphore::new(MAX_VIEWERS)) };
     Router::new()
         .route("/", get(|| async { asset("text/html; charset=utf-8", include_str!("page/index.html")) }))
         .route("/page.css", get(|| async { asset("text/css; charset=utf-8", include_str!("page/page.css")) }))
@@ -32,6 +38,7 @@ pub(super) fn router(backends: Arc<[Backend]>, changes: Changes, stop: watch::Re
 #[derive(Clone)]
 struct Control {
     backends: Arc<[Backend]>,
+    members: Option<Arc<Members>>,
     changes: Changes,
     stop: watch::Receiver<bool>,
     viewers: Arc<Semaphore>,
@@ -42,7 +49,8 @@ impl Control {
         let backends: Vec<Status> = self.backends.iter().map(Backend::status).collect();
         let clients = backends.iter().map(|backend| backend.figures.open).sum();
         let messages = backends.iter().map(|backend| backend.figures.messages).sum();
-        Overview { backends, clients, messages }
+        let members = self.members.as_ref().map(|members| members.names());
+        Overview { backends, clients, messages, members }
     }
 }
 
@@ -54,6 +62,9 @@ struct Overview {
     clients: usize,
     /// Messages taken over all backends since each started.
     messages: u64,
+    /// Names of the backends that the gateway has as members, where the page decides about that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    members: Option<Vec<&'static str>>,
 }
 
 fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
@@ -89,7 +100,7 @@ async fn stream_states(State(control): State<Control>) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Sse::new(states.take_until(stopped))).into_response()
 }
 
-/// Starts or stops a backend.
+/// Starts, stops or restarts a backend, or makes it a member or none.
 async fn turn(
     State(control): State<Control>,
     Path((name, action)): Path<(String, String)>,
@@ -104,12 +115,22 @@ async fn turn(
     };
     match action.as_str() {
         "stop" => backend.stop().await,
-        "start" => {
-            if let Err(error) = backend.start() {
-                return (StatusCode::CONFLICT, format!("backend {name} did not start: {error}\n")).into_response();
+        "start" => {}
+        "restart" => backend.leave().await,
+        "add" | "remove" => {
+            let Some(members) = &control.members else {
+                return (StatusCode::NOT_FOUND, "try `longhaul demo --discover`\n").into_response();
+            };
+            if let Err(error) = members.list(&name, action == "add") {
+                return (StatusCode::CONFLICT, format!("{error}\n")).into_response();
             }
         }
-        _ => return (StatusCode::NOT_FOUND, "expected start or stop\n").into_response(),
+        _ => return (StatusCode::NOT_FOUND, "expected start, stop, restart, add or remove\n").into_response(),
+    }
+    if matches!(action.as_str(), "start" | "restart")
+        && let Err(error) = backend.start()
+    {
+        return (StatusCode::CONFLICT, format!("backend {name} did not start: {error}\n")).into_response();
     }
     Json(control.state()).into_response()
 }

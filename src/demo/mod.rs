@@ -1,4 +1,5 @@
 //! The servers behind the gateway of `longhaul demo`: three chat backends with visible state, and a page to try them.
+//! With `--discover` there are five, and the page says which of them are members of the gateway's upstream.
 //!
 //! All of them listen on free ports of 127.0.0.1 and live in this process. The gateway in front is the real one and
 //! reads the text of a real configuration ([`Demo::config`]).
@@ -6,6 +7,8 @@
 mod backend;
 mod certificate;
 mod control;
+mod kept;
+mod members;
 mod room;
 mod serve;
 #[cfg(test)]
@@ -13,6 +16,7 @@ mod tests;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -21,14 +25,18 @@ use tokio::task::JoinHandle;
 
 use self::backend::Backend;
 pub use self::certificate::DemoCertificate;
+use self::kept::Kept;
+use self::members::Members;
 use self::serve::Changes;
 
-/// The three backends and the control server behind the page, all running.
+/// The backends and the control server behind the page, all running.
 ///
 /// [`Demo::stop`] ends them and waits for their end. A drop ends them too, without waiting.
 #[derive(Debug)]
 pub struct Demo {
     backends: Arc<[Backend]>,
+    /// With `--discover`.
+    members: Option<Arc<Members>>,
     control: SocketAddr,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
@@ -37,20 +45,34 @@ pub struct Demo {
 impl Demo {
     /// Starts three backends and the control server, each on a free port of 127.0.0.1.
     ///
-    /// The caller runs on a Tokio runtime with I/O and time enabled, which must live as long as the demo.
+    /// # Errors
+    /// No port is free, or no temporary folder can be made, by the system's error.
+    pub async fn start() -> io::Result<Self> {
+        Self::start_with(&NAMES[..FIRST], None).await
+    }
+
+    /// Starts five backends, of which three are members by a file in a new folder in `parent`.
     ///
     /// # Errors
-    /// No port is free, by the system's error.
-    pub async fn start() -> io::Result<Self> {
-        let changes = Changes::new();
-        let backends: Arc<[Backend]> =
-            NAMES.into_iter().map(|name| Backend::start_new(name, changes.clone())).collect::<io::Result<_>>()?;
+    /// No port is free, or the file cannot be written.
+    pub async fn start_discovered(parent: &Path) -> io::Result<Self> {
+        Self::start_with(&NAMES, Some(parent)).await
+    }
+
+    /// The caller runs on a Tokio runtime with I/O and time enabled, which must live as long as the demo.
+    async fn start_with(names: &[&'static str], parent: Option<&Path>) -> io::Result<Self> {
+        let (changes, kept) = (Changes::new(), Arc::new(Kept::new()?));
+        let start = |name: &&'static str| Backend::start_new(name, changes.clone(), Arc::clone(&kept));
+        let backends: Arc<[Backend]> = names.iter().map(start).collect::<io::Result<_>>()?;
+        let addresses = backends.iter().map(|backend| (backend.name(), backend.address()));
+        let members = parent.map(|parent| Members::begin(parent, addresses, FIRST, changes.clone())).transpose()?;
+        let members = members.map(Arc::new);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let control = listener.local_addr()?;
         let (stop, stopped) = watch::channel(false);
-        let router = control::router(Arc::clone(&backends), changes, stopped.clone());
+        let router = control::router(Arc::clone(&backends), members.clone(), changes, stopped.clone());
         let server = tokio::spawn(serve::until_stopped(listener, router, stopped));
-        Ok(Self { backends, control, stop, server })
+        Ok(Self { backends, members, control, stop, server })
     }
 
     /// The gateway's configuration for this demo, as a user would write it, listening on `listen`, with TLS where there
@@ -59,18 +81,24 @@ impl Demo {
         let tls = certificate.map_or_else(String::new, |DemoCertificate { cert, key }| {
             format!("\n    tls:\n      certificates:\n        - {{ cert: {cert:?}, key: {key:?} }}")
         });
-        let backends: String = self
-            .backends
-            .iter()
-            .map(|backend| format!("      - {}    # {}\n", backend.address(), backend.name()))
-            .collect();
+        let listed = || {
+            let line = |backend: &Backend| format!("      - {}    # {}\n", backend.address(), backend.name());
+            format!("    backends:\n{}", self.backends.iter().map(line).collect::<String>())
+        };
+        let backends = self.members.as_ref().map_or_else(listed, |members| {
+            let file = members.file();
+            format!(
+                "    discover: {{ file: {file:?}, settle: 0s }}\n    drain_window: 5s\n    absent: {{ hold: 20s }}\n"
+            )
+        });
         CONFIG
             .replace("{listen}", &(listen.to_string() + &tls))
             .replace("{backends}", backends.trim_end())
             .replace("{control}", &self.control.to_string())
     }
 
-    /// The addresses of the backends A, B and C; each keeps its own for the demo's life.
+    /// The addresses of the backends A, B and C, and with `--discover` of D and E; each keeps its own for the demo's
+    /// life.
     pub fn backends(&self) -> Vec<SocketAddr> {
         self.backends.iter().map(Backend::address).collect()
     }
@@ -88,14 +116,21 @@ impl Demo {
         self.stop.send_replace(true);
         // The task fails only by a panic, which closes its port as well.
         let _ = self.server.await;
+        self.members.iter().for_each(|members| members.clear());
     }
 }
 
 /// Text for the terminal, with what to open and try when the gateway listens on `listen`.
 ///
-/// The first line is `open http://ADDRESS/`, which scripts may wait for; `https` with a certificate.
-pub fn welcome(listen: SocketAddr, certificate: Option<&DemoCertificate>) -> String {
-    let text = WELCOME.replace("{listen}", &listen.to_string());
+/// The first line is `open http://ADDRESS/`, which scripts may wait for; `https` with a certificate. Where there is an
+/// `admin` listener, the second one is `dashboard http://ADDRESS/`.
+pub fn welcome(listen: SocketAddr, admin: Option<SocketAddr>, certificate: Option<&DemoCertificate>) -> String {
+    let text = with_certificate(WELCOME.replace("{listen}", &listen.to_string()), listen, certificate);
+    let Some(admin) = admin else { return text };
+    text.replacen('\n', &format!("\ndashboard http://{admin}/\n"), 1)
+}
+
+fn with_certificate(text: String, listen: SocketAddr, certificate: Option<&DemoCertificate>) -> String {
     let Some(DemoCertificate { cert, .. }) = certificate else { return text };
     let text = text.replace("http://", "https://").replace("ws://", "wss://");
     let note = format!(
@@ -107,7 +142,9 @@ pub fn welcome(listen: SocketAddr, certificate: Option<&DemoCertificate>) -> Str
     text.replacen('\n', &note, 1)
 }
 
-const NAMES: [&str; 3] = ["A", "B", "C"];
+const NAMES: [&str; 5] = ["A", "B", "C", "D", "E"];
+/// Number of backends of the demo without `--discover`, and the first members of the one with it.
+const FIRST: usize = 3;
 
 const CONFIG: &str = "\
 version: 1
@@ -115,11 +152,15 @@ version: 1
 listeners:
   - address: {listen}
 
+admin:
+  address: 127.0.0.1:0         # the dashboard, for this machine alone
+
 access_log: off
 
 routes:
   - path: /ws                  # the clients' WebSockets
     upstream: chat
+    reattach: { within: 10s, on: [going_away] }    # a restarted backend says so; a stopped one is as good as dead
   - path: /                    # the page and its buttons
     upstream: page
 
@@ -128,7 +169,6 @@ upstreams:
     affinity:
       - query: client          # ws://HOST/ws?client=ID: the same id, the same backend
       - issue_cookie: { name: longhaul }
-    backends:
 {backends}
     health:
       check: websocket
@@ -151,6 +191,7 @@ Try on the page:
   count, then reload: every client is back on its backend, and its counter with it
   open 20 more clients, and watch how the ids spread over the backends
   stop a backend: its clients reconnect elsewhere; start it again, reconnect all: they come home
+  restart a backend: its clients keep their sockets, and their counters go on at another one
 Or from a terminal, with any WebSocket client:
   ws://{listen}/ws?client=me        send {\"type\":\"count\"} or {\"type\":\"chat\",\"text\":\"hello\"}
 Ctrl-C ends everything.

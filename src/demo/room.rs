@@ -69,14 +69,15 @@ impl Room {
         Arc::new(Self { backend, memory: Mutex::default(), news: broadcast::Sender::new(MAX_UNREAD), changes })
     }
 
-    /// Admits a client and returns its seat and first message; `None` when [`MAX_OPEN`] are open.
-    pub(super) fn join(self: &Arc<Self>, client: String) -> Option<(Seat, Told)> {
+    /// Admits a client and returns its seat and first message; `None` when [`MAX_OPEN`] are open. `count`: its counter
+    /// at the backend before, where that was restarted.
+    pub(super) fn join(self: &Arc<Self>, client: String, count: Option<u64>) -> Option<(Seat, Told)> {
         let mut memory = self.memory();
         if memory.open >= MAX_OPEN {
             return None;
         }
         memory.open += 1;
-        let (count, visits) = memory.arrive(&client);
+        let (count, visits) = memory.arrive(&client, count.unwrap_or_default());
         let history = memory.history.iter().cloned().collect();
         // Subscribed under the lock: a line is either in the history or in the news, never in both.
         let news = self.news.subscribe();
@@ -136,6 +137,11 @@ impl Seat {
         }
     }
 
+    /// The client's counter.
+    pub(super) fn counted(&self) -> u64 {
+        self.room.memory().clients.get(&self.client).map_or(0, |client| client.count)
+    }
+
     fn count(&self) {
         let mut memory = self.room.memory();
         memory.messages += 1;
@@ -188,7 +194,7 @@ struct Memory {
 
 impl Memory {
     /// Records an arrival; returns the client's counter and its number of arrivals.
-    fn arrive(&mut self, id: &str) -> (u64, u64) {
+    fn arrive(&mut self, id: &str, count: u64) -> (u64, u64) {
         if !self.clients.contains_key(id) && self.clients.len() >= MAX_REMEMBERED {
             self.forget_one();
         }
@@ -197,6 +203,7 @@ impl Memory {
         client.open += 1;
         client.visits += 1;
         client.arrived = self.arrivals;
+        client.count = client.count.max(count);
         (client.count, client.visits)
     }
 

@@ -1,4 +1,7 @@
-//! The demo's backends and control server, over real sockets and without a gateway.
+//! The demo's backends, over real sockets and without a gateway.
+
+mod control;
+mod room;
 
 use std::net::SocketAddr;
 
@@ -8,9 +11,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Error, Message, client::IntoClientRequest};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use super::control::MAX_VIEWERS;
-use super::room::{MAX_HISTORY, MAX_OPEN, MAX_REMEMBERED, MAX_TEXT, Room, Told};
-use super::serve::Changes;
+use super::room::MAX_TEXT;
 use super::{Demo, DemoCertificate, backend, welcome};
 
 type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -63,6 +64,35 @@ async fn a_backend_started_again_has_its_address_and_an_empty_memory() {
         let (_client, hello) = join(address, "ada").await;
         assert_eq!((&hello["backend"], &hello["count"], &hello["visits"]), (&json!("C"), &json!(0), &json!(1)));
     }
+    demo.stop().await;
+}
+
+#[tokio::test]
+async fn a_restarted_backend_says_close_1012_and_its_counters_go_on_at_another_one() {
+    let demo = started().await;
+    let session = "0123456789abcdef0123456789abcdef";
+    let (mut client, _) = join_as(demo.backends()[0], "ada", session).await;
+    for count in 1..=2 {
+        say(&mut client, &json!({"type":"count"})).await;
+        assert_eq!(hear(&mut client).await, json!({"type":"count","count":count}));
+    }
+    let heard = async {
+        let close = client.next().await;
+        // The answer is sent with the next read.
+        while client.next().await.is_some() {}
+        close
+    };
+    let ((), close) = tokio::join!(demo.backends[0].leave(), heard);
+    let Some(Ok(Message::Close(Some(frame)))) = close else { panic!("expected Close: {close:?}") };
+    assert_eq!(u16::from(frame.code), 1012);
+    let refused = TcpStream::connect(demo.backends()[0]).await.expect_err("the port is closed");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+
+    let (_next, hello) = join_as(demo.backends()[1], "ada", session).await;
+    assert_eq!((&hello["backend"], &hello["count"]), (&json!("B"), &json!(2)));
+    let (_other, hello) = join_as(demo.backends()[2], "ada", session).await;
+    assert_eq!(hello["count"], 0, "a counter is taken once");
+    demo.backends[0].start().expect("the address is kept for it");
     demo.stop().await;
 }
 
@@ -164,108 +194,6 @@ async fn health_checks_pass_with_and_without_a_handshake_and_are_no_clients() {
     demo.stop().await;
 }
 
-#[test]
-fn a_full_room_takes_nobody_until_somebody_leaves() {
-    let room = Room::new("A", Changes::new());
-    let mut seats: Vec<_> = (0..MAX_OPEN).filter_map(|id| room.join(id.to_string())).collect();
-    assert_eq!(seats.len(), MAX_OPEN);
-    assert!(room.join("late".to_owned()).is_none());
-    seats.pop();
-    assert!(room.join("late".to_owned()).is_some());
-}
-
-#[test]
-fn a_room_forgets_the_client_who_arrived_longest_ago_and_is_gone() {
-    let room = Room::new("A", Changes::new());
-    let (_stays, _) = room.join("stays".to_owned()).expect("there is room");
-    for id in 1..MAX_REMEMBERED {
-        drop(room.join(format!("gone-{id}")));
-    }
-    drop(room.join("gone-1".to_owned()));
-    drop(room.join("new".to_owned()));
-    assert_eq!(room.figures().remembered, MAX_REMEMBERED);
-    let visits = |id: &str| match room.join(id.to_owned()).expect("there is room").1 {
-        Told::Hello { visits, .. } => visits,
-        other => panic!("expected a hello, got {other:?}"),
-    };
-    assert_eq!((visits("stays"), visits("gone-1")), (2, 3), "present, or back since");
-    assert_eq!(visits("gone-2"), 1, "forgotten for the new one");
-}
-
-#[test]
-fn the_history_keeps_the_last_lines() {
-    let room = Room::new("A", Changes::new());
-    let (seat, _) = room.join("ada".to_owned()).expect("there is room");
-    for number in 0..=MAX_HISTORY {
-        seat.say(&json!({"type":"chat","text":number.to_string()}).to_string()).expect("it is a good line");
-    }
-    let Some((_, Told::Hello { history, .. })) = room.join("bob".to_owned()) else { panic!("expected a hello") };
-    assert_eq!(history.len(), MAX_HISTORY);
-    assert_eq!((history[0].text.as_str(), history[MAX_HISTORY - 1].text.as_str()), ("1", "50"));
-}
-
-#[tokio::test]
-async fn the_page_comes_with_a_policy_that_lets_in_no_other_script() {
-    let demo = started().await;
-    for (path, kind) in [("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")] {
-        let answer = reqwest::get(format!("http://{}{path}", demo.control())).await.expect("an answer");
-        assert_eq!(answer.status(), 200, "{path}");
-        let header = |name: &str| answer.headers()[name].to_str().expect("text").to_owned();
-        assert!(header("content-type").starts_with(kind), "{path}");
-        assert!(header("content-security-policy").starts_with("default-src 'none'"), "{path}");
-    }
-    demo.stop().await;
-}
-
-#[tokio::test]
-async fn the_buttons_stop_and_start_a_backend_and_events_show_it() {
-    let demo = started().await;
-    let url = format!("http://{}/demo", demo.control());
-    let mut events = reqwest::get(format!("{url}/events")).await.expect("an answer");
-    assert!(up(&next_event(&mut events).await, 1));
-
-    let http = reqwest::Client::new();
-    let push = |path: &'static str| http.post(format!("{url}/backends/{path}")).header("x-longhaul-demo", "1").send();
-    let stopped = push("B/stop").await.expect("an answer");
-    assert!(!up(&stopped.json().await.expect("a state"), 1));
-    while up(&next_event(&mut events).await, 1) {}
-    let started = push("B/start").await.expect("an answer");
-    assert!(up(&started.json().await.expect("a state"), 1));
-    while !up(&next_event(&mut events).await, 1) {}
-
-    let (_client, _) = join(demo.backends()[1], "ada").await;
-    while next_event(&mut events).await["backends"][1]["open"] != 1 {}
-    let state: Value = reqwest::get(format!("{url}/state")).await.expect("an answer").json().await.expect("JSON");
-    assert_eq!((&state["clients"], &state["backends"][1]["name"]), (&json!(1), &json!("B")));
-    assert_eq!(push("D/stop").await.expect("an answer").status(), 404);
-    assert_eq!(push("A/burn").await.expect("an answer").status(), 404);
-    demo.stop().await;
-    assert!(matches!(events.chunk().await, Ok(None) | Err(_)), "event streams end with the demo");
-}
-
-#[tokio::test]
-async fn a_button_pushed_from_another_site_is_refused() {
-    let demo = started().await;
-    let http = reqwest::Client::new();
-    let forged = http.post(format!("http://{}/demo/backends/A/stop", demo.control())).send().await;
-    assert_eq!(forged.expect("an answer").status(), 403);
-    assert!(demo.backends[0].status().up);
-    demo.stop().await;
-}
-
-#[tokio::test]
-async fn event_streams_are_bounded() {
-    let demo = started().await;
-    let url = format!("http://{}/demo/events", demo.control());
-    let mut streams = Vec::new();
-    for _ in 0..MAX_VIEWERS {
-        streams.push(reqwest::get(&url).await.expect("an answer"));
-    }
-    assert!(streams.iter().all(|stream| stream.status() == 200));
-    assert_eq!(reqwest::get(&url).await.expect("an answer").status(), 503);
-    demo.stop().await;
-}
-
 #[tokio::test]
 async fn the_configuration_names_every_address_and_is_yaml() {
     let demo = started().await;
@@ -275,7 +203,10 @@ async fn the_configuration_names_every_address_and_is_yaml() {
     let backends: Vec<String> = demo.backends().iter().map(SocketAddr::to_string).collect();
     assert_eq!(file["upstreams"]["chat"]["backends"], json!(backends));
     assert_eq!(file["upstreams"]["page"]["backends"], json!([demo.control().to_string()]));
-    assert!(welcome(listen, None).starts_with("open http://127.0.0.1:8080/\n"));
+    assert!(welcome(listen, None, None).starts_with("open http://127.0.0.1:8080/\n"));
+    let with_dashboard = welcome(listen, Some(([127, 0, 0, 1], 9099).into()), None);
+    assert!(with_dashboard.starts_with("open http://127.0.0.1:8080/\ndashboard http://127.0.0.1:9099/\n"));
+    assert_eq!(file["admin"], json!({"address":"127.0.0.1:0"}));
     demo.stop().await;
 }
 
@@ -284,8 +215,14 @@ async fn started() -> Demo {
 }
 
 async fn join(backend: SocketAddr, id: &str) -> (Client, Value) {
-    let (mut client, _) =
-        connect_async(format!("ws://{backend}/ws?client={id}")).await.expect("the handshake succeeds");
+    join_as(backend, id, "").await
+}
+
+/// Joins in a session, as the gateway names it.
+async fn join_as(backend: SocketAddr, id: &str, session: &str) -> (Client, Value) {
+    let mut request = format!("ws://{backend}/ws?client={id}").into_client_request().expect("it is a request");
+    request.headers_mut().insert("longhaul-session", session.parse().expect("it is a value"));
+    let (mut client, _) = connect_async(request).await.expect("the handshake succeeds");
     let hello = hear(&mut client).await;
     (client, hello)
 }
@@ -301,20 +238,6 @@ async fn hear(client: &mut Client) -> Value {
     }
 }
 
-async fn next_event(events: &mut reqwest::Response) -> Value {
-    let mut text = String::new();
-    while !text.ends_with("\n\n") {
-        let chunk = events.chunk().await.expect("the stream is open").expect("the stream goes on");
-        text.push_str(std::str::from_utf8(&chunk).expect("text"));
-    }
-    let last = text.trim_end().rsplit("\n\n").next().expect("an event");
-    serde_json::from_str(last.strip_prefix("data: ").expect("a data line")).expect("JSON")
-}
-
-fn up(state: &Value, backend: usize) -> bool {
-    state["backends"][backend]["up"] == true
-}
-
 #[tokio::test]
 async fn with_tls_everything_is_by_https_and_wss_and_the_certificate_can_be_used() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -325,7 +248,7 @@ async fn with_tls_everything_is_by_https_and_wss_and_the_certificate_can_be_used
     std::fs::write(&file, demo.config(listen, Some(&made))).expect("the file is written");
     let loaded = crate::config::load(&file, &crate::config::NoHooks).expect("the configuration is right");
     assert!(loaded.config.listeners[0].tls.is_some() && loaded.warnings.is_empty(), "{:?}", loaded.warnings);
-    let text = welcome(listen, Some(&made));
+    let text = welcome(listen, None, Some(&made));
     assert!(text.starts_with("open https://127.0.0.1:8443/\n"), "{text}");
     assert!(text.contains("wss://127.0.0.1:8443/ws") && !text.contains(" ws://"), "{text}");
     assert!(DemoCertificate::make(folder.path(), listen).is_err(), "a folder that is there is not taken");

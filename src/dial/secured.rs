@@ -147,7 +147,11 @@ impl<T: Transport> Transport for Secured<T> {
             if ready!(self.raw.poll_read(cx, &mut tls.cipher, until))? == 0 {
                 return Poll::Ready(Ok(0));
             }
-            tls.sealed.open(&tls.cipher, bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            if let Err(error) = tls.sealed.open(&tls.cipher, bytes) {
+                // The alert goes out as far as it can be sent at once.
+                let _ = poll_send(&mut self.raw, &mut tls.sealed, cx, until);
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+            }
             let count = bytes.len() - before;
             if count > 0 || tls.sealed.session().peer_has_closed() {
                 return Poll::Ready(Ok(count));

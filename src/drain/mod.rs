@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::snapshot::Phase;
 
-pub use backend::{BackendDrain, DrainedBackend, UnknownBackend, drained_backends, restore_drained};
+pub use backend::{BackendDrain, DrainedBackend, UnknownBackend, drained_backends, name_of, restore_drained};
 pub use process::{DrainEnd, ProcessDrain};
 
 /// Progress of a drain.

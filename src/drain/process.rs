@@ -47,6 +47,7 @@ impl ProcessDrain {
         tokio::time::sleep_until(self.closes_at.into()).await;
         self.running.phases.enter(Phase::Closing);
         close_listeners();
+        self.running.close_admission();
         self.running.tunnels.end(&Scope::All, self.reason(), self.settings.window);
         // Clients that were accepted a moment ago become requests meanwhile.
         tokio::time::sleep(ACCEPTED_TO_REQUEST).await;

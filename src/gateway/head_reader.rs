@@ -4,9 +4,10 @@ use std::future::Future;
 use std::io;
 use std::time::{Duration, Instant};
 
-use http::header::UPGRADE;
+use http::header::{EXPECT, UPGRADE};
 
-use crate::config::Limits;
+use crate::admission::Admission;
+use crate::config::{HeadLimits, KeepAlive, Limits};
 use crate::dial::{self, Transport};
 use crate::http1::framing::{self, Body, Encoded, Framing};
 use crate::http1::{Bounds, Fields, Reading, Refused, RequestHead, reading};
@@ -32,7 +33,8 @@ impl<T: Transport> Source for T {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HeadReader {
     reading: Reading,
-    limits: Limits,
+    limits: HeadLimits,
+    keep_alive: KeepAlive,
     /// Moment by which the head has to be whole; `None` before its first byte on a kept connection.
     until: Option<Instant>,
     /// Nothing was asked for on this connection yet.
@@ -48,6 +50,8 @@ pub(super) struct Head {
     pub(super) body: Body,
     /// True when it asks to switch protocols: bytes behind it may be no request.
     pub(super) may_switch: bool,
+    /// True when the client may wait with the body until it is told to send it (RFC 9110 §10.1.1).
+    pub(super) expects: bool,
     /// The target, where Pingora reads it encoded.
     pub(super) encoded: Option<Box<Encoded>>,
 }
@@ -56,7 +60,8 @@ impl Head {
     /// A head that stays as it came.
     pub(super) fn of(head: &RequestHead<'_>, body: Body) -> Self {
         let may_switch = head.lines.values_of(&UPGRADE).next().is_some();
-        Self { length: head.length, body, may_switch, encoded: None }
+        let expects = head.lines.values_of(&EXPECT).next().is_some();
+        Self { length: head.length, body, may_switch, expects, encoded: None }
     }
 }
 
@@ -74,26 +79,48 @@ pub(super) enum NoHead {
 impl HeadReader {
     /// Reads the first head of a connection that was accepted at `now`.
     pub(super) fn first(limits: Limits, now: Instant) -> Self {
-        Self { reading: Reading::default(), limits, until: Some(now + limits.head.time), is_first: true }
+        let Limits { head, keep_alive, .. } = limits;
+        Self { reading: Reading::default(), limits: head, keep_alive, until: Some(now + head.time), is_first: true }
+    }
+
+    /// Reads the head of a client that is refused whatever it asks for, as far as an answer takes: it gets little time
+    /// and little room.
+    pub(super) fn to_be_refused(mut limits: Limits, now: Instant) -> Self {
+        let head = &mut limits.head;
+        head.time = head.time.min(TO_BE_REFUSED);
+        (head.size, head.target) = (head.size.min(ENOUGH), head.target.min(ENOUGH));
+        Self::first(limits, now)
     }
 
     /// Reads a head behind the first one.
     pub(super) fn next(limits: Limits) -> Self {
-        Self { reading: Reading::default(), limits, until: None, is_first: false }
+        let Limits { head, keep_alive, .. } = limits;
+        Self { reading: Reading::default(), limits: head, keep_alive, until: None, is_first: false }
     }
 
     /// Bounds of the head.
     pub(super) fn bounds(&self) -> Bounds {
-        let head = &self.limits.head;
+        let head = &self.limits;
         Bounds { bytes: head.size, lines: head.lines, target: head.target }
     }
 
     /// Reads until `bytes` begin with a whole head.
-    pub(super) async fn read(&mut self, source: &mut impl Source, bytes: &mut Vec<u8>) -> Result<(), NoHead> {
+    ///
+    /// Bytes of a head that is not whole are counted as kept, where there is an `admission` to count them.
+    pub(super) async fn read(
+        &mut self,
+        source: &mut impl Source,
+        bytes: &mut Vec<u8>,
+        admission: Option<&Admission>,
+    ) -> Result<(), NoHead> {
         let bounds = self.bounds();
+        let mut kept = None;
         while !self.reading.is_complete(bytes, &bounds).map_err(NoHead::Refused)? {
             let has_begun = self.reading.has_begun(bytes);
             let until = self.wait_until(has_begun);
+            if let Some(admission) = admission.filter(|_| has_begun) {
+                kept.get_or_insert_with(|| admission.keep()).set(bytes.capacity());
+            }
             match source.fill(bytes, until).await {
                 Ok(0) if has_begun => return Err(NoHead::Refused(Refused::Incomplete)),
                 Ok(0) => return Err(NoHead::Gone),
@@ -108,8 +135,8 @@ impl HeadReader {
     fn wait_until(&mut self, has_begun: bool) -> Instant {
         match self.until {
             Some(until) => until,
-            None if has_begun => *self.until.insert(Instant::now() + self.limits.head.time),
-            None => Instant::now() + self.limits.keep_alive.idle.unwrap_or(FOREVER),
+            None if has_begun => *self.until.insert(Instant::now() + self.limits.time),
+            None => Instant::now() + self.keep_alive.idle.unwrap_or(FOREVER),
         }
     }
 
@@ -147,5 +174,9 @@ pub(super) fn settle(bytes: &mut Vec<u8>, bounds: &Bounds) -> Result<Head, Refus
     Ok(head)
 }
 
+/// Longest time for the head of a client that is refused.
+pub(super) const TO_BE_REFUSED: Duration = Duration::from_secs(2);
+/// Most bytes of it: those of a browser with its cookies. It is answered before the rest of a longer one has come.
+const ENOUGH: usize = 4 << 10;
 /// Stands for no limit: longer than any process runs, and short enough to be added to every moment.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);

@@ -14,8 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::head_reader::Head;
-use crate::http1::Body;
 use crate::http1::chunks::{Chunks, Taken};
+use crate::http1::{Body, Refused};
 
 /// The bytes of a connection that were read ahead, and the request that Pingora is lent of them.
 pub(super) struct Lent {
@@ -38,7 +38,7 @@ enum Place {
     Length(u64),
     /// In a body of chunks.
     Chunks(Chunks),
-    /// In a body that turned out to be malformed.
+    /// In a body that turned out to be malformed, or is refused otherwise.
     Malformed,
     /// In the answer of a backend, which is lent as a whole.
     Answer,
@@ -67,6 +67,11 @@ impl Lent {
         ahead
     }
 
+    /// Size of the buffer with the bytes that were read ahead.
+    pub(super) fn ahead_capacity(&self) -> usize {
+        self.ahead.capacity()
+    }
+
     /// Tells if bytes came that were handed to nobody.
     pub(super) fn has_more(&self) -> bool {
         self.read < self.ahead.len()
@@ -75,6 +80,21 @@ impl Lent {
     /// Tells if what came behind the request may be the next one.
     pub(super) fn may_go_on(&self) -> bool {
         self.is_over() && !(self.may_switch && self.has_more())
+    }
+
+    /// Tells if the client has yet to send a part of the body.
+    pub(super) fn is_in_body(&self) -> bool {
+        !self.is_over() && matches!(self.place, Place::Length(_) | Place::Chunks(_))
+    }
+
+    /// Bytes of a body in chunks that have passed; 0 where its length was announced.
+    pub(super) fn chunk_data(&self) -> u64 {
+        if let Place::Chunks(chunks) = self.place { chunks.data() } else { 0 }
+    }
+
+    /// Lends no more of the request: the rest of its body is unwanted.
+    pub(super) fn give_up(&mut self) {
+        self.place = Place::Malformed;
     }
 
     fn is_over(&self) -> bool {
@@ -196,7 +216,7 @@ impl Place {
             }
             Self::Chunks(chunks) => chunks.follow(bytes).map_err(|refusal| {
                 *self = Self::Malformed;
-                io::Error::new(io::ErrorKind::InvalidData, refusal)
+                io::Error::new(io::ErrorKind::InvalidData, Refused::Rule(refusal))
             }),
             Self::Malformed | Self::Answer => Ok(all(bytes.len())),
         }
@@ -278,7 +298,7 @@ mod tests {
         ] {
             let bytes = format!("HEAD{text}{next}");
             for (size, ahead) in (1..bytes.len()).flat_map(|size| [(size, 4), (size, bytes.len())]) {
-                let head = Head { length: 4, body, may_switch: false, encoded: None };
+                let head = Head { length: 4, body, may_switch: false, expects: false, encoded: None };
                 let lent = Lent::request(bytes.as_bytes()[..ahead].to_vec(), &head);
                 let mut reader = Reader(lent, &bytes.as_bytes()[ahead..], size);
                 let mut came = vec![0; 4 + read.len()];

@@ -1,16 +1,23 @@
 //! The gateway: requests by Pingora's `ProxyHttp`, and WebSocket handshakes by an engine of its own.
 
+mod admission;
 mod arrival;
 mod as_written;
+mod cause;
 mod connector;
 mod handshake;
 mod head_reader;
+mod held;
+mod hold;
 mod lent;
+mod pace;
 mod refusal;
 mod request;
 pub(crate) mod requests;
 mod rewind;
 mod runtimes;
+mod span;
+mod waits;
 
 use std::sync::Arc;
 
@@ -20,7 +27,7 @@ use crate::dial::{Dialer, TryError};
 use crate::snapshot::{Destination, Running};
 use crate::socket::descriptors::Descriptors;
 use crate::upstream::{Blame, FailedTry, FailureKind};
-pub use handshake::Handshakes;
+pub use handshake::{Handshakes, offer};
 pub use request::Ctx;
 pub use runtimes::Runtimes;
 
@@ -50,7 +57,10 @@ impl Gateway {
         }
         match error {
             TryError::Local(shortage, _) => self.backend_failed(ctx, to, connect, Blame::Gateway(*shortage), &reason),
-            TryError::Connect(_) => self.backend_failed(ctx, to, connect, Blame::Backend(connect), &reason),
+            TryError::Connect(_) => {
+                self.backend_failed(ctx, to, connect, Blame::Backend(connect), &reason);
+                ctx.wait_for_the_last_tried(to);
+            }
             TryError::Exchange(_) => self.doubt(ctx, to, step, &reason),
         }
     }
@@ -67,9 +77,8 @@ impl Gateway {
     fn backend_failed(&self, ctx: &mut Ctx, to: &Destination, step: FailureKind, blame: Blame, reason: &str) {
         let on_trial = ctx.pick.as_ref().is_some_and(|pick| pick.guard.is_on_trial());
         let Some(index) = ctx.give_up_on_pick() else { return };
-        let address = to.upstream.states()[index].address();
-        let (step, name) = (step.as_str(), &to.upstream.config().name);
-        warn!("{step} to backend {name}/{address} failed: {reason} (request {})", ctx.id());
+        let (step, backend) = (step.as_str(), &to.upstream.states()[index]);
+        warn!("{step} to backend {backend} failed: {reason} (request {})", ctx.id());
         ctx.short = matches!(blame, Blame::Gateway(_));
         ctx.failure = Some(reason.to_owned());
         to.try_failed(index, &FailedTry { blame, client: ctx.client_address(), on_trial, reason });

@@ -11,13 +11,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout_at;
 
 use super::Gateway;
+use super::cause::Cause;
 use super::request::request_id;
 use super::rewind::{Client, Rewind};
-use crate::access_log::Line;
 use crate::client;
-use crate::hook::Answer;
 use crate::http1::head::read_request;
-use crate::http1::{Refusal, Refused, fields};
+use crate::http1::{Refused, fields};
 use crate::tls::HandshakeFailure;
 
 /// A refused request, as far as its head can be read.
@@ -31,22 +30,20 @@ struct Asked<'b> {
 
 impl Gateway {
     /// Refuses what a client sent, and ends its connection.
-    pub(super) async fn refuse(&self, mut stream: Box<Rewind>, refused: Refused) {
+    pub(super) async fn refuse(&self, mut stream: Box<Rewind>, cause: Cause) {
         let ahead = stream.take_ahead();
         let Some(client) = stream.client() else { return };
-        client.listener.metrics.refused(refused.as_str());
-        if refused == Refused::Tls {
+        if let Cause::Head(refused) = cause {
+            client.listener.metrics.refused(refused.as_str());
+        }
+        if cause == Cause::Head(Refused::Tls) {
             self.tls_failed(client.arrival.peer, HandshakeFailure::PlainPort);
         }
-        let Some(status) = refused.status() else { return };
-        let asked = Asked::of(&ahead, refused);
-        let mut answer = Answer::new(status.as_u16(), refused.to_string());
-        if refused == Refused::Rule(Refusal::Connect) {
-            answer = answer.header("allow", METHODS);
-        }
+        let Some(answer) = cause.answer() else { return };
+        let asked = Asked::of(&ahead, cause);
         let id = request_id(&asked.headers);
         let is_head = asked.method.as_deref() == Some("HEAD");
-        self.record_refusal(client, &asked, &id, refused, status.as_u16());
+        self.record_refusal(client, &asked, &id, cause, answer.status().as_u16());
         let bytes = answer.to_bytes(&asked.headers, &id, is_head);
         drop(ahead);
         if let Err(error) = tell(&mut stream, &bytes).await {
@@ -54,10 +51,9 @@ impl Gateway {
         }
     }
 
-    fn record_refusal(&self, client: &Client, asked: &Asked<'_>, id: &str, refused: Refused, status: u16) {
-        self.running.log.write(|| {
-            Line::new("request")
-                .text("request_id", id)
+    fn record_refusal(&self, client: &Client, asked: &Asked<'_>, id: &str, cause: Cause, status: u16) {
+        self.running.log.write("request", |line| {
+            line.text("request_id", id)
                 .text("client", self.address_of(client, &asked.headers))
                 .text("peer", client.arrival.peer)
                 .maybe("method", asked.method.as_deref())
@@ -65,7 +61,7 @@ impl Gateway {
                 .maybe("path", asked.path.as_deref())
                 .number("status", status.into())
                 .number("tries", 0)
-                .text("error", refused.as_str())
+                .text("error", cause.as_str())
         });
     }
 
@@ -77,8 +73,8 @@ impl Gateway {
 }
 
 impl<'b> Asked<'b> {
-    fn of(bytes: &'b [u8], refused: Refused) -> Self {
-        if refused == Refused::Tls {
+    fn of(bytes: &'b [u8], cause: Cause) -> Self {
+        if cause == Cause::Head(Refused::Tls) {
             return Self::default();
         }
         if let Ok(Some(head)) = read_request(bytes) {
@@ -130,8 +126,6 @@ fn start_of(word: &[u8]) -> &[u8] {
     &word[..word.len().min(MOST_LOGGED)]
 }
 
-/// RFC 9110 §15.5.6 asks for a list.
-const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 /// Time that a client has to take its answer, and to stop sending.
 const LINGER: Duration = Duration::from_secs(5);
 /// Bytes that are read of a client that goes on sending.

@@ -14,6 +14,7 @@ use pingora::server::ShutdownWatch;
 use tokio::time::sleep_until;
 
 use super::Gateway;
+use super::cause::Cause;
 use super::head_reader::{HeadReader, NoHead, Source, settle};
 use super::rewind::{Begun, Rewind};
 
@@ -30,20 +31,20 @@ impl<A: HttpServerApp + Send + Sync + 'static> Requests<A> {
     }
 
     /// Lends Pingora the next request, once its head is whole.
-    async fn lend_next(&self, stream: &mut Rewind, begun: Begun, shutdown: &mut ShutdownWatch) -> Result<(), NoHead> {
+    async fn lend_next(&self, stream: &mut Rewind, begun: Begun, shutdown: &mut ShutdownWatch) -> Result<(), Unlent> {
         let mut ahead = stream.take_ahead();
         let mut reader = match begun {
             Begun::Whole(head, continuation) => {
-                stream.lend(ahead, &head, continuation);
+                stream.lend(ahead, &head, continuation, &self.gateway.running.limits());
                 return Ok(());
             }
-            Begun::Refused(refused) => return Err(NoHead::Refused(refused)),
+            Begun::Refused(cause) => return Err(Unlent::Refused(cause)),
             Begun::Reading(reader) => reader,
         };
         let mut source = OnRuntime { stream, shutdown, closing_at: None };
-        reader.read(&mut source, &mut ahead).await?;
-        let head = settle(&mut ahead, &reader.bounds()).map_err(NoHead::Refused)?;
-        stream.lend(ahead, &head, None);
+        reader.read(&mut source, &mut ahead, Some(&self.gateway.running.admission)).await?;
+        let head = settle(&mut ahead, &reader.bounds()).map_err(|refused| Unlent::Refused(refused.into()))?;
+        stream.lend(ahead, &head, None, &self.gateway.running.limits());
         Ok(())
     }
 }
@@ -57,11 +58,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Requests<A> {
         loop {
             match self.lend_next(&mut stream, begun, &mut stopped).await {
                 Ok(()) => {}
-                Err(NoHead::Refused(refused)) => {
-                    self.gateway.refuse(stream, refused).await;
+                Err(Unlent::Refused(cause)) => {
+                    self.gateway.refuse(stream, cause).await;
                     return None;
                 }
-                Err(NoHead::Gone | NoHead::Elsewhere) => return None,
+                Err(Unlent::Over) => return None,
             }
             let served = self.app.process_new_http(ServerSession::new_http1(stream), shutdown).await?;
             // The gateway has read the settings from the head itself; Pingora's way to keep them is not needed.
@@ -77,6 +78,23 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Requests<A> {
 
     async fn cleanup(&self) {
         self.app.http_cleanup().await;
+    }
+}
+
+/// Why Pingora is lent no further request of a connection.
+enum Unlent {
+    /// The client is told, or at least counted.
+    Refused(Cause),
+    /// The connection is over.
+    Over,
+}
+
+impl From<NoHead> for Unlent {
+    fn from(none: NoHead) -> Self {
+        match none {
+            NoHead::Refused(refused) => Self::Refused(refused.into()),
+            NoHead::Gone | NoHead::Elsewhere => Self::Over,
+        }
     }
 }
 

@@ -6,8 +6,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -20,14 +21,17 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::arrival::Arrival;
+use super::cause::Cause;
 use super::handshake::Continuation;
 use super::head_reader::{Head, HeadReader};
 use super::lent::{Lent, poll_more};
+use super::pace::Pace;
+use crate::admission::Kept;
+use crate::config::Limits;
+use crate::http1::Refused;
 use crate::http1::framing::Encoded;
-use crate::http1::{Refusal, Refused};
-use crate::metrics::OpenConnection;
 use crate::tls::Sealed;
-use crate::tunnel::Listener;
+use crate::tunnel::{Listener, Opened};
 pub(super) use wire::Wire;
 
 /// A connection for Pingora, which may read of it what it is [lent](Self::lend). Bytes that a worker has read of it
@@ -37,6 +41,8 @@ pub(super) struct Rewind {
     /// The client at the other end; `None` where that is a backend.
     client: Option<Client>,
     lent: Lent,
+    /// Counts the bytes that were read ahead; `None` of a backend's connection.
+    kept: Option<Kept>,
     since: SystemTime,
     digest: Arc<SocketDigest>,
     /// The first head, as far as a worker came with it.
@@ -44,6 +50,26 @@ pub(super) struct Rewind {
     continuation: Mutex<Option<Box<Continuation>>>,
     /// The target of the request that is lent, where Pingora reads it encoded.
     encoded: Option<Box<Encoded>>,
+    body: BodyLimit,
+    /// Pace at which the client takes its answer.
+    taking: Pace,
+    /// Number of requests that Pingora was lent.
+    requests: u32,
+    /// The request that is lent is the last that the connection may have.
+    is_last: bool,
+}
+
+/// Limits of the body of the request that is lent.
+#[derive(Default)]
+struct BodyLimit {
+    /// Pace at which the client sends it.
+    sending: Pace,
+    /// A part of it is waited for.
+    is_awaited: bool,
+    /// Count of the bytes that had come when the client began to wait until it is told to send it.
+    held_back_at: Option<u64>,
+    /// Most bytes of it, as the route decides. Atomic, because Pingora's stream cannot be changed by others.
+    most: AtomicU64,
 }
 
 /// A client, and how it came.
@@ -53,7 +79,7 @@ pub(super) struct Client {
     /// The listener that accepted it.
     pub(super) listener: Arc<Listener>,
     /// Counts its connection as open.
-    pub(super) _open: Option<OpenConnection>,
+    pub(super) _open: Option<Opened>,
 }
 
 /// The first head of a connection, as far as a worker came with it.
@@ -63,14 +89,20 @@ pub(super) enum Begun {
     /// Whole. The worker may have begun with the request.
     Whole(Head, Option<Box<Continuation>>),
     /// Refused.
-    Refused(Refused),
+    Refused(Cause),
 }
 
 impl Rewind {
-    /// The connection of a client, of which a worker has read `ahead` and made `begun`.
-    pub(super) fn of_client(stream: Wire, client: Client, ahead: Vec<u8>, begun: Begun) -> Self {
+    /// The connection of a client, of which a worker has read `ahead` and made `begun`. `kept` counts what is read
+    /// ahead of it.
+    pub(super) fn of_client(stream: Wire, client: Client, (ahead, kept): (Vec<u8>, Kept), begun: Begun) -> Self {
         let peer = client.arrival.peer;
-        Self { client: Some(client), begun: Some(begun), ..Self::over(stream, peer, Lent::nothing(ahead)) }
+        Self {
+            client: Some(client),
+            kept: Some(kept),
+            begun: Some(begun),
+            ..Self::over(stream, peer, Lent::nothing(ahead))
+        }
     }
 
     /// A connection to a backend that has begun to answer; `ahead` was read of that.
@@ -85,12 +117,17 @@ impl Rewind {
         Self {
             stream: BufWriter::with_capacity(WRITE_BYTES, stream),
             client: None,
+            kept: None,
             lent,
             since: SystemTime::now(),
             digest: Arc::new(digest),
             begun: None,
             continuation: Mutex::default(),
             encoded: None,
+            body: BodyLimit::default(),
+            taking: Pace::default(),
+            requests: 0,
+            is_last: false,
         }
     }
 
@@ -111,11 +148,24 @@ impl Rewind {
     }
 
     /// Counts a request of the client of a connection as refused behind its head.
-    pub(super) fn count_refusal(stream: Option<&Stream>, refusal: Refusal) {
+    pub(super) fn count_refusal(stream: Option<&Stream>, reason: &'static str) {
         let rewind = stream.and_then(|stream| stream.as_any().downcast_ref::<Self>());
         if let Some(client) = rewind.and_then(Self::client) {
-            client.listener.metrics.refused(refusal.as_str());
+            client.listener.metrics.refused(reason);
         }
+    }
+
+    /// Limits the body of the request at work, where it comes in chunks and its length is not known before.
+    pub(super) fn limit_body(stream: Option<&Stream>, most: u64) {
+        if let Some(rewind) = stream.and_then(|stream| stream.as_any().downcast_ref::<Self>()) {
+            rewind.body.most.store(most, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells if a part of the body of the request at work is waited for.
+    pub(super) fn awaits_body(stream: Option<&Stream>) -> bool {
+        let rewind = stream.and_then(|stream| stream.as_any().downcast_ref::<Self>());
+        rewind.is_some_and(|rewind| rewind.body.is_awaited)
     }
 
     /// Takes the request that a worker began on this connection, if it began one; once.
@@ -127,6 +177,16 @@ impl Rewind {
     /// The target of the request that is lent, where Pingora has read it encoded.
     pub(super) fn encoded(stream: &Stream) -> Option<Box<Encoded>> {
         stream.as_any().downcast_ref::<Self>()?.encoded.clone()
+    }
+
+    /// Tells if the request at work is the last that this connection may have.
+    pub(super) fn is_last(stream: &Stream) -> bool {
+        stream.as_any().downcast_ref::<Self>().is_some_and(|rewind| rewind.is_last)
+    }
+
+    /// The connection below, for whoever waits for its end; `None` where no worker accepted it.
+    pub(super) fn tcp(stream: &Stream) -> Option<&TcpStream> {
+        Some(stream.as_any().downcast_ref::<Self>()?.stream.get_ref().tcp())
     }
 
     /// Tells if bytes came behind the request at work.
@@ -151,12 +211,31 @@ impl Rewind {
 
     /// Takes the bytes that were read ahead and handed to nobody.
     pub(super) fn take_ahead(&mut self) -> Vec<u8> {
+        // A connection that waits for its next request keeps nothing of the last one.
+        self.body.sending.rest();
+        self.taking.rest();
+        if let Some(kept) = &mut self.kept {
+            kept.set(0);
+        }
         self.lent.take_ahead()
     }
 
-    /// Lends Pingora the request that `ahead` begins with.
-    pub(super) fn lend(&mut self, ahead: Vec<u8>, head: &Head, continuation: Option<Box<Continuation>>) {
+    /// Lends Pingora the request that `ahead` begins with, and follows the pace of its client from now on.
+    pub(super) fn lend(
+        &mut self,
+        ahead: Vec<u8>,
+        head: &Head,
+        continuation: Option<Box<Continuation>>,
+        limits: &Limits,
+    ) {
+        self.requests = self.requests.saturating_add(1);
+        self.is_last = limits.keep_alive.requests.is_some_and(|most| self.requests >= most.get());
+        let is_held_back = head.expects && ahead.len() == head.length;
         self.lent = Lent::request(ahead, head);
+        let sending = Pace::new(limits.body.pace);
+        let held_back_at = is_held_back.then(|| self.stream.get_ref().received());
+        self.body = BodyLimit { sending, is_awaited: false, held_back_at, most: AtomicU64::new(u64::MAX) };
+        self.taking = Pace::new(limits.answer);
         self.encoded.clone_from(&head.encoded);
         *self.continuation.get_mut().unwrap_or_else(PoisonError::into_inner) = continuation;
     }
@@ -178,14 +257,53 @@ impl Rewind {
 
 impl AsyncRead for Rewind {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, lent, .. } = &mut *self;
-        lent.poll_read(cx, stream, buffer)
+        let Self { stream, lent, body, kept, .. } = &mut *self;
+        let polled = lent.poll_read(cx, stream, buffer);
+        if let Some(kept) = kept {
+            kept.set(lent.ahead_capacity());
+        }
+        let refused = match polled {
+            Poll::Ready(Ok(())) => {
+                body.is_awaited = false;
+                body.sending.go_on();
+                if lent.chunk_data() <= body.most.load(Ordering::Relaxed) {
+                    return Poll::Ready(Ok(()));
+                }
+                Refused::BodySize
+            }
+            Poll::Pending if lent.is_in_body() && body.held_back_at != Some(stream.get_ref().received()) => {
+                body.is_awaited = true;
+                ready!(body.sending.poll_wait(cx, || stream.get_ref().received()));
+                Refused::BodySlow
+            }
+            polled => return polled,
+        };
+        lent.give_up();
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, refused)))
+    }
+}
+
+impl Rewind {
+    /// Follows the pace of a client that takes an answer, by what came of a write to it.
+    fn follow<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.taking.go_on();
+            return polled;
+        }
+        // Whoever waits for the answer to be taken does not wait for the body.
+        self.body.sending.go_on();
+        let wire = self.stream.get_ref();
+        ready!(self.taking.poll_wait(cx, || wire.acknowledged()));
+        wire.reset_at_the_end();
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, Refused::AnswerSlow)))
     }
 }
 
 impl AsyncWrite for Rewind {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        self.body.held_back_at = None;
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.follow(cx, polled)
     }
 
     fn poll_write_vectored(
@@ -193,7 +311,9 @@ impl AsyncWrite for Rewind {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+        self.body.held_back_at = None;
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.follow(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -201,11 +321,13 @@ impl AsyncWrite for Rewind {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.follow(cx, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.follow(cx, polled)
     }
 }
 
@@ -213,7 +335,7 @@ impl AsyncWrite for Rewind {
 impl Shutdown for Rewind {
     async fn shutdown(&mut self) {
         // Who is gone already need not be told.
-        let _ = self.stream.shutdown().await;
+        let _ = AsyncWriteExt::shutdown(self).await;
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::discovery::SavedMembers;
 use crate::drain::DrainedBackend;
 use crate::snapshot::SavedHooks;
 use crate::tls::tickets::SavedTicketKeys;
@@ -61,9 +62,15 @@ pub(super) enum FromPredecessor {
         /// Backends that the operator drains.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         drained: Vec<DrainedBackend>,
+        /// Members of upstreams that have them from a source of their own.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        members: Vec<SavedMembers>,
         /// Keys of session tickets that the predecessor drew.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ticket_keys: Option<SavedTicketKeys>,
+        /// The last events, for whoever asks the successor, which need not understand them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        history: Option<serde_json::Value>,
     },
     /// The predecessor hands nothing over.
     Refused { reason: String },

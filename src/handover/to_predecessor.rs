@@ -9,6 +9,7 @@ use super::claim::Claim;
 use super::message::{CLAIMS_SINCE, FromPredecessor, FromSuccessor, OLDEST_PROTOCOL, PROTOCOL, Readable, Refusal};
 use super::wire::Wire;
 use super::{HandoverError, PeerProcess};
+use crate::discovery::SavedMembers;
 use crate::drain::DrainedBackend;
 use crate::snapshot::SavedHooks;
 use crate::tls::tickets::SavedTicketKeys;
@@ -37,8 +38,12 @@ pub struct Welcome {
     pub sockets: Vec<(SocketAddr, OwnedFd)>,
     /// Backends that the operator drains.
     pub drained: Vec<DrainedBackend>,
+    /// Members of upstreams that have them from a source of their own.
+    pub members: Vec<SavedMembers>,
     /// Keys of session tickets that the predecessor drew.
     pub ticket_keys: Option<SavedTicketKeys>,
+    /// Its last events, as it writes them.
+    pub history: Option<serde_json::Value>,
 }
 
 /// A message of the predecessor's, once this process serves.
@@ -81,15 +86,16 @@ impl ToPredecessor {
         };
         wire.send("hello", &hello, &[], WRITE_WITHIN)?;
         match wire.receive("welcome", Some(WELCOME_WITHIN))? {
-            (FromPredecessor::Welcome { protocol, version, sockets, drained, ticket_keys }, mut descriptors)
-                if sockets.len() + claims(protocol) == descriptors.len() =>
-            {
+            (
+                FromPredecessor::Welcome { protocol, version, sockets, drained, members, ticket_keys, history },
+                mut descriptors,
+            ) if sockets.len() + claims(protocol) == descriptors.len() => {
                 let entry = if claims(protocol) > 0 { descriptors.pop_back().map(Claim::received) } else { None };
                 let sockets = sockets.into_iter().map(|named| named.configured).zip(descriptors).collect();
                 let pid = wire.sender().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
                 let process = PeerProcess { pid, version };
                 let predecessor = Self { wire, protocol, batch: 0, entry, claim: None };
-                Ok(Welcome { predecessor, process, sockets, drained, ticket_keys })
+                Ok(Welcome { predecessor, process, sockets, drained, members, ticket_keys, history })
             }
             (FromPredecessor::Refused { reason }, _) => Err(HandoverError::Refused(reason)),
             (other, _) => Err(HandoverError::Unexpected { expected: "welcome", heard: format!("{other:?}") }),

@@ -16,6 +16,7 @@ use super::message::{
 };
 use super::wire::Wire;
 use super::{BATCH, HandoverError, PeerProcess};
+use crate::discovery::SavedMembers;
 use crate::drain::DrainedBackend;
 use crate::snapshot::SavedHooks;
 use crate::tls::tickets::SavedTicketKeys;
@@ -106,7 +107,8 @@ impl ToSuccessor {
     }
 
     /// Sends copies of the listening sockets, each with the address that the configuration names for it, the entry to
-    /// them, the backends that the operator drains, and the keys of session tickets.
+    /// them, the backends that the operator drains, the members of upstreams that have a source of their own, the keys
+    /// of session tickets, and the last events.
     ///
     /// # Errors
     /// [`HandoverError`].
@@ -114,7 +116,9 @@ impl ToSuccessor {
         &mut self,
         sockets: &[(SocketAddr, impl AsFd)],
         drained: Vec<DrainedBackend>,
+        members: Vec<SavedMembers>,
         ticket_keys: Option<SavedTicketKeys>,
+        history: Option<serde_json::Value>,
     ) -> Result<(), HandoverError> {
         let named = sockets.iter().map(|(configured, _)| ListeningSocket { configured: *configured }).collect();
         let entry = self.has_claims().then(|| self.entry.clone());
@@ -122,7 +126,7 @@ impl ToSuccessor {
         descriptors.extend(entry.as_ref().map(Entry::as_fd));
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let (protocol, sockets) = (self.protocol, named);
-        let welcome = FromPredecessor::Welcome { protocol, version, sockets, drained, ticket_keys };
+        let welcome = FromPredecessor::Welcome { protocol, version, sockets, drained, members, ticket_keys, history };
         self.wire.send("welcome", &welcome, &descriptors, WRITE_WITHIN)
     }
 

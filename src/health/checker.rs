@@ -35,8 +35,10 @@ pub trait Subject: Send + Sync {
 /// One backend to be checked.
 #[derive(Clone)]
 pub struct Target {
-    /// The upstream's name: with the address, the target's identity.
+    /// The upstream's name: with the backend's name, the target's identity.
     pub upstream: Arc<str>,
+    /// The backend's name.
+    pub name: Box<str>,
     /// The backend's address.
     pub address: SocketAddr,
     /// The check; shared by the targets of an upstream.
@@ -59,7 +61,7 @@ pub struct Checkers {
     turns: Turns,
 }
 
-type Identity = (Arc<str>, SocketAddr);
+type Identity = (Arc<str>, Box<str>);
 
 impl Checkers {
     /// No checkers yet.
@@ -105,8 +107,8 @@ impl Checkers {
     ///
     /// Starts a checker for each new one and stops those no longer named. One that is checked already keeps its
     /// rhythm, unless its check, timeout or interval changed; its outcomes go to the new subject. A target of which
-    /// nothing is known is checked at once; checks after that, and of all others, come at a random time within the
-    /// interval, so that they spread evenly.
+    /// nothing is known, or that has another address, is checked at once; checks after that, and of all others, come at
+    /// a random time within the interval, so that they spread evenly.
     ///
     /// # Panics
     /// Outside a Tokio runtime, on which the checkers are to run.
@@ -118,11 +120,11 @@ impl Checkers {
                     checker.watched.tell(&target.subject);
                     checker
                 }
-                Some(changed) => {
+                Some(changed) if changed.address == target.address => {
                     changed.watched.tell(&target.subject);
                     Checker::start(&target, Arc::clone(&changed.watched), self.turns.clone())
                 }
-                None => Checker::start(&target, Arc::new(Watched::new(&target)), self.turns.clone()),
+                _ => Checker::start(&target, Arc::new(Watched::new(&target)), self.turns.clone()),
             };
             self.checkers.insert(target.identity(), checker);
         }
@@ -137,12 +139,13 @@ impl Default for Checkers {
 
 impl Target {
     fn identity(&self) -> Identity {
-        (Arc::clone(&self.upstream), self.address)
+        (Arc::clone(&self.upstream), self.name.clone())
     }
 }
 
 /// One target and the task that checks it. Dropped, it ends the task.
 struct Checker {
+    address: SocketAddr,
     probe: Arc<Probe>,
     interval: Duration,
     watched: Arc<Watched>,
@@ -161,7 +164,7 @@ impl Checker {
     }
 
     fn with(target: &Target, watched: Arc<Watched>, task: Option<JoinHandle<()>>) -> Self {
-        Self { probe: Arc::clone(&target.probe), interval: target.interval, watched, task }
+        Self { address: target.address, probe: Arc::clone(&target.probe), interval: target.interval, watched, task }
     }
 
     /// True when the task runs and does what `target` asks for. The task has ended only if its runtime has.
@@ -169,6 +172,7 @@ impl Checker {
         self.task.as_ref().is_some_and(|task| !task.is_finished())
             && self.probe == target.probe
             && self.interval == target.interval
+            && self.address == target.address
     }
 }
 
@@ -260,8 +264,8 @@ impl Watched {
     fn call<T>(&self, otherwise: T, call: impl FnOnce(&dyn Subject) -> T) -> T {
         let subject = Arc::clone(&self.subject.lock().unwrap_or_else(PoisonError::into_inner));
         catch_unwind(AssertUnwindSafe(|| call(&*subject))).unwrap_or_else(|_| {
-            let (upstream, address) = &self.identity;
-            log::error!("upstream {upstream}: the outcome of the check of {address} was lost in a panic");
+            let (upstream, name) = &self.identity;
+            log::error!("upstream {upstream}: the outcome of the check of {name} was lost in a panic");
             otherwise
         })
     }

@@ -11,7 +11,9 @@ use futures::future::{BoxFuture, FutureExt};
 
 use super::erased::{Context, Erased, Phase};
 use super::registry::{Instance, Registry};
-use super::{Backend, Closed, Entry, Injector, Messages, Mode, Next, Pick, Request, Response, Result, Tunnel, Upgrade};
+use super::{
+    Backend, Closed, Entry, Injector, Messages, Mode, Next, Pick, Reattach, Request, Response, Result, Tunnel, Upgrade,
+};
 use crate::config::{HookEntry, Problem};
 use crate::metrics::HookMetrics;
 pub use carry::{Packed, Saved};
@@ -92,6 +94,11 @@ impl Chain {
     /// Returns true for a route without hooks.
     pub fn is_empty(&self) -> bool {
         self.links.is_empty()
+    }
+
+    /// Names of the hooks, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.links.iter().map(|link| &*link.identity.name)
     }
 
     /// Messages that any of the hooks sees: [`Mode::Async`] in a direction where one of them may wait.
@@ -209,6 +216,26 @@ impl Chain {
     pub async fn on_open(&self, tunnel: &Tunnel, contexts: &mut Contexts) -> Result<(), Failure> {
         for (link, context) in self.asked(contexts) {
             link.guard(Phase::Open, || link.hook.on_open(tunnel, context)).await?;
+        }
+        Ok(())
+    }
+
+    /// Calls [`Hook::on_reattach`](super::Hook::on_reattach), in order, until one refuses.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub async fn on_reattach(
+        &self,
+        tunnel: &Tunnel,
+        reattach: &mut Reattach,
+        contexts: &mut Contexts,
+    ) -> Result<(), Failure> {
+        for (link, context) in self.asked(contexts) {
+            link.guard(Phase::Reattach, || link.hook.on_reattach(tunnel, reattach, context)).await?;
+            if reattach.refusal().is_some() {
+                link.verdict(Phase::Reattach, "refuse");
+                break;
+            }
         }
         Ok(())
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use futures::future::{BoxFuture, FutureExt};
 
 use super::{
-    Backend, Closed, Direction, Entry, Hook, Injector, Message, Messages, Next, Pick, Request, Response, Result,
-    Tunnel, Upgrade, Verdict,
+    Backend, Closed, Direction, Entry, Hook, Injector, Message, Messages, Next, Pick, Reattach, Request, Response,
+    Result, Tunnel, Upgrade, Verdict,
 };
 
 /// A point at which hooks are called.
@@ -31,6 +31,8 @@ pub enum Phase {
     Open,
     /// [`Hook::on_message`] and [`Hook::on_message_async`]
     Message,
+    /// [`Hook::on_reattach`]
+    Reattach,
     /// [`Hook::on_close`]
     Close,
     /// [`Hook::on_log`]
@@ -53,6 +55,7 @@ impl Phase {
             Self::Response => "response",
             Self::Open => "open",
             Self::Message => "message",
+            Self::Reattach => "reattach",
             Self::Close => "close",
             Self::Log => "log",
             Self::Handover => "handover",
@@ -96,6 +99,12 @@ pub(super) trait Erased: Send + Sync {
         message: &'a Message,
         context: &'a mut Context,
     ) -> BoxFuture<'a, Result<Verdict>>;
+    fn on_reattach<'a>(
+        &'a self,
+        tunnel: &'a Tunnel,
+        reattach: &'a mut Reattach,
+        context: &'a mut Context,
+    ) -> BoxFuture<'a, Result<()>>;
     fn on_close<'a>(&'a self, tunnel: &'a Tunnel, closed: &'a Closed, context: &'a mut Context) -> BoxFuture<'a, ()>;
     fn on_log(&self, entry: &mut Entry<'_>, context: &mut Context);
     fn pack(&self, context: &Context) -> Option<Vec<u8>>;
@@ -168,6 +177,15 @@ impl<H: Hook> Erased for H {
         context: &'a mut Context,
     ) -> BoxFuture<'a, Result<Verdict>> {
         Hook::on_message_async(self, tunnel, direction, message, typed::<H>(context)).boxed()
+    }
+
+    fn on_reattach<'a>(
+        &'a self,
+        tunnel: &'a Tunnel,
+        reattach: &'a mut Reattach,
+        context: &'a mut Context,
+    ) -> BoxFuture<'a, Result<()>> {
+        Hook::on_reattach(self, tunnel, reattach, typed::<H>(context)).boxed()
     }
 
     fn on_close<'a>(&'a self, tunnel: &'a Tunnel, closed: &'a Closed, context: &'a mut Context) -> BoxFuture<'a, ()> {

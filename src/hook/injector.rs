@@ -44,6 +44,8 @@ pub enum Item {
         /// As in [`Verdict::Close`](super::Verdict::Close).
         reason: String,
     },
+    /// Lets a client go on that a hook [holds](super::Reattach::hold_client), behind these messages for its backend.
+    GoOn(Vec<Message>),
 }
 
 /// Carries items to the tunnels.
@@ -88,5 +90,27 @@ impl fmt::Debug for Injector {
 impl From<TunnelId> for To {
     fn from(id: TunnelId) -> Self {
         Self::Tunnel(id)
+    }
+}
+
+#[cfg(test)]
+mod to_nobody {
+    use std::sync::LazyLock;
+
+    use super::*;
+
+    struct Nobody;
+
+    impl Outlet for Nobody {
+        fn deliver(&self, _: To, _: Item, _: mpsc::UnboundedSender<usize>) {}
+    }
+
+    static INJECTOR: LazyLock<Injector> = LazyLock::new(|| Injector::new(Arc::new(Nobody)));
+
+    impl Injector {
+        /// An injector of a gateway without tunnels, for tests that need one to be there.
+        pub(crate) fn to_nobody() -> &'static Self {
+            &INJECTOR
+        }
     }
 }

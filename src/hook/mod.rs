@@ -11,6 +11,7 @@ mod error;
 mod injector;
 mod message;
 mod outbox;
+mod reattach;
 mod registry;
 mod request;
 mod response;
@@ -31,6 +32,7 @@ pub use error::{Error, Result};
 pub use injector::{Injector, Item, To};
 pub(crate) use message::sendable;
 pub use message::{Message, Messages, Mode, Verdict};
+pub use reattach::{Loss, Reattach};
 pub(crate) use request::Chosen;
 pub use request::{Backend, Next, Pick, Request, Upgrade};
 pub use response::{Entry, Response};
@@ -215,6 +217,23 @@ pub trait Hook: Sized + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Verdict>> + Send {
         let _ = (tunnel, direction, message, context);
         ready(Ok(Verdict::Pass))
+    }
+
+    /// Called on a route with `reattach` when the tunnel's backend leaves or is gone, before another one is asked. The
+    /// old backend's last message has passed. `on_open` is not called again.
+    ///
+    /// Messages for the next backend are sent by [`Reattach::send`]: [`Tunnel::send`] has no backend to send to.
+    ///
+    /// # Errors
+    /// The tunnel is ended with Close 1011.
+    fn on_reattach(
+        &self,
+        tunnel: &Tunnel,
+        reattach: &mut Reattach,
+        context: &mut Self::Context,
+    ) -> impl Future<Output = Result<()>> + Send {
+        let _ = (tunnel, reattach, context);
+        ready(Ok(()))
     }
 
     /// Called when the tunnel has ended, whoever ended it: once for each tunnel whose [`on_open`](Self::on_open) was

@@ -9,6 +9,7 @@ use pingora_proxy::Session;
 
 use super::answer::Answer;
 use super::error::{Error, Result};
+use super::injector::Injector;
 use super::response;
 use crate::config::TunnelLimits;
 use crate::tls::ClientCertificate;
@@ -44,6 +45,8 @@ pub struct Facts<'r> {
     pub secure: bool,
     /// The certificate that the client presented to this gateway.
     pub certificate: Option<&'r ClientCertificate>,
+    /// Sends messages into open tunnels.
+    pub injector: &'r Injector,
 }
 
 enum Head<'r> {
@@ -146,6 +149,11 @@ impl<'r> Request<'r> {
     /// The certificate that the client presented to this gateway, verified by the listener's `client_auth`.
     pub fn client_certificate(&self) -> Option<&'r ClientCertificate> {
         self.facts.certificate
+    }
+
+    /// Sends messages into open tunnels, and ends them. The request's own tunnel is not open yet.
+    pub fn injector(&self) -> &'r Injector {
+        self.facts.injector
     }
 
     /// The method.
@@ -294,6 +302,8 @@ impl Upgrade<'_> {
 pub struct Backend<'b> {
     /// The upstream's name.
     pub upstream: &'b str,
+    /// The backend's name; its address as text where the configuration gives it none.
+    pub name: &'b str,
     /// The backend's address.
     pub address: SocketAddr,
     /// Number of tunnels open to it.

@@ -98,6 +98,7 @@ fn facts() -> Facts<'static> {
         upgrade: false,
         secure: false,
         certificate: None,
+        injector: Injector::to_nobody(),
     }
 }
 

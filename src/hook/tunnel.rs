@@ -55,6 +55,12 @@ impl Tunnel {
         self.put(Item::Close { code, reason: reason.into() });
     }
 
+    /// Lets the client go on that a hook [holds](super::Reattach::hold_client), behind these messages for the backend.
+    /// No hook sees them. Does nothing where the client is not held.
+    pub fn go_on(&self, messages: Vec<Message>) {
+        self.put(Item::GoOn(messages));
+    }
+
     fn put(&self, item: Item) {
         if let Some(item) = self.outbox.put(item) {
             self.injector.post(To::Tunnel(self.id), item);

@@ -11,6 +11,8 @@ pub struct Chunks {
     place: Place,
     /// Bytes of extensions, or of trailers, since data was last seen.
     extra: usize,
+    /// Bytes of data that have passed.
+    data: u64,
 }
 
 /// Place in a body of chunks.
@@ -55,7 +57,7 @@ pub struct Taken {
 
 impl Default for Chunks {
     fn default() -> Self {
-        Self { place: Place::Size { size: 0, digits: 0 }, extra: 0 }
+        Self { place: Place::Size { size: 0, digits: 0 }, extra: 0, data: 0 }
     }
 }
 
@@ -63,6 +65,11 @@ impl Chunks {
     /// Tells if the last byte has passed.
     pub fn is_over(&self) -> bool {
         self.place == Place::Over
+    }
+
+    /// Bytes of the body that have passed, the framing of its chunks left out.
+    pub fn data(&self) -> u64 {
+        self.data
     }
 
     /// Follows the next bytes, and moves those that are left to the beginning of `bytes`.
@@ -76,6 +83,7 @@ impl Chunks {
                 let count = (bytes.len() - read).min(usize::try_from(left).unwrap_or(usize::MAX));
                 bytes.copy_within(read..read + count, kept);
                 (read, kept) = (read + count, kept + count);
+                self.data += count as u64;
                 let left = left - count as u64;
                 self.place = if left == 0 { Place::DataEnd } else { Place::Data { left } };
                 self.extra = 0;

@@ -2,10 +2,11 @@
 //!
 //! Lines go on in their order and in the letter case that they came with.
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::fields::{Fields, Line};
 use super::hop_by_hop::HopByHop;
+use crate::trace::{Context, TRACEPARENT};
 
 /// The addresses that a request came through, the client first.
 pub static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -20,6 +21,11 @@ pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 /// The certificates behind it (RFC 9440 §2.3).
 pub static CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
+
+/// Id of a conversation that is re-attached where its backend goes: the same for every backend that it has.
+pub static SESSION: HeaderName = HeaderName::from_static("longhaul-session");
+/// Number and occasion of the re-attachment that a backend is asked for.
+pub static REATTACH: HeaderName = HeaderName::from_static("longhaul-reattach");
 
 /// The gateway's own word to a backend on where a request came from.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +44,8 @@ pub struct Origin<'a> {
     pub host: &'a str,
     /// The request's id.
     pub id: &'a str,
+    /// The request's place in a trace; `None` where the gateway has no part in traces.
+    pub trace: Option<Context>,
     /// True when an element for this hop is added to `Forwarded` (RFC 7239).
     pub writes_forwarded: bool,
 }
@@ -67,7 +75,10 @@ pub fn upgrade_request(target: &str, fields: Edited<'_, '_>, origin: &Origin<'_>
         let is = |ours: &HeaderName| name.eq_ignore_ascii_case(ours.as_str());
         is(&FORWARDED_FOR)
             || is(&REQUEST_ID)
+            || is(&SESSION)
+            || is(&REATTACH)
             || is(&header::FORWARDED) && origin.writes_forwarded
+            || origin.trace.is_some_and(|trace| trace.replaces(name))
             || is(&FORWARDED_PROTO) && !keeps_proto
             || is(&FORWARDED_HOST) && !keeps_host
             || drops_certificates && (is(&CLIENT_CERT) || is(&CLIENT_CERT_CHAIN))
@@ -95,26 +106,63 @@ pub fn upgrade_request(target: &str, fields: Edited<'_, '_>, origin: &Origin<'_>
     if let Some(certificate) = origin.certificate {
         put(&mut head, CLIENT_CERT.as_str(), certificate.as_bytes());
     }
+    if let Some(trace) = origin.trace {
+        put(&mut head, TRACEPARENT.as_str(), trace.header().as_bytes());
+    }
     put(&mut head, REQUEST_ID.as_str(), origin.id.as_bytes());
     head.extend_from_slice(b"\r\n");
     head
 }
 
-/// The head of a 101 for the client: without a length (RFC 9110 §8.6: a 1xx response has no content), with the issued
-/// cookie beside the backend's own, and with the request's id unless the backend gave one.
-pub fn switching_response(fields: Edited<'_, '_>, set_cookie: Option<&str>, id: &str) -> Vec<u8> {
+/// Fields of the gateway's own in a 101.
+#[derive(Clone, Copy, Debug)]
+pub struct OfOurs<'a> {
+    /// The `Set-Cookie` of the issued cookie, beside those of the backend's.
+    pub set_cookie: Option<&'a str>,
+    /// `Strict-Transport-Security`, in place of the backend's.
+    pub hsts: Option<&'a HeaderValue>,
+    /// The request's id, unless the backend gave one.
+    pub id: &'a str,
+}
+
+/// The head of a 101 for the client: without a length (RFC 9110 §8.6: a 1xx response has no content), and with the
+/// fields `of_ours`.
+pub fn switching_response(fields: Edited<'_, '_>, of_ours: &OfOurs<'_>) -> Vec<u8> {
+    let OfOurs { set_cookie, hsts, id } = *of_ours;
     let mut head = Vec::with_capacity(fields.length() + set_cookie.map_or(0, str::len) + 256);
     head.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
-    fields.write(&mut head, |name| name.eq_ignore_ascii_case(header::CONTENT_LENGTH.as_str()));
+    fields.write(&mut head, |name| {
+        let is = |field: &HeaderName| name.eq_ignore_ascii_case(field.as_str());
+        is(&header::CONTENT_LENGTH) || hsts.is_some() && is(&header::STRICT_TRANSPORT_SECURITY)
+    });
     switch_to_websocket(&mut head);
     if let Some(cookie) = set_cookie {
         put(&mut head, "Set-Cookie", cookie.as_bytes());
+    }
+    if let Some(hsts) = hsts {
+        put(&mut head, "Strict-Transport-Security", hsts.as_bytes());
     }
     if !fields.has(&REQUEST_ID) {
         put(&mut head, REQUEST_ID.as_str(), id.as_bytes());
     }
     head.extend_from_slice(b"\r\n");
     head
+}
+
+/// A head without the fields of a name; it was written here, so that no field goes over several lines.
+pub fn without(head: &[u8], name: &HeaderName) -> Vec<u8> {
+    let is_of_name = |line: &[u8]| {
+        let end = line.iter().position(|byte| *byte == b':');
+        end.is_some_and(|end| line[..end].eq_ignore_ascii_case(name.as_str().as_bytes()))
+    };
+    head.split_inclusive(|byte| *byte == b'\n').filter(|line| !is_of_name(line)).flatten().copied().collect()
+}
+
+/// Adds a field to a head that is complete.
+pub fn add(head: &mut Vec<u8>, name: &HeaderName, value: &str) {
+    head.truncate(head.len().saturating_sub(2));
+    put(head, name.as_str(), value.as_bytes());
+    head.extend_from_slice(b"\r\n");
 }
 
 /// The addresses that a request came through, its peer's the last.
@@ -216,6 +264,7 @@ mod tests {
         certificate: None,
         host: "h",
         id: "ours",
+        trace: None,
         writes_forwarded: false,
     };
 
@@ -283,14 +332,17 @@ mod tests {
 
     #[test]
     fn a_101_has_no_length_and_the_gateways_cookie_and_id() {
-        let bytes = b"HTTP/1.1 101 Whatever\r\nServer: b\r\nContent-Length: 0\r\nUPGRADE: WebSocket\r\n\r\n";
+        let bytes = b"HTTP/1.1 101 Whatever\r\nServer: b\r\nContent-Length: 0\r\nUPGRADE: WebSocket\r\n\
+                      strict-transport-security: max-age=0\r\n\r\n";
         let head = head::read_response(bytes).unwrap().unwrap();
         let fields = Edited { lines: &head.lines, by_hooks: None };
-        let text = String::from_utf8(switching_response(fields, Some("a=b"), "ours")).unwrap();
+        let hsts = HeaderValue::from_static("max-age=60");
+        let of_ours = OfOurs { set_cookie: Some("a=b"), hsts: Some(&hsts), id: "ours" };
+        let text = String::from_utf8(switching_response(fields, &of_ours)).unwrap();
         assert_eq!(
             text,
             "HTTP/1.1 101 Switching Protocols\r\nServer: b\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Set-Cookie: a=b\r\nx-request-id: ours\r\n\r\n"
+             Set-Cookie: a=b\r\nStrict-Transport-Security: max-age=60\r\nx-request-id: ours\r\n\r\n"
         );
     }
 }

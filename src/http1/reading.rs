@@ -35,7 +35,8 @@ impl Reading {
     /// complete, it is not waited for.
     pub fn is_complete(&mut self, bytes: &[u8], bounds: &Bounds) -> Result<bool, Refused> {
         // Most heads come in one piece, with nothing behind them: their end need not be searched for.
-        let is_at_once = self.searched == 0 && bytes.ends_with(b"\r\n\r\n") && !bytes.starts_with(b"\r");
+        let begins_empty = matches!(bytes.first(), Some(b'\r' | b'\n'));
+        let is_at_once = self.searched == 0 && bytes.ends_with(b"\r\n\r\n") && !begins_empty;
         Ok(is_at_once || self.look(bytes, bounds)?.is_some())
     }
 

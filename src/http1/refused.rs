@@ -38,6 +38,15 @@ pub enum Refused {
     /// The head has more lines than `limits.head.lines`.
     #[error("the request's header has too many lines")]
     Lines,
+    /// The body came more slowly than `limits.body` asks for.
+    #[error("the request's body took too long")]
+    BodySlow,
+    /// The body is longer than the route takes.
+    #[error("the request's body is too long")]
+    BodySize,
+    /// The client took its answer more slowly than `limits.answer` asks for: nothing can be said to it any more.
+    #[error("the answer was not taken in time")]
+    AnswerSlow,
     /// A rule by which a request has one meaning is broken.
     #[error(transparent)]
     Rule(#[from] Refusal),
@@ -57,6 +66,9 @@ impl Refused {
             Self::Target => "target",
             Self::Size => "size",
             Self::Lines => "lines",
+            Self::BodySlow => "body_slow",
+            Self::BodySize => "body_size",
+            Self::AnswerSlow => "answer_slow",
             Self::Rule(rule) => rule.as_str(),
         }
     }
@@ -65,8 +77,9 @@ impl Refused {
     pub fn status(self) -> Option<StatusCode> {
         Some(match self {
             // Browsers connect ahead of need, and would take an answer for that of their next request.
-            Self::Silent => return None,
-            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::Silent | Self::AnswerSlow => return None,
+            Self::BodySize => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Slow | Self::BodySlow => StatusCode::REQUEST_TIMEOUT,
             Self::Incomplete | Self::Tls | Self::Malformed => StatusCode::BAD_REQUEST,
             Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::Method => StatusCode::NOT_IMPLEMENTED,

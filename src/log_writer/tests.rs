@@ -34,11 +34,16 @@ impl Sink for Gated {
 }
 
 fn lab(capacity: usize) -> Lab {
+    gathering(capacity, GATHER)
+}
+
+/// A log that gathers lines for `gather` behind each batch.
+fn gathering(capacity: usize, gather: Duration) -> Lab {
     let ((offered, offers), (outcome, outcomes), (report, reports)) =
         (mpsc::channel(), mpsc::channel(), mpsc::channel());
     let counter = IntCounter::new("dropped", "dropped").unwrap();
     let sink = Gated { offered, outcomes, reports: report };
-    let writer = LogWriter::start("gated", sink, capacity, counter.clone()).unwrap();
+    let writer = LogWriter::gathering("gated", sink, capacity, counter.clone(), gather).unwrap();
     Lab { writer, offered: offers, outcomes: outcome, reports, counter }
 }
 
@@ -119,4 +124,61 @@ fn an_alarm_is_kept_and_goes_on_as_long_as_the_sink_asks() {
     assert_eq!((alarms.recv(), alarms.recv()), (Ok(1), Ok(2)));
     drop(writer);
     assert!(alarms.recv().is_err());
+}
+
+/// Longer than any test runs: a batch that is written all the same was written because it could not wait.
+const FOREVER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A log that gathers for ever, behind its first line.
+fn behind_a_batch(capacity: usize) -> Lab {
+    let lab = gathering(capacity, FOREVER);
+    (0..8).for_each(|_| lab.outcomes.send(Ok(())).unwrap());
+    lab.writer.write(b"first\n");
+    assert_eq!(lab.offered.recv().unwrap(), "first\n", "a line that comes alone is written at once");
+    assert!(lab.writer.flush(Duration::from_secs(60)));
+    lab
+}
+
+#[test]
+fn gathered_lines_are_written_when_their_time_is_over() {
+    let lab = gathering(64, Duration::from_millis(1));
+    (0..8).for_each(|_| lab.outcomes.send(Ok(())).unwrap());
+    lab.writer.write(b"first\n");
+    assert_eq!(lab.offered.recv().unwrap(), "first\n");
+    lab.writer.write(b"second\n");
+    assert_eq!(lab.offered.recv().unwrap(), "second\n", "it waits no longer than it was told");
+}
+
+#[test]
+fn a_flush_does_not_wait_until_lines_have_gathered() {
+    let lab = behind_a_batch(64);
+    lab.writer.write(b"one\n");
+    lab.writer.write(b"two\n");
+    assert!(lab.offered.try_recv().is_err(), "they gather");
+    assert!(lab.writer.flush(Duration::from_secs(60)));
+    assert_eq!(lab.offered.recv().unwrap(), "one\ntwo\n");
+}
+
+#[test]
+fn a_buffer_that_is_half_full_is_written_at_once() {
+    let lab = behind_a_batch(16);
+    lab.writer.write(b"one\n");
+    lab.writer.write(b"two\n");
+    assert_eq!(lab.offered.recv().unwrap(), "one\ntwo\n");
+}
+
+#[test]
+fn a_target_that_is_opened_anew_gets_the_gathered_lines_first() {
+    let lab = behind_a_batch(64);
+    lab.writer.write(b"one\n");
+    lab.writer.reopen();
+    assert_eq!(lab.offered.recv().unwrap(), "one\n");
+}
+
+#[test]
+fn a_log_that_ends_writes_what_has_gathered() {
+    let lab = behind_a_batch(64);
+    lab.writer.write(b"one\n");
+    drop(lab.writer);
+    assert_eq!(lab.offered.recv().unwrap(), "one\n");
 }

@@ -1,6 +1,8 @@
 //! Counters of one listener.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge};
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 
 use super::LocalFailure;
 
@@ -9,6 +11,7 @@ use super::LocalFailure;
 pub struct ListenerMetrics {
     address: String,
     accepted: IntCounter,
+    accept_seconds: Histogram,
     open: IntGauge,
     refused: IntCounterVec,
     accept_errors: IntCounterVec,
@@ -18,6 +21,7 @@ pub struct ListenerMetrics {
 #[derive(Clone, Debug)]
 pub(super) struct ListenerFamilies {
     pub(super) accepted: IntCounterVec,
+    pub(super) accept_seconds: HistogramVec,
     pub(super) open: prometheus::IntGaugeVec,
     pub(super) refused: IntCounterVec,
     pub(super) accept_errors: IntCounterVec,
@@ -61,6 +65,7 @@ impl ListenerMetrics {
         Self {
             address: address.to_owned(),
             accepted: families.accepted.with_label_values(&[address]),
+            accept_seconds: families.accept_seconds.with_label_values(&[address]),
             open: families.open.with_label_values(&[address]),
             refused: families.refused.clone(),
             accept_errors: families.accept_errors.clone(),
@@ -72,6 +77,11 @@ impl ListenerMetrics {
         self.accepted.inc();
         self.open.inc();
         OpenConnection { gauge: self.open.clone() }
+    }
+
+    /// Counts the first head of a connection that was accepted so long ago.
+    pub fn first_head(&self, after: Duration) {
+        self.accept_seconds.observe(after.as_secs_f64());
     }
 
     /// Counts a connection or a request that is refused; `reason` is one of a fixed list.

@@ -2,10 +2,13 @@
 //!
 //! Label sets are bounded: upstream and backend names come from the configuration, every other label from a fixed list.
 
+mod discovery;
+mod families;
 mod hook;
 mod listener;
 mod local_failure;
 mod tls;
+mod totals;
 mod upstream;
 mod worker;
 
@@ -16,17 +19,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
-use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-};
+use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+pub use discovery::DiscoveryMetrics;
+use families::{Families, add, counters, listener_families};
 pub use hook::HookMetrics;
 use listener::ListenerFamilies;
 pub use listener::{AcceptError, ListenerMetrics, OpenConnection};
 pub use local_failure::LocalFailure;
 pub use tls::TlsMetrics;
-pub use upstream::UpstreamMetrics;
-pub use worker::WorkerMetrics;
+pub use totals::{CloseCodes, Directions, Distribution, Totals};
+pub use upstream::{RateLimit, UpstreamMetrics};
+pub use worker::{Turns, WorkerMetrics};
 
 /// Every metric of one gateway, in a registry of its own.
 pub struct Metrics {
@@ -41,6 +45,8 @@ pub struct Metrics {
     /// Handshakes in progress.
     pub handshakes_in_progress: IntGauge,
     refused: IntCounterVec,
+    /// Entries in the table of clients' networks, set at each scrape.
+    pub client_networks: IntGauge,
     /// The running snapshot's generation.
     pub generation: IntGauge,
     reloads: IntCounterVec,
@@ -52,41 +58,18 @@ pub struct Metrics {
     /// Counters of TLS at the listeners.
     pub tls: TlsMetrics,
     proxy_headers: IntCounterVec,
-}
-
-/// The families whose children belong to one upstream.
-pub(crate) struct Families {
-    requests: IntCounterVec,
-    request_seconds: HistogramVec,
-    connect_seconds: HistogramVec,
-    handshake_seconds: HistogramVec,
-    picks: IntCounterVec,
-    failovers: IntCounterVec,
-    failures: IntCounterVec,
-    /// Of the whole gateway: without a label for the upstream.
-    local_failures: IntCounterVec,
-    open: IntGaugeVec,
-    tls_failures: IntCounterVec,
-    opened: IntCounterVec,
-    ended: IntCounterVec,
-    handed_over: IntCounterVec,
-    adopted: IntCounterVec,
-    bytes: IntCounterVec,
-    messages: IntCounterVec,
-    health_changes: IntCounterVec,
-    ejections: IntCounterVec,
-    backend_up: IntGaugeVec,
-    backend_draining: IntGaugeVec,
-    backend_ejected: IntGaugeVec,
-    backend_tunnels: IntGaugeVec,
-    backend_load: IntGaugeVec,
+    spans: IntCounterVec,
+    /// Pages and programs that follow the gateway live.
+    pub viewers: IntGauge,
+    /// Updates made for them: one for all, and none while nobody looks.
+    pub live_updates: IntCounter,
 }
 
 /// State of a backend at the moment of a scrape.
 pub struct BackendReading<'a> {
     /// The upstream's name.
     pub upstream: &'a str,
-    /// The backend's address.
+    /// The backend's name.
     pub backend: String,
     /// True when it is taken as up.
     pub up: bool,
@@ -98,6 +81,12 @@ pub struct BackendReading<'a> {
     pub tunnels: u64,
     /// Its open tunnels and running requests.
     pub load: u64,
+    /// Clients that wait for their turn there.
+    pub waiting: u64,
+    /// Clients that wait until it is back.
+    pub held: u64,
+    /// Handshakes a second that it is given; `None` without a rate.
+    pub rate: Option<f64>,
 }
 
 /// Outcome of a reload.
@@ -160,6 +149,10 @@ impl Metrics {
                 "Requests that no route matched.",
                 &["code"],
             ),
+            client_networks: add(
+                &registry,
+                IntGauge::new("longhaul_client_networks", "Networks of clients in the table that counts them."),
+            ),
             generation: add(
                 &registry,
                 IntGauge::new("longhaul_config_generation", "The generation of the running configuration."),
@@ -193,6 +186,20 @@ impl Metrics {
                 "Connections closed for their PROXY header.",
                 &["failure"],
             ),
+            spans: counters(
+                &registry,
+                "longhaul_spans_total",
+                "Spans of traces, by what became of them.",
+                &["outcome"],
+            ),
+            viewers: add(
+                &registry,
+                IntGauge::new("longhaul_live_viewers", "Dashboards and programs that follow the gateway live."),
+            ),
+            live_updates: add(
+                &registry,
+                IntCounter::new("longhaul_live_updates_total", "Updates made for live viewers, one for all of them."),
+            ),
             registry,
         };
         for outcome in ReloadOutcome::ALL {
@@ -200,6 +207,9 @@ impl Metrics {
         }
         for failure in LocalFailure::ALL {
             metrics.families.local_failures.with_label_values(&[failure.as_str()]);
+        }
+        for outcome in ["exported", "dropped", "failed"] {
+            metrics.spans.with_label_values(&[outcome]);
         }
         metrics.proxy_headers.with_label_values(&["malformed"]);
         metrics.last_reload_succeeded.set(1);
@@ -223,6 +233,11 @@ impl Metrics {
     /// Counts a connection that was closed for its PROXY header.
     pub fn proxy_header_failed(&self, failure: &'static str) {
         self.proxy_headers.with_label_values(&[failure]).inc();
+    }
+
+    /// Counter of the spans with this outcome: `exported`, `dropped`, `failed`.
+    pub fn spans(&self, outcome: &'static str) -> IntCounter {
+        self.spans.with_label_values(&[outcome])
     }
 
     /// Counts a failure that is the gateway's own.
@@ -272,8 +287,11 @@ impl Metrics {
             &families.backend_ejected,
             &families.backend_tunnels,
             &families.backend_load,
+            &families.backend_waiting,
+            &families.backend_held,
         ];
         gauges.into_iter().for_each(IntGaugeVec::reset);
+        families.backend_rate.reset();
         for reading in backends {
             let labels = [reading.upstream, reading.backend.as_str()];
             families.backend_up.with_label_values(&labels).set(i64::from(reading.up));
@@ -281,6 +299,11 @@ impl Metrics {
             families.backend_ejected.with_label_values(&labels).set(i64::from(reading.ejected));
             families.backend_tunnels.with_label_values(&labels).set(reading.tunnels.cast_signed());
             families.backend_load.with_label_values(&labels).set(reading.load.cast_signed());
+            families.backend_waiting.with_label_values(&labels).set(reading.waiting.cast_signed());
+            families.backend_held.with_label_values(&labels).set(reading.held.cast_signed());
+            if let Some(rate) = reading.rate {
+                families.backend_rate.with_label_values(&labels).set(rate);
+            }
         }
         let mut text = Vec::with_capacity(16 * 1024);
         let mut all = self.registry.gather();
@@ -299,103 +322,3 @@ impl Default for Metrics {
         Self::new()
     }
 }
-
-fn listener_families(registry: &Registry) -> ListenerFamilies {
-    let open = Opts::new("longhaul_connections_open", "Clients' connections that are open and are no tunnel.");
-    ListenerFamilies {
-        accepted: counters(registry, "longhaul_connections_accepted_total", "Connections accepted.", &["listener"]),
-        open: add(registry, IntGaugeVec::new(open, &["listener"])),
-        refused: counters(
-            registry,
-            "longhaul_refused_total",
-            "Requests and connections refused before a route was looked for.",
-            &["listener", "reason"],
-        ),
-        accept_errors: counters(
-            registry,
-            "longhaul_accept_errors_total",
-            "Connections that could not be accepted.",
-            &["listener", "kind"],
-        ),
-    }
-}
-
-impl Families {
-    fn register(registry: &Registry) -> Self {
-        let upstream = &["upstream"];
-        let counter = |name, help, labels: &[&str]| counters(registry, name, help, labels);
-        let gauge = |name, help| add(registry, IntGaugeVec::new(Opts::new(name, help), &["upstream", "backend"]));
-        let seconds = |name: &str, help: &str| {
-            let opts = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
-            add(registry, HistogramVec::new(opts, upstream))
-        };
-        Self {
-            requests: counter("longhaul_requests_total", "HTTP requests answered.", &["upstream", "code"]),
-            request_seconds: seconds("longhaul_request_duration_seconds", "From a request's header to its last byte."),
-            connect_seconds: seconds("longhaul_connect_duration_seconds", "Time to connect to a backend."),
-            handshake_seconds: seconds(
-                "longhaul_handshake_duration_seconds",
-                "From an upgrade request to the backend's 101.",
-            ),
-            picks: counter(
-                "longhaul_picks_total",
-                "Backends picked, by where the key came from.",
-                &["upstream", "source"],
-            ),
-            failovers: counter("longhaul_failovers_total", "Picks of a further backend after one failed.", upstream),
-            failures: counter(
-                "longhaul_backend_failures_total",
-                "Failures of real traffic held against a backend.",
-                &["upstream", "kind"],
-            ),
-            local_failures: counter(
-                "longhaul_local_failures_total",
-                "Failures for want of something of the gateway's own.",
-                &["kind"],
-            ),
-            open: add(
-                registry,
-                IntGaugeVec::new(
-                    Opts::new("longhaul_tunnels_open", "Open tunnels, by the part that seals them."),
-                    &["tls"],
-                ),
-            ),
-            tls_failures: counter(
-                "longhaul_backend_tls_failures_total",
-                "Connections to backends, of traffic and checks, that TLS failed on.",
-                &["upstream", "failure"],
-            ),
-            opened: counter("longhaul_tunnels_opened_total", "Tunnels opened.", upstream),
-            ended: counter("longhaul_tunnels_ended_total", "Tunnels ended, by reason.", &["upstream", "reason"]),
-            handed_over: counter("longhaul_tunnels_handed_over_total", "Tunnels given to a successor.", upstream),
-            adopted: counter("longhaul_tunnels_adopted_total", "Tunnels taken over from a predecessor.", upstream),
-            bytes: counter("longhaul_tunnel_bytes_total", "Bytes taken from a side.", &["upstream", "direction"]),
-            messages: counter("longhaul_tunnel_messages_total", "Messages passed on.", &["upstream", "direction"]),
-            health_changes: counter(
-                "longhaul_health_changes_total",
-                "Backends that went up or down.",
-                &["upstream", "to"],
-            ),
-            ejections: counter("longhaul_ejections_total", "Ejections of backends.", upstream),
-            backend_up: gauge("longhaul_backend_up", "1 when the backend is taken as up."),
-            backend_ejected: gauge("longhaul_backend_ejected", "1 while doubt keeps the backend out."),
-            backend_draining: gauge("longhaul_backend_draining", "1 while the operator drains the backend."),
-            backend_tunnels: gauge("longhaul_backend_tunnels", "Open tunnels."),
-            backend_load: gauge("longhaul_backend_load", "Open tunnels and running requests."),
-        }
-    }
-}
-
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    add(registry, IntCounterVec::new(Opts::new(name, help), labels))
-}
-
-fn add<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheus::Result<C>) -> C {
-    let collector = collector.expect("metric names and labels are constants that follow Prometheus's rules");
-    registry.register(Box::new(collector.clone())).expect("every name is registered once");
-    collector
-}
-
-/// From 100 µs (a backend on the same host) to 60 s (the default read timeout).
-const SECONDS: [f64; 14] =
-    [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 10.0, 60.0];

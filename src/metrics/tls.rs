@@ -1,14 +1,17 @@
 //! Counters of TLS at the listeners.
 
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+use std::time::Duration;
 
-use super::{add, counters};
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry};
+
+use super::families::{SECONDS, add, counters};
 use crate::tls::HandshakeFailure;
 
 /// Counters of TLS at the listeners.
 pub struct TlsMetrics {
     handshakes: IntCounterVec,
     failures: IntCounterVec,
+    seconds: Histogram,
     reloads: IntCounterVec,
     expiry: IntGaugeVec,
 }
@@ -32,6 +35,16 @@ impl TlsMetrics {
                 "TLS handshakes of clients that failed.",
                 &["failure"],
             ),
+            seconds: add(
+                registry,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "longhaul_tls_handshake_duration_seconds",
+                        "From the beginning of a client's TLS handshake to its end, of those that succeeded.",
+                    )
+                    .buckets(SECONDS.to_vec()),
+                ),
+            ),
             reloads: counters(
                 registry,
                 "longhaul_tls_file_reloads_total",
@@ -54,8 +67,9 @@ impl TlsMetrics {
         metrics
     }
 
-    /// Counts a handshake that succeeded, by its version (`TLSv1.3`).
-    pub fn shaken(&self, version: &'static str, resumed: bool) {
+    /// Counts a handshake that succeeded, by its version (`TLSv1.3`), and the time that it took.
+    pub fn shaken(&self, version: &'static str, resumed: bool, took: Duration) {
+        self.seconds.observe(took.as_secs_f64());
         self.handshakes.with_label_values(&[version, if resumed { RESUMED } else { FULL }]).inc();
     }
 

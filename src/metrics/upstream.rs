@@ -4,7 +4,8 @@ use std::sync::OnceLock;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
-use super::{Families, LocalFailure};
+use super::LocalFailure;
+use super::families::Families;
 use crate::tls;
 use crate::ws::{Side, Sides};
 
@@ -17,13 +18,28 @@ pub struct UpstreamMetrics {
     local_failures: IntCounterVec,
     tls_failures: IntCounterVec,
     ended: IntCounterVec,
+    close_codes: IntCounterVec,
+    not_admitted: IntCounterVec,
+    holds: IntCounterVec,
     health_changes: IntCounterVec,
+    throttled: IntCounterVec,
+    reattached: IntCounterVec,
+    /// Messages of clients that were dropped at a crash, because their beginning was not kept.
+    dropped: IntCounter,
+    /// Time for which clients were held, of those that were re-attached.
+    pub reattach_gap_seconds: Histogram,
     /// From a request's header to the last byte of its answer.
     pub request_seconds: Histogram,
     /// Time to connect to a backend.
     pub connect_seconds: Histogram,
     /// From an upgrade request to the backend's 101.
     pub handshake_seconds: Histogram,
+    /// Clients that were given their turn at a backend, waiting or not.
+    pub admitted: IntCounter,
+    /// From a client's arrival to its turn.
+    pub wait_seconds: Histogram,
+    /// Time that a client waited for a backend that was away.
+    pub hold_seconds: Histogram,
     /// Picks of a further backend after one failed.
     pub failovers: IntCounter,
     /// Ejections of backends.
@@ -45,6 +61,9 @@ pub struct UpstreamMetrics {
 impl UpstreamMetrics {
     pub(super) fn new(families: &Families, name: &str) -> Self {
         let both = |family: &IntCounterVec| Sides::from_fn(|from| family.with_label_values(&[name, direction(from)]));
+        REATTACHED.iter().for_each(|reason| _ = families.reattached.with_label_values(&[name, reason, "attached"]));
+        NOT_ADMITTED.iter().for_each(|reason| _ = families.not_admitted.with_label_values(&[name, reason]));
+        HOLDS.iter().for_each(|outcome| _ = families.holds.with_label_values(&[name, outcome]));
         Self {
             name: name.to_owned(),
             requests: Children::of(&families.requests, name),
@@ -53,7 +72,17 @@ impl UpstreamMetrics {
             local_failures: families.local_failures.clone(),
             tls_failures: families.tls_failures.clone(),
             ended: families.ended.clone(),
+            close_codes: families.close_codes.clone(),
+            not_admitted: families.not_admitted.clone(),
+            holds: families.holds.clone(),
+            hold_seconds: families.hold_seconds.with_label_values(&[name]),
+            admitted: families.admitted.with_label_values(&[name]),
+            wait_seconds: families.wait_seconds.with_label_values(&[name]),
             health_changes: families.health_changes.clone(),
+            throttled: families.throttled.clone(),
+            reattached: families.reattached.clone(),
+            dropped: families.dropped.with_label_values(&[name]),
+            reattach_gap_seconds: families.reattach_gap_seconds.with_label_values(&[name]),
             request_seconds: families.request_seconds.with_label_values(&[name]),
             connect_seconds: families.connect_seconds.with_label_values(&[name]),
             handshake_seconds: families.handshake_seconds.with_label_values(&[name]),
@@ -100,14 +129,62 @@ impl UpstreamMetrics {
         self.tls_failures.with_label_values(&[self.name.as_str(), failure.as_str()]).inc();
     }
 
-    /// Counts a tunnel's end.
-    pub fn ended(&self, reason: &'static str) {
+    /// Counts a client that was not admitted to a backend; `reason` is one of a fixed list (docs/metrics.md).
+    pub fn refused(&self, reason: &'static str) {
+        self.not_admitted.with_label_values(&[self.name.as_str(), reason]).inc();
+    }
+
+    /// Counts a client's wait for a backend that was away; `outcome` is one of a fixed list (docs/metrics.md).
+    pub fn held(&self, outcome: &'static str) {
+        self.holds.with_label_values(&[self.name.as_str(), outcome]).inc();
+    }
+
+    /// Counts a tunnel's end: its reason, who ended it, and its close code.
+    pub fn ended(&self, reason: &'static str, by: &'static str, code: u16) {
         self.ended.with_label_values(&[self.name.as_str(), reason]).inc();
+        self.close_codes.with_label_values(&[self.name.as_str(), by, close_code(code)]).inc();
+    }
+
+    /// Counts a tunnel whose client is held back from now on, because it sends more than this limit allows.
+    pub fn throttled(&self, limit: RateLimit) {
+        self.throttled.with_label_values(&[self.name.as_str(), limit.as_str()]).inc();
+    }
+
+    /// Counts the outcome of a re-attachment; both labels are of fixed lists (docs/metrics.md). `dropped`: a message of
+    /// the client was dropped.
+    pub fn reattached(&self, reason: &'static str, outcome: &'static str, dropped: bool) {
+        self.reattached.with_label_values(&[self.name.as_str(), reason, outcome]).inc();
+        self.dropped.inc_by(dropped.into());
     }
 
     /// Counts a backend that went `up` or `down`.
     pub fn health_change(&self, up: bool) {
         self.health_changes.with_label_values(&[self.name.as_str(), if up { "up" } else { "down" }]).inc();
+    }
+}
+
+/// A limit of the rates of clients; the `limit` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateLimit {
+    /// Messages of one tunnel.
+    Messages,
+    /// Bytes of one tunnel.
+    Bytes,
+    /// Messages of all tunnels of a key.
+    KeyMessages,
+    /// Bytes of all tunnels of a key.
+    KeyBytes,
+}
+
+impl RateLimit {
+    /// The `limit` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Messages => "messages",
+            Self::Bytes => "bytes",
+            Self::KeyMessages => "key_messages",
+            Self::KeyBytes => "key_bytes",
+        }
     }
 }
 
@@ -135,6 +212,14 @@ impl Children {
     }
 }
 
+/// The reasons for which clients are not admitted to backends, each shown at 0 until it is counted.
+const NOT_ADMITTED: [&str; 6] = ["full", "per_key", "queue_full", "deadline", "left", "draining"];
+
+/// The occasions of re-attachments, each shown at 0 until one came to its end.
+const REATTACHED: [&str; 3] = ["leaving", "going_away", "crash"];
+/// The outcomes of waits for backends that are away, each shown at 0 until it is counted.
+const HOLDS: [&str; 6] = ["returned", "over", "full", "elsewhere", "left", "draining"];
+
 /// The `tls` label of a tunnel, by the part that seals it.
 pub(super) const SEALING: [&str; 3] = ["none", "record", "rustls"];
 
@@ -143,6 +228,20 @@ fn direction(from: Side) -> &'static str {
     match from {
         Side::Client => "to_backend",
         Side::Backend => "to_client",
+    }
+}
+
+/// The label of a close code. Codes of applications are many, and clients choose them: they share two labels.
+fn close_code(code: u16) -> &'static str {
+    /// Codes of RFC 6455 §7.4.1 and its IANA registry, from 1000 on.
+    const REGISTERED: [&str; 16] = [
+        "1000", "1001", "1002", "1003", "1004", "1005", "1006", "1007", "1008", "1009", "1010", "1011", "1012", "1013",
+        "1014", "1015",
+    ];
+    match code {
+        3000..=3999 => "3xxx",
+        4000..=4999 => "4xxx",
+        _ => code.checked_sub(1000).and_then(|place| REGISTERED.get(usize::from(place))).map_or("other", |code| code),
     }
 }
 
@@ -161,6 +260,14 @@ pub(super) fn class(status: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::super::Metrics;
+
+    #[test]
+    fn close_codes_have_nineteen_labels() {
+        let labels: std::collections::BTreeSet<_> = (0..=u16::MAX).map(super::close_code).collect();
+        assert_eq!(labels.len(), 19);
+        let of = [999, 1000, 1015, 1016, 2999, 3000, 3999, 4000, 4999, 5000].map(super::close_code);
+        assert_eq!(of, ["other", "1000", "1015", "other", "other", "3xxx", "3xxx", "4xxx", "4xxx", "other"]);
+    }
 
     #[test]
     fn labels_are_counted_apart_however_many_there_are() {

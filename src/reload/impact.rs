@@ -2,9 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
@@ -23,6 +22,10 @@ pub enum Cause {
     RouteMoved,
     /// Its backend is gone from the upstream.
     BackendGone,
+    /// Its backend has another address.
+    BackendMoved,
+    /// Its backend is leaving.
+    BackendLeaving,
     /// Its backend has weight 0.
     BackendWeightZero,
     /// Its key belongs to another backend since the ring changed, and `rehome` is on.
@@ -35,6 +38,8 @@ pub(super) struct Impact {
     /// Upstreams whose backends or weights are others than before.
     changed_rings: HashSet<String>,
     former_policies: HashMap<String, TunnelPolicy>,
+    /// One moment for all tunnels: those of one backend are spread over one time.
+    now: SystemTime,
 }
 
 impl Impact {
@@ -42,15 +47,17 @@ impl Impact {
         before: &Snapshot,
         snapshot: Arc<Snapshot>,
         former_policies: HashMap<String, TunnelPolicy>,
+        now: SystemTime,
     ) -> Self {
         let changed = |to: &&Arc<Destination>| {
-            let after = on_ring(to.upstream.members());
             let before = before.destination(&to.upstream.config().name);
-            before.is_some_and(|to| on_ring(to.upstream.members()) != after)
+            // Most upstreams are taken over as they are.
+            let before = before.filter(|before| !Arc::ptr_eq(before, to));
+            before.is_some_and(|before| on_ring(before.upstream.members()) != on_ring(to.upstream.members()))
         };
         let changed_rings = snapshot.destinations().iter().filter(changed);
         let changed_rings = changed_rings.map(|to| to.upstream.config().name.clone()).collect();
-        Self { snapshot, changed_rings, former_policies }
+        Self { snapshot, changed_rings, former_policies, now }
     }
 
     /// Decides over a tunnel.
@@ -58,6 +65,7 @@ impl Impact {
         match self.fate(tunnel) {
             None | Some((_, OnChange::Keep, _)) => Verdict::Keep,
             Some((Cause::AwayFromHome, _, over)) => Verdict::End { reason: Reason::Rehomed, over },
+            Some((Cause::BackendLeaving, _, over)) => Verdict::End { reason: Reason::BackendDrained, over },
             Some((_, OnChange::Close, over)) => Verdict::End { reason: Reason::Changed, over },
         }
     }
@@ -66,7 +74,12 @@ impl Impact {
     pub(super) fn fate(&self, tunnel: &Standing<'_>) -> Option<(Cause, OnChange, Duration)> {
         let record = tunnel.record;
         if let Some(cause) = self.cause(record) {
-            let policy = self.policy(record.backend().upstream());
+            let mut policy = self.policy(record.backend().upstream());
+            if cause == Cause::BackendLeaving {
+                // As with `longhaul drain backend`: it will not be there for long.
+                policy.on_change = OnChange::Close;
+                policy.drain_window = self.closing(record).unwrap_or(policy.drain_window);
+            }
             return Some((cause, policy.on_change, policy.drain_window));
         }
         let upstream = &self.leads_to(record)?.upstream;
@@ -92,11 +105,25 @@ impl Impact {
         if upstream.config().name != backend.upstream() {
             return Some(Cause::RouteMoved);
         }
-        match upstream.index_of(backend.address()) {
-            None => Some(Cause::BackendGone),
-            Some(index) if upstream.members()[index].weight == 0 => Some(Cause::BackendWeightZero),
-            Some(_) => None,
+        let Some(index) = upstream.index_of(backend.name()) else { return Some(Cause::BackendGone) };
+        let member = &upstream.members()[index];
+        if member.is_absent() {
+            return Some(Cause::BackendGone);
         }
+        if member.address != backend.address() {
+            return Some(Cause::BackendMoved);
+        }
+        if member.leaving {
+            return Some(Cause::BackendLeaving);
+        }
+        (member.weight == 0).then_some(Cause::BackendWeightZero)
+    }
+
+    /// Time that is left for the tunnels of a leaving backend, where its source says so.
+    fn closing(&self, record: &Record) -> Option<Duration> {
+        let upstream = &self.leads_to(record)?.upstream;
+        let member = &upstream.members()[upstream.index_of(record.backend().name())?];
+        member.closing.map(|closing| closing.left(self.now))
     }
 
     /// Upstream that a tunnel belongs to: the one its route leads to, or the one that a hook chose.
@@ -115,9 +142,9 @@ impl Impact {
     }
 }
 
-/// The addresses and weights that a ring is made of, in the order of the addresses.
-pub(super) fn on_ring(members: &[Member]) -> Vec<(SocketAddr, u16)> {
-    let mut members: Vec<_> = members.iter().filter(|b| b.weight > 0).map(|b| (b.address, b.weight)).collect();
+/// The names and weights that a ring is made of, in the order of the names.
+pub(super) fn on_ring(members: &[Member]) -> Vec<(&str, u16)> {
+    let mut members: Vec<_> = members.iter().filter(|b| b.weight > 0).map(|b| (&*b.name, b.weight)).collect();
     members.sort_unstable();
     members
 }
@@ -128,6 +155,8 @@ impl fmt::Display for Cause {
             Self::RouteGone => "route removed",
             Self::RouteMoved => "route leads elsewhere",
             Self::BackendGone => "backend removed",
+            Self::BackendMoved => "backend at another address",
+            Self::BackendLeaving => "backend leaving",
             Self::BackendWeightZero => "backend at weight 0",
             Self::AwayFromHome => "key belongs to another backend",
         })

@@ -2,6 +2,7 @@
 
 mod changes;
 mod impact;
+mod members;
 mod plan;
 mod tls_files;
 mod watch;
@@ -15,12 +16,15 @@ use log::{error, info, warn};
 use serde::Serialize;
 
 use crate::config::{self, Config, LoadError};
+use crate::discovery::Sources;
 use crate::metrics::ReloadOutcome;
-use crate::snapshot::{Running, Snapshot, TunnelPolicy};
+use crate::snapshot::{Running, Snapshot, TunnelPolicy, Turn};
 use crate::tunnel::Judged;
+use crate::upstream::MemberLists;
 pub use changes::{BackendChange, Changes, RouteChange, UpstreamChange};
 pub use impact::Cause;
 use impact::Impact;
+pub use members::{MembersChanged, put_members_in_force};
 pub use plan::{Fate, KeysMoved, Plan, TunnelsPlanned, plan, plan_running};
 pub use tls_files::{TlsFiles, renew};
 pub use watch::Watch;
@@ -56,17 +60,24 @@ pub enum ReloadError {
     Panicked,
 }
 
-/// Reads the file that the gateway was started from again, and puts it in force.
+/// Reads the file that the gateway was started from again, and puts it in force. Sources of members that it names and
+/// that are new are asked first, and waited for as long as the file says.
 ///
 /// Success and failure are logged and counted.
 ///
 /// # Errors
 /// [`ReloadError`], with every problem of the file in its text.
-pub async fn from_file(running: &Arc<Running>) -> Result<Reloaded, ReloadError> {
+pub async fn from_file(running: &Arc<Running>, sources: &Sources) -> Result<Reloaded, ReloadError> {
     let outcome = match read(running).await {
-        Ok(config) => reload(running, config).await,
+        Ok(config) => {
+            sources.begin(&config, &running.snapshot().members);
+            sources.first_answers(&config).await;
+            let members = sources.known(&config).await;
+            reload_with(running, config, members).await
+        }
         Err(error) => Err(error),
     };
+    sources.keep_only(&running.snapshot().config);
     if let Err(error) = &outcome {
         running.metrics.reloaded(ReloadOutcome::Failed, SystemTime::now());
         error!("the reload is refused, nothing has changed: {error}");
@@ -95,13 +106,19 @@ async fn read(running: &Running) -> Result<Config, ReloadError> {
 /// # Errors
 /// [`ReloadError::Load`] where a hook finds fault with its settings; [`ReloadError::Panicked`].
 pub async fn reload(running: &Arc<Running>, config: Config) -> Result<Reloaded, ReloadError> {
+    let members = running.snapshot().members.clone();
+    reload_with(running, config, members).await
+}
+
+/// [`reload`], with these members of upstreams that have them from elsewhere.
+async fn reload_with(running: &Arc<Running>, config: Config, members: MemberLists) -> Result<Reloaded, ReloadError> {
     let mut turn = running.turn().await;
     let before = running.snapshot();
     let compiler = Arc::clone(running);
     // Thousands of backends take a while, and no request is to wait for it.
     let compiled = tokio::task::spawn_blocking(move || {
         let changes = Changes::between(&compiler.snapshot().config, &config);
-        (changes, compiler.compile(config))
+        (changes, compiler.compile(config, members))
     });
     let (changes, snapshot) = compiled.await.map_err(|_| ReloadError::Panicked)?;
     let snapshot = snapshot.map_err(|problems| {
@@ -110,8 +127,7 @@ pub async fn reload(running: &Arc<Running>, config: Config) -> Result<Reloaded, 
     })?;
     note_former_policies(&before, &snapshot, &mut turn.former_policies);
     let after = running.put_in_force(snapshot, &mut turn);
-    let impact = Impact::new(&before, Arc::clone(&after), turn.former_policies.clone());
-    let Judged { changed, rehomed, called_off } = running.tunnels.judge(Arc::new(move |who| impact.verdict(who))).await;
+    let Judged { changed, rehomed, called_off } = judge(running, &before, &after, &turn).await;
 
     let generation = after.generation;
     let reloaded = Reloaded { generation, changes, closing: changed, rehoming: rehomed, called_off };
@@ -127,7 +143,12 @@ pub async fn reload(running: &Arc<Running>, config: Config) -> Result<Reloaded, 
 pub async fn enforce(running: &Running) -> Judged {
     let turn = running.turn().await;
     let snapshot = running.snapshot();
-    let impact = Impact::new(&snapshot, Arc::clone(&snapshot), turn.former_policies.clone());
+    judge(running, &snapshot, &snapshot, &turn).await
+}
+
+/// Applies a snapshot that followed another to every open tunnel.
+async fn judge(running: &Running, before: &Snapshot, after: &Arc<Snapshot>, turn: &Turn) -> Judged {
+    let impact = Impact::new(before, Arc::clone(after), turn.former_policies.clone(), SystemTime::now());
     running.tunnels.judge(Arc::new(move |who| impact.verdict(who))).await
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
@@ -11,8 +11,8 @@ use super::impact::{Cause, Impact, on_ring};
 use super::{Changes, ReloadError, note_former_policies};
 use crate::config::{Config, OnChange, Upstream};
 use crate::snapshot::{Running, Snapshot};
-use crate::tunnel::{Record, Standing};
-use crate::upstream::{Member, Ring};
+use crate::tunnel::{Record, Seen, Standing};
+use crate::upstream::{Member, MemberLists, Ring};
 
 /// Effects of a reload that has not happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -68,30 +68,40 @@ pub struct Fate {
 
 /// Plans the step from one configuration to another.
 pub fn plan(old: &Config, new: &Config) -> Plan {
-    Plan { changes: Changes::between(old, new), keys: keys_moved(old, new), tunnels: None }
+    let before = |after: &Upstream| old.upstreams.iter().find(|before| before.name == after.name).map(Member::of);
+    let pairs = new.upstreams.iter().filter_map(|after| Some((&*after.name, before(after)?, Member::of(after))));
+    let keys = pairs.filter_map(|(name, before, after)| keys_moved(name, &before, &after)).collect();
+    Plan { changes: Changes::between(old, new), keys, tunnels: None }
 }
 
-/// Plans a reload of the running gateway with `new`, open tunnels included. Nothing is touched.
+/// Plans a reload of the running gateway with `new` and the members known of its sources, open tunnels included.
+/// Nothing is touched.
 ///
 /// # Errors
 /// [`ReloadError::Panicked`] alone.
-pub async fn plan_running(running: &Arc<Running>, new: Config) -> Result<Plan, ReloadError> {
+pub async fn plan_running(running: &Arc<Running>, new: Config, members: MemberLists) -> Result<Plan, ReloadError> {
     let before = running.snapshot();
     let mut former = running.turn().await.former_policies.clone();
     let compiler = Arc::clone(running);
     let planned = tokio::task::spawn_blocking(move || {
-        let snapshot = compiler.snapshot();
-        (plan(&snapshot.config, &new), compiler.rehearse(&new))
+        let (before, after) = (compiler.snapshot(), compiler.rehearse(&new, members));
+        let pairs = after.destinations().iter().filter_map(|to| {
+            let name = &*to.upstream.config().name;
+            keys_moved(name, before.destination(name)?.upstream.members(), to.upstream.members())
+        });
+        let plan = Plan { changes: Changes::between(&before.config, &new), keys: pairs.collect(), tunnels: None };
+        (plan, after)
     });
     let (mut plan, after) = planned.await.map_err(|_| ReloadError::Panicked)?;
     note_former_policies(&before, &after, &mut former);
     let after = Arc::new(after);
-    let impact = Impact::new(&before, Arc::clone(&after), former);
+    let impact = Impact::new(&before, Arc::clone(&after), former, SystemTime::now());
     let changed: Vec<_> = plan.keys.iter().map(|moved| moved.upstream.clone()).collect();
 
     let tally = Arc::new(Mutex::new(Tally::of(&changed)));
     let told = Arc::clone(&tally);
-    let look = move |record: &Record, _| {
+    let look = move |seen: &Seen<'_>| {
+        let record = seen.record();
         let fate = impact.fate(&Standing { record, announced: None, opening: false });
         let moved = moves(&before, &after, record);
         told.lock().unwrap_or_else(PoisonError::into_inner).count(record, fate, moved);
@@ -104,25 +114,21 @@ pub async fn plan_running(running: &Arc<Running>, new: Config) -> Result<Plan, R
 /// Places looked at, evenly over all hashes: the share they give is off by less than one in a thousand.
 const PLACES: u32 = 10_000;
 
-fn keys_moved(old: &Config, new: &Config) -> Vec<KeysMoved> {
-    let changed = new.upstreams.iter().filter_map(|after| {
-        let before = old.upstreams.iter().find(|before| before.name == after.name)?;
-        (on_ring(&Member::of(before)) != on_ring(&Member::of(after))).then_some((before, after))
-    });
-    changed.map(|(before, after)| moved_between(before, after)).collect()
-}
-
-fn moved_between(before: &Upstream, after: &Upstream) -> KeysMoved {
-    let rings = [before, after].map(|upstream| (upstream, Ring::new(&upstream.backends)));
+/// The keys of an upstream that move; `None` where its ring stays as it is.
+fn keys_moved(upstream: &str, before: &[Member], after: &[Member]) -> Option<KeysMoved> {
+    if on_ring(before) == on_ring(after) {
+        return None;
+    }
+    let rings = [before, after].map(|members| (members, Ring::new(members)));
     let places = (0..PLACES).map(|place| place * (u32::MAX / PLACES));
     let moved = places.filter(|&hash| {
-        let [before, after] = rings.each_ref().map(|(upstream, ring)| {
+        let [before, after] = rings.each_ref().map(|(members, ring)| {
             let first = ring.walk_from(hash).next();
-            first.map(|index| upstream.backends[index].address)
+            first.map(|index| &*members[index].name)
         });
         before != after
     });
-    KeysMoved { upstream: after.name.clone(), of: PLACES as usize, moved: moved.count() }
+    Some(KeysMoved { upstream: upstream.to_owned(), of: PLACES as usize, moved: moved.count() })
 }
 
 /// True when the key of an open tunnel belongs to another backend after a change; `None` for a tunnel without a key.
@@ -130,9 +136,10 @@ fn moves(before: &Snapshot, after: &Snapshot, record: &Record) -> Option<bool> {
     let key_hash = record.key_hash?;
     let first = |snapshot: &Snapshot| {
         let upstream = &snapshot.destination(record.backend().upstream())?.upstream;
-        Some(upstream.states()[upstream.first(key_hash)?].address())
+        Some(Arc::clone(&upstream.states()[upstream.first(key_hash)?]))
     };
-    Some(first(before)? != first(after)?)
+    let (before, after) = (first(before)?, first(after)?);
+    Some(!before.is_same(&after))
 }
 
 /// Open tunnels as they are counted.

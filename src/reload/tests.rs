@@ -8,8 +8,9 @@ use super::*;
 use crate::access_log::AccessLog;
 use crate::affinity::Source;
 use crate::config::TunnelLimits;
-use crate::hook::{Hook, Registry, Setup, SetupError};
+use crate::hook::{Hook, Registry, Setup, SetupError, TunnelId};
 use crate::metrics::Metrics;
+use crate::snapshot::Origin;
 use crate::tls::tickets::TicketKeys;
 use crate::tunnel::{NewTunnel, Record, Tunnels};
 use crate::upstream::Ring;
@@ -43,7 +44,15 @@ impl Subject {
         let log = AccessLog::off();
         let tunnels = Arc::new(Tunnels::start(2, &log).unwrap());
         let (keys, metrics) = (TicketKeys::draw(SystemTime::now()), Arc::new(Metrics::new()));
-        let running = Running::new(config, Arc::new(hooks), metrics, tunnels, log, keys, Instant::now()).unwrap();
+        let running = Running::new(
+            Origin { config, members: MemberLists::default(), hooks: Arc::new(hooks) },
+            metrics,
+            tunnels,
+            log,
+            keys,
+            Instant::now(),
+        )
+        .unwrap();
         Self { running: Arc::new(running), far_ends: Vec::new() }
     }
 
@@ -55,16 +64,19 @@ impl Subject {
         let mut guard = to.upstream.states()[index].occupy();
         guard.mark_tunnel();
         let record = Record {
+            id: TunnelId::random(),
+            generation: 1,
             request_id: "test".into(),
             client: [127, 0, 0, 1].into(),
             peer: ([127, 0, 0, 1], 1).into(),
-            tls: Default::default(),
+            rare: None,
             route: "* /".into(),
             key_source: Some(Source::Header),
             by_hook: false,
             key_digest: None,
             key_hash: key.map(|key| Ring::hash(key.as_bytes())),
             guard,
+            admitted: None,
             metrics: Arc::clone(&to.metrics),
         };
         let [client, backend] = [self.end(), self.end()];
@@ -75,6 +87,7 @@ impl Subject {
             early: Default::default(),
             limits,
             record,
+            kept: None,
             hooks: None,
         });
     }
@@ -88,7 +101,7 @@ impl Subject {
     }
 
     async fn planned(&self, new: Config) -> TunnelsPlanned {
-        plan_running(&self.running, new).await.unwrap().tunnels.unwrap()
+        plan_running(&self.running, new, MemberLists::default()).await.unwrap().tunnels.unwrap()
     }
 
     async fn reload(&self, new: Config) -> Reloaded {
@@ -156,6 +169,45 @@ async fn keys_that_are_planned_to_move_are_away_from_home_after_the_reload() {
     assert_eq!((home.rehoming, home.called_off), (0, reloaded.rehoming));
 }
 
+#[tokio::test]
+async fn a_named_backend_at_another_address_keeps_its_keys_and_its_old_tunnels_follow_on_change() {
+    let named = |address: &str| format!("{{ name: shard-0, address: {address} }}");
+    for on_change in ["close", "keep"] {
+        let more = format!(", on_change: {on_change}, drain_window: 1d, rehome: {{ over: 1d }}");
+        let with = |address: &str| config(&[&named(address), TWO], &more);
+        let mut subject = Subject::new(&with(ONE));
+        keys().iter().for_each(|key| subject.open(Some(key)));
+        let before = subject.running.snapshot();
+        let states = before.destination("a").unwrap().upstream.states();
+        let (carried, by_name) = (states[0].tunnels(), Arc::clone(&states[0]));
+        by_name.set_draining(true);
+
+        let planned = plan_running(&subject.running, with(THREE), MemberLists::default()).await.unwrap();
+        assert_eq!(planned.keys, [], "names and weights are the same");
+        assert_eq!(
+            planned.changes.to_string(),
+            format!("~ upstream a\n    ~ backend shard-0: address from {ONE} to {THREE}")
+        );
+        let [fate] = planned.tunnels.as_ref().unwrap().touched.as_slice() else { panic!("{planned:?}") };
+        assert_eq!((fate.cause, fate.tunnels), (Cause::BackendMoved, carried));
+
+        let reloaded = subject.reload(with(THREE)).await;
+        let closing = if on_change == "close" { carried } else { 0 };
+        assert_eq!((reloaded.closing, reloaded.rehoming), (closing, 0));
+        assert_eq!(subject.running.away_from_home().await["a"], carried, "home is drained");
+        let after = subject.running.snapshot();
+        let state = &after.destination("a").unwrap().upstream.states()[0];
+        assert_eq!(
+            (state.tunnels(), state.is_draining(), state.address().to_string()),
+            (carried, true, THREE.to_owned())
+        );
+        state.set_draining(false);
+        assert_eq!(subject.running.away_from_home().await["a"], 0, "{on_change}");
+        // Back at the old address, its tunnels are where they belong.
+        assert_eq!(subject.reload(with(ONE)).await.called_off, closing);
+    }
+}
+
 /// A hook that takes any settings and does nothing.
 struct Idle;
 
@@ -221,7 +273,7 @@ async fn a_tunnel_that_came_by_another_way_is_judged_by_what_is_in_force() {
 #[tokio::test]
 async fn a_configuration_without_a_file_cannot_be_read_again() {
     let subject = Subject::new(&config(&[ONE], ""));
-    assert_eq!(from_file(&subject.running).await, Err(ReloadError::NoFile));
+    assert_eq!(from_file(&subject.running, &Sources::new(None, &Metrics::new())).await, Err(ReloadError::NoFile));
     let counted = String::from_utf8(subject.running.metrics.render(std::iter::empty())).unwrap();
     assert!(counted.contains(r#"longhaul_reloads_total{outcome="failed"} 1"#), "{counted}");
 }

@@ -53,7 +53,7 @@ impl TlsFiles {
     /// the last user of its snapshot.
     fn files(&self) -> BTreeSet<PathBuf> {
         let snapshot = self.running.snapshot();
-        let servers = snapshot.listeners().iter().filter_map(|listener| listener.tls.as_ref());
+        let servers = snapshot.tls_servers();
         let clients = snapshot.destinations().iter().filter_map(|to| to.layers.tls.as_ref());
         servers.flat_map(|server| server.files()).chain(clients.flat_map(|client| client.files())).collect()
     }
@@ -70,7 +70,7 @@ pub async fn renew(running: &Arc<Running>, changed: BTreeSet<PathBuf>) {
 fn renew_now(running: &Running, changed: &BTreeSet<PathBuf>) {
     let snapshot = running.snapshot();
     let (mut renewed, mut failed, mut warned) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    for server in snapshot.listeners().iter().filter_map(|listener| listener.tls.as_ref()) {
+    for server in snapshot.tls_servers() {
         let refreshed = server.refresh(&|file: &Path| changed.contains(file), SystemTime::now());
         if !refreshed.renewed.is_empty() {
             let warnings = server.certificates().into_iter().filter(|one| changed.contains(&one.file));

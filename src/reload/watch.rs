@@ -1,12 +1,12 @@
 //! The watch of the configuration's file: it tells when the file has changed and been still for a while.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::config::Stamp;
+use crate::discovery::still;
 use crate::snapshot::Running;
 
 /// Looks at the file once a second, as long as the configuration in force says `watch: true`.
@@ -49,24 +49,4 @@ impl Watch {
     }
 }
 
-/// The file's state, once it has been the same for [`STILL_FOR`].
-async fn still(file: &Path) -> Stamp {
-    let mut since = Instant::now();
-    let mut last = Stamp::of(file);
-    loop {
-        sleep(LOOK_AGAIN).await;
-        let now = Stamp::of(file);
-        if now != last {
-            last = now;
-            since = Instant::now();
-        }
-        match last {
-            Some(stamp) if since.elapsed() >= STILL_FOR => return stamp,
-            _ => {}
-        }
-    }
-}
-
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-const STILL_FOR: Duration = Duration::from_millis(300);

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 
 /// Brings a path into the form that routes compare: `/%61dmin`, `//admin` and `/x/../admin` all become `/admin`.
 ///
-/// `..` above the root is ignored (RFC 3986 §5.2.4). Other percent-encodings stay, their digits in upper case. A target
-/// that does not begin with `/` (`*`) stays as it is.
+/// `..` above the root is ignored (RFC 3986 §5.2.4). Other percent-encodings stay, their digits in upper case, and a
+/// `%` that encodes nothing becomes `%25`. A target that does not begin with `/` (`*`) stays as it is.
 pub fn normalized(path: &str) -> Cow<'_, str> {
     read(path, |_| None)
 }
@@ -40,6 +40,8 @@ fn read(path: &str, more: impl Fn(u8) -> Option<u8>) -> Cow<'_, str> {
 }
 
 /// Decodes percent-encoded unreserved characters (RFC 3986 §2.3), and encoded characters for which `more` has another.
+/// A `%` that encodes nothing stands for itself, and is encoded: what is decoded behind it must not make an encoding of
+/// it.
 fn decoded(path: &str, more: impl Fn(u8) -> Option<u8>) -> Cow<'_, str> {
     if !path.contains('%') {
         return Cow::Borrowed(path);
@@ -50,7 +52,7 @@ fn decoded(path: &str, more: impl Fn(u8) -> Option<u8>) -> Cow<'_, str> {
         text.push_str(&rest[..at]);
         rest = &rest[at..];
         let Some(byte) = encoded_byte(rest) else {
-            text.push('%');
+            text.push_str("%25");
             rest = &rest[1..];
             continue;
         };
@@ -160,8 +162,9 @@ mod tests {
             ("/admin%2fx", "/admin%2Fx"),
             ("/%2561dmin", "/%2561dmin"),
             ("/a%20b%C3%a4", "/a%20b%C3%A4"),
-            ("/100%", "/100%"),
-            ("/%zz/%4", "/%zz/%4"),
+            ("/100%", "/100%25"),
+            ("/%zz/%4", "/%25zz/%254"),
+            ("/%%32f/%2%66", "/%252f/%252f"),
             ("/...", "/..."),
             ("/a;v=1", "/a;v=1"),
         ] {

@@ -18,6 +18,9 @@ fn route(host: &str, path: &str) -> Route {
         hooks: Vec::new(),
         compression: Default::default(),
         handshake: Default::default(),
+        body_size: None,
+        limits: Default::default(),
+        reattach: None,
     }
 }
 

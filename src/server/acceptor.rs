@@ -1,23 +1,18 @@
-//! Accepting: tunnel workers accept clients, and a Pingora service accepts for metrics, on sockets that the gateway
-//! keeps.
+//! Accepting: tunnel workers accept clients, and a server of ours accepts operators, on sockets that the gateway keeps.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pingora::apps::ServerApp;
-use pingora::apps::http_app::HttpServer;
 use pingora::server::configuration::ServerConf;
-use pingora::server::{Fds, ListenFds};
-use pingora::services::Service;
-use pingora::services::listening::Service as Listening;
 use pingora_proxy::http_proxy;
 use socket2::Socket;
 use tokio::sync::watch;
 
 use super::connections::Connections;
-use super::newest::Newest;
-use crate::admin::Admin;
+use crate::admin::{self, Admin};
+use crate::control::Desk;
 use crate::gateway::requests::Requests;
 use crate::gateway::{Gateway, Handshakes, Runtimes};
 use crate::listen::{BindError, Bound};
@@ -31,7 +26,9 @@ pub(super) struct Acceptor {
     running: Arc<Running>,
     listeners: Vec<Bound>,
     metrics: Option<Bound>,
-    tasks_per_socket: usize,
+    admin: Option<Bound>,
+    /// Takes what is asked by the admin API; `None` until there is one.
+    desk: Option<Desk>,
     /// Threads that serve plain HTTP.
     runtimes: Arc<Runtimes>,
     connections: Connections,
@@ -50,13 +47,13 @@ impl Acceptor {
         pingora: Arc<ServerConf>,
         running: Arc<Running>,
         sockets: ListeningSockets,
-        tasks_per_socket: usize,
         runtimes: Runtimes,
     ) -> Self {
-        let ListeningSockets { listeners, metrics } = sockets;
+        let ListeningSockets { listeners, metrics, admin } = sockets;
+        running.admission.bound_to(listeners.iter().map(|bound| bound.address));
         let connections = Connections::new(running.tunnels.changes().clone());
         let runtimes = Arc::new(runtimes);
-        Self { pingora, running, listeners, metrics, tasks_per_socket, runtimes, connections, stop: None }
+        Self { pingora, running, listeners, metrics, admin, desk: None, runtimes, connections, stop: None }
     }
 
     /// The listeners, in the order of the configuration.
@@ -69,6 +66,16 @@ impl Acceptor {
         self.metrics.as_ref()
     }
 
+    /// The admin listener.
+    pub(super) fn admin(&self) -> Option<&Bound> {
+        self.admin.as_ref()
+    }
+
+    /// Takes what is asked by the admin API to `desk`, once it accepts.
+    pub(super) fn take_to(&mut self, desk: Desk) {
+        self.desk = Some(desk);
+    }
+
     /// The connections that were accepted and are not closed.
     pub(super) fn connections(&self) -> &Connections {
         &self.connections
@@ -76,7 +83,7 @@ impl Acceptor {
 
     /// Copies of the sockets for another process, each with the address that the configuration names for it.
     pub(super) fn copies(&self) -> io::Result<Vec<(SocketAddr, Socket)>> {
-        self.listeners.iter().chain(&self.metrics).map(Bound::copy).collect()
+        self.listeners.iter().chain(&self.metrics).chain(&self.admin).map(Bound::copy).collect()
     }
 
     /// Starts accepting; does nothing where it has started.
@@ -87,12 +94,6 @@ impl Acceptor {
         if self.stop.is_some() {
             return Ok(());
         }
-        // Pingora looks for sockets in this table before it binds its own. It closes each that it took from there, so a
-        // table that was used before holds descriptors that may be anything by now.
-        let lent: ListenFds = Arc::new(Fds::new().into());
-        if let Some(bound) = &self.metrics {
-            bound.lend_to(&lent)?;
-        }
         let listen = |(number, bound): (usize, &Bound)| {
             let metrics = self.running.metrics.listener(&bound.address.to_string());
             let listener = Arc::new(Listener { address: bound.address, number, metrics });
@@ -101,16 +102,23 @@ impl Acceptor {
         let sockets: Vec<_> = self.listeners.iter().enumerate().map(listen).collect::<Result<_, _>>()?;
         let [clients, admin] = [watch::Sender::new(false), watch::Sender::new(false)];
         self.open(&sockets, clients.subscribe());
-        if let Some(service) = self.admin() {
-            self.serve(service, &lent, &admin);
+        if let Some(bound) = &self.metrics {
+            self.serve(bound, Admin::of_metrics(Arc::clone(&self.running)), &admin)?;
+        }
+        if let (Some(bound), Some(desk)) = (&self.admin, &self.desk) {
+            self.serve(bound, Admin::with_api(Arc::clone(&self.running), desk.clone()), &admin)?;
         }
         self.stop = Some(Stop { clients, admin });
         Ok(())
     }
 
-    fn serve(&self, mut service: Box<dyn Service>, lent: &ListenFds, stop: &watch::Sender<bool>) {
-        let (lent, stopped, tasks) = (Arc::clone(lent), stop.subscribe(), self.tasks_per_socket);
-        tokio::spawn(async move { service.start_service(Some(lent), stopped, tasks).await });
+    fn serve(&self, bound: &Bound, admin: Admin, stop: &watch::Sender<bool>) -> Result<(), BindError> {
+        // Half of what is kept, for both listeners: the other half is for control and checks.
+        let connections = Descriptors::kept_by_process() / 4;
+        let bounds = admin::Bounds { connections, under_way: self.connections.begin() };
+        let listener = bound.listen()?;
+        admin::serve(&listener, admin, bounds, stop.subscribe())
+            .map_err(|error| BindError { address: bound.address, error })
     }
 
     /// Stops accepting. New connections wait in the backlog; idle ones are closed, requests under way are served.
@@ -139,11 +147,13 @@ impl Acceptor {
         self.pause();
         self.listeners.clear();
         self.metrics = None;
+        self.admin = None;
     }
 
     /// Lets the tunnel workers accept clients and carry out their handshakes.
     fn open(&self, sockets: &[ListeningSocket], stopped: watch::Receiver<bool>) {
         let gateway = Gateway::new(Arc::clone(&self.running));
+        self.running.tunnels.reattach_by(&gateway.asker());
         let app =
             Arc::new(self.connections.of(Requests::new(gateway.clone(), http_proxy(&self.pingora, gateway.clone()))));
         let runtimes = Arc::clone(&self.runtimes);
@@ -156,20 +166,11 @@ impl Acceptor {
             app.cleanup().await;
         });
     }
-
-    fn admin(&self) -> Option<Box<dyn Service>> {
-        let bound = self.metrics.as_ref()?;
-        let admin = Admin::new(Arc::clone(&self.running));
-        // Half of what is kept: the other half is for control and checks.
-        let app = Newest::of(HttpServer::new_app(admin), Descriptors::kept_by_process() / 2);
-        let mut service = Listening::new("metrics".into(), self.connections.of(app));
-        service.add_tcp(&bound.address.to_string());
-        Some(Box::new(service))
-    }
 }
 
 /// The listening sockets of a configuration.
 pub(super) struct ListeningSockets {
     pub(super) listeners: Vec<Bound>,
     pub(super) metrics: Option<Bound>,
+    pub(super) admin: Option<Bound>,
 }

@@ -29,6 +29,11 @@ impl Connections {
         self.applications.count() == 0
     }
 
+    /// Counts an application of another server's until what it returns is dropped.
+    pub(super) fn begin(&self) -> UnderWay {
+        self.applications.begin()
+    }
+
     /// Counts an application until it has stopped accepting and its last connection is closed.
     pub(super) fn of<A>(&self, app: A) -> Counted<A> {
         let connections = Activity::new(self.changes.clone());

@@ -2,9 +2,10 @@
 
 mod acceptor;
 mod connections;
+mod everywhere;
 mod follow;
 mod hand_over;
-mod newest;
+mod members;
 mod notify;
 mod operator;
 mod pid_file;
@@ -82,10 +83,10 @@ pub enum StartError {
 fn take_over(config: &Config) -> Result<(Option<Predecessor>, Inherited), StartError> {
     let at = unix_sockets::handover_path(config).ok_or(StartError::NoUpgradeSocket)?;
     let failed = |failure| StartError::Handover { path: at.path().to_owned(), failure };
-    let Welcome { predecessor: connection, process, sockets, drained, ticket_keys } =
+    let Welcome { predecessor: connection, process, sockets, drained, members, ticket_keys, history } =
         ToPredecessor::connect(at.path()).map_err(failed)?;
     let inherited = Inherited::of(sockets).map_err(|error| failed(HandoverError::Gone(error)))?;
-    Ok((Some(Predecessor { connection, process, drained, ticket_keys }), inherited))
+    Ok((Some(Predecessor { connection, process, drained, members, ticket_keys, history }), inherited))
 }
 
 /// A tunnel takes two descriptors; the soft limit is often 1,024 where the hard one is far higher.
@@ -113,8 +114,17 @@ pub struct Server {
     on_start: Option<OnStart>,
 }
 
-/// A function that is called once the listeners are open, with their addresses.
-type OnReady = Box<dyn FnOnce(&[SocketAddr]) + Send + Sync>;
+/// Addresses of a gateway whose listeners are open. In place of port 0 stands the port that the system chose.
+#[derive(Clone, Copy, Debug)]
+pub struct Ready<'a> {
+    /// Its listeners, in the order of the configuration.
+    pub listeners: &'a [SocketAddr],
+    /// Its admin listener.
+    pub admin: Option<SocketAddr>,
+}
+
+/// A function that is called once the listeners are open.
+type OnReady = Box<dyn FnOnce(&Ready<'_>) + Send + Sync>;
 
 /// A function that is called on the gateway's Tokio runtime once the listeners are open, with an injector for its
 /// tunnels.
@@ -134,10 +144,9 @@ impl Server {
         self
     }
 
-    /// Calls `on_ready` once the listeners are open, with their addresses in the order of the configuration. In place
-    /// of port 0 stands the port that the system chose.
+    /// Calls `on_ready` once the listeners are open.
     #[must_use]
-    pub fn on_ready(mut self, on_ready: impl FnOnce(&[SocketAddr]) + Send + Sync + 'static) -> Self {
+    pub fn on_ready(mut self, on_ready: impl FnOnce(&Ready<'_>) + Send + Sync + 'static) -> Self {
         self.on_ready = Box::new(on_ready);
         self
     }
@@ -175,6 +184,7 @@ impl Server {
         let listeners =
             config.listeners.iter().map(|listener| bind(listener.address)).collect::<Result<Vec<_>, _>>()?;
         let metrics = config.metrics.as_ref().map(|metrics| bind(metrics.address)).transpose()?;
+        let admin = config.admin.as_ref().map(|admin| bind(admin.address)).transpose()?;
         for unused in inherited.left() {
             warn!(
                 "the socket {unused} that was passed to this process is no listener of the configuration, and is closed"
@@ -193,7 +203,7 @@ impl Server {
             config,
             hooks,
             pingora: Arc::clone(&server.configuration),
-            sockets: Some(ListeningSockets { listeners, metrics }),
+            sockets: Some(ListeningSockets { listeners, metrics, admin }),
             predecessor,
             diagnostics,
             on_ready: Some(on_ready),

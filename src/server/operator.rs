@@ -1,21 +1,22 @@
 //! The operator: carries out signals and commands, one after the other, until the process must end.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
-use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
 use super::acceptor::Acceptor;
+use super::everywhere::Everywhere;
 use super::follow::{self, REPORT, Whereabouts};
+use super::members;
 use super::notify;
 use super::signals::{Signal, Signals};
 use super::take_over::HandoverEnd;
 use super::unix_sockets::{UnixSocketConfig, UnixSockets};
 use crate::config;
-use crate::control::{Command, Done, FailureKind, Reply, Request, Responder};
+use crate::control::{Command, FailureKind, Reply, Request, Responder};
+use crate::discovery::{self, MembersAction, NotPushed, PushedMember, Sources};
 use crate::drain::{BackendDrain, DrainEnd, ProcessDrain, UnknownBackend};
 use crate::reload::{self, TlsFiles, Watch};
 use crate::snapshot::Running;
@@ -24,6 +25,7 @@ use crate::status::History;
 /// Carries out signals and commands on a running gateway.
 pub(super) struct Operator {
     pub(super) running: Arc<Running>,
+    pub(super) sources: Arc<Sources>,
     pub(super) acceptor: Acceptor,
     pub(super) history: History,
     /// Commands that come by the control socket.
@@ -49,6 +51,7 @@ impl Operator {
         self.running.tunnels.stop();
         self.running.tunnels.hooks_told().await;
         self.running.log.flush();
+        self.running.tracer.flush().await;
         if let Some(control) = self.unix_sockets.control.take() {
             control.stop().await;
         }
@@ -82,6 +85,7 @@ impl Operator {
                     info!("the configuration file has changed");
                     self.reload().await;
                 }
+                () = self.sources.due() => members::put_in_force(&self.running, &self.sources, &self.history).await,
                 changed = self.tls_files.changed() => reload::renew(&self.running, changed).await,
                 successor = self.unix_sockets.successor() => if self.give_way(successor, signals).await.is_ok() {
                     return 0;
@@ -121,27 +125,47 @@ impl Operator {
         match request {
             Request::Reload => responder.finish(self.reload().await),
             Request::Plan { file, text } => responder.finish(self.plan(&file, &text).await),
-            Request::DrainBackend { upstream, address, over_ms, undo: false, follow } => {
+            Request::DrainBackend { upstream, backend, over_ms, undo, follow, everywhere: true } => {
                 let over = over_ms.map(Duration::from_millis);
-                match self.drain_of(&upstream, address, over, follow) {
+                let (running, sources) = (Arc::clone(&self.running), Arc::clone(&self.sources));
+                let (everywhere, whereabouts) =
+                    (Everywhere { running, sources, upstream, backend }, self.whereabouts.subscribe());
+                // etcd may take its time, and other commands are not to wait for it.
+                tokio::spawn(async move {
+                    match (undo, follow) {
+                        (true, _) => everywhere.undo(responder).await,
+                        (false, true) => everywhere.follow(over.unwrap_or_default(), whereabouts, responder).await,
+                        (false, false) => everywhere.drain(over, whereabouts, responder).await,
+                    }
+                });
+            }
+            Request::DrainBackend { upstream, backend, over_ms, undo: false, follow, .. } => {
+                let over = over_ms.map(Duration::from_millis);
+                match self.drain_of(&upstream, &backend, over, follow) {
                     Ok(drain) => drop(tokio::spawn(follow::follow(drain, self.whereabouts.subscribe(), responder))),
                     Err(unknown) => {
                         responder.finish(Reply::failed(FailureKind::WrongConfiguration, unknown.to_string()))
                     }
                 }
             }
-            Request::DrainBackend { upstream, address, undo: true, .. } => {
-                responder.finish(match BackendDrain::undo(&self.running, &upstream, address) {
+            Request::DrainBackend { upstream, backend, undo: true, .. } => {
+                responder.finish(match BackendDrain::undo(&self.running, &upstream, &backend) {
                     Ok(true) => {
-                        info!("backend {upstream}/{address} is no longer drained");
-                        Reply::done(format!("{upstream}/{address} takes its share again"))
+                        let message = format!("backend {upstream}/{backend} is no longer drained");
+                        info!("{message}");
+                        self.history.drained(message);
+                        Reply::done(format!("{upstream}/{backend} takes its share again"))
                     }
-                    Ok(false) => Reply::done(format!("{upstream}/{address} was not drained")),
+                    Ok(false) => Reply::done(format!("{upstream}/{backend} was not drained")),
                     Err(unknown) => Reply::failed(FailureKind::WrongConfiguration, unknown.to_string()),
                 });
             }
-            // The control socket's server answers the first, and `obey` carries out the others.
-            Request::Status | Request::Drain | Request::Upgrade { .. } => {}
+            Request::Members { upstream, action, members } => {
+                responder.finish(self.push_members(&upstream, action, &members).await);
+            }
+            // The desk answers the first four, and `obey` carries out the others.
+            Request::Status | Request::Tunnels(_) | Request::Close(_) | Request::Where(_) => {}
+            Request::Drain | Request::Upgrade { .. } => {}
         }
     }
 
@@ -149,34 +173,63 @@ impl Operator {
     fn drain_of(
         &self,
         upstream: &str,
-        address: SocketAddr,
+        backend: &str,
         over: Option<Duration>,
         under_way: bool,
     ) -> Result<BackendDrain, UnknownBackend> {
         let now = Instant::now();
         if under_way {
-            return BackendDrain::under_way(&self.running, upstream, address, over.unwrap_or_default(), now);
+            return BackendDrain::under_way(&self.running, upstream, backend, over.unwrap_or_default(), now);
         }
-        let drain = BackendDrain::begin(&self.running, upstream, address, over, now)?;
-        info!("backend {} is drained: nothing new goes to it, and its tunnels are closed", drain.name());
+        let drain = BackendDrain::begin(&self.running, upstream, backend, over, now)?;
+        let message =
+            format!("backend {} is drained: nothing new goes to it, and its tunnels are closed", drain.name());
+        info!("{message}");
+        self.history.drained(message);
         Ok(drain)
     }
 
     /// Reads the configuration anew. `reload` logs and counts the result.
     async fn reload(&mut self) -> Reply {
         notify::reloading();
-        let reply = match reload::from_file(&self.running).await {
+        let reply = match reload::from_file(&self.running, &self.sources).await {
             Ok(reloaded) => {
-                self.history.reloaded(true, reloaded.to_string());
-                Reply::Done(Done { message: reloaded.to_string(), details: details(&reloaded) })
+                self.history.reloaded(true, reloaded.to_string(), Some(reloaded.changes.to_string()));
+                Reply::done_with(reloaded.to_string(), &reloaded)
             }
             Err(error) => {
-                self.history.reloaded(false, error.to_string());
+                self.history.reloaded(false, error.to_string(), None);
                 Reply::failed(FailureKind::WrongConfiguration, format!("nothing has changed: {error}"))
             }
         };
         notify::ready();
         reply
+    }
+
+    /// Changes the members of an upstream that are told by commands, and puts them in force.
+    async fn push_members(&self, upstream: &str, action: MembersAction, members: &[PushedMember]) -> Reply {
+        let refused = |reason: String| Reply::failed(FailureKind::WrongConfiguration, reason);
+        let snapshot = self.running.snapshot();
+        let Some(to) = snapshot.destination(upstream) else {
+            return refused(UnknownBackend::Upstream(upstream.to_owned()).to_string());
+        };
+        let elsewhere = || NotPushed::Elsewhere(upstream.to_owned());
+        let discover = to.upstream.config().discover.as_ref().ok_or_else(elsewhere);
+        if let Err(error) = discover.and_then(|discover| self.sources.push(upstream, discover, action, members)) {
+            return refused(error.to_string());
+        }
+        let members = self.sources.known(&snapshot.config).await;
+        match reload::put_members_in_force(&self.running, members).await {
+            Ok(None) => Reply::done("nothing to change"),
+            Ok(Some(changed)) => {
+                self.history.members_changed(true, changed.to_string());
+                Reply::done_with(changed.to_string(), &changed)
+            }
+            Err(error) => {
+                self.history.members_changed(false, error.to_string());
+                Reply::failed(FailureKind::Failed, error.to_string())
+            }
+        }
     }
 
     /// Plans a reload of the configuration `text`.
@@ -185,8 +238,11 @@ impl Operator {
             Ok(loaded) => loaded.config,
             Err(problems) => return Reply::failed(FailureKind::WrongConfiguration, problems.in_file(file).to_string()),
         };
-        match reload::plan_running(&self.running, new).await {
-            Ok(plan) => Reply::Done(Done { message: plan.to_string(), details: details(&plan) }),
+        let mut members = discovery::known(&new);
+        // What the gateway knows is newer than what it kept.
+        self.running.snapshot().members.iter().for_each(|(upstream, known)| members.set(upstream, Arc::clone(known)));
+        match reload::plan_running(&self.running, new, members).await {
+            Ok(plan) => Reply::done_with(plan.to_string(), &plan),
             Err(error) => Reply::failed(FailureKind::Failed, error.to_string()),
         }
     }
@@ -214,6 +270,8 @@ impl Operator {
                         followers.retain(|follower| !follower.is_gone());
                         followers.iter().for_each(|follower| follower.progress(drain.progress(Instant::now())));
                     }
+                    // Clients that wait for their turn at a backend go on by it.
+                    () = self.sources.due() => members::put_in_force(&self.running, &self.sources, &self.history).await,
                     signal = signals.next() => match signal {
                         Signal::Interrupt | Signal::Terminate => break None,
                         Signal::Reopen => self.running.log.reopen(),
@@ -259,8 +317,4 @@ async fn handed_over(ends: &mut Option<mpsc::UnboundedReceiver<HandoverEnd>>) ->
         },
         None => std::future::pending().await,
     }
-}
-
-fn details(value: &impl Serialize) -> serde_json::Value {
-    serde_json::to_value(value).expect("it is text, numbers, and lists and maps of them")
 }

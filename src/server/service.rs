@@ -16,20 +16,22 @@ use super::operator::Operator;
 use super::signals::Signals;
 use super::take_over::{self, HandoverEnd};
 use super::unix_sockets::{self, UnixSocketConfig, UnixSockets};
-use super::{OnReady, OnStart, StartError, notify};
+use super::{OnReady, OnStart, Ready, StartError, notify};
 use crate::access_log::AccessLog;
 use crate::config::Config;
-use crate::control::{self, Command};
+use crate::control::{self, Command, Desk};
 use crate::diagnostics::Diagnostics;
+use crate::discovery::{self, SavedMembers, Sources};
 use crate::drain::{self, DrainedBackend};
 use crate::gateway::Runtimes;
 use crate::handover::{PeerProcess, ToPredecessor};
 use crate::hook::Registry;
 use crate::metrics::Metrics;
 use crate::reload::{TlsFiles, Watch};
-use crate::snapshot::Running;
+use crate::snapshot::{Origin, Running};
 use crate::status::{History, StatusSource};
 use crate::tls::tickets::{SavedTicketKeys, TicketKeys};
+use crate::trace::{SpanCounts, Tracer};
 use crate::tunnel::Tunnels;
 use crate::unix_socket::SocketPath;
 
@@ -53,16 +55,20 @@ pub(super) struct Predecessor {
     pub(super) process: PeerProcess,
     /// Backends that its operator drains.
     pub(super) drained: Vec<DrainedBackend>,
+    /// Members of upstreams that have them from a source of their own.
+    pub(super) members: Vec<SavedMembers>,
     /// Keys of session tickets that it drew.
     pub(super) ticket_keys: Option<SavedTicketKeys>,
+    /// Its last events.
+    pub(super) history: Option<serde_json::Value>,
 }
 
 #[async_trait]
 impl Service for GatewayService {
-    async fn start_service(&mut self, _fds: Option<ListenFds>, _shutdown: ShutdownWatch, tasks_per_socket: usize) {
+    async fn start_service(&mut self, _fds: Option<ListenFds>, _shutdown: ShutdownWatch, _tasks_per_socket: usize) {
         let sockets = self.sockets.take().expect("a service is started once");
-        let running = match self.start_threads() {
-            Ok(running) => Arc::new(running),
+        let (running, sources) = match self.start_threads().await {
+            Ok((running, sources)) => (Arc::new(running), Arc::new(sources)),
             Err(error) => fail(error),
         };
         if let Some(predecessor) = &self.predecessor {
@@ -74,13 +80,13 @@ impl Service for GatewayService {
         let runtimes = Runtimes::start(&self.config.pingora)
             .unwrap_or_else(|error| fail(format_args!("no threads for clients can be started: {error}")));
         let pingora = Arc::clone(&self.pingora);
-        let mut acceptor = Acceptor::new(pingora, Arc::clone(&running), sockets, tasks_per_socket, runtimes);
+        let mut acceptor = Acceptor::new(pingora, Arc::clone(&running), sockets, runtimes);
         // Signals are taken before anybody is told that the gateway runs: until then a signal ends the process at once.
         let signals = match Signals::listen() {
             Ok(signals) => signals,
             Err(error) => fail(format_args!("signals cannot be received: {error}")),
         };
-        let (socket_config, commands) = self.unix_sockets(&running, &acceptor);
+        let (socket_config, commands) = self.unix_sockets(&running, &sources, &mut acceptor);
         // A predecessor keeps its Unix sockets until it has handed over.
         let sockets = if self.predecessor.is_none() { socket_config.open(false) } else { Ok(UnixSockets::default()) };
         let unix_sockets = sockets.unwrap_or_else(|error| fail(error));
@@ -92,6 +98,7 @@ impl Service for GatewayService {
         let tls_files = TlsFiles::new(Arc::clone(&running));
         let operator = Operator {
             running,
+            sources,
             acceptor,
             history,
             commands,
@@ -127,7 +134,7 @@ impl GatewayService {
         }
         let addresses = announce(acceptor);
         if let Some(on_ready) = self.on_ready.take() {
-            on_ready(&addresses);
+            on_ready(&Ready { listeners: &addresses, admin: acceptor.admin().map(|bound| bound.address) });
         }
         if let Some(on_start) = self.on_start.take() {
             on_start(running.injector.clone());
@@ -135,21 +142,36 @@ impl GatewayService {
         notify::ready();
     }
 
-    /// The configuration of the Unix sockets, and the queue of the commands that come by the control socket.
-    fn unix_sockets(&self, running: &Arc<Running>, acceptor: &Acceptor) -> (UnixSocketConfig, mpsc::Receiver<Command>) {
+    /// The configuration of the Unix sockets, and the queue of the commands that come by the control socket and by the
+    /// admin API.
+    fn unix_sockets(
+        &self,
+        running: &Arc<Running>,
+        sources: &Arc<Sources>,
+        acceptor: &mut Acceptor,
+    ) -> (UnixSocketConfig, mpsc::Receiver<Command>) {
         let (commands, queue) = mpsc::channel(control::QUEUE);
+        let history = History::default();
+        if let Some(before) = self.predecessor.as_ref().and_then(|predecessor| predecessor.history.clone()) {
+            history.restore(before, running);
+        }
         let status = StatusSource {
             running: Arc::clone(running),
-            history: History::default(),
+            sources: Arc::clone(sources),
+            history,
             listeners: acceptor.listeners().iter().map(|bound| bound.address).collect(),
             metrics: acceptor.metrics().map(|bound| bound.address),
+            admin: acceptor.admin().map(|bound| bound.address),
         };
         let control = SocketPath::of_control(self.config.control_sock.as_deref());
         let handover = unix_sockets::handover_path(&self.config);
-        (UnixSocketConfig { control, handover, status, commands }, queue)
+        let desk = Desk::new(status, commands);
+        acceptor.take_to(desk.clone());
+        (UnixSocketConfig { control, handover, desk }, queue)
     }
 
-    fn start_threads(&self) -> Result<Running, String> {
+    /// Starts the threads, asks the sources of members, and compiles the configuration.
+    async fn start_threads(&self) -> Result<(Running, Sources), String> {
         let metrics = Arc::new(Metrics::new());
         if let Some(diagnostics) = &self.diagnostics {
             diagnostics.start().map_err(|error| StartError::Diagnostics(error).to_string())?;
@@ -161,17 +183,37 @@ impl GatewayService {
             }
             None => AccessLog::off(),
         };
+        let export = self.config.tracing.as_ref().and_then(|tracing| tracing.export.as_ref());
+        let tracer = match export {
+            Some(export) => Tracer::start(export, SpanCounts::of(|outcome| metrics.spans(outcome)))?,
+            None => Tracer::off(),
+        };
         let tunnels = Arc::new(Tunnels::start(self.pingora.threads, &log).map_err(|error| error.to_string())?);
         tunnels.metrics().collectors().into_iter().for_each(|family| metrics.include(family));
         let hooks = Arc::clone(&self.hooks);
         let saved = self.predecessor.as_ref().and_then(|predecessor| predecessor.ticket_keys.as_ref());
+        let sources = Sources::new(discovery::state_folder(&self.config), &metrics);
+        let before = self.predecessor.as_ref().map_or(&[][..], |predecessor| &predecessor.members);
+        sources.take_over(&self.config, before);
+        sources.first_answers(&self.config).await;
+        let members = sources.known(&self.config).await;
         let now = SystemTime::now();
         let ticket_keys = saved.map_or_else(|| TicketKeys::draw(now), |saved| TicketKeys::restore(saved, now));
-        Running::new(&self.config, hooks, metrics, tunnels, log, ticket_keys, Instant::now()).map_err(|problems| {
+        let running = Running::new(
+            Origin { config: &self.config, members, hooks },
+            metrics,
+            tunnels,
+            log,
+            ticket_keys,
+            Instant::now(),
+        );
+        let mut running = running.map_err(|problems| {
             let file =
                 self.config.source.as_ref().map_or_else(Default::default, |source| source.path.to_string_lossy());
             problems.in_file(&file).to_string()
-        })
+        })?;
+        running.tracer = tracer;
+        Ok((running, sources))
     }
 }
 
@@ -183,6 +225,9 @@ fn announce(acceptor: &Acceptor) -> Vec<SocketAddr> {
     }
     if let Some(bound) = acceptor.metrics() {
         info!("metrics on http://{}/metrics", bound.address);
+    }
+    if let Some(bound) = acceptor.admin() {
+        info!("admin API on {}, under /api/v1; a dashboard at /", bound.address);
     }
     addresses
 }

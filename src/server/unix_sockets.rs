@@ -6,21 +6,19 @@ use std::time::Duration;
 
 use log::{debug, error, info, warn};
 use pingora::server::configuration::ServerConf;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::control::{Command, Server};
+use crate::control::{Desk, Server};
 use crate::handover::{HandoverError, ToSuccessor};
-use crate::status::{History, StatusSource};
+use crate::status::History;
 use crate::unix_socket::{ListenError, Listener, SocketPath};
 
 /// Paths of both sockets, and everything that the control socket's server needs.
 pub(super) struct UnixSocketConfig {
     pub(super) control: Option<SocketPath>,
     pub(super) handover: Option<SocketPath>,
-    pub(super) status: StatusSource,
-    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) desk: Desk,
 }
 
 /// The sockets that are open.
@@ -60,13 +58,13 @@ impl UnixSocketConfig {
             warn!("no upgrade in place is possible: {error}");
             None
         });
-        let control = control.map(|socket| Server::start(socket, self.status.clone(), self.commands.clone()));
+        let control = control.map(|socket| Server::start(socket, self.desk.clone()));
         Ok(UnixSockets { control, handover: handover.map(HandoverSocket::new) })
     }
 
     /// The record of reloads and upgrades that `status` shows.
     pub(super) fn history(&self) -> &History {
-        &self.status.history
+        &self.desk.status().history
     }
 }
 

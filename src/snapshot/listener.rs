@@ -1,10 +1,12 @@
 //! Compiled listeners: what becomes of a connection before its first request is read.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::HeaderValue;
 
+use crate::admission::{Networks, Rule};
 use crate::config::{self, ListenerTls, Problem, ProxyProtocol, Severity, TlsVersion};
 use crate::tls;
 use crate::tls::server::{Server, ServerSettings};
@@ -19,6 +21,8 @@ pub struct ListenerPolicy {
     pub tls: Option<Server>,
     /// `Strict-Transport-Security` of answers to clients that came by TLS.
     pub hsts: Option<HeaderValue>,
+    /// Networks that may connect, and those that may not.
+    networks: Networks,
 }
 
 impl ListenerPolicy {
@@ -28,24 +32,32 @@ impl ListenerPolicy {
         number: usize,
         keys: &Arc<TicketKeys>,
     ) -> Result<Self, Vec<Problem>> {
-        let tls = config
-            .tls
-            .as_ref()
-            .map(|tls| Server::new(settings(tls), Arc::clone(keys), tls::provider(), SystemTime::now()));
-        let tls = tls.transpose().map_err(|errors| {
-            let problem = |error: &tls::server::ServerError| problem(number, error.to_string());
-            errors.iter().map(problem).collect::<Vec<_>>()
-        })?;
+        let tls = config.tls.as_ref().map(|tls| server(tls, &format!("listeners[{number}].tls"), keys)).transpose()?;
         let hsts = config.hsts.map(|hsts| {
             HeaderValue::try_from(hsts.header_value()).expect("words and digits are the value of a header")
         });
-        Ok(Self { config: config.clone(), tls, hsts })
+        let mut networks = Networks::default();
+        config.allow.iter().for_each(|network| networks.add(*network, Rule::Allow));
+        config.deny.iter().for_each(|network| networks.add(*network, Rule::Deny));
+        Ok(Self { config: config.clone(), tls, hsts, networks })
+    }
+
+    /// Tells if a client of this address may connect.
+    pub fn lets_in(&self, address: IpAddr) -> bool {
+        let otherwise = if self.config.allow.is_empty() { Rule::Allow } else { Rule::Deny };
+        self.networks.rule(address).unwrap_or(otherwise) == Rule::Allow
     }
 
     /// True when a request is the first that comes of a connection.
     pub fn is_plain(&self) -> bool {
         self.tls.is_none() && self.config.proxy_protocol == ProxyProtocol::Off
     }
+}
+
+/// Reads the files of `tls`, which stands at this path of the configuration.
+pub(super) fn server(tls: &ListenerTls, path: &str, keys: &Arc<TicketKeys>) -> Result<Server, Vec<Problem>> {
+    let server = Server::new(settings(tls), Arc::clone(keys), tls::provider(), SystemTime::now());
+    server.map_err(|errors| errors.iter().map(|error| problem(path, error.to_string())).collect())
 }
 
 fn settings(tls: &ListenerTls) -> ServerSettings {
@@ -58,12 +70,12 @@ fn settings(tls: &ListenerTls) -> ServerSettings {
 }
 
 /// A problem that shows only when a listener is compiled: its place in the text is not known any more.
-fn problem(number: usize, message: String) -> Problem {
+fn problem(path: &str, message: String) -> Problem {
     Problem {
         severity: Severity::Error,
         line: 1,
         column: 1,
-        path: format!("listeners[{number}].tls"),
+        path: path.to_owned(),
         message,
         expected: None,
         remedy: None,

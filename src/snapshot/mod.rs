@@ -1,37 +1,37 @@
 //! The snapshot: one compiled configuration, immutable, that a request pins and a reload replaces as a whole.
 
+mod asked;
 mod away;
+mod destination;
 mod listener;
 mod phase;
+mod readings;
 mod running;
 mod saved;
 mod upstream_layers;
+mod usher;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
-use http::HeaderMap;
 use ipnet::IpNet;
-use log::{info, warn};
 
-use crate::affinity;
-use crate::client::{self, Client};
-use crate::config::{self, AffinitySource, Compression, Config, OnDown, Problems, Route, Strangers, Underscores};
-use crate::dial::{Dialer, Layers};
+use crate::admission::{self, Admission};
+use crate::config::{self, AffinitySource, Compression, Config, Problems, Reattach, Route};
+use crate::dial::Dialer;
 use crate::hook::{Chain, Injector, Registry as Hooks};
-use crate::http1::Unwanted;
-use crate::metrics::{BackendReading, Metrics, UpstreamMetrics};
-use crate::route::{Routes, host};
+use crate::metrics::Metrics;
+use crate::route::Routes;
 use crate::tls::server::Server;
 use crate::tls::tickets::TicketKeys;
-use crate::tunnel::{Reason, Scope, Tunnels};
-use crate::upstream::{Blame, Change, FailedRequest, FailedTry, FailureKind, Registry, Upstream};
+use crate::upstream::{Member, MemberLists, Registry};
 
+pub use asked::{Asked, Located, Unclear};
+pub use destination::Destination;
 pub use listener::ListenerPolicy;
 pub use phase::{Phase, Phases};
-pub use running::{Running, TunnelPolicy, Turn};
+pub use running::{Origin, Running, TunnelPolicy, Turn};
 pub use saved::SavedHooks;
 
 /// One compiled configuration.
@@ -41,18 +41,23 @@ pub struct Snapshot {
     /// Networks of the proxies whose `X-Forwarded-*` headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Configuration that the snapshot was compiled from.
-    pub config: Config,
-    routes: Routes,
+    pub config: Arc<Config>,
+    /// Members of upstreams that have them from a source of their own.
+    pub members: MemberLists,
+    routes: Arc<Routes>,
     /// In the order of the configuration's routes.
     targets: Vec<Target>,
     /// Indices of `targets`.
-    by_name: HashMap<Arc<str>, usize>,
+    by_name: Arc<HashMap<Arc<str>, usize>>,
     destinations: Vec<Arc<Destination>>,
     /// In the order of the configuration's listeners.
     listeners: Vec<Arc<ListenerPolicy>>,
+    /// The server's side of TLS on the admin listener.
+    admin: Option<Arc<Server>>,
 }
 
 /// A compiled route.
+#[derive(Clone)]
 pub struct Target {
     /// The route, as `host path`.
     pub route: Arc<str>,
@@ -66,91 +71,79 @@ pub struct Target {
     pub compression: Compression,
     /// Rules that clients' handshakes have to keep.
     pub handshake: config::Handshake,
-}
-
-/// A compiled upstream with what is counted for it.
-pub struct Destination {
-    /// Backends, ring and policy.
-    pub upstream: Upstream,
-    /// The layers between TCP and HTTP.
-    pub layers: Layers,
-    /// Counters of the upstream.
-    pub metrics: Arc<UpstreamMetrics>,
-}
-
-/// The parts of a request that decide where it goes.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    /// The host, empty where none is named.
-    pub host: &'a str,
-    /// The path, without the query.
-    pub path: &'a str,
-    /// The query, without the `?`.
-    pub query: Option<&'a str>,
-    /// The headers.
-    pub headers: &'a HeaderMap,
-    /// The socket's peer.
-    pub peer: IpAddr,
-    /// The connection came by TLS.
-    pub by_tls: bool,
-    /// Fingerprint of the certificate that the client presented.
-    pub certificate: Option<&'a str>,
-}
-
-/// A request that programs could read in more than one way; it is answered 400.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Unclear {
-    /// RFC 9112 §3.2.
-    #[error("the Host header does not name a host")]
-    Host,
-    /// A backend may read the path as one that hooks guard ([`Routes::may_evade`]).
-    #[error("the path can be read in more than one way")]
-    Path,
-}
-
-/// Route, client and key of a request.
-#[derive(Debug)]
-pub struct Located<'s> {
-    /// Client that sent the request.
-    pub client: Client,
-    /// The index of the route, if one matches.
-    pub route: Option<usize>,
-    /// The ring key, if a source of the route's affinity has one.
-    pub key: Option<affinity::Key<'s>>,
-}
-
-impl<'a> Asked<'a> {
-    /// The parts that affinity depends on, for a request of `client`.
-    pub fn of(&self, client: &Client) -> affinity::Request<'a> {
-        affinity::Request {
-            headers: self.headers,
-            query: self.query,
-            client: client.address,
-            certificate: self.certificate,
-        }
-    }
+    /// Most bytes of a request's body.
+    pub body_size: Option<u64>,
+    /// The route as admission counts it.
+    pub admission: admission::Route,
+    /// Re-attachment of its tunnels.
+    pub reattach: Option<Reattach>,
 }
 
 impl Snapshot {
-    /// Compiles a configuration; live state of backends that `registry` knows is kept.
-    pub fn compile(config: &Config, generation: u64, registry: &Registry, metrics: &Metrics) -> Self {
-        Self::compile_with(config, generation, |upstream| Destination::compile(upstream, registry, metrics))
+    /// Compiles a configuration, with the members of upstreams that have them from elsewhere; live state of backends
+    /// that `registry` knows is kept.
+    pub fn compile(
+        config: &Config,
+        members: MemberLists,
+        generation: u64,
+        registry: &Registry,
+        metrics: &Metrics,
+    ) -> Self {
+        Self::compile_with(config, members, generation, |upstream, members| {
+            Destination::compile(upstream, members, registry, metrics)
+        })
     }
 
     /// Compiles the configuration that follows this one. Upstreams that mean the same are taken over as they are.
     #[must_use]
-    pub fn successor(&self, config: &Config, registry: &Registry, metrics: &Metrics) -> Self {
+    pub fn successor(&self, config: &Config, members: MemberLists, registry: &Registry, metrics: &Metrics) -> Self {
         let before: HashMap<_, _> =
             self.destinations.iter().map(|to| (to.upstream.config().name.as_str(), to)).collect();
-        Self::compile_with(config, self.generation + 1, |upstream| match before.get(upstream.name.as_str()) {
-            Some(same) if same.upstream.config() == upstream => Arc::clone(same),
-            _ => Destination::compile(upstream, registry, metrics),
+        Self::compile_with(config, members, self.generation + 1, |upstream, members| {
+            match before.get(upstream.name.as_str()) {
+                Some(same) if same.upstream.config() == upstream => same.with_members(members, registry),
+                _ => Destination::compile(upstream, members, registry, metrics),
+            }
         })
     }
 
-    fn compile_with(config: &Config, generation: u64, compile: impl Fn(&config::Upstream) -> Arc<Destination>) -> Self {
-        let destinations: Vec<_> = config.upstreams.iter().map(compile).collect();
+    /// The same configuration with other members, of the same generation; `None` where none differ.
+    #[must_use]
+    pub fn with_members(&self, members: MemberLists, registry: &Registry) -> Option<Self> {
+        let same = |to: &Arc<Destination>| to.with_members(members.of(to.upstream.config()), registry);
+        let destinations: Vec<_> = self.destinations.iter().map(same).collect();
+        if destinations.iter().zip(&self.destinations).all(|(after, before)| Arc::ptr_eq(after, before)) {
+            return None;
+        }
+        let places: HashMap<_, _> = (0..).zip(&self.destinations).map(|(place, to)| (Arc::as_ptr(to), place)).collect();
+        let moved = |target: &Target| Target {
+            to: Arc::clone(
+                places.get(&Arc::as_ptr(&target.to)).map_or(&target.to, |place: &usize| &destinations[*place]),
+            ),
+            ..target.clone()
+        };
+        Some(Self {
+            generation: self.generation,
+            trusted_proxies: self.trusted_proxies.clone(),
+            config: Arc::clone(&self.config),
+            members,
+            routes: self.routes.clone(),
+            targets: self.targets.iter().map(moved).collect(),
+            by_name: self.by_name.clone(),
+            destinations,
+            listeners: self.listeners.clone(),
+            admin: self.admin.clone(),
+        })
+    }
+
+    fn compile_with(
+        config: &Config,
+        members: MemberLists,
+        generation: u64,
+        compile: impl Fn(&config::Upstream, Arc<[Member]>) -> Arc<Destination>,
+    ) -> Self {
+        let destinations: Vec<_> =
+            config.upstreams.iter().map(|upstream| compile(upstream, members.of(upstream))).collect();
         let by_name: HashMap<_, _> = destinations.iter().map(|to| (to.upstream.config().name.as_str(), to)).collect();
         let no_hooks = Arc::new(Chain::empty());
         let target = |route: &Route| {
@@ -163,18 +156,32 @@ impl Snapshot {
                 hooks: Arc::clone(&no_hooks),
                 compression: route.compression,
                 handshake: route.handshake,
+                body_size: route.body_size.unwrap_or(config.limits.body.size),
+                admission: admission::Route::alone(route.limits),
+                reattach: route.reattach,
             }
         };
         let targets: Vec<_> = config.routes.iter().map(target).collect();
+        let by_name = targets.iter().enumerate().map(|(index, target)| (Arc::clone(&target.route), index)).collect();
         Self {
             generation,
             trusted_proxies: config.trusted_proxies.clone(),
-            config: config.clone(),
-            routes: Routes::compile(&config.routes),
-            by_name: targets.iter().enumerate().map(|(index, target)| (Arc::clone(&target.route), index)).collect(),
+            config: Arc::new(config.clone()),
+            members,
+            routes: Arc::new(Routes::compile(&config.routes)),
+            by_name: Arc::new(by_name),
             targets,
             destinations,
             listeners: Vec::new(),
+            admin: None,
+        }
+    }
+
+    /// Counts what is open on routes together with what is open on the same routes of other snapshots; a snapshot
+    /// counts alone before.
+    pub fn count_routes_by(&mut self, admission: &Admission) {
+        for target in &mut self.targets {
+            target.admission = admission.route(&target.route, target.admission.limits());
         }
     }
 
@@ -210,7 +217,26 @@ impl Snapshot {
                 Err(found) => problems.extend(found),
             }
         }
+        let admin = self.config.admin.as_ref().and_then(|admin| admin.tls.as_ref());
+        // Its keys are those that the process began with.
+        self.admin = before.and_then(|before| before.admin.clone());
+        if let (Some(tls), None) = (admin, &self.admin) {
+            match listener::server(tls, "admin.tls", keys) {
+                Ok(server) => self.admin = Some(Arc::new(server)),
+                Err(found) => problems.extend(found),
+            }
+        }
         if problems.is_empty() { Ok(()) } else { Err(problems.into()) }
+    }
+
+    /// The server's side of TLS on the admin listener; `None` where that is plain.
+    pub fn admin_tls(&self) -> Option<&Arc<Server>> {
+        self.admin.as_ref()
+    }
+
+    /// The server's side of TLS on every listener that has it, the admin listener included.
+    pub fn tls_servers(&self) -> impl Iterator<Item = &Server> {
+        self.listeners.iter().filter_map(|listener| listener.tls.as_ref()).chain(self.admin.as_deref())
     }
 
     /// The listener with this place in the configuration.
@@ -220,8 +246,7 @@ impl Snapshot {
 
     /// The name and the end of every certificate in use, the end in seconds since 1970.
     pub fn certificates(&self) -> impl Iterator<Item = (String, u64)> {
-        let all = self.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(Server::certificates);
-        all.map(|certificate| {
+        self.tls_servers().flat_map(Server::certificates).map(|certificate| {
             let end = certificate.not_after.duration_since(SystemTime::UNIX_EPOCH);
             (certificate.label(), end.map_or(0, |end| end.as_secs()))
         })
@@ -235,68 +260,6 @@ impl Snapshot {
     /// Tells the hooks that they are in force.
     pub fn start_hooks(&self, injector: &Injector) {
         self.targets.iter().for_each(|target| target.hooks.start(injector));
-    }
-
-    /// Finds the client, the route and the ring key of a request on a route without hooks. `mint` makes the value of an
-    /// issued cookie.
-    pub fn locate(&self, asked: &Asked<'_>, mint: impl FnOnce() -> String) -> Located<'_> {
-        let (client, route) = self.receive(asked);
-        let request = asked.of(&client);
-        let key = route.and_then(|route| self.key(route, None, &request, mint));
-        Located { client, route, key }
-    }
-
-    /// Finds the client, and the index of the route that matches, if one does.
-    pub fn receive(&self, asked: &Asked<'_>) -> (Client, Option<usize>) {
-        let client = Client::of(asked.peer, asked.by_tls, asked.headers, &self.trusted_proxies);
-        (client, self.routes.find((!asked.host.is_empty()).then_some(asked.host), asked.path))
-    }
-
-    /// The header fields of a request from this peer that backends do not get.
-    pub fn unwanted(&self, peer: IpAddr) -> Unwanted {
-        let is_stranger = || !client::is_trusted(peer, &self.trusted_proxies);
-        Unwanted {
-            underscores: self.config.underscores_in_headers == Underscores::Drop,
-            origins: self.config.forwarding.strangers == Strangers::Drop && is_stranger(),
-        }
-    }
-
-    /// The reason to refuse a request whose meaning depends on who reads it; `None` for the others.
-    pub fn unclear(&self, asked: &Asked<'_>) -> Option<Unclear> {
-        if !host::is_valid(asked.host) {
-            return Some(Unclear::Host);
-        }
-        let host = (!asked.host.is_empty()).then_some(asked.host);
-        let is_guarded = |route: usize| !self.config.routes[route].hooks.is_empty();
-        self.routes.may_evade(host, asked.path, is_guarded).then_some(Unclear::Path)
-    }
-
-    /// The ring key of a request on the route with this index. Where a hook `chose` another upstream, that one's
-    /// affinity counts, unless the route has its own.
-    ///
-    /// # Panics
-    /// [`receive`](Self::receive) of another snapshot gave the index.
-    pub fn key(
-        &self,
-        route: usize,
-        chose: Option<&str>,
-        request: &affinity::Request<'_>,
-        mint: impl FnOnce() -> String,
-    ) -> Option<affinity::Key<'_>> {
-        affinity::key(self.sources(route, chose), request, mint)
-    }
-
-    /// The affinity sources of a request on the route with this index: the route's own, or those of its upstream or the
-    /// one that a hook `chose`.
-    ///
-    /// # Panics
-    /// [`receive`](Self::receive) of another snapshot gave the index.
-    pub fn sources(&self, route: usize, chose: Option<&str>) -> &[AffinitySource] {
-        let chose = chose.filter(|_| self.config.routes[route].affinity.is_none());
-        match chose.and_then(|name| self.destination(name)) {
-            Some(to) => &to.upstream.config().affinity,
-            None => &self.targets[route].affinity,
-        }
     }
 
     /// The route with this index.
@@ -326,115 +289,5 @@ impl Snapshot {
     /// Every upstream.
     pub fn destinations(&self) -> &[Arc<Destination>] {
         &self.destinations
-    }
-
-    /// State of every backend now, for a scrape.
-    pub fn readings(&self) -> impl Iterator<Item = BackendReading<'_>> {
-        self.destinations.iter().flat_map(|to| {
-            to.upstream.states().iter().enumerate().map(|(index, state)| BackendReading {
-                upstream: state.upstream(),
-                backend: state.address().to_string(),
-                up: to.upstream.is_up(index),
-                draining: state.is_draining(),
-                ejected: state.is_ejected(),
-                tunnels: state.tunnels() as u64,
-                load: state.load() as u64,
-            })
-        })
-    }
-}
-
-impl Destination {
-    fn compile(upstream: &config::Upstream, registry: &Registry, metrics: &Metrics) -> Arc<Self> {
-        let (layers, metrics) = (upstream_layers::of(upstream), metrics.upstream(&upstream.name));
-        Arc::new(Self { upstream: Upstream::compile(upstream, registry), layers, metrics })
-    }
-
-    /// Charges a failed try at the backend with this index to the party it is blamed on. A backend that is charged is
-    /// checked before its next check is due.
-    ///
-    /// # Panics
-    /// `index` is not one of the members.
-    pub fn try_failed(&self, index: usize, failed: &FailedTry<'_>) {
-        let kind = match failed.blame {
-            Blame::Backend(kind) => kind,
-            Blame::Gateway(failure) => return self.metrics.local_failure(failure),
-            Blame::Client => return,
-        };
-        self.metrics.backend_failure(kind.as_str());
-        let reason = format!("{} of real traffic failed: {}", kind.as_str(), failed.reason);
-        let change = match kind {
-            FailureKind::Connect => self.upstream.connect_failed(index, &reason),
-            FailureKind::Handshake | FailureKind::Request => {
-                let request = FailedRequest { network: failed.client.into(), on_trial: failed.on_trial };
-                self.upstream.request_failed(index, request, &reason, Instant::now())
-            }
-        };
-        self.upstream.states()[index].check_wanted().notify_one();
-        self.log_change(index, change.as_ref());
-    }
-
-    /// Notes that the backend with this index answered a request of `client` as it should.
-    ///
-    /// # Panics
-    /// `index` is not one of the members.
-    pub fn try_succeeded(&self, index: usize, client: IpAddr) {
-        let change = self.upstream.traffic_succeeded(index, client.into(), Instant::now);
-        self.log_change(index, change.as_ref());
-    }
-
-    /// Notes the outcome of an active check, which alone decides about open tunnels: with `on_down: close` they are
-    /// ended when checks take the backend down, and those that have not been told yet are spared when checks bring it
-    /// back.
-    pub fn checked(&self, index: usize, outcome: Result<(), String>, tunnels: &Tunnels) {
-        let config = self.upstream.config();
-        let Some(health) = &config.health else { return };
-        let state = &self.upstream.states()[index];
-        let change = match outcome {
-            Ok(()) => state.check_passed(health.into(), "checks pass", Instant::now()),
-            Err(reason) => state.check_failed(health.into(), &format!("check failed: {reason}")),
-        };
-        self.log_change(index, change.as_ref());
-        if health.on_down != OnDown::Close {
-            return;
-        }
-        let scope = Scope::Backend(Arc::clone(state));
-        match change {
-            Some(Change::Down { .. } | Change::Confirmed { .. }) => {
-                tunnels.end(&scope, Reason::BackendDown, config.drain_window);
-            }
-            Some(Change::Up { .. }) => tunnels.spare(&scope, Reason::BackendDown),
-            Some(Change::Ejected { .. } | Change::Returned) | None => {}
-        }
-    }
-
-    /// Logs and counts a turn of a backend's health.
-    fn log_change(&self, index: usize, change: Option<&Change>) {
-        let Some(change) = change else { return };
-        let state = &self.upstream.states()[index];
-        let backend = format_args!("{}/{}", state.upstream(), state.address());
-        match change {
-            Change::Up { reason } => {
-                info!("backend {backend} is up: {reason}");
-                self.metrics.health_change(true);
-            }
-            Change::Down { reason, .. } => {
-                warn!("backend {backend} is down: {reason}");
-                self.metrics.health_change(false);
-            }
-            Change::Confirmed { reason } => info!("backend {backend} is down by checks too: {reason}"),
-            Change::Ejected { reason, length } => {
-                let length = humantime::format_duration(*length);
-                warn!("backend {backend} is ejected for {length}: {reason}");
-                self.metrics.ejections.inc();
-            }
-            Change::Returned => info!("backend {backend} is no longer ejected: a request on trial succeeded"),
-        }
-    }
-
-    /// Time after which a client that found no backend up may try again: checks notice a backend that returns within
-    /// one interval.
-    pub fn retry_after(&self) -> Duration {
-        self.upstream.config().health.as_ref().map_or(Duration::from_secs(1), |health| health.interval)
     }
 }

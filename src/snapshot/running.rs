@@ -5,33 +5,45 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, MutexGuard};
+use arc_swap::{ArcSwap, Guard};
+use rustix::net::getsockname;
+use tokio::sync::{Mutex, MutexGuard, Notify};
 
-use super::{Destination, Phases, Snapshot};
+use super::{Destination, Phases, Snapshot, usher};
 use crate::access_log::AccessLog;
+use crate::admission::Admission;
+use crate::client::is_trusted;
 use crate::config::{self, Config, Limits, OnChange, Problems};
 use crate::health::{CheckError, Checkers, Probe, Subject, Target};
 use crate::hook::{self, Chain, Injector};
 use crate::metrics::Metrics;
+use crate::socket::descriptors::Descriptors;
 use crate::tls::tickets::TicketKeys;
-use crate::tunnel::{Activity, Frozen, Passport, Place, Tunnels, UnderWay};
-use crate::upstream::Registry;
+use crate::trace::Tracer;
+use crate::tunnel::{Activity, Frozen, Passport, Place, RateTable, Tunnels, UnderWay};
+use crate::upstream::{HealthHistory, MemberLists, Registry};
+use crate::ws::Side;
 
 /// A running gateway, as requests, reloads and operators see it.
 pub struct Running {
     snapshot: ArcSwap<Snapshot>,
+    /// Told when another snapshot takes force.
+    swapped: Notify,
     hooks: Arc<hook::Registry>,
     registry: Registry,
     turn: Mutex<Turn>,
     /// Metrics of the gateway.
     pub metrics: Arc<Metrics>,
+    /// Decides on connections, requests, handshakes and tunnels, and counts them.
+    pub admission: Arc<Admission>,
     /// Every open tunnel.
     pub tunnels: Arc<Tunnels>,
     /// Sends messages into open tunnels from outside.
     pub injector: Injector,
     /// Access log of requests and tunnels.
     pub log: AccessLog,
+    /// Exporter of spans; off unless the gateway was started with one.
+    pub tracer: Tracer,
     /// Moment at which the gateway began to run.
     pub since: Instant,
     /// Phase: serving or draining.
@@ -40,6 +52,16 @@ pub struct Running {
     requests: Arc<Activity>,
     /// Keys of session tickets, for listeners without a file of them.
     pub ticket_keys: Arc<TicketKeys>,
+}
+
+/// Origin of the first snapshot.
+pub struct Origin<'c> {
+    /// The configuration.
+    pub config: &'c Config,
+    /// Members of upstreams that have them from elsewhere.
+    pub members: MemberLists,
+    /// The hooks that the configuration may name.
+    pub hooks: Arc<hook::Registry>,
 }
 
 /// State of those who change the snapshot, one after the other.
@@ -72,8 +94,7 @@ impl Running {
     /// # Errors
     /// Every problem that hooks found with their settings, or that there is with files of listeners.
     pub fn new(
-        config: &Config,
-        hooks: Arc<hook::Registry>,
+        Origin { config, members, hooks }: Origin<'_>,
         metrics: Arc<Metrics>,
         tunnels: Arc<Tunnels>,
         log: AccessLog,
@@ -82,7 +103,10 @@ impl Running {
     ) -> Result<Self, Problems> {
         let registry = Registry::default();
         let requests = Activity::new(tunnels.changes().clone());
-        let mut snapshot = Snapshot::compile(config, 1, &registry, &metrics);
+        let kept = tunnels.metrics().kept().clone();
+        let admission = Admission::new(Descriptors::of_process(), kept, config.listeners.len(), now);
+        let mut snapshot = Snapshot::compile(config, members, 1, &registry, &metrics);
+        snapshot.count_routes_by(&admission);
         snapshot.make_hooks(&hooks, None, &metrics)?;
         let ticket_keys = Arc::new(ticket_keys);
         snapshot.make_listeners(None, &ticket_keys)?;
@@ -90,15 +114,20 @@ impl Running {
         metrics.unverified(snapshot.unverified());
         metrics.generation.set(snapshot.generation.cast_signed());
         tunnels.limit_hook_memory(config.hook_memory);
+        tunnels.limit_rates(rates_of(config));
+        tunnels.limit_memory(config.limits.memory);
         Ok(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
+            swapped: Notify::new(),
             hooks,
             injector: Injector::new(Arc::clone(&tunnels) as Arc<dyn hook::Outlet>),
             registry,
             turn: Mutex::new(Turn { checkers: Checkers::new(), former_policies: HashMap::new() }),
             metrics,
+            admission,
             tunnels,
             log,
+            tracer: Tracer::off(),
             since: now,
             phases: Phases::default(),
             requests,
@@ -122,9 +151,19 @@ impl Running {
         self.snapshot.load_full()
     }
 
+    /// The snapshot in force, for a look that is over soon.
+    pub fn snapshot_now(&self) -> Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
     /// Limits of what clients send, as they are in force.
     pub fn limits(&self) -> Limits {
         self.snapshot.load().config.limits
+    }
+
+    /// The last turns of backends' health.
+    pub fn health_history(&self) -> &HealthHistory {
+        self.registry.health_history()
     }
 
     /// Counts a request as under way for as long as what it returns is kept.
@@ -147,6 +186,9 @@ impl Running {
     ///
     /// To be called on the Tokio runtime that the checkers are to live on.
     pub async fn check_health(&self) {
+        let now = Instant::now();
+        self.snapshot().destinations().iter().for_each(|to| to.upstream.settle(now));
+        self.enforce_admission(&self.snapshot());
         let targets = self.targets(&self.snapshot());
         let checkers = &mut self.turn.lock().await.checkers;
         checkers.first_round(&targets).await;
@@ -163,12 +205,16 @@ impl Running {
     ) -> Frozen {
         let route = routes.entry(passport.route.clone()).or_insert_with(|| (&*passport.route).into());
         // A tunnel whose route is gone, or has no hooks any more, goes on without calls.
-        let hooks = self.snapshot().route_named(route).map(|target| Arc::clone(&target.hooks));
+        let snapshot = self.snapshot();
+        let hooks = snapshot.route_named(route).map(|target| Arc::clone(&target.hooks));
+        let client = Some(passport.client).filter(|client| !is_trusted(*client, &snapshot.trusted_proxies));
+        let local = getsockname(&sockets[Side::Client as usize]).ok().and_then(|local| local.try_into().ok());
         let place = Place {
             hooks: hooks.unwrap_or_else(|| Arc::new(Chain::empty())),
             injector: self.injector.clone(),
             route: Arc::clone(route),
-            guard: self.registry.backend(&passport.upstream, passport.backend).occupy(),
+            guard: self.registry.backend(&passport.upstream, &passport.backend_name(), passport.backend).occupy(),
+            admitted: Some(self.admission.adopt(&snapshot.config.limits, client, local, route)),
             metrics: self.metrics.upstream(&passport.upstream),
         };
         self.tunnels.adopt(passport, sockets, place, now)
@@ -179,15 +225,16 @@ impl Running {
         self.turn.lock().await
     }
 
-    /// Compiles the snapshot that would follow the one in force. Keys that a process takes at its start only keep their
-    /// values.
+    /// Compiles the snapshot that would follow the one in force, with these members. Keys that a process takes at its
+    /// start only keep their values.
     ///
     /// # Errors
     /// Every problem that hooks found with their settings, or that there is with files of listeners.
-    pub fn compile(&self, config: Config) -> Result<Snapshot, Problems> {
+    pub fn compile(&self, config: Config, members: MemberLists) -> Result<Snapshot, Problems> {
         let before = self.snapshot();
         let config = config.with_fixed_keys_of(&before.config);
-        let mut snapshot = before.successor(&config, &self.registry, &self.metrics);
+        let mut snapshot = before.successor(&config, members, &self.registry, &self.metrics);
+        snapshot.count_routes_by(&self.admission);
         snapshot.make_hooks(&self.hooks, Some(&before), &self.metrics)?;
         snapshot.make_listeners(Some(&before), &self.ticket_keys)?;
         snapshot.load_files_of_upstreams()?;
@@ -196,8 +243,13 @@ impl Running {
 
     /// Compiles a snapshot to look at: its backends' live state is that of the gateway, but nothing shows outside that
     /// it was there. Its routes are without hooks.
-    pub fn rehearse(&self, config: &Config) -> Snapshot {
-        self.snapshot().successor(config, &self.registry, &Metrics::new())
+    pub fn rehearse(&self, config: &Config, members: MemberLists) -> Snapshot {
+        self.snapshot().successor(config, members, &self.registry, &Metrics::new())
+    }
+
+    /// Compiles the snapshot in force with other members; `None` where none differ.
+    pub fn with_members(&self, members: MemberLists) -> Option<Snapshot> {
+        self.snapshot().with_members(members, &self.registry)
     }
 
     /// Puts a snapshot in force: requests that begin from now on see it, and its backends are checked, new ones at
@@ -205,15 +257,66 @@ impl Running {
     ///
     /// To be called on the Tokio runtime that the checkers live on.
     pub fn put_in_force(&self, snapshot: Snapshot, turn: &mut Turn) -> Arc<Snapshot> {
-        let snapshot = Arc::new(snapshot);
-        self.snapshot.store(Arc::clone(&snapshot));
+        let snapshot = self.swap(snapshot, turn);
         self.metrics.generation.set(snapshot.generation.cast_signed());
         self.metrics.unverified(snapshot.unverified());
         self.tunnels.limit_hook_memory(snapshot.config.hook_memory);
+        self.tunnels.limit_memory(snapshot.config.limits.memory);
+        self.tunnels.limit_rates(rates_of(&snapshot.config));
         snapshot.start_hooks(&self.injector);
+        snapshot
+    }
+
+    /// Puts the snapshot in force with other members, as [`with_members`](Self::with_members) compiled it; hooks and
+    /// settings stay as they are.
+    ///
+    /// To be called on the Tokio runtime that the checkers live on.
+    pub fn put_members_in_force(&self, snapshot: Snapshot, turn: &mut Turn) -> Arc<Snapshot> {
+        self.swap(snapshot, turn)
+    }
+
+    fn swap(&self, snapshot: Snapshot, turn: &mut Turn) -> Arc<Snapshot> {
+        let snapshot = Arc::new(snapshot);
+        let now = Instant::now();
+        snapshot.destinations().iter().for_each(|to| to.upstream.settle(now));
+        self.snapshot.store(Arc::clone(&snapshot));
+        self.enforce_admission(&snapshot);
         turn.checkers.sync(self.targets(&snapshot));
         turn.former_policies.retain(|upstream, _| self.registry.has(upstream));
+        self.swapped.notify_waiters();
         snapshot
+    }
+
+    /// Waits until something holds of the snapshot in force.
+    pub async fn wait_until(&self, holds: impl Fn(&Snapshot) -> bool) {
+        loop {
+            let swapped = self.swapped.notified();
+            tokio::pin!(swapped);
+            // Before the look, so that no change between the two is missed.
+            swapped.as_mut().enable();
+            if holds(&self.snapshot()) {
+                return;
+            }
+            swapped.await;
+        }
+    }
+
+    /// Puts the snapshot's rules of admission in force: clients that wait go on by them, and those of backends that are
+    /// gone are sent to others.
+    fn enforce_admission(&self, snapshot: &Snapshot) {
+        let now = Instant::now();
+        for (upstream, admission) in self.registry.admissions() {
+            match snapshot.destination(&upstream) {
+                Some(to) => to.upstream.enforce_admission(now),
+                None => admission.lift(now),
+            }
+            usher::attend(&admission);
+        }
+    }
+
+    /// Answers all clients that wait for their turn at a backend, and admits no more.
+    pub fn close_admission(&self) {
+        self.registry.admissions().iter().for_each(|(_, admission)| admission.close());
     }
 
     /// Targets of checks: every backend of every upstream whose health is not `off`.
@@ -225,9 +328,11 @@ impl Running {
             let Some(health) = &config.health else { continue };
             let upstream: Arc<str> = config.name.as_str().into();
             let probe = Arc::new(Probe::new(health, &dialer, &to.layers));
-            for (index, member) in to.upstream.members().iter().enumerate() {
+            let members = to.upstream.members().iter().enumerate();
+            for (index, member) in members.filter(|(_, member)| !member.is_absent()) {
                 targets.push(Target {
                     upstream: Arc::clone(&upstream),
+                    name: member.name.clone(),
                     address: member.address,
                     probe: Arc::clone(&probe),
                     interval: health.interval,
@@ -238,6 +343,11 @@ impl Running {
         }
         targets
     }
+}
+
+/// Rates that clients are held to.
+fn rates_of(config: &Config) -> RateTable {
+    RateTable::new(config.upstreams.iter().map(|upstream| (upstream.name.as_str(), upstream.rates)))
 }
 
 /// The outcome of a backend's checks, told to the backend's upstream.

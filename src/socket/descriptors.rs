@@ -14,6 +14,8 @@ use rustix::process::{Resource, getrlimit};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptors {
     mark: RawFd,
+    /// Number of the first that the process may not have.
+    limit: RawFd,
 }
 
 impl Descriptors {
@@ -28,7 +30,7 @@ impl Descriptors {
     }
 
     fn up_to(limit: RawFd) -> Self {
-        Self { mark: limit - kept(limit) }
+        Self { mark: limit - kept(limit), limit }
     }
 
     /// True when a connection that is opened now would have a number that clients may have. `latest` is the number of
@@ -50,6 +52,21 @@ impl Descriptors {
     /// EMFILE, as if the system had none left.
     pub fn admit<S: AsFd>(&self, connection: S) -> io::Result<S> {
         if self.are_for_clients(connection.as_fd().as_raw_fd()) { Ok(connection) } else { Err(Errno::MFILE.into()) }
+    }
+
+    /// True when a client that has this number is to be told that there is no room, with what is left for its answer:
+    /// from as many descriptors below the mark as are kept above it. A share would waste thousands of a high limit.
+    pub fn is_scarce(&self, number: RawFd) -> bool {
+        number >= self.scarce()
+    }
+
+    /// Number of descriptors for clients that are told so.
+    pub fn for_refusals(&self) -> usize {
+        usize::try_from(self.mark - self.scarce()).unwrap_or_default()
+    }
+
+    fn scarce(&self) -> RawFd {
+        self.mark - (self.limit - self.mark)
     }
 
     /// True when a connection that serves clients may have this number.
@@ -82,6 +99,19 @@ mod tests {
         TcpListener::bind("127.0.0.1:0").unwrap()
     }
 
+    fn marked(mark: RawFd) -> Descriptors {
+        Descriptors { mark, limit: mark }
+    }
+
+    #[test]
+    fn clients_are_told_while_descriptors_are_left_to_tell_them() {
+        let told = |limit| (Descriptors::up_to(limit).scarce(), Descriptors::up_to(limit).for_refusals());
+        let of = [32, 110, 200, 1_024, 20_000, 65_536].map(told);
+        assert_eq!(of, [(24, 4), (98, 6), (176, 12), (896, 64), (19_872, 64), (65_408, 64)]);
+        assert!(Descriptors::up_to(200).is_scarce(176) && !Descriptors::up_to(200).is_scarce(175));
+        assert!(!Descriptors::up_to(RawFd::MAX).is_scarce(1_000_000));
+    }
+
     #[test]
     fn a_sixteenth_is_kept_and_between_4_and_64() {
         let kept = |limit| limit - Descriptors::up_to(limit).mark;
@@ -91,7 +121,8 @@ mod tests {
     #[test]
     fn a_connection_above_the_mark_is_refused_as_the_system_would() {
         let (low, high) = (listener(), listener());
-        let descriptors = Descriptors { mark: high.as_raw_fd().max(low.as_raw_fd()) };
+        let mark = high.as_raw_fd().max(low.as_raw_fd());
+        let descriptors = Descriptors { mark, limit: mark };
         let [low, high] = if low.as_raw_fd() < high.as_raw_fd() { [low, high] } else { [high, low] };
         assert!(descriptors.admit(&low).is_ok());
         let error = descriptors.admit(&high).unwrap_err();
@@ -101,8 +132,8 @@ mod tests {
     #[test]
     fn there_is_room_while_the_lowest_free_number_is_below_the_mark() {
         let any = listener();
-        assert!(Descriptors { mark: 100_000 }.has_room(None, &any));
-        assert!(!Descriptors { mark: 3 }.has_room(None, &any));
-        assert!(Descriptors { mark: 1_000 }.has_room(Some(700), &any));
+        assert!(marked(100_000).has_room(None, &any));
+        assert!(!marked(3).has_room(None, &any));
+        assert!(marked(1_000).has_room(Some(700), &any));
     }
 }

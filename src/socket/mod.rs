@@ -3,3 +3,5 @@
 pub(crate) mod address;
 pub mod descriptors;
 pub mod keepalive;
+pub mod peer;
+pub(crate) mod tcp_info;

@@ -1,14 +1,34 @@
 //! Status of a running gateway, for people and programs: configuration, backends, tunnels, past reloads and upgrades.
 
+mod close;
+mod filter;
+mod history;
+mod listing;
+mod located;
+mod rates;
+mod survey;
+mod tunnel;
+mod update;
+
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::discovery::{SourceStatus, Sources};
 use crate::snapshot::{Destination, Phase, Running};
 use crate::upstream::Member;
+
+pub use close::{CloseAsked, CloseRefused, Closed};
+pub use filter::{FilterError, TunnelFilter};
+pub use history::{Event, Histories, History};
+pub use listing::{Listed, Listing, ListingError, MOST_SORTED, Sort, TunnelsAsked};
+pub use located::{Live, LiveBackend, LocateAsked, LocateError, Located};
+pub use rates::Rates;
+pub use survey::{GenerationCount, HotKey, Survey, Surveyed};
+pub use tunnel::{AnnouncedEnd, TlsSides, TunnelStatus};
+pub use update::{Overview, Reporter, Update};
 
 /// Status of a gateway at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +47,9 @@ pub struct Status {
     pub listeners: Vec<SocketAddr>,
     /// Address of its metrics.
     pub metrics: Option<SocketAddr>,
+    /// Address of its admin API.
+    #[serde(default)]
+    pub admin: Option<SocketAddr>,
     /// Requests under way.
     pub requests: usize,
     /// Open tunnels.
@@ -44,6 +67,12 @@ pub struct Status {
     pub last_upgrade: Option<Event>,
     /// The upstreams, in the order of the configuration.
     pub upstreams: Vec<UpstreamStatus>,
+    /// Certificates in use.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
+    /// The last events; `None` where they are told apart from the status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<Histories>,
 }
 
 /// Number of open tunnels that speak TLS.
@@ -65,17 +94,6 @@ pub struct Age {
     pub tunnels: u64,
 }
 
-/// A reload or an upgrade, and its result.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    /// Time, in seconds since 1970.
-    pub at: u64,
-    /// Success.
-    pub ok: bool,
-    /// Summary for people.
-    pub message: String,
-}
-
 /// Status of one upstream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UpstreamStatus {
@@ -83,11 +101,17 @@ pub struct UpstreamStatus {
     pub name: String,
     /// Its backends, in the order of the configuration.
     pub backends: Vec<BackendStatus>,
+    /// The source of its members; `None` where the configuration lists its backends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discovery: Option<SourceStatus>,
 }
 
 /// Status of one backend.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackendStatus {
+    /// Its name; the address as text where it is given none.
+    #[serde(default)]
+    pub name: String,
     /// Its address.
     pub address: SocketAddr,
     /// Its weight.
@@ -98,6 +122,19 @@ pub struct BackendStatus {
     pub checked: bool,
     /// Set while the operator drains it.
     pub draining: bool,
+    /// Set while its source says that it leaves.
+    #[serde(default)]
+    pub leaving: bool,
+    /// Set where its source names it no longer, and clients wait for it for a while.
+    #[serde(default)]
+    pub absent: bool,
+    /// Seconds since it went away: down, not to be connected to, leaving or absent; `None` while it is there, and where
+    /// nobody waits for backends that are away (`absent`).
+    #[serde(default)]
+    pub away_seconds: Option<u64>,
+    /// Clients that wait until it is back.
+    #[serde(default)]
+    pub held: usize,
     /// True while doubt keeps it out for a time.
     #[serde(default)]
     pub ejected: bool,
@@ -105,42 +142,21 @@ pub struct BackendStatus {
     pub tunnels: usize,
     /// Open tunnels and running requests.
     pub load: usize,
+    /// Clients that wait for their turn there.
+    #[serde(default)]
+    pub waiting: usize,
+    /// Handshakes a second that it is given; `None` without a rate.
+    #[serde(default)]
+    pub rate: Option<f64>,
 }
 
-/// The last reload and the last upgrade of this process; clones share them.
-#[derive(Clone, Debug, Default)]
-pub struct History {
-    last: Arc<Mutex<Last>>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Last {
-    reload: Option<Event>,
-    upgrade: Option<Event>,
-}
-
-impl History {
-    /// Notes a reload that ended now.
-    pub fn reloaded(&self, ok: bool, message: impl Into<String>) {
-        self.last().reload = Some(Event::now(ok, message.into()));
-    }
-
-    /// Notes an upgrade that ended now.
-    pub fn upgraded(&self, ok: bool, message: impl Into<String>) {
-        self.last().upgrade = Some(Event::now(ok, message.into()));
-    }
-
-    fn last(&self) -> std::sync::MutexGuard<'_, Last> {
-        // Nothing under this lock panics half-way.
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Event {
-    fn now(ok: bool, message: String) -> Self {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        Self { at, ok, message }
-    }
+/// A certificate that a listener presents, or the admin listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// The first name that it is for.
+    pub name: String,
+    /// Moment at which it expires, in seconds since 1970.
+    pub expires_at: u64,
 }
 
 /// Everything that a status is taken from.
@@ -148,21 +164,41 @@ impl Event {
 pub struct StatusSource {
     /// The gateway.
     pub running: Arc<Running>,
-    /// The last reload and the last upgrade.
+    /// The sources of members.
+    pub sources: Arc<Sources>,
+    /// The last events.
     pub history: History,
     /// Addresses of the listeners.
     pub listeners: Vec<SocketAddr>,
     /// Address of the metrics.
     pub metrics: Option<SocketAddr>,
+    /// Address of the admin API.
+    pub admin: Option<SocketAddr>,
 }
 
 impl StatusSource {
     /// Takes the status. Visits every open tunnel.
     pub async fn status(&self) -> Status {
+        let Surveyed { ages, away_from_home, .. } = Survey::new().look(&self.running).await;
+        Status { history: Some(self.histories()), ..self.status_with(ages, away_from_home) }
+    }
+
+    /// The last events.
+    pub fn histories(&self) -> Histories {
+        self.history.with_health(self.running.health_history().events())
+    }
+
+    /// Number that grows with each event.
+    pub fn revision(&self) -> u64 {
+        self.history.revision() + self.running.health_history().revision()
+    }
+
+    /// The status without its histories, with what a survey of the tunnels found.
+    pub(crate) fn status_with(&self, ages: Vec<Age>, away_from_home: u64) -> Status {
         let snapshot = self.running.snapshot();
-        let ages = self.ages().await;
-        let away: usize = self.running.away_from_home().await.values().sum();
-        let last = self.history.last().clone();
+        let named = snapshot.destinations().iter().filter(|to| !to.upstream.config().is_nowhere());
+        let last = self.history.with_health(Vec::new());
+        let certificate = |(name, expires_at)| CertificateStatus { name, expires_at };
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -171,14 +207,17 @@ impl StatusSource {
             uptime_seconds: self.running.since.elapsed().as_secs(),
             listeners: self.listeners.clone(),
             metrics: self.metrics,
+            admin: self.admin,
             requests: self.running.requests(),
             tunnels: self.running.tunnels.count(),
             tls: self.tls(),
             ages,
-            away_from_home: Some(away as u64),
-            last_reload: last.reload,
-            last_upgrade: last.upgrade,
-            upstreams: snapshot.destinations().iter().map(|to| UpstreamStatus::of(to)).collect(),
+            away_from_home: Some(away_from_home),
+            last_reload: Histories::last(&last.reloads),
+            last_upgrade: Histories::last(&last.upgrades),
+            upstreams: named.map(|to| UpstreamStatus::of(to, &self.sources)).collect(),
+            certificates: snapshot.certificates().map(certificate).collect(),
+            history: None,
         }
     }
 
@@ -186,61 +225,39 @@ impl StatusSource {
         let [_, record, rustls] = self.running.metrics.tunnels_open();
         TlsTunnels { record, rustls }
     }
-
-    async fn ages(&self) -> Vec<Age> {
-        let counts: Arc<[AtomicU64; RANGES.len() + 1]> = Arc::default();
-        let counted = Arc::clone(&counts);
-        self.running
-            .tunnels
-            .visit(Arc::new(move |_, age| {
-                counted[range(age)].fetch_add(1, Ordering::Relaxed);
-            }))
-            .await;
-        let age = |(index, count): (usize, &AtomicU64)| Age {
-            under_seconds: RANGES.get(index).copied(),
-            tunnels: count.load(Ordering::Relaxed),
-        };
-        counts.iter().enumerate().map(age).collect()
-    }
 }
 
 impl UpstreamStatus {
-    fn of(to: &Destination) -> Self {
+    fn of(to: &Destination, sources: &Sources) -> Self {
         let config = to.upstream.config();
         let backend = |(index, member): (usize, &Member)| {
             let state = &to.upstream.states()[index];
+            let (waiting, rate) = to.upstream.admission().reading(&member.name);
             BackendStatus {
+                name: member.name.as_ref().to_owned(),
                 address: member.address,
                 weight: member.weight,
                 up: to.upstream.is_up(index),
                 checked: config.health.is_some(),
                 draining: state.is_draining(),
+                leaving: member.leaving,
+                absent: member.is_absent(),
+                away_seconds: config.absent.and_then(|_| Some(state.away_for(Instant::now())?.as_secs())),
+                held: to.upstream.admission().absent().reading(&member.name),
                 ejected: state.is_ejected(),
                 tunnels: state.tunnels(),
                 load: state.load(),
+                waiting,
+                rate,
             }
         };
-        Self { name: config.name.clone(), backends: to.upstream.members().iter().enumerate().map(backend).collect() }
+        Self {
+            name: config.name.clone(),
+            backends: to.upstream.members().iter().enumerate().map(backend).collect(),
+            discovery: config.discover.as_ref().and_then(|discover| sources.status(&config.name, discover)),
+        }
     }
 }
-
-/// Index of the range that an age falls in.
-fn range(age: Duration) -> usize {
-    RANGES.iter().position(|under| age.as_secs() < *under).unwrap_or(RANGES.len())
-}
-
-/// Ends of the ranges of age in seconds: a minute, ten minutes, an hour, six hours, a day, a week.
-const RANGES: [u64; 6] = [60, 600, 3_600, 6 * 3_600, 86_400, 7 * 86_400];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_of_ages_ends_where_the_next_begins() {
-        let seconds = Duration::from_secs;
-        assert_eq!([0, 59, 60, 599, 600].map(|age| range(seconds(age))), [0, 0, 1, 1, 2]);
-        assert_eq!(range(Duration::from_millis(59_999)), 0);
-        assert_eq!([7 * 86_400 - 1, 7 * 86_400, u64::MAX].map(|age| range(seconds(age))), [5, 6, 6]);
-    }
-}
+mod measured;

@@ -7,6 +7,7 @@ pub mod message_filter;
 pub mod origin;
 mod outgoing;
 pub mod rate_limit;
+pub mod replay;
 pub mod webhook;
 
 use crate::hook::Registry;
@@ -17,6 +18,7 @@ pub use jwt::Jwt;
 pub use message_filter::MessageFilter;
 pub use origin::Origin;
 pub use rate_limit::RateLimit;
+pub use replay::Replay;
 pub use webhook::Webhook;
 
 /// The hooks that the stock binary knows.
@@ -28,6 +30,7 @@ pub fn registry() -> Registry {
     registry.add::<MessageFilter>("message_filter");
     registry.add::<Origin>("origin");
     registry.add::<RateLimit>("rate_limit");
+    registry.add::<Replay>("replay");
     registry.add::<Webhook>("webhook");
     registry
 }

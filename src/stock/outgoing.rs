@@ -6,6 +6,7 @@ use std::time::Duration;
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, RequestBuilder, StatusCode, Url};
 
+use crate::causes::with_causes;
 use crate::hook::SetupError;
 
 /// Why a request that a hook made did not succeed.
@@ -37,7 +38,7 @@ pub(super) fn client(url: &Url, ca_file: Option<&Path>, timeout: Duration) -> Re
     if let Some(path) = ca_file {
         let unusable = |why: String| SetupError::at("ca_file", format!("{}: {why}", path.display()));
         let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
-        let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| unusable(all_of(&error)))?;
+        let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| unusable(with_causes(&error)))?;
         if certificates.is_empty() {
             return Err(unusable("there is no certificate in it (PEM, `-----BEGIN CERTIFICATE-----`)".to_owned()));
         }
@@ -46,7 +47,7 @@ pub(super) fn client(url: &Url, ca_file: Option<&Path>, timeout: Duration) -> Re
         // Where nothing is to be verified, a system without certificates must not be a problem.
         builder = builder.tls_certs_only([]);
     }
-    builder.build().map_err(|error| SetupError::new(format!("no HTTP client can be made: {}", all_of(&error))))
+    builder.build().map_err(|error| SetupError::new(format!("no HTTP client can be made: {}", with_causes(&error))))
 }
 
 /// Reads a setting as an absolute `http` or `https` URL.
@@ -71,7 +72,7 @@ pub(super) fn shown(url: &Url) -> String {
 /// # Errors
 /// See [`OutgoingError`].
 pub(super) async fn send(request: RequestBuilder, longest: usize) -> Result<Vec<u8>, OutgoingError> {
-    let no_answer = |error: reqwest::Error| OutgoingError::NoAnswer(all_of(&error.without_url()));
+    let no_answer = |error: reqwest::Error| OutgoingError::NoAnswer(with_causes(&error.without_url()));
     let mut answer = request.send().await.map_err(no_answer)?;
     if !answer.status().is_success() {
         return Err(OutgoingError::Status(answer.status()));
@@ -84,12 +85,6 @@ pub(super) async fn send(request: RequestBuilder, longest: usize) -> Result<Vec<
         body.extend_from_slice(&chunk);
     }
     Ok(body)
-}
-
-/// An error with what caused it: reqwest's own text stops at "error sending request".
-fn all_of(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 const USER_AGENT: &str = concat!("longhaul/", env!("CARGO_PKG_VERSION"));

@@ -4,7 +4,7 @@ pub mod certificates;
 pub mod client;
 mod failure;
 mod files;
-mod presented;
+pub mod presented;
 pub mod record;
 mod sealed;
 pub mod secrets;

@@ -28,11 +28,7 @@ impl ClientCertificate {
     /// Describes a certificate; `None` where it cannot be read.
     pub fn of(der: &CertificateDer<'_>) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
-        let fingerprint = digest(&SHA256, der).as_ref().iter().fold(String::new(), |mut text, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
+        let fingerprint = fingerprint(der);
         let subject = certificate.subject().to_string();
         Some(Self { subject, names: names(&certificate), fingerprint, der: der.to_vec() })
     }
@@ -46,6 +42,15 @@ impl ClientCertificate {
     pub fn header_value(&self) -> String {
         format!(":{}:", STANDARD.encode(&self.der))
     }
+}
+
+/// SHA-256 of a certificate in 64 lower-case hexadecimal digits.
+pub fn fingerprint(der: &CertificateDer<'_>) -> String {
+    digest(&SHA256, der).as_ref().iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Every kind of name that says who somebody is.

@@ -95,6 +95,12 @@ impl<T: Transport> Stream<T> {
         if matches!(self.layer, Layer::Rustls(_)) { Kind::Rustls } else { Kind::Record }
     }
 
+    /// Bytes of records that are kept: those that the connection below has yet to take, and a part of one that came.
+    pub fn kept(&self) -> usize {
+        let unsent = self.unsent.as_ref().map_or(0, |unsent| unsent.bytes.len() - unsent.written);
+        self.partial.len() + unsent
+    }
+
     /// The connection below.
     pub fn below(&self) -> &T {
         &self.below

@@ -85,7 +85,9 @@ impl Deadlines {
     }
 
     fn step_of(&self, at: Instant) -> u32 {
-        let steps = at.saturating_duration_since(self.start).as_millis().div_ceil(STEP_MILLIS.into());
+        // Of nanoseconds: whoever is told that a moment has come must not find it a fraction of a millisecond off, and
+        // set it anew for the same step.
+        let steps = at.saturating_duration_since(self.start).as_nanos().div_ceil(STEP.as_nanos());
         u32::try_from(steps).unwrap_or(NONE).min(NONE - 1)
     }
 

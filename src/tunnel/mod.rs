@@ -9,13 +9,15 @@ pub mod deadlines;
 mod inspect;
 mod new_tunnel;
 mod pair;
+mod rates;
 mod reason;
+pub mod reattach;
 mod record;
 mod worker;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -25,23 +27,32 @@ use tokio::sync::oneshot;
 use crate::access_log::AccessLog;
 use crate::hook::{Item, Outlet, To};
 use crate::metrics::WorkerMetrics;
-pub use accept::{Connection, Handshake, Host, Listener, ListeningSocket, Shaken, Socket};
+pub use accept::{Connection, Handshake, Host, Listener, ListeningSocket, Opened, Redial, Shaken, Socket};
 pub use activity::{Activity, Changes, UnderWay};
 use inspect::Farewells;
 pub use new_tunnel::{Hooked, NewTunnel};
+pub use rates::RateTable;
 pub use reason::Reason;
-pub use record::{ClientTls, Record};
-pub use worker::{Batch, Frozen, Judged, Look, Passport, Place, Rule, Scope, Standing, Verdict};
-use worker::{Command, Handle};
+use reattach::{Asker, Heads};
+pub use record::{ClientTls, Rare, Record};
+pub use worker::{Batch, Frozen, Judged, Look, Passport, Place, Rule, Scope, Seen, Spot, Standing, Verdict};
+use worker::{Command, Handle, MemoryLimits};
 
 /// The workers, and every open tunnel on them. Dropping it ends them all.
 pub struct Tunnels {
     workers: Vec<Handle>,
     farewells: Farewells,
-    /// Bytes that unfinished messages may take on each worker.
-    hook_memory: Arc<AtomicUsize>,
+    limits: Arc<MemoryLimits>,
     changes: Changes,
     metrics: WorkerMetrics,
+    heads: Heads,
+}
+
+/// Place from which the next slice of tunnels is shown; the default is the beginning.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NextSlice {
+    worker: usize,
+    slot: usize,
 }
 
 impl Tunnels {
@@ -52,20 +63,41 @@ impl Tunnels {
     /// A poller or a thread cannot be made.
     pub fn start(threads: usize, log: &AccessLog) -> io::Result<Self> {
         let (farewells, changes, metrics) = (Farewells::new(), Changes::default(), WorkerMetrics::new());
-        let hook_memory = Arc::new(AtomicUsize::new(usize::MAX));
-        let workers = Handle::start(threads.max(1), log, &farewells, &hook_memory, &changes, &metrics)?;
-        Ok(Self { workers, farewells, hook_memory, changes, metrics })
+        let limits = Arc::default();
+        let workers = Handle::start(threads.max(1), log, &farewells, &limits, &changes, &metrics)?;
+        Ok(Self { workers, farewells, limits, changes, metrics, heads: Heads::default() })
     }
 
     /// Limits the bytes that unfinished messages of tunnels with hooks may take on each worker; no limit before the
     /// first call.
     pub fn limit_hook_memory(&self, bytes: u64) {
-        self.hook_memory.store(usize::try_from(bytes).unwrap_or(usize::MAX), Ordering::Relaxed);
+        self.limits.hook.store(usize::try_from(bytes).unwrap_or(usize::MAX), Ordering::Relaxed);
+    }
+
+    /// Limits the bytes that may be kept for all clients of the process; `None`, as before the first call, is no limit.
+    /// A tenth above it, tunnels with the largest unfinished messages are not read.
+    pub fn limit_memory(&self, bytes: Option<u64>) {
+        let most = bytes.and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(i64::MAX);
+        self.limits.kept.store(most, Ordering::Relaxed);
+    }
+
+    /// Holds clients to the rates of their tunnels' upstreams, those of open tunnels too. No rate is limited before the
+    /// first call.
+    pub fn limit_rates(&self, rates: RateTable) {
+        let rates = Arc::new(rates);
+        for worker in &self.workers {
+            worker.command(Command::LimitRates(Arc::clone(&rates)));
+        }
     }
 
     /// Told when a tunnel opens on a worker, when a worker's last tunnel leaves it, and when a call of a hook ends.
     pub fn changes(&self) -> &Changes {
         &self.changes
+    }
+
+    /// Heads of requests that tunnels keep.
+    pub fn heads(&self) -> &Heads {
+        &self.heads
     }
 
     /// Measures of the workers, which are in no registry yet.
@@ -84,6 +116,12 @@ impl Tunnels {
         for worker in &self.workers {
             worker.command(Command::Accept { sockets: Arc::clone(&sockets), host: Arc::clone(host) });
         }
+    }
+
+    /// Lets `asker` find the next backends of tunnels that may be re-attached. Before the first call they end with
+    /// their backends.
+    pub fn reattach_by(&self, asker: &Arc<dyn Asker>) {
+        self.workers.iter().for_each(|worker| worker.command(Command::ReattachBy(Arc::clone(asker))));
     }
 
     /// Stops accepting, and lets go of the sockets. Connections that have not sent a byte yet are returned to their
@@ -117,7 +155,8 @@ impl Tunnels {
     }
 
     /// Builds a tunnel of another process from its passport and its sockets. It opens with [`thaw`](Self::thaw).
-    pub fn adopt(&self, passport: Passport, sockets: [OwnedFd; 2], place: Place, now: Instant) -> Frozen {
+    pub fn adopt(&self, mut passport: Passport, sockets: [OwnedFd; 2], place: Place, now: Instant) -> Frozen {
+        passport.share_head(&self.heads);
         Frozen::adopt(passport, sockets, place, self.freest().caller(), now)
     }
 
@@ -147,14 +186,36 @@ impl Tunnels {
         }
     }
 
-    /// Shows every open tunnel, with its age, to `look`: on the workers' threads, between two turns. Returns when all
-    /// have been shown.
+    /// Shows every open tunnel to `look`, on the workers' threads, between turns in which they see to their tunnels.
+    /// Returns when all have been shown.
     pub async fn visit(&self, look: Arc<Look>) {
-        let visits: Vec<_> = self.workers.iter().map(|worker| visit(worker, &look)).collect();
-        for visited in visits {
-            // A worker that is gone has no tunnels to show.
-            let _ = visited.await;
+        futures::future::join_all(self.workers.iter().map(|worker| visit(worker, &look))).await;
+    }
+
+    /// Shows a slice of one worker's tunnels to `look`, as many as fit a fraction of a millisecond, from the place on
+    /// that a call before returned. `None` where none is left.
+    pub async fn visit_slice(&self, look: &Arc<Look>, from: NextSlice) -> Option<NextSlice> {
+        let worker = self.workers.get(from.worker)?;
+        Some(match visit_from(worker, look, from.slot).await {
+            Some(slot) => NextSlice { slot, ..from },
+            None => NextSlice { worker: from.worker + 1, slot: 0 },
+        })
+    }
+
+    /// Ends tunnels at the moments given with Close frames of an operator's. Returns how many end that were not ending
+    /// already: those that have left their places do not.
+    pub async fn close(&self, ends: &[(Spot, Instant)], code: u16, words: Option<&Arc<str>>) -> usize {
+        let mut closed = 0;
+        for some in ends.chunks(CLOSED_AT_ONCE) {
+            let some: Arc<[_]> = some.into();
+            for worker in &self.workers {
+                let (done, answer) = oneshot::channel();
+                worker.command(Command::Close { ends: Arc::clone(&some), code, words: words.cloned(), done });
+                // A worker that is gone has no tunnels to close.
+                closed += answer.await.unwrap_or(0);
+            }
         }
+        closed
     }
 
     /// Lets `rule` decide over every open tunnel now, over tunnels that open later, and once more when an end that it
@@ -218,10 +279,18 @@ impl Drop for Tunnels {
     }
 }
 
-fn visit(worker: &Handle, look: &Arc<Look>) -> oneshot::Receiver<()> {
-    let (done, visited) = oneshot::channel();
-    worker.command(Command::Visit { look: Arc::clone(look), done });
-    visited
+async fn visit(worker: &Handle, look: &Arc<Look>) {
+    let mut next = Some(0);
+    while let Some(from) = next {
+        next = visit_from(worker, look, from).await;
+    }
+}
+
+/// Shows a slice; returns the slot to go on from. A worker that is gone has no tunnels to show.
+async fn visit_from(worker: &Handle, look: &Arc<Look>, from: usize) -> Option<usize> {
+    let (done, next) = oneshot::channel();
+    worker.command(Command::Visit { look: Arc::clone(look), from, done });
+    next.await.ok().flatten()
 }
 
 fn judge(worker: &Handle, rule: &Arc<Rule>) -> oneshot::Receiver<Judged> {
@@ -230,5 +299,7 @@ fn judge(worker: &Handle, rule: &Arc<Rule>) -> oneshot::Receiver<Judged> {
     judged
 }
 
+/// Tunnels whose ends are announced in one turn of a worker, which takes some 50 µs.
+const CLOSED_AT_ONCE: usize = 256;
 /// Time that the process may take to end for hooks that are told of their tunnels' ends.
 const FAREWELLS_WITHIN: Duration = Duration::from_secs(5);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::accept::Socket;
+use super::reattach::Kept;
 use super::record::Record;
 use crate::config::TunnelLimits;
 use crate::hook::{self, Chain, Contexts};
@@ -21,6 +22,8 @@ pub struct NewTunnel {
     pub limits: TunnelLimits,
     /// Identity of the tunnel.
     pub record: Record,
+    /// State with which it is re-attached; `None` where it ends with its backend.
+    pub kept: Option<Box<Kept>>,
     /// Hooks of its route; `None` on a route without hooks.
     pub hooks: Option<Hooked>,
 }

@@ -31,14 +31,26 @@ pub enum Reason {
     },
     /// A message was longer than `tunnel.max_message`.
     MessageTooBig,
+    /// The client sent more than the rates of `tunnel` allow, and `over_rate` is `close`.
+    OverRate,
     /// The backend went down and `health.on_down` is `close`.
     BackendDown,
     /// The operator drains the backend.
     BackendDrained,
+    /// An operator closed it.
+    OperatorClosed {
+        /// The status code asked for.
+        code: u16,
+    },
     /// A reload took its route or its backend away, and `on_change` is `close`.
     Changed,
     /// Its key belongs to another backend since a reload, and `rehome` is on.
     Rehomed,
+    /// Its backend went and it could not be re-attached to another one.
+    NotReattached {
+        /// The status code of the Close frame (`reattach.code`).
+        code: u16,
+    },
     /// A hook ended it.
     HookClosed {
         /// The status code that it chose.
@@ -74,10 +86,13 @@ impl Reason {
             Self::PingTimeout => "ping_timeout",
             Self::Stalled { .. } => "stalled",
             Self::MessageTooBig => "message_too_big",
+            Self::OverRate => "over_rate",
             Self::BackendDown => "backend_down",
             Self::BackendDrained => "backend_drained",
+            Self::OperatorClosed { .. } => "operator_closed",
             Self::Changed => "config_changed",
             Self::Rehomed => "rehomed",
+            Self::NotReattached { .. } => "not_reattached",
             Self::HookClosed { .. } => "hook_closed",
             Self::HookFailed => "hook_failed",
             Self::ProtocolError => "protocol_error",
@@ -102,9 +117,13 @@ impl Reason {
     pub(super) fn close_code(self) -> Option<u16> {
         match self {
             Self::Idle | Self::MaxAge | Self::PingTimeout | Self::Stalled { .. } => Some(1001),
-            Self::Shutdown { code } | Self::HookClosed { code } => Some(code),
+            Self::Shutdown { code }
+            | Self::HookClosed { code }
+            | Self::OperatorClosed { code }
+            | Self::NotReattached { code } => Some(code),
             Self::ProtocolError => Some(1002),
             Self::InvalidPayload => Some(1007),
+            Self::OverRate => Some(1008),
             Self::HookFailed | Self::InternalError => Some(1011),
             Self::HookMemory => Some(1013),
             Self::BackendDown | Self::BackendDrained | Self::Changed | Self::Rehomed => Some(1012),

@@ -7,29 +7,36 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::reason::Reason;
+use super::reattach::{Outcome, Told};
 use crate::access_log::{AccessLog, Line};
-use crate::affinity::Source;
+use crate::admission;
+use crate::affinity::{Digest, Source};
 use crate::hook::TunnelId;
 use crate::metrics::UpstreamMetrics;
+use crate::trace::TraceId;
 use crate::upstream::{BackendState, LoadGuard};
 use crate::ws::{Side, Sides};
 
 /// Identity of a tunnel: client, backend, and the reason for that backend.
 pub struct Record {
+    /// Id of the tunnel, the same in a process that takes it over.
+    pub id: TunnelId,
+    /// Number of the configuration that it was opened under; 0 for a tunnel that came from a predecessor.
+    pub generation: u32,
     /// The id of the request that opened the tunnel.
     pub request_id: Box<str>,
     /// The client's address, as far as it is believed.
     pub client: IpAddr,
     /// Peer of the socket: the client or the proxy before it.
     pub peer: SocketAddr,
-    /// TLS of the client; `None` when the client came without.
-    pub tls: Option<Box<ClientTls>>,
+    /// Parts that few tunnels have; `None` where there are none.
+    pub rare: Option<Box<Rare>>,
     /// The route, as `host path`.
     pub route: Arc<str>,
     /// Source of the ring key; `None` when the tunnel was picked without one.
     pub key_source: Option<Source>,
     /// Short hash of the ring key.
-    pub key_digest: Option<Box<str>>,
+    pub key_digest: Option<Digest>,
     /// Place of the ring key on a ring ([`Ring::hash`](crate::upstream::Ring::hash)): enough to find its backend on any
     /// ring, and not the key itself, which may be a secret.
     pub key_hash: Option<u32>,
@@ -37,8 +44,26 @@ pub struct Record {
     pub by_hook: bool,
     /// Counts the tunnel on its backend for as long as it is open.
     pub guard: LoadGuard,
+    /// Counts the tunnel as one of its client's and of the process; `None` where nobody counts them.
+    pub admitted: Option<admission::Tunnel>,
     /// Metrics of its upstream.
     pub metrics: Arc<UpstreamMetrics>,
+}
+
+/// Parts of a record that few tunnels have: apart from it, so that the others are given no room for them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rare {
+    /// TLS of the client; `None` when the client came without.
+    pub tls: Option<ClientTls>,
+    /// The trace that the request was part of; `None` where `tracing` was off.
+    pub trace: Option<TraceId>,
+}
+
+impl Rare {
+    /// The parts, where there are any.
+    pub fn of(tls: Option<ClientTls>, trace: Option<TraceId>) -> Option<Box<Self>> {
+        (tls.is_some() || trace.is_some()).then(|| Box::new(Self { tls, trace }))
+    }
 }
 
 /// TLS of a tunnel's client, for its log lines.
@@ -58,6 +83,8 @@ pub struct ClientTls {
 pub(super) struct Ending {
     pub(super) reason: Reason,
     pub(super) close_code: u16,
+    /// Number of times that it was re-attached; `None` where it never could be.
+    pub(super) reattached: Option<u32>,
     pub(super) lasted: Duration,
     /// Bytes and messages passed on, by the side they came from.
     pub(super) passed: Sides<(u64, u64)>,
@@ -70,23 +97,45 @@ impl Record {
     }
 
     /// Counts and logs the opening.
-    pub(super) fn opened(&self, log: &AccessLog, id: Option<TunnelId>) {
+    pub(super) fn opened(&self, log: &AccessLog) {
         self.metrics.opened.inc();
-        log.write(|| self.line("tunnel_open", id));
+        log.write("tunnel_open", |line| self.describe(line));
+    }
+
+    /// Counts the tunnel on its next backend from now on, and not on the one before.
+    pub(super) fn succeed(&mut self, guard: LoadGuard, metrics: Arc<UpstreamMetrics>, generation: u32) {
+        let before = std::mem::replace(&mut self.guard, guard);
+        let digest = self.key_digest.map(|digest| digest.to_string());
+        self.guard.succeed(before, self.key_hash.zip(digest.as_deref()));
+        (self.metrics, self.generation) = (metrics, generation);
+    }
+
+    /// Counts and logs the outcome of a re-attachment, by its backend after it.
+    pub(super) fn log_reattached(&self, log: &AccessLog, told: &Told) {
+        self.metrics.reattached(told.loss.as_str(), told.outcome.as_str(), told.dropped);
+        if told.outcome == Outcome::Attached {
+            self.metrics.reattach_gap_seconds.observe(told.gap.as_secs_f64());
+        }
+        log.write("tunnel_reattach", |line| {
+            let status = match told.outcome {
+                Outcome::Refused(status) => Some(status),
+                _ => None,
+            };
+            self.describe(line)
+                .number("reattached", told.number.into())
+                .text("reason", told.loss.as_str())
+                .text("outcome", told.outcome.as_str())
+                .maybe("status", status)
+                .number("gap_ms", u64::try_from(told.gap.as_millis()).unwrap_or(u64::MAX))
+        });
     }
 
     /// Logs the end, with what hooks added.
-    pub(super) fn log_end(
-        &self,
-        log: &AccessLog,
-        ending: &Ending,
-        id: Option<TunnelId>,
-        added: &[(&'static str, String)],
-    ) {
-        log.write(|| {
+    pub(super) fn log_end(&self, log: &AccessLog, ending: &Ending, added: &[(&'static str, String)]) {
+        log.write("tunnel_end", |line| {
             let [(from_client, client_messages), (from_backend, backend_messages)] = ending.passed.into_array();
             let line = self
-                .line("tunnel_end", id)
+                .describe(line)
                 .number("duration_ms", u64::try_from(ending.lasted.as_millis()).unwrap_or(u64::MAX))
                 .number("bytes_from_client", from_client)
                 .number("bytes_from_backend", from_backend)
@@ -94,15 +143,17 @@ impl Record {
                 .number("messages_from_backend", backend_messages)
                 .number("close_code", ending.close_code.into())
                 .text("by", ending.reason.by())
-                .text("reason", ending.reason.as_str());
+                .text("reason", ending.reason.as_str())
+                .maybe("reattached", ending.reattached);
             added.iter().fold(line, |line, (name, value)| line.text(name, value))
         });
     }
 
-    fn line(&self, event: &'static str, id: Option<TunnelId>) -> Line {
-        let (backend, tls) = (self.backend(), self.tls.as_deref());
-        Line::new(event)
-            .text("request_id", &self.request_id)
+    /// Adds the fields that lines about this tunnel begin with.
+    fn describe(&self, line: Line) -> Line {
+        let (backend, rare) = (self.backend(), self.rare.as_deref());
+        let tls = rare.and_then(|rare| rare.tls.as_ref());
+        line.text("request_id", &self.request_id)
             .text("client", self.client)
             .text("peer", self.peer)
             .text("scheme", if tls.is_some_and(|tls| tls.secure) { "https" } else { "http" })
@@ -111,9 +162,11 @@ impl Record {
             .text("route", &self.route)
             .text("upstream", backend.upstream())
             .text("backend", backend.address())
+            .maybe("backend_name", backend.own_name())
             .text("key_source", Source::name_of(self.key_source))
-            .maybe("key", self.key_digest.as_deref())
-            .maybe("tunnel", id)
+            .maybe("key", self.key_digest)
+            .text("tunnel", self.id)
+            .maybe("trace_id", rare.and_then(|rare| rare.trace))
     }
 }
 
@@ -122,10 +175,17 @@ impl Ending {
     pub(super) fn new(
         reason: Reason,
         close_code: u16,
+        reattached: Option<u32>,
         since: Instant,
         now: Instant,
         passed: impl Fn(Side) -> (u64, u64),
     ) -> Self {
-        Self { reason, close_code, lasted: now.saturating_duration_since(since), passed: Sides::from_fn(passed) }
+        Self {
+            reason,
+            close_code,
+            reattached,
+            lasted: now.saturating_duration_since(since),
+            passed: Sides::from_fn(passed),
+        }
     }
 }

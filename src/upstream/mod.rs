@@ -1,32 +1,40 @@
 //! Upstreams: which backend a request goes to, and what is known of each backend while the gateway runs.
 
+mod admission;
 mod blame;
 mod doubt;
 mod health;
-mod member;
+mod history;
+mod members;
 mod network;
 mod pick;
+mod registry;
 mod ring;
 mod state;
 mod tally;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::{self, TrafficHealth};
 
+pub use self::admission::{
+    Absences, Admission, Arrival, Awaited, Backend, Entered, Held, HeldEnd, HeldKey, KeyId, KeySlot, NotAdmitted,
+    Presence, Rules, Told, Verdict, Waiting,
+};
 pub use self::blame::{Blame, FailedTry, FailureKind};
 pub use self::doubt::{Doubt, FailedRequest};
 pub use self::health::{Change, DownBy, HealthState, Thresholds};
-pub use self::member::Member;
+pub use self::history::{HealthEvent, HealthHistory, Turned};
+pub use self::members::{Closing, Member, MemberLists, MemberSource, WrongMembers};
 pub use self::network::ClientNetwork;
 use self::network::Visitors;
-pub use self::pick::{Pick, Picked, Unavailable};
+pub use self::pick::{Hindrance, Obstacle, Pick, Picked, Unavailable};
+pub use self::registry::Registry;
 pub use self::ring::{Ring, Walk};
-pub use self::state::{BackendState, LoadGuard, Registry};
+pub use self::state::{BackendState, Demand, LoadGuard, Room};
 use self::tally::{Eligible, Tally};
 
 /// One upstream of a snapshot: its configuration, its ring, and the live state of its backends.
@@ -36,41 +44,82 @@ use self::tally::{Eligible, Tally};
 pub struct Upstream {
     config: config::Upstream,
     ring: Ring,
-    members: Vec<Member>,
+    members: Arc<[Member]>,
     /// In the order of the members.
     states: Vec<Arc<BackendState>>,
-    by_address: HashMap<SocketAddr, usize>,
+    by_name: HashMap<Box<str>, usize>,
+    /// Moments at which members came, in their order; `None` for those that were there from the beginning.
+    came: Vec<Option<Instant>>,
     /// Sums over the states.
     tally: Arc<Tally>,
     /// Counter that takes equally loaded backends in turn; see `pick`.
     turn: AtomicU64,
     visitors: Visitors,
+    admission: Arc<Admission>,
     /// Held while a backend is ejected, so that no two ejections together pass the bound.
     ejecting: Mutex<()>,
 }
 
 impl Upstream {
-    /// Builds the ring and finds the backends' live state, which is all that outlives a reload. Changes nothing there.
+    /// An upstream of the backends that its configuration lists; see [`with`](Self::with).
     pub fn compile(config: &config::Upstream, registry: &Registry) -> Self {
-        let members = Member::of(config);
-        let state = |member: &Member| registry.backend(&config.name, member.address);
-        let states: Vec<_> = members.iter().map(state).collect();
-        let tally = Arc::new(Tally::new(states.len()));
-        for (index, (state, member)) in states.iter().zip(&members).enumerate() {
-            if member.weight > 0 {
-                state.join(&tally, index, member.weight);
+        Self::with(config, Member::of(config).into(), registry)
+    }
+
+    /// Builds the ring and finds the backends' live state, which is all that outlives a reload. Changes nothing there.
+    pub fn with(config: &config::Upstream, members: Arc<[Member]>, registry: &Registry) -> Self {
+        let states = members.iter().map(|member| registry.backend(&config.name, &member.name, member.address));
+        let came = vec![None; members.len()];
+        let (ring, states) = (Ring::new(&members), states.collect());
+        Self::of(config.clone(), ring, states, (members, came, None), registry.admission(&config.name))
+    }
+
+    /// The same upstream with other members from `now` on. Costs little where most are the same.
+    #[must_use]
+    pub fn with_members(&self, members: Arc<[Member]>, registry: &Registry, now: Instant) -> Self {
+        let known = |member: &Member| {
+            let state = &self.states[self.index_of(&member.name)?];
+            (state.address() == member.address).then(|| Arc::clone(state))
+        };
+        let state = |member: &Member| {
+            known(member).unwrap_or_else(|| registry.backend(&self.config.name, &member.name, member.address))
+        };
+        let states = members.iter().map(state).collect();
+        let ring = self.ring.with_members(&self.members, &members);
+        // The first answer of a source names those that were there before.
+        let comes = (!self.members.is_empty()).then_some(now);
+        let came = |member: &Member| self.index_of(&member.name).map_or(comes, |index| self.came[index]);
+        let came = members.iter().map(came).collect();
+        Self::of(self.config.clone(), ring, states, (members, came, Some(now)), Arc::clone(&self.admission))
+    }
+
+    fn of(
+        config: config::Upstream,
+        ring: Ring,
+        states: Vec<Arc<BackendState>>,
+        (members, came, now): (Arc<[Member]>, Vec<Option<Instant>>, Option<Instant>),
+        admission: Arc<Admission>,
+    ) -> Self {
+        let is_new = |index: usize| came[index].zip(now).is_some_and(|(came, now)| now - came < NEW);
+        let replaces = members.iter().any(|member| member.leaving) && (0..came.len()).any(is_new);
+        let tally = Arc::new(Tally::new(states.len(), replaces));
+        for (index, (state, member)) in states.iter().zip(&*members).enumerate() {
+            if member.takes_new() {
+                state.join(&tally, index, member.weight, replaces && is_new(index));
             }
         }
         Self {
-            ring: Ring::new(&config.backends),
+            ring,
             states,
             tally,
-            by_address: members.iter().enumerate().map(|(index, member)| (member.address, index)).collect(),
+            by_name: members.iter().enumerate().map(|(index, member)| (member.name.clone(), index)).collect(),
             members,
+            came,
             turn: AtomicU64::new(0),
             visitors: Visitors::default(),
+            admission,
             ejecting: Mutex::default(),
-            config: config.clone(),
+            config,
         }
     }
 
@@ -79,8 +128,27 @@ impl Upstream {
         &self.config
     }
 
+    /// Puts the configuration's rules of admission in force, for clients that wait, too.
+    pub fn enforce_admission(&self, now: Instant) {
+        let config = &self.config;
+        let rules = Rules {
+            admission: config.admission,
+            tunnels: config.limits.tunnels,
+            is_checked: config.health.is_some(),
+            counts_keys: config.limits.per_key.is_some(),
+        };
+        let listed = self.members.iter().zip(&self.states).filter(|(member, _)| member.takes_new());
+        self.admission.enforce(rules, listed.map(|(_, state)| Arc::clone(state) as Arc<dyn Backend>), now);
+        self.admission.absent().enforce(config.absent, self.members.iter().map(|member| Arc::from(&*member.name)));
+    }
+
+    /// The admission to its backends.
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.admission
+    }
+
     /// The backends as their source names them.
-    pub fn members(&self) -> &[Member] {
+    pub fn members(&self) -> &Arc<[Member]> {
         &self.members
     }
 
@@ -89,9 +157,19 @@ impl Upstream {
         &self.states
     }
 
-    /// The index of the backend with this address.
-    pub fn index_of(&self, address: SocketAddr) -> Option<usize> {
-        self.by_address.get(&address).copied()
+    /// The index of the backend with this name.
+    pub fn index_of(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Makes the health of each backend the one at its address here, and notes what its source says of it. To be called
+    /// when the upstream is put in force: until then its backends may have other addresses.
+    pub fn settle(&self, now: Instant) {
+        let checked = self.config.health.is_some();
+        for (member, state) in self.members.iter().zip(&self.states) {
+            state.settle();
+            state.stand(member.listed(), checked, now);
+        }
     }
 
     /// True when a backend counts as up. With health `off` every backend does, whatever checks once found.
@@ -137,13 +215,13 @@ impl Upstream {
             return None;
         }
         let _one_at_a_time = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
-        self.may_eject(index).then(|| state.eject(reason, now))
+        self.may_eject(index).then(|| state.eject(reason, now))?
     }
 
     /// True when the backend may be ejected: with it no more than a third of the backends, rounded up, would be, and at
     /// least one other is left that takes traffic.
     fn may_eject(&self, index: usize) -> bool {
-        let on_ring = |index: &usize| self.members[*index].weight > 0;
+        let on_ring = |index: &usize| self.members[*index].takes_new();
         let others = || (0..self.members.len()).filter(on_ring).filter(|other| *other != index);
         let ejected = others().filter(|&other| self.states[other].is_ejected()).count();
         let is_left = |other: usize| {
@@ -151,6 +229,26 @@ impl Upstream {
             state.is_up() && !state.is_ejected() && !state.is_draining()
         };
         ejected < (others().count() + 1).div_ceil(3) && others().any(is_left)
+    }
+
+    /// The backend that a request with this key is to wait for, because it is away and would get the request: the first
+    /// on the ring, but for those of `tried` and those that nobody waits for any more. `None` where another one comes
+    /// before it, or without `absent`. Without a key clients wait only where no backend is left: for the last to go.
+    pub fn awaited(&self, key: Option<&[u8]>, tried: &[usize], now: Instant) -> Option<usize> {
+        let hold = self.config.absent?.hold;
+        let until = |index: usize| self.states[index].awaited_until(hold, now);
+        let Some(key) = key.filter(|key| !key.is_empty()) else {
+            let anyone = self.eligible().weight() > 0 || self.tally.has_ejected();
+            let all = (0..self.members.len()).filter(|index| !anyone && !tried.contains(index));
+            let on_ring = all.filter(|&index| self.members[index].weight > 0);
+            return on_ring.filter_map(|index| Some((until(index)?, index))).max().map(|(_, index)| index);
+        };
+        let mut candidates = self.ring.walk(key).filter(|index| !tried.contains(index));
+        let first = candidates.find_map(|index| match until(index) {
+            Some(_) => Some((index, true)),
+            None => (self.eligible().holds(index) || self.may_return(index)).then_some((index, false)),
+        });
+        first.and_then(|(index, is_away)| is_away.then_some(index))
     }
 
     /// All backends with a weight above 0 in the order in which `key` would try them, were they all up and free.
@@ -161,7 +259,7 @@ impl Upstream {
     /// The next point on the ring from `near` on that belongs to this backend, whatever other backends join or leave;
     /// `None` for a backend that is not on the ring.
     pub fn point_of(&self, index: usize, near: u32) -> Option<u32> {
-        self.ring.point_of(index, self.members.get(index)?.address, near)
+        self.ring.point_of(index, self.members.get(index)?.on_ring(), near)
     }
 
     /// The first backend on the ring for the key with this hash ([`Ring::hash`]), up or not.
@@ -180,6 +278,14 @@ impl Upstream {
         self.ring.points_from(key_hash).find(|&index| eligible.holds(index) || ejected(index))
     }
 
+    /// The backends that have come in place of those that leave, where the first on the ring for this key is one of the
+    /// latter. Its clients go to one of them, not to the next on the ring, which may be the next to leave.
+    fn replacing(&self, key: Option<&[u8]>) -> Option<&Eligible> {
+        let replacing = self.tally.replacing.as_ref()?;
+        let first = self.ring.walk(key?).next()?;
+        self.members[first].leaving.then_some(replacing)
+    }
+
     /// True when nothing but an ejection keeps the backend out.
     fn may_return(&self, index: usize) -> bool {
         let state = &self.states[index];
@@ -191,6 +297,10 @@ impl Upstream {
         if self.config.health.is_some() { &self.tally.up } else { &self.tally.up_or_down }
     }
 }
+
+/// Time for which a member that came counts as new. A deployment is over by then, or pauses for longer than its clients
+/// are moved by it.
+const NEW: Duration = Duration::from_secs(900);
 
 impl Drop for Upstream {
     fn drop(&mut self) {

@@ -10,11 +10,14 @@
 //! The upstream's tally keeps sums over all backends. So a pick takes time logarithmic in the number of backends, times
 //! the number of backends it passes until one is up: ten where nine in ten are down.
 
+mod preview;
+
 use std::cmp::Ordering;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{BackendState, Eligible, LoadGuard, Ring, Upstream};
+use super::{BackendState, Demand, Eligible, LoadGuard, Ring, Room, Upstream};
+pub use preview::{Hindrance, Obstacle};
 
 /// One backend, chosen for one request and already counted as loaded with it.
 #[derive(Debug)]
@@ -50,6 +53,9 @@ pub enum Unavailable {
     /// At least one was tried for this request, and there is none left to try: answered 502.
     #[error("every backend that could be tried has failed")]
     AllTried,
+    /// Every backend that could be chosen carries as much as it may (`limits`): answered 503.
+    #[error("every backend carries as much as it may")]
+    AllFull,
 }
 
 impl Pick {
@@ -70,24 +76,65 @@ impl Picked {
 }
 
 impl Upstream {
-    /// Chooses a backend for a request, leaving out those of `tried` (indices, from picks before for the same request).
-    ///
-    /// An empty key is no key. Backends of weight 0 and those being drained are never chosen. With every backend down
-    /// and `fail_open` set, all are taken as up.
+    /// Chooses a backend as [`pick_within`](Self::pick_within) does, whatever `limits` say.
     ///
     /// # Errors
     /// [`Unavailable`], where there is no backend left to choose.
     pub fn pick(&self, key: Option<&[u8]>, tried: &[usize]) -> Result<Pick, Unavailable> {
+        self.choose(key, tried, Room::unbounded(Demand::Request))
+    }
+
+    /// Chooses a backend for a request of this kind, within the upstream's `limits`: one that is full is passed over.
+    /// Where all are full and the upstream has a queue, clients wait for one: it is chosen as if none were.
+    ///
+    /// # Errors
+    /// [`Unavailable`], where there is no backend left to choose.
+    pub fn pick_within(&self, demand: Demand, key: Option<&[u8]>, tried: &[usize]) -> Result<Pick, Unavailable> {
+        let limits = &self.config.limits;
+        let (limit, may_wait) = match demand {
+            Demand::Request => (limits.requests, false),
+            Demand::Tunnel => (limits.tunnels, self.admission.is_on()),
+        };
+        let unbounded = || self.choose(key, tried, Room::unbounded(demand));
+        let Some(most) = limit else { return unbounded() };
+        match self.choose(key, tried, Room { demand, most }) {
+            Err(_) if may_wait => unbounded(),
+            // Full is what stands in the way if there would be one without the limit.
+            Err(_) => Err(unbounded().map_or_else(|unavailable| unavailable, |_| Unavailable::AllFull)),
+            picked => picked,
+        }
+    }
+
+    /// Chooses a backend for a request, leaving out those of `tried` (indices, from picks before for the same request)
+    /// and those without `room`.
+    ///
+    /// An empty key is no key. Backends of weight 0 and those being drained are never chosen. With every backend down
+    /// and `fail_open` set, all are taken as up.
+    fn choose(&self, key: Option<&[u8]>, tried: &[usize], room: Room) -> Result<Pick, Unavailable> {
         let key = key.filter(|key| !key.is_empty());
-        let choice = Choice { upstream: self, tried, eligible: self.eligible(), only_ejected: false };
+        let unavailable = if tried.is_empty() { Unavailable::AllDown } else { Unavailable::AllTried };
+        self.select(key, tried, room, |choice| choice.pick(key)).ok_or(unavailable)
+    }
+
+    /// Asks for a backend among those that have come in place of the key's, where that leaves, then among all that may
+    /// be chosen, then among those that are wrongly or all left out.
+    fn select<T>(
+        &self,
+        key: Option<&[u8]>,
+        tried: &[usize],
+        room: Room,
+        ask: impl Fn(Choice<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let choice = Choice { upstream: self, tried, room, eligible: self.eligible(), only_ejected: false };
         let failing_open = Choice { eligible: &self.tally.up_or_down, ..choice };
         // Doubt never leaves a request without a backend.
-        let doubted = || Choice { only_ejected: true, ..failing_open }.pick(key);
-        choice
-            .pick(key)
+        let doubted = || ask(Choice { only_ejected: true, ..failing_open });
+        let replacing = self.replacing(key).map(|eligible| Choice { eligible, ..choice });
+        replacing
+            .and_then(&ask)
+            .or_else(|| ask(choice))
             .or_else(|| self.tally.has_ejected().then(doubted).flatten())
-            .or_else(|| (self.config.fail_open && choice.is_empty()).then(|| failing_open.pick(key)).flatten())
-            .ok_or(if tried.is_empty() { Unavailable::AllDown } else { Unavailable::AllTried })
+            .or_else(|| (self.config.fail_open && choice.is_empty()).then(|| ask(failing_open)).flatten())
     }
 }
 
@@ -96,6 +143,7 @@ impl Upstream {
 struct Choice<'a> {
     upstream: &'a Upstream,
     tried: &'a [usize],
+    room: Room,
     eligible: &'a Eligible,
     /// Of those, only backends that are kept out by an ejection alone.
     only_ejected: bool,
@@ -129,7 +177,7 @@ impl Choice<'_> {
         for (place, index) in self.upstream.ring.points_from(Ring::hash(key)).enumerate() {
             let first = *first.get_or_insert(index);
             if self.allows(index)
-                && let Some(guard) = self.upstream.states[index].occupy_within(limit(index))
+                && let Some(guard) = self.upstream.states[index].occupy_within(limit(index), self.room)
             {
                 let how = if index == first { Picked::Ring } else { Picked::NextOnRing };
                 return Some(Pick::new(index, guard, how));
@@ -144,9 +192,15 @@ impl Choice<'_> {
     }
 
     fn least_loaded(self) -> Option<Pick> {
-        let of_two = if self.upstream.states.len() > FEW { self.less_loaded_of_two() } else { None };
-        let index = of_two.or_else(|| self.least_loaded_of_all())?;
-        Some(Pick::new(index, self.upstream.states[index].occupy(), Picked::LeastLoaded))
+        for _ in 0..ROUNDS {
+            let of_two = if self.upstream.states.len() > FEW { self.less_loaded_of_two() } else { None };
+            let index = of_two.or_else(|| self.least_loaded_of_all())?;
+            // Others may have taken its last room meanwhile.
+            if let Some(guard) = self.upstream.states[index].occupy_within(usize::MAX, self.room) {
+                return Some(Pick::new(index, guard, Picked::LeastLoaded));
+            }
+        }
+        None
     }
 
     /// The less loaded of two that are drawn by weight; `None` where the draws met none that may be chosen.
@@ -207,6 +261,7 @@ impl Choice<'_> {
         self.eligible.holds(index)
             && !self.tried.contains(&index)
             && (!self.only_ejected || self.upstream.may_return(index))
+            && (self.room.most == usize::MAX || self.upstream.states[index].carries(self.room.demand) < self.room.most)
     }
 
     fn burden(self, index: usize) -> Burden {

@@ -1,27 +1,49 @@
 //! The live state of backends: what they carry and whether they are up, keyed by identity and outliving reloads.
 
-use std::collections::HashMap;
+mod absence;
+mod load;
+
+use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Notify;
 
 use super::FailedRequest;
+use super::admission::{Admission, Backend};
 use super::health::{Change, HealthState, Thresholds};
 use super::tally::{Share, Standing, Tally};
+use absence::Absence;
+pub(super) use absence::Listed;
+pub use load::{Demand, LoadGuard, Room};
 
-/// The live state of one backend of one upstream.
+/// One backend of one upstream at one address, and the live state of its identity: upstream and name.
+///
+/// A backend that is given another address has another `BackendState`, which shares load, tunnels and draining with the
+/// one before. Its health begins anew, because it is another process that answers there.
+#[derive(Debug)]
+pub struct BackendState {
+    address: SocketAddr,
+    /// The name is not just the address as text.
+    named: bool,
+    live: Arc<Live>,
+}
+
+/// The live state of an identity.
 ///
 /// Atomics guard no other memory, so they are read and written in relaxed order; those that tallies count (load, up,
 /// ejected, draining) are written under the lock only.
 #[derive(Debug)]
-pub struct BackendState {
+struct Live {
     upstream: String,
-    address: SocketAddr,
+    name: Box<str>,
     load: AtomicUsize,
     tunnels: AtomicUsize,
+    /// Tunnels, and requests that may become some.
+    claims: AtomicUsize,
+    admission: Arc<Admission>,
     /// `health.is_up()`, to be read without the lock.
     up: AtomicBool,
     /// `health.is_doubted()`, to be read without the lock.
@@ -32,13 +54,18 @@ pub struct BackendState {
     admits: AtomicBool,
     /// The operator drains it.
     draining: AtomicBool,
+    /// `absence.look()`, to be read without the lock.
+    away: AtomicBool,
     check_wanted: Arc<Notify>,
     locked: Mutex<Locked>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Locked {
     health: HealthState,
+    absence: Absence,
+    /// Address that the health is about. Results of another one, which the backend had before, change nothing.
+    address: SocketAddr,
     /// Tallies that count the backend: one for each compiled upstream that lists it, seldom more than one.
     seats: Vec<Seat>,
 }
@@ -49,28 +76,61 @@ struct Seat {
     /// The backend's index in that upstream's list.
     place: usize,
     weight: u16,
+    /// Set where it has come in place of members that leave.
+    replaces: bool,
 }
 
-impl BackendState {
-    fn new(upstream: &str, address: SocketAddr) -> Self {
+impl Live {
+    fn new(upstream: &str, name: &str, address: SocketAddr, admission: Arc<Admission>) -> Self {
         Self {
             upstream: upstream.to_owned(),
-            address,
+            name: name.into(),
             load: AtomicUsize::new(0),
             tunnels: AtomicUsize::new(0),
+            claims: AtomicUsize::new(0),
+            admission,
             up: AtomicBool::new(true),
             doubted: AtomicBool::new(false),
             ejected: AtomicBool::new(false),
             admits: AtomicBool::new(true),
             draining: AtomicBool::new(false),
+            away: AtomicBool::new(false),
             check_wanted: Arc::default(),
-            locked: Mutex::default(),
+            locked: Mutex::new(Locked {
+                health: HealthState::default(),
+                absence: Absence::default(),
+                address,
+                seats: Vec::new(),
+            }),
         }
+    }
+}
+
+impl BackendState {
+    /// The state of an identity that nobody uses yet: up, without load.
+    pub(super) fn new(upstream: &str, name: &str, address: SocketAddr, admission: Arc<Admission>) -> Self {
+        let live = Arc::new(Live::new(upstream, name, address, admission));
+        Self { address, named: name != address.to_string(), live }
+    }
+
+    /// The same identity at another address.
+    pub(super) fn at(&self, address: SocketAddr) -> Self {
+        Self { address, named: *self.name() != address.to_string(), live: Arc::clone(&self.live) }
     }
 
     /// The upstream's name.
     pub fn upstream(&self) -> &str {
-        &self.upstream
+        &self.live.upstream
+    }
+
+    /// The backend's name: its identity within the upstream.
+    pub fn name(&self) -> &str {
+        &self.live.name
+    }
+
+    /// The backend's name, where it is not just its address as text.
+    pub fn own_name(&self) -> Option<&str> {
+        self.named.then_some(&self.live.name)
     }
 
     /// The backend's address.
@@ -78,50 +138,85 @@ impl BackendState {
         self.address
     }
 
+    /// True when both are one backend, be it at two addresses.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.live, &other.live)
+    }
+
+    /// Makes this address the one that the identity's health is about. Where it was another, nothing is known of the
+    /// backend's health.
+    pub(super) fn settle(&self) {
+        let mut locked = lock(&self.live.locked);
+        if locked.address != self.address {
+            locked.address = self.address;
+            locked.absence.refused = false;
+            self.update_locked(&mut locked, |health| *health = HealthState::default());
+        }
+    }
+
     /// Open tunnels and running requests, together.
     pub fn load(&self) -> usize {
-        self.load.load(Relaxed)
+        self.live.load.load(Relaxed)
     }
 
     /// Open tunnels.
     pub fn tunnels(&self) -> usize {
-        self.tunnels.load(Relaxed)
+        self.live.tunnels.load(Relaxed)
+    }
+
+    /// Open tunnels, and handshakes that may become some: those that wait for their turn, too.
+    pub fn claims(&self) -> usize {
+        self.live.claims.load(SeqCst)
+    }
+
+    /// The load of this kind.
+    pub fn carries(&self, demand: Demand) -> usize {
+        match demand {
+            Demand::Tunnel => self.claims(),
+            Demand::Request => self.load().saturating_sub(self.claims()),
+        }
+    }
+
+    /// The admission to the upstream's backends.
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.live.admission
     }
 
     /// True when doubt has taken the backend out for a time. The backend still counts as up.
     pub fn is_ejected(&self) -> bool {
-        self.ejected.load(Relaxed)
+        self.live.ejected.load(Relaxed)
     }
 
     /// True when doubt lets traffic through: the backend is not ejected, or waits for a request on trial.
     pub fn admits(&self) -> bool {
-        self.admits.load(Relaxed)
+        self.live.admits.load(Relaxed)
     }
 
     /// Notified when traffic gives a reason to check the backend before its next check is due.
     pub fn check_wanted(&self) -> &Arc<Notify> {
-        &self.check_wanted
+        &self.live.check_wanted
     }
 
     /// True when results so far count the backend as up; [`Upstream::is_up`](super::Upstream::is_up) also knows whether
     /// its upstream asks for health at all.
     pub fn is_up(&self) -> bool {
-        self.up.load(Relaxed)
+        self.live.up.load(Relaxed)
     }
 
     /// True while the operator drains the backend: it is given nothing new, as with weight 0, and keeps its place on
     /// the ring.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Relaxed)
+        self.live.draining.load(Relaxed)
     }
 
     /// Begins or ends the draining.
     pub fn set_draining(&self, draining: bool) {
-        self.change(|_| self.draining.store(draining, Relaxed));
+        self.change(|_| self.live.draining.store(draining, Relaxed));
     }
 
     /// A check passed; see [`HealthState::check_passed`].
     pub fn check_passed(&self, thresholds: Thresholds, reason: &str, now: Instant) -> Option<Change> {
+        self.connects_again();
         self.update(|health| health.check_passed(thresholds, reason, now))
     }
 
@@ -132,7 +227,7 @@ impl BackendState {
 
     /// Traffic succeeded; costs one load where nothing had failed. `now` is asked for otherwise.
     pub fn traffic_succeeded(&self, now: impl FnOnce() -> Instant) -> Option<Change> {
-        if !self.doubted.load(Relaxed) {
+        if !self.live.doubted.load(Relaxed) {
             return None;
         }
         self.update(|health| health.traffic_succeeded(now()))
@@ -150,13 +245,13 @@ impl BackendState {
 
     /// Traffic was connected, whatever came after.
     pub(super) fn connected(&self) {
-        if self.doubted.load(Relaxed) {
+        if self.live.doubted.load(Relaxed) {
             self.update(HealthState::connected);
         }
     }
 
-    pub(super) fn eject(&self, reason: &str, now: Instant) -> Change {
-        self.update(|health| health.eject(reason, now))
+    pub(super) fn eject(&self, reason: &str, now: Instant) -> Option<Change> {
+        self.update(|health| Some(health.eject(reason, now)))
     }
 
     /// Opens the trial of an ejected backend when it is due; returns the next moment to call this.
@@ -164,33 +259,42 @@ impl BackendState {
         if self.is_ejected() { self.update(|health| health.doubt.attend(now)) } else { None }
     }
 
-    fn update<T>(&self, apply: impl FnOnce(&mut HealthState) -> T) -> T {
-        self.update_locked(&mut lock(&self.locked), apply)
+    /// Notes a result about this address; nothing where the backend has another by now.
+    fn update<T: Default>(&self, apply: impl FnOnce(&mut HealthState) -> T) -> T {
+        let mut locked = lock(&self.live.locked);
+        if locked.address == self.address { self.update_locked(&mut locked, apply) } else { T::default() }
     }
 
     fn update_locked<T>(&self, locked: &mut Locked, apply: impl FnOnce(&mut HealthState) -> T) -> T {
         self.change_locked(locked, |health| {
             let result = apply(health);
-            self.up.store(health.is_up(), Relaxed);
-            self.doubted.store(health.is_doubted(), Relaxed);
-            self.ejected.store(health.doubt.is_ejected(), Relaxed);
-            self.admits.store(health.doubt.admits(), Relaxed);
+            self.live.up.store(health.is_up(), Relaxed);
+            self.live.doubted.store(health.is_doubted(), Relaxed);
+            self.live.ejected.store(health.doubt.is_ejected(), Relaxed);
+            self.live.admits.store(health.doubt.admits(), Relaxed);
             result
         })
     }
 
     /// Makes a change under the lock, and has every tally follow it.
     fn change<T>(&self, make: impl FnOnce(&mut HealthState) -> T) -> T {
-        self.change_locked(&mut lock(&self.locked), make)
+        self.change_locked(&mut lock(&self.live.locked), make)
     }
 
     fn change_locked<T>(&self, locked: &mut Locked, make: impl FnOnce(&mut HealthState) -> T) -> T {
-        let Locked { health, seats } = locked;
+        let Locked { health, absence, seats, .. } = locked;
         let before = self.standing();
         let result = make(health);
         let after = self.standing();
+        let away = absence.look(self.is_up());
+        if self.live.away.swap(away, Relaxed) != away || before.draining != after.draining {
+            self.live.admission.absent().stir();
+        }
         if before != after {
             seats.iter().for_each(|seat| seat.tally.change(self.share(seat), Some(before), Some(after)));
+            if self.live.admission.waiting() > 0 {
+                self.live.admission.stir();
+            }
         }
         result
     }
@@ -200,20 +304,20 @@ impl BackendState {
     }
 
     fn share(&self, seat: &Seat) -> Share {
-        Share { place: seat.place, weight: seat.weight, load: self.load() }
+        Share { place: seat.place, weight: seat.weight, load: self.load(), replaces: seat.replaces }
     }
 
-    /// Adds the backend to a tally, at an index and with a weight.
-    pub(super) fn join(&self, tally: &Arc<Tally>, place: usize, weight: u16) {
-        let seat = Seat { tally: Arc::clone(tally), place, weight };
-        let mut locked = lock(&self.locked);
+    /// Adds the backend to a tally, at an index and with a weight; `replaces` where it has come in place of others.
+    pub(super) fn join(&self, tally: &Arc<Tally>, place: usize, weight: u16, replaces: bool) {
+        let seat = Seat { tally: Arc::clone(tally), place, weight, replaces };
+        let mut locked = lock(&self.live.locked);
         tally.change(self.share(&seat), None, Some(self.standing()));
         locked.seats.push(seat);
     }
 
     /// Takes the backend out of a tally that it joined.
     pub(super) fn leave(&self, tally: &Arc<Tally>) {
-        lock(&self.locked).seats.retain(|seat| {
+        lock(&self.live.locked).seats.retain(|seat| {
             let stays = !Arc::ptr_eq(&seat.tally, tally);
             if !stays {
                 tally.change(self.share(seat), Some(self.standing()), None);
@@ -221,139 +325,32 @@ impl BackendState {
             stays
         });
     }
+}
 
-    /// Puts one request more on the backend, for as long as the guard lives.
-    pub fn occupy(self: &Arc<Self>) -> LoadGuard {
-        self.occupy_locked(&mut lock(&self.locked))
+impl Backend for BackendState {
+    fn name(&self) -> &str {
+        self.name()
     }
 
-    /// Puts one request more on the backend if that leaves its load no higher than `limit`, in one atomic step.
-    pub fn occupy_within(self: &Arc<Self>, limit: usize) -> Option<LoadGuard> {
-        if self.load() >= limit {
-            return None;
-        }
-        let mut locked = lock(&self.locked);
-        (self.load() < limit).then(|| self.occupy_locked(&mut locked))
+    fn claims(&self) -> usize {
+        self.claims()
     }
 
-    fn occupy_locked(self: &Arc<Self>, locked: &mut Locked) -> LoadGuard {
-        self.load.fetch_add(1, Relaxed);
-        locked.seats.iter().for_each(|seat| seat.tally.occupied(seat.place));
-        let on_trial = self.is_ejected() && self.update_locked(locked, |health| health.doubt.take_trial());
-        LoadGuard { state: Arc::clone(self), is_tunnel: false, on_trial }
-    }
-
-    fn release(&self, on_trial: bool) {
-        let mut locked = lock(&self.locked);
-        // In this order tallies never say more than there is, and bounds reckoned from them are never too high.
-        locked.seats.iter().for_each(|seat| seat.tally.released(seat.place));
-        self.load.fetch_sub(1, Relaxed);
-        if on_trial {
-            self.update_locked(&mut locked, |health| health.doubt.trial_ended());
-        }
+    fn takes_new(&self, is_checked: bool) -> bool {
+        !self.is_draining() && (!is_checked || self.is_up() && self.admits())
     }
 }
 
-/// One running request or open tunnel of a backend: counted while it lives, however it ends.
-#[derive(Debug)]
-#[must_use = "dropped at once it counts nothing"]
-pub struct LoadGuard {
-    state: Arc<BackendState>,
-    is_tunnel: bool,
-    /// The request decides whether an ejected backend is back.
-    on_trial: bool,
-}
-
-impl LoadGuard {
-    /// The backend it counts for.
-    pub fn state(&self) -> &Arc<BackendState> {
-        &self.state
-    }
-
-    /// True when the request decides whether an ejected backend is back.
-    pub fn is_on_trial(&self) -> bool {
-        self.on_trial
-    }
-
-    /// The request has become a tunnel, and counts as both from now on.
-    pub fn mark_tunnel(&mut self) {
-        if !std::mem::replace(&mut self.is_tunnel, true) {
-            self.state.tunnels.fetch_add(1, Relaxed);
-        }
-    }
-}
-
-impl Drop for LoadGuard {
-    fn drop(&mut self) {
-        self.state.release(self.on_trial);
-        if self.is_tunnel {
-            self.state.tunnels.fetch_sub(1, Relaxed);
-        }
-    }
-}
-
-/// All backends that anyone still uses: a configuration, a tunnel, a checker.
-///
-/// The registry keeps none of them alive by itself. Entries of those gone are cleared whenever the entries have
-/// doubled, so there are never more than twice as many as backends were in use at one time.
-#[derive(Debug, Default)]
-pub struct Registry {
-    backends: Mutex<Backends>,
-}
-
-#[derive(Debug, Default)]
-struct Backends {
-    by_upstream: HashMap<String, HashMap<SocketAddr, Weak<BackendState>>>,
-    /// Entries, dead ones included.
-    entries: usize,
-    /// Entries left by the last clearing.
-    alive: usize,
-}
-
-impl Registry {
-    /// The state of a backend, made anew (up, without load) where no one uses it.
-    pub fn backend(&self, upstream: &str, address: SocketAddr) -> Arc<BackendState> {
-        let mut backends = lock(&self.backends);
-        if let Some(state) =
-            backends.by_upstream.get(upstream).and_then(|by_address| by_address.get(&address)?.upgrade())
-        {
-            return state;
-        }
-        let state = Arc::new(BackendState::new(upstream, address));
-        backends.insert(&state);
-        state
-    }
-
-    /// True while anyone uses a backend of this upstream.
-    pub fn has(&self, upstream: &str) -> bool {
-        let backends = lock(&self.backends);
-        let by_address = backends.by_upstream.get(upstream);
-        by_address.is_some_and(|by_address| by_address.values().any(|state| state.strong_count() > 0))
-    }
-}
-
-impl Backends {
-    fn insert(&mut self, state: &Arc<BackendState>) {
-        if self.entries > 2 * self.alive {
-            self.clear_dead();
-        }
-        let by_address = self.by_upstream.entry(state.upstream.clone()).or_default();
-        let replaced = by_address.insert(state.address, Arc::downgrade(state));
-        self.entries += usize::from(replaced.is_none());
-    }
-
-    fn clear_dead(&mut self) {
-        self.by_upstream.retain(|_, by_address| {
-            by_address.retain(|_, state| state.strong_count() > 0);
-            !by_address.is_empty()
-        });
-        self.entries = self.by_upstream.values().map(HashMap::len).sum();
-        self.alive = self.entries;
+impl fmt::Display for BackendState {
+    /// `UPSTREAM/NAME`, and the address where the name is another text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.upstream(), self.name())?;
+        if self.named { write!(f, " ({})", self.address) } else { Ok(()) }
     }
 }
 
 /// Nothing that runs under these locks panics half-way, so a poisoned one is as good as any.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

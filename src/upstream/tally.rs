@@ -12,6 +12,8 @@ pub(super) struct Tally {
     pub(super) up: Eligible,
     /// Not being drained, whether up or not: what counts where health is off or picks fail open.
     pub(super) up_or_down: Eligible,
+    /// Up as above, and come in place of members that leave; only while there are such.
+    pub(super) replacing: Option<Eligible>,
     /// Number of backends that are ejected, on trial or not.
     ejected: AtomicUsize,
 }
@@ -27,15 +29,23 @@ pub(super) struct Standing {
 }
 
 impl Tally {
-    /// A tally of so many backends, none of them counted yet.
-    pub(super) fn new(backends: usize) -> Self {
-        Self { up: Eligible::new(backends), up_or_down: Eligible::new(backends), ejected: AtomicUsize::new(0) }
+    /// A tally of so many backends, none of them counted yet; `replacing` where some have come in place of others.
+    pub(super) fn new(backends: usize, replacing: bool) -> Self {
+        Self {
+            up: Eligible::new(backends),
+            up_or_down: Eligible::new(backends),
+            replacing: replacing.then(|| Eligible::new(backends)),
+            ejected: AtomicUsize::new(0),
+        }
     }
 
     /// Counts a backend that stood `before` (`None`: not at all) as it stands `after`.
     pub(super) fn change(&self, share: Share, before: Option<Standing>, after: Option<Standing>) {
         let is_up = |standing: Standing| standing.up && standing.admits && !standing.draining;
         self.up.change(share, before.is_some_and(is_up), after.is_some_and(is_up));
+        if let Some(replacing) = self.replacing.as_ref().filter(|_| share.replaces) {
+            replacing.change(share, before.is_some_and(is_up), after.is_some_and(is_up));
+        }
         let is_there = |standing: Standing| !standing.draining;
         self.up_or_down.change(share, before.is_some_and(is_there), after.is_some_and(is_there));
         let is_ejected = |standing: Option<Standing>| standing.is_some_and(|standing| standing.ejected);
@@ -62,7 +72,8 @@ impl Tally {
     }
 
     fn counting(&self, place: usize) -> impl Iterator<Item = &Eligible> {
-        [&self.up, &self.up_or_down].into_iter().filter(move |eligible| eligible.holds(place))
+        let all = [&self.up, &self.up_or_down].into_iter().chain(&self.replacing);
+        all.filter(move |eligible| eligible.holds(place))
     }
 }
 
@@ -73,6 +84,8 @@ pub(super) struct Share {
     pub(super) place: usize,
     pub(super) weight: u16,
     pub(super) load: usize,
+    /// Set where it has come in place of members that leave.
+    pub(super) replaces: bool,
 }
 
 /// Backends that may be picked.
@@ -135,7 +148,7 @@ impl Eligible {
     }
 
     fn change(&self, share: Share, was: bool, is: bool) {
-        let Share { place, weight, load } = share;
+        let Share { place, weight, load, replaces: _ } = share;
         let (word, bit) = (&self.members[place / 64], 1 << (place % 64));
         match (was, is) {
             (false, true) => {

@@ -131,6 +131,27 @@ impl Cursor {
         self.in_message
     }
 
+    /// Tells whether a data message begins with the next byte, if that is `byte`.
+    pub fn opens_message(&self, byte: u8) -> bool {
+        self.at_boundary() && !self.in_message && byte & CONTROL == 0
+    }
+
+    /// Tells whether the next byte, if that is `byte`, belongs to a Close frame.
+    pub fn is_close(&self, byte: u8) -> bool {
+        let first = match self.at {
+            At::Header if self.have == 0 => byte,
+            At::Header => self.held[0],
+            At::Payload => self.first,
+            At::Lost => return false,
+        };
+        first & OPCODE == CLOSE
+    }
+
+    /// Tells whether a frame that begins with `byte` is a control frame.
+    pub fn is_control(byte: u8) -> bool {
+        byte & CONTROL != 0
+    }
+
     /// Follows the stream no further, as if it were closed with this code: its sender broke the rules.
     pub fn give_up(&mut self, code: u16) {
         self.closed.get_or_insert(code);
@@ -151,6 +172,17 @@ impl Cursor {
     /// passed. 0 when none is under way.
     pub fn message_size(&self) -> u64 {
         self.size
+    }
+
+    /// Tells whether this is a state that the bytes of `sender` can lead to, as far as following them relies on it. A
+    /// cursor that comes from another process may be in any.
+    pub fn is_sound(&self, sender: Side) -> bool {
+        let most_held = match self.at {
+            At::Header => MAX_HEADER - 1,
+            At::Payload if self.first & OPCODE == CLOSE => 2,
+            At::Payload | At::Lost => 0,
+        };
+        self.sender == sender && usize::from(self.have) <= most_held && self.messages <= MOST_COUNTED
     }
 
     /// The status code of the first Close frame, once its last byte has passed; 1005 where it has none.
@@ -247,6 +279,9 @@ impl Cursor {
         }
     }
 }
+
+/// More than any stream has: so many are never counted up to.
+pub const MOST_COUNTED: u64 = u64::MAX / 2;
 
 #[cfg(test)]
 pub(super) mod tests;

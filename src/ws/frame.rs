@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::header::{self, BINARY, CLOSE, FIN, MAX_CONTROL, MAX_HEADER, PING, PONG, RSV1, TEXT};
+use super::header::{
+    self, BINARY, CLOSE, FIN, Fault, Header, MAX_CONTROL, MAX_HEADER, NO_CODE, PING, PONG, RSV1, TEXT,
+};
 use super::mask;
 
 /// Kind of a message (RFC 6455 §5.6).
@@ -75,6 +77,29 @@ pub fn ping(payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
     let mut frame = Vec::new();
     control(&mut frame, Control::Ping, payload, mask);
     frame
+}
+
+/// The payload of the control frame that `bytes` begin with, unmasked; `None` while the frame is not complete.
+///
+/// # Errors
+/// The header is not one of a control frame.
+pub fn control_payload(bytes: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+    let Some(header) = Header::parse(bytes) else { return Ok(None) };
+    if let Some(fault) = header.fault() {
+        return Err(fault);
+    }
+    // Of a frame that is no fault the payload has 125 bytes at the most, where it is one of a control frame.
+    let length = usize::try_from(header.payload).unwrap_or(usize::MAX);
+    let payload = &bytes[header.length..];
+    let Some(payload) = payload.get(..length) else { return Ok(None) };
+    let mut plain = Vec::with_capacity(length);
+    mask::append(&mut plain, payload, header.mask.unwrap_or_default());
+    Ok(Some(plain))
+}
+
+/// The status code in the payload of a Close frame; 1005 where it has none (RFC 6455 §7.1.5).
+pub fn close_code(payload: &[u8]) -> u16 {
+    payload.first_chunk().map_or(NO_CODE, |code| u16::from_be_bytes(*code))
 }
 
 /// Appends a frame; `first` is its first byte.

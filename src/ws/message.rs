@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::{Control, Kind};
 use super::header::{
-    BINARY, CLOSE, CONTINUATION, FIN, Fault, Header, MAX_HEADER, NO_CODE, OPCODE, PING, PONG, RESERVED, RSV1, TEXT,
+    BINARY, CLOSE, CONTINUATION, FIN, Fault, Header, MAX_CONTROL, MAX_HEADER, OPCODE, PING, PONG, RESERVED, RSV1, TEXT,
 };
 use super::mask;
 use super::side::Side;
@@ -60,7 +60,7 @@ pub enum Item {
     Control {
         /// Which one.
         opcode: Control,
-        /// Unmasked; at most 125 bytes. That of a Close frame is valid, see [`close_code`].
+        /// Unmasked; at most 125 bytes. That of a Close frame is valid, see [`close_code`](super::frame::close_code).
         payload: Vec<u8>,
     },
 }
@@ -199,6 +199,20 @@ impl Assembler {
         }
     }
 
+    /// Tells whether this is a state that the bytes of `sender` can lead to, as far as memory and bounds rely on it. An
+    /// assembler that comes from another process may be in any.
+    pub fn is_sound(&self, sender: Side) -> bool {
+        let is_within = |came: &[u8], most: u64| (came.len() as u64).saturating_add(self.left) <= most;
+        let is_right = match self.at {
+            At::Header => is_within(&self.payload, u64::MAX) && self.control.is_empty(),
+            At::Data { .. } => is_within(&self.payload, self.max_message) && self.control.is_empty(),
+            At::Control(_) => is_within(&self.control, MAX_CONTROL as u64),
+            At::End => self.held() == 0,
+        };
+        let is_begun = self.begun.is_some() || self.payload.is_empty() && !matches!(self.at, At::Data { .. });
+        self.sender == sender && usize::from(self.have) < MAX_HEADER && is_right && is_begun
+    }
+
     /// Tells whether nothing counts any more: a Close frame or a violation came.
     pub fn is_at_end(&self) -> bool {
         self.at == At::End
@@ -207,6 +221,11 @@ impl Assembler {
     /// Tells whether a message has begun that has not ended.
     pub fn in_message(&self) -> bool {
         self.begun.is_some()
+    }
+
+    /// Tells whether the stream stands between two messages, and between two frames.
+    pub fn is_between(&self) -> bool {
+        self.at == At::Header && self.have == 0 && self.begun.is_none()
     }
 
     /// Bytes that are kept of the message or control frame under way.
@@ -340,11 +359,6 @@ fn grow(buffer: &mut Vec<u8>, piece: usize, left: u64, last: bool) {
 /// [`Violation::TextNotUtf8`].
 pub fn into_text(payload: Vec<u8>) -> Result<String, Violation> {
     String::from_utf8(payload).map_err(|_not_utf8| Violation::TextNotUtf8)
-}
-
-/// The status code in the payload of a Close frame; 1005 where it has none (RFC 6455 §7.1.5).
-pub fn close_code(payload: &[u8]) -> u16 {
-    payload.first_chunk().map_or(NO_CODE, |code| u16::from_be_bytes(*code))
 }
 
 /// Checks the payload of a Close frame (RFC 6455 §5.5.1, §7.4).

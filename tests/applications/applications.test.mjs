@@ -2,12 +2,8 @@
 // names for them: no visitor loses a session.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
+import { Programs } from "./programs.mjs";
 import { Jar, visitSockJs, visitSocketIo } from "./visitors.mjs";
 
 const VISITORS = 12;
@@ -24,58 +20,28 @@ const RECIPES = {
   "/issued": "[issue_cookie]",
 };
 
-const children = [];
-let folder;
+const programs = new Programs("applications");
 // The gateway before the application, and another one before that, with the same recipes and the same cookies.
 const gateways = {};
 
-/** Starts a program, and returns the first line of `stream` that `pattern` matches. */
-function start(command, args, stream, pattern) {
-  const child = spawn(command, args, {
-    stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, RUNTIME_DIRECTORY: folder },
-  });
-  children.push(child);
-  child[stream === "stdout" ? "stderr" : "stdout"].resume();
-  return new Promise((resolve, reject) => {
-    const said = [];
-    createInterface({ input: child[stream] }).on("line", (line) => {
-      said.push(line);
-      const found = pattern.exec(line);
-      if (found) resolve(found[1]);
-    });
-    child.once("exit", (code) => reject(new Error(`${command} ended with ${code}: ${said.join("\n")}`)));
-  });
-}
-
 before(async () => {
-  folder = mkdtempSync(join(tmpdir(), "longhaul-applications-"));
   const server = new URL("./server.mjs", import.meta.url).pathname;
-  const ports = await Promise.all([1, 2, 3].map(() => start(process.execPath, [server], "stdout", /^(\d+)$/)));
+  const ports = await Promise.all([1, 2, 3].map(() => programs.start(process.execPath, [server], "stdout", /^(\d+)$/)));
   const inner = await startGateway("inner", ports.map((port) => `127.0.0.1:${port}`));
   gateways.one = `http://${inner}`;
   gateways.two = `http://${await startGateway("outer", [inner])}`;
 });
 
 /** Starts a gateway with every recipe before these backends; its address. */
-function startGateway(name, backends) {
+async function startGateway(name, backends) {
   const routes = Object.entries(RECIPES)
     .map(([path, affinity]) => `  - { path: ${path}, upstream: application, affinity: ${affinity} }\n`);
-  const file = join(folder, `${name}.yaml`);
-  writeFileSync(file, `version: 1
-listeners:
-  - address: 127.0.0.1:0
-control_sock: ${join(folder, `${name}.sock`)}
-routes:
-${routes.join("")}upstreams:
-  application: { backends: [${backends.join(", ")}] }
-`);
-  return start(process.env.LONGHAUL, ["-c", file], "stderr", /listening on ([0-9.:]+)/);
+  const upstream = `upstreams:\n  application: { backends: [${backends.join(", ")}] }\n`;
+  const { address } = await programs.startGateway(name, `routes:\n${routes.join("")}${upstream}`);
+  return address;
 }
 
-after(() => {
-  for (const child of children) child.removeAllListeners("exit").kill("SIGKILL");
-  if (folder) rmSync(folder, { recursive: true, force: true });
-});
+after(() => programs.end());
 
 /** Visits as often as there are visitors, side by side; the processes that answered, or the losses. */
 async function crowd(visit) {

@@ -81,7 +81,10 @@ export function visitSockJs(url, jar, { transport, patience }) {
     const headers = {};
     const cookie = String(jar);
     if (cookie) headers.cookie = cookie;
-    const socket = new SockJS(url, null, { transports: transport, transportOptions: { websocket: { headers } } });
+    // Left to itself it gives a transport a few round trips to connect, by the time that one took at first.
+    const socket = new SockJS(url, null, {
+      transports: transport, timeout: patience, transportOptions: { websocket: { headers } },
+    });
     try {
       const lost = new Promise((_, reject) => {
         socket.onclose = ({ code, reason }) => reject(new Error(`lost: ${code} ${reason}`));

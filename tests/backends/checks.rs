@@ -14,7 +14,7 @@ async fn checks_of_every_kind_go_the_way_of_requests() {
         let front = lab.front(inner).await;
         let stranger = Authority::new("Stranger").issue(&[NAME]);
         let wrong = Front::start(inner, server_config(&stranger, None, rustls::ALL_VERSIONS)).await;
-        let health = format!("    health: {{ check: {check}, interval: 100ms, timeout: 100ms, fall: 1, rise: 1 }}\n");
+        let health = format!("    health: {{ check: {check}, interval: 30s, timeout: 30s }}\n");
         let dir = lab.folder(&[front.address(), wrong.address()], &format!("{TLS}{health}"));
         let gateway = Gateway::begin(dir, &[], &[]).listening().await;
         let wrong = wrong.address();
@@ -31,7 +31,8 @@ async fn checks_of_every_kind_go_the_way_of_requests() {
 async fn a_plain_backend_fails_the_check_by_tls() {
     let lab = Lab::new();
     let plain = plain_http().await;
-    let dir = lab.folder(&[plain.address, Backend::refusing()], TLS);
+    let keys = format!("{TLS}    health: {{ interval: 30s, timeout: 30s }}\n");
+    let dir = lab.folder(&[plain.address, Backend::refusing()], &keys);
     let gateway = Gateway::begin(dir, &[], &[]).listening().await;
     gateway.log.find(&[&format!("backend u/{} is down: check failed: TlsNotSpoken: ", plain.address)]).await;
 }

@@ -4,16 +4,14 @@ use std::fs;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::ServerConfig;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::certificates::{Authority, Issued};
+use crate::support::certificates::Authority;
+pub use crate::support::server_config;
 use crate::support::{Backend, Gateway, Wire, folder, one_upstream};
 
 /// The name that right certificates are for.
@@ -92,25 +90,4 @@ pub async fn plain_http() -> Backend {
         wire.rest().await;
     })
     .await
-}
-
-/// A server with this certificate. Clients need one of `clients`, where that is given.
-pub fn server_config(
-    issued: &Issued,
-    clients: Option<&Authority>,
-    versions: &[&'static SupportedProtocolVersion],
-) -> ServerConfig {
-    let provider = longhaul::tls::provider();
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions).unwrap();
-    let builder = match clients {
-        None => builder.with_no_client_auth(),
-        Some(authority) => {
-            let mut roots = RootCertStore::empty();
-            roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
-            builder.with_client_cert_verifier(verifier)
-        }
-    };
-    let chain = CertificateDer::pem_slice_iter(issued.cert.as_bytes()).map(Result::unwrap).collect();
-    builder.with_single_cert(chain, PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap()).unwrap()
 }

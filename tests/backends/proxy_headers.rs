@@ -125,7 +125,7 @@ async fn checks_say_that_they_are_the_gateways_own() {
             let keys = format!("    proxy_protocol: {word}\n    health: {{ check: {check} }}\n");
             let gateway = Gateway::begin(lab.folder(&[behind.backend.address], &keys), &[], &[]).listening().await;
             let up = format!("longhaul_backend_up{{backend=\"{}\",upstream=\"u\"}}", behind.backend.address);
-            assert_eq!(gateway.metric(&up).await, 1.0, "{check}");
+            gateway.metric_becomes(&up, 1.0).await;
             // Text has no word for it.
             let own = if version == Version::V1 { Origin::Unknown } else { Origin::Local };
             let heard = async {

@@ -120,7 +120,8 @@ async fn nginx_and_haproxy_read_the_header_before_tls_and_carry_requests_and_tun
             let _program = Program::start(command, &configuration, address, &files).await;
             let keys = format!(
                 "    proxy_protocol: {version}\n    tls: {{ server_name: {NAME}, ca: '{{dir}}/ca.pem', certificate: \
-                 '{{dir}}/gateway.pem', key: '{{dir}}/gateway.key' }}\n    health: {{ check: http, path: /who }}\n"
+                 '{{dir}}/gateway.pem', key: '{{dir}}/gateway.key' }}\n    health: {{ check: http, path: /who, \
+                 interval: 30s, timeout: 30s }}\n"
             );
             let dir = lab.folder(&[address], &keys);
             gateways.issue(&["gateway"]).write(dir.path(), "gateway");

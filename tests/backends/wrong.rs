@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use futures_util::future::join_all;
 use rcgen::CertificateParams;
 use tokio_tungstenite::connect_async;
 
@@ -70,12 +71,14 @@ async fn a_backend_that_says_nothing_is_given_up_when_the_connect_limit_ends() {
     .await;
     let named = Named::start().await;
     let right = lab.front(named.address()).await;
-    let keys = format!("{TLS}    affinity: [query: u]\n    timeouts: {{ connect: 100ms }}\n");
+    let keys = format!("{TLS}    affinity: [query: u]\n    timeouts: {{ connect: 3s }}\n");
     let gateway = lab.gateway(&[silent.address, right.address()], &keys).await;
-    let mut client = Wire::connect(gateway.address()).await;
-    for user in 0..8 {
+    // Side by side, for those that meet the silent one take all of that time.
+    let ask = async |user: usize| {
+        let mut client = Wire::connect(gateway.address()).await;
         assert_eq!(client.get(&format!("/?u={user}"), "").await.address(), named.address());
-    }
+    };
+    join_all((0..8).map(ask)).await;
     gateway.log.find(&["connect to backend u/", "ConnectTimedout"]).await;
 }
 

@@ -1,14 +1,9 @@
 //! The three proxies before one backend, processes of their own.
 
-use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Stdio};
-
-use tempfile::TempDir;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::support::Gateway;
+use crate::support::peer::{Peer, free};
 
 /// Longhaul, nginx and HAProxy. They end when dropped.
 pub(crate) struct Peers {
@@ -17,22 +12,13 @@ pub(crate) struct Peers {
     haproxy: Peer,
 }
 
-struct Peer {
-    child: Child,
-    address: SocketAddr,
-    /// Standard error, kept open: nginx ends when it cannot write there.
-    _stderr: Option<BufReader<ChildStderr>>,
-    /// Its configuration and logs.
-    _folder: TempDir,
-}
-
 impl Peers {
     pub(crate) async fn start(backend: SocketAddr) -> Self {
         let yaml = format!(
             "version: 1\nlisteners:\n  - address: 127.0.0.1:0\naccess_log: off\nroutes:\n  - upstream: u\n\
              upstreams:\n  u:\n    backends: [{backend}]\n    health: off\n"
         );
-        Self { longhaul: Gateway::start(&yaml).await, nginx: Peer::nginx(backend), haproxy: Peer::haproxy(backend) }
+        Self { longhaul: Gateway::start(&yaml).await, nginx: start_nginx(backend), haproxy: start_haproxy(backend) }
     }
 
     /// Longhaul's, nginx's and HAProxy's.
@@ -41,60 +27,18 @@ impl Peers {
     }
 }
 
-impl Peer {
-    fn nginx(backend: SocketAddr) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let address = free_address();
-        std::fs::write(folder.path().join("nginx.conf"), nginx(address, backend)).unwrap();
-        let mut command = Command::new(program("nginx"));
-        command.arg("-p").arg(folder.path()).args(["-c", "nginx.conf", "-e", "stderr"]);
-        let mut child = started(command.stdin(Stdio::null()).stderr(Stdio::piped()));
-        // nginx names its event method right after it has opened its sockets.
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut said = String::new();
-        while !said.contains("event method") {
-            assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "nginx did not start:\n{said}");
-        }
-        Self { child, address, _stderr: Some(stderr), _folder: folder }
-    }
-
-    /// HAProxy listens on its standard input: who connects waits there until it accepts.
-    fn haproxy(backend: SocketAddr) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let file = folder.path().join("haproxy.cfg");
-        std::fs::write(&file, haproxy(backend)).unwrap();
-        let mut command = Command::new(program("haproxy"));
-        command.args(["-db", "-f"]).arg(file).stdin(Stdio::from(OwnedFd::from(listener)));
-        Self { child: started(&mut command), address, _stderr: None, _folder: folder }
-    }
+fn start_nginx(backend: SocketAddr) -> Peer {
+    let folder = tempfile::tempdir().unwrap();
+    let address = free((0..16).map(|run| (Ipv4Addr::new(127, 78, run, 100), 18_082).into()));
+    std::fs::write(folder.path().join("nginx.conf"), nginx(address, backend)).unwrap();
+    Peer::nginx(address, folder)
 }
 
-fn started(command: &mut Command) -> Child {
-    let child = command.stdout(Stdio::null()).spawn();
-    child.unwrap_or_else(|error| panic!("{command:?}: {error}; `make test` installs nginx and HAProxy"))
-}
-
-/// An address below the ephemeral ports, so that no connection's own end takes it, and that no other run is using.
-fn free_address() -> SocketAddr {
-    let addresses = (0..16).map(|run| SocketAddr::from((Ipv4Addr::new(127, 78, run, 100), 18_082)));
-    let mut free = addresses.filter(|address| TcpListener::bind(address).is_ok());
-    free.next().expect("one of 16 addresses is free")
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // It may have ended by itself, which the test has noticed already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Debian has servers in /usr/sbin, which is on no ordinary user's path.
-fn program(name: &str) -> String {
-    let found = format!("/usr/sbin/{name}");
-    if Path::new(&found).exists() { found } else { name.to_owned() }
+fn start_haproxy(backend: SocketAddr) -> Peer {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("haproxy.cfg");
+    std::fs::write(&file, haproxy(backend)).unwrap();
+    Peer::haproxy(&file, folder)
 }
 
 /// A proxy for WebSockets as docs/migrating.md has it.

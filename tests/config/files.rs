@@ -1,6 +1,7 @@
 //! Files that a configuration names: every fault of them in one run, at the place that names them.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -41,6 +42,9 @@ fn folder() -> TempDir {
     write("nonsense.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
     write("keys", "c2hvcnQ=\n");
     write("no_keys", "# none\n");
+    write("blank_password", "\nsecret\n");
+    write("password", "secret\n");
+    fs::set_permissions(path.join("password"), Permissions::from_mode(0o644)).unwrap();
     fs::create_dir(path.join("folder.pem")).unwrap();
     folder
 }
@@ -61,7 +65,7 @@ fn said(yaml: &str, name: &str, folder: &Path) -> String {
 fn every_fault_of_files_is_told_in_one_run_at_the_place_that_names_them() {
     let folder = folder();
     let mut wrong = String::new();
-    for name in ["wrong_files", "wrong_files_and_keys", "right_files", "upstream_files"] {
+    for name in ["wrong_files", "wrong_files_and_keys", "right_files", "upstream_files", "etcd_files"] {
         let golden = golden_folder().join("files");
         let yaml = fs::read_to_string(golden.join(format!("{name}.yaml"))).unwrap();
         let said = said(&yaml, &format!("{name}.yaml"), folder.path());

@@ -22,13 +22,17 @@ fn the_minimal_configuration_has_the_defaults() {
         hooks: Vec::new(),
         compression: Compression::Inspect,
         handshake: Handshake::Strict,
+        body_size: None,
+        limits: Default::default(),
+        reattach: None,
     };
     assert_eq!(config.routes, [route]);
     let backends = ["127.0.0.1:9001", "127.0.0.1:9002", "127.0.0.1:9003"];
     let upstream = Upstream {
         name: "chat".into(),
         affinity: vec![AffinitySource::ClientIp { ipv4_prefix: 32, ipv6_prefix: 64 }],
-        backends: backends.map(|address| Backend { address: address.parse().unwrap(), weight: 1 }).into(),
+        backends: backends.map(|address| Backend { name: None, address: address.parse().unwrap(), weight: 1 }).into(),
+        discover: None,
         balance_factor: None,
         health: Some(Health::default()),
         fail_open: false,
@@ -38,7 +42,11 @@ fn the_minimal_configuration_has_the_defaults() {
         rehome: None,
         timeouts: Timeouts::default(),
         tunnel: TunnelLimits::default(),
+        rates: TunnelRates::default(),
         tls: None,
+        limits: BackendLimits::default(),
+        admission: None,
+        absent: None,
         proxy_protocol: None,
     };
     assert_eq!(config.upstreams, [upstream]);
@@ -68,7 +76,7 @@ fn the_values_called_defaults_are_the_defaults() {
     assert_eq!((shown.drain_window, &annotated.access_log), (default.drain_window, &minimal.access_log));
     assert_eq!((shown.on_change, shown.rehome), (default.on_change, default.rehome));
     assert_eq!((annotated.watch, annotated.drain), (minimal.watch, minimal.drain));
-    assert_eq!(annotated.forwarding, minimal.forwarding);
+    assert_eq!((annotated.forwarding, annotated.limits), (minimal.forwarding, minimal.limits));
     let forwarding = fs::read_to_string(golden_folder().join("forwarding.yaml")).unwrap();
     let changed = parse(&forwarding).unwrap().config;
     assert_eq!(changed.forwarding, Forwarding { forwarded: Forwarded::Write, strangers: Strangers::Drop });
@@ -166,9 +174,24 @@ fn a_copy_says_the_same_and_differs_in_no_fixed_key() {
     }
     let [one, other] = ["longhaul.yaml", "minimal.yaml"].map(|file| parse(&conf(file)).unwrap().config);
     let differing = one.fixed_keys_that_differ(&other);
-    assert_eq!(differing[..2], ["metrics", "control_sock"], "{differing:?}");
+    assert_eq!(differing[..2], ["metrics", "admin"], "{differing:?}");
     assert!(differing.contains(&"grace_period_seconds".to_owned()), "{differing:?}");
     let kept = other.clone().with_fixed_keys_of(&one);
     assert!(one.fixed_keys_that_differ(&kept).is_empty());
     assert_eq!(kept.routes, other.routes);
+}
+
+#[test]
+fn reattach_is_read_with_its_bounds_and_defaults() {
+    let golden = fs::read_to_string(golden_folder().join("reattach.yaml")).unwrap();
+    let routes = parse(&golden).unwrap().config.routes;
+    let all = Occasions { leaving: true, going_away: true, crash: true };
+    let leaving = Occasions { leaving: true, going_away: false, crash: false };
+    let of = |milliseconds, buffer, on, code| {
+        Some(Reattach { within: Duration::from_millis(milliseconds), buffer, on, code })
+    };
+    let read: Vec<_> = routes.iter().map(|route| route.reattach).collect();
+    let [default, least, most] =
+        [of(30_000, 256 << 10, all, 1012), of(100, 64 << 20, leaving, 4999), of(3_600_000, 1 << 10, all, 1001)];
+    assert_eq!(read, [default, None, least, most]);
 }

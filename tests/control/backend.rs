@@ -99,8 +99,9 @@ async fn what_there_is_not_cannot_be_drained() {
     for (backend, part) in [
         ("chat/127.0.0.1:9", "there is no upstream `chat`"),
         ("u/127.0.0.1:9", "upstream `u` has no backend 127.0.0.1:9"),
-        ("u", "write UPSTREAM/ADDRESS"),
-        ("u/localhost:9", "`localhost:9` is no IP address with a port"),
+        ("u", "write UPSTREAM/BACKEND"),
+        ("u/", "write UPSTREAM/BACKEND"),
+        ("u/localhost:9", "upstream `u` has no backend localhost:9"),
     ] {
         let said = longhaul(&gateway, &["drain", "backend", backend]).await;
         assert_eq!(said.code, Some(2), "{said:?}");

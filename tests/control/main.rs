@@ -6,6 +6,8 @@ mod support;
 mod activation;
 mod backend;
 mod lab;
+mod output;
 mod process;
 mod socket;
 mod status;
+mod tunnels;

@@ -15,9 +15,5 @@ export CHROMIUM
 
 mkdir -p "$(dirname "$SCREENSHOT")"
 cd "$here"
-# Installed once for each lock file.
-if ! cmp -s package-lock.json node_modules/.installed; then
-  npm ci --no-audit --no-fund --ignore-scripts
-  cp package-lock.json node_modules/.installed
-fi
+./install.sh
 exec node --test demo.test.mjs

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncWriteExt;
@@ -15,7 +16,7 @@ use crate::ws::{Tunnel, ask, finish_handshake};
 async fn a_client_that_connects_and_asks_over_and_over_sees_not_one_failure() {
     let lab = Lab::start().await;
     let mut gateway = lab.gateway("").await;
-    let address = gateway.address();
+    let (address, backend) = (gateway.address(), lab.address());
     let stop = Arc::new(AtomicBool::new(false));
     let answered = Arc::new(AtomicUsize::new(0));
     let clients: Vec<_> = (0..4)
@@ -23,8 +24,18 @@ async fn a_client_that_connects_and_asks_over_and_over_sees_not_one_failure() {
             let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
             tokio::spawn(async move {
                 while !stop.load(SeqCst) {
-                    get(address).await;
-                    answered.fetch_add(1, SeqCst);
+                    let connecting = Instant::now();
+                    let mut client = Wire::connect(address).await;
+                    client.send("GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n").await;
+                    // A process that gives way waits for half a second for a request: not for a client that stalls.
+                    let stalled = connecting.elapsed() > Duration::from_millis(400);
+                    match client.try_answer().await {
+                        Ok(answer) => {
+                            assert_eq!(answer.address(), backend);
+                            answered.fetch_add(1, SeqCst);
+                        }
+                        Err(error) => assert!(stalled, "{error}"),
+                    }
                 }
             })
         })

@@ -117,14 +117,15 @@ async fn a_message_is_measured_over_fragments_that_went_through_different_proces
 #[tokio::test]
 async fn an_idle_limit_counts_from_the_last_byte_in_whichever_process() {
     let lab = Lab::start().await;
-    let mut gateway = lab.gateway("    tunnel: { idle: 2s }\n").await;
+    // Longer than an upgrade takes.
+    let mut gateway = lab.gateway("    tunnel: { idle: 8s }\n").await;
     let (mut client, mut backend) = puppet(&lab, &gateway).await;
     let began = std::time::Instant::now();
     client.send(&frame(BINARY, b"last", true)).await;
     expect(&mut backend, &frame(BINARY, b"last", true)).await;
     upgrade(&mut gateway).await;
     assert_eq!(client.receive().await.code(), 1001);
-    assert!(began.elapsed() >= std::time::Duration::from_secs(2), "not before its time");
+    assert!(began.elapsed() >= std::time::Duration::from_secs(8), "not before its time");
     assert_eq!(within("a Close", read_frame(&mut backend)).await.unwrap().code(), 1001);
     drop((client, backend));
     let end = gateway.access.find(&[" tunnel_end "]).await;

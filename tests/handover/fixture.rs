@@ -142,7 +142,7 @@ async fn tunnels_of_protocol_1_go_on_where_they_stood() {
     for part in [
         "client=203.0.113.7 peer=127.0.0.1:50001 scheme=http route=\"chat.example.com /ws\" upstream=u",
         "backend=127.0.0.1:9001",
-        "key_source=cookie key=0123456789abcdef",
+        "key_source=cookie key=01234567",
         "bytes_from_client=34 bytes_from_backend=1011 messages_from_client=3 messages_from_backend=8",
         "close_code=1006 by=client reason=client_gone",
     ] {

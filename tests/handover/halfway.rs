@@ -4,12 +4,13 @@
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use longhaul::handover::BATCH;
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::oneshot;
 
 use crate::lab::{Lab, blocking, get, ready};
 use crate::raw::{Raw, Said};
@@ -19,9 +20,9 @@ use crate::ws::{CLOSE, Tunnel, all_echo, frame, open_several, read_frame};
 /// Failure of a successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
-    /// Stands still for three seconds when the batch comes.
+    /// Stands still when the batch comes.
     SilentAtTunnels,
-    /// Stands still for three seconds when `commit` comes.
+    /// Stands still when `commit` comes.
     SilentAtCommit,
     /// Cannot read the passport of the batch's first tunnel.
     Refusal,
@@ -36,8 +37,8 @@ impl Fault {
         if matches!(self, Self::SilentAtCommit | Self::DeathAtCommit) { "commit" } else { "tunnels" }
     }
 
-    /// Does it to the successor, before `said` is passed on.
-    fn strike(self, said: &mut Said, successor: Pid) {
+    /// Does it to the successor, before `said` is passed on. One that stands still goes on when it is told to.
+    fn strike(self, said: &mut Said, successor: Pid, goes_on: mpsc::Receiver<()>) {
         match self {
             Self::SilentAtTunnels | Self::SilentAtCommit => {
                 kill_process(successor, Signal::STOP).unwrap();
@@ -45,8 +46,9 @@ impl Fault {
                     std::thread::yield_now();
                 }
                 std::thread::spawn(move || {
-                    std::thread::park_timeout(Duration::from_secs(3));
-                    kill_process(successor, Signal::CONT).unwrap();
+                    // A test that has ended waits for nothing more.
+                    let _ = goes_on.recv();
+                    let _ = kill_process(successor, Signal::CONT);
                 });
             }
             Self::Refusal => said.value["passports"][0]["pair"] = "of another release".into(),
@@ -70,6 +72,10 @@ struct Scene {
     old: Gateway,
     tunnels: Vec<Tunnel>,
     relay: JoinHandle<()>,
+    /// Comes when the relay has struck.
+    struck: Option<oneshot::Receiver<()>>,
+    /// Tells a successor that stands still to go on.
+    wake: mpsc::Sender<()>,
 }
 
 impl Scene {
@@ -84,8 +90,16 @@ impl Scene {
         let (door, between) = (old.dir.path().join("upgrade.sock"), old.dir.path().join("between.sock"));
         let knocked = UnixListener::bind(&between).unwrap();
         rename_upgrade_socket(&old, "upgrade.sock", "between.sock");
-        let relay = std::thread::spawn(move || relay(&knocked, &door, fault, batch));
-        Self { lab, old, tunnels, relay }
+        let (tell, struck) = oneshot::channel();
+        let (wake, told) = mpsc::channel();
+        let relay = std::thread::spawn(move || relay(&knocked, &door, fault, batch, (tell, told)));
+        Self { lab, old, tunnels, relay, struck: Some(struck), wake }
+    }
+
+    /// Waits until the successor stands still and the old process has found out.
+    async fn stands_still(&mut self) {
+        within("the strike", self.struck.take().unwrap()).await.unwrap();
+        self.old.log.find(&["the new process is silent", "this process serves until it answers"]).await;
     }
 
     /// A successor that is started by hand.
@@ -117,21 +131,37 @@ fn rename_upgrade_socket(gateway: &Gateway, from: &str, to: &str) {
 }
 
 /// Passes on all that the two processes say, and strikes when the message of a batch comes by.
-fn relay(knocked: &UnixListener, door: &Path, fault: Fault, batch: usize) {
+fn relay(
+    knocked: &UnixListener,
+    door: &Path,
+    fault: Fault,
+    batch: usize,
+    strike: (oneshot::Sender<()>, mpsc::Receiver<()>),
+) {
     let mut successor = Raw::of(knocked.accept().unwrap().0);
     let mut predecessor = Raw::connect(door);
     let hello = successor.hear().unwrap();
     let pid = Pid::from_raw(i32::try_from(hello.value["pid"].as_i64().unwrap()).unwrap()).unwrap();
     predecessor.pass_on(&hello);
     let [back_from, back_to] = [&successor, &predecessor].map(|raw| Raw::of(raw.stream.try_clone().unwrap()));
-    let back = std::thread::spawn(move || pass_on(back_from, back_to, |_| ()));
-    let mut seen = 0;
+    // Counted by what was taken: a successor that is only slow is offered a batch a second time.
+    let taken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&taken);
+    let back = std::thread::spawn(move || {
+        pass_on(back_from, back_to, |said| {
+            count.fetch_add(usize::from(said.word() == "taken"), SeqCst);
+        });
+    });
+    let mut strike = Some(strike);
     pass_on(predecessor, successor, |said| {
-        if said.word() == fault.word() && !(said.word() == "tunnels" && said.descriptors.is_empty()) {
-            seen += 1;
-            if seen == batch {
-                fault.strike(said, pid);
-            }
+        if said.word() == fault.word()
+            && !(said.word() == "tunnels" && said.descriptors.is_empty())
+            && taken.load(SeqCst) + 1 == batch
+            && let Some((struck, goes_on)) = strike.take()
+        {
+            fault.strike(said, pid, goes_on);
+            // Not every test waits for it.
+            let _ = struck.send(());
         }
     });
     back.join().unwrap();
@@ -169,11 +199,12 @@ async fn a_successor_that_stands_still_gets_the_rest_when_it_goes_on() {
         for batch in batches(tunnels()) {
             let mut scene = Scene::new(tunnels(), fault, batch).await;
             let new = scene.successor();
-            scene.old.log.find(&["the new process is silent", "this process serves until it answers"]).await;
+            scene.stands_still().await;
             let address = scene.old.address();
             scene.serves_but_for_the_silent(batch).await;
             // Served by the old process, and handed over behind the others.
             scene.tunnels.extend(open_several(address, 5).await);
+            scene.wake.send(()).unwrap();
             let new = ready(new.listening().await).await;
             assert_eq!(scene.old.ended().await, Some(0), "{:?}", scene.old.log.to_the_end().await);
             scene.old.log.find(&["tunnels moved, 0 stayed"]).await;
@@ -233,26 +264,30 @@ async fn a_gateway_that_is_told_to_end_while_its_successor_stands_still_drains_t
     let mut scene = Scene::new(tunnels(), Fault::SilentAtTunnels, 3).await;
     let new = scene.successor();
     let address = scene.old.address();
-    scene.old.log.find(&["the new process is silent"]).await;
+    scene.stands_still().await;
     scene.old.signal("TERM");
     for mut tunnel in scene.tunnels.drain(2 * BATCH..) {
         assert_eq!(tunnel.receive().await.code(), 1001);
         tunnel.send(&frame(CLOSE, &1001u16.to_be_bytes(), true)).await;
     }
     assert_eq!(scene.old.ended().await, Some(0));
+    scene.wake.send(()).unwrap();
     let new = ready(new.listening().await).await;
     new.log.find(&[&format!("took over {} tunnels", 2 * BATCH)]).await;
     scene.serves(address).await;
 }
 
-/// The case that was seen: 2,500 tunnels, the successor stopped for three seconds in the middle, by command.
+/// The case that was seen: 2,500 tunnels, the successor stopped in the middle, by command.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upgrade_by_command_survives_a_successor_that_stands_still_halfway() {
     for fault in [Fault::SilentAtTunnels, Fault::SilentAtCommit] {
         let mut scene = Scene::new(2_500, fault, 40).await;
         let address = scene.old.address();
         let socket = scene.old.dir.path().join("control.sock");
-        let said = blocking(move || command(&socket)).await;
+        let command = tokio::spawn(blocking(move || command(&socket)));
+        scene.stands_still().await;
+        scene.wake.send(()).unwrap();
+        let said = command.await.unwrap();
         let pid = said.strip_prefix("process ").unwrap_or_else(|| panic!("{said}")).split(' ').next().unwrap();
         let _successor = Killed(Pid::from_raw(pid.parse().unwrap()).unwrap());
         assert!(said.contains(" has taken over: 2500 tunnels moved, 0 stayed"), "{said}");

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::lab::{Lab, get, ready, upgrade};
 use crate::raw::Raw;
 use crate::support::{Gateway, within};
+use crate::tls::{Secure, with_tls};
 use crate::ws::{Tunnel, all_echo, open_several};
 
 /// Number of rounds by outcome.
@@ -27,7 +28,7 @@ struct Rounds {
 #[tokio::test]
 async fn a_successor_killed_at_any_moment_takes_only_what_was_its_own() {
     let lab = Lab::start().await;
-    let (mut gateway, mut tunnels) = start(&lab).await;
+    let (mut gateway, mut tunnels, mut secure) = start(&lab).await;
     let begun = Instant::now();
     upgrade(&mut gateway).await;
     // More of them early: from before the new process's first step to behind its last one, however fast this machine
@@ -59,10 +60,11 @@ async fn a_successor_killed_at_any_moment_takes_only_what_was_its_own() {
             } else {
                 // The tunnels had gone with it, and the old process may have ended by then.
                 rounds.own_death += 1;
-                (gateway, tunnels) = start(&lab).await;
+                (gateway, tunnels, secure) = start(&lab).await;
             }
         }
         all_echo(&mut tunnels).await;
+        secure.echo().await;
         assert_eq!(get(gateway.address()).await, lab.address());
         Tunnel::open(gateway.address(), "/echo").await.echoes().await;
     }
@@ -70,6 +72,7 @@ async fn a_successor_killed_at_any_moment_takes_only_what_was_its_own() {
     assert_eq!(rounds.survived + rounds.taken_over + rounds.own_death, ROUNDS);
     upgrade(&mut gateway).await;
     all_echo(&mut tunnels).await;
+    secure.echo().await;
 }
 
 /// Waits until a gateway has noticed a successor's death, whether or not that successor had connected.
@@ -78,27 +81,29 @@ async fn settled(gateway: &mut Gateway, round: usize) {
     let version = format!("round-{round}");
     let door = gateway.dir.path().join("upgrade.sock");
     let knock = json!({ "say": "hello", "oldest": 9, "newest": 9, "version": version, "pid": 1 });
-    let mut raw = match UnixStream::connect(door) {
-        Ok(stream) => Raw::of(stream),
-        Err(_) => return,
-    };
-    if raw.try_say(&knock, &[]).is_err() {
-        return;
-    }
     let settled = async {
+        let mut knocked = None;
         while gateway.status().is_none() && gateway.log.count(&["no common protocol", &version]) == 0 {
+            // A successor that had taken the door along leaves one that nobody opens, until the gateway has ended.
+            if knocked.is_none()
+                && let Ok(stream) = UnixStream::connect(&door)
+            {
+                let mut raw = Raw::of(stream);
+                knocked = raw.try_say(&knock, &[]).is_ok().then_some(raw);
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     within("the old process to go on or to end", settled).await;
 }
 
-/// A gateway with one worker, so that all of its tunnels are one batch.
-async fn start(lab: &Lab) -> (Gateway, Vec<Tunnel>) {
+/// A gateway with one worker, so that all of its tunnels, plain ones and some by wss, are one batch.
+async fn start(lab: &Lab) -> (Gateway, Vec<Tunnel>, Secure) {
     let yaml = lab.config("").replace("threads: 2", "threads: 1");
-    let gateway = ready(Gateway::start(&yaml).await).await;
+    let (gateway, ends) = with_tls(lab, &yaml).await;
     let tunnels = open_several(gateway.address(), TUNNELS).await;
-    (gateway, tunnels)
+    let secure = Secure::open(gateway.addresses[1], ends).await;
+    (gateway, tunnels, secure)
 }
 
 const TUNNELS: usize = 12;

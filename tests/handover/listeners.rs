@@ -1,6 +1,6 @@
 //! Listening sockets across an upgrade whose configuration names others.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use tokio::net::TcpStream;
 
@@ -8,9 +8,10 @@ use crate::lab::{Lab, get, upgrade};
 use crate::support::{Gateway, Wire, within};
 use crate::{lab, ws::Tunnel};
 
-/// Addresses that are free now, each another one: all are bound before any is let go.
-fn free<const COUNT: usize>() -> [SocketAddr; COUNT] {
-    let bound = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+/// Addresses that are free now, each another one: all are bound before any is let go. They are on a loopback address of
+/// the test's own, so that no other test is given them meanwhile.
+fn free<const COUNT: usize>(last: u8) -> [SocketAddr; COUNT] {
+    let bound = [(); COUNT].map(|()| TcpListener::bind((Ipv4Addr::new(127, 97, 1, last), 0)).unwrap());
     bound.map(|listener| listener.local_addr().unwrap())
 }
 
@@ -31,7 +32,8 @@ fn lines(listeners: &[SocketAddr]) -> String {
 async fn refuses(address: SocketAddr) {
     loop {
         match TcpStream::connect(address).await {
-            Err(error) => return assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => return,
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
             Ok(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
         }
     }
@@ -40,7 +42,7 @@ async fn refuses(address: SocketAddr) {
 #[tokio::test]
 async fn added_listeners_are_bound_and_removed_ones_refuse() {
     let lab = Lab::start().await;
-    let [kept, removed, added] = free();
+    let [kept, removed, added] = free(1);
     let yaml =
         lab.config("").replace("  - address: 127.0.0.1:0\nmetrics", &format!("{}metrics", lines(&[removed, kept])));
     let mut gateway = lab::ready(Gateway::start(&yaml).await).await;
@@ -64,7 +66,7 @@ async fn added_listeners_are_bound_and_removed_ones_refuse() {
 #[tokio::test]
 async fn every_listener_stays_when_the_handover_fails() {
     let lab = Lab::start().await;
-    let [kept, removed, taken] = free();
+    let [kept, removed, taken] = free(2);
     let yaml =
         lab.config("").replace("  - address: 127.0.0.1:0\nmetrics", &format!("{}metrics", lines(&[removed, kept])));
     let gateway = lab::ready(Gateway::start(&yaml).await).await;

@@ -11,29 +11,33 @@ use crate::lab::{Lab, blocking, get, ready, upgrade};
 use crate::raw::Raw;
 use crate::stand_in::{StandIn, Step};
 use crate::support::{Gateway, Wire, within};
+use crate::tls::{Secure, with_tls};
 use crate::ws::{Tunnel, all_echo, open_several};
 
-/// A gateway with open tunnels, and a successor that stands at a step.
+/// A gateway with open tunnels, plain ones and some by wss, and a successor that stands at a step.
 struct Scene {
     lab: Lab,
     gateway: Gateway,
     tunnels: Vec<Tunnel>,
+    secure: Secure,
     successor: StandIn,
 }
 
 impl Scene {
     async fn at(step: Step) -> Self {
         let lab = Lab::start().await;
-        let gateway = lab.gateway("").await;
+        let (gateway, ends) = with_tls(&lab, &lab.config("")).await;
         let mut tunnels = open_several(gateway.address(), 3).await;
         all_echo(&mut tunnels).await;
+        let secure = Secure::open(gateway.addresses[1], ends).await;
         let successor = StandIn::at(&gateway, step).await;
-        Self { lab, gateway, tunnels, successor }
+        Self { lab, gateway, tunnels, secure, successor }
     }
 
     /// Old tunnels and new connections work.
     async fn serves(&mut self) {
         all_echo(&mut self.tunnels).await;
+        self.secure.echo().await;
         assert_eq!(get(self.gateway.address()).await, self.lab.address());
         let mut tunnel = Tunnel::open(self.gateway.address(), "/echo").await;
         tunnel.echoes().await;
@@ -53,7 +57,7 @@ impl Scene {
     /// A real successor takes everything over.
     async fn upgrades(mut self) {
         let old = upgrade(&mut self.gateway).await;
-        let moved = format!("handed over: {} tunnels moved, 0 stayed", self.tunnels.len());
+        let moved = format!("handed over: {} tunnels moved, 0 stayed", self.tunnels.len() + self.secure.count());
         old.log.find(&[&moved]).await;
         assert!(old.log.count(&["goes on"]) <= 1, "{:?}", old.log.all());
         self.serves().await;

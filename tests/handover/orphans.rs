@@ -10,6 +10,7 @@ use crate::fixture::word;
 use crate::lab::{Lab, blocking, get, ready, upgrade};
 use crate::raw::Raw;
 use crate::support::Gateway;
+use crate::tls::{Secure, with_tls};
 use crate::ws::{Tunnel, all_echo, open_several};
 
 /// The last word that passes between the two processes before the predecessor is killed.
@@ -46,13 +47,20 @@ fn pass_on(knocked: UnixListener, mut predecessor: Raw, last: Last, kill: impl F
     while predecessor.hear().is_ok() {}
 }
 
-/// A successor whose predecessor was killed behind `last`, and the tunnels that the predecessor had.
-async fn orphan(lab: &Lab, last: Last, tunnels: usize) -> (Gateway, Vec<Tunnel>) {
+/// A successor whose predecessor was killed behind `last`, and the tunnels that the predecessor had. Some are by wss,
+/// where there are any.
+async fn orphan(lab: &Lab, last: Last, tunnels: usize) -> (Gateway, Vec<Tunnel>, Option<Secure>) {
     // One worker, so that all of its tunnels are one batch.
     let yaml = lab.config("").replace("threads: 2", "threads: 1");
-    let mut old = ready(Gateway::start(&yaml).await).await;
+    let (mut old, ends) = with_tls(lab, &yaml).await;
     let mut tunnels = open_several(old.address(), tunnels).await;
     all_echo(&mut tunnels).await;
+    let mut secure = None;
+    if !tunnels.is_empty() {
+        let mut open = Secure::open(old.addresses[1], ends).await;
+        open.echo().await;
+        secure = Some(open);
+    }
     let (door, between) = (old.dir.path().join("upgrade.sock"), old.dir.path().join("between.sock"));
     let knocked = UnixListener::bind(&between).unwrap();
     let file = old.dir.path().join("longhaul.yaml");
@@ -71,14 +79,14 @@ async fn orphan(lab: &Lab, last: Last, tunnels: usize) -> (Gateway, Vec<Tunnel>)
     .await;
     kill.try_recv().unwrap();
     assert_eq!(old.ended().await, None, "it was killed");
-    (ready(new.listening().await).await, tunnels)
+    (ready(new.listening().await).await, tunnels, secure)
 }
 
 #[tokio::test]
 async fn a_successor_whose_predecessor_is_killed_goes_on_with_the_listeners() {
     join_all([Last::Welcome, Last::Serving].map(|last| async move {
         let lab = Lab::start().await;
-        let (mut new, _) = orphan(&lab, last, 0).await;
+        let (mut new, ..) = orphan(&lab, last, 0).await;
         new.log.find(&["the predecessor is gone in the middle of the handover; this process goes on"]).await;
         assert_eq!(get(new.address()).await, lab.address());
         let mut tunnel = Tunnel::open(new.address(), "/echo").await;
@@ -93,12 +101,15 @@ async fn a_successor_whose_predecessor_is_killed_goes_on_with_the_listeners() {
 async fn a_successor_whose_predecessor_is_killed_goes_on_with_the_batch_it_was_ready_for() {
     join_all([Last::Tunnels, Last::Ready, Last::Commit, Last::Taken].map(|last| async move {
         let lab = Lab::start().await;
-        let (mut new, mut tunnels) = orphan(&lab, last, 5).await;
+        let (mut new, mut tunnels, secure) = orphan(&lab, last, 5).await;
+        let mut secure = secure.unwrap();
         all_echo(&mut tunnels).await;
+        secure.echo().await;
         assert_eq!(get(new.address()).await, lab.address());
-        new.metric_becomes("longhaul_tunnels_adopted_total{upstream=\"u\"}", 5.0).await;
+        new.metric_becomes("longhaul_tunnels_adopted_total{upstream=\"u\"}", 9.0).await;
         upgrade(&mut new).await;
         all_echo(&mut tunnels).await;
+        secure.echo().await;
         tunnels.push(Tunnel::open(new.address(), "/echo").await);
         all_echo(&mut tunnels).await;
     }))

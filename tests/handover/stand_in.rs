@@ -169,7 +169,8 @@ fn play(door: &Path, step: Step) {
         return;
     }
     let Welcome { mut predecessor, sockets, .. } = ToPredecessor::connect(door).unwrap();
-    assert_eq!(sockets.len(), 2);
+    // Its listeners, and that of the metrics.
+    assert!(sockets.len() >= 2, "{} sockets", sockets.len());
     if step >= Step::Serving {
         predecessor.serving().unwrap();
     }

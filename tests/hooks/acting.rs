@@ -186,7 +186,8 @@ fn page(body: &str) -> Answer {
 /// Everything that a hook can read of a request.
 fn told(request: &Request<'_>) -> String {
     format!(
-        "client={} host={} route={} upstream={} upgrade={} method={} path={} room={:?} cookie={:?} id={}",
+        "client={} host={} route={} upstream={} upgrade={} method={} path={} room={:?} cookie={:?} id={} secure={} \
+         certificate={:?}",
         request.client(),
         request.host(),
         request.route(),
@@ -197,13 +198,15 @@ fn told(request: &Request<'_>) -> String {
         request.query_value("room"),
         request.cookie("c"),
         request.id(),
+        request.is_secure(),
+        request.client_certificate().map(|certificate| (&certificate.fingerprint, &certificate.names)),
     )
 }
 
 impl Drop for Acting {
     fn drop(&mut self) {
         if !self.quiet {
-            eprintln!("the hook labelled {:?} is gone", self.settings.label);
+            crate::say(format!("the hook labelled {:?} is gone", self.settings.label));
         }
     }
 }

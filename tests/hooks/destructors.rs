@@ -87,6 +87,7 @@ async fn a_context_that_panics_when_dropped_costs_its_own_tunnel_and_no_other() 
         lab.assert_told("falling", "drop", "panic", "it panicked: as told", 2 * times).await;
         lab.assert_lives(&mut others).await;
     }
+    lab.gateway.access.find_nth(&["tunnel_end"], 1).await;
     assert_eq!(lab.gateway.access.count(&["tunnel_end"]), 2);
     // Contexts that panic while the process ends do not keep it from that.
     others.push(lab.open("/fall", "X-Fall: context\r\n").await);

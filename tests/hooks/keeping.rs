@@ -35,7 +35,7 @@ impl Hook for Keeping {
     }
 
     async fn on_open(&self, tunnel: &Tunnel, _: &mut u64) -> Result<()> {
-        eprintln!("kept: {} opened", tunnel.request_id);
+        crate::say(format!("kept: {} opened", tunnel.request_id));
         Ok(())
     }
 
@@ -48,7 +48,7 @@ impl Hook for Keeping {
     }
 
     async fn on_close(&self, tunnel: &Tunnel, closed: &Closed, count: &mut u64) {
-        eprintln!("kept: {} closed, {} after {count}", tunnel.request_id, closed.reason);
+        crate::say(format!("kept: {} closed, {} after {count}", tunnel.request_id, closed.reason));
     }
 
     fn on_log(&self, entry: &mut Entry<'_>, count: &mut u64) {

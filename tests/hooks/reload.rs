@@ -13,15 +13,9 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungsten
 use crate::lab::{config, hooks};
 use crate::support::{Backend, Echo, Gateway, Wire, one_upstream, within};
 
-/// Writes the file anew and has it read.
-fn reload(gateway: &Gateway, yaml: &str) {
-    std::fs::write(gateway.dir.path().join("longhaul.yaml"), yaml).unwrap();
-    gateway.signal("HUP");
-}
-
-/// As [`reload`]; waits until the `nth` reload is in force, and returns the log line about it.
+/// Writes the file anew, waits until the `nth` reload is in force, and returns the log line about it.
 async fn reloaded(gateway: &Gateway, yaml: &str, nth: usize) -> String {
-    reload(gateway, yaml);
+    gateway.reload(yaml);
     gateway.log.find_nth(&["reloaded: generation"], nth - 1).await
 }
 
@@ -68,7 +62,7 @@ async fn settings_that_a_hook_refuses_leave_the_hooks_that_are_there() {
     let echo = Echo::start().await;
     let yaml = config("old", &[echo.address()], echo.address());
     let gateway = Gateway::start_hooked(&yaml).await;
-    reload(&gateway, &yaml.replace("name: b", "name: 'b b'"));
+    gateway.reload(&yaml.replace("name: b", "name: 'b b'"));
     gateway.log.find(&["the reload is refused"]).await;
     gateway.log.find(&["longhaul.yaml:9:", "routes[1].hooks[1].with.name", "a name has no blanks"]).await;
     let answer = Wire::connect(gateway.address()).await.get("/", "X-Act: a request answer 418 tea\r\n").await;

@@ -1,7 +1,7 @@
 //! Hooks on requests and answers: continue, answer, change, choose, veto, log.
 
-use crate::lab::Lab;
-use crate::support::Wire;
+use crate::lab::{Lab, UPGRADE, config, told};
+use crate::support::{Gateway, Named, Wire, hooked};
 
 #[tokio::test]
 async fn hooks_see_a_request_in_order_and_its_answer_in_the_reverse_order() {
@@ -50,7 +50,7 @@ async fn hooks_know_who_asks_for_what() {
     assert!(
         told.starts_with(
             "200 client=203.0.113.7 host=lab route=* / upstream=u upgrade=false method=GET path=/new \
-             room=Some(\"c d\") cookie=Some(\"2\") id=me\n"
+             room=Some(\"c d\") cookie=Some(\"2\") id=me secure=false certificate=None\n"
         ),
         "{told}"
     );
@@ -130,7 +130,7 @@ async fn a_hook_sends_a_request_to_another_upstream_whose_affinity_counts_there(
     assert_eq!(far.address(), lab.far.address());
     lab.gateway.access.find(&["route=\"* /\" upstream=v ", " key_source=query ", " key=356a192b "]).await;
     let requests = |upstream: &str| format!("longhaul_requests_total{{code=\"2xx\",upstream=\"{upstream}\"}}");
-    assert_eq!(lab.gateway.metric(&requests("v")).await, 1.0);
+    lab.gateway.metric_becomes(&requests("v"), 1.0).await;
     assert_eq!(lab.gateway.metric(&requests("u")).await, 0.0);
 }
 
@@ -221,4 +221,33 @@ async fn hooks_add_fields_to_the_log_line_whoever_answered() {
     lab.gateway.access.find(&["request_id=three. ", " status=503 ", " noted=it's=mine "]).await;
     let line = lab.gateway.access.find(&["request_id=two. ", " status=401 "]).await;
     assert!(!line.contains("noted"), "the hook that was not asked has no script: {line}");
+}
+
+#[tokio::test]
+async fn a_route_without_an_upstream_is_its_hooks_to_answer() {
+    let (near, far) = (Named::several(1).await, Named::start().await);
+    let yaml = config("x", &[near[0].address()], far.address())
+        .replace("routes:\n", "control_sock: '{dir}/control'\nroutes:\n  - { path: /nowhere, hooks: [acting] }\n");
+    let gateway = Gateway::start_hooked(&yaml).await;
+    for (acts, headers, status) in [
+        (vec!["a request answer 201 made"], "", 201),
+        (vec![], "", 404),
+        (vec![], UPGRADE, 404),
+        (vec!["a request upstream v"], "", 200),
+        (vec!["a request upstream w"], "", 500),
+        (vec!["a request error"], "", 500),
+    ] {
+        let mut client = Wire::connect(gateway.address()).await;
+        let answer = client.get("/nowhere/a", &format!("{}{headers}", told(&acts))).await;
+        assert_eq!(answer.status(), status, "{acts:?} {headers}");
+    }
+    assert_eq!((near[0].requests().len(), far.requests().len()), (0, 1));
+    let line = gateway.access.find(&["request ", " status=201 ", "route=\"* /nowhere\""]).await;
+    assert!(!line.contains(" upstream="), "{line}");
+    gateway.metric_becomes("longhaul_requests_total{code=\"4xx\",upstream=\"-\"}", 2.0).await;
+    let mut status = std::process::Command::new(hooked());
+    status.arg("status").arg("-c").arg(gateway.dir.path().join("longhaul.yaml")).arg("--json");
+    let status: serde_json::Value = serde_json::from_slice(&status.output().unwrap().stdout).unwrap();
+    let names: Vec<_> = status["upstreams"].as_array().unwrap().iter().map(|upstream| &upstream["name"]).collect();
+    assert_eq!(names, ["u", "v"]);
 }

@@ -62,7 +62,7 @@ impl Talk {
 
 /// The configuration of [`Talk`].
 pub(crate) fn yaml(backend: &Manual, label: &str, upstream: &str) -> String {
-    let hook = |label: &str, more| format!("{{ hook: talking, with: {{ label: {label}{more} }}, timeout: 10s }}");
+    let hook = |label: &str, more| format!("{{ hook: talking, with: {{ label: {label}{more} }}, timeout: 60s }}");
     let (first, last) = (hook(label, ""), hook(label, ", awaited: true"));
     let routes = [
         ("/sync", format!("[{first}]")),
@@ -72,7 +72,7 @@ pub(crate) fn yaml(backend: &Manual, label: &str, upstream: &str) -> String {
         ("/up", format!("[{}]", hook(label, ", awaited: true, sees: to_backend"))),
         ("/down", format!("[{}]", hook(label, ", sees: to_client"))),
         ("/unseen", format!("[{}]", hook(label, ", sees: none"))),
-        ("/brief", format!("[{}]", last.replace("10s", "200ms"))),
+        ("/brief", format!("[{}]", last.replace("60s", "200ms"))),
     ];
     let routes = routes.map(|(path, hooks)| format!("  - {{ path: {path}, upstream: u, hooks: {hooks} }}\n")).concat();
     let plain = "  - { path: /plain, upstream: u }\n";

@@ -219,7 +219,7 @@ impl Drop for Talking {
     fn drop(&mut self) {
         if !self.quiet {
             let seen = self.seen.load(Ordering::Relaxed);
-            eprintln!("the hook labelled {:?} is gone, {seen} seen", self.settings.label);
+            crate::say(format!("the hook labelled {:?} is gone, {seen} seen", self.settings.label));
         }
     }
 }

@@ -10,8 +10,7 @@ async fn label(ends: &mut Ends) -> String {
 }
 
 async fn reload(talk: &Talk, label: &str, nth: usize) {
-    std::fs::write(talk.gateway.dir.path().join("longhaul.yaml"), yaml(&talk.backend, label, "")).unwrap();
-    talk.gateway.signal("HUP");
+    talk.gateway.reload(&yaml(&talk.backend, label, ""));
     talk.gateway.log.find_nth(&["reloaded: generation"], nth - 1).await;
 }
 

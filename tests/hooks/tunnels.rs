@@ -77,6 +77,7 @@ async fn hooks_are_told_of_every_end_once_with_its_reason_and_counts() {
     assert_eq!(closed.len(), told.len(), "{closed:#?}");
     let (line, name) = &told[told.len() - 1];
     assert!(closed.iter().any(|this| this.contains(line) && this.contains(name)), "{closed:#?}");
+    talk.gateway.access.to_the_end().await;
     assert_eq!(talk.gateway.access.count(&["tunnel_end"]), told.len());
 }
 

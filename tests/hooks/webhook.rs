@@ -30,7 +30,9 @@ async fn endpoint(answer: StatusCode) -> (SocketAddr, mpsc::UnboundedReceiver<Va
 }
 
 async fn start(echo: &Echo, endpoint: SocketAddr, more: &str) -> Gateway {
-    let hook = format!("- hooks: [{{ hook: webhook, with: {{ url: 'http://{endpoint}/', {more} }} }}]\n    upstream");
+    let hook = format!(
+        "- hooks: [{{ hook: webhook, with: {{ url: 'http://{endpoint}/', timeout: 30s, {more} }} }}]\n    upstream"
+    );
     Gateway::start(&one_upstream(&[echo.address()], "").replace("- upstream", &hook)).await
 }
 

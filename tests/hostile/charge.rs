@@ -2,24 +2,37 @@
 
 use std::net::Ipv4Addr;
 
+use futures_util::future::join_all;
+
 use crate::cast::{Cast, User, addresses, ask, config, unharmed, upgrade_to, users};
 use crate::support::Gateway;
 
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 66, 0, 1);
 
 /// Tunnels of a backend that is taken as down are closed at once, so that a wrong judgement shows.
-const STRICT: &str = "    drain_window: 0s\n    timeouts: { handshake: 500ms }\n    \
+const STRICT: &str = "    drain_window: 0s\n    \
                       health: { check: tcp, interval: 1s, timeout: 500ms, fall: 3, on_down: close }\n";
+/// For backends that do not answer; long enough for those that do.
+const IMPATIENT: &str = "    timeouts: { handshake: 4s, try: 4s }\n";
 
 /// A stranger asks for `path` again and again, by an upgrade and by a plain request, with keys of every backend, and
 /// gets `status` each time. Nobody else notices.
 async fn costs_nobody_else(path: &str, backends: usize, status: u16) {
     let cast = Cast::several(backends).await;
-    let gateway = Gateway::start(&config(&addresses(&cast), STRICT)).await;
+    let more = if status == 504 { format!("{STRICT}{IMPATIENT}") } else { STRICT.to_owned() };
+    let gateway = Gateway::start(&config(&addresses(&cast), &more)).await;
     let mut users = users(&gateway, &cast).await;
-    for key in 0..12 {
-        let reply = ask(STRANGER, &gateway, &upgrade_to(&format!("{path}?u={}", key % 4))).await;
-        assert_eq!(reply.status(), status, "{path}");
+    let asking = |key: usize| {
+        let (gateway, request) = (&gateway, upgrade_to(&format!("{path}?u={}", key % 4)));
+        async move { assert_eq!(ask(STRANGER, gateway, &request).await.status(), status, "{path}") }
+    };
+    if status == 504 {
+        // Side by side, for each takes all of its time.
+        join_all((0..12).map(asking)).await;
+    } else {
+        for key in 0..12 {
+            asking(key).await;
+        }
     }
     unharmed(&gateway, &mut users).await;
     let tried: usize = cast.iter().map(|backend| backend.asked(path)).sum();

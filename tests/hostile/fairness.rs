@@ -40,7 +40,8 @@ impl Lab {
         Self { gateway, passed, _sink: sink }
     }
 
-    /// The median of what others pass while a message of 64 bytes goes to the echo and back.
+    /// Bytes that others pass at least while a message of 64 bytes goes to the echo and back, in nine of ten times: in
+    /// the others the message may wait for the test's own threads as little as for the worker.
     fn passes_during_an_echo(&self, echoes: usize) -> u64 {
         let mut tunnel = Plain::open(self.gateway.address());
         let mut passed: Vec<u64> = (0..echoes)
@@ -51,7 +52,7 @@ impl Lab {
             })
             .collect();
         passed.sort_unstable();
-        passed[passed.len() / 2]
+        passed[passed.len() / 10]
     }
 }
 

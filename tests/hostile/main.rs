@@ -21,6 +21,7 @@ mod panics;
 mod refused;
 mod routes;
 mod shortage;
+mod slow;
 mod sticky;
 mod upgrade;
 mod vouched;

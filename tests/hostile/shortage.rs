@@ -1,24 +1,18 @@
 //! A shortage of descriptors in the gateway is the gateway's own: no backend goes down, no tunnel is closed.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 
 use socket2::{Domain, Socket, Type};
-use tempfile::TempDir;
 
 use crate::cast::{Cast, User, addresses, config};
-use crate::support::{Gateway, folder, within};
+use crate::support::{Gateway, folder, limited, within};
 use crate::upgrade::held;
 
-/// A program that runs the gateway with a limit of descriptors, in a folder that has to be kept.
-fn limited(descriptors: u32) -> (TempDir, PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
-    let program = dir.path().join("longhaul");
-    let gateway = env!("CARGO_BIN_EXE_longhaul");
-    std::fs::write(&program, format!("#!/bin/sh\nulimit -n {descriptors}\nexec '{gateway}' \"$@\"\n")).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    (dir, program)
+/// Waits until nobody is connected but `users`, who have tunnels: a client who comes before there is room is refused.
+async fn left(gateway: &Gateway, users: usize) {
+    gateway.metric_becomes("longhaul_tunnels_open{tls=\"none\"}", users as f64).await;
+    let open = format!("longhaul_connections_open{{listener=\"{}\"}}", gateway.address());
+    gateway.metric_becomes(&open, 0.0).await;
 }
 
 /// Waits until every backend has been checked `times` more often, which needs a descriptor each time.
@@ -65,6 +59,7 @@ async fn a_crowd_that_uses_up_the_descriptors_takes_down_no_backend_and_closes_n
     assert_eq!(gateway.log.count(&["is down"]), 0, "{:?}", gateway.log.all());
     // Once the crowd has left, there is room again.
     drop(crowd);
+    left(&gateway, users.len()).await;
     let mut newcomer = User::open(Ipv4Addr::new(127, 10, 0, 1), &gateway, 1).await;
     newcomer.echoes("welcome").await;
 }
@@ -92,6 +87,7 @@ async fn clients_that_find_no_descriptor_left_are_not_held_against_backends() {
     }
     assert_eq!(gateway.log.count(&["is down"]), 0, "{:?}", gateway.log.all());
     drop(crowd);
+    left(&gateway, users.len()).await;
     User::open(Ipv4Addr::new(127, 10, 0, 1), &gateway, 1).await.echoes("welcome").await;
 }
 
@@ -105,16 +101,25 @@ async fn a_crowd_of_plain_requests_leaves_descriptors_for_checks_and_metrics() {
     let mut user = User::open(Ipv4Addr::new(127, 9, 0, 1), &gateway, 1).await;
     let mut crowd = Vec::new();
     for number in 0..60 {
-        let mut wire = crate::cast::connect(Ipv4Addr::new(127, 66, 0, number), gateway.address()).await;
+        crowd.push(crate::cast::connect(Ipv4Addr::new(127, 66, 0, number), gateway.address()).await);
+    }
+    // All ask at once, when clients have taken the descriptors that backends would need.
+    let open = format!("longhaul_connections_open{{listener=\"{}\"}}", gateway.address());
+    let accepted = async {
+        while gateway.metric(&open).await < 40.0 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    within("the crowd to be accepted", accepted).await;
+    for (number, wire) in crowd.iter_mut().enumerate().take(40) {
         wire.send(format!("GET /never?u={number} HTTP/1.1\r\nHost: lab\r\n\r\n")).await;
-        crowd.push(wire);
     }
     checked(&cast, 6).await;
     let live = format!("http://{}/live", gateway.metrics.unwrap());
     assert_eq!(reqwest::get(live).await.unwrap().status(), 200);
     user.echoes("still here").await;
     assert_eq!(gateway.log.count(&["is down"]), 0, "{:?}", gateway.log.all());
-    assert!(gateway.metric("longhaul_local_failures_total{kind=\"emfile\"}").await > 0.0);
+    gateway.metric_counts("longhaul_local_failures_total{kind=\"emfile\"}").await;
 }
 
 /// A backend that does not answer SYN: its queue of connections is full. What fills the queue comes along.

@@ -46,15 +46,18 @@ fn fields(line: &str) -> (String, BTreeMap<String, String>) {
 
 #[tokio::test]
 async fn every_field_is_documented_and_every_documented_field_comes() {
-    let (echo, backend) = (Echo::start().await, Named::start().await);
+    let (echo, again, backend) = (Echo::start().await, Echo::start().await, Named::start().await);
     let config = format!(
-        "{}  dead:\n    backends: [{}]\n    health: off\n  ws:\n    affinity: [client_ip: {{}}]\n    backends: [{}]\n\
-         access_log: {{ format: json }}\n",
+        "{}  again:\n    backends: [{}]\n    health: off\n  dead:\n    backends: [{}]\n    health: off\n  \
+         ws:\n    affinity: [client_ip: {{}}]\n    backends: [{{ name: echo, address: {} }}]\n\
+         access_log: {{ format: json }}\ntracing: {{ sample: 0 }}\n",
         one_upstream(&[backend.address()], "    affinity: [query: room]\n").replace(
             "- upstream",
-            "- { path: /ws, upstream: ws, hooks: [seeing] }\n  - { path: /dead, upstream: dead }\n  - path: /u\n    \
+            "- { path: /ws, upstream: ws, hooks: [seeing] }\n  - { path: /dead, upstream: dead }\n  \
+             - { path: /again, upstream: again, reattach: { within: 100ms } }\n  - path: /u\n    \
              upstream"
         ),
+        again.address(),
         Backend::refusing(),
         echo.address(),
     );
@@ -83,6 +86,10 @@ async fn every_field_is_documented_and_every_documented_field_comes() {
     socket.close(None).await.unwrap();
     while socket.next().await.is_some() {}
     gateway.access.find(&["\"tunnel_end\""]).await;
+    let (mut socket, _) = connect_async(format!("ws://{}/again", gateway.address())).await.unwrap();
+    again.backend.stop().await;
+    while socket.next().await.is_some() {}
+    gateway.access.find_nth(&["\"tunnel_end\""], 1).await;
 
     let (mut names, mut events) = (BTreeSet::new(), BTreeSet::new());
     for line in gateway.access.all() {
@@ -229,13 +236,20 @@ async fn no_line_is_lost_when_the_file_is_rotated() {
         client.await.unwrap();
     }
     Wire::connect(address).await.get("/", "X-Request-Id: last.\r\n").await;
+    let whole = || -> String {
+        (0..3).map(rotated).chain([file.clone()]).map(|f| std::fs::read_to_string(f).unwrap()).collect()
+    };
+    // Lines are written after the answer, each by the thread that gave it: the last request's need not be the last.
     let written = async {
-        while !std::fs::read_to_string(&file).unwrap().contains("last.") {
+        loop {
+            let all = whole();
+            if all.contains("last.") && all.matches('\n').count() >= 1_001 {
+                return all;
+            }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     };
-    within("the last line", written).await;
-    let all: String = (0..3).map(rotated).chain([file.clone()]).map(|f| std::fs::read_to_string(f).unwrap()).collect();
+    let all = within("every line", written).await;
     let mut ids: Vec<_> = all.lines().map(|line| fields(line).1["request_id"].clone()).collect();
     ids.sort();
     ids.dedup();

@@ -55,8 +55,7 @@ async fn a_client_that_stalls_within_its_upload_is_not_waited_for() {
     let mut client = Wire::connect(gateway.address()).await;
     client.send("POST / HTTP/1.1\r\nHost: lab\r\nContent-Length: 10\r\n\r\nhalf").await;
     let status = client.answer().await.status();
-    // Either time limit may be reached first, the one for the client or the one for the backend.
-    assert!(matches!(status, 408 | 504), "{status}");
+    assert_eq!(status, 408, "the backend, which has as long to answer, is not blamed");
 }
 
 #[tokio::test]

@@ -150,7 +150,8 @@ async fn only_requests_that_may_be_repeated_are_repeated_on_a_new_connection() {
     assert_eq!(seen, ["GET /1", "GET /2", "GET /2", "POST /3"]);
 }
 
-/// Answer that a client gets of a backend that sends `sent` and then closes (or not).
+/// Answer that a client gets of a backend that sends `sent` and then closes (or not). Only one that then is silent is
+/// waited for in vain, and only there is the gateway's patience short.
 async fn with_backend_that_sends(sent: &'static [u8], then: Then) -> (Backend, Gateway, Wire) {
     let backend = Backend::start(move |stream| async move {
         let mut wire = Wire::new(stream);
@@ -168,8 +169,9 @@ async fn with_backend_that_sends(sent: &'static [u8], then: Then) -> (Backend, G
         }
     })
     .await;
-    let gateway =
-        Gateway::start(&one_upstream(&[backend.address], "    health: off\n    timeouts: { read: 300ms }\n")).await;
+    let read = if matches!(then, Then::Silence) { "3s" } else { "60s" };
+    let more = format!("    health: off\n    timeouts: {{ read: {read} }}\n");
+    let gateway = Gateway::start(&one_upstream(&[backend.address], &more)).await;
     let mut client = Wire::connect(gateway.address()).await;
     client.send("GET / HTTP/1.1\r\nHost: lab\r\n\r\n").await;
     (backend, gateway, client)

@@ -39,6 +39,20 @@ async fn a_direct_client_is_named_and_cannot_name_itself() {
 }
 
 #[tokio::test]
+async fn a_request_of_http_1_0_that_names_no_host_reaches_a_backend_under_the_backends_own_address() {
+    let backend = Named::start().await;
+    let gateway = Gateway::start(&one_upstream(&[backend.address()], "")).await;
+    for (host, expected) in [("", backend.address().to_string()), ("Host: lab\r\n", "lab".to_owned())] {
+        let mut client = Wire::connect(gateway.address()).await;
+        client.send(format!("GET / HTTP/1.0\r\n{host}\r\n")).await;
+        assert_eq!(client.answer().await.status(), 200);
+        let seen = backend.last();
+        assert_eq!(seen.head.all("host"), [expected]);
+        assert_eq!(seen.head.get("x-forwarded-host").is_none(), host.is_empty(), "nobody asked for a host");
+    }
+}
+
+#[tokio::test]
 async fn a_trusted_proxy_is_believed_up_to_the_right_most_address_that_is_not() {
     let (seen, _) = received(
         [127, 8, 0, 1],

@@ -46,8 +46,9 @@ fn up(address: SocketAddr) -> String {
 async fn an_http_check_takes_a_backend_out_and_brings_it_back() {
     let moody = [Moody::start().await, Moody::start().await];
     let addresses = [moody[0].backend.address, moody[1].backend.address];
-    let more = "    health: { check: http, path: /health, expect: 200-299, interval: 300ms, timeout: 300ms, rise: 3, \
-                fall: 2 }\n";
+    // The other one is down only where it is silent for three seconds.
+    let more = "    health: { check: http, path: /health, expect: 200-299, interval: 1s, timeout: 1s, rise: 3, \
+                fall: 3 }\n";
     let gateway = Gateway::start(&one_upstream(&addresses, more)).await;
     let mut client = Wire::connect(gateway.address()).await;
     for round in 1..=2 {
@@ -93,7 +94,7 @@ async fn a_websocket_check_wants_a_real_handshake() {
     // This backend answers any request, and knows no WebSockets.
     let plain = Named::start().await;
     let addresses = [echo.address(), plain.address()];
-    let more = "    health: { check: websocket, path: /ws, interval: 300ms, timeout: 300ms }\n";
+    let more = "    health: { check: websocket, path: /ws, interval: 1h, timeout: 30s }\n";
     let gateway = Gateway::start(&one_upstream(&addresses, more)).await;
     gateway.log.find(&[&format!("backend u/{} is down: check failed: ", plain.address())]).await;
     assert_eq!(gateway.metric(&up(echo.address())).await, 1.0);
@@ -138,7 +139,7 @@ async fn a_broker_that_insists_on_a_subprotocol_an_origin_and_a_token_is_up_when
         (without(", headers: { Authorization: Bearer abc }"), "is down: check failed: status 401, expected 101"),
         (whole.to_owned(), ""),
     ] {
-        let check = format!("check: websocket, path: /mqtt, interval: 300ms, timeout: 300ms, fall: 1, {keys}");
+        let check = format!("check: websocket, path: /mqtt, interval: 1h, timeout: 30s, {keys}");
         let gateway = Gateway::start(&one_upstream(&[broker.address], &format!("    health: {{ {check} }}\n"))).await;
         if outcome.is_empty() {
             // The first round of checks ended before the listeners opened.
@@ -189,9 +190,10 @@ async fn a_silent_backend_holds_up_nobody_elses_checks() {
     .await;
     let moody = Moody::start().await;
     let addresses = [silent.address, moody.backend.address];
-    let more = "    health: { check: http, path: /health, interval: 500ms, timeout: 500ms }\n";
+    // One that answers is down only where it is silent for five seconds.
+    let more = "    health: { check: http, path: /health, interval: 1s, timeout: 1s, fall: 5 }\n";
     let gateway = Gateway::start(&one_upstream(&addresses, more)).await;
-    gateway.log.find(&[&format!("backend u/{} is down: check failed: no answer within 500ms", silent.address)]).await;
+    gateway.log.find(&[&format!("backend u/{} is down: check failed: no answer within 1s", silent.address)]).await;
     let before = moody.checks.load(Ordering::SeqCst);
     let checked = async {
         while moody.checks.load(Ordering::SeqCst) < before + 5 {
@@ -217,7 +219,7 @@ async fn every_one_of_many_silent_backends_gets_its_first_check_before_anybody_i
     let alive = Moody::start().await;
     let mut addresses: Vec<SocketAddr> = silent.iter().map(|backend| backend.address).collect();
     addresses.push(alive.backend.address);
-    let more = "    health: { check: http, path: /health, interval: 30s, timeout: 2s }\n";
+    let more = "    health: { check: http, path: /health, interval: 30s, timeout: 8s }\n";
     let gateway = Gateway::start(&one_upstream(&addresses, more)).await;
     for _ in 0..20 {
         assert_eq!(Wire::connect(gateway.address()).await.get("/", "").await.address(), alive.backend.address);

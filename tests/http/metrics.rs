@@ -9,7 +9,7 @@ use crate::support::certificates::Authority;
 use crate::support::{Backend, Echo, Gateway, Named, Wire, folder, hooked, one_upstream};
 
 /// A family: its type and the labels its samples have.
-type Families = BTreeMap<String, (String, BTreeSet<String>)>;
+pub(crate) type Families = BTreeMap<String, (String, BTreeSet<String>)>;
 
 /// A scrape: its families, and the values of each label.
 fn scraped(text: &str) -> (Families, BTreeMap<String, BTreeSet<String>>) {
@@ -43,7 +43,7 @@ fn table(first: &str) -> Vec<Vec<Vec<String>>> {
     rows.take_while(|line| line.starts_with('|')).map(|row| row.split('|').skip(1).map(names).collect()).collect()
 }
 
-fn documented_families() -> Families {
+pub(crate) fn documented_families() -> Families {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
     let text = std::fs::read_to_string(path).unwrap();
     let kind = |name: &str| {
@@ -57,14 +57,15 @@ fn documented_families() -> Families {
     table("metric").into_iter().map(family).collect()
 }
 
-/// Traffic of every kind: requests, tunnels, failures, failovers, changes of health, nonsense.
-async fn traffic() -> (Gateway, Echo, Named) {
+/// A gateway that has had [`drive`]'s traffic once.
+pub(crate) async fn traffic() -> (Gateway, Echo, Named) {
     let (echo, backend) = (Echo::start().await, Named::start().await);
     let dead = Backend::refusing();
     let config = format!(
-        "{}    balance_factor: 2\n  ws:\n    affinity: [issue_cookie: {{}}]\n    backends: [{}]\n  flaky:\n    \
+        "{}    balance_factor: 2\n  ws:\n    affinity: [issue_cookie: {{}}]\n    backends: [{}]\n    \
+         admission: {{ handshakes: 1000/s }}\n    tunnel: {{ messages: 1/s }}\n  flaky:\n    \
          health: off\n    backends: [{dead}, {}]\n  sealed:\n    health: off\n    tls: {{ verify: false }}\n    \
-         backends: [{dead}]\n",
+         backends: [{dead}]\n  found:\n    health: off\n    discover: {{ file: '{{dir}}/members.yaml', settle: 0s }}\n",
         one_upstream(&[dead, backend.address()], "    affinity: [query: room, header: x-room]\n").replace(
             "- upstream",
             "- { path: /ws, upstream: ws }\n  - { path: /hooks, upstream: flaky, hooks: [acting] }\n  \
@@ -76,8 +77,17 @@ async fn traffic() -> (Gateway, Echo, Named) {
     let tls =
         "  - address: 127.0.0.1:0\n    tls: { certificates: [{ cert: '{dir}/a.pem', key: '{dir}/a.key' }] }\nmetrics:";
     let dir = folder(&config.replace("metrics:", tls));
-    Authority::new("Test Authority").issue(&["a.test"]).write(dir.path(), "a");
+    std::fs::write(dir.path().join("members.yaml"), format!("- {dead}\n")).unwrap();
+    let authority = Authority::new("Test Authority");
+    authority.issue(&["a.test"]).write(dir.path(), "a");
+    std::fs::write(dir.path().join("ca.pem"), &authority.pem).unwrap();
     let gateway = Gateway::begin_with(&hooked(), dir, &[], &[]).listening().await;
+    drive(&gateway).await;
+    (gateway, echo, backend)
+}
+
+/// Traffic of every kind: requests, tunnels, failures, failovers, changes of health, nonsense.
+pub(crate) async fn drive(gateway: &Gateway) {
     let mut client = Wire::connect(gateway.address()).await;
     for (act, status) in [("a request answer 403 no", 403), ("a request error", 500)] {
         assert_eq!(client.get("/hooks", &format!("X-Act: {act}\r\n")).await.status(), status);
@@ -98,18 +108,21 @@ async fn traffic() -> (Gateway, Echo, Named) {
     for n in 0..5 {
         let (mut socket, _) = connect_async(format!("ws://{}/ws/{n}", gateway.address())).await.unwrap();
         socket.next().await;
-        socket.send("hello".into()).await.unwrap();
-        socket.next().await;
+        // The second of the first tunnel is held back.
+        for _ in 0..if n == 0 { 2 } else { 1 } {
+            socket.send("hello".into()).await.unwrap();
+            socket.next().await;
+        }
         socket.close(None).await.unwrap();
         while socket.next().await.is_some() {}
     }
-    (gateway, echo, backend)
 }
 
 #[tokio::test]
 async fn families_types_and_labels_are_those_of_the_documentation() {
     let (gateway, ..) = traffic().await;
     gateway.metric_becomes("longhaul_tunnels_ended_total{reason=\"client_close\",upstream=\"ws\"}", 5.0).await;
+    gateway.metric_counts("longhaul_worker_turn_seconds_count{worker=\"0\"}").await;
     let text = gateway.scrape().await;
     assert_eq!(scraped(&text).0, documented_families());
     for line in text.lines().filter(|line| line.starts_with("# HELP ")) {
@@ -118,16 +131,42 @@ async fn families_types_and_labels_are_those_of_the_documentation() {
 }
 
 #[tokio::test]
+async fn a_connection_counts_as_accepted_in_full_with_its_first_head() {
+    let backend = Named::start().await;
+    let gateway = Gateway::start(&one_upstream(&[backend.address()], "")).await;
+    let accepted = format!("longhaul_connections_accepted_total{{listener=\"{}\"}}", gateway.address());
+    let in_full = format!("longhaul_accept_duration_seconds_count{{listener=\"{}\"}}", gateway.address());
+    let mut silent = Wire::connect(gateway.address()).await;
+    gateway.metric_becomes(&accepted, 1.0).await;
+    let mut client = Wire::connect(gateway.address()).await;
+    for _ in 0..2 {
+        assert_eq!(client.get("/", "").await.status(), 200);
+    }
+    gateway.metric_becomes(&accepted, 2.0).await;
+    assert_eq!(gateway.metric(&in_full).await, 1.0, "a second request is no second connection");
+    silent.send("GET / HTTP/1.1\r\n").await;
+    assert_eq!(client.get("/", "").await.status(), 200);
+    assert_eq!(gateway.metric(&in_full).await, 1.0, "half a head is none");
+    silent.send("Host: lab\r\n\r\n").await;
+    assert_eq!(silent.answer().await.status(), 200);
+    gateway.metric_becomes(&in_full, 2.0).await;
+}
+
+#[tokio::test]
 async fn no_client_makes_up_a_label() {
     let (gateway, echo, backend) = traffic().await;
+    // Tunnels end, and workers report their turns, a moment after the traffic.
+    gateway.metric_becomes("longhaul_tunnels_ended_total{reason=\"client_close\",upstream=\"ws\"}", 5.0).await;
+    gateway.metric_counts("longhaul_worker_turn_seconds_count{worker=\"0\"}").await;
     let (_, mut values) = scraped(&gateway.scrape().await);
     let documented: BTreeMap<String, BTreeSet<String>> =
         table("label").into_iter().map(|row| (row[0][0].clone(), row[1].iter().cloned().collect())).collect();
     let names = |first| table(first).into_iter().flat_map(|row| row[0].clone());
-    let reasons: BTreeSet<String> = names("reason").chain(names("refusal")).collect();
+    let reasons = names("reason").chain(names("refusal")).chain(documented["reason"].clone());
+    let reasons: BTreeSet<String> = reasons.collect();
     assert_eq!(values.keys().collect::<Vec<_>>(), documented.keys().collect::<Vec<_>>());
 
-    let upstreams = ["flaky", "sealed", "u", "ws"].map(str::to_owned);
+    let upstreams = ["flaky", "found", "sealed", "u", "ws"].map(str::to_owned);
     assert_eq!(values.remove("upstream").unwrap(), BTreeSet::from(upstreams));
     let listeners = gateway.addresses.iter().map(ToString::to_string).collect();
     assert_eq!(values.remove("listener").unwrap(), listeners);
@@ -162,9 +201,11 @@ async fn counts_agree_with_what_happened() {
         ("longhaul_tunnels_opened_total{upstream=\"ws\"}", 5.0),
         ("longhaul_tunnels_ended_total{reason=\"client_close\",upstream=\"ws\"}", 5.0),
         ("longhaul_handshake_duration_seconds_count{upstream=\"ws\"}", 5.0),
+        ("longhaul_handshakes_admitted_total{upstream=\"ws\"}", 5.0),
+        ("longhaul_handshake_wait_seconds_count{upstream=\"ws\"}", 5.0),
         ("longhaul_connect_duration_seconds_count{upstream=\"ws\"}", 5.0),
-        ("longhaul_tunnel_messages_total{direction=\"to_backend\",upstream=\"ws\"}", 5.0),
-        ("longhaul_tunnel_messages_total{direction=\"to_client\",upstream=\"ws\"}", 10.0),
+        ("longhaul_tunnel_messages_total{direction=\"to_backend\",upstream=\"ws\"}", 6.0),
+        ("longhaul_tunnel_messages_total{direction=\"to_client\",upstream=\"ws\"}", 11.0),
         ("longhaul_access_log_dropped_total", 0.0),
         ("longhaul_kept_bytes", 0.0),
         ("longhaul_config_generation", 1.0),
@@ -172,8 +213,8 @@ async fn counts_agree_with_what_happened() {
         gateway.metric_becomes(metric, value).await;
     }
     assert!(dead_refused > 0.0);
-    let turns = gateway.metric("longhaul_worker_turn_seconds_count{worker=\"0\"}").await;
-    assert!(turns > 0.0, "{turns}");
+    // Workers report their turns within a second.
+    gateway.metric_counts("longhaul_worker_turn_seconds_count{worker=\"0\"}").await;
     // Kept-alive connections serve many requests: connects are fewer, and there was one.
     let connects = gateway.metric("longhaul_connect_duration_seconds_count{upstream=\"u\"}").await;
     assert!((1.0..40.0).contains(&connects), "{connects}");

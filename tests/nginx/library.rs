@@ -56,6 +56,7 @@ impl Longhaul {
             name: "lab".to_owned(),
             affinity: vec![source.clone()],
             backends: listed,
+            discover: None,
             balance_factor: None,
             health: Some(config::Health::default()),
             fail_open: false,
@@ -65,7 +66,11 @@ impl Longhaul {
             rehome: None,
             timeouts: config::Timeouts::default(),
             tunnel: config::TunnelLimits::default(),
+            rates: config::TunnelRates::default(),
             tls: None,
+            limits: config::BackendLimits::default(),
+            admission: None,
+            absent: None,
             proxy_protocol: None,
         };
         let on_ring = |backend: &Backend| {

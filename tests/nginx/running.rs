@@ -30,8 +30,9 @@ impl Running {
             "version: 1\nlisteners:\n  - address: 127.0.0.1:0\naccess_log: off\nroutes:\n  - upstream: lab\n\
              upstreams:\n  lab:\n    affinity: [{source}]\n    backends:\n"
         );
-        for Backend { address, weight } in backends {
-            let _ = writeln!(yaml, "      - {{ address: \"{address}\", weight: {weight} }}");
+        for Backend { name, address, weight } in backends {
+            let name = name.as_ref().map(|name| format!("name: \"{name}\", ")).unwrap_or_default();
+            let _ = writeln!(yaml, "      - {{ {name}address: \"{address}\", weight: {weight} }}");
         }
         let gateway = Runtime::new().unwrap().block_on(Gateway::start(&yaml));
         let asker = Asker::new(gateway.address(), "/");

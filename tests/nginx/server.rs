@@ -1,20 +1,15 @@
 //! A real nginx: a balancer on one address, and its backends, which are servers of the same nginx.
 
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use longhaul::config::Backend;
-use tempfile::TempDir;
+
+use crate::support::peer::{Peer, free};
 
 /// A running nginx, ended when dropped.
 pub(crate) struct Nginx {
-    child: Child,
-    /// Standard error, kept open: nginx ends when it cannot write there.
-    _stderr: BufReader<ChildStderr>,
-    /// Its configuration and logs.
-    _prefix: TempDir,
+    _process: Peer,
     /// The balancer's address; see [`Variant::path`].
     pub(crate) address: SocketAddr,
     /// The backends it balances over; each answers with its own address.
@@ -58,26 +53,53 @@ impl Nginx {
         })
     }
 
+    /// The same, with backends that nginx's file has by host names of so many addresses each. All addresses of a name
+    /// answer with its first.
+    pub(crate) fn start_named(lab: u8, variable: &str, weights: &[u16], addresses: u8) -> Self {
+        let of_name = |[a, b, c]: [u8; 3], n: u8, more: u8| Ipv4Addr::new(a, b, c, n + 10 * more);
+        let start = |network| {
+            let backend = |(n, &weight): (u8, &u16)| Backend {
+                name: Some(format!("chat-{n}.internal:{}", PORT + 1).into()),
+                address: (of_name(network, n, 0), PORT + 1).into(),
+                weight,
+            };
+            (1..).zip(weights).map(backend).collect()
+        };
+        let hosts = |network| {
+            let line = |n: u8, more: u8| format!("{} chat-{n}.internal\n", of_name(network, n, more));
+            (1..).zip(weights).flat_map(|(n, _)| (0..addresses).map(move |more| line(n, more))).collect()
+        };
+        Self::start_at(lab, variable, start, Some(Hosts { addresses, file: &hosts }))
+    }
+
     fn start_with(lab: u8, variable: &str, weights: &[u16], host: impl Fn([u8; 3], u8) -> SocketAddr) -> Self {
+        let backends = |network| {
+            let backend =
+                |(n, &weight): (usize, &u16)| Backend { name: None, address: host(network, 1 + n as u8), weight };
+            weights.iter().enumerate().map(backend).collect()
+        };
+        Self::start_at(lab, variable, backends, None)
+    }
+
+    fn start_at(lab: u8, variable: &str, backends: impl Fn([u8; 3]) -> Vec<Backend>, hosts: Option<Hosts<'_>>) -> Self {
         let network = free_network(lab);
         let [a, b, c] = network;
         let address = SocketAddr::from((Ipv4Addr::new(a, b, c, 100), PORT));
-        let backend = |(n, &weight): (usize, &u16)| Backend { address: host(network, 1 + n as u8), weight };
-        let backends: Vec<Backend> = weights.iter().enumerate().map(backend).collect();
-
+        let backends = backends(network);
         let prefix = tempfile::tempdir().unwrap();
-        std::fs::write(prefix.path().join("nginx.conf"), configuration(address, &backends, variable)).unwrap();
-        let mut child = spawn(&prefix);
-        let stderr = wait_until_it_listens(&mut child);
-        Self { child, _stderr: stderr, _prefix: prefix, address, backends }
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // nginx may have died by itself, which the test has noticed already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let each = hosts.as_ref().map_or(1, |hosts| hosts.addresses);
+        std::fs::write(prefix.path().join("nginx.conf"), configuration(address, &backends, variable, each)).unwrap();
+        let hosts = hosts.map(|hosts| {
+            let path = prefix.path().join("hosts");
+            std::fs::write(&path, (hosts.file)(network)).unwrap();
+            path
+        });
+        let process = Peer::nginx_with(address, prefix, |command| match hosts {
+            // The resolver of the C library reads this file in place of /etc/hosts.
+            Some(hosts) => command.env("LD_PRELOAD", "libnss_wrapper.so").env("NSS_WRAPPER_HOSTS", hosts),
+            None => command,
+        });
+        Self { _process: process, address, backends }
     }
 }
 
@@ -86,55 +108,47 @@ const PORT: u16 = 18_080;
 
 /// A network of 127.0.0.0/8 that no other run of these tests is using: the lab's own unless there is one.
 fn free_network(lab: u8) -> [u8; 3] {
-    let networks = (0..16).map(|run| [127, 77, lab + 16 * run]);
-    let mut free = networks.filter(|&[a, b, c]| TcpListener::bind((Ipv4Addr::new(a, b, c, 100), PORT)).is_ok());
-    free.next().expect("one of 16 networks is free")
+    let balancer = free((0..16).map(|run| (Ipv4Addr::new(127, 77, lab + 16 * run, 100), PORT).into()));
+    let IpAddr::V4(ip) = balancer.ip() else { unreachable!("an IPv4 address was asked for") };
+    let [a, b, c, _] = ip.octets();
+    [a, b, c]
 }
 
-/// Debian has nginx in /usr/sbin, which is on no ordinary user's path.
-fn spawn(prefix: &TempDir) -> Child {
-    let start = |program: &str| {
-        let mut command = Command::new(program);
-        command.arg("-p").arg(prefix.path()).args(["-c", "nginx.conf", "-e", "stderr"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
-    };
-    start("nginx")
-        .or_else(|_| start("/usr/sbin/nginx"))
-        .expect("nginx is needed for this test: `make test` installs it, or `apt-get install nginx`")
+/// Host names for nginx.
+struct Hosts<'h> {
+    /// Number of addresses that each name has.
+    addresses: u8,
+    /// Text of the hosts file, for a network.
+    file: &'h dyn Fn([u8; 3]) -> String,
 }
 
-/// nginx names its event method right after it has opened its sockets.
-fn wait_until_it_listens(child: &mut Child) -> BufReader<ChildStderr> {
-    let mut stderr = BufReader::new(child.stderr.take().expect("asked for when spawned"));
-    let mut said = String::new();
-    while !said.contains("event method") {
-        if stderr.read_line(&mut said).unwrap() == 0 {
-            let _ = child.wait();
-            panic!("nginx did not start:\n{said}");
-        }
-    }
-    stderr
-}
-
-fn configuration(address: SocketAddr, backends: &[Backend], variable: &str) -> String {
+fn configuration(address: SocketAddr, backends: &[Backend], variable: &str, each: u8) -> String {
     let variants = (0..backends.len()).flat_map(|index| [Variant::Removed(index), Variant::Down(index)]);
     let (mut upstreams, mut locations, mut servers) = (String::new(), String::new(), String::new());
     for variant in std::iter::once(Variant::All).chain(variants) {
         let path = variant.path();
         let name = &path[1..];
         let _ = writeln!(upstreams, "upstream {name} {{ hash {variable} consistent; keepalive 16;");
-        for (index, Backend { address, weight }) in backends.iter().enumerate() {
+        for (index, backend) in backends.iter().enumerate() {
+            let (server, weight) = (backend.identity(), backend.weight);
             let _ = match variant {
                 Variant::Removed(removed) if removed == index => Ok(()),
-                Variant::Down(down) if down == index => writeln!(upstreams, "server {address} weight={weight} down;"),
-                _ => writeln!(upstreams, "server {address} weight={weight};"),
+                Variant::Down(down) if down == index => writeln!(upstreams, "server {server} weight={weight} down;"),
+                _ => writeln!(upstreams, "server {server} weight={weight};"),
             };
         }
         upstreams.push_str("}\n");
         let _ = writeln!(locations, "location {path} {{ proxy_pass http://{name}; }}");
     }
     for Backend { address, .. } in backends {
-        let _ = writeln!(servers, "server {{ listen {address}; return 200 '{address}'; }}");
+        let more = (1..each).map(|more| match address.ip() {
+            IpAddr::V4(ip) => {
+                SocketAddr::from((Ipv4Addr::from_bits(ip.to_bits() + 10 * u32::from(more)), address.port()))
+            }
+            IpAddr::V6(_) => unreachable!("host names have IPv4 addresses here"),
+        });
+        let listen: String = std::iter::once(*address).chain(more).map(|at| format!("listen {at}; ")).collect();
+        let _ = writeln!(servers, "server {{ {listen} return 200 '{address}'; }}");
     }
     format!(
         "daemon off; master_process off; pid nginx.pid; error_log stderr notice;

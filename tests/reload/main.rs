@@ -6,6 +6,7 @@ mod support;
 
 mod apply;
 mod client;
+mod names;
 mod plan;
 mod rehome;
 mod storm;

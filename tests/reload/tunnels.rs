@@ -61,7 +61,7 @@ async fn tunnels_whose_route_or_backend_is_taken_away_are_closed_and_no_others()
             .await;
     }
     let ended = "longhaul_tunnels_ended_total{reason=\"config_changed\",upstream=\"kept\"}";
-    assert_eq!(subject.gateway.metric(ended).await, 2.0);
+    subject.gateway.metric_becomes(ended, 2.0).await;
     assert_eq!(subject.gateway.access.count(&["tunnel_end"]), 4);
     let line = subject.reload(&after).await;
     assert!(line.ends_with("nothing to change"), "{line}");

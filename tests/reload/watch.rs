@@ -1,6 +1,7 @@
 //! `watch: true`: the file's changes are noticed, however they are made.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 
 use crate::subject::{Subject, named, upstreams, whole};
 
@@ -14,8 +15,11 @@ async fn every_way_of_changing_the_file_is_noticed() {
     let file = subject.file();
     let beside = subject.gateway.dir.path().join(".longhaul.yaml.swp");
 
-    // In place.
-    subject.write(&with(1));
+    // In place, by one write: a file that is empty in between can be read so.
+    let text = whole(&with(1)).replace("{dir}", subject.gateway.dir.path().to_str().unwrap());
+    let in_place = fs::OpenOptions::new().write(true).open(&file).unwrap();
+    in_place.write_all_at(text.as_bytes(), 0).unwrap();
+    in_place.set_len(u64::try_from(text.len()).unwrap()).unwrap();
     subject.reloaded().await;
     assert_eq!(subject.backend_of("/a").await, backends[1].address);
 
@@ -25,9 +29,11 @@ async fn every_way_of_changing_the_file_is_noticed() {
     subject.reloaded().await;
     assert_eq!(subject.backend_of("/a").await, backends[2].address);
 
-    // As other editors do: moved away, and written anew.
+    // As other editors do: moved away, and there anew.
+    let anew = subject.gateway.dir.path().join("anew");
+    subject.write_at(&anew, &whole(&with(3)));
     fs::rename(&file, &beside).unwrap();
-    subject.write(&with(3));
+    fs::rename(&anew, &file).unwrap();
     subject.reloaded().await;
     assert_eq!(subject.backend_of("/a").await, backends[3].address);
 

@@ -1,18 +1,23 @@
 //! Backends under the test's control.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{SinkExt, StreamExt};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// A backend that serves each connection as the test says. Its listener and its connections end when it is dropped.
+/// A backend that serves each connection as the test says. Its listener and its connections end when it is dropped; its
+/// address is kept for whoever starts there again.
 pub struct Backend {
     pub address: SocketAddr,
     accepted: Arc<AtomicUsize>,
+    stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
@@ -32,14 +37,25 @@ impl Backend {
         F: Fn(TcpStream) -> T + Send + 'static,
         T: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind(address).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        Self::try_start_at(address, serve).await.unwrap()
+    }
+
+    /// As [`start_at`](Self::start_at), where the address may be somebody else's.
+    pub async fn try_start_at<F, T>(address: SocketAddr, serve: F) -> io::Result<Self>
+    where
+        F: Fn(TcpStream) -> T + Send + 'static,
+        T: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
         let accepted = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&accepted);
+        let (stop, mut stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 tokio::select! {
+                    _ = &mut stopped => return keep_closed(listener),
                     accepted = listener.accept() => {
                         let (stream, _) = accepted.unwrap();
                         stream.set_nodelay(true).unwrap();
@@ -50,13 +66,13 @@ impl Backend {
                 }
             }
         });
-        Self { address, accepted, task }
+        Ok(Self { address, accepted, stop, task })
     }
 
-    /// Stops it; its address is free when this returns.
-    pub async fn stop(mut self) {
-        self.task.abort();
-        let _ = (&mut self.task).await;
+    /// Stops it; its address refuses connections when this returns.
+    pub async fn stop(self) {
+        drop(self.stop);
+        self.task.await.unwrap();
     }
 
     /// Number of connections that it has accepted.
@@ -64,17 +80,27 @@ impl Backend {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    /// An address on which nobody will listen: bound and released, on a loopback address of its own.
+    /// An address on which nobody will listen: bound for as long as the tests run.
     pub fn refusing() -> SocketAddr {
-        let listener = std::net::TcpListener::bind("127.99.99.99:0").unwrap();
-        listener.local_addr().unwrap()
+        let (address, socket) = reserved();
+        std::mem::forget(socket);
+        address
     }
 }
 
-impl Drop for Backend {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+/// A free port of 127.0.0.1, which nobody else is given while the socket lives. Whoever is told of it can listen there.
+pub fn reserved() -> (SocketAddr, Socket) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    (socket.local_addr().unwrap().as_socket().unwrap(), socket)
+}
+
+/// Ends listening and keeps the address, for as long as the tests run: the system refuses who connects, and gives the
+/// port to nobody but to those who ask for it by its number.
+pub fn keep_closed(listener: TcpListener) {
+    SockRef::from(&listener).shutdown(Shutdown::Both).unwrap();
+    std::mem::forget(listener.into_std().unwrap());
 }
 
 /// A WebSocket backend that sends back every message, after one text message that holds its own address.

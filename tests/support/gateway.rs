@@ -1,6 +1,7 @@
 //! The gateway under test: the real binary, with a configuration of the test's.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, OnceLock};
@@ -20,6 +21,8 @@ pub struct Gateway {
     pub addresses: Vec<SocketAddr>,
     /// The address of its metrics, if it has them.
     pub metrics: Option<SocketAddr>,
+    /// The address of its admin API, if it has one.
+    pub admin: Option<SocketAddr>,
     /// Standard output: the access log.
     pub access: Lines,
     /// Standard error: the diagnostics.
@@ -70,7 +73,7 @@ impl Gateway {
             .unwrap();
         let access = Lines::of(child.stdout.take().unwrap());
         let log = Lines::of(child.stderr.take().unwrap());
-        Self { child, program: program.to_owned(), dir, addresses: Vec::new(), metrics: None, access, log }
+        Self { child, program: program.to_owned(), dir, addresses: Vec::new(), metrics: None, admin: None, access, log }
     }
 
     /// Waits until it listens on every address.
@@ -85,6 +88,11 @@ impl Gateway {
             let line = self.log.find(&["metrics on http://"]).await;
             let address = line.rsplit("http://").next().unwrap().trim_end_matches("/metrics");
             self.metrics = Some(address.parse().unwrap());
+        }
+        if yaml.contains("\nadmin:") {
+            let line = self.log.find(&["admin API on "]).await;
+            let address = line.rsplit("admin API on ").next().unwrap().split(',').next().unwrap();
+            self.admin = Some(address.parse().unwrap());
         }
         self
     }
@@ -103,6 +111,12 @@ impl Gateway {
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
         assert!(status.success());
+    }
+
+    /// Writes its file anew and has it read.
+    pub fn reload(&self, yaml: &str) {
+        std::fs::write(self.dir.path().join("longhaul.yaml"), yaml).unwrap();
+        self.signal("HUP");
     }
 
     /// Waits for its end, and returns the exit code.
@@ -136,6 +150,16 @@ impl Gateway {
         value.map_or(0.0, |value| value.parse().unwrap())
     }
 
+    /// Waits until a metric is above zero.
+    pub async fn metric_counts(&self, name: &str) {
+        let counted = async {
+            while self.metric(name).await <= 0.0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        within(&format!("{name} to count"), counted).await;
+    }
+
     /// Waits until a metric has a value.
     pub async fn metric_becomes(&self, name: &str, value: f64) {
         let reached = async {
@@ -145,6 +169,16 @@ impl Gateway {
         };
         within(&format!("{name} to become {value}"), reached).await;
     }
+}
+
+/// A program that runs the gateway with a limit of descriptors, in a folder that has to be kept.
+pub fn limited(descriptors: u32) -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("longhaul");
+    let gateway = env!("CARGO_BIN_EXE_longhaul");
+    std::fs::write(&program, format!("#!/bin/sh\nulimit -n {descriptors}\nexec '{gateway}' \"$@\"\n")).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    (dir, program)
 }
 
 /// A folder with a configuration in it, in which `{dir}` stands for the folder.

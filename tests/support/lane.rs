@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use longhaul::config::TunnelLimits;
+use longhaul::hook::TunnelId;
 use longhaul::metrics::Metrics;
 use longhaul::tunnel::{NewTunnel, Record, Socket, Tunnels};
 use longhaul::upstream::Registry;
@@ -38,18 +39,22 @@ impl Lane {
             backend,
             early: Sides::default(),
             limits,
+            kept: None,
             hooks: None,
             record: Record {
+                id: TunnelId::random(),
+                generation: 1,
                 by_hook: false,
                 request_id: "lane".into(),
                 client: address.ip(),
                 peer,
-                tls: Default::default(),
+                rare: None,
                 route: "* /".into(),
                 key_source: None,
                 key_digest: None,
                 key_hash: None,
-                guard: Registry::default().backend("lane", address).occupy(),
+                guard: Registry::default().backend("lane", &address.to_string(), address).occupy(),
+                admitted: None,
                 metrics: Metrics::new().upstream("lane"),
             },
         }

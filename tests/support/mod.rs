@@ -7,11 +7,14 @@ pub mod certificates;
 mod gateway;
 mod http;
 mod lines;
+pub mod peer;
+mod tls;
 
-pub use backend::{Backend, Echo};
-pub use gateway::{Gateway, example, folder, hooked};
+pub use backend::{Backend, Echo, keep_closed, reserved};
+pub use gateway::{Gateway, example, folder, hooked, limited};
 pub use http::{Head, Message, Named, Wire, ask_where, located, one_upstream, order};
 pub use lines::Lines;
+pub use tls::server_config;
 
 use std::future::Future;
 use std::time::Duration;

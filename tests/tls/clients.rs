@@ -88,3 +88,38 @@ for n in range(300):
     assert hear() == message, n
 print(name, "300 echoes")
 "#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_package_websockets_talks_by_wss() {
+    let echo = Echo::start().await;
+    let lab = Lab::start(&[echo.address()]).await;
+    let folder = output(&mut Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python.sh")));
+    let mut python = Command::new("python3");
+    python.env("PYTHONPATH", folder.trim()).args(["-c", WEBSOCKETS, &lab.address().port().to_string()]);
+    assert_eq!(output(python.arg(lab.file("ca.pem"))), format!("{} 200 echoes, closed 1000\n", echo.address()));
+}
+
+/// Clients of both versions of TLS that send texts, binary messages in fragments and pings, and say goodbye.
+const WEBSOCKETS: &str = r#"
+import socket, ssl, sys
+from websockets.sync.client import connect
+port, ca = int(sys.argv[1]), sys.argv[2]
+echoes = 0
+for version in ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3:
+    context = ssl.create_default_context(cafile=ca)
+    context.minimum_version = context.maximum_version = version
+    stream = socket.create_connection(("127.0.0.1", port), 60)
+    with connect(f"wss://a.test:{port}/", sock=stream, ssl=context, max_size=None) as client:
+        name = client.recv()
+        for n in range(50):
+            text = "\u00fc" * n * 100
+            client.send(text)
+            assert client.recv() == text, n
+            parts = [bytes([n]) * 3000 * (part % 3) for part in range(4)]
+            client.send(parts)
+            assert client.recv() == b"".join(parts), n
+            assert client.ping().wait(60)
+            echoes += 2
+    code = client.close_code
+print(name, echoes, f"echoes, closed {code}")
+"#;

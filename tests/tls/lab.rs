@@ -57,8 +57,3 @@ pub fn yaml(backends: &[SocketAddr], tls: &str, upstream: &str) -> String {
         backends.join(", ")
     )
 }
-
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}

@@ -1,9 +1,13 @@
 //! Files that change under a running gateway: renewed without a reload, and without an open tunnel noticing.
 
 use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustls::HandshakeKind;
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use crate::client::{Client, VERSIONS, config};
 use crate::lab::Lab;
@@ -14,6 +18,13 @@ fn shown(lab: &Lab) -> CertificateDer<'static> {
     let config = config(&lab.authority.pem, &VERSIONS, None);
     let client = Client::connect(lab.address(), "a.test", &config).unwrap();
     client.stream.conn.peer_certificates().unwrap()[0].clone()
+}
+
+/// Puts a file in place in one step: nobody reads it half-written.
+fn replace(path: &Path, text: &str) {
+    let fresh = path.with_extension("fresh");
+    fs::write(&fresh, text).unwrap();
+    fs::rename(fresh, path).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,7 +60,7 @@ async fn a_file_that_cannot_be_used_leaves_the_one_before_in_force_and_is_said_l
     let lab = Lab::start(&[Named::start().await.address()]).await;
     let before = shown(&lab);
     let failed = "longhaul_tls_file_reloads_total{outcome=\"failed\"}";
-    fs::write(lab.file("a.pem"), "half of a cert").unwrap();
+    replace(&lab.file("a.pem"), "half of a cert");
     lab.gateway.metric_becomes(failed, 1.0).await;
     lab.gateway.log.find(&["ERROR", "what was read before stays in force", "a.pem is not a PEM file"]).await;
     assert_eq!(shown(&lab), before);
@@ -58,10 +69,10 @@ async fn a_file_that_cannot_be_used_leaves_the_one_before_in_force_and_is_said_l
     assert_eq!(shown(&lab), before);
     // A certificate whose key comes later.
     let new = lab.authority.issue(&["a.test"]);
-    fs::write(lab.file("a.pem"), &new.cert).unwrap();
+    replace(&lab.file("a.pem"), &new.cert);
     lab.gateway.metric_becomes(failed, 3.0).await;
     assert_eq!(shown(&lab), before);
-    fs::write(lab.file("a.key"), &new.key).unwrap();
+    replace(&lab.file("a.key"), &new.key);
     lab.gateway.metric_becomes("longhaul_tls_file_reloads_total{outcome=\"done\"}", 1.0).await;
     assert_ne!(shown(&lab), before);
 }
@@ -145,4 +156,51 @@ async fn tickets_of_drawn_keys_are_good_after_a_reload_and_an_upgrade() {
     let mut lab = lab;
     assert_eq!(lab.gateway.ended().await, Some(0));
     resumed(successor.address(), HandshakeKind::Resumed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handshakes_and_resumptions_go_on_while_certificates_are_renewed_and_reloaded() {
+    let backend = Named::start().await;
+    let lab = Lab::start(&[backend.address()]).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = VERSIONS
+        .into_iter()
+        .cycle()
+        .take(4)
+        .map(|version| {
+            let (to, config) = (lab.address(), config(&lab.authority.pem, &[version], None));
+            let (stop, fresh) = (Arc::clone(&stop), lab.authority.pem.clone());
+            std::thread::spawn(move || {
+                let mut kinds = [0, 0];
+                while !stop.load(Ordering::Relaxed) {
+                    // One that resumes, and one that begins anew.
+                    for config in [&config, &crate::client::config(&fresh, &[version], None)] {
+                        let mut client = Client::connect(to, "a.test", config).expect("a handshake");
+                        assert!(client.get("/", "").0.starts_with("HTTP/1.1 200 "));
+                        kinds[usize::from(client.stream.conn.handshake_kind() == Some(HandshakeKind::Resumed))] += 1;
+                    }
+                }
+                (config, kinds)
+            })
+        })
+        .collect();
+    for renewal in 1..=4 {
+        let new = lab.authority.issue(&["a.test", "127.0.0.1"]);
+        new.write(lab.dir.path(), "a");
+        lab.gateway.metric_becomes("longhaul_tls_file_reloads_total{outcome=\"done\"}", f64::from(renewal)).await;
+        lab.gateway.signal("HUP");
+        lab.gateway.metric_becomes("longhaul_config_generation", f64::from(renewal) + 1.0).await;
+        let expected = CertificateDer::from_pem_slice(new.cert.as_bytes()).unwrap();
+        assert_eq!(shown(&lab), expected);
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        let (config, [full, resumed]) = tokio::task::spawn_blocking(move || client.join().unwrap()).await.unwrap();
+        assert!(full > resumed / 2 && resumed > 0, "{full} full, {resumed} resumed");
+        let mut client = Client::connect(lab.address(), "a.test", &config).unwrap();
+        client.get("/", "");
+        assert_eq!(client.stream.conn.handshake_kind(), Some(HandshakeKind::Resumed));
+    }
+    let failed = "longhaul_tls_handshake_failures_total{failure=";
+    assert!(!lab.gateway.scrape().await.lines().any(|line| line.starts_with(failed) && !line.ends_with(" 0")));
 }

@@ -50,3 +50,29 @@ async fn an_upgrade_that_is_refused_leaves_the_connection_usable() {
     client.exactly(named.address().to_string().len());
     assert_eq!(client.get("/", "").1, named.address().to_string());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_101_says_strict_transport_security_however_its_request_came() {
+    let (echo, named) = (Echo::start().await, Named::start().await);
+    let yaml = crate::lab::yaml(&[echo.address()], "    hsts: 365d\n", "")
+        .replace("routes:\n", "routes:\n  - { path: /page, upstream: page }\n")
+        + &format!("  page:\n    backends: [{}]\n", named.address());
+    let lab = Lab::start_yaml(&yaml).await;
+    for requests_before in [0, 1] {
+        let config = config(&lab.authority.pem, &VERSIONS, None);
+        let mut client = Client::connect(lab.address(), "a.test", &config).unwrap();
+        for _ in 0..requests_before {
+            client.get("/page", "");
+        }
+        let head = client.upgrade("/").to_lowercase();
+        assert!(head.starts_with("http/1.1 101 "), "{head}");
+        assert_eq!(head.matches("\r\nstrict-transport-security: max-age=31536000\r\n").count(), 1, "{head}");
+        assert_eq!(client.hear(), echo.address().to_string());
+    }
+    let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let mut plain = crate::support::Wire::connect(lab.gateway.addresses[1]).await;
+    plain.send(format!("GET / HTTP/1.1\r\nHost: a.test\r\n{upgrade}\r\n")).await;
+    let head = plain.head().await.unwrap().unwrap();
+    assert!(head.start.contains(" 101 ") && head.get("strict-transport-security").is_none(), "{}", head.start);
+}

@@ -92,7 +92,8 @@ async fn three_networks_eject_a_backend_that_is_up_and_one_request_on_trial_brin
     };
     within("a request on trial", back).await;
     gateway.log.find(&[&format!("backend u/{} is no longer ejected", addresses[0])]).await;
-    assert_eq!(is_ejected(&gateway, addresses[0]).await, 0.0);
+    let ejected = format!("longhaul_backend_ejected{{backend=\"{}\",upstream=\"u\"}}", addresses[0]);
+    gateway.metric_becomes(&ejected, 0.0).await;
     assert_eq!(gateway.metric("longhaul_ejections_total{upstream=\"u\"}").await, 1.0);
 }
 

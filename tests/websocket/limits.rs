@@ -26,7 +26,7 @@ async fn an_idle_tunnel_is_closed_with_1001_both_ways() {
 #[tokio::test]
 async fn a_frame_under_way_is_ended_before_the_close() {
     let mut backend = Manual::start().await;
-    let gateway = gateway(&[backend.address()], "    tunnel: { idle: 1s }\n").await;
+    let gateway = gateway(&[backend.address()], "    tunnel: { idle: 3s }\n").await;
     let (mut client, mut server) = tunnel(&gateway, &mut backend).await;
     let message = text(From::Client, "begun before, ended after");
     client.send(&message[..10]).await;
@@ -43,7 +43,7 @@ async fn a_frame_under_way_is_ended_before_the_close() {
 #[tokio::test]
 async fn sides_that_do_not_answer_the_close_are_cut_off() {
     let mut backend = Manual::start().await;
-    let gateway = gateway(&[backend.address()], "    tunnel: { idle: 1s }\n").await;
+    let gateway = gateway(&[backend.address()], "    tunnel: { idle: 3s }\n").await;
     let (mut client, mut server) = tunnel(&gateway, &mut backend).await;
     let begun = text(From::Backend, "never to be ended");
     server.send(&begun[..6]).await;
@@ -76,7 +76,7 @@ async fn max_age_closes_a_tunnel_that_is_never_idle() {
 #[tokio::test]
 async fn a_silent_side_is_pinged_for_as_long_as_it_answers() {
     let mut backend = Manual::start().await;
-    let gateway = gateway(&[backend.address()], "    tunnel: { ping: 1s }\n").await;
+    let gateway = gateway(&[backend.address()], "    tunnel: { ping: 3s }\n").await;
     let (mut client, mut server) = tunnel(&gateway, &mut backend).await;
     let payload = b"longhaul".to_vec();
     let mut pings = [0, 0];

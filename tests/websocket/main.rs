@@ -18,6 +18,7 @@ mod idle;
 mod limits;
 mod load;
 mod on_down;
+mod rates;
 mod refusals;
 mod sides;
 mod stream;

@@ -9,7 +9,7 @@ async fn two_tunnels(on_down: &str) -> (Gateway, [Manual; 2], [(Wire, Wire); 2])
     let addresses = [backends[0].address(), backends[1].address()];
     let upstream = format!(
         "    drain_window: 0s\n    \
-         health: {{ check: tcp, interval: 100ms, timeout: 100ms, fall: 2, on_down: {on_down} }}\n"
+         health: {{ check: tcp, interval: 1s, timeout: 1s, fall: 2, on_down: {on_down} }}\n"
     );
     let gateway = gateway(&addresses, &upstream).await;
     let mut tunnels = [None, None];
@@ -82,7 +82,7 @@ async fn a_backend_that_comes_back_calls_off_what_has_not_been_closed_yet() {
     let address = backend.address();
     // One tunnel a second.
     let upstream = "    drain_window: 6s\n    \
-                    health: { check: tcp, interval: 100ms, timeout: 100ms, rise: 1, fall: 1, on_down: close }\n";
+                    health: { check: tcp, interval: 1s, timeout: 1s, rise: 1, fall: 1, on_down: close }\n";
     let gateway = gateway(&[address], upstream).await;
     let mut tunnels = Vec::new();
     while tunnels.len() < 6 {

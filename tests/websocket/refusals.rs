@@ -117,6 +117,8 @@ async fn an_answer_other_than_101_is_relayed_whole_and_the_connection_used_again
     let failures = gateway.metric("longhaul_backend_failures_total{kind=\"handshake\",upstream=\"u\"}").await;
     assert_eq!(failures, 0.0, "an answer is no fault");
     gateway.metric_becomes(&format!("longhaul_backend_load{{backend=\"{address}\",upstream=\"u\"}}"), 1.0).await;
+    gateway.access.find_nth(&[" request ", " method=GET "], CASES.len() - 1).await;
+    gateway.access.find(&[" tunnel_open "]).await;
     assert_eq!(gateway.access.count(&[" request ", " method=GET "]), CASES.len());
 }
 

@@ -81,7 +81,7 @@ async fn a_backend_that_hangs_beside_healthy_ones_costs_nobody_an_answer() {
     };
     let good = [Backend::start(answer).await, Backend::start(answer).await];
     let backends = [hung.local_addr().unwrap(), good[0].address, good[1].address];
-    let gateway = gateway(&backends, &format!("    timeouts: {{ try: 100ms }}\n{BY_ROOM}")).await;
+    let gateway = gateway(&backends, &format!("    timeouts: {{ try: 3s, handshake: 30s }}\n{BY_ROOM}")).await;
     let clients = (0..30).map(|room| {
         let gateway = &gateway;
         async move { status(gateway, &format!("X-Room: {room}\r\n")).await }

@@ -1,9 +1,11 @@
 //! One connection of the backend: reads requests and frames, writes answers.
 
 use std::io::{ErrorKind, Read, Write};
+use std::time::Instant;
 
 use mio::net::TcpStream;
 
+use super::door::Door;
 use crate::ws;
 
 /// Shared by all connections: a buffer to read into, one to write from, and the answers.
@@ -12,10 +14,18 @@ pub(super) struct Scratch {
     output: Vec<u8>,
     answer: Vec<u8>,
     switching: Vec<u8>,
+    /// Place of the connection at work.
+    at: usize,
+    /// Handshakes wait here for their turn; `None`: they are taken at once.
+    door: Option<Door>,
 }
 
 impl Scratch {
-    pub(super) fn new(name: &str) -> Self {
+    pub(super) fn door(&mut self) -> Option<&mut Door> {
+        self.door.as_mut()
+    }
+
+    pub(super) fn new(name: &str, door: Option<Door>) -> Self {
         let body = format!("backend {name} {:.<80}\n", "");
         let answer = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Backend: {name}\r\nContent-Length: {}\r\n\r\n{body}",
@@ -26,12 +36,14 @@ impl Scratch {
              Sec-WebSocket-Accept: "
         );
         let (answer, switching) = (answer.into_bytes(), switching.into_bytes());
-        Self { input: vec![0; 256 * 1024], output: Vec::with_capacity(512 * 1024), answer, switching }
+        let (input, output) = (vec![0; 256 * 1024], Vec::with_capacity(512 * 1024));
+        Self { input, output, answer, switching, at: 0, door }
     }
 }
 
 pub(super) struct Connection {
     stream: TcpStream,
+    serial: u64,
     stage: Stage,
     /// Bytes that the peer has not taken yet. Nothing is read until they are gone, so one read bounds them.
     kept: Vec<u8>,
@@ -42,6 +54,8 @@ pub(super) struct Connection {
 enum Stage {
     /// The bytes of a request's header so far.
     Http(Vec<u8>),
+    /// The answer, for when it is this handshake's turn.
+    Waiting(Vec<u8>),
     /// The bytes of a frame's header so far.
     Header {
         bytes: [u8; 14],
@@ -55,16 +69,30 @@ enum Stage {
 }
 
 const NEXT_FRAME: Stage = Stage::Header { bytes: [0; 14], length: 0 };
+/// The answer of a backend at whose door too many wait.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 /// The longest request header of the generator.
 const MAX_HEAD: usize = 16 * 1024;
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, stage: Stage::Http(Vec::new()), kept: Vec::new(), ending: false }
+    pub(super) fn new(stream: TcpStream, serial: u64) -> Self {
+        Self { stream, serial, stage: Stage::Http(Vec::new()), kept: Vec::new(), ending: false }
     }
 
-    /// Reads and answers everything that has come. False when the connection has ended.
-    pub(super) fn drive(&mut self, scratch: &mut Scratch) -> bool {
+    /// Number of the connection among all.
+    pub(super) fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Answers the handshake, whose turn it is. False when the connection has ended.
+    pub(super) fn let_in(&mut self, scratch: &mut Scratch) -> bool {
+        let Stage::Waiting(answer) = std::mem::replace(&mut self.stage, NEXT_FRAME) else { return true };
+        self.write(&answer) && self.drive(scratch.at, scratch)
+    }
+
+    /// Reads and answers everything that has come. False when the connection, which is the one at `at`, has ended.
+    pub(super) fn drive(&mut self, at: usize, scratch: &mut Scratch) -> bool {
+        scratch.at = at;
         loop {
             if !self.kept.is_empty() {
                 let kept = std::mem::take(&mut self.kept);
@@ -106,6 +134,8 @@ impl Connection {
                     Some(taken) => taken,
                     None => return false,
                 },
+                // Nobody speaks before the 101.
+                Stage::Waiting(_) => return false,
                 Stage::Header { .. } => self.header(input, &mut scratch.output),
                 Stage::Payload { .. } => self.payload(input, &mut scratch.output),
             };
@@ -131,6 +161,7 @@ impl Connection {
             Ok(httparse::Status::Complete(length)) => {
                 let key = request.headers.iter().find(|h| h.name.eq_ignore_ascii_case("sec-websocket-key"));
                 if let Some(key) = key {
+                    let begun = scratch.output.len();
                     scratch.output.extend_from_slice(&scratch.switching);
                     if key.value == ws::KEY.as_bytes() {
                         scratch.output.extend_from_slice(ws::ACCEPT.as_bytes());
@@ -139,6 +170,15 @@ impl Connection {
                     }
                     scratch.output.extend_from_slice(b"\r\n\r\n");
                     self.stage = NEXT_FRAME;
+                    if let Some(door) = &mut scratch.door {
+                        let answer = scratch.output.split_off(begun);
+                        if door.come((scratch.at, self.serial), Instant::now()) {
+                            self.stage = Stage::Waiting(answer);
+                        } else {
+                            scratch.output.extend_from_slice(FULL);
+                            self.ending = true;
+                        }
+                    }
                 } else {
                     scratch.output.extend_from_slice(&scratch.answer);
                     self.stage = Stage::Http(Vec::new());

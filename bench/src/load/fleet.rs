@@ -85,7 +85,7 @@ impl<'a> Fleet<'a> {
     }
 
     fn open_missing(&mut self) -> Result<()> {
-        let request = ws::upgrade_request();
+        let request = ws::upgrade_request(self.targets.path);
         let missing: Vec<usize> = (0..self.tunnels.len()).filter(|at| self.tunnels[*at].is_none()).collect();
         let count = missing.len();
         let mut places = missing.into_iter();

@@ -20,7 +20,7 @@ pub fn handshakes(targets: &Targets, at_once: usize, window: Duration, stop: &St
     let mut poll = Poll::new().context("no epoll")?;
     let mut events = Events::with_capacity(1024);
     let is_resuming = targets.tls.as_ref().is_some_and(|client| client.is_resuming);
-    let (request, close) = (ws::upgrade_request(), ws::close_frame());
+    let (request, close) = (ws::upgrade_request(targets.path), ws::close_frame());
     let script = Script { request, message: Message::new(64), close, is_resuming };
     let begun = Instant::now();
     let end = begun + window;

@@ -1,5 +1,6 @@
 //! The load generator: epoll, many source addresses.
 
+pub mod crowd;
 mod fleet;
 mod handshake;
 mod http;

@@ -40,13 +40,17 @@ impl Pace {
         Some(due)
     }
 
-    /// Sets the timer to the moment of the next message.
+    /// Sets the timer to the moment of the next message, or to `end`; after that it stays silent.
     ///
     /// # Errors
     /// When the timer cannot be set.
     pub fn arm(&self, end: Instant) -> Result<()> {
-        // Zero would disarm it, and after the end nothing is due.
-        let left = self.next.min(end).saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+        let now = Instant::now();
+        if now >= end {
+            return Ok(());
+        }
+        // Zero would disarm it.
+        let left = self.next.min(end).saturating_duration_since(now).max(Duration::from_nanos(1));
         let value = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
         let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
         timerfd_settime(self.timer.as_fd(), TimerfdTimerFlags::empty(), &once).context("the timer failed")?;

@@ -10,12 +10,20 @@ use rustls::{ClientConnection, HandshakeKind};
 use crate::tls::Client;
 
 /// Addresses of a gateway, or of backends, and how clients speak with them.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Targets {
     /// Addresses to connect to, in turn.
     pub addresses: Vec<SocketAddr>,
     /// `None`: plain.
     pub tls: Option<Client>,
+    /// Path that tunnels are asked for.
+    pub path: &'static str,
+}
+
+impl Default for Targets {
+    fn default() -> Self {
+        Self { addresses: Vec::new(), tls: None, path: "/ws" }
+    }
 }
 
 impl Targets {

@@ -1,5 +1,7 @@
 //! Gateways under test: the program of each, its configuration, its start, reload and replacement.
 
+mod isolation;
+mod restart;
 mod site;
 mod template;
 
@@ -8,7 +10,9 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-pub use site::{Clients, Ground, Setting, Site};
+pub use isolation::Isolated;
+pub use restart::Way as RestartWay;
+pub use site::{Clients, Ground, Setting, Site, Storm};
 pub use template::Places;
 
 /// A gateway, or a setting of one that is measured on its own.
@@ -21,6 +25,9 @@ pub enum Peer {
     /// The same program a second time: the self-check of the harness. Not on the command line.
     #[value(skip)]
     Again,
+    /// The same program with `reattach` on its route: the cost of it while no backend goes.
+    #[value(name = "longhaul-reattach")]
+    Reattach,
     /// nginx with its default buffers.
     Nginx,
     /// nginx with `proxy_buffer_size 16k`, the fair reference for streams.
@@ -55,6 +62,7 @@ impl Peer {
             Self::Direct => "direct",
             Self::Longhaul => "longhaul",
             Self::Again => "longhaul-again",
+            Self::Reattach => "longhaul-reattach",
             Self::Nginx => "nginx",
             Self::Nginx16k => "nginx-16k",
             Self::Haproxy => "haproxy",
@@ -70,6 +78,7 @@ impl Peer {
             Self::Direct => "direct",
             Self::Longhaul => "Longhaul",
             Self::Again => "Longhaul again",
+            Self::Reattach => "Longhaul, reattach",
             Self::Nginx => "nginx",
             Self::Nginx16k => "nginx 16k",
             Self::Haproxy => "HAProxy",
@@ -83,7 +92,7 @@ impl Peer {
     pub fn program(self, longhaul: &Path) -> Option<PathBuf> {
         let name = match self {
             Self::Direct => return None,
-            Self::Longhaul | Self::Again => return longhaul.is_file().then(|| longhaul.to_owned()),
+            Self::Longhaul | Self::Again | Self::Reattach => return longhaul.is_file().then(|| longhaul.to_owned()),
             Self::Nginx | Self::Nginx16k => "nginx",
             Self::Haproxy => "haproxy",
             Self::Envoy => "envoy",
@@ -115,10 +124,16 @@ impl Peer {
         version.to_owned()
     }
 
-    fn template(self) -> &'static str {
+    fn template(self, setting: Setting) -> &'static str {
+        if setting.storm.is_some() {
+            return self.storm_template();
+        }
+        if setting.is_restarted {
+            return self.restart_template();
+        }
         match self {
             Self::Direct => "",
-            Self::Longhaul | Self::Again => include_str!("../../peers/longhaul.yaml"),
+            Self::Longhaul | Self::Again | Self::Reattach => include_str!("../../peers/longhaul.yaml"),
             Self::Nginx | Self::Nginx16k => include_str!("../../peers/nginx.conf"),
             Self::Haproxy => include_str!("../../peers/haproxy.cfg"),
             Self::Envoy => include_str!("../../peers/envoy.yaml"),
@@ -127,11 +142,42 @@ impl Peer {
         }
     }
 
+    /// Its configuration against a storm of handshakes; empty where it has no means of its own.
+    fn storm_template(self) -> &'static str {
+        match self {
+            Self::Longhaul | Self::Again => include_str!("../../peers/storm/longhaul.yaml"),
+            Self::Nginx => include_str!("../../peers/storm/nginx.conf"),
+            Self::Haproxy => include_str!("../../peers/storm/haproxy.cfg"),
+            _ => "",
+        }
+    }
+
+    /// Its configuration for backends that are restarted; empty where it is not measured with them.
+    fn restart_template(self) -> &'static str {
+        match self {
+            Self::Longhaul | Self::Again => include_str!("../../peers/reattach/longhaul.yaml"),
+            Self::Nginx => include_str!("../../peers/reattach/nginx.conf"),
+            Self::Haproxy => include_str!("../../peers/reattach/haproxy.cfg"),
+            Self::Envoy => include_str!("../../peers/reattach/envoy.yaml"),
+            _ => "",
+        }
+    }
+
+    /// True when its backends can be restarted under it.
+    pub fn bears_restarts(self) -> bool {
+        !self.restart_template().is_empty()
+    }
+
+    /// True when it can be put under a storm of handshakes.
+    pub fn bears_storms(self) -> bool {
+        !self.storm_template().is_empty()
+    }
+
     /// Name of its configuration file. Envoy takes the format from the ending.
     fn file_name(self) -> &'static str {
         match self {
             Self::Direct => "",
-            Self::Longhaul | Self::Again => "longhaul.yaml",
+            Self::Longhaul | Self::Again | Self::Reattach => "longhaul.yaml",
             Self::Nginx | Self::Nginx16k => "nginx.conf",
             Self::Haproxy => "haproxy.cfg",
             Self::Envoy => "envoy.yaml",
@@ -141,15 +187,19 @@ impl Peer {
     }
 
     fn extra(self) -> &'static str {
-        if self == Self::Nginx16k { "proxy_buffer_size 16k; proxy_buffers 8 16k;" } else { "" }
+        match self {
+            Self::Nginx16k => "proxy_buffer_size 16k; proxy_buffers 8 16k;",
+            Self::Reattach => "reattach: {}",
+            _ => "",
+        }
     }
 
     /// The line of its configuration about the access log.
     fn log(self, setting: Setting) -> &'static str {
         match (self, setting.is_logged) {
-            (Self::Longhaul | Self::Again, false) => "access_log: off",
+            (Self::Longhaul | Self::Again | Self::Reattach, false) => "access_log: off",
             // To standard output, which the harness leads into a file.
-            (Self::Longhaul | Self::Again, true) => "",
+            (Self::Longhaul | Self::Again | Self::Reattach, true) => "",
             (_, false) => "access_log off;",
             (_, true) => "access_log {{dir}}/access.log;",
         }
@@ -161,7 +211,7 @@ impl Peer {
         let base_id = format!("{dir}/base-id");
         let arguments: &[&str] = match self {
             Self::Direct => &[],
-            Self::Longhaul | Self::Again | Self::Pingora => &["-c", file],
+            Self::Longhaul | Self::Again | Self::Reattach | Self::Pingora => &["-c", file],
             Self::Nginx | Self::Nginx16k => &["-c", file, "-p", dir],
             Self::Haproxy => &["-W", "-db", "-f", file],
             Self::Envoy => {
@@ -175,7 +225,11 @@ impl Peer {
 
     /// The signal that ends it at once.
     fn end(self) -> Signal {
-        if matches!(self, Self::Longhaul | Self::Again | Self::Pingora) { Signal::INT } else { Signal::TERM }
+        if matches!(self, Self::Longhaul | Self::Again | Self::Reattach | Self::Pingora) {
+            Signal::INT
+        } else {
+            Signal::TERM
+        }
     }
 
     /// The file that names its first process, where that is not the process that was started: nginx takes another
@@ -189,7 +243,9 @@ impl Peer {
         match self {
             // Stock Pingora reads its configuration once.
             Self::Direct | Self::Envoy | Self::Pingora => None,
-            Self::Longhaul | Self::Again | Self::Nginx | Self::Nginx16k => Some(Way::Signal(Signal::HUP)),
+            Self::Longhaul | Self::Again | Self::Reattach | Self::Nginx | Self::Nginx16k => {
+                Some(Way::Signal(Signal::HUP))
+            }
             Self::Haproxy => Some(Way::Signal(Signal::USR2)),
             Self::Caddy => {
                 let address = format!("unix/{dir}/admin.sock");
@@ -205,7 +261,7 @@ impl Peer {
             // Stock Pingora hands its sockets over, but its tunnels end with its runtime, and the harness has no way
             // for it.
             Self::Direct | Self::Caddy | Self::Pingora => None,
-            Self::Longhaul | Self::Again => Some(Way::Command(words(&["upgrade", "-c", file]))),
+            Self::Longhaul | Self::Again | Self::Reattach => Some(Way::Command(words(&["upgrade", "-c", file]))),
             Self::Nginx | Self::Nginx16k => Some(Way::Replace(Signal::USR2, Signal::QUIT)),
             // The master process executes its program anew: a reload and an upgrade are one thing.
             Self::Haproxy => Some(Way::Signal(Signal::USR2)),

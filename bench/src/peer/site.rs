@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Signal, WaitOptions, kill_process, wait, waitpid};
 use tempfile::TempDir;
 
+use super::isolation::{self, Isolated};
 use super::{Peer, Places, template};
 use crate::generator::Generator;
 use crate::load::{self, Job, Remote, Targets};
@@ -55,6 +56,21 @@ pub struct Setting {
     pub is_logged: bool,
     /// The way its clients come.
     pub clients: Clients,
+    /// Backends that bear so many handshakes, and gateways that know it.
+    pub storm: Option<Storm>,
+    /// Ten backends that are restarted, and gateways that go on with the others.
+    pub is_restarted: bool,
+}
+
+/// Backends that take one handshake at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Storm {
+    /// Handshakes a second that each takes.
+    pub rate: u32,
+    /// Handshakes that may wait at each; one more is answered 503.
+    pub queue: usize,
+    /// Descriptors that a gateway may have.
+    pub descriptors: u64,
 }
 
 /// The way from clients to the gateway. Backends are plain.
@@ -78,26 +94,34 @@ pub struct Site<'a> {
     pub dir: TempDir,
     /// Its first process.
     pub first: Option<Pid>,
-    peer: Peer,
+    pub(super) peer: Peer,
     setting: Setting,
-    backends: Vec<Backend>,
-    ground: &'a Ground,
+    pub(super) backends: Vec<Backend>,
+    pub(super) ground: &'a Ground,
     /// The other generator's process, once it was started.
     remote: Cell<Option<Pid>>,
     differences: RefCell<Vec<String>>,
 }
 
-struct Backend {
-    name: &'static str,
-    address: SocketAddr,
-    pid: Pid,
+pub(super) struct Backend {
+    pub(super) name: &'static str,
+    pub(super) address: SocketAddr,
+    pub(super) pid: Pid,
 }
 
+impl Setting {
+    fn backends(self) -> usize {
+        if self.is_restarted { NAMES.len() } else { 3 }
+    }
+}
+
+/// Names of the backends, in order.
+const NAMES: [&str; 10] = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
 /// The longest time a gateway may take to answer its first request, or to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl<'a> Site<'a> {
-    /// Starts three backends and the gateway, and waits until it answers.
+    /// Starts the backends, three where not ten are restarted, and the gateway, and waits until it answers.
     ///
     /// # Errors
     /// When any of them does not start, or the gateway does not answer within 10 s; the message has its last words.
@@ -107,8 +131,9 @@ impl<'a> Site<'a> {
         let (file, first) = (String::new(), None);
         let (remote, differences) = (Cell::new(None), RefCell::new(Vec::new()));
         let mut site = Self { targets, file, dir, first, peer, setting, backends, ground, remote, differences };
-        for name in ["one", "two", "three"] {
-            site.start_backend(name)?;
+        for name in &NAMES[..setting.backends()] {
+            let listen = SocketAddr::from((site.ground.address(), 0));
+            site.start_backend(name, listen)?;
         }
         if peer == Peer::Direct {
             site.targets.addresses = site.backends.iter().map(|backend| backend.address).collect();
@@ -121,12 +146,12 @@ impl<'a> Site<'a> {
             site.targets.tls = Some(ground.certificate.client(setting.clients == Clients::Resuming)?);
         }
         site.file = site.path(peer.file_name());
-        site.configure(3)?;
+        site.configure(setting.backends())?;
         site.start_gateway()?;
         Ok(site)
     }
 
-    /// Writes the configuration, with the first `backends` of the three.
+    /// Writes the configuration, with the first `backends` of them.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -135,10 +160,11 @@ impl<'a> Site<'a> {
         let dir = self.path("");
         let (extra, workers) = (self.peer.extra(), self.setting.workers);
         let daemon = if self.peer.pid_file(self.setting).is_some() { "on" } else { "off" };
-        let log = self.peer.log(self.setting);
+        let (log, storm) = (self.peer.log(self.setting), self.setting.storm);
         let (listen, is_tls) = (self.targets.of(0), self.targets.tls.is_some());
-        let places = Places { listen, is_tls, backends: &addresses, dir: &dir, extra, workers, daemon, log };
-        std::fs::write(&self.file, template::fill(self.peer.template(), &places)).context("no configuration written")
+        let places = Places { listen, is_tls, backends: &addresses, dir: &dir, extra, workers, daemon, log, storm };
+        std::fs::write(&self.file, template::fill(self.peer.template(self.setting), &places))
+            .context("no configuration written")
     }
 
     /// Starts the gateway's program in a session of its own. The signal that ends it is sent to it should this process
@@ -221,20 +247,35 @@ impl<'a> Site<'a> {
         }
     }
 
-    fn start_backend(&mut self, name: &'static str) -> Result<()> {
+    fn start_backend(&mut self, name: &'static str, listen: SocketAddr) -> Result<()> {
+        let backend = Backend { name, address: listen, pid: 0 };
+        let started = self.spawn_backend(backend)?;
+        self.backends.push(started);
+        Ok(())
+    }
+
+    /// Starts a backend's process, and waits until it listens.
+    pub(super) fn spawn_backend(&self, backend: Backend) -> Result<Backend> {
+        let Backend { name, address: listen, .. } = backend;
+        let listen = listen.to_string();
         let mut command = session::command(&std::env::current_exe()?, Signal::KILL)?;
-        let listen = SocketAddr::from((self.ground.address(), 0)).to_string();
-        command.args(["echo", "--name", name, "--listen", &listen]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut arguments = ["echo", "--name", name, "--listen", &listen].map(str::to_owned).to_vec();
+        if let Some(storm) = self.setting.storm {
+            let slow = [(1_000_000 / storm.rate.max(1)).to_string(), storm.queue.to_string()];
+            arguments.extend(["--handshake-us".to_owned(), slow[0].clone(), "--queue".to_owned(), slow[1].clone()]);
+        }
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().context("a backend does not start")?;
         let mut line = String::new();
         let output = child.stdout.take().context("its output is piped")?;
-        let pid = child.id() as Pid;
         BufReader::new(output).read_line(&mut line)?;
-        // Registered before its address is known, so that it is ended in any case.
-        self.backends.push(Backend { name, address: SocketAddr::from(([0, 0, 0, 0], 0)), pid });
-        let address = line.trim().parse().context("a backend did not start")?;
-        self.backends.last_mut().context("one was pushed")?.address = address;
-        Ok(())
+        let Ok(address) = line.trim().parse() else {
+            // It ends in any case, whatever it said.
+            let _ = child.kill();
+            let _ = child.wait();
+            bail!("a backend did not start");
+        };
+        Ok(Backend { name, address, pid: child.id() as Pid })
     }
 
     fn wait_for_answer(&self) -> Result<()> {
@@ -292,6 +333,26 @@ impl<'a> Site<'a> {
         }
         parties.push(Party { name: self.peer.title().into(), pids: self.processes() });
         self.differences.borrow_mut().extend(scheduling::differences(&parties));
+    }
+
+    /// Gives the gateway the first core for itself, and what measures it the second one: the calling thread and the
+    /// backends `quick` come before everything else there, so that what they wait for is the gateway. Lasts until the
+    /// returned value is dropped; for the backends and the gateway until they end.
+    ///
+    /// # Errors
+    /// When there is one core only, or real-time priority is not permitted.
+    pub fn isolate(&self, quick: &[&str]) -> Result<Isolated> {
+        let isolated = Isolated::this_thread()?;
+        for pid in self.processes() {
+            isolation::pin(pid, isolation::GATEWAY)?;
+        }
+        for backend in &self.backends {
+            isolation::pin(backend.pid, isolation::OTHERS)?;
+            if quick.contains(&backend.name) {
+                isolation::come_first(backend.pid)?;
+            }
+        }
+        Ok(isolated)
     }
 
     /// The last lines of the gateway's log, those about trouble where there are any.

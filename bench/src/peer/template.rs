@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use super::Storm;
+
 /// Values of a configuration template.
 #[derive(Clone, Copy)]
 pub struct Places<'a> {
@@ -21,6 +23,8 @@ pub struct Places<'a> {
     pub daemon: &'a str,
     /// The line that turns the access log on or off.
     pub log: &'a str,
+    /// Backends that bear so many handshakes, in templates of `bench/peers/storm`.
+    pub storm: Option<Storm>,
 }
 
 /// Replaces every `{{name}}`. Leaves out lines about backends that are not there, those that begin with `{{tls}}` where
@@ -33,6 +37,11 @@ pub(super) fn fill(template: &str, places: &Places) -> String {
         let line = line.replace("{{log}}", places.log).replace("{{extra}}", places.extra);
         let mut line = line.replace("{{dir}}", places.dir);
         line = line.replace("{{workers}}", &places.workers.to_string()).replace("{{daemon}}", places.daemon);
+        if let Some(storm) = places.storm {
+            line = line.replace("{{rate}}", &storm.rate.to_string());
+            line = line.replace("{{total}}", &(storm.rate * 3).to_string());
+            line = line.replace("{{descriptors}}", &storm.descriptors.to_string());
+        }
         line = address(&line, "listen", places.listen);
         for (at, backend) in places.backends.iter().enumerate() {
             line = address(&line, &format!("backend{}", at + 1), *backend);
@@ -53,11 +62,23 @@ fn address(line: &str, name: &str, address: SocketAddr) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Setting;
     use super::*;
+    use crate::work::Work;
 
     fn places(backends: &[SocketAddr]) -> Places<'_> {
         let listen = "127.0.0.1:80".parse().unwrap();
-        Places { listen, is_tls: false, backends, dir: "/d", extra: "", workers: 2, daemon: "off", log: "" }
+        Places {
+            listen,
+            is_tls: false,
+            backends,
+            dir: "/d",
+            extra: "",
+            workers: 2,
+            daemon: "off",
+            log: "",
+            storm: None,
+        }
     }
 
     #[test]
@@ -78,15 +99,18 @@ mod tests {
 
     #[test]
     fn every_template_is_filled_completely() {
-        let backends = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"].map(|a| a.parse().unwrap());
-        let places = places(&backends);
+        let ten: Vec<SocketAddr> = (1..=10).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
         for peer in <super::super::Peer as clap::ValueEnum>::value_variants() {
-            for is_tls in [false, true] {
-                let filled = fill(peer.template(), &Places { is_tls, ..places });
+            let storm = Some(Storm { rate: 500, queue: 128, descriptors: 20_000 });
+            let settings = [(false, None, false), (true, None, false), (false, storm, false), (true, storm, false)];
+            for (is_tls, storm, is_restarted) in settings.into_iter().chain([(false, None, true)]) {
+                let places = places(&ten[..if is_restarted { 10 } else { 3 }]);
+                let template = peer.template(Setting { storm, is_restarted, ..Work::Idle.setting() });
+                let filled = fill(template, &Places { is_tls, storm, ..places });
                 let elsewhere = if is_tls { "{{plain}}" } else { "{{tls}}" };
-                let of_elsewhere = peer.template().lines().filter(|line| line.starts_with(elsewhere)).count();
+                let of_elsewhere = template.lines().filter(|line| line.starts_with(elsewhere)).count();
                 assert!(!filled.contains("{{"), "{peer:?}: {filled}");
-                assert_eq!(filled.lines().count() + of_elsewhere, peer.template().lines().count(), "{peer:?}");
+                assert_eq!(filled.lines().count() + of_elsewhere, template.lines().count(), "{peer:?}");
             }
         }
     }

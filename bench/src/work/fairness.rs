@@ -21,13 +21,14 @@ const RATE: f64 = 1_000.0;
 /// Clients asked for at most until enough of them have the right backend.
 const ASKED: usize = 1_000;
 
-/// Bulk and small messages come from threads of their own and go to backends of their own, so that nothing but the
-/// gateway, and the cores, is shared.
+/// Bulk and small messages come from threads of their own and go to backends of their own. The gateway has a core for
+/// itself, and on the other one small messages come first, so that they wait for the gateway and not for a core.
 pub(super) fn measure(site: &Site, amount: &Amount, stop: &Stop) -> Result<Figures> {
     let (bulk, small) = clients(site, stop)?;
     let (large, little) = (Message::new(LARGE), Message::new(64));
     let mut small = Fleet::open_as(&site.targets, small, stop)?;
     let mut bulk = Fleet::open_as(&site.targets, bulk, stop)?;
+    let _isolated = site.isolate(&["one", "two"])?;
     small.paced(&little, RATE, WARM_UP)?;
     let alone = small.paced(&little, RATE, amount.load)?;
     // The bulk tunnels begin before the small messages are timed, and end after them.
@@ -38,7 +39,6 @@ pub(super) fn measure(site: &Site, amount: &Amount, stop: &Stop) -> Result<Figur
         let Ok(bulk) = bulk.join() else { bail!("the thread of the bulk tunnels panicked") };
         Ok((beside?, bulk?))
     })?;
-    site.check_scheduling();
     ensure!(alone.done > 0 && beside.done > 0 && bulk.done > 0, "nothing came back");
     let mut figures = Figures::new();
     for (part, ids) in [(0.5, &HALF), (0.99, &MOST)] {

@@ -1,5 +1,6 @@
 //! Work for gateways, and its measurement.
 
+mod beside;
 mod change;
 mod echo;
 mod fairness;
@@ -60,6 +61,8 @@ pub enum Work {
     TlsHandshake,
     /// The same, each in the session of an earlier one.
     TlsResumed,
+    /// Echoes over 1,000 tunnels while 500 full handshakes of TLS a second come in.
+    TlsBeside,
 }
 
 /// Lengths, numbers and rates of work.
@@ -90,7 +93,8 @@ impl Work {
     /// The setting of the gateways for it.
     pub fn setting(self) -> Setting {
         Setting {
-            workers: if self == Self::Fairness { 1 } else { 2 },
+            // One for each core that the gateway has.
+            workers: if matches!(self, Self::Fairness | Self::TlsBeside) { 1 } else { 2 },
             is_replaced: self == Self::Upgrade,
             is_logged: self == Self::Logged,
             clients: match self {
@@ -98,13 +102,15 @@ impl Work {
                 _ if self.is_tls() => Clients::Tls,
                 _ => Clients::Plain,
             },
+            storm: None,
+            is_restarted: false,
         }
     }
 
     /// True when clients come over TLS.
     fn is_tls(self) -> bool {
         let messages = matches!(self, Self::TlsIdle | Self::TlsEcho64 | Self::TlsEcho1 | Self::TlsStream);
-        messages || matches!(self, Self::TlsHandshake | Self::TlsResumed)
+        messages || matches!(self, Self::TlsHandshake | Self::TlsResumed | Self::TlsBeside)
     }
 
     /// True when the generator can make its load.
@@ -116,7 +122,8 @@ impl Work {
     /// True when the peer can do it. The self-check takes part where CPU is measured.
     pub fn concerns(self, peer: Peer) -> bool {
         match self {
-            _ if peer == Peer::Again => !self.is_steady() && self != Self::Fairness,
+            _ if peer == Peer::Again => !self.is_steady() && !matches!(self, Self::Fairness | Self::TlsBeside),
+            _ if peer == Peer::Reattach => matches!(self, Self::Echo64 | Self::Echo1 | Self::Echo1000 | Self::Idle),
             // The harness has no configuration of stock Pingora with TLS, and its backends are plain.
             _ if self.is_tls() && matches!(peer, Peer::Direct | Peer::Pingora) => false,
             Self::Logged => matches!(peer, Peer::Longhaul | Peer::Nginx),
@@ -159,6 +166,7 @@ impl Work {
             Self::TlsStream => echo::stream(site, amount, &echo::TLS_STREAM, stop),
             Self::TlsHandshake => echo::handshake(site, amount, &echo::TLS_HANDSHAKE, stop),
             Self::TlsResumed => echo::handshake(site, amount, &echo::TLS_RESUMED, stop),
+            Self::TlsBeside => beside::measure(site, amount, stop),
         }?;
         if peer == Peer::Direct {
             figures.retain(|(id, _)| [".cpu", ".voluntary", ".involuntary"].iter().all(|cost| !id.ends_with(cost)));

@@ -1,28 +1,140 @@
-//! `limits`: bounds on what clients send before they are served.
+//! `limits`: bounds on what clients take and send.
 
+use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::keys;
-use crate::config::limits::{HeadLimits, KeepAlive, Limits};
+use super::rate;
+use crate::config::model::{BodyLimits, HeadLimits, KeepAlive, Limits, Pace, PerClient, RouteLimits};
 use crate::config::yaml::problem::{Problem, Report, quoted};
-use crate::config::yaml::scalar::{Span, duration, duration_or_off, size_in, whole};
-use crate::config::yaml::value::Value;
+use crate::config::yaml::scalar::{Span, duration, duration_or_off, or_off, size_in, size_or_off, whole, whole_in};
+use crate::config::yaml::value::{Fields, Value};
 
 const TIME: Span = Span { least: Duration::from_millis(100), most: Duration::from_secs(3_600), example: "10s" };
 const IDLE: Span = Span { least: Duration::from_secs(1), most: Duration::from_secs(86_400), example: "75s" };
+const PACE: Span = Span { least: Duration::from_secs(1), most: Duration::from_secs(86_400), example: "60s" };
 /// Pingora reads no more of a head (`MAX_HEADER_SIZE`, `MAX_HEADERS`).
 const SIZES: RangeInclusive<u64> = 1024..=1 << 20;
 const LINES: RangeInclusive<u64> = 1..=256;
 const TARGETS: RangeInclusive<u64> = 64..=1 << 20;
+const MOST_RATE: u64 = 1 << 30;
+const COUNTS: RangeInclusive<u64> = 1..=u32::MAX as u64;
 
 /// Reads `limits`.
 pub(crate) fn read(value: &Value<'_>, report: &mut Report) -> Option<Limits> {
     let defaults = Limits::default();
     let mut fields = keys::LIMITS.fields(value, report)?;
+    let connections = fields.take_or("connections", defaults.connections, |v| connections(v, report));
+    let memory = fields.take_or("memory", defaults.memory, |v| size_or_off(v, report));
+    let per_client = fields.take_or("per_client", defaults.per_client, |v| per_client(v, report));
     let head = fields.take_or("head", defaults.head, |v| head(v, report));
+    let body = fields.take_or("body", defaults.body, |v| body(v, report));
+    let answer = fields.take_or("answer", defaults.answer, |v| pace(&mut keys::ANSWER.fields(v, report)?, report));
     let keep_alive = fields.take_or("keep_alive", defaults.keep_alive, |v| keep_alive(v, report));
-    Some(Limits { head: head?, keep_alive: keep_alive? })
+    Some(Limits {
+        connections: connections?,
+        memory: memory?,
+        per_client: per_client?,
+        head: head?,
+        body: body?,
+        answer: answer?,
+        keep_alive: keep_alive?,
+    })
+}
+
+/// Reads `limits.connections`: a number, or `auto`, which gives `None`.
+fn connections(value: &Value<'_>, report: &mut Report) -> Option<Option<NonZeroU32>> {
+    let expected = format!("{}, or `auto`", count_expected());
+    match value.text() {
+        Some("auto") => Some(None),
+        Some("off" | "Auto" | "AUTO" | "unlimited" | "0") => {
+            report.refuse(value.wrong(expected).remedy("write `auto`: as many as there are file descriptors for"))
+        }
+        _ => count_in(value, expected).map(Some).map_err(|problem| report.push(problem)).ok(),
+    }
+}
+
+fn per_client(value: &Value<'_>, report: &mut Report) -> Option<PerClient> {
+    let defaults = PerClient::default();
+    let mut fields = keys::PER_CLIENT.fields(value, report)?;
+    let connections = fields.take_or("connections", defaults.connections, |v| count_or_off(v, report));
+    let tunnels = fields.take_or("tunnels", defaults.tunnels, |v| count_or_off(v, report));
+    let handshakes = fields.take_or("handshakes", defaults.handshakes, |v| rate::or_off(v, report));
+    let ipv4_prefix = fields.take_or("ipv4_prefix", defaults.ipv4_prefix, |v| prefix(v, 32, report));
+    let ipv6_prefix = fields.take_or("ipv6_prefix", defaults.ipv6_prefix, |v| prefix(v, 128, report));
+    Some(PerClient {
+        connections: connections?,
+        tunnels: tunnels?,
+        handshakes: handshakes?,
+        ipv4_prefix: ipv4_prefix?,
+        ipv6_prefix: ipv6_prefix?,
+    })
+}
+
+fn prefix(value: &Value<'_>, most: u8, report: &mut Report) -> Option<u8> {
+    whole(value, 1..=most.into(), report)?.try_into().ok()
+}
+
+fn count_or_off(value: &Value<'_>, report: &mut Report) -> Option<Option<NonZeroU32>> {
+    or_off(value, format!("{}, or `off`", count_expected()), report, count_in)
+}
+
+fn count_in(value: &Value<'_>, expected: String) -> Result<NonZeroU32, Problem> {
+    let count = whole_in(value, &COUNTS).map_err(|problem| problem.expected(expected))?;
+    Ok(u32::try_from(count).ok().and_then(NonZeroU32::new).expect("the bounds are those of the type"))
+}
+
+fn count_expected() -> String {
+    format!("a whole number from {} to {}", COUNTS.start(), COUNTS.end())
+}
+
+/// Reads `limits` of a listener: the most connections that it has.
+pub(crate) fn of_listener(value: &Value<'_>, report: &mut Report) -> Option<Option<NonZeroU32>> {
+    let mut fields = keys::LISTENER_LIMITS.fields(value, report)?;
+    fields.take_or("connections", None, |v| count_or_off(v, report))
+}
+
+/// Reads `limits` of a route.
+pub(crate) fn of_route(value: &Value<'_>, report: &mut Report) -> Option<RouteLimits> {
+    let mut fields = keys::ROUTE_LIMITS.fields(value, report)?;
+    let tunnels = fields.take_or("tunnels", None, |v| count_or_off(v, report));
+    let requests = fields.take_or("requests", None, |v| count_or_off(v, report));
+    Some(RouteLimits { tunnels: tunnels?, requests: requests? })
+}
+
+/// Reads `body` of a route: its own limit of the size, or none.
+pub(crate) fn body_of_route(value: &Value<'_>, report: &mut Report) -> Option<Option<u64>> {
+    let mut fields = keys::ROUTE_BODY.fields(value, report)?;
+    let size = fields.required("size", "a size such as `10MiB`, or `off`", report)?;
+    size_or_off(&size, report)
+}
+
+fn body(value: &Value<'_>, report: &mut Report) -> Option<BodyLimits> {
+    let mut fields = keys::BODY.fields(value, report)?;
+    let pace = pace(&mut fields, report);
+    let size = fields.take_or("size", None, |v| size_or_off(v, report));
+    Some(BodyLimits { pace: pace?, size: size? })
+}
+
+/// Reads `idle` and `min_rate`.
+fn pace(fields: &mut Fields<'_, '_>, report: &mut Report) -> Option<Pace> {
+    let defaults = Pace::default();
+    let idle = fields.take_or("idle", defaults.idle, |v| duration_or_off(v, &PACE, report));
+    let min_rate = fields.take_or("min_rate", defaults.min_rate, |v| min_rate(v, report));
+    Some(Pace { idle: idle?, min_rate: min_rate? })
+}
+
+fn min_rate(value: &Value<'_>, report: &mut Report) -> Option<Option<NonZeroU64>> {
+    const EXPECTED: &str = "bytes a second from 1B to 1GiB, such as `100B`, or `off`";
+    or_off(value, EXPECTED.to_owned(), report, |value, expected| {
+        let size = size_in(value, expected.clone())?;
+        let rate = NonZeroU64::new(size).filter(|_| size <= MOST_RATE);
+        rate.ok_or_else(|| {
+            let text = quoted(value.text().unwrap_or_default());
+            value.error(format!("{text} is out of bounds")).expected(expected)
+        })
+    })
 }
 
 fn head(value: &Value<'_>, report: &mut Report) -> Option<HeadLimits> {
@@ -44,7 +156,8 @@ fn head(value: &Value<'_>, report: &mut Report) -> Option<HeadLimits> {
 fn keep_alive(value: &Value<'_>, report: &mut Report) -> Option<KeepAlive> {
     let mut fields = keys::KEEP_ALIVE.fields(value, report)?;
     let idle = fields.take_or("idle", KeepAlive::default().idle, |v| duration_or_off(v, &IDLE, report));
-    Some(KeepAlive { idle: idle? })
+    let requests = fields.take_or("requests", KeepAlive::default().requests, |v| count_or_off(v, report));
+    Some(KeepAlive { idle: idle?, requests: requests? })
 }
 
 /// Reads a size within `bounds`.

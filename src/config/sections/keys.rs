@@ -25,22 +25,36 @@ macro_rules! sections {
 
 sections! {
     TOP = "" [
-        "listeners", "trusted_proxies", "underscores_in_headers", "forwarding", "metrics", "access_log", "watch",
-        "control_sock", "hook_memory", "limits", "drain", "routes", "upstreams",
+        "listeners", "trusted_proxies", "underscores_in_headers", "forwarding", "metrics", "admin", "access_log",
+        "watch", "control_sock", "hook_memory", "limits", "drain", "routes", "upstreams",
+        "state_folder", "tracing",
     ];
-    LISTENER = "listeners[]" ["address", "proxy_protocol", "tls", "redirect", "hsts"];
+    LISTENER = "listeners[]" ["address", "allow", "deny", "limits", "proxy_protocol", "tls", "redirect", "hsts"];
+    LISTENER_LIMITS = "listeners[].limits" ["connections"];
     LISTENER_TLS = "listeners[].tls" ["certificates", "min_version", "ticket_keys", "client_auth"];
     LISTENER_CERTIFICATE = "listeners[].tls.certificates[]" ["cert", "key"];
     CLIENT_AUTH = "listeners[].tls.client_auth" ["ca", "mode"];
     HSTS = "listeners[].hsts" ["max_age", "include_subdomains", "preload"];
     FORWARDING = "forwarding" ["forwarded", "strangers"];
     METRICS = "metrics" ["address"];
+    ADMIN = "admin" ["address", "token_file", "tls", "names"];
     ACCESS_LOG = "access_log" ["to", "format"];
-    ROUTE = "routes[]" ["host", "path", "upstream", "affinity", "hooks", "compression", "handshake"];
-    UPSTREAM = "upstreams.*" [
-        "affinity", "backends", "balance_factor", "health", "fail_open", "on_change", "drain_window", "rehome", "tries",
-        "timeouts", "tunnel", "tls", "proxy_protocol",
+    TRACING = "tracing" ["sample", "export"];
+    TRACE_EXPORT = "tracing.export" ["url", "service", "queue", "timeout"];
+    ROUTE = "routes[]" [
+        "host", "path", "upstream", "affinity", "hooks", "compression", "handshake", "body", "limits", "reattach",
     ];
+    REATTACH = "routes[].reattach" ["within", "buffer", "on", "code"];
+    ROUTE_BODY = "routes[].body" ["size"];
+    ROUTE_LIMITS = "routes[].limits" ["tunnels", "requests"];
+    UPSTREAM = "upstreams.*" [
+        "affinity", "backends", "resolve", "discover", "balance_factor", "health", "fail_open", "on_change",
+        "drain_window", "rehome", "tries", "timeouts", "tunnel", "limits", "admission", "absent", "tls",
+        "proxy_protocol",
+    ];
+    BACKEND_LIMITS = "upstreams.*.limits" ["tunnels", "requests", "per_key"];
+    ADMISSION = "upstreams.*.admission" ["handshakes", "burst", "queue", "wait"];
+    ABSENT = "upstreams.*.absent" ["hold", "queue"];
     UPSTREAM_TLS = "upstreams.*.tls" ["server_name", "ca", "certificate", "key", "verify"];
     AFFINITY = "upstreams.*.affinity[]" [
         "cookie", "header", "query", "issue_cookie", "client_certificate", "client_ip",
@@ -50,20 +64,44 @@ sections! {
         "name", "max_age", "same_site", "path", "domain", "secure", "partitioned",
     ];
     CLIENT_IP = "upstreams.*.affinity[].client_ip" ["ipv4_prefix", "ipv6_prefix"];
-    BACKEND = "upstreams.*.backends[]" ["address", "weight"];
+    BACKEND = "upstreams.*.backends[]" ["name", "address", "weight"];
+    DISCOVER = "upstreams.*.discover" [
+        "file", "dns", "srv", "etcd", "kubernetes", "settle", "keep_empty", "wait",
+    ];
+    KUBERNETES = "upstreams.*.discover.kubernetes" ["service", "port", "kubeconfig", "context"];
+    DNS = "upstreams.*.discover.dns" ["name", "port", "servers", "ipv6"];
+    SRV = "upstreams.*.discover.srv" ["name", "servers", "ipv6"];
+    ETCD = "upstreams.*.discover.etcd" [
+        "endpoints", "prefix", "ca", "certificate", "key", "user", "password", "password_file",
+    ];
+    RESOLVE = "upstreams.*.resolve" ["servers", "ipv6"];
     HEALTH = "upstreams.*.health" [
         "check", "path", "host", "expect", "subprotocols", "origin", "headers", "interval", "timeout", "rise", "fall",
         "traffic", "on_down",
     ];
     TIMEOUTS = "upstreams.*.timeouts" ["connect", "handshake", "try", "read", "write"];
-    TUNNEL = "upstreams.*.tunnel" ["idle", "max_age", "ping", "max_message", "tcp_user_timeout", "stall"];
-    LIMITS = "limits" ["head", "keep_alive"];
+    TUNNEL = "upstreams.*.tunnel" [
+        "idle", "max_age", "ping", "max_message", "tcp_user_timeout", "stall", "messages", "bytes", "over_rate",
+        "per_key",
+    ];
+    PER_KEY = "upstreams.*.tunnel.per_key" ["messages", "bytes"];
+    LIMITS = "limits" ["connections", "memory", "per_client", "head", "body", "answer", "keep_alive"];
+    PER_CLIENT = "limits.per_client" ["connections", "tunnels", "handshakes", "ipv4_prefix", "ipv6_prefix"];
     HEAD = "limits.head" ["time", "size", "lines", "target"];
-    KEEP_ALIVE = "limits.keep_alive" ["idle"];
+    BODY = "limits.body" ["idle", "min_rate", "size"];
+    ANSWER = "limits.answer" ["idle", "min_rate"];
+    KEEP_ALIVE = "limits.keep_alive" ["idle", "requests"];
     DRAIN = "drain" ["grace", "window", "code"];
     REHOME = "upstreams.*.rehome" ["over"];
     HOOK = "routes[].hooks[]" ["hook", "with", "timeout"];
 }
+
+/// The keys of a file of members, which is another file.
+pub(crate) static MEMBERS: Section = Section { path: "", keys: &["members"] };
+/// The keys of one of its members.
+pub(crate) static MEMBER: Section = Section { path: "members[]", keys: &["name", "address", "weight", "leaving"] };
+/// The keys of a group of Prometheus' form.
+pub(crate) static TARGET_GROUP: Section = Section { path: "[]", keys: &["targets", "labels"] };
 
 /// The paths of all keys, Pingora's first: `threads`, `routes[].host`, `upstreams.*.health.check`, …
 ///

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::keys;
-use crate::config::model::{Timeouts, TunnelLimits};
+use super::{keys, rates};
+use crate::config::model::{Timeouts, TunnelLimits, TunnelRates};
 use crate::config::yaml::problem::Report;
 use crate::config::yaml::scalar::{Span, duration, duration_or_off, size_or_off, spelled};
 use crate::config::yaml::value::Value;
@@ -67,7 +67,7 @@ fn warn_if_longer(
 }
 
 /// Reads `tunnel`.
-pub(crate) fn tunnel(value: &Value<'_>, report: &mut Report) -> Option<TunnelLimits> {
+pub(crate) fn tunnel(value: &Value<'_>, report: &mut Report) -> Option<(TunnelLimits, TunnelRates)> {
     let defaults = TunnelLimits::default();
     let mut fields = keys::TUNNEL.fields(value, report)?;
     let idle = fields.take_or("idle", defaults.idle, |v| duration_or_off(v, &IDLE, report));
@@ -82,14 +82,16 @@ pub(crate) fn tunnel(value: &Value<'_>, report: &mut Report) -> Option<TunnelLim
         let why = "the kernel counts the time of a closed window too, and ends the tunnel first";
         warn_if_longer(("stall", (ours, stalled)), ("tcp_user_timeout", (kernels, longest)), why, report);
     }
-    Some(TunnelLimits {
+    let rates = rates::of_tunnel(&mut fields, report);
+    let limits = TunnelLimits {
         idle: idle?,
         max_age: max_age?,
         ping: ping?,
         max_message: max_message?,
         tcp_user_timeout: tcp_user_timeout?,
         stall: stall?,
-    })
+    };
+    Some((limits, rates?))
 }
 
 impl TunnelLimits {

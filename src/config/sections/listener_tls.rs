@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::keys;
-use crate::config::listener::{ClientAuth, Hsts, ListenerTls, PemPair, TlsVersion};
+use crate::config::model::{ClientAuth, Hsts, ListenerTls, PemPair, TlsVersion};
 use crate::config::named_files::{NamedFiles, Use};
 use crate::config::yaml::problem::{Problem, Report};
 use crate::config::yaml::scalar::{Span, boolean, choice, duration, text};

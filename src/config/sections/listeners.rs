@@ -1,36 +1,41 @@
-//! `listeners` and `metrics`: the sockets to accept on; `trusted_proxies` and `forwarding`; `control_sock`.
+//! `listeners`, `metrics` and `admin`: the sockets to accept on; `trusted_proxies` and `forwarding`; `control_sock`.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-use super::{keys, listener_tls};
-use crate::config::model::{Forwarded, Forwarding, Listener, Metrics, ProxyProtocol, Strangers};
+use super::{admin, client_limits, keys, listener_tls};
+use crate::config::model::{Admin, Forwarded, Forwarding, Listener, Metrics, ProxyProtocol, Strangers};
 use crate::config::named_files::NamedFiles;
 use crate::config::yaml::address::{Use, network, socket_address};
 use crate::config::yaml::problem::{Problem, Report};
 use crate::config::yaml::scalar::{choice, text};
-use crate::config::yaml::value::Value;
+use crate::config::yaml::value::{Fields, Value};
 
-/// Reads `listeners` and `metrics`. Addresses that cannot be bound beside each other are refused. `are_proxies_trusted`
-/// says that `trusted_proxies` names some.
+/// Values of the three keys; `None` for one with a problem.
+type Sockets = (Option<Vec<Listener>>, Option<Option<Metrics>>, Option<Option<Admin>>);
+
+/// Reads `listeners`, `metrics` and `admin` of the top level's `fields`. Addresses that cannot be bound beside each
+/// other are refused. `are_proxies_trusted` says that `trusted_proxies` names some.
 pub(crate) fn read(
-    listeners: Option<Value<'_>>,
-    metrics: Option<Value<'_>>,
+    fields: &mut Fields<'_, '_>,
     are_proxies_trusted: bool,
     files: &mut NamedFiles,
     report: &mut Report,
-) -> (Option<Vec<Listener>>, Option<Option<Metrics>>) {
+) -> Sockets {
+    let listeners = fields.required("listeners", "a list such as `- address: 0.0.0.0:8080`", report);
     let mut taken = Taken::default();
     let mut readers = Readers { taken: &mut taken, files, are_proxies_trusted };
     let listeners = listeners.and_then(|value| readers.listeners(&value, report));
+    let (metrics, admin) = (fields.take("metrics"), fields.take("admin"));
     let metrics = match metrics {
         None => Some(None),
         Some(value) => read_metrics(&value, &mut taken, report).map(|address| Some(Metrics { address })),
     };
-    (listeners, metrics)
+    let admin = admin.map_or(Some(None), |value| admin::read(&value, &mut taken, files, report).map(Some));
+    (listeners, metrics, admin)
 }
 
 /// Reads `trusted_proxies`.
@@ -50,8 +55,25 @@ pub(crate) fn forwarding(value: &Value<'_>, report: &mut Report) -> Option<Forwa
     Some(Forwarding { forwarded: forwarded?, strangers: strangers? })
 }
 
+/// Reads `control_sock` and `state_folder`.
+pub(crate) fn paths(
+    fields: &mut Fields<'_, '_>,
+    report: &mut Report,
+) -> (Option<Option<PathBuf>>, Option<Option<PathBuf>>) {
+    let control_sock = fields.take_or("control_sock", None, |v| control_sock(v, report).map(Some));
+    let state_folder = fields.take_or("state_folder", None, |v| state_folder(v, report).map(Some));
+    (control_sock, state_folder)
+}
+
+/// Reads `state_folder`.
+fn state_folder(value: &Value<'_>, report: &mut Report) -> Option<PathBuf> {
+    let expected = "the absolute path of a folder, such as `/var/lib/longhaul`";
+    let path = text(value, expected, report)?;
+    if Path::new(path).is_absolute() { Some(path.into()) } else { report.refuse(value.wrong(expected)) }
+}
+
 /// Reads `control_sock`.
-pub(crate) fn control_sock(value: &Value<'_>, report: &mut Report) -> Option<PathBuf> {
+fn control_sock(value: &Value<'_>, report: &mut Report) -> Option<PathBuf> {
     const EXPECTED: &str = "the path of a Unix socket, such as `/run/longhaul/control.sock`";
     /// Bytes of a path in the kernel's `sockaddr_un`, without the zero at its end (unix(7)).
     const LONGEST: usize = 107;
@@ -92,6 +114,8 @@ impl Readers<'_> {
         let mut fields = keys::LISTENER.fields(value, report)?;
         let address = fields.required("address", &Use::Listen.expected(), report);
         let address = address.and_then(|v| listen_address(&v, self.taken, report));
+        let (allow, deny) = networks(&mut fields, report);
+        let connections = fields.take_or("limits", None, |v| client_limits::of_listener(v, report));
         let proxy_protocol = fields.take_or("proxy_protocol", ProxyProtocol::Off, |v| self.proxy_protocol(v, report));
         let tls = fields.take("tls");
         let speaks_tls = tls.is_some();
@@ -112,6 +136,9 @@ impl Readers<'_> {
         });
         Some(Listener {
             address: address?,
+            allow: allow?,
+            deny: deny?,
+            connections: connections?,
             proxy_protocol: proxy_protocol?,
             tls: tls?,
             redirect: redirect?,
@@ -131,6 +158,28 @@ impl Readers<'_> {
     }
 }
 
+/// Reads `allow` and `deny` of a listener.
+fn networks(fields: &mut Fields<'_, '_>, report: &mut Report) -> (Option<Vec<IpNet>>, Option<Vec<IpNet>>) {
+    let allow = fields.take_or("allow", Vec::new(), |v| match trusted_proxies(v, report)? {
+        none if none.is_empty() => {
+            let problem = v.error("an empty list lets nobody in").expected("a list such as `[203.0.113.0/24]`");
+            report.refuse(problem.remedy("leave `allow` out: every network may connect then"))
+        }
+        some => Some(some),
+    });
+    let deny = fields.take_or("deny", Vec::new(), |v| {
+        let denied = trusted_proxies(v, report)?;
+        match denied.iter().find(|network| allow.as_ref().is_some_and(|allow| allow.contains(network))) {
+            Some(both) => {
+                let problem = v.error(format!("{both} stands in `allow`, too"));
+                report.refuse(problem.expected("each network in one of the two lists").remedy("remove it from one"))
+            }
+            None => Some(denied),
+        }
+    });
+    (allow, deny)
+}
+
 fn read_metrics(value: &Value<'_>, taken: &mut Taken, report: &mut Report) -> Option<SocketAddr> {
     if value.text() == Some("off") {
         let problem = value.wrong("a mapping such as `address: 127.0.0.1:9090`");
@@ -141,7 +190,7 @@ fn read_metrics(value: &Value<'_>, taken: &mut Taken, report: &mut Report) -> Op
     listen_address(&address, taken, report)
 }
 
-fn listen_address(value: &Value<'_>, taken: &mut Taken, report: &mut Report) -> Option<SocketAddr> {
+pub(super) fn listen_address(value: &Value<'_>, taken: &mut Taken, report: &mut Report) -> Option<SocketAddr> {
     let address = socket_address(value, Use::Listen, report)?;
     match taken.claim(address, value) {
         Some(problem) => report.refuse(problem),
@@ -154,7 +203,7 @@ fn listen_address(value: &Value<'_>, taken: &mut Taken, report: &mut Report) -> 
 /// Linux refuses an address where another socket listens on it, or on every address of its family; and an IPv6
 /// socket on `[::]` takes IPv4 connections too unless told otherwise (ipv6(7), `IPV6_V6ONLY`).
 #[derive(Default)]
-struct Taken {
+pub(super) struct Taken {
     addresses: HashMap<(IpAddr, u16), usize>,
     /// First address of each port and family.
     ports: HashMap<(u16, Family), (IpAddr, usize)>,

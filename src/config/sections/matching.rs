@@ -1,6 +1,6 @@
 //! Readers of host patterns, paths, and names of cookies, headers, query arguments and upstreams.
 
-use crate::config::model::HostPattern;
+use crate::config::model::{HostPattern, Upstream};
 use crate::config::yaml::node::Mark;
 use crate::config::yaml::problem::{Problem, Report, Severity, quoted};
 use crate::config::yaml::value::Value;
@@ -168,6 +168,22 @@ pub(crate) fn subprotocol(value: &Value<'_>, expected: &str, report: &mut Report
     token(value, expected, report).map(str::to_owned)
 }
 
+/// Reads a backend's name, which stands on the ring, in metric labels and in logs.
+pub(crate) fn backend_name(value: &Value<'_>, report: &mut Report) -> Option<String> {
+    let expected = format!("1 to {MAX_TOKEN} of the letters a-z and A-Z, digits, `.`, `_`, `-`, `:`, `[` and `]`");
+    name(value, &expected, report, fits_backend_name).map(str::to_owned)
+}
+
+/// The problem of `text` as the name of a backend from another source than the configuration, of `most` bytes at most;
+/// `None` where it is right. Without `most` the limit is that of a configuration.
+pub(crate) fn wrong_with_backend_name(text: &str, most: Option<usize>) -> Option<String> {
+    wrong_with_chars(text, most.unwrap_or(MAX_TOKEN), fits_backend_name)
+}
+
+fn fits_backend_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"._-:[]".contains(&byte)
+}
+
 /// The problem of `name` as the name of an upstream, which logs and metric labels show; `None` where it is right.
 pub(crate) fn wrong_with_upstream_name(name: &str, mark: Mark, path: String) -> Option<Problem> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
@@ -175,6 +191,7 @@ pub(crate) fn wrong_with_upstream_name(name: &str, mark: Mark, path: String) -> 
         "" => "the name is empty".to_owned(),
         _ if name.len() > MAX_TOKEN => format!("the name is {} bytes long", name.len()),
         _ if !name.bytes().all(fits) => format!("{} cannot be a name", quoted(name)),
+        Upstream::NOWHERE => "`-` stands for no upstream".to_owned(),
         _ => return None,
     };
     let problem = Problem::new(Severity::Error, mark, path, message);
@@ -187,15 +204,21 @@ fn token<'v>(value: &Value<'v>, expected: &str, report: &mut Report) -> Option<&
 
 fn name<'v>(value: &Value<'v>, expected: &str, report: &mut Report, fits: impl Fn(u8) -> bool) -> Option<&'v str> {
     let Some(text) = value.text() else { return report.refuse(value.wrong(expected)) };
-    let problem = match text.chars().find(|character| !u8::try_from(*character).is_ok_and(&fits)) {
-        _ if text.is_empty() => value.error("empty text"),
-        Some(' ' | '\t' | '\n') => value.error(format!("{} has a space in it", quoted(text))),
+    match wrong_with_chars(text, MAX_TOKEN, fits) {
+        Some(wrong) => report.refuse(value.error(wrong).expected(expected)),
+        None => Some(text),
+    }
+}
+
+fn wrong_with_chars(text: &str, most: usize, fits: impl Fn(u8) -> bool) -> Option<String> {
+    Some(match text.chars().find(|character| !u8::try_from(*character).is_ok_and(&fits)) {
+        _ if text.is_empty() => "empty text".to_owned(),
+        Some(' ' | '\t' | '\n') => format!("{} has a space in it", quoted(text)),
         Some(character) => {
             let character = quoted(character.encode_utf8(&mut [0; 4]));
-            value.error(format!("{} has {character} in it", quoted(text)))
+            format!("{} has {character} in it", quoted(text))
         }
-        None if text.len() > MAX_TOKEN => value.error(format!("the name is longer than {MAX_TOKEN} bytes")),
-        None => return Some(text),
-    };
-    report.refuse(problem.expected(expected))
+        None if text.len() > most => format!("the name is longer than {most} bytes"),
+        None => return None,
+    })
 }

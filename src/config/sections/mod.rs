@@ -1,19 +1,31 @@
 //! The sections of the file: one reader for each.
 
 pub(crate) mod access_log;
+mod admin;
 pub(crate) mod affinity;
+mod backend_limits;
+pub(crate) mod backends;
 mod check_request;
 pub(crate) mod client_limits;
+mod discover;
 pub(crate) mod drain;
+mod etcd;
 pub(crate) mod health;
 pub(crate) mod hooks;
+mod host_names;
 mod issue_cookie;
 pub(crate) mod keys;
-pub(crate) mod limits;
+pub(crate) mod kubernetes;
+mod limits;
 pub(crate) mod listener_tls;
 pub(crate) mod listeners;
 pub(crate) mod matching;
+pub(crate) mod members;
 pub(crate) mod pingora_keys;
+mod rate;
+pub(crate) mod rates;
+mod reattach;
 pub(crate) mod routes;
+pub(crate) mod tracing;
 mod upstream_tls;
 pub(crate) mod upstreams;

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use super::affinity::{self, Scope};
+use super::client_limits;
 use super::hooks::{self, Registered};
 use super::keys;
 use super::matching::{host_pattern, path_prefix};
+use super::reattach;
 use super::upstreams::Named;
-use crate::config::model::{Compression, Handshake, HostPattern, Route};
+use crate::config::model::{Compression, Handshake, HostPattern, Route, RouteLimits, Upstream};
 use crate::config::yaml::problem::{Report, quoted};
 use crate::config::yaml::scalar::{choice, text};
 use crate::config::yaml::value::Value;
@@ -83,12 +85,21 @@ fn read_route(value: &Value<'_>, parts: &Parts<'_>, report: &mut Report) -> Opti
     let mut fields = keys::ROUTE.fields(value, report)?;
     let host = fields.take_or("host", HostPattern::Any, |v| host_pattern(v, report));
     let path = fields.take_or("path", "/".to_owned(), |v| path_prefix(v, report));
-    let upstream = fields.required("upstream", "the name of an entry of `upstreams`", report);
-    let upstream = upstream.and_then(|v| upstream_name(&v, parts.upstreams, report));
-    let affinity = fields.take_or("affinity", None, |v| affinity::read(v, parts.scope, report).map(Some));
     let hooks = fields.take_or("hooks", Vec::new(), |v| hooks::read(v, &parts.hooks, report));
+    // Where a route has hooks, these may answer, or choose an upstream.
+    let upstream = match (fields.take("upstream"), &hooks) {
+        (Some(v), _) => upstream_name(&v, parts.upstreams, report),
+        (None, Some(hooks)) if hooks.is_empty() => {
+            fields.required("upstream", "the name of an entry of `upstreams`", report).and(None)
+        }
+        (None, hooks) => hooks.as_ref().map(|_| Upstream::NOWHERE.to_owned()),
+    };
+    let affinity = fields.take_or("affinity", None, |v| affinity::read(v, parts.scope, report).map(Some));
     let compression = fields.take_or("compression", Compression::default(), |v| choice(v, &COMPRESSION, report));
     let handshake = fields.take_or("handshake", Handshake::default(), |v| choice(v, &HANDSHAKE, report));
+    let body_size = fields.take_or("body", None, |v| client_limits::body_of_route(v, report).map(Some));
+    let limits = fields.take_or("limits", RouteLimits::default(), |v| client_limits::of_route(v, report));
+    let reattach = fields.take_or("reattach", None, |v| reattach::read(v, report));
     Some(Route {
         host: host?,
         path: path?,
@@ -97,6 +108,9 @@ fn read_route(value: &Value<'_>, parts: &Parts<'_>, report: &mut Report) -> Opti
         hooks: hooks?,
         compression: compression?,
         handshake: handshake?,
+        body_size: body_size?,
+        limits: limits?,
+        reattach: reattach?,
     })
 }
 

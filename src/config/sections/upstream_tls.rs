@@ -4,8 +4,7 @@ use rustls::pki_types::ServerName;
 
 use super::keys;
 use super::listener_tls::{file, path};
-use crate::config::listener::PemPair;
-use crate::config::model::UpstreamTls;
+use crate::config::model::{PemPair, UpstreamTls};
 use crate::config::named_files::{NamedFiles, Use};
 use crate::config::yaml::problem::{Problem, Report, Severity, quoted};
 use crate::config::yaml::scalar::{boolean, choice};
@@ -39,7 +38,11 @@ pub(super) fn read(value: &Value<'_>, files: &mut NamedFiles, report: &mut Repor
 }
 
 /// Reads `certificate` and `key`, which come together.
-fn certificate(fields: &mut Fields<'_, '_>, files: &mut NamedFiles, report: &mut Report) -> Option<Option<PemPair>> {
+pub(super) fn certificate(
+    fields: &mut Fields<'_, '_>,
+    files: &mut NamedFiles,
+    report: &mut Report,
+) -> Option<Option<PemPair>> {
     let (cert, key) = match (fields.take("certificate"), fields.take("key")) {
         (None, None) => return Some(None),
         (Some(cert), Some(key)) => (cert, key),

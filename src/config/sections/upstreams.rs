@@ -1,34 +1,36 @@
 //! `upstreams`: their backends, and the balance between these.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use pingora_core::server::configuration::ServerConf;
+
 use super::affinity::{self, Scope};
+use super::backend_limits;
+use super::backends;
+use super::discover;
 use super::drain;
 use super::health;
 use super::keys;
 use super::limits;
 use super::matching::wrong_with_upstream_name;
 use super::upstream_tls;
-use crate::config::model::{Backend, Health, OnChange, Route, Timeouts, TunnelLimits, Upstream};
+use crate::config::model::{
+    Backend, BackendLimits, Discover, DiscoverFrom, Health, Ipv6, ListedNames, Lookup, OnChange, Route, Timeouts,
+    Upstream,
+};
 use crate::config::named_files::NamedFiles;
-use crate::config::yaml::address::{Use, socket_address};
 use crate::config::yaml::near::nearest;
 use crate::config::yaml::node::Mark;
 use crate::config::yaml::problem::{Problem, Report, Severity, quoted};
 use crate::config::yaml::scalar::{boolean, decimal, or_off, whole_in};
-use crate::config::yaml::value::{Value, join};
-
-/// Largest sum of an upstream's weights. A unit is 160 points of 8 bytes on the ring (pingora-ketama), so this is 128
-/// MB.
-const MAX_TOTAL_WEIGHT: u64 = 100_000;
+use crate::config::yaml::value::{Fields, Value, join};
 
 /// One for the backend that is hung or ill, and one for another.
 const DEFAULT_TRIES: usize = 2;
+const MAPPING: &str = "a mapping with at least the key backends";
 const TRIES: RangeInclusive<u64> = 1..=100;
-
-const BACKENDS: &str = "a list of addresses, such as `- 127.0.0.1:9001`";
 
 /// The upstreams that could be read, and the names of all.
 pub(crate) struct Named {
@@ -62,8 +64,77 @@ impl Named {
         }
     }
 
+    /// Adds the warnings that the rest of the file decides: of upstreams that no route of `routes` leads to, and of
+    /// members that cannot be reached as the file wants it.
+    pub(crate) fn warn(&self, routes: &[Route], pingora: Option<&ServerConf>, report: &mut Report) {
+        self.warn_of_unused(routes, report);
+        self.warn_of_reattach(routes, report);
+        self.warn_of_vain_waits(routes, report);
+        let binds =
+            |conf: &ServerConf| [&conf.client_bind_to_ipv4, &conf.client_bind_to_ipv6].map(|list| !list.is_empty());
+        let binds = pingora.map(binds).unwrap_or_default();
+        for (mark, upstream) in &self.read {
+            let Some(upstream) = upstream else { continue };
+            let Some(discover) = &upstream.discover else { continue };
+            let ipv6 = discover.from.lookup().map(|lookup| lookup.ipv6);
+            let warning = |key: &str, message: &str| {
+                let path = join(&join("upstreams", &upstream.name), key);
+                Problem::new(Severity::Warning, *mark, path, message)
+            };
+            if binds == [false, true] && matches!(ipv6, Some(Ipv6::Off | Ipv6::Fallback | Ipv6::Both)) {
+                let message = "IPv4 members are connected to from an address that the system chooses";
+                report.push(warning("discover", message).remedy("add `client_bind_to_ipv4`, or write `ipv6: only`"));
+            }
+            if binds == [true, false] && matches!(ipv6, Some(Ipv6::Only | Ipv6::Both)) {
+                let message = "IPv6 members are connected to from an address that the system chooses";
+                report.push(warning("discover", message).remedy("add `client_bind_to_ipv6`, or write `ipv6: off`"));
+            }
+            if upstream.tls.as_ref().is_some_and(|tls| tls.verify && tls.server_name.is_none()) {
+                let message = "certificates must be for the members' IP addresses, which change";
+                report.push(warning("tls", message).remedy("name what they are for: `server_name: chat.internal`"));
+            }
+        }
+    }
+
+    /// Adds warnings of `absent` where nobody would wait, or not for as long as it takes.
+    fn warn_of_vain_waits(&self, routes: &[Route], report: &mut Report) {
+        for (mark, upstream) in &self.read {
+            let Some(upstream) = upstream else { continue };
+            let Some(absent) = upstream.absent else { continue };
+            let path = join(&join("upstreams", &upstream.name), "absent");
+            let mut warn = |message: String, remedy: &str| {
+                report.push(Problem::new(Severity::Warning, *mark, path.clone(), message).remedy(remedy));
+            };
+            let of_routes = routes.iter().filter(|route| route.upstream == upstream.name);
+            let has_key = !upstream.affinity.is_empty() || of_routes.into_iter().any(|route| route.affinity.is_some());
+            if !has_key {
+                warn("clients without a key wait only where no backend is left".to_owned(), "add `affinity`");
+            }
+            if upstream.health.is_none() {
+                let message = "with `health: off` nobody knows that a backend is down, or back";
+                warn(message.to_owned(), "have backends checked, or nobody waits for more than what its source says");
+            }
+            match upstream.discover.as_ref().map(|discover| &discover.from) {
+                Some(DiscoverFrom::Dns(_)) => warn(
+                    "members by `dns` have no names: one that comes back at another address is another one".to_owned(),
+                    "name them by `srv`, or by host names in `backends`",
+                ),
+                Some(DiscoverFrom::Kubernetes(_)) if upstream.drain_window >= absent.hold => {
+                    let [window, hold] = [upstream.drain_window, absent.hold].map(humantime::format_duration);
+                    warn(
+                        format!(
+                            "a pod is away from when it terminates: {hold} are over before `drain_window` ({window}) is"
+                        ),
+                        "let `hold` cover `drain_window` and the restart, or shorten `drain_window`",
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Adds a warning for each upstream that no route of `routes` leads to.
-    pub(crate) fn warn_of_unused(&self, routes: &[Route], report: &mut Report) {
+    fn warn_of_unused(&self, routes: &[Route], report: &mut Report) {
         let used: HashSet<_> = routes.iter().map(|route| route.upstream.as_str()).collect();
         for (mark, upstream) in &self.read {
             let Some(Upstream { name, .. }) = upstream.as_ref().filter(|one| !used.contains(one.name.as_str())) else {
@@ -72,6 +143,29 @@ impl Named {
             let path = join("upstreams", name);
             let problem = Problem::new(Severity::Warning, *mark, path, "no route leads to this upstream");
             report.push(problem.remedy(format!("add a route with `upstream: {name}`, or remove the upstream")));
+        }
+    }
+
+    /// Adds a warning for each upstream that keeps clients of routes with `reattach` from what that promises.
+    fn warn_of_reattach(&self, routes: &[Route], report: &mut Report) {
+        for (mark, upstream) in &self.read {
+            let Some(upstream) = upstream else { continue };
+            let policies = routes.iter().filter(|route| route.upstream == upstream.name);
+            let Some(within) = policies.filter_map(|route| route.reattach).map(|policy| policy.within).max() else {
+                continue;
+            };
+            let mut warn = |key: &str, message: &str, remedy: &str| {
+                let path = join(&join("upstreams", &upstream.name), key);
+                report.push(Problem::new(Severity::Warning, *mark, path, message).remedy(remedy));
+            };
+            if upstream.on_change == OnChange::Keep {
+                let message = "tunnels stay with a backend that a reload takes away: they are not re-attached then";
+                warn("on_change", message, "write `on_change: close`: with `reattach` it closes no client");
+            }
+            if upstream.tunnel.idle.is_some_and(|idle| idle <= within) {
+                let message = "a client that is held and silent is closed by `idle` before `reattach.within` is over";
+                warn("tunnel", message, "make `idle` longer than `reattach.within`");
+            }
         }
     }
 
@@ -108,12 +202,11 @@ fn read_upstream(
     report: &mut Report,
 ) -> Option<Upstream> {
     if value.is_sequence() {
-        let problem = value.wrong("a mapping with at least the key backends");
-        return report.refuse(problem.remedy("put the list under `backends:`"));
+        return report.refuse(value.wrong(MAPPING).remedy("put the list under `backends:`"));
     }
     let mut fields = keys::UPSTREAM.fields(value, report)?;
     let affinity = fields.take_or("affinity", Vec::new(), |v| affinity::read(v, scope, report));
-    let backends = fields.required("backends", BACKENDS, report).and_then(|v| read_backends(&v, report));
+    let sources = read_sources(&mut fields, value, files, report);
     let balance_factor = fields.take_or("balance_factor", None, |v| read_balance_factor(v, report));
     let health = fields.take_or("health", Some(Health::default()), |v| health::read(v, report));
     let fail_open = fields.take_or("fail_open", false, |v| boolean(v, report));
@@ -122,13 +215,18 @@ fn read_upstream(
     let rehome = fields.take_or("rehome", None, |v| drain::rehome(v, report));
     let tries = fields.take_or("tries", DEFAULT_TRIES, |v| read_tries(v, report));
     let timeouts = fields.take_or("timeouts", Timeouts::default(), |v| limits::timeouts(v, report));
-    let tunnel = fields.take_or("tunnel", TunnelLimits::default(), |v| limits::tunnel(v, report));
+    let tunnel = fields.take_or("tunnel", Default::default(), |v| limits::tunnel(v, report));
+    let limits = fields.take_or("limits", BackendLimits::default(), |v| backend_limits::limits(v, report));
+    let admission = fields.take_or("admission", None, |v| backend_limits::admission(v, limits, report));
+    let absent = fields.take_or("absent", None, |v| backend_limits::absent(v, report));
     let tls = fields.take_or("tls", None, |v| upstream_tls::read(v, files, report).map(Some));
     let proxy_protocol = fields.take_or("proxy_protocol", None, |v| upstream_tls::proxy_protocol(v, report));
+    let ((backends, discover), (tunnel, rates)) = (sources?, tunnel?);
     Some(Upstream {
         name: name.to_owned(),
         affinity: affinity?,
-        backends: backends?,
+        backends,
+        discover,
         balance_factor: balance_factor?,
         health: health?,
         fail_open: fail_open?,
@@ -137,97 +235,50 @@ fn read_upstream(
         rehome: rehome?,
         tries: tries?,
         timeouts: timeouts?,
-        tunnel: tunnel?,
+        tunnel,
+        rates,
+        limits: limits?,
+        admission: admission?,
+        absent: absent?,
         tls: tls?,
         proxy_protocol: proxy_protocol?,
     })
 }
 
+/// Source of an upstream's backends: its own list, or something else that knows them.
+fn read_sources(
+    fields: &mut Fields<'_, '_>,
+    upstream: &Value<'_>,
+    files: &mut NamedFiles,
+    report: &mut Report,
+) -> Option<(Vec<Backend>, Option<Discover>)> {
+    let lookup = fields.take_or("resolve", Lookup::default(), |v| discover::resolve(v, report));
+    match (fields.take("backends"), fields.take("discover")) {
+        (Some(listed), None) => match backends::read(&listed, report)? {
+            (backends, hosts) if hosts.is_empty() => Some((backends, None)),
+            (backends, hosts) => {
+                let names = ListedNames { backends, hosts, lookup: lookup? };
+                Some((Vec::new(), Some(Discover::of(DiscoverFrom::Backends(names)))))
+            }
+        },
+        (None, Some(value)) => Some((Vec::new(), Some(discover::read(&value, files, report)?))),
+        (Some(listed), Some(value)) => {
+            backends::read(&listed, report);
+            discover::read(&value, files, report);
+            let problem = value.error("the backends are listed, and to be discovered as well");
+            report.refuse(problem.expected("either `backends` or `discover`").remedy("remove one of the two"))
+        }
+        (None, None) => {
+            let path = join(&upstream.path(), "backends");
+            let problem = Problem::new(Severity::Error, upstream.mark(), path, "missing").expected(backends::LIST);
+            report.refuse(problem.remedy("where something else knows the backends, name it under `discover:`"))
+        }
+    }
+}
+
 fn read_tries(value: &Value<'_>, report: &mut Report) -> Option<usize> {
     let tries = whole_in(value, &TRIES).map_err(|problem| report.push(problem)).ok()?;
     usize::try_from(tries).ok()
-}
-
-fn read_backends(value: &Value<'_>, report: &mut Report) -> Option<Vec<Backend>> {
-    let items = value.items(BACKENDS, report)?;
-    if items.is_empty() {
-        return report.refuse(value.error("no backend").expected(BACKENDS));
-    }
-    let mut seen = HashMap::with_capacity(items.len());
-    let mut backends = Vec::with_capacity(items.len());
-    for (index, item) in items.iter().enumerate() {
-        let backend = read_backend(item, report);
-        if let Some(Backend { address, .. }) = backend {
-            let key = (address.ip().to_canonical(), address.port());
-            let (first, line) = *seen.entry(key).or_insert((index, item.mark().line));
-            if first != index {
-                let problem = item.error(format!("{address} is a backend twice; the first is on line {line}"));
-                report
-                    .push(problem.expected("each address once").remedy("remove one; for a larger share use `weight`"));
-            }
-        }
-        backends.push(backend);
-    }
-    let backends: Vec<Backend> = backends.into_iter().collect::<Option<_>>()?;
-    match wrong_with_weights(value, &backends) {
-        Some(problem) => report.refuse(problem),
-        None => Some(backends),
-    }
-}
-
-fn read_backend(value: &Value<'_>, report: &mut Report) -> Option<Backend> {
-    if !value.is_mapping() {
-        return Some(Backend { address: socket_address(value, Use::Connect, report)?, weight: 1 });
-    }
-    let mut fields = keys::BACKEND.fields(value, report)?;
-    let address = fields.required("address", &Use::Connect.expected(), report);
-    let address = address.and_then(|v| socket_address(&v, Use::Connect, report));
-    let weight = fields.take_or("weight", 1, |v| read_weight(v, report));
-    Some(Backend { address: address?, weight: weight? })
-}
-
-fn read_weight(value: &Value<'_>, report: &mut Report) -> Option<u16> {
-    let weight = whole_in(value, &(0..=u64::from(u16::MAX))).map_err(|problem| {
-        let written = value.plain_text().and_then(|text| text.strip_prefix('-').or(Some(text))).and_then(decimal);
-        let negative = value.text().is_some_and(|text| text.starts_with('-'));
-        report.push(match written {
-            _ if problem.remedy.is_some() => problem,
-            None => problem,
-            Some(_) if negative => problem.remedy("0 takes a backend out: it gets nothing new"),
-            Some(weight) if weight.fract() != 0.0 => {
-                problem.remedy("multiply all weights of the upstream alike until they are whole")
-            }
-            Some(_) => problem.remedy("divide all weights of the upstream alike: only their ratio matters"),
-        });
-    });
-    u16::try_from(weight.ok()?).ok()
-}
-
-fn wrong_with_weights(value: &Value<'_>, backends: &[Backend]) -> Option<Problem> {
-    let total: u64 = backends.iter().map(|backend| u64::from(backend.weight)).sum();
-    if total == 0 {
-        let problem = value.error("every weight is 0: no backend would get anything");
-        return Some(
-            problem.expected("at least one weight above 0").remedy("give a backend that is to work a weight of 1"),
-        );
-    }
-    if total <= MAX_TOTAL_WEIGHT {
-        return None;
-    }
-    let divisor = backends.iter().fold(0, |divisor, backend| common_divisor(divisor, u64::from(backend.weight)));
-    let problem = value.error(format!("the weights add up to {total}"));
-    let problem = problem.expected(format!(
-        "at most {MAX_TOTAL_WEIGHT} in one upstream: each unit takes 160 points on the ring, 1,280 bytes"
-    ));
-    Some(if divisor > 1 {
-        problem.remedy(format!("divide every weight by {divisor}: the shares stay the same"))
-    } else {
-        problem.remedy("write smaller weights: only their ratio matters")
-    })
-}
-
-fn common_divisor(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
 /// Reads `balance_factor`: the load that a backend may carry, as a multiple of the average.

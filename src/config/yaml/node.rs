@@ -275,7 +275,9 @@ fn syntax_error(text: &str, error: &ScanError) -> Problem {
     }
     let line = text.lines().nth(error.marker().line().saturating_sub(1)).unwrap_or_default();
     let bracket_and_port = line.split("]:").skip(1).any(|after| after.starts_with(|c: char| c.is_ascii_digit()));
-    let remedy = if bracket_and_port {
+    let remedy = if line.contains('\0') {
+        "remove the NUL from this line: the file is no text, or was cut off while it was written"
+    } else if bracket_and_port {
         "put an address that begins with `[` in quotes, such as `\"[::1]:8080\"`"
     } else if info.contains("tab") {
         "indent with spaces; a tab cannot be used for that"

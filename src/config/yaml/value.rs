@@ -54,6 +54,13 @@ impl<'v> Value<'v> {
         entries.iter().find(|(node, _)| is_it(node)).map_or(self.mark(), |(node, _)| node.mark)
     }
 
+    /// The value under `key` of this mapping, outside of any path.
+    pub(crate) fn under(&self, key: &str) -> Option<Value<'v>> {
+        let Content::Mapping(entries) = &self.node.content else { return None };
+        let is_it = |node: &Node| matches!(&node.content, Content::Scalar { text, .. } if text == key);
+        entries.iter().find(|(node, _)| is_it(node)).map(|(_, node)| Value { node, step: Step::Path("") })
+    }
+
     /// The YAML path, such as `upstreams.chat.backends[1].weight`. It is built for each call: only problems need it.
     pub(crate) fn path(&self) -> String {
         match self.step {

@@ -263,6 +263,11 @@ fn wrong_host(host: &str) -> Fault {
         return wrong_ipv4(host, fault);
     }
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    if let Some((_, port)) = host.split_once(':').filter(|(name, _)| !name.is_empty() && name.bytes().all(is_name))
+        && port.parse::<u16>().is_ok()
+    {
+        return Fault::new(format!("{shown} has a port already, and another is behind it")).remedy("write one port");
+    }
     if !host.bytes().all(is_name) {
         return fault;
     }

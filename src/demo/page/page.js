@@ -34,6 +34,7 @@ class Client {
     this.count = null;
     this.code = null;
     this.tries = 0;
+    this.restarts = 0; // restarts of backends that its open socket has outlived
     this.lines = [];
     this.card = clientCard(this);
     queue.add(this);
@@ -43,6 +44,7 @@ class Client {
     const scheme = location.protocol === "https:" ? "wss" : "ws";
     const socket = new WebSocket(`${scheme}://${location.host}/ws?client=${encodeURIComponent(this.id)}`);
     this.socket = socket;
+    this.restarts = 0;
     this.set("connecting");
     // Events of a socket that was replaced or closed by us change nothing.
     const mine = (handle) => (event) => this.socket === socket && handle(event);
@@ -59,6 +61,7 @@ class Client {
     try { told = JSON.parse(data); } catch { return; }
     if (told?.type === "hello") {
       if (this.backend && this.backend !== told.backend) this.home = this.backend;
+      if (this.state === "open") this.restarts++;
       this.backend = String(told.backend);
       this.count = Number(told.count);
       this.lines = told.history.slice(-MAX_LINES);
@@ -126,7 +129,9 @@ class Client {
     count.parentElement.disabled = this.state !== "open";
     count.parentElement.setAttribute("aria-label", `Count on client ${this.id}, now at ${this.count ?? "unknown"}`);
     const last = this.code === null ? "" : `last close ${this.code}`;
-    code.textContent = [last, this.home && `was on ${this.home} before`].filter(Boolean).join(" · ");
+    const outlived = this.restarts > 0 && `same socket over ${this.restarts} restart${this.restarts > 1 ? "s" : ""}`;
+    root.dataset.restarts = this.restarts;
+    code.textContent = [last, this.home && `was on ${this.home} before`, outlived].filter(Boolean).join(" · ");
     code.title = CODES[this.code] ?? "";
   }
 }
@@ -254,10 +259,25 @@ function showState(state) {
     card.find(".figures").textContent = backend.up
       ? `${backend.open} open · ${backend.messages} messages` : "has forgotten everything";
     card.action = backend.up ? "stop" : "start";
-    const button = card.find("button");
+    const button = card.find(".turn");
     button.textContent = backend.up ? "Stop" : "Start";
     button.setAttribute("aria-label", `${button.textContent} backend ${backend.name}`);
+    card.find(".restart").hidden = !backend.up;
+    showMember(card, backend, state.members);
   }
+}
+
+/** Says whether the gateway has a backend as a member, where the page decides about that. */
+function showMember(card, backend, members) {
+  const button = card.find(".member");
+  button.hidden = byId("discovered").hidden = !members;
+  if (!members) return;
+  const listed = members.includes(backend.name);
+  card.root.classList.toggle("absent", !listed);
+  card.memberAction = listed ? "remove" : "add";
+  button.textContent = listed ? "Remove" : "Add";
+  button.setAttribute("aria-label", `${button.textContent} backend ${backend.name} ${listed ? "from" : "to"} the members`);
+  if (!listed) card.find(".up").textContent += ", no member";
 }
 
 function backendCard(name) {
@@ -267,24 +287,27 @@ function backendCard(name) {
   root.dataset.backend = name;
   find(".badge").textContent = name;
   find(".name").textContent = `Backend ${name}`;
-  find("button").addEventListener("click", () => push(name, card));
+  find(".turn").addEventListener("click", () => push(name, card, card.action));
+  find(".restart").addEventListener("click", () => push(name, card, "restart"));
+  find(".restart").setAttribute("aria-label", `Restart backend ${name}`);
+  find(".member").addEventListener("click", () => push(name, card, card.memberAction));
   byId("backends").append(root);
   return card;
 }
 
-async function push(name, card) {
-  const button = card.find("button");
-  button.disabled = true;
+async function push(name, card, action) {
+  const buttons = card.root.querySelectorAll("button");
+  for (const button of buttons) button.disabled = true;
   notice("");
   try {
-    const path = `/demo/backends/${encodeURIComponent(name)}/${card.action}`;
+    const path = `/demo/backends/${encodeURIComponent(name)}/${action}`;
     const answer = await fetch(path, { method: "POST", headers: { "x-longhaul-demo": "1" } });
     if (!answer.ok) throw new Error(await answer.text());
     showState(await answer.json());
   } catch (error) {
     notice(`Backend ${name}: ${error.message}`);
   } finally {
-    button.disabled = false;
+    for (const button of buttons) button.disabled = false;
   }
 }
 

@@ -12,6 +12,7 @@ use crate::config::ProxyProtocol;
 use crate::dial::{self, Secured};
 use crate::gateway::Gateway;
 use crate::gateway::arrival::{Arrival, ArrivalTls};
+use crate::gateway::head_reader::TO_BE_REFUSED;
 use crate::proxy_protocol::{self, ProxyHeaderError, Read};
 use crate::snapshot::ListenerPolicy;
 use crate::tls::server::Server;
@@ -44,13 +45,19 @@ impl Gateway {
                     return None;
                 }
             }
+            // Only the header of a trusted proxy is believed.
+            let is_proxy = is_trusted(peer.ip(), &self.running.snapshot_now().trusted_proxies);
+            if is_proxy && !self.admit_named(client.raw_mut(), arrival.peer.ip(), policy) {
+                return None;
+            }
         }
         if let Some(server) = &policy.tls {
+            let begun = Instant::now();
             match self.shake_tls(client, server, read).await {
                 Ok(facts) => {
                     let resumed = facts.resumed;
                     let tls = ArrivalTls::from(facts);
-                    self.running.metrics.tls.shaken(tls.version, resumed);
+                    self.running.metrics.tls.shaken(tls.version, resumed, begun.elapsed());
                     arrival.tls = Some(Arc::new(tls));
                 }
                 Err(failure) => {
@@ -107,7 +114,9 @@ impl Gateway {
         server: &Server,
         read: &mut Vec<u8>,
     ) -> Result<Facts, HandshakeFailure> {
-        let until = Instant::now() + HANDSHAKE;
+        // A client that is refused whatever it asks for has as long for this as for its request.
+        let longest = if client.raw().refused().is_some() { TO_BE_REFUSED } else { HANDSHAKE };
+        let until = Instant::now() + longest;
         if read.is_empty() {
             match dial::read(client, read, until).await {
                 Ok(0) => return Err(HandshakeFailure::Closed),

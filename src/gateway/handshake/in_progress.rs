@@ -13,7 +13,7 @@ impl InProgress {
     /// Counts one handshake more; `None` when [`MOST`] are in progress.
     pub(super) fn begin(gauge: &IntGauge) -> Option<Self> {
         gauge.inc();
-        // Counted first, so that two who ask at the same moment are not both the last that is let in.
+        // Counted first, so that two clients that ask at the same moment are not both accepted as the last one.
         let counted = Self { gauge: gauge.clone() };
         (gauge.get() <= MOST).then_some(counted)
     }
@@ -26,8 +26,8 @@ impl Drop for InProgress {
 }
 
 /// Most handshakes in progress. Each holds two descriptors and about 10 KiB, so that all together hold half of the
-/// 65,536 descriptors that a service commonly has, and 160 MiB. At 10 ms each, 1.6 million clients a second can be let
-/// in.
+/// 65,536 descriptors that a service commonly has, and 160 MiB. At 10 ms each, 1.6 million clients a second can be
+/// accepted.
 const MOST: i64 = 16_384;
 
 #[cfg(test)]

@@ -4,10 +4,12 @@
 //! [`Gateway::shake_hands`], and passes on what came of it: `worker` for clients whose request its worker reads,
 //! `session` for those that Pingora reads.
 
+mod again;
 mod arriving;
 mod in_progress;
-mod offer;
+pub mod offer;
 mod session;
+mod turn;
 mod worker;
 
 use std::io;
@@ -21,19 +23,22 @@ use log::debug;
 
 use super::Gateway;
 use super::request::Ctx;
+use super::waits::Waits;
+use crate::admission::Handshake;
 use crate::config::TunnelLimits;
 use crate::dial::{Answered, Dial, Exchange, Limits, PassedOn, Secured, Tcp, Transport, TryError};
-use crate::hook::Answer;
+use crate::hook::{Answer, TunnelId};
 use crate::http1::ResponseHead;
 use crate::http1::forward::{Edited, switching_response};
 use crate::snapshot::Destination;
 use crate::socket::keepalive;
 use crate::tls::Sealed;
-use crate::tunnel::{Connection, NewTunnel, Record, Socket};
+use crate::tunnel::{Connection, NewTunnel, Rare, Record, Socket};
 use crate::upstream::{Blame, FailureKind, Ring};
 use crate::ws::Sides;
 use crate::ws::handshake::{self, BadAnswer, Offer};
 use in_progress::InProgress;
+use turn::Turns;
 pub(super) use worker::Continuation;
 pub use worker::Handshakes;
 
@@ -108,59 +113,87 @@ impl<T: End> End for Secured<T> {
 /// The head of a backend's final answer, judged.
 enum Judged {
     /// Another status than 101.
-    Refusal,
+    Refusal(u16),
     /// The 101 does not open the WebSocket that was asked for.
     Wrong(BadAnswer),
     /// The head for the client; empty where hooks are still to see it.
     Right(Vec<u8>),
 }
 
+impl Judged {
+    /// Status of the answer.
+    fn status(&self) -> u16 {
+        match self {
+            Self::Refusal(status) => *status,
+            Self::Wrong(_) | Self::Right(_) => StatusCode::SWITCHING_PROTOCOLS.as_u16(),
+        }
+    }
+}
+
 impl Gateway {
     /// Offers a handshake to backends until one gives a final answer, and judges that.
-    async fn shake_hands<D: Dial>(
+    async fn shake_hands<D: Waits>(
         &self,
-        dial: &D,
+        dial: &mut D,
         ctx: &mut Ctx,
-        offered: &Offered,
+        offered: &mut Offered,
     ) -> Result<Switched<D::Stream>, Ending> {
-        let Some(_in_progress) = InProgress::begin(&self.running.metrics.handshakes_in_progress) else {
-            return Err(Ending::Answer(Answer::too_many_handshakes()));
-        };
-        let since = Instant::now();
-        let (backend, answered) = self.ask_backends(dial, ctx, offered, since).await.map_err(Ending::Answer)?;
+        self.admit_handshake(ctx).map_err(Ending::Answer)?;
+        ctx.hold_key(&offered.to).map_err(Ending::Answer)?;
+        self.offer(dial, ctx, offered).await
+    }
+
+    /// Offers a handshake that was admitted, or that is another one of a tunnel.
+    async fn offer<D: Waits>(
+        &self,
+        dial: &mut D,
+        ctx: &mut Ctx,
+        offered: &mut Offered,
+    ) -> Result<Switched<D::Stream>, Ending> {
+        let (since, mut turns) = (Instant::now(), Turns::default());
+        let (backend, answered, _in_progress) = self.ask_backends(dial, ctx, offered, since, &mut turns).await?;
         let switched = self.finish(ctx, offered, backend, answered).await?;
-        offered.to.metrics.handshake_seconds.observe(since.elapsed().as_secs_f64());
+        let taken = since.elapsed().saturating_sub(turns.waited(ctx));
+        offered.to.metrics.handshake_seconds.observe(taken.as_secs_f64());
         Ok(switched)
     }
 
-    /// Asks one backend after another; the error is the answer to give where none gave one.
+    /// Asks one backend after another, each when it is the client's turn there; the error is the end where none gave an
+    /// answer. A handshake counts as in progress while a backend is asked, and not while it waits for its turn.
     ///
     /// Connects that fail, and source ports that ran out, lead to the next backend. After the request was sent it goes
     /// to so many backends as `tries` says, and no further: it may be the request that they all fail over.
-    async fn ask_backends<D: Dial>(
+    async fn ask_backends<D: Waits>(
         &self,
-        dial: &D,
+        dial: &mut D,
         ctx: &mut Ctx,
-        offered: &Offered,
+        offered: &mut Offered,
         since: Instant,
-    ) -> Result<(Secured<D::Stream>, Answered<Judged>), Answer> {
-        let Offered { to, .. } = offered;
-        let timeouts = &to.upstream.config().timeouts;
-        let until = since + timeouts.handshake;
+        turns: &mut Turns,
+    ) -> Result<(Secured<D::Stream>, Answered<Judged>, InProgress), Ending> {
+        let timeouts = offered.to.upstream.config().timeouts;
         loop {
-            let address = ctx.choose(to, Some(until)).await?;
-            match self.ask(dial, address, ctx, offered, until).await {
-                Ok(answered) => return Ok(answered),
+            let address = self.turn(dial, ctx, &mut offered.to, turns, since + timeouts.handshake).await?;
+            let to = &offered.to;
+            let Some(in_progress) = InProgress::begin(&self.running.metrics.handshakes_in_progress) else {
+                ctx.pick = None;
+                return Err(Ending::Answer(Answer::too_many_handshakes()));
+            };
+            let (begun, until) = (Instant::now(), since + timeouts.handshake + turns.waited(ctx));
+            let asked = self.ask(dial, address, ctx, offered, until).await;
+            turn::note(ctx, to, begun, asked.as_ref().map(|(_, answered)| answered.judged.status()));
+            match asked {
+                Ok((backend, answered)) => return Ok((backend, answered, in_progress)),
                 Err(error) if Instant::now() >= until && error.is_timeout() => {
                     let limit = humantime::format_duration(timeouts.handshake);
                     let reason = format!("no answer to the handshake within {limit}");
                     self.doubt(ctx, to, FailureKind::Handshake, &reason);
-                    return Err(Answer::too_slow());
+                    return Err(Ending::Answer(Answer::too_slow()));
                 }
                 Err(error) => {
                     self.try_failed(ctx, to, FailureKind::Handshake, &error);
                     if let Some(answer) = ctx.answer_instead_of_a_try(to, &error) {
-                        return Err(answer);
+                        return Err(Ending::Answer(answer));
                     }
                 }
             }
@@ -214,7 +247,7 @@ impl Gateway {
     ) -> Result<Switched<S>, Ending> {
         let Answered { judged, length, mut read } = answered;
         let agreed = match judged {
-            Judged::Refusal => {
+            Judged::Refusal(_) => {
                 self.backend_succeeded(ctx, to);
                 return Err(refusal(backend, read, ctx));
             }
@@ -251,25 +284,31 @@ impl Gateway {
         if let Err(error) = keepalive::watch(&client, &backend, limits.tcp_user_timeout, inherited) {
             debug!("a tunnel's sockets cannot be watched for a lost peer: {error}");
         }
-        let Some(record) = record(ctx, to) else { return Ok(None) };
+        let id = TunnelId::random();
+        self.trace(ctx, StatusCode::SWITCHING_PROTOCOLS.as_u16(), ctx.started.elapsed(), Some(id));
+        let Some(record) = record(ctx, to, id) else { return Ok(None) };
+        let kept = ctx.kept(self.running.tunnels.heads());
         let hooks = ctx.hooks_of_tunnel(&record, &self.running.injector);
         let (client, backend) = (client.into_socket()?, backend.into_socket()?);
-        Ok(Some(NewTunnel { client, backend, early, limits, record, hooks }))
+        Ok(Some(NewTunnel { client, backend, early, limits, record, kept, hooks }))
     }
 }
 
 /// Judges the head of a backend's final answer.
 fn judge(head: &ResponseHead<'_>, offer: &Offer, ctx: &Ctx) -> Judged {
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
-        return Judged::Refusal;
+        return Judged::Refusal(head.status.as_u16());
     }
     match handshake::verify(offer, head.status, &head.lines[..]) {
         Err(bad) => Judged::Wrong(bad),
         Ok(()) if ctx.hooks.is_some() => Judged::Right(Vec::new()),
         Ok(()) => {
-            let lines = ctx.edit_answer_lines(&head.lines);
+            let mut lines = ctx.edit_answer_lines(&head.lines);
+            if let Some(keeping) = &ctx.keeping {
+                keeping.edit_answer(lines.to_mut());
+            }
             let fields = Edited { lines: &lines, by_hooks: None };
-            Judged::Right(switching_response(fields, ctx.set_cookie_beside(&lines[..]), ctx.id()))
+            Judged::Right(switching_response(fields, &ctx.of_ours(ctx.set_cookie_beside(&lines[..]))))
         }
     }
 }
@@ -291,22 +330,26 @@ fn refusal(backend: Secured<impl Transport>, read: Vec<u8>, ctx: &Ctx) -> Ending
 }
 
 /// The record of a tunnel; the context gives up its pick for it.
-fn record(ctx: &mut Ctx, to: &Destination) -> Option<Record> {
+fn record(ctx: &mut Ctx, to: &Destination, id: TunnelId) -> Option<Record> {
     let route = ctx.target()?.route.clone();
     let mut guard = ctx.pick.take()?.guard;
     guard.mark_tunnel();
+    guard.hold(ctx.held_key.take());
     let request = ctx.request.as_ref()?;
     Some(Record {
+        id,
+        generation: u32::try_from(ctx.snapshot.generation).unwrap_or(u32::MAX),
         request_id: request.id.as_str().into(),
         client: request.client.address,
         peer: request.arrival.peer,
-        tls: request.client_tls(),
+        rare: Rare::of(request.client_tls(), request.trace.map(|trace| trace.trace)),
         route,
         key_source: ctx.key_source(),
-        key_digest: request.key.as_ref().map(|key| key.digest().into()),
+        key_digest: request.key.as_ref().map(|key| key.digest()),
         key_hash: request.key.as_ref().map(|key| Ring::hash(&key.bytes)),
         by_hook: ctx.hooks.as_ref().is_some_and(|hooks| hooks.to().is_some()),
         guard,
+        admitted: ctx.admitted.handshake.take().map(Handshake::opened),
         metrics: to.metrics.clone(),
     })
 }

@@ -10,18 +10,19 @@ use crate::http1::{Fields, RequestHead, Unwanted, fields};
 use crate::ws::handshake::{self, Keys, Offer, Wanted};
 
 /// A correct request for a WebSocket, in a form that leaves no question open.
-pub(super) struct Plain<'b> {
+pub struct Plain<'b> {
     pub(super) head: RequestHead<'b>,
-    pub(super) host: &'b str,
+    /// The value of `Host`.
+    pub host: &'b str,
     pub(super) headers: HeaderMap,
-    /// Its key may be any text: the route says if it may.
-    pub(super) offer: Offer,
+    /// Offer of the client. Its key may be any text: the route says if it may.
+    pub offer: Offer,
 }
 
 impl<'b> Plain<'b> {
     /// Looks at a request whose head was checked. `None` where it is anything but a WebSocket that can be asked for
     /// without a second thought: such requests are left to Pingora.
-    pub(super) fn of(head: RequestHead<'b>) -> Option<Self> {
+    pub fn of(head: RequestHead<'b>) -> Option<Self> {
         let is_get = head.method == "GET" && head.target.starts_with('/');
         if !is_get || head.minor_version != 1 || head.lines.values_of(&header::UPGRADE).next().is_none() {
             return None;
@@ -40,7 +41,7 @@ impl<'b> Plain<'b> {
     }
 
     /// Takes the header fields out of the request that backends do not get.
-    pub(super) fn drop_unwanted(&mut self, unwanted: Unwanted) {
+    pub fn drop_unwanted(&mut self, unwanted: Unwanted) {
         let before = self.head.lines.len();
         self.head.lines.retain(|line| !unwanted.holds(line.name));
         if self.head.lines.len() < before {
@@ -60,7 +61,7 @@ impl<'b> Plain<'b> {
     }
 
     /// The request as a backend is sent it.
-    pub(super) fn for_backend(&self, origin: &Origin<'_>) -> Vec<u8> {
+    pub fn for_backend(&self, origin: &Origin<'_>) -> Vec<u8> {
         upgrade_request(self.head.target, Edited { lines: &self.head.lines, by_hooks: None }, origin)
     }
 }

@@ -10,10 +10,11 @@ use pingora_proxy::Session;
 use tokio::io::AsyncWriteExt;
 
 use super::{Continuation, Ending, Offered, Refusal, Switched};
-use crate::dial::{self, OnTokio, Secured, Tcp};
+use crate::dial::{self, Secured, Tcp};
 use crate::gateway::Gateway;
-use crate::gateway::request::{Ctx, headers};
+use crate::gateway::request::{Ctx, count_refusal, headers};
 use crate::gateway::rewind::{Rewind, Wire};
+use crate::gateway::waits::Behind;
 use crate::hook::Answer;
 use crate::http1::forward::{Edited, upgrade_request};
 use crate::http1::head::read_request;
@@ -28,16 +29,21 @@ impl Gateway {
         session: &mut Session,
         ctx: &mut Ctx,
         to: Arc<Destination>,
-        offer: Offer,
+        mut offer: Offer,
     ) -> Result<()> {
-        let Some(request) = request(session, ctx) else {
+        let Some(mut request) = request(session, ctx, &mut offer) else {
             return self.answer(session, ctx, Answer::new(400, "the request is malformed")).await;
         };
         let client = ctx.passed_on(&to, || session.server_addr()?.as_inet().copied());
-        let offered = Offered { to, offer, request, client };
-        match self.shake_hands(&OnTokio, ctx, &offered).await {
+        ctx.name_session(&mut request, client);
+        let mut offered = Offered { to, offer, request, client };
+        let mut behind = Behind { client: session.downstream_session.stream().and_then(Rewind::tcp) };
+        match self.shake_hands(&mut behind, ctx, &mut offered).await {
             Ok(switched) => self.switch(session, ctx, &offered.to, switched).await,
-            Err(ending) => self.end(session, ctx, ending).await,
+            Err(ending) => {
+                count_refusal(session, ctx);
+                self.end(session, ctx, ending).await
+            }
         }
     }
 
@@ -52,7 +58,6 @@ impl Gateway {
         let timeouts = ctx.target().map(|target| target.to.upstream.config().timeouts);
         if let Some(timeouts) = timeouts {
             session.set_read_timeout(Some(timeouts.read));
-            session.set_write_timeout(Some(timeouts.write));
         }
         self.end(session, ctx, continuation.ending).await
     }
@@ -87,7 +92,7 @@ impl Gateway {
         }
         headers::refusal(&mut response)?;
         headers::decorate(&mut response, ctx)?;
-        self.close_while_draining(session);
+        self.close_after_the_last(session);
         session.write_response_header(Box::new(response), false).await.map_err(Error::into_down)?;
         while let Some(body) = backend.read_body_bytes().await.map_err(Error::into_up)? {
             session.write_response_body(Some(body), false).await.map_err(Error::into_down)?;
@@ -118,13 +123,14 @@ impl Gateway {
 }
 
 /// The request as backends are sent it; `None` where its head cannot be read again.
-fn request(session: &Session, ctx: &Ctx) -> Option<Vec<u8>> {
+fn request(session: &Session, ctx: &mut Ctx, offer: &mut Offer) -> Option<Vec<u8>> {
     let ServerSession::H1(client) = &*session.downstream_session else { return None };
     let raw = client.get_headers_raw_bytes();
     let mut head = read_request(&raw).ok().flatten()?;
     let unwanted = ctx.snapshot.unwanted(ctx.request.as_ref()?.arrival.peer.ip());
     head.lines.retain(|line| !unwanted.holds(line.name));
     ctx.edit_request_lines(&mut head.lines);
+    ctx.begin_keeping(&mut head.lines, offer);
     let header = session.req_header();
     let read = header.uri.path_and_query().map_or("/", |target| target.as_str());
     let encoded = ctx.encoded.as_ref().filter(|encoded| encoded.read == read);

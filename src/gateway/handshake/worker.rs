@@ -1,8 +1,11 @@
 //! Handshakes on worker threads: reads the request, has it offered to backends, opens the tunnel. Connections that
 //! begin with anything but an ordinary WebSocket go on to Pingora.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use log::debug;
@@ -13,14 +16,17 @@ use tokio::net::TcpStream;
 
 use super::offer::Plain;
 use super::{Ending, Offered, Switched};
+use crate::admission::{Entry, Reason};
 use crate::dial::{self, Secured};
 use crate::gateway::arrival::Arrival;
+use crate::gateway::cause::Cause;
 use crate::gateway::head_reader::{Head, HeadReader, NoHead, examine, settle};
 use crate::gateway::request::Ctx;
 use crate::gateway::rewind::{Begun, Client, Rewind, Wire};
+use crate::gateway::waits::Waits;
 use crate::gateway::{Gateway, Runtimes};
 use crate::http1::{Refused, RequestHead};
-use crate::tunnel::{Connection, Handshake, Host, Shaken};
+use crate::tunnel::{Connection, Handshake, Host, Listener, Shaken};
 use crate::ws::Sides;
 
 /// Receives clients on the workers' threads.
@@ -44,24 +50,58 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
         Self { gateway, app, shutdown, runtimes }
     }
 
-    async fn shake_hands(self: Arc<Self>, client: Connection, peer: SocketAddr) -> Option<Shaken> {
-        let policy = self.gateway.running.snapshot().listener(client.listener().number)?;
+    /// Handshake of a client. It keeps what it is given where that is: arguments of an `async fn` would stand in it
+    /// twice, for as long as the client is silent.
+    fn shake_hands(self: Arc<Self>, client: Connection, peer: SocketAddr) -> impl Future<Output = Option<Shaken>> {
+        let accepted = Instant::now();
         let mut arrival = Arrival::plain(peer, client.listener().number);
         let mut client = Secured::plain(client);
         let mut read = Vec::new();
-        if !policy.is_plain() {
-            // On the heap, so that plain clients are not given room for it.
-            arrival = Box::pin(self.gateway.arrive(&mut client, peer, &policy, &mut read)).await?;
+        async move {
+            let policy = self.gateway.running.snapshot().listener(arrival.listener)?;
+            if !policy.is_plain() {
+                // On the heap, so that plain clients are not given room for it.
+                arrival = Box::pin(self.gateway.arrive(&mut client, peer, &policy, &mut read)).await?;
+            }
+            drop(policy);
+            // In a scope of its own, or what it returns had room in here from the beginning.
+            let carried_out = {
+                let first = self.first_request(&mut client, &mut read, &arrival, accepted).await;
+                self.go_on(client, arrival, read, first)
+            };
+            carried_out?.await
         }
-        let (mut ctx, offered, head) = match self.first_request(&mut client, &mut read, &arrival).await {
-            Ok(first) => first,
+    }
+
+    /// Goes on with the outcome of a first request: the handshake to be carried out, or nothing where the connection
+    /// has ended or is passed on.
+    fn go_on(
+        self: Arc<Self>,
+        client: Secured<Connection>,
+        arrival: Arrival,
+        read: Vec<u8>,
+        first: Result<(Ctx, Offered, Head), Option<Begun>>,
+    ) -> Option<Pin<Box<impl Future<Output = Option<Shaken>>>>> {
+        match first {
+            // On the heap, too: a client that is silent has no room for it.
+            Ok(first) => Some(Box::pin(self.carry_out(client, arrival, read, first))),
             Err(begun) => {
                 self.send_on(client, arrival, read, begun?);
-                return None;
+                None
             }
-        };
+        }
+    }
+
+    /// Offers a request to backends, and opens the tunnel.
+    async fn carry_out(
+        self: Arc<Self>,
+        mut client: Secured<Connection>,
+        arrival: Arrival,
+        mut read: Vec<u8>,
+        (mut ctx, mut offered, head): (Ctx, Offered, Head),
+    ) -> Option<Shaken> {
         let length = head.length;
-        let ending = match self.gateway.shake_hands(client.raw(), &mut ctx, &offered).await {
+        let ending = match self.gateway.shake_hands(client.raw_mut(), &mut ctx, &mut offered).await {
             Ok(Switched { backend, head, early }) => {
                 let until = Instant::now() + offered.to.upstream.config().timeouts.write;
                 match dial::write_all(&mut client, &head, until).await {
@@ -74,7 +114,12 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
                     Err(error) => Ending::Gone(error),
                 }
             }
-            Err(ending) => ending,
+            Err(ending) => {
+                if let Some(reason) = ctx.admitted.refused {
+                    client.raw().listener().metrics.refused(reason.as_str());
+                }
+                ending
+            }
         };
         self.send_on(client, arrival, read, Begun::Whole(head, Some(Box::new(Continuation { ctx, ending }))));
         None
@@ -87,9 +132,13 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
         client: &mut Secured<Connection>,
         read: &mut Vec<u8>,
         arrival: &Arrival,
+        accepted: Instant,
     ) -> Result<(Ctx, Offered, Head), Option<Begun>> {
+        if let Some(reason) = client.raw().refused() {
+            return Err(self.hear_out(client, read, reason).await.map(Begun::Refused));
+        }
         let mut reader = HeadReader::first(self.gateway.running.limits(), Instant::now());
-        match reader.read(client, read).await {
+        match reader.read(client, read, Some(&self.gateway.running.admission)).await {
             Ok(()) => {}
             Err(NoHead::Gone) => return Err(None),
             Err(NoHead::Elsewhere) => return Err(Some(Begun::Reading(reader))),
@@ -97,17 +146,35 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
                 client.raw().listener().metrics.refused(Refused::Silent.as_str());
                 return Err(None);
             }
-            Err(NoHead::Refused(refused)) => return Err(Some(Begun::Refused(refused))),
+            Err(NoHead::Refused(refused)) => return Err(Some(Begun::Refused(refused.into()))),
         }
+        client.raw().listener().metrics.first_head(accepted.elapsed());
         let bounds = reader.bounds();
-        let (head, framing) = examine(read, &bounds).map_err(|refused| Some(Begun::Refused(refused)))?;
+        let (head, framing) = examine(read, &bounds).map_err(|refused| Some(Begun::Refused(refused.into())))?;
         if framing.rewritten.is_none() {
             let whole = Head::of(&head, framing.body);
             let (ctx, offered) =
                 self.gateway.begin(head, arrival, client.raw()).ok_or(Some(Begun::Whole(whole.clone(), None)))?;
             return Ok((ctx, offered, whole));
         }
-        Err(Some(settle(read, &bounds).map_or_else(Begun::Refused, |head| Begun::Whole(head, None))))
+        Err(Some(
+            settle(read, &bounds)
+                .map_or_else(|refused| Begun::Refused(refused.into()), |head| Begun::Whole(head, None)),
+        ))
+    }
+
+    /// Reads what a client that is refused for `reason` asks for, as far as an answer takes; the cause to answer with.
+    /// `None` where the connection is to end.
+    ///
+    /// Its bytes do not count as kept: else clients that are refused for what is kept would keep others out, too. They
+    /// are as few as such answers at once.
+    async fn hear_out(&self, client: &mut Secured<Connection>, read: &mut Vec<u8>, reason: Reason) -> Option<Cause> {
+        let mut reader = HeadReader::to_be_refused(self.gateway.running.limits(), Instant::now());
+        match reader.read(client, read, None).await {
+            Ok(()) | Err(NoHead::Refused(Refused::Size | Refused::Target | Refused::Lines)) => Some(reason.into()),
+            Err(NoHead::Gone | NoHead::Elsewhere | NoHead::Refused(Refused::Silent)) => None,
+            Err(NoHead::Refused(refused)) => Some(refused.into()),
+        }
     }
 
     /// Passes a connection to Pingora. The worker has read `read` of it, and made `begun` of that.
@@ -119,10 +186,12 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
             Err(error) => return debug!("a connection cannot be passed on: {error}"),
         };
         let (app, shutdown) = (Arc::clone(&self.app), self.shutdown.clone());
+        let kept = self.gateway.running.admission.keep();
         self.runtimes.next().spawn(async move {
             match TcpStream::from_std(socket) {
                 Ok(socket) => {
-                    let stream: Stream = Box::new(Rewind::of_client(Wire::new(socket, sealed), from, read, begun));
+                    let stream: Stream =
+                        Box::new(Rewind::of_client(Wire::new(socket, sealed), from, (read, kept), begun));
                     app.process_new(stream, &shutdown).await;
                 }
                 Err(error) => debug!("a connection cannot be passed on: {error}"),
@@ -132,8 +201,22 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
 }
 
 impl<A: ServerApp + Send + Sync + 'static> Host for Handshakes<A> {
+    fn admit(&self, listener: &Listener, peer: IpAddr, descriptor: RawFd) -> Option<Entry> {
+        self.gateway.admit(listener, peer, descriptor)
+    }
+
     fn receive(self: Arc<Self>, client: Connection, peer: SocketAddr) -> Handshake {
         Box::pin(self.shake_hands(client, peer))
+    }
+}
+
+impl Waits for Connection {
+    fn waker(&self, _: &Context<'_>) -> Waker {
+        self.waker()
+    }
+
+    fn poll_left(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        if self.has_left() { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -152,8 +235,10 @@ impl Gateway {
         }
         ctx.edit_request_lines(&mut plain.head.lines);
         let to = ctx.destination()?;
-        let request = ctx.request.as_ref()?.with_origin(|origin| plain.for_backend(origin));
+        ctx.begin_keeping(&mut plain.head.lines, &mut plain.offer);
+        let mut request = ctx.request.as_ref()?.with_origin(|origin| plain.for_backend(origin));
         let client = ctx.passed_on(&to, || rustix::net::getsockname(client).ok()?.try_into().ok());
+        ctx.name_session(&mut request, client);
         Some((ctx, Offered { to, offer: plain.offer, request, client }))
     }
 }

@@ -9,10 +9,12 @@ use pingora::protocols::http::date::get_cached_date;
 use pingora::{Error, Result};
 use pingora_proxy::Session;
 
+use crate::admission::Reason;
 use crate::hook::Answer;
-use crate::http1::Refusal;
+use crate::http1::Refused;
 use crate::http1::forward::REQUEST_ID;
 use crate::snapshot::Unclear;
+use crate::upstream::NotAdmitted;
 use crate::ws::handshake::UpgradeRefused;
 
 impl Answer {
@@ -26,9 +28,9 @@ impl Answer {
         Self::new(400, unclear.to_string())
     }
 
-    /// The request is refused before anybody looks for its route.
-    pub(in crate::gateway) fn refused(why: Refusal) -> Self {
-        Self::new(why.status().as_u16(), why.to_string())
+    /// The request is refused; `None` where that is not said to the client.
+    pub(in crate::gateway) fn refused(why: Refused) -> Option<Self> {
+        Some(Self::new(why.status()?.as_u16(), why.to_string()))
     }
 
     /// The same address by `https`, at `port` (308: method and body stay). A request that names no host has no address.
@@ -67,9 +69,43 @@ impl Answer {
         Self::new(503, "the gateway is at its limit").header("retry-after", "1")
     }
 
+    /// The request is not admitted.
+    pub(in crate::gateway) fn not_admitted(reason: Reason) -> Self {
+        // A reason without a status closes the connection before there is a request.
+        let status = reason.status().unwrap_or(StatusCode::FORBIDDEN);
+        let after = reason.retry_after().to_string();
+        Self::new(status.as_u16(), reason.to_string()).header("retry-after", after)
+    }
+
     /// As many handshakes are in progress as the gateway carries out at once.
     pub(in crate::gateway) fn too_many_handshakes() -> Self {
         Self::new(503, "too many handshakes are in progress").header("retry-after", "1")
+    }
+
+    /// Every backend carries as much as it may (`limits`).
+    pub(in crate::gateway) fn all_full() -> Self {
+        Self::new(503, "every backend is full").try_again_within(FULL)
+    }
+
+    /// The client's affinity key has as many tunnels as it may (`limits.per_key`).
+    pub(in crate::gateway) fn key_is_full() -> Self {
+        Self::new(429, "too many tunnels are open for this key").try_again_within(FULL)
+    }
+
+    /// The client could not be admitted to a backend; it may come again within so long a `wait`.
+    pub(in crate::gateway) fn no_turn(why: NotAdmitted, wait: Duration) -> Self {
+        match why {
+            NotAdmitted::QueueFull => Self::new(503, "too many clients wait for this backend").try_again_within(wait),
+            NotAdmitted::Deadline => Self::new(503, "the wait for the backend took too long").try_again_within(wait),
+            NotAdmitted::Draining => Self::new(503, "the gateway is shutting down").try_again_within(wait),
+        }
+    }
+
+    /// Adds a `Retry-After` that is drawn from a second to `longest`, so that those who are refused together do not
+    /// come back together.
+    fn try_again_within(self, longest: Duration) -> Self {
+        let seconds = rand::random_range(1..=longest.as_secs().max(1));
+        self.header("retry-after", seconds.to_string())
     }
 
     /// The handshake breaks a rule.
@@ -168,6 +204,9 @@ impl Answer {
     }
 }
 
+/// Longest `Retry-After` of a client that found everything full: tunnels end at any time.
+const FULL: Duration = Duration::from_secs(15);
+
 /// Tells if `Accept` names JSON and neither HTML nor plain text.
 fn wants_json(headers: &HeaderMap) -> bool {
     let accept: Vec<u8> =
@@ -212,6 +251,16 @@ mod tests {
         assert_eq!(location("a.example", "http://a.example/x?y", 443), "https://a.example/x?y");
         assert_eq!(location("a.example", "*", 443), "https://a.example/");
         assert_eq!(Answer::use_https(None, &"/".parse().unwrap(), 443).status(), 400);
+    }
+
+    #[test]
+    fn clients_that_are_refused_together_come_again_at_different_times() {
+        let drawn = |_| {
+            let answer = Answer::no_turn(NotAdmitted::QueueFull, Duration::from_secs(10));
+            answer.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap()
+        };
+        let drawn: std::collections::BTreeSet<_> = (0..400).map(drawn).collect();
+        assert!(drawn.first() >= Some(&1) && drawn.last() <= Some(&10) && drawn.len() > 5, "{drawn:?}");
     }
 
     #[test]

@@ -3,18 +3,22 @@
 use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::hook::Answer;
-use crate::http1::Refusal;
+use crate::http1::Refused;
 use crate::upstream::{Blame, FailureKind};
 
-/// The refusal of a request whose body turned out to be malformed.
-pub(super) fn refusal(error: &Error) -> Option<Refusal> {
+/// The refusal of a request behind its head: of its body, or of a client that does not take its answer.
+pub(super) fn refusal(error: &Error) -> Option<Refused> {
+    if (error.esource(), error.etype()) == (&ErrorSource::Downstream, &ErrorType::ReadTimedout) {
+        // `timeouts.read` came before `limits.body`.
+        return Some(Refused::BodySlow);
+    }
     let cause = error.root_cause().downcast_ref::<std::io::Error>()?;
-    cause.get_ref()?.downcast_ref::<Refusal>().copied()
+    cause.get_ref()?.downcast_ref::<Refused>().copied()
 }
 
 /// Tells if nobody is left to answer.
 pub(super) fn client_is_gone(error: &Error) -> bool {
-    refusal(error).is_none()
+    refusal(error).is_none_or(|refused| refused.status().is_none())
         && *error.esource() == ErrorSource::Downstream
         && matches!(
             error.etype(),
@@ -25,15 +29,14 @@ pub(super) fn client_is_gone(error: &Error) -> bool {
 /// The answer that tells a client of an error.
 pub(super) fn answer_to(error: &Error) -> Answer {
     use http::StatusCode;
-    if let Some(refusal) = refusal(error) {
-        return Answer::refused(refusal);
+    if let Some(answer) = refusal(error).and_then(Answer::refused) {
+        return answer;
     }
     match (error.esource(), error.etype()) {
         (_, ErrorType::HTTPStatus(code)) => {
             let reason = StatusCode::from_u16(*code).ok().and_then(|status| status.canonical_reason());
             Answer::new(*code, reason.unwrap_or("error"))
         }
-        (ErrorSource::Downstream, ErrorType::ReadTimedout) => Answer::new(408, "the request took too long"),
         (ErrorSource::Upstream, _) if is_timeout(error) => Answer::too_slow(),
         (ErrorSource::Upstream, _) => Answer::backend_failed(),
         (ErrorSource::Downstream, _) => Answer::new(400, "the request is malformed"),

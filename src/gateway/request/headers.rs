@@ -1,5 +1,7 @@
 //! Headers of plain requests and of relayed answers, in Pingora's types. Handshakes pass on heads as bytes (`http1`).
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode, Version};
@@ -9,11 +11,12 @@ use pingora::{Error, ErrorType, Result};
 use super::context::{Ctx, Request};
 use crate::http1::Unwanted;
 use crate::http1::forward::{
-    CLIENT_CERT, CLIENT_CERT_CHAIN, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID, forwarded,
-    forwarded_for,
+    CLIENT_CERT, CLIENT_CERT_CHAIN, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REATTACH, REQUEST_ID, SESSION,
+    forwarded, forwarded_for,
 };
 use crate::http1::framing::{self, Refusal};
 use crate::http1::hop_by_hop::HopByHop;
+use crate::trace::{TRACEPARENT, TRACESTATE};
 
 /// The id a request came with, or a new one of 128 random bits.
 ///
@@ -34,6 +37,11 @@ pub(in crate::gateway) fn request_id(headers: &HeaderMap) -> String {
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
+/// The length that a request's body is announced to have. The head has been checked: there is one at the most.
+pub(super) fn length(request: &RequestHeader) -> Option<u64> {
+    request.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// Adds `X-Forwarded-For`, `-Proto` and `-Host` and the request id to a request for a backend, which is asked for the
 /// path and query alone (RFC 9112 §3.2.1).
 ///
@@ -51,7 +59,7 @@ pub(super) fn identify(request: &mut RequestHeader, asked: &Request, edit: impl 
     let mut parts = http::request::Parts::from(std::mem::replace(request, nothing));
     let headers = &mut parts.headers;
     edit(headers);
-    headers.reserve(4);
+    make_room(headers);
     let (chain, elements) = asked.with_origin(|origin| {
         let elements = origin.writes_forwarded.then(|| forwarded(headers, origin));
         (forwarded_for(headers, origin.peer), elements)
@@ -84,9 +92,32 @@ pub(super) fn identify(request: &mut RequestHeader, asked: &Request, edit: impl 
             headers.remove(&CLIENT_CERT_CHAIN);
         }
     }
+    if let Some(trace) = asked.trace {
+        headers.insert(TRACEPARENT.clone(), trace.header().parse().map_err(invalid)?);
+        if trace.parent.is_none() {
+            headers.remove(&TRACESTATE);
+        }
+    }
     headers.insert(REQUEST_ID.clone(), asked.id.parse().map_err(invalid)?);
     *request = parts.into();
     Ok(())
+}
+
+/// Takes out fields that are the gateway's own on handshakes, and makes room for those that are added.
+fn make_room(headers: &mut HeaderMap) {
+    headers.remove(&SESSION);
+    headers.remove(&REATTACH);
+    headers.reserve(4);
+}
+
+/// Names the backend as the host of a request that names none, as one of HTTP/1.0 may: backends are asked in HTTP/1.1,
+/// where a request without `Host` is refused (RFC 9112 §3.2). nginx's `$proxy_host` is the same.
+pub(super) fn name_host(headers: &mut HeaderMap, backend: SocketAddr) {
+    if !headers.contains_key(header::HOST)
+        && let Ok(host) = HeaderValue::try_from(backend.to_string())
+    {
+        headers.insert(header::HOST, host);
+    }
 }
 
 /// The host a request is for: that of an absolute request target, else the `Host` header (RFC 9112 §3.2.2).

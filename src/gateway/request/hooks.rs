@@ -14,13 +14,12 @@ use crate::client::Client;
 use crate::config::{Compression, Handshake, TunnelLimits};
 use crate::gateway::arrival::Arrival;
 use crate::hook::{
-    self, Answer, Backend, Chain, Chosen, Contexts, Entry, Facts, Injector, KeyTag, Next, Phase, Tunnel, TunnelId,
-    Upgrade,
+    self, Answer, Backend, Chain, Chosen, Contexts, Entry, Facts, Injector, KeyTag, Next, Phase, Tunnel, Upgrade,
 };
 use crate::http1::forward::{Edited, switching_response};
 use crate::http1::head::read_response;
 use crate::http1::{ResponseHead, fields};
-use crate::snapshot::{Destination, Snapshot};
+use crate::snapshot::{Destination, Snapshot, Target};
 use crate::tunnel::{Hooked, Record};
 use crate::upstream::Pick;
 use crate::ws::deflate::{self, Agreement, BadAgreement, Offer};
@@ -46,6 +45,8 @@ pub(in crate::gateway) struct Hooks {
     /// The offer of permessage-deflate that went to the backend in the gateway's own name, and what came of it.
     offer: Option<Offer>,
     agreement: Option<Agreement>,
+    /// Compression is offered to the backend in the gateway's own name, or not at all.
+    negotiates: bool,
 }
 
 impl Hooks {
@@ -62,6 +63,7 @@ impl Hooks {
                 vetoes: 0,
                 offer: None,
                 agreement: None,
+                negotiates: false,
             })
         })
     }
@@ -125,11 +127,14 @@ impl Hooks {
         Err(Answer::gateway_failed())
     }
 
-    /// Takes permessage-deflate out of an offer, or makes it the gateway's own, where hooks are to see messages.
-    fn settle_compression(&mut self, session: &mut Session, compression: Compression) {
-        if !self.chain.messages().any() {
+    /// Takes permessage-deflate out of an offer, or makes it the gateway's own, where hooks are to see messages or the
+    /// tunnel is to be re-attached.
+    fn settle_compression(&mut self, session: &mut Session, target: &Target) {
+        self.negotiates = self.chain.messages().any() || target.reattach.is_some();
+        if !self.negotiates {
             return;
         }
+        let compression = target.compression;
         let request = session.req_header_mut();
         self.offer = match compression {
             Compression::Strip => None,
@@ -180,7 +185,13 @@ impl Hooks {
     async fn accept(&mut self, pick: &Pick, tries: usize) -> Result<bool, Answer> {
         let (chain, contexts) = self.parts();
         let state = &pick.state;
-        let backend = Backend { upstream: state.upstream(), address: state.address(), tunnels: state.tunnels(), tries };
+        let backend = Backend {
+            upstream: state.upstream(),
+            name: state.name(),
+            address: state.address(),
+            tunnels: state.tunnels(),
+            tries,
+        };
         match chain.on_pick(&backend, contexts).await {
             Ok(hook::Pick::Accept) => Ok(true),
             Ok(hook::Pick::Veto) => {
@@ -195,7 +206,12 @@ impl Hooks {
 impl Ctx {
     /// Shows a request to the route's hooks, and finds its key. Hooks may change the kind of the request, which is
     /// `wanted` before and returned after. The error is the answer to give.
-    pub(super) async fn ask_hooks(&mut self, session: &mut Session, wanted: Classified) -> Result<Classified, Answer> {
+    pub(super) async fn ask_hooks(
+        &mut self,
+        session: &mut Session,
+        wanted: Classified,
+        injector: &Injector,
+    ) -> Result<Classified, Answer> {
         let Self { snapshot, request: Some(request), hooks: Some(hooks), .. } = self else { return Ok(wanted) };
         let Some(route) = request.route else { return Ok(wanted) };
         hooks.parts();
@@ -213,6 +229,7 @@ impl Ctx {
             upgrade: matches!(wanted, Ok(Wanted::WebSocket(_))),
             secure: request.client.secure,
             certificate: request.arrival.certificate(),
+            injector,
         };
         hooks.on_request(session, facts).await?;
         hooks.settle_upstream(snapshot, Phase::Request)?;
@@ -222,7 +239,7 @@ impl Ctx {
             let limits = hooks.to().unwrap_or(&target.to).upstream.config().tunnel;
             hooks.on_upgrade(session, Facts { upgrade: true, ..facts }, limits).await?;
             hooks.settle_upstream(snapshot, Phase::Upgrade)?;
-            hooks.settle_compression(session, target.compression);
+            hooks.settle_compression(session, target);
             wanted = classify(session, is_lenient);
         }
         request.key = hooks.key(session, snapshot, route, &request.client, &request.arrival);
@@ -240,6 +257,10 @@ impl Ctx {
     /// Notes which compression the backend agreed to in the 101 that `read` begins with, where it was offered in the
     /// gateway's own name.
     pub(in crate::gateway) fn agree(&mut self, read: &[u8]) -> Result<(), BadAgreement> {
+        if let Some(keeping) = &mut self.keeping {
+            let headers = switching(read).map(|(_, headers)| headers).unwrap_or_default();
+            keeping.agree(&headers)?;
+        }
         if let Some(hooks) = &mut self.hooks
             && let Some(offer) = &hooks.offer
         {
@@ -264,12 +285,12 @@ impl Ctx {
         self.edit_answer(&mut edited);
         let set_cookie = self.set_cookie_beside(&edited);
         let fields = Edited { lines: &lines, by_hooks: Some(&edited) };
-        Ok(switching_response(fields, set_cookie, self.id()))
+        Ok(switching_response(fields, &self.of_ours(set_cookie)))
     }
 
     /// Names the compression in a 101 that the gateway agreed on with the client, where it agreed on one.
     fn name_compression(&self, response: &mut ResponseHeader) -> Outcome<()> {
-        let Some(hooks) = self.hooks.as_ref().filter(|hooks| hooks.chain.messages().any()) else { return Ok(()) };
+        let Some(hooks) = self.hooks.as_ref().filter(|hooks| hooks.negotiates) else { return Ok(()) };
         response.remove_header(&header::SEC_WEBSOCKET_EXTENSIONS);
         match &hooks.agreement {
             Some(agreement) => response.insert_header(header::SEC_WEBSOCKET_EXTENSIONS, agreement.header()),
@@ -289,7 +310,7 @@ impl Ctx {
         let Hooks { chain, contexts, agreement, .. } = *hooks;
         let key = self.request.as_ref().and_then(|request| request.key.as_ref());
         let tunnel = Tunnel {
-            id: TunnelId::random(),
+            id: record.id,
             request_id: record.request_id.clone(),
             client: record.client,
             route: Arc::clone(&record.route),

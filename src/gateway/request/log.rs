@@ -6,7 +6,6 @@ use pingora_proxy::Session;
 
 use super::context::{Ctx, Key};
 use super::error::describe;
-use crate::access_log::Line;
 use crate::affinity::Source;
 use crate::gateway::Gateway;
 
@@ -25,11 +24,13 @@ impl Gateway {
             }
             None => self.running.metrics.refused(status),
         }
-        self.running.log.write(|| {
+        self.trace(ctx, status, elapsed, None);
+        self.running.log.write("request", |line| {
             let pick = ctx.pick.as_ref();
             // Where no backend was left, the last one's failure is the reason.
             let no_backend = ctx.failure.clone().filter(|_| pick.is_none());
-            let line = Line::new("request")
+            let refused = ctx.refused.map(|refused| refused.as_str().to_owned());
+            let line = line
                 .text("request_id", &request.id)
                 .text("client", request.client.address)
                 .text("peer", request.arrival.peer)
@@ -41,16 +42,18 @@ impl Gateway {
                 .maybe("tls", request.arrival.tls.as_ref().map(|tls| tls.version))
                 .maybe("certificate", request.arrival.certificate().map(|certificate| &certificate.fingerprint))
                 .maybe("route", ctx.target().map(|target| &target.route))
-                .maybe("upstream", to.map(|to| &to.upstream.config().name))
+                .maybe("upstream", to.filter(|_| !ctx.leads_nowhere()).map(|to| &to.upstream.config().name))
                 .maybe("backend", pick.map(|pick| pick.state.address()))
+                .maybe("backend_name", pick.and_then(|pick| pick.state.own_name()))
                 .maybe("picked", pick.map(|pick| pick.how.as_str()))
                 .text("key_source", Source::name_of(ctx.key_source()))
                 .maybe("key", request.key.as_ref().map(Key::digest))
-                .number("tries", (ctx.tried.len() - ctx.vetoes()) as u64 + u64::from(pick.is_some()))
+                .number("tries", ctx.tries())
                 .number("duration_ms", u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
                 .number("bytes_in", session.body_bytes_read() as u64)
                 .number("bytes_out", session.body_bytes_sent() as u64)
-                .maybe("error", no_backend.or_else(|| error.map(describe)));
+                .maybe("trace_id", request.trace.map(|trace| trace.trace))
+                .maybe("error", refused.or(no_backend).or_else(|| error.map(describe)));
             added.into_iter().fold(line, |line, (name, value)| line.text(name, value))
         });
     }

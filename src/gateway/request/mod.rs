@@ -6,9 +6,11 @@ mod cookies;
 mod error;
 pub(super) mod headers;
 mod hooks;
+pub(super) mod keeping;
 mod log;
 
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::log::{debug, warn};
@@ -20,15 +22,18 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
+use super::held::NotHeld;
 use super::rewind::Rewind;
+use super::waits::Behind;
 use super::{Gateway, as_written, connector};
 use crate::dial::TryError;
 use crate::hook::Answer;
-use crate::snapshot::Phase;
-use crate::upstream::{FailedTry, FailureKind};
+use crate::http1::Refused;
+use crate::snapshot::{Destination, Phase};
+use crate::upstream::{Demand, FailedTry, FailureKind, NotAdmitted};
 use crate::ws::handshake::Wanted;
 pub use context::Ctx;
-use context::is_of_one_backend;
+use context::tries::is_of_one_backend;
 use error::{answer_to, blame, client_is_gone, describe, refusal};
 pub(super) use headers::request_id;
 
@@ -65,14 +70,26 @@ impl ProxyHttp for Gateway {
             return Ok(true);
         }
         let wanted = hooks::classify(session, ctx.is_lenient());
+        let admitted = match &wanted {
+            Ok(Wanted::WebSocket(_)) => self.admit_handshake(ctx),
+            _ => self.admit_request(ctx),
+        };
+        if let Err(answer) = admitted {
+            count_refusal(session, ctx);
+            self.answer(session, ctx, answer).await?;
+            return Ok(true);
+        }
         if ctx.target().is_none() {
             self.answer(session, ctx, Answer::no_route()).await?;
             return Ok(true);
         }
+        if limit_body(session, ctx) {
+            return self.refuse_body(session, ctx).await;
+        }
         let asked = match ctx.hooks {
             None => Ok(wanted),
             // On the heap, so that requests without hooks are not given room for it.
-            Some(_) => Box::pin(ctx.ask_hooks(session, wanted)).await,
+            Some(_) => Box::pin(ctx.ask_hooks(session, wanted, &self.running.injector)).await,
         };
         let wanted = match asked {
             Ok(wanted) => wanted,
@@ -81,9 +98,12 @@ impl ProxyHttp for Gateway {
                 return Ok(true);
             }
         };
+        if ctx.leads_nowhere() {
+            self.answer(session, ctx, Answer::no_route()).await?;
+            return Ok(true);
+        }
         let timeouts = ctx.to().ok_or_else(no_destination)?.upstream.config().timeouts;
         session.set_read_timeout(Some(timeouts.read));
-        session.set_write_timeout(Some(timeouts.write));
         match wanted {
             Ok(Wanted::Plain) => Ok(false),
             Ok(Wanted::DropUpgrade) => {
@@ -104,11 +124,15 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
-        let to = ctx.destination().ok_or_else(no_destination)?;
+        let mut to = ctx.destination().ok_or_else(no_destination)?;
         // A backend that is still at work is asked again: a connection that was kept alive had died under the request.
         let address = match &ctx.pick {
             Some(pick) => pick.state.address(),
-            None => ctx.choose(&to, None).await.map_err(|answer| ctx.fail_with(answer))?,
+            None => {
+                let client = Behind { client: session.downstream_session.stream().and_then(Rewind::tcp) };
+                self.hold_request(client, ctx, &mut to).await?;
+                ctx.choose(&to, Demand::Request, None).await.map_err(|answer| ctx.fail_with(answer))?
+            }
         };
         ctx.connecting = Some(Instant::now());
         let client = ctx.passed_on(&to, || session.server_addr()?.as_inet().copied());
@@ -175,6 +199,15 @@ impl ProxyHttp for Gateway {
             error.set_retry(false);
         }
         let answered = log::answered(session).is_some();
+        if error.esource() == &ErrorSource::Upstream
+            && error.etype() == &ErrorType::ReadTimedout
+            && Rewind::awaits_body(session.downstream_session.stream())
+        {
+            // The backend has what came of the request, and cannot answer it before the client has sent the rest.
+            ctx.refused = Some(Refused::BodySlow);
+            ctx.answer = Answer::refused(Refused::BodySlow);
+            return error;
+        }
         if let (false, false, Some(to), Some(pick)) = (error.retry(), answered, ctx.destination(), &ctx.pick)
             && *error.esource() == ErrorSource::Upstream
         {
@@ -194,7 +227,12 @@ impl ProxyHttp for Gateway {
         ctx: &mut Self::CTX,
     ) -> Result<()> {
         match &ctx.request {
-            Some(described) => headers::identify(request, described, |headers| ctx.edit_request(headers)),
+            Some(described) => headers::identify(request, described, |headers| {
+                ctx.edit_request(headers);
+                if let Some(pick) = &ctx.pick {
+                    headers::name_host(headers, pick.guard.state().address());
+                }
+            }),
             None => Ok(()),
         }
     }
@@ -224,17 +262,17 @@ impl ProxyHttp for Gateway {
         if session.req_header().version < http::Version::HTTP_11 && headers::drop_chunks(response) {
             session.set_keepalive(None);
         }
-        self.close_while_draining(session);
+        self.close_after_the_last(session);
         headers::decorate(response, ctx)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Self::CTX) -> FailToProxy {
+        if let Some(refused) = ctx.refused.or_else(|| refusal(error)) {
+            Rewind::count_refusal(session.downstream_session.stream(), refused.as_str());
+        }
         if ctx.taken_over || client_is_gone(error) {
             debug!("client is gone: {error} (request {})", ctx.id());
             return FailToProxy { error_code: log::CLIENT_GONE, can_reuse_downstream: false };
-        }
-        if let Some(refusal) = refusal(error) {
-            Rewind::count_refusal(session.downstream_session.stream(), refusal);
         }
         let answer = ctx.answer.take().unwrap_or_else(|| answer_to(error));
         let status = answer.status().as_u16();
@@ -272,16 +310,49 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
-    /// Makes the answer say that it is the connection's last one while the gateway drains (RFC 9112 §9.6).
-    pub(super) fn close_while_draining(&self, session: &mut Session) {
-        if self.running.phases.now() != Phase::Serving {
+    /// Makes the answer say that it is the connection's last one (RFC 9112 §9.6) while the gateway drains, and where
+    /// the connection has had as many requests as it may.
+    pub(super) fn close_after_the_last(&self, session: &mut Session) {
+        let is_last = || session.downstream_session.stream().is_some_and(Rewind::is_last);
+        if self.running.phases.now() != Phase::Serving || is_last() {
             session.set_keepalive(None);
         }
     }
 
+    /// Waits while the backend that a plain request belongs to is away.
+    async fn hold_request(&self, mut client: Behind<'_>, ctx: &mut Ctx, to: &mut Arc<Destination>) -> Result<()> {
+        if to.upstream.config().absent.is_none() {
+            return Ok(());
+        }
+        // On the heap, so that requests of other upstreams are not given room for it.
+        match Box::pin(self.hold(&mut client, ctx, to)).await {
+            Ok(()) => Ok(()),
+            Err(NotHeld::Draining) => {
+                to.metrics.refused("draining");
+                Err(ctx.fail_with(Answer::no_turn(NotAdmitted::Draining, Duration::from_secs(1))))
+            }
+            Err(NotHeld::Left) => {
+                to.metrics.refused("left");
+                Err(Error::explain(ErrorType::WriteError, "the client left while it waited").into_down())
+            }
+        }
+    }
+
+    /// Answers a request whose body is announced to be longer than its route takes, before anybody is asked.
+    async fn refuse_body(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        let refused = Refused::BodySize;
+        Rewind::count_refusal(session.downstream_session.stream(), refused.as_str());
+        ctx.refused = Some(refused);
+        // What comes of the body is read for a while only.
+        session.set_keepalive(None);
+        let answer = Answer::refused(refused).unwrap_or_else(Answer::gateway_failed);
+        self.answer(session, ctx, answer).await?;
+        Ok(true)
+    }
+
     /// Gives an answer of our own.
     pub(super) async fn answer(&self, session: &mut Session, ctx: &Ctx, answer: Answer) -> Result<()> {
-        self.close_while_draining(session);
+        self.close_after_the_last(session);
         if ctx.short {
             // A connection that is kept keeps a descriptor.
             session.set_keepalive(None);
@@ -294,6 +365,20 @@ impl Gateway {
             debug!("an unwanted body did not end: {error} (request {})", ctx.id());
         }
         Ok(())
+    }
+}
+
+/// Limits the body of a request as its route asks for; true if it is announced to be longer.
+fn limit_body(session: &Session, ctx: &Ctx) -> bool {
+    let Some(most) = ctx.target().and_then(|target| target.body_size) else { return false };
+    Rewind::limit_body(session.downstream_session.stream(), most);
+    headers::length(session.req_header()).is_some_and(|length| length > most)
+}
+
+/// Counts a request that is not admitted at the listener that it came by.
+pub(super) fn count_refusal(session: &Session, ctx: &Ctx) {
+    if let Some(reason) = ctx.admitted.refused {
+        Rewind::count_refusal(session.downstream_session.stream(), reason.as_str());
     }
 }
 

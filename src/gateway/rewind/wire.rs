@@ -4,16 +4,22 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use log::debug;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::socket::tcp_info;
 use crate::tls::Sealed;
 
 /// A TCP connection, plain or with a TLS session on it whose handshake is done.
 pub(in crate::gateway) struct Wire {
     tcp: TcpStream,
     tls: Option<Box<Tls>>,
+    /// Bytes that came, as they are on the wire.
+    received: u64,
 }
 
 struct Tls {
@@ -36,7 +42,29 @@ impl Wire {
     /// A connection with the session that is on it.
     pub(in crate::gateway) fn new(tcp: TcpStream, sealed: Option<Sealed>) -> Self {
         let tls = sealed.map(|sealed| Box::new(Tls { sealed, plain: Vec::new(), read: 0, closed: false }));
-        Self { tcp, tls }
+        Self { tcp, tls, received: 0 }
+    }
+
+    /// Bytes that came so far, as they are on the wire.
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Bytes that the other side has acknowledged so far.
+    pub(super) fn acknowledged(&self) -> u64 {
+        tcp_info::acknowledged_bytes(&self.tcp).unwrap_or_default()
+    }
+
+    /// Makes the end of the connection a reset: what waits for the other side is given up then.
+    pub(super) fn reset_at_the_end(&self) {
+        if let Err(error) = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO)) {
+            debug!("a connection is closed and cannot be reset: {error}");
+        }
+    }
+
+    /// The TCP connection.
+    pub(super) fn tcp(&self) -> &TcpStream {
+        &self.tcp
     }
 
     /// The connection, the session on it, and plaintext that nobody asked for.
@@ -88,8 +116,13 @@ impl Tls {
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { tcp, tls } = &mut *self;
-        let Some(tls) = tls else { return Pin::new(tcp).poll_read(cx, buffer) };
+        let Self { tcp, tls, received } = &mut *self;
+        let Some(tls) = tls else {
+            let before = buffer.filled().len();
+            let polled = Pin::new(tcp).poll_read(cx, buffer);
+            *received += (buffer.filled().len() - before) as u64;
+            return polled;
+        };
         let mut cipher = [0; READ_BYTES];
         loop {
             if tls.give(buffer) {
@@ -104,8 +137,12 @@ impl AsyncRead for Wire {
             if cipher.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            let opened = tls.sealed.open(cipher.filled(), &mut tls.plain);
-            opened.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            *received += cipher.filled().len() as u64;
+            if let Err(error) = tls.sealed.open(cipher.filled(), &mut tls.plain) {
+                // The alert goes out as far as it can be sent at once.
+                let _ = poll_send(tcp, &mut tls.sealed, cx);
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+            }
             if tls.plain.is_empty() && tls.sealed.session().peer_has_closed() {
                 return Poll::Ready(Ok(()));
             }
@@ -116,7 +153,7 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     /// Bytes for a TLS session are taken once those before them were sent.
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Self { tcp, tls } = &mut *self;
+        let Self { tcp, tls, .. } = &mut *self;
         let Some(tls) = tls else { return Pin::new(tcp).poll_write(cx, bytes) };
         ready!(poll_send(tcp, &mut tls.sealed, cx))?;
         let taken = &bytes[..bytes.len().min(MOST_SEALED)];
@@ -144,7 +181,7 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { tcp, tls } = &mut *self;
+        let Self { tcp, tls, .. } = &mut *self;
         if let Some(tls) = tls {
             ready!(poll_send(tcp, &mut tls.sealed, cx))?;
         }
@@ -152,7 +189,7 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { tcp, tls } = &mut *self;
+        let Self { tcp, tls, .. } = &mut *self;
         if let Some(tls) = tls {
             if !tls.closed {
                 tls.closed = true;

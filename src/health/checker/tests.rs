@@ -65,6 +65,7 @@ fn target(number: usize) -> (Target, Arc<Told>) {
     (
         Target {
             upstream: "chat".into(),
+            name: number.to_string().into(),
             address: address(number),
             probe: probe(TIMEOUT),
             interval: INTERVAL,

@@ -117,6 +117,7 @@ impl Exchange {
             upgrade,
             secure: false,
             certificate: None,
+            injector: &harness.injector,
         };
         let made = harness.chain.contexts();
         let failure = made.as_ref().err().cloned();
@@ -220,7 +221,9 @@ impl Exchange {
     /// A hook's failure.
     pub async fn pick(&mut self, address: impl Into<SocketAddr>) -> Result<Pick, Failure> {
         self.backend = address.into();
-        let backend = Backend { upstream: &self.upstream, address: self.backend, tunnels: 0, tries: self.tries };
+        let name = self.backend.to_string();
+        let backend =
+            Backend { upstream: &self.upstream, name: &name, address: self.backend, tunnels: 0, tries: self.tries };
         self.tries += 1;
         self.chain.on_pick(&backend, &mut self.contexts).await
     }

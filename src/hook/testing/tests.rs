@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use super::*;
 use crate::hook::{
-    Closed, Entry, Error, FailureKind, Item, KeyTag, Message, Mode, NoSettings, Phase, Pick, Request, Response, Result,
-    To, Tunnel, Upgrade, Verdict,
+    Closed, Entry, Error, FailureKind, Item, KeyTag, Loss, Message, Mode, NoSettings, Phase, Pick, Reattach, Request,
+    Response, Result, To, Tunnel, Upgrade, Verdict,
 };
 
 /// Adds its mark to whatever comes by.
@@ -193,6 +193,63 @@ async fn messages_pass_the_hooks_in_the_order_of_their_direction() {
     let bye = tunnel.message(Direction::ToBackend, Message::text("bye")).await;
     assert_eq!(bye, Ok(Verdict::close(4000, "bye")));
     assert_eq!(tunnel.message(Direction::ToBackend, Message::text("-")).await, Err(Stopped::Ended));
+}
+
+/// Tells the next backend where the one before stopped.
+struct Bookmark;
+
+impl Hook for Bookmark {
+    type Settings = NoSettings;
+    type Context = u32;
+
+    fn new(_: NoSettings, _: &Setup<'_, Self>) -> Result<Self, SetupError> {
+        Ok(Self)
+    }
+
+    fn messages(&self) -> Messages {
+        Messages::TO_BACKEND
+    }
+
+    fn on_message(&self, _: &Tunnel, _: Direction, _: &Message, seen: &mut u32) -> Result<Verdict> {
+        *seen += 1;
+        Ok(Verdict::Pass)
+    }
+
+    async fn on_reattach(&self, _: &Tunnel, reattach: &mut Reattach, seen: &mut u32) -> Result<()> {
+        match (reattach.times(), reattach.loss()) {
+            (1, Loss::Leaving) => {
+                reattach.set_header("x-seen", "0")?;
+                reattach.set_header("X-Seen", (u64::from(*seen) - reattach.held()).to_string())?;
+                reattach.send(Direction::ToClient, Message::text("one moment"))
+            }
+            (2, _) => {
+                reattach.refuse("twice is enough");
+                Ok(())
+            }
+            _ => reattach.set_header("Sec-WebSocket-Protocol", "other"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_the_backend_shows_what_hooks_made_of_it() {
+    let open = async || Harness::new::<Bookmark>("").unwrap().open().await.unwrap();
+    let mut tunnel = open().await;
+    for text in ["one", "two", "three"] {
+        assert_eq!(tunnel.message(Direction::ToBackend, Message::text(text)).await, Ok(Verdict::Pass));
+    }
+    let changed = tunnel.reattach(Reattach::new(1, Loss::Leaving, 1)).await.unwrap();
+    let headers: Vec<_> = changed.headers().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+    assert_eq!(headers, [("x-seen", "2")]);
+    assert_eq!(changed.messages(), [(Direction::ToClient, Message::text("one moment"))]);
+    let refused = tunnel.reattach(Reattach::new(2, Loss::Crash, 0)).await.unwrap();
+    assert_eq!(refused.refusal(), Some("twice is enough"));
+    assert_eq!(tunnel.message(Direction::ToBackend, Message::text("-")).await, Err(Stopped::Ended));
+
+    let mut wrong = open().await;
+    let failed = wrong.reattach(Reattach::new(3, Loss::Crash, 0)).await.unwrap_err();
+    assert!(failed.to_string().contains("sec-websocket-protocol is not a hook's to change"), "{failed}");
+    assert_eq!(wrong.reattach(Reattach::new(1, Loss::Leaving, 0)).await.unwrap_err(), Stopped::Ended);
 }
 
 #[tokio::test]

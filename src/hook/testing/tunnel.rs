@@ -8,8 +8,8 @@ use super::recorder::Recorder;
 use super::request::REQUEST_ID;
 use super::{Harness, Stopped, context};
 use crate::hook::{
-    Chain, Closed, Contexts, Direction, Entry, Failure, Hook, Injector, KeyTag, Message, Mode, Tunnel, TunnelId,
-    Verdict,
+    Chain, Closed, Contexts, Direction, Entry, Failure, Hook, Injector, KeyTag, Message, Mode, Reattach, Tunnel,
+    TunnelId, Verdict,
 };
 
 /// An open tunnel. It leaves [`Injector::send`]'s count when it ends or is dropped.
@@ -94,6 +94,23 @@ impl TestTunnel {
             Ok(_) => {}
         }
         Ok(judged?)
+    }
+
+    /// Leads the tunnel to another backend, by [`Hook::on_reattach`]. Returns what the hooks made of it: headers of the
+    /// request, messages to either side, a refusal, with which the tunnel has ended.
+    ///
+    /// # Errors
+    /// [`Stopped`]: a hook failed, or the tunnel has ended.
+    pub async fn reattach(&mut self, mut reattach: Reattach) -> Result<Reattach, Stopped> {
+        if self.ended {
+            return Err(Stopped::Ended);
+        }
+        let told = self.chain.on_reattach(&self.tunnel, &mut reattach, &mut self.contexts).await;
+        if told.is_err() || reattach.refusal().is_some() {
+            self.end();
+        }
+        told?;
+        Ok(reattach)
     }
 
     /// Closes the tunnel with a Close frame of the client's with this code, and tells [`Hook::on_close`].

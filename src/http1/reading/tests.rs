@@ -88,6 +88,9 @@ fn empty_lines_are_no_request() {
     assert!(!reading.has_begun(b"\r\n\n"));
     assert_eq!(reading.is_complete(b"\r\n\nG", &BOUNDS), Ok(false));
     assert!(reading.has_begun(b"\r\n\nG"));
+    for lines in [&b"\n\r\n\r\n"[..], b"\r\n\r\n", b"\n"] {
+        assert_eq!(Reading::default().is_complete(lines, &BOUNDS), Ok(false), "{lines:?}");
+    }
 }
 
 #[test]

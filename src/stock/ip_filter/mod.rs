@@ -1,7 +1,5 @@
 //! `ip_filter`: who may come, by address.
 
-mod networks;
-
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,10 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::de::value::Error as Said;
 use serde::de::{Deserialize, IntoDeserializer};
 
+use crate::admission::{Networks, Rule};
 use crate::config::Cidr;
 use crate::hook::{Answer, Hook, Next, Request, Result, Setup, SetupError};
-
-use networks::{Networks, Rule};
 
 /// Lets in, or keeps out, clients by lists of networks; the most specific network that an address is in decides. Who is
 /// kept out is answered 403.

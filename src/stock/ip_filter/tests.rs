@@ -80,6 +80,7 @@ async fn the_address_is_the_client_s_or_its_proxy_s() {
             upgrade: false,
             secure: false,
             certificate: None,
+            injector: crate::hook::Injector::to_nobody(),
         };
         let mut contexts: Contexts = chain.contexts().unwrap();
         let next = chain.on_request(&mut Request::bare(&mut header, facts), &mut contexts).await.unwrap();

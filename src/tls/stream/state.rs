@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{Layer, Stream, Transport, Unsent};
-use crate::tls::record::{End, Records, State};
+use crate::tls::record::{End, LONGEST_RECORD, Records, State};
 
 /// State of a stream, apart from the connection below it. Its secrets are zeroed when it is dropped.
 #[derive(Debug, Serialize, Deserialize)]
@@ -22,6 +22,13 @@ pub struct StreamState {
     end: Option<End>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     closing: bool,
+}
+
+impl StreamState {
+    /// Tells whether a stream can go on in this state, where its caller has yet to bring `kept` bytes of data.
+    pub fn is_sound(&self, kept: usize) -> bool {
+        self.partial.len() < LONGEST_RECORD && self.unsent_data <= self.unsent.len().min(kept)
+    }
 }
 
 /// A record layer on its way: told by the process that had it, or made of what that one told.

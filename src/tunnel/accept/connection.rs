@@ -4,12 +4,12 @@ use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
 use mio::net::TcpStream;
@@ -18,8 +18,10 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use super::Listener;
+use crate::admission::{Entry, Reason};
 use crate::dial::{Dial, READ_BYTES, Transport};
 use crate::metrics::OpenConnection;
+use crate::socket::peer;
 use crate::tls::Sealed;
 use crate::tunnel::activity::UnderWay;
 use crate::tunnel::new_tunnel::NewTunnel;
@@ -28,6 +30,10 @@ use crate::ws::Side;
 
 /// Receives the connections that workers accept.
 pub trait Host: Send + Sync {
+    /// Decides on a connection that was accepted just now as `descriptor`, before it costs anything. `None`: it is
+    /// closed, and that was counted and logged.
+    fn admit(&self, listener: &Listener, peer: IpAddr, descriptor: RawFd) -> Option<Entry>;
+
     /// Begins a client's handshake.
     fn receive(self: Arc<Self>, client: Connection, peer: SocketAddr) -> Handshake;
 }
@@ -35,8 +41,8 @@ pub trait Host: Send + Sync {
 /// A handshake under way. Its output is the tunnel to be opened; `None` when the handshake led elsewhere.
 ///
 /// The handshake stays on its worker's thread and must not block it. The worker polls it when one of its
-/// [`Connection`]s is ready or a moment has come that one waits for, and never for its waker: a handshake waits for
-/// nothing else.
+/// [`Connection`]s is ready, when a moment has come that one waits for, or when a [`Connection::waker`] was woken. The
+/// context's own waker does nothing.
 pub type Handshake = Pin<Box<dyn Future<Output = Option<Shaken>>>>;
 
 /// A tunnel to be opened on the worker where its handshake was.
@@ -75,16 +81,24 @@ impl From<Connection> for Socket {
     }
 }
 
+/// The counts that a client's connection stands in.
+pub struct Opened {
+    /// Decision of admission.
+    pub entry: Entry,
+    /// Counts the connection as open at its listener.
+    pub gauge: OpenConnection,
+}
+
 /// One end of a handshake: a TCP connection that its worker watches.
 pub struct Connection {
     stream: TcpStream,
     side: Side,
     /// Readiness that the poller watches for; `None` before the connection is first waited for.
     watched: Option<Interest>,
-    /// The listener that accepted the client of this handshake.
-    listener: Arc<Listener>,
+    /// The listener that accepted the client; `None` of a backend's connection.
+    listener: Option<Arc<Listener>>,
     /// Counts the client's connection as open; `None` of a backend's.
-    open: Option<OpenConnection>,
+    open: Option<Opened>,
     slot: Slot,
     /// The end of accepting does not interrupt a wait for the client's bytes.
     uninterrupted: bool,
@@ -98,23 +112,48 @@ impl AsFd for Connection {
 
 impl Connection {
     /// The connection of a client whose handshake has `slot`.
-    pub(super) fn of_client(stream: TcpStream, listener: Arc<Listener>, open: OpenConnection, slot: Slot) -> Self {
+    pub(super) fn of_client(stream: TcpStream, listener: Arc<Listener>, open: Opened, slot: Slot) -> Self {
+        let listener = Some(listener);
         Self { stream, side: Side::Client, watched: None, listener, open: Some(open), slot, uninterrupted: false }
     }
 
-    /// The listener that accepted the client of this handshake.
+    /// The listener that accepted the client.
+    ///
+    /// # Panics
+    /// The connection is a backend's.
     pub fn listener(&self) -> &Arc<Listener> {
-        &self.listener
+        self.listener.as_ref().expect("a client's connection has the listener that accepted it")
     }
 
     /// Takes the guard that counts a client's connection as open, for a connection that goes on elsewhere.
-    pub fn take_open(&mut self) -> Option<OpenConnection> {
+    pub fn take_open(&mut self) -> Option<Opened> {
         self.open.take()
+    }
+
+    /// Decision of admission about a client's connection.
+    pub fn entry_mut(&mut self) -> Option<&mut Entry> {
+        self.open.as_mut().map(|open| &mut open.entry)
+    }
+
+    /// Why the client's connection is refused, if it is.
+    pub fn refused(&self) -> Option<Reason> {
+        self.open.as_ref().and_then(|open| open.entry.refused())
     }
 
     /// Sets whether reads wait on when the worker stops accepting, as those of a TLS handshake must.
     pub fn set_uninterrupted(&mut self, uninterrupted: bool) {
         self.uninterrupted = uninterrupted;
+    }
+
+    /// Wakes the handshake: its worker polls it.
+    pub fn waker(&self) -> Waker {
+        self.slot.waker()
+    }
+
+    /// Tells if the peer has closed its side. From then on the handshake is polled when it does.
+    pub fn has_left(&mut self) -> bool {
+        // A connection that cannot be watched is of no use to anybody.
+        self.watch(Interest::READABLE).is_err() || peer::has_closed(&self.stream)
     }
 
     fn wait<T>(&mut self, interest: Interest, until: Instant) -> Poll<io::Result<T>> {
@@ -146,9 +185,46 @@ impl Dial for Connection {
 
     /// A connection to a backend for the same handshake.
     fn stream(&self, socket: std::net::TcpStream) -> io::Result<Self> {
-        let stream = TcpStream::from_std(socket);
-        let (listener, slot) = (Arc::clone(&self.listener), self.slot.clone());
-        Ok(Self { stream, side: Side::Backend, watched: None, listener, open: None, slot, uninterrupted: false })
+        Ok(self.slot.backend(socket))
+    }
+}
+
+/// Makes connections to backends for a tunnel that is held.
+pub struct Redial {
+    slot: Slot,
+}
+
+impl Redial {
+    pub(super) fn new(slot: Slot) -> Self {
+        Self { slot }
+    }
+
+    /// The same, for another part of the search.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self { slot: self.slot.clone() }
+    }
+
+    /// Wakes the search: its worker polls it.
+    pub fn waker(&self) -> Waker {
+        self.slot.waker()
+    }
+
+    /// Ready at the moment `until`, at which the search is polled.
+    pub fn poll_until(&self, until: Instant) -> Poll<()> {
+        if Instant::now() >= until {
+            return Poll::Ready(());
+        }
+        self.slot.due_by(until);
+        Poll::Pending
+    }
+}
+
+impl Dial for Redial {
+    type Stream = Connection;
+
+    fn stream(&self, socket: std::net::TcpStream) -> io::Result<Connection> {
+        Ok(self.slot.backend(socket))
     }
 }
 
@@ -198,10 +274,26 @@ impl Transport for Connection {
     }
 }
 
+/// Callback that has a worker poll the handshake in a slot, from any thread.
+pub(in crate::tunnel) type WakeSlot = Arc<dyn Fn(usize) + Send + Sync>;
+
+/// Wakes one handshake. The slot may be another's by then, which is polled for nothing.
+struct Woken {
+    wake: WakeSlot,
+    number: usize,
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        (self.wake)(self.number);
+    }
+}
+
 /// Slot of a handshake on its worker, shared by its connections.
 #[derive(Clone)]
 pub(super) struct Slot {
     registry: Rc<Registry>,
+    wake: WakeSlot,
     number: usize,
     due: Rc<Cell<Option<Instant>>>,
     /// Set once the worker accepts no more: a client that has not sent a byte yet is then passed on.
@@ -209,13 +301,31 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(registry: Rc<Registry>, number: usize, closing: Rc<Cell<bool>>) -> Self {
-        Self { registry, number, due: Rc::default(), closing }
+    pub(super) fn new(registry: Rc<Registry>, wake: WakeSlot, number: usize, closing: Rc<Cell<bool>>) -> Self {
+        Self { registry, wake, number, due: Rc::default(), closing }
     }
 
     /// Moment that the handshake waits for.
     pub(super) fn due(&self) -> Rc<Cell<Option<Instant>>> {
         Rc::clone(&self.due)
+    }
+
+    fn waker(&self) -> Waker {
+        Arc::new(Woken { wake: Arc::clone(&self.wake), number: self.number }).into()
+    }
+
+    /// A connection to a backend.
+    fn backend(&self, socket: std::net::TcpStream) -> Connection {
+        let (stream, slot) = (TcpStream::from_std(socket), self.clone());
+        Connection {
+            stream,
+            side: Side::Backend,
+            watched: None,
+            listener: None,
+            open: None,
+            slot,
+            uninterrupted: false,
+        }
     }
 
     fn token(&self, side: Side) -> Token {
@@ -227,9 +337,10 @@ impl Slot {
     }
 }
 
-/// The slot of the handshake that `token` stands for; `None` for another token.
-pub(super) fn slot_of(token: Token) -> Option<usize> {
-    (token.0 & HANDSHAKES != 0).then_some((token.0 & !HANDSHAKES) >> 1)
+/// The slot of the handshake that `token` stands for, and the side of its connection; `None` for another token.
+pub(super) fn slot_of(token: Token) -> Option<(usize, Side)> {
+    let side = if token.0 & 1 == Side::Backend as usize { Side::Backend } else { Side::Client };
+    (token.0 & HANDSHAKES != 0).then_some(((token.0 & !HANDSHAKES) >> 1, side))
 }
 
 /// The bit that tells tokens of handshakes from those of tunnels; no slab grows this far.

@@ -1,4 +1,6 @@
 //! Handshakes under way on one worker, and the moments that they wait for.
+//!
+//! Searches for the next backend of a held tunnel are handshakes of their own, without a client.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,12 +15,15 @@ use mio::Registry;
 use slab::Slab;
 
 use super::Accepted;
-use super::connection::{Connection, Handshake, Shaken, Slot};
+use super::connection::{Connection, Handshake, Redial, Shaken, Slot, WakeSlot};
 use crate::tunnel::deadlines::Deadlines;
+use crate::tunnel::reattach::{Asked, Asker, Asking, Asks, Outcome};
+use crate::tunnel::worker::Spot;
 
 /// The handshakes of one worker.
 pub(in crate::tunnel) struct Handshakes {
     registry: Rc<Registry>,
+    wake: WakeSlot,
     under_way: Slab<UnderWay>,
     deadlines: Deadlines,
     /// Handshakes here and clients on their way here, for whoever chooses a worker.
@@ -26,36 +31,80 @@ pub(in crate::tunnel) struct Handshakes {
 }
 
 struct UnderWay {
-    handshake: Handshake,
+    task: Task,
     /// Moment that the handshake waits for.
     due: Rc<Cell<Option<Instant>>>,
 }
 
+enum Task {
+    /// The handshake of a client.
+    Handshake(Handshake),
+    /// The search for the next backend of a tunnel.
+    Asks(Spot, Asks),
+}
+
+/// Outcome of a handshake, or of a search for a backend.
+#[expect(clippy::large_enum_variant, reason = "moved once; in a box it would cost each handshake an allocation")]
+pub(in crate::tunnel) enum Done {
+    /// A tunnel is to be opened.
+    Shaken(Shaken),
+    /// The next backend of a tunnel, or that there is none.
+    Asked(Spot, Asked),
+}
+
 impl Handshakes {
-    /// No handshakes yet; `count` is kept up to date.
-    pub(in crate::tunnel) fn new(registry: Rc<Registry>, count: Arc<AtomicUsize>, now: Instant) -> Self {
-        Self { registry, under_way: Slab::new(), deadlines: Deadlines::new(now), count }
+    /// No handshakes yet; `count` is kept up to date. `wake` has them polled.
+    pub(in crate::tunnel) fn new(
+        registry: Rc<Registry>,
+        wake: WakeSlot,
+        count: Arc<AtomicUsize>,
+        now: Instant,
+    ) -> Self {
+        Self { registry, wake, under_way: Slab::new(), deadlines: Deadlines::new(now), count }
     }
 
-    /// Begins the handshake of a client that is counted already. `closing` is set once nothing is accepted any more.
-    pub(in crate::tunnel) fn begin(&mut self, accepted: Accepted, closing: Rc<Cell<bool>>) -> Option<Shaken> {
+    /// Takes on the handshake of a client that is counted already; returns its slot, which is to be polled. `closing`
+    /// is set once nothing is accepted any more.
+    pub(in crate::tunnel) fn begin(&mut self, accepted: Accepted, closing: Rc<Cell<bool>>) -> usize {
         let Accepted { stream, peer, listener, open, host } = accepted;
         let entry = self.under_way.vacant_entry();
         let slot = entry.key();
-        let own = Slot::new(Rc::clone(&self.registry), slot, closing);
+        let own = Slot::new(Rc::clone(&self.registry), Arc::clone(&self.wake), slot, closing);
         let due = own.due();
         let client = Connection::of_client(stream, listener, open, own);
-        entry.insert(UnderWay { handshake: host.receive(client, peer), due });
-        self.poll(slot)
+        entry.insert(UnderWay { task: Task::Handshake(host.receive(client, peer)), due });
+        slot
     }
 
-    /// Carries a handshake on as far as it goes; returns the tunnel to be opened, if it has come so far.
-    pub(in crate::tunnel) fn poll(&mut self, slot: usize) -> Option<Shaken> {
-        let UnderWay { handshake, due } = self.under_way.get_mut(slot)?;
+    /// Takes on the search for the next backend of the tunnel in `spot`; returns its slot, which is to be polled.
+    pub(in crate::tunnel) fn ask(&mut self, spot: Spot, asking: Asking, asker: Arc<dyn Asker>) -> usize {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let entry = self.under_way.vacant_entry();
+        let slot = entry.key();
+        let own = Slot::new(Rc::clone(&self.registry), Arc::clone(&self.wake), slot, Rc::default());
+        let due = own.due();
+        entry.insert(UnderWay { task: Task::Asks(spot, asker.ask(asking, Redial::new(own))), due });
+        slot
+    }
+
+    /// Gives the search in a slot up, if it is for the tunnel in `spot`.
+    pub(in crate::tunnel) fn cancel(&mut self, slot: usize, spot: Spot) {
+        let is_it = |under_way: &UnderWay| matches!(&under_way.task, Task::Asks(own, _) if *own == spot);
+        if self.under_way.get(slot).is_some_and(is_it) {
+            self.remove(slot);
+        }
+    }
+
+    /// Carries a handshake or a search on as far as it goes; returns its outcome, if it has come so far.
+    pub(in crate::tunnel) fn poll(&mut self, slot: usize) -> Option<Done> {
+        let UnderWay { task, due } = self.under_way.get_mut(slot)?;
         due.set(None);
+        let mut context = Context::from_waker(Waker::noop());
         // A handshake that panics ends alone, and not with every tunnel of its worker.
-        let polled =
-            catch_unwind(AssertUnwindSafe(|| handshake.as_mut().poll(&mut Context::from_waker(Waker::noop()))));
+        let polled = catch_unwind(AssertUnwindSafe(|| match task {
+            Task::Handshake(handshake) => handshake.as_mut().poll(&mut context).map(|shaken| shaken.map(Done::Shaken)),
+            Task::Asks(spot, asks) => asks.as_mut().poll(&mut context).map(|asked| Some(Done::Asked(*spot, asked))),
+        }));
         match polled {
             Ok(Poll::Pending) => {
                 if let Some(due) = due.get() {
@@ -63,24 +112,28 @@ impl Handshakes {
                 }
                 None
             }
-            Ok(Poll::Ready(shaken)) => {
+            Ok(Poll::Ready(done)) => {
                 self.remove(slot);
-                shaken
+                done
             }
             Err(_said_by_the_panic_hook) => {
                 error!("a handshake panicked and ends");
+                let failed = match task {
+                    Task::Handshake(_) => None,
+                    Task::Asks(spot, _) => Some(Done::Asked(*spot, Asked::Failed(Outcome::Fault))),
+                };
                 self.remove(slot);
-                None
+                failed
             }
         }
     }
 
     fn remove(&mut self, slot: usize) {
         self.deadlines.forget(slot);
-        let handshake = self.under_way.remove(slot);
+        let under_way = self.under_way.remove(slot);
         self.count.fetch_sub(1, Ordering::Relaxed);
         // The destructor runs code of the host.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(handshake)));
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(under_way)));
     }
 
     /// Registry of the worker's poller.

@@ -20,10 +20,12 @@ use mio::{Registry, Token};
 use rustix::event::epoll;
 use rustix::net::SocketFlags;
 
-use crate::metrics::{AcceptError, LocalFailure, OpenConnection};
+use crate::metrics::{AcceptError, LocalFailure};
 use crate::socket::descriptors::Descriptors;
-pub use connection::{Connection, Handshake, Host, Shaken, Socket};
-pub(super) use handshakes::Handshakes;
+use crate::ws::Side;
+pub(super) use connection::WakeSlot;
+pub use connection::{Connection, Handshake, Host, Opened, Redial, Shaken, Socket};
+pub(super) use handshakes::{Done, Handshakes};
 pub use listener::{Listener, ListeningSocket};
 
 /// The listening sockets of one worker, and the host that receives their clients.
@@ -47,8 +49,18 @@ pub(super) struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
     listener: Arc<Listener>,
-    open: OpenConnection,
+    open: Opened,
     host: Arc<dyn Host>,
+}
+
+/// Outcome of a look for a client.
+pub(super) enum Next {
+    /// There was one.
+    Client(Accepted),
+    /// There was one, and its connection was refused and is closed.
+    Closed,
+    /// There was none.
+    Nobody,
 }
 
 impl Acceptor {
@@ -88,24 +100,28 @@ impl Acceptor {
     }
 
     /// Takes the next client of a listener, if one waits there.
-    pub(super) fn accept(&mut self, number: usize, now: Instant) -> Option<Accepted> {
-        let ListeningSocket { socket, listener } = self.sockets.get(number)?;
+    pub(super) fn accept(&mut self, number: usize, now: Instant) -> Next {
+        let Some(ListeningSocket { socket, listener }) = self.sockets.get(number) else { return Next::Nobody };
         if !self.descriptors.has_room(self.latest, &**socket) {
             listener.metrics.accept_failed(AcceptError::Kept);
             self.pause(now, "the descriptors that are left are kept for control, metrics and checks");
-            return None;
+            return Next::Nobody;
         }
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         match rustix::net::acceptfrom_with(&**socket, flags) {
             Ok((stream, Some(peer))) => {
-                let peer = SocketAddr::try_from(peer).ok()?;
+                let Ok(peer) = SocketAddr::try_from(peer) else { return Next::Closed };
                 self.latest = Some(stream.as_raw_fd());
                 self.short = false;
+                let gauge = listener.metrics.accepted();
+                let Some(entry) = self.host.admit(listener, peer.ip(), stream.as_raw_fd()) else {
+                    return Next::Closed;
+                };
                 let (stream, listener) = (TcpStream::from(stream), Arc::clone(listener));
-                let open = listener.metrics.accepted();
-                Some(Accepted { stream, peer, listener, open, host: Arc::clone(&self.host) })
+                let (open, host) = (Opened { entry, gauge }, Arc::clone(&self.host));
+                Next::Client(Accepted { stream, peer, listener, open, host })
             }
-            Ok((_, None)) => None,
+            Ok((_, None)) => Next::Closed,
             Err(error) => {
                 let error = io::Error::from(error);
                 match error.kind() {
@@ -118,7 +134,7 @@ impl Acceptor {
                         self.pause(now, error);
                     }
                 }
-                None
+                Next::Nobody
             }
         }
     }
@@ -151,10 +167,12 @@ impl Acceptor {
         self.closing.set(true);
         let mut last = Vec::new();
         for number in 0..self.sockets.len() {
-            while last.len() < MOST_LAST
-                && let Some(accepted) = self.accept(number, now)
-            {
-                last.push(accepted);
+            for _ in 0..MOST_LAST {
+                match self.accept(number, now) {
+                    Next::Client(accepted) => last.push(accepted),
+                    Next::Closed => {}
+                    Next::Nobody => break,
+                }
             }
         }
         last
@@ -164,8 +182,8 @@ impl Acceptor {
 /// The parts of the accept path that a poller's token can stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ready {
-    /// A handshake under way.
-    Handshake(usize),
+    /// A handshake under way, at one of its connections.
+    Handshake(usize, Side),
     /// A listening socket.
     Listener(usize),
 }
@@ -173,8 +191,8 @@ pub(super) enum Ready {
 impl Ready {
     /// The part that `token` stands for; `None` for the token of a tunnel.
     pub(super) fn of(token: Token) -> Option<Self> {
-        if let Some(slot) = connection::slot_of(token) {
-            return Some(Self::Handshake(slot));
+        if let Some((slot, side)) = connection::slot_of(token) {
+            return Some(Self::Handshake(slot, side));
         }
         (token.0 & LISTENERS != 0).then_some(Self::Listener(token.0 & !LISTENERS))
     }

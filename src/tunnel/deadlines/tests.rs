@@ -35,6 +35,19 @@ fn a_due_limit_touches_no_other_tunnel_however_many_there_are() {
     }
 }
 
+/// A worker that looks within the last millisecond before a moment would be told of it again and again.
+#[test]
+fn no_deadline_comes_before_its_moment() {
+    let start = Instant::now();
+    for late in [1, 999_999, 1_000_000, 99_999_999, 100_000_000] {
+        let at = start + STEP * 7 + Duration::from_nanos(late);
+        let mut deadlines = Deadlines::new(start);
+        deadlines.set(0, at);
+        assert_eq!(deadlines.take_due(at - Duration::from_nanos(1)), None, "{late} ns behind a step");
+        assert_eq!(deadlines.take_due(at + STEP), Some(0));
+    }
+}
+
 #[test]
 fn a_deadline_that_is_brought_forward_comes_once() {
     let start = Instant::now();

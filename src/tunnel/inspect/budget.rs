@@ -1,16 +1,10 @@
 //! Budgets of a tunnel with hooks: work in a turn, and memory of unfinished messages.
 
-use super::inbound::Inbound;
-use super::{Inspector, Step};
-use crate::tunnel::reason::Reason;
-use crate::ws::deflate::{InflateError, Inflating};
-use crate::ws::{Assembled, Side};
+use std::time::Instant;
 
-/// A compressed message that is being restored, over several turns where it is long.
-pub(super) struct Inflation {
-    pub(super) message: Assembled,
-    pub(super) inflating: Inflating,
-}
+use super::Inspector;
+use super::inbound::{Inbound, Inflation};
+use crate::ws::Side;
 
 impl Inspector {
     /// Begins a turn: so much is restored and looked at before other tunnels have theirs.
@@ -40,30 +34,25 @@ impl Inspector {
         std::mem::take(&mut self.counted)
     }
 
+    /// Notes since when the tunnel is not read, because memory is short; `None` where it is.
+    pub(in crate::tunnel) fn hold_back(&mut self, since: Option<Instant>) {
+        self.held_back = since;
+    }
+
+    /// Moment since which the tunnel is not read, because memory is short.
+    pub(in crate::tunnel) fn held_back(&self) -> Option<Instant> {
+        self.held_back
+    }
+
+    /// Returns true while the tunnel is not read, because memory is short.
+    pub(in crate::tunnel) fn is_held_back(&self) -> bool {
+        self.held_back.is_some()
+    }
+
     /// Gives up the messages from `side`, unfinished ones and those to come.
     pub(in crate::tunnel) fn give_up_messages(&mut self, side: Side) {
         self.inflations[side] = None;
         self.ways[side].give_up_messages();
-    }
-
-    /// Goes on restoring a compressed message, as far as this turn allows, and then asks hooks about it.
-    pub(super) fn restore(&mut self, side: Side, mut inflation: Inflation, out: &mut Vec<u8>) -> Step {
-        let (before, budget) = (inflation.inflating.restored(), self.left_of_turn);
-        let Inflation { message, inflating } = &mut inflation;
-        match self.caller.codec(|codec| codec.go_on(inflating, &message.payload, budget)) {
-            Ok(Some(payload)) => {
-                self.spend(payload.len() - before);
-                let Assembled { kind, payload: compressed, .. } = inflation.message;
-                self.ask(side, kind, payload, Some(compressed), out)
-            }
-            Ok(None) => {
-                self.left_of_turn = 0;
-                self.inflations[side] = Some(Box::new(inflation));
-                Step::Wait
-            }
-            Err(InflateError::TooBig) => Step::End(Reason::MessageTooBig),
-            Err(_) => Step::End(Reason::InvalidPayload),
-        }
     }
 }
 

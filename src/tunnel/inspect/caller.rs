@@ -12,7 +12,9 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::AbortHandle;
 
 use super::farewells::Farewells;
-use crate::hook::{self, Chain, Closed, Contexts, Direction, Entry, Failure, Item, Message, Packed, TunnelId, Verdict};
+use crate::hook::{
+    self, Chain, Closed, Contexts, Direction, Entry, Failure, Item, Message, Packed, Reattach, TunnelId, Verdict,
+};
 use crate::ws::deflate::Codec;
 
 /// The hooks of one tunnel, and what they keep of it. One call at a time: whoever calls holds the contexts.
@@ -29,6 +31,8 @@ pub(in crate::tunnel) enum Outcome {
     Opened(Result<(), Failure>),
     /// Verdict on a message, and the message as it was shown.
     Judged(Result<Verdict, Failure>, Message),
+    /// Result of [`on_reattach`](crate::hook::Hook::on_reattach), and what hooks made of the change.
+    Changed(Result<(), Failure>, Box<Reattach>),
     /// The call ended in a panic of the gateway's own code.
     Lost,
 }
@@ -108,6 +112,16 @@ impl Caller {
             let verdict = hooks.chain.on_message_async(&hooks.tunnel, direction, &message, &mut contexts).await;
             drop(contexts);
             Outcome::Judged(verdict, message)
+        })
+    }
+
+    /// Tells the hooks that their tunnel changes its backend. Returns the items that they sent at once too.
+    pub(super) fn change(self: &Arc<Self>, callee: &Arc<Callee>, mut change: Reattach) -> (Begun, Vec<Item>) {
+        let hooks = Arc::clone(callee);
+        self.call(&callee.tunnel, async move {
+            let mut contexts = hooks.contexts.lock().await;
+            let told = hooks.chain.on_reattach(&hooks.tunnel, &mut change, &mut contexts).await;
+            Outcome::Changed(told, Box::new(change))
         })
     }
 

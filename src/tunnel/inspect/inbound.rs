@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ws::deflate::Inflating;
 use crate::ws::{Assembled, Assembler, Side};
 
 /// State of the bytes that come from one side.
@@ -33,6 +34,12 @@ pub(in crate::tunnel) struct Held {
     seen: usize,
 }
 
+/// A compressed message that is being restored, over several turns where it is long.
+pub(super) struct Inflation {
+    pub(super) message: Assembled,
+    pub(super) inflating: Inflating,
+}
+
 impl Inbound {
     pub(super) fn new(from: Side, assembled: bool, compressed: bool, max_message: u64) -> Self {
         Self {
@@ -44,6 +51,11 @@ impl Inbound {
             replied: 0,
             was_held_up: false,
         }
+    }
+
+    /// Tells whether this can be the state of the bytes that come from a side.
+    pub(super) fn is_sound(&self, from: Side) -> bool {
+        self.seen <= self.held.len() && self.assembler.as_ref().is_none_or(|assembler| assembler.is_sound(from))
     }
 
     /// Keeps a chunk, or what is left of one, until the hooks are done with what came before.
@@ -73,6 +85,11 @@ impl Inbound {
         if let Some(assembler) = &mut self.assembler {
             assembler.give_up();
         }
+    }
+
+    /// Begins anew with the first byte of another sender.
+    pub(super) fn meet_next_sender(&mut self, from: Side, compressed: bool, max_message: u64) {
+        self.assembler = self.assembler.take().map(|_| Assembler::new(from, compressed, max_message));
     }
 
     /// Bytes of unfinished messages that are kept.

@@ -6,25 +6,28 @@
 
 mod budget;
 mod caller;
+mod encoding;
 mod farewells;
 mod inbound;
+mod messages;
 mod state;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::task::AbortHandle;
 
 use super::new_tunnel::Hooked;
 use super::reason::Reason;
-use crate::hook::{self, Closed, Failure, Message, Mode, Packed, TunnelId, Verdict};
+use crate::hook::{self, Chain, Closed, Mode, Packed};
 use crate::ws::deflate::Agreement;
-use crate::ws::{Assembled, Item, Kind, Side, Sides, Violation, frame, message};
-use budget::{COST_OF_A_MESSAGE, Inflation};
+use crate::ws::{Kind, Side, Sides};
 use caller::Callee;
 pub(super) use caller::{Caller, Outcome};
+pub(super) use encoding::encode;
 pub(super) use farewells::Farewells;
 pub(super) use inbound::Held;
-use inbound::Inbound;
+use inbound::{Inbound, Inflation};
 pub(super) use state::{State, Travels};
 
 /// The hooks of one tunnel, and where they stand.
@@ -56,11 +59,14 @@ pub(super) struct Inspector {
     left_of_turn: usize,
     /// Bytes of unfinished messages, as the worker last counted them.
     counted: usize,
+    /// Moment since which the tunnel is not read, because memory is short.
+    held_back: Option<Instant>,
 }
 
 /// A call that waits.
 enum Call {
     Open(AbortHandle),
+    Change(AbortHandle),
     Message { from: Side, original: Original, task: AbortHandle },
 }
 
@@ -125,6 +131,7 @@ impl Inspector {
             stays: false,
             left_of_turn: 0,
             counted: 0,
+            held_back: None,
         }
     }
 
@@ -161,15 +168,15 @@ impl Inspector {
         &self.callee.tunnel
     }
 
+    /// The hooks.
+    pub(super) fn chain(&self) -> &Arc<Chain> {
+        &self.callee.chain
+    }
+
     /// Lets the hooks of an ended tunnel add to its log line, which `log` writes, and tells them how it ended.
-    pub(super) fn farewell(
-        mut self,
-        closed: Closed,
-        log: impl FnOnce(TunnelId, &[(&'static str, String)]) + Send + 'static,
-    ) {
+    pub(super) fn farewell(mut self, closed: Closed, log: impl FnOnce(&[(&'static str, String)]) + Send + 'static) {
         self.give_up();
-        let id = self.callee.tunnel.id;
-        self.caller.farewell(Arc::clone(&self.callee), closed, self.told, move |added| log(id, added));
+        self.caller.farewell(Arc::clone(&self.callee), closed, self.told, log);
     }
 
     /// Hands calls to another worker's caller from now on.
@@ -181,6 +188,11 @@ impl Inspector {
     /// Returns true when messages from `side` are assembled here.
     pub(super) fn assembles(&self, side: Side) -> bool {
         self.ways[side].assembler.is_some()
+    }
+
+    /// Tells whether the messages of `side` that are assembled here stand between two of them.
+    pub(super) fn is_between(&self, side: Side) -> bool {
+        self.ways[side].assembler.as_ref().is_some_and(|assembler| assembler.is_between())
     }
 
     /// Returns true while hooks keep the bytes of `side` waiting.
@@ -198,6 +210,16 @@ impl Inspector {
     pub(super) fn has_held(&self, side: Side) -> bool {
         let way = &self.ways[side];
         way.has_held() || self.has_message(side)
+    }
+
+    /// Returns true while a message of `side` is on its way through the hooks.
+    pub(super) fn is_busy_with(&self, side: Side) -> bool {
+        self.has_held(side) || matches!(&self.call, Some(Call::Message { from, .. }) if *from == side)
+    }
+
+    /// Forgets the part of a message that the old backend did not end.
+    pub(super) fn meet_next_backend(&mut self) {
+        self.ways[Side::Backend].meet_next_sender(Side::Backend, self.agreement.is_some(), self.max_message);
     }
 
     /// See [`Inbound::hold`].
@@ -260,167 +282,32 @@ impl Inspector {
 
     /// Gives the call up that is waited for, if there is one.
     pub(super) fn give_up(&mut self) {
-        if let Some(Call::Open(task) | Call::Message { task, .. }) = self.call.take() {
+        if let Some(Call::Open(task) | Call::Change(task) | Call::Message { task, .. }) = self.call.take() {
             task.abort();
         }
     }
 
-    /// Goes on with what came from `side`, of which `rest` has not been looked at; frames to be passed on are added to
-    /// `out`.
-    ///
-    /// `deaf`: nothing is passed on any more, and no hook is asked; only a Close frame still counts.
-    pub(super) fn step(&mut self, side: Side, rest: &mut &[u8], deaf: bool, out: &mut Vec<u8>) -> Step {
-        let way = &mut self.ways[side];
-        if deaf {
-            way.waiting = None;
-            self.inflations[side] = None;
-        } else if !self.opened
-            || self.left_of_turn == 0
-            || matches!(&self.call, Some(Call::Message { from, .. }) if *from == side)
-            || self.call.is_some() && self.inflations[side].is_some()
-        {
-            return Step::Wait;
-        } else if let Some(inflation) = self.inflations[side].take() {
-            return self.restore(side, *inflation, out);
-        } else if let Some(message) = way.waiting.take() {
-            return self.meet(side, message, out);
-        }
-        let Some(assembler) = &mut way.assembler else { return Step::Done };
-        match assembler.next(rest) {
-            None => Step::Done,
-            Some(Ok(Item::Control { opcode, payload })) => {
-                frame::control(out, opcode, &payload, mask(side));
-                Step::On
-            }
-            Some(Ok(Item::Message(_))) if deaf => Step::On,
-            Some(Ok(Item::Message(message))) => {
-                self.spend(COST_OF_A_MESSAGE);
-                self.meet(side, message, out)
-            }
-            Some(Err(violation)) => {
-                log::debug!("tunnel {}: {} broke the protocol: {violation}", self.callee.tunnel.id, side.as_str());
-                Step::Broken(reason_of(violation))
-            }
-        }
-    }
-
-    /// Deals with a whole message, or has it wait for the hooks to be free.
-    fn meet(&mut self, side: Side, message: Assembled, out: &mut Vec<u8>) -> Step {
-        if self.call.is_some() {
-            self.ways[side].waiting = Some(message);
-            return Step::Wait;
-        }
-        let mode = self.callee.chain.messages().of(side.into());
-        if mode == Mode::None {
-            frame::message(out, message.kind, &message.payload, message.compressed, mask(side));
-            return Step::On;
-        }
-        if message.compressed {
-            let inflating = self.caller.codec(|codec| codec.begin(message.payload.len(), self.max_message));
-            return self.restore(side, Inflation { message, inflating }, out);
-        }
-        self.ask(side, message.kind, message.payload, None, out)
-    }
-
-    /// Asks hooks about a message; `compressed` is its payload on the wire, where that is another.
-    fn ask(
-        &mut self,
-        side: Side,
-        kind: Kind,
-        payload: Vec<u8>,
-        compressed: Option<Vec<u8>>,
-        out: &mut Vec<u8>,
-    ) -> Step {
-        let message = match kind {
-            Kind::Binary => Ok(Message::binary(payload)),
-            Kind::Text => message::into_text(payload).map(Message::text),
-        };
-        let message = match message {
-            Ok(message) => message,
-            Err(violation) => return Step::End(reason_of(violation)),
-        };
-        let (mode, original) = (self.callee.chain.messages().of(side.into()), Original { kind, compressed });
-        if mode == Mode::Sync {
-            let (verdict, sent) = self.callee.judge(side.into(), &message);
-            self.note_sent(sent, out.len());
-            return self.carry_out(side, &original, verdict, &message, out);
-        }
-        let (begun, sent) = self.caller.judge(&self.callee, side.into(), message);
-        self.note_sent(sent, out.len());
+    /// Tells the hooks that their tunnel changes its backend; what came of it, if that is known at once.
+    pub(super) fn change(&mut self, change: hook::Reattach) -> Option<Outcome> {
+        let (begun, sent) = self.caller.change(&self.callee, change);
+        self.note_sent(sent, 0);
         match begun {
-            caller::Begun::Done(Outcome::Judged(verdict, message)) => {
-                self.carry_out(side, &original, verdict, &message, out)
-            }
-            caller::Begun::Done(Outcome::Opened(_) | Outcome::Lost) => Step::On,
+            caller::Begun::Done(outcome) => Some(outcome),
             caller::Begun::Waits(task) => {
-                self.call = Some(Call::Message { from: side, original, task });
-                Step::Wait
+                self.call = Some(Call::Change(task));
+                None
             }
         }
     }
 
-    /// Acts on the outcome of a call that waited. Adds frames to be passed on, from the side that is returned, to
-    /// `out`.
-    pub(super) fn heard(&mut self, outcome: Outcome, deaf: impl Fn(Side) -> bool, out: &mut Vec<u8>) -> (Side, Step) {
-        match (outcome, self.call.take()) {
-            (Outcome::Opened(Ok(())), _) => {
-                self.opened = true;
-                (Side::Client, Step::On)
-            }
-            (Outcome::Opened(Err(_)) | Outcome::Lost, _) => (Side::Client, Step::End(Reason::HookFailed)),
-            (Outcome::Judged(verdict, message), Some(Call::Message { from, original, .. })) if !deaf(from) => {
-                (from, self.carry_out(from, &original, verdict, &message, out))
-            }
-            // Nobody is left to whom it could matter.
-            (Outcome::Judged(..), _) => (Side::Client, Step::On),
-        }
+    /// Notes that the call has ended that was waited for.
+    pub(super) fn end_call(&mut self) {
+        self.call = None;
     }
 
-    fn carry_out(
-        &mut self,
-        from: Side,
-        original: &Original,
-        verdict: Result<Verdict, Failure>,
-        shown: &Message,
-        out: &mut Vec<u8>,
-    ) -> Step {
-        match verdict {
-            Ok(Verdict::Pass) => {
-                let (payload, compressed) = match &original.compressed {
-                    Some(payload) => (payload.as_slice(), true),
-                    None => (shown.as_bytes(), false),
-                };
-                frame::message(out, original.kind, payload, compressed, mask(from));
-                Step::On
-            }
-            Ok(Verdict::Replace(message)) => {
-                self.encode_changed(from, original, &message, out);
-                Step::On
-            }
-            Ok(Verdict::Drop) => Step::On,
-            Ok(Verdict::Reply(message)) => Step::Reply(encode(from.other(), &message)),
-            Ok(Verdict::ReplyAndClose { message, code, reason }) => {
-                self.set_last_word(&reason);
-                Step::ReplyAndEnd(encode(from.other(), &message), Reason::HookClosed { code })
-            }
-            Ok(Verdict::Close { code, reason }) => {
-                self.set_last_word(&reason);
-                Step::End(Reason::HookClosed { code })
-            }
-            Err(_) => Step::End(Reason::HookFailed),
-        }
-    }
-
-    /// Adds a changed message to `out`. A message that came compressed is compressed again, if its receiver can take
-    /// the output of our codec.
-    fn encode_changed(&self, from: Side, original: &Original, message: &Message, out: &mut Vec<u8>) {
-        let deflates = self.agreement.filter(|agreement| agreement.window_bits(from) == OUR_WINDOW_BITS);
-        if original.compressed.is_some() && deflates.is_some() {
-            let payload = self.caller.codec(|codec| codec.deflate(message.as_bytes()));
-            frame::message(out, kind(message), &payload, true, mask(from));
-        } else {
-            frame::message(out, kind(message), message.as_bytes(), false, mask(from));
-        }
+    /// Returns true while a call waits.
+    pub(super) fn is_called(&self) -> bool {
+        self.call.is_some()
     }
 }
 
@@ -430,33 +317,7 @@ impl Drop for Inspector {
     }
 }
 
-/// A message as one frame, not compressed, in the stream from `from`.
-pub(super) fn encode(from: Side, message: &Message) -> Vec<u8> {
-    let mut out = Vec::new();
-    frame::message(&mut out, kind(message), message.as_bytes(), false, mask(from));
-    out
-}
-
-fn kind(message: &Message) -> Kind {
-    if message.is_text() { Kind::Text } else { Kind::Binary }
-}
-
-/// Frames towards a backend are masked, with a key that nobody can guess (RFC 6455 §5.3).
-fn mask(from: Side) -> Option<[u8; 4]> {
-    (from == Side::Client).then(rand::random)
-}
-
-fn reason_of(violation: Violation) -> Reason {
-    match violation.code() {
-        1007 => Reason::InvalidPayload,
-        1009 => Reason::MessageTooBig,
-        _ => Reason::ProtocolError,
-    }
-}
-
 /// The longest message that hooks are shown where `tunnel.max_message` is off.
 const MOST_OF_A_MESSAGE: u64 = 1024 * 1024;
-/// The window that our codec compresses with (RFC 7692 §7.1.2).
-const OUR_WINDOW_BITS: u8 = 15;
 /// The longest reason in a Close frame (RFC 6455 §5.5).
 const MOST_OF_A_REASON: usize = 123;

@@ -32,6 +32,13 @@ pub(in crate::tunnel) enum Travels {
     Never,
 }
 
+impl State {
+    /// Tells whether an inspector can go on in this state.
+    pub(in crate::tunnel) fn is_sound(&self) -> bool {
+        Side::ALL.into_iter().all(|side| self.ways[side].is_sound(side))
+    }
+}
+
 impl Inspector {
     /// Packs what hooks keep of the tunnel, for [`state`](Self::state); `room` is how many bytes may travel.
     pub(in crate::tunnel) fn pack(&mut self, room: usize) -> Travels {
@@ -94,6 +101,7 @@ impl Inspector {
             stays: false,
             left_of_turn: 0,
             counted: 0,
+            held_back: None,
         };
         (inspector, failure.is_none())
     }

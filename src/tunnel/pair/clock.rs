@@ -1,8 +1,9 @@
 //! Limits in time of a pair, its Pings, and ends that were announced for later.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Announced, End, Pair, Pinging, Plans, Reason, Side};
+use super::{Announced, End, NO_PLANS, Pair, Pinging, Plans, Reason, Side};
 
 /// Result of a look at the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +24,39 @@ impl<E: End> Pair<E> {
         }
     }
 
+    /// Ends the tunnel at a later moment for an operator, whose Close frames have `words` for their reason text. Tells
+    /// whether it ends by then, where its end has not begun.
+    pub(in crate::tunnel) fn plan_close(&mut self, at: Instant, reason: Reason, words: Option<&Arc<str>>) -> bool {
+        if self.is_ending() {
+            return false;
+        }
+        self.plan_end(at, reason);
+        let plans = self.plans_mut();
+        if plans.planned == Some((at, reason)) {
+            plans.words = words.cloned();
+        }
+        true
+    }
+
+    /// Time since bytes last came, from either side.
+    pub(in crate::tunnel) fn idle_for(&self, now: Instant) -> Duration {
+        let heard = self.ends[Side::Client].heard.max(self.ends[Side::Backend].heard);
+        now.saturating_duration_since(heard)
+    }
+
+    /// Moment and reason of the end that was announced, or has begun.
+    pub(in crate::tunnel) fn announced(&self) -> Option<(Instant, Reason)> {
+        let Plans { planned, changing, deadline, .. } = *self.plans();
+        match deadline {
+            Some(at) => Some((at, self.reason())),
+            None => [planned, changing].into_iter().flatten().min_by_key(|(at, _)| *at),
+        }
+    }
+
     /// Calls an end off that was planned for this reason and has not begun.
     pub(in crate::tunnel) fn spare(&mut self, reason: Reason) {
-        if let Some(plans) = &mut self.plans {
-            plans.planned.take_if(|(_, planned)| *planned == reason);
+        if let Some(rare) = &mut self.rare {
+            rare.plans.planned.take_if(|(_, planned)| *planned == reason);
         }
     }
 
@@ -57,31 +87,41 @@ impl<E: End> Pair<E> {
     }
 
     /// Moments at which the tunnel ends.
-    pub(super) fn plans(&self) -> Plans {
-        self.plans.as_deref().copied().unwrap_or_default()
+    pub(super) fn plans(&self) -> &Plans {
+        self.rare.as_ref().map_or(&NO_PLANS, |rare| &rare.plans)
     }
 
     /// The same, to be changed.
     pub(super) fn plans_mut(&mut self) -> &mut Plans {
-        self.plans.get_or_insert_default()
+        &mut self.rare.get_or_insert_default().plans
     }
 
     /// Applies the limits that have to do with time; says whether the pair is to be driven, or dropped.
     pub(in crate::tunnel) fn check(&mut self, now: Instant) -> Checked {
         if let Some(deadline) = self.plans().deadline {
-            return if now >= deadline { Checked::Expired } else { Checked::Fine };
+            return match now >= deadline {
+                true => Checked::Expired,
+                false if self.may_resume(now) => Checked::Changed,
+                false => Checked::Fine,
+            };
         }
         if let Some(reason) = self.overdue(now) {
-            self.end(reason, now);
+            if !(self.is_special && self.leave(reason, now)) {
+                self.end(reason, now);
+            }
             return Checked::Changed;
         }
-        if self.send_pings(now) { Checked::Changed } else { Checked::Fine }
+        if self.is_special && self.check_between(now) {
+            return Checked::Changed;
+        }
+        let has_pinged = self.send_pings(now);
+        if has_pinged || self.may_resume(now) { Checked::Changed } else { Checked::Fine }
     }
 
     fn overdue(&self, now: Instant) -> Option<Reason> {
         let passed = |moment: Option<Instant>| moment.is_some_and(|moment| now >= moment);
         let announced = |end: Option<Announced>| end.filter(|(at, _)| now >= *at).map(|(_, reason)| reason);
-        let Plans { planned, changing, .. } = self.plans();
+        let Plans { planned, changing, .. } = *self.plans();
         match announced(planned).or_else(|| announced(changing)) {
             Some(reason) => Some(reason),
             _ if passed(self.too_old) => Some(Reason::MaxAge),
@@ -93,6 +133,11 @@ impl<E: End> Pair<E> {
             }
             _ => None,
         }
+    }
+
+    /// Tells whether the time has come in which the client sends no more than its rates allow.
+    fn may_resume(&self, now: Instant) -> bool {
+        self.resumes_at().is_some_and(|at| now >= at)
     }
 
     fn pinged(&self, side: Side) -> bool {
@@ -119,6 +164,10 @@ impl<E: End> Pair<E> {
 
     /// Moment at which the tunnel counts as idle. A tunnel that is closed one way is not given a day for the other.
     fn idle_at(&self) -> Option<Instant> {
+        if self.is_throttled(Side::Client) {
+            // It has sent more than was let pass.
+            return None;
+        }
         let heard = self.ends.iter().map(|leg| leg.heard).max()?;
         let half_closed = self.flows.iter().any(|flow| flow.ended);
         let limit = match self.limits.idle() {
@@ -131,15 +180,21 @@ impl<E: End> Pair<E> {
 
     /// Moment at which `side` has taken nothing for too long of what is kept for it.
     fn stalled_at(&self, side: Side) -> Option<Instant> {
+        if self.is_special && side == Side::Backend && self.is_between_backends() {
+            return None;
+        }
         Some(self.flows[side.other()].refused_since()? + self.limits.stall()?)
     }
 
     /// Moment at which `side` is to be sent a Ping, or at which it must have answered one.
     fn ping_at(&self, side: Side) -> Option<Instant> {
         let ping = self.limits.ping()?;
+        if self.is_special && side == Side::Backend && self.is_between_backends() {
+            return None;
+        }
         let from = &self.flows[side];
         // A side that ended its stream cannot answer, and one that is not read now may have.
-        if from.ended || !from.kept().is_empty() || self.is_held_up(side) {
+        if from.ended || !from.kept().is_empty() || self.is_held_up(side) || self.is_throttled(side) {
             return None;
         }
         let leg = &self.ends[side];
@@ -155,13 +210,13 @@ impl<E: End> Pair<E> {
 
     /// The next moment at which [`check`](Self::check) may have something to do.
     pub(in crate::tunnel) fn due(&self) -> Option<Instant> {
-        let Plans { planned, changing, deadline } = self.plans();
+        let Plans { planned, changing, deadline, .. } = *self.plans();
         if deadline.is_some() {
-            return deadline;
+            return deadline.into_iter().chain(self.resumes_at()).min();
         }
         let pings = Side::ALL.into_iter().flat_map(|side| [self.ping_at(side), self.stalled_at(side)]);
         let announced = [planned, changing].map(|end| end.map(|(at, _)| at));
-        let rest = [self.too_old, self.idle_at()].into_iter().chain(announced);
+        let rest = [self.too_old, self.idle_at(), self.resumes_at(), self.between_due()].into_iter().chain(announced);
         pings.chain(rest).flatten().min()
     }
 

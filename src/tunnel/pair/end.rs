@@ -8,6 +8,7 @@ use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
+use crate::socket::tcp_info;
 use crate::tls;
 
 /// A non-blocking stream, as a pair needs it.
@@ -25,6 +26,11 @@ pub(in crate::tunnel) trait End {
 
     /// Tells the same, as far as that can be said at once, before the stream is dropped; dropping says it of TCP.
     fn say_goodbye(&mut self) {}
+
+    /// Bytes that the stream keeps of its own: sealed ones that were not taken, and a part of a record.
+    fn kept(&self) -> usize {
+        0
+    }
 
     /// Tells whether the other side was alive when the connection failed with `error`, and only took nothing.
     fn was_stalled(&self, error: &io::Error) -> bool;
@@ -143,10 +149,17 @@ impl End for TunnelStream {
         }
     }
 
+    fn kept(&self) -> usize {
+        match self {
+            Self::Tcp(_) => 0,
+            Self::Tls(stream) => stream.kept(),
+        }
+    }
+
     fn was_stalled(&self, error: &io::Error) -> bool {
         // The system counts probes of a closed window into `TCP_USER_TIMEOUT`. A side that answered the last of them is
         // alive; one that is gone leaves the window as it was, but answers nothing.
-        error.kind() == io::ErrorKind::TimedOut && super::tcp_info::acknowledged_lately(self)
+        error.kind() == io::ErrorKind::TimedOut && tcp_info::acknowledged_lately(self)
     }
 }
 

@@ -6,10 +6,14 @@ use std::io;
 
 use super::flow::Flow;
 use super::{End, Pair, Reason, Side};
+use crate::tunnel::reattach::Outcome;
 
 impl<E: End> Pair<E> {
     /// Ends the flow from `side`, whose stream is at its end.
-    pub(super) fn end_of(&mut self, side: Side) {
+    pub(super) fn end_of(&mut self, side: Side, now: Instant) {
+        if self.is_special && side == Side::Backend && self.backend_ended(now) {
+            return;
+        }
         let flow = &mut self.flows[side];
         flow.ended = true;
         self.nearer = true;
@@ -23,18 +27,27 @@ impl<E: End> Pair<E> {
             let close = self.flows[side].cut_now(reason);
             self.keep_close(side, close);
         }
+        if self.is_special {
+            self.note_client_left(now);
+        }
     }
 
     /// Ends both ways of `side`, from which reading failed.
     pub(super) fn lost(&mut self, side: Side, error: &io::Error, now: Instant) {
+        if self.is_special && side == Side::Backend && self.backend_ended(now) {
+            return;
+        }
         self.note_stall(side, error);
-        self.end_of(side);
+        self.end_of(side, now);
         self.flows[side.other()].abandon();
         self.expire_in(LINGER, now);
     }
 
     /// Gives up writing to `side`. Bytes that it sent before can still be read.
     pub(super) fn refused(&mut self, side: Side, error: &io::Error, now: Instant) {
+        if self.is_special && side == Side::Backend && self.backend_refused(now) {
+            return;
+        }
         self.note_stall(side, error);
         self.flows[side.other()].abandon();
         self.refused.get_or_insert(side);
@@ -70,8 +83,13 @@ impl<E: End> Pair<E> {
     pub(super) fn finish(&mut self, side: Side) {
         let other = &self.flows[side.other()];
         let answered = other.ended || other.closed().is_some();
-        let flow = &mut self.flows[side];
+        let flow = &self.flows[side];
         let over = flow.ended || (flow.cut_off() && answered);
+        if over && self.is_special && side == Side::Client && (self.is_between_backends() || self.is_greeting()) {
+            // The end of the client's stream is for the next backend.
+            return;
+        }
+        let flow = &mut self.flows[side];
         if over && !flow.finished && flow.kept().is_empty() {
             let leg = &mut self.ends[side.other()];
             // A connection that is gone already needs no FIN.
@@ -100,13 +118,19 @@ impl<E: End> Pair<E> {
     /// Ends the tunnel from the gateway's side: a Close frame both ways at the next frame boundary, then a short wait
     /// for the answers.
     pub(in crate::tunnel) fn end(&mut self, reason: Reason, now: Instant) {
+        if self.is_special {
+            self.call_off(Outcome::Ended, now);
+        }
         self.reason.get_or_insert(reason);
-        if let Some(plans) = &mut self.plans {
-            plans.planned = None;
+        if let Some(rare) = &mut self.rare {
+            rare.plans.planned = None;
         }
         for side in Side::ALL {
             let close = self.flows[side].cut(reason);
             self.keep_close(side, close);
+        }
+        if self.is_special {
+            self.follow_closing();
         }
         self.expire_in(CLOSE_WAIT, now);
     }
@@ -114,7 +138,12 @@ impl<E: End> Pair<E> {
     /// Puts a Close frame into the flow from `side`, if there is to be one.
     pub(super) fn keep_close(&mut self, side: Side, reason: Option<Reason>) {
         let Some(reason) = reason else { return };
-        let text = self.inspector.as_ref().map_or(reason.as_str(), |inspector| inspector.last_word(reason));
+        let words = self.rare.as_ref().and_then(|rare| rare.plans.words.as_deref());
+        let text = match (reason, words, &self.inspector) {
+            (Reason::OperatorClosed { .. }, Some(words), _) => words,
+            (_, _, Some(inspector)) => inspector.last_word(reason),
+            _ => reason.as_str(),
+        };
         self.flows[side].keep_close(reason, text);
     }
 

@@ -5,7 +5,8 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::tunnel::reason::Reason;
-use crate::ws::{Cursor, Event, Side, frame};
+use crate::ws::cursor::MOST_COUNTED;
+use crate::ws::{Control, Cursor, Event, Side, frame};
 
 /// The bytes that one side sends to the other.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -60,6 +61,8 @@ enum Cut {
     Open,
     /// A Close frame is due at the next frame boundary.
     Due(Reason),
+    /// Nothing is passed on until another receiver takes the place of the one that goes.
+    Held,
     /// Nothing is passed on any more; what the sender still sends is read for its Close frame only.
     Made,
 }
@@ -91,12 +94,22 @@ impl Flow {
         }
     }
 
+    /// Tells whether a flow that comes from another process can be one of the bytes that `from` sends.
+    pub(super) fn is_sound(&self, from: Side) -> bool {
+        self.from == from && self.cursor.is_sound(from) && self.bytes.max(self.messages) <= MOST_COUNTED
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     pub(super) fn messages(&self) -> u64 {
         self.messages
+    }
+
+    /// Place of the stream, as far as it was followed.
+    pub(super) fn cursor(&self) -> &Cursor {
+        &self.cursor
     }
 
     /// The status code of the sender's Close frame, once it has passed.
@@ -130,7 +143,7 @@ impl Flow {
                 let pass = self.cursor.next_boundary(chunk, &mut |_| {});
                 Taken { pass, messages: 0, close: self.cut_here(reason), too_big: false }
             }
-            (Cut::Made, _) => {
+            (Cut::Made | Cut::Held, _) => {
                 self.cursor.advance(chunk, &mut |_| {});
                 return Taken { pass: 0, messages: 0, close: None, too_big: false };
             }
@@ -171,8 +184,13 @@ impl Flow {
     /// Ends the flow with a Close frame at its next boundary, behind everything passed on before. Returns the reason
     /// that the frame states if the flow stands at a boundary now.
     pub(super) fn cut(&mut self, reason: Reason) -> Option<Reason> {
-        if self.cut != Cut::Open {
-            return None;
+        match self.cut {
+            Cut::Open => {}
+            Cut::Held => {
+                self.cut = Cut::Made;
+                return None;
+            }
+            Cut::Due(_) | Cut::Made => return None,
         }
         self.cut = Cut::Due(reason);
         self.cut_here(reason)
@@ -188,6 +206,55 @@ impl Flow {
     /// Tells whether nothing is passed on any more.
     pub(super) fn is_cut(&self) -> bool {
         self.cut == Cut::Made
+    }
+
+    /// Holds the flow where it stands, for another receiver. What this one has not taken is dropped where it is gone.
+    pub(super) fn hold(&mut self, is_gone: bool) {
+        self.cut = Cut::Held;
+        if is_gone {
+            self.kept = Kept::default();
+        }
+    }
+
+    /// Goes on, at the beginning of a message, with another receiver or another sender.
+    pub(super) fn restart(&mut self) {
+        self.cut = Cut::Open;
+        self.cursor = Cursor::new(self.from);
+        self.finished = false;
+    }
+
+    /// Follows the stream from another place on.
+    pub(super) fn stand_at(&mut self, cursor: Cursor) {
+        self.cursor = cursor;
+    }
+
+    /// Length of the prefix of `chunk` before the first Close frame; `chunk.len()` when there is none.
+    pub(super) fn until_close(&self, chunk: &[u8]) -> usize {
+        let mut ahead = self.cursor.clone();
+        let mut passed = 0;
+        while passed < chunk.len() {
+            if ahead.at_boundary() && ahead.is_close(chunk[passed]) {
+                return passed;
+            }
+            passed += ahead.next_boundary(&chunk[passed..], &mut |_| {});
+        }
+        passed
+    }
+
+    /// Tells whether the stream stands between two messages, so that another sender or receiver can go on with it.
+    pub(super) fn stands_between(&self) -> bool {
+        self.cursor.at_boundary() && !self.cursor.in_message()
+    }
+
+    /// Inserts a Pong behind the bytes passed on, where one is legal there.
+    pub(super) fn pong(&mut self, payload: &[u8]) -> bool {
+        let legal = self.takes_pings() && self.cursor.at_boundary();
+        if legal && self.kept().len() < MOST_KEPT {
+            let mut pong = Vec::new();
+            frame::control(&mut pong, Control::Pong, payload, self.mask());
+            self.keep(&pong);
+        }
+        legal
     }
 
     /// Gives up a sender whose bytes make no sense any more. It counts as one that sent a Close frame with this code.

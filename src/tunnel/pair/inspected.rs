@@ -12,6 +12,7 @@ impl<E: End> Pair<E> {
     /// Lets the hooks of its route look at the tunnel from its first byte on.
     pub(in crate::tunnel) fn watch(&mut self, inspector: Box<Inspector>) {
         self.inspector = Some(inspector);
+        self.note_special();
     }
 
     pub(in crate::tunnel) fn inspector(&self) -> Option<&Inspector> {
@@ -21,6 +22,9 @@ impl<E: End> Pair<E> {
     /// Packs what another process needs to go on with the tunnel, of which `room` bytes may travel.
     pub(in crate::tunnel) fn pack(&mut self, room: usize) -> Travels {
         let kept = self.kept();
+        if !self.is_settled() {
+            return Travels::Later;
+        }
         match &mut self.inspector {
             Some(inspector) => inspector.pack(room.saturating_sub(kept)),
             None => Travels::Now,
@@ -50,7 +54,9 @@ impl<E: End> Pair<E> {
 
     /// Takes the hooks off a tunnel that has ended.
     pub(in crate::tunnel) fn take_inspector(&mut self) -> Option<Box<Inspector>> {
-        self.inspector.take()
+        let taken = self.inspector.take();
+        self.note_special();
+        taken
     }
 
     pub(in crate::tunnel) fn inspector_mut(&mut self) -> Option<&mut Inspector> {
@@ -71,6 +77,13 @@ impl<E: End> Pair<E> {
     /// Acts on what came of a call that was waited for; the pair is to be driven then.
     pub(in crate::tunnel) fn heard(&mut self, outcome: Outcome, now: Instant, counters: &UpstreamMetrics) {
         let Some(inspector) = &mut self.inspector else { return };
+        let outcome = match outcome {
+            Outcome::Changed(told, change) => {
+                inspector.end_call();
+                return self.heard_of_change(told, change, now);
+            }
+            other => other,
+        };
         let mut frames = Vec::new();
         let flows = &self.flows;
         let (side, step) = inspector.heard(outcome, |side| flows[side].is_cut(), &mut frames);
@@ -84,18 +97,19 @@ impl<E: End> Pair<E> {
         match item {
             Item::Message(direction, message) => self.put_in((*direction).into(), message),
             Item::Close { code, reason } => {
-                let goes_on = self.plans.as_ref().is_none_or(|plans| plans.deadline.is_none());
+                let goes_on = self.rare.as_ref().is_none_or(|rare| rare.plans.deadline.is_none());
                 if goes_on {
                     inspector.set_last_word(reason);
                     self.end(Reason::HookClosed { code: sendable(*code) }, now);
                 }
                 goes_on
             }
+            Item::GoOn(messages) => self.note_release(messages),
         }
     }
 
     /// Does what the hooks of the tunnel asked for during a call.
-    fn put_in_sent(&mut self, sent: Option<inspect::Sent>, now: Instant) {
+    pub(super) fn put_in_sent(&mut self, sent: Option<inspect::Sent>, now: Instant) {
         for item in sent.iter().flat_map(|sent| &sent.items) {
             // `Tunnel::send` does not tell whether a message arrived.
             let _ = self.inject(item, now);
@@ -135,7 +149,13 @@ impl<E: End> Pair<E> {
     /// Tells whether `side` is not read for the sake of hooks: hooks are busy, or the side does not take their replies.
     pub(super) fn is_held_up(&self, side: Side) -> bool {
         let Some(inspector) = &self.inspector else { return false };
-        !self.flows[side].is_cut() && (inspector.holds_up(side) || self.owed(side) >= MOST_OWED)
+        !self.flows[side].is_cut()
+            && (inspector.is_held_back() || inspector.holds_up(side) || self.owed(side) >= MOST_OWED)
+    }
+
+    /// Tells whether `side` is not to be read for the sake of hooks, or before what is held of it was looked at.
+    pub(super) fn has_more_or_is_held_up(&self, side: Side) -> bool {
+        self.is_held_up(side) || self.inspector.as_ref().is_some_and(|inspector| inspector.has_held(side))
     }
 
     /// Tells whether more bytes from `side` can be dealt with at once. `unread`: there may be something to read.
@@ -259,6 +279,14 @@ impl<E: End> Pair<E> {
             inspector.note_replied(side, owed + frames.len());
         }
         self.put_between(side.other(), frames);
+    }
+
+    /// Stops reading the tunnel, because its unfinished messages are among the largest while memory is short. `None`
+    /// lets it go on.
+    pub(in crate::tunnel) fn hold_back(&mut self, since: Option<Instant>) {
+        if let Some(inspector) = &mut self.inspector {
+            inspector.hold_back(since);
+        }
     }
 
     /// Ends the tunnel because its unfinished messages take too much memory, which is given back at once.

@@ -37,6 +37,11 @@ impl Limits {
         self.ping.map(Nanoseconds::duration)
     }
 
+    /// As [`TunnelLimits::tcp_user_timeout`].
+    pub(super) fn tcp_user_timeout(&self) -> Option<Duration> {
+        self.tcp_user_timeout.map(Milliseconds::duration)
+    }
+
     /// As [`TunnelLimits::max_message`].
     pub(super) fn max_message(&self) -> Option<u64> {
         self.max_message.map(NonZeroU64::get)

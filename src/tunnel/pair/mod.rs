@@ -6,13 +6,16 @@ mod ending;
 mod flow;
 mod inspected;
 mod limits;
+mod rated;
+mod reattached;
 mod state;
-mod tcp_info;
 
 use std::io;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::inspect::Inspector;
+use super::rates::{self, Throttle};
 use super::reason::Reason;
 use crate::config::TunnelLimits;
 use crate::metrics::UpstreamMetrics;
@@ -22,6 +25,8 @@ use end::Read;
 pub(super) use end::{End, Sealing, TunnelStream};
 use flow::Flow;
 use limits::Limits;
+use reattached::Reattach;
+pub(super) use reattached::Wanted;
 pub(super) use state::State;
 
 /// Two ends and what passes between them. Reads no clock: `now` is handed in.
@@ -32,8 +37,8 @@ pub(super) struct Pair<E> {
     limits: Limits,
     /// Moment at which `max_age`, shortened by its jitter, is reached.
     too_old: Option<Instant>,
-    /// Moments of an end; `None` for a tunnel that nothing is known of but its limits.
-    plans: Option<Box<Plans>>,
+    /// Parts that few tunnels have.
+    rare: Option<Box<Rare>>,
     /// Reason of the end, as far as it is known.
     reason: Option<Reason>,
     /// Side that took no more bytes; its earlier bytes may still tell the reason.
@@ -44,6 +49,9 @@ pub(super) struct Pair<E> {
     nearer: bool,
     /// Hooks of the route; `None` on a route without hooks.
     inspector: Option<Box<Inspector>>,
+    /// There is an inspector, a throttle, or state for re-attachment: the one question that bytes on most tunnels are
+    /// asked.
+    is_special: bool,
 }
 
 struct Leg<E> {
@@ -69,8 +77,20 @@ struct Pinging {
     not_before: Instant,
 }
 
-/// Moments at which a tunnel ends that was told to. Apart from the pair, because few tunnels have one.
-#[derive(Clone, Copy, Debug, Default)]
+/// Parts of a pair that few pairs have: apart from it, so that the others are given no room for them.
+#[derive(Default)]
+struct Rare {
+    plans: Plans,
+    /// Rates of the client; `None` where they are not limited.
+    throttle: Option<Box<Throttle>>,
+    /// State of the throttle in the process that the pair came from, until it is given rates here.
+    crossed: Option<Box<rates::State>>,
+    /// State of a pair that may be re-attached.
+    reattach: Option<Box<Reattach>>,
+}
+
+/// Moments at which a tunnel ends that was told to.
+#[derive(Clone, Debug, Default)]
 struct Plans {
     /// End announced for later, so that many tunnels do not end at once.
     planned: Option<Announced>,
@@ -78,7 +98,12 @@ struct Plans {
     changing: Option<Announced>,
     /// Latest moment at which the tunnel is dropped, whatever is left to do.
     deadline: Option<Instant>,
+    /// Reason text of an operator's Close frames.
+    words: Option<Arc<str>>,
 }
+
+/// Plans of a tunnel that nothing is known of but its limits.
+static NO_PLANS: Plans = Plans { planned: None, changing: None, deadline: None, words: None };
 
 /// Moment and reason of an announced end.
 type Announced = (Instant, Reason);
@@ -110,6 +135,15 @@ pub(super) struct Readiness {
     pub(super) hung_up: bool,
 }
 
+/// Point that a read came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadTo {
+    /// To the last bytes of a side that has hung up: its end is next.
+    Last,
+    /// To any other point.
+    Rest,
+}
+
 /// State of a pair after it was driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Driven {
@@ -117,6 +151,8 @@ pub(super) enum Driven {
     Waiting,
     /// More can be done at once, after other tunnels had their turn.
     More,
+    /// The tunnel has no backend, and its worker is to ask for one.
+    Asks,
     /// The tunnel has ended.
     Ended,
 }
@@ -130,12 +166,13 @@ impl<E: End> Pair<E> {
             flows: Sides::from_fn(Flow::new),
             limits: limits.into(),
             too_old: Limits::from(limits).max_age().and_then(|age| now.checked_add(age.mul_f64(1.0 - jitter))),
-            plans: None,
+            rare: None,
             reason: None,
             refused: None,
             moved: 0,
             nearer: false,
             inspector: None,
+            is_special: false,
         }
     }
 
@@ -157,6 +194,9 @@ impl<E: End> Pair<E> {
         self.moved = 0;
         self.drive_flow(Side::Client, scratch, now, counters);
         self.drive_flow(Side::Backend, scratch, now, counters);
+        if self.is_special {
+            self.release_client(now, counters);
+        }
         if self.said_goodbye() {
             return Driven::Ended;
         }
@@ -165,6 +205,8 @@ impl<E: End> Pair<E> {
         self.finish(Side::Backend);
         if self.over() {
             Driven::Ended
+        } else if self.is_special && self.wants_backend() {
+            Driven::Asks
         } else if self.can_go_on(Side::Client) || self.can_go_on(Side::Backend) {
             Driven::More
         } else {
@@ -177,7 +219,7 @@ impl<E: End> Pair<E> {
         let flow = &self.flows[side];
         if flow.kept().is_empty() {
             let unread = self.ends[side].readable && !flow.ended;
-            if self.inspector.is_some() { self.has_more(side, unread) } else { unread }
+            if self.is_special { self.can_go_on_specially(side, unread) } else { unread }
         } else {
             self.ends[side.other()].writable
         }
@@ -186,23 +228,33 @@ impl<E: End> Pair<E> {
     /// Moves the bytes that come from `side`, at most one buffer of them.
     fn drive_flow(&mut self, side: Side, scratch: &mut [u8], now: Instant, counters: &UpstreamMetrics) {
         self.flush(side, now);
-        if self.inspector.is_some() && !self.go_on(side, now, counters) {
+        if self.is_special && !self.go_on_specially(side, now, counters) {
             return;
         }
+        // Behind the last bytes of a side that has hung up is its end, for which nobody asks the poller again.
+        if self.read_once(side, scratch, now, counters) == ReadTo::Last {
+            self.read_once(side, scratch, now, counters);
+        }
+    }
+
+    /// Reads from `side` and passes on what comes, if that may be read now.
+    fn read_once(&mut self, side: Side, scratch: &mut [u8], now: Instant, counters: &UpstreamMetrics) -> ReadTo {
         let flow = &self.flows[side];
         let leg = &mut self.ends[side];
         if !flow.kept().is_empty() || flow.ended || !leg.readable {
-            return;
+            return ReadTo::Rest;
         }
         match leg.stream.read(scratch) {
-            Ok(Read { count: 0, .. }) => self.end_of(side),
+            Ok(Read { count: 0, .. }) => self.end_of(side, now),
             Ok(Read { count, empties }) => {
                 leg.readable = !empties || leg.hung_up;
+                let read = if empties && leg.hung_up && !self.is_special { ReadTo::Last } else { ReadTo::Rest };
                 leg.heard = now;
                 leg.pinging = None;
                 self.relay(side, &scratch[..count], now, counters);
                 // Closing frames, frames of hooks, and the part of the chunk that was not taken at once.
                 self.flush(side, now);
+                return read;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => leg.readable = false,
             // A part of a record: the side is alive.
@@ -212,19 +264,20 @@ impl<E: End> Pair<E> {
             }
             Err(error) => self.lost(side, &error, now),
         }
+        ReadTo::Rest
     }
 
     /// Relays a chunk from `side`; nothing is kept for its receiver at this moment.
     fn relay(&mut self, side: Side, chunk: &[u8], now: Instant, counters: &UpstreamMetrics) {
-        if self.inspector.is_some() {
-            self.relay_inspected(side, chunk, now, counters);
+        if self.is_special {
+            self.relay_read(side, chunk, now, counters);
         } else {
-            self.pass(side, chunk, self.limits.max_message(), now, counters);
+            self.pass_on(side, chunk, self.limits.max_message(), now, counters);
         }
     }
 
     /// Follows and passes on bytes from `side`.
-    fn pass(&mut self, side: Side, chunk: &[u8], limit: Option<u64>, now: Instant, counters: &UpstreamMetrics) {
+    fn pass_on(&mut self, side: Side, chunk: &[u8], limit: Option<u64>, now: Instant, counters: &UpstreamMetrics) {
         let flow = &mut self.flows[side];
         let taken = flow.take(chunk, limit);
         counters.bytes[side].inc_by(taken.pass as u64);
@@ -275,17 +328,28 @@ impl<E: End> Pair<E> {
 
     /// Tells whether there may be bytes that a side has yet to take, or messages that hooks wait for.
     pub(super) fn keeps_anything(&self) -> bool {
-        self.inspector.is_some() || self.flows[Side::Client].keeps() || self.flows[Side::Backend].keeps()
+        self.is_special || self.flows[Side::Client].keeps() || self.flows[Side::Backend].keeps()
     }
 
-    /// Bytes that the two sides have yet to take.
+    /// Bytes that the two sides have yet to take, and those that the client's rates hold back.
     pub(super) fn kept(&self) -> usize {
-        self.flows.iter().map(|flow| flow.kept().len()).sum()
+        let held = self.throttle().map_or(0, Throttle::held) + self.kept_for_next();
+        self.flows.iter().map(|flow| flow.kept().len()).sum::<usize>() + held
+    }
+
+    /// Bytes that are kept for the two sides, sealed ones among them.
+    pub(super) fn kept_in_all(&self) -> usize {
+        self.kept() + self.ends.iter().map(|leg| leg.stream.kept()).sum::<usize>()
     }
 
     /// Bytes that the latest [`drive`](Self::drive) passed on, both ways together.
     pub(super) fn moved(&self) -> u32 {
         self.moved
+    }
+
+    /// Time after which the system gives a side up that acknowledges nothing.
+    pub(super) fn tcp_user_timeout(&self) -> Option<Duration> {
+        self.limits.tcp_user_timeout()
     }
 
     /// The stream of `side`.

@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{End, Flow, Leg, Pair, Pinging, Plans, Reason, Side};
+use super::{End, Flow, Leg, Pair, Pinging, Plans, Rare, Reason, Reattach, Side, reattached};
 use crate::config::TunnelLimits;
+use crate::tunnel::rates;
+use crate::tunnel::reattach::Heads;
 use crate::ws::Sides;
 
 /// The state of a pair, with moments as distances from the moment it was taken.
@@ -21,6 +23,13 @@ pub(in crate::tunnel) struct State {
     deadline_in: Option<Duration>,
     reason: Option<Reason>,
     refused: Option<Side>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    words: Option<Box<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    throttle: Option<Box<rates::State>>,
+    /// A process that does not know this field goes on with a tunnel that is not re-attached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reattach: Option<Box<reattached::State>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,12 +39,32 @@ struct LegState {
     ping_after_in: Duration,
 }
 
+impl State {
+    /// Tells whether a pair can go on in this state.
+    pub(in crate::tunnel) fn is_sound(&self) -> bool {
+        Side::ALL.into_iter().all(|side| self.flows[side].is_sound(side))
+            && self.reattach.as_ref().is_none_or(|reattach| reattach.is_sound())
+    }
+
+    /// Shares what the head that is kept has in common with others.
+    pub(in crate::tunnel) fn share_head(&mut self, heads: &Heads) {
+        if let Some(reattach) = &mut self.reattach {
+            reattach.share_head(heads);
+        }
+    }
+
+    /// Number of bytes that a side has yet to take.
+    pub(in crate::tunnel) fn kept_for(&self, side: Side) -> usize {
+        self.flows[side.other()].kept().len()
+    }
+}
+
 impl<E: End> Pair<E> {
     /// The state as it is `now`; the pair must not be driven any more once another process goes on with it.
     pub(in crate::tunnel) fn state(&self, now: Instant) -> State {
         let until = |moment: Instant| moment.saturating_duration_since(now);
         let since = |moment: Instant| now.saturating_duration_since(moment);
-        let Plans { planned, changing, deadline } = self.plans();
+        let Plans { planned, changing, deadline, ref words } = *self.plans();
         State {
             flows: self.flows.clone(),
             limits: self.limits.into(),
@@ -50,6 +79,9 @@ impl<E: End> Pair<E> {
             deadline_in: deadline.map(until),
             reason: self.reason,
             refused: self.refused,
+            words: words.as_deref().map(Into::into),
+            throttle: self.throttle().map(|throttle| Box::new(throttle.state(now))),
+            reattach: self.reattach().map(|reattach| Box::new(reattach.state())),
         }
     }
 
@@ -70,20 +102,25 @@ impl<E: End> Pair<E> {
             planned: state.planned_in.and_then(announced),
             changing: state.changing_in.and_then(announced),
             deadline: state.deadline_in.and_then(after),
+            words: state.words.map(Into::into),
         };
-        let has_plans = plans.planned.is_some() || plans.changing.is_some() || plans.deadline.is_some();
+        let is_planned = plans.planned.is_some() || plans.changing.is_some() || plans.deadline.is_some();
+        let is_rare = is_planned || state.throttle.is_some() || state.reattach.is_some();
+        let reattach = state.reattach.map(|state| Box::new(Reattach::resume(*state, now)));
+        let is_special = reattach.is_some();
         let [client_leg, backend_leg] = state.legs.each_ref().into_array();
         Self {
             ends: Sides::new(leg(client, client_leg), leg(backend, backend_leg)),
             limits: state.limits.into(),
             too_old: state.too_old_in.and_then(after),
-            plans: has_plans.then(|| Box::new(plans)),
+            rare: is_rare.then(|| Box::new(Rare { plans, throttle: None, crossed: state.throttle, reattach })),
             reason: state.reason,
             refused: state.refused,
             flows: state.flows,
             moved: 0,
             nearer: true,
             inspector: None,
+            is_special,
         }
     }
 

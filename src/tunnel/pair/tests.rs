@@ -5,9 +5,11 @@ mod endings;
 mod faults;
 mod hooks;
 mod limits;
+mod pings;
+mod rates;
 mod rig;
 mod room;
 mod stream;
 mod tls;
 
-use rig::{Frame, Rig, begun_frames, binary, close, frame_from, frames};
+use rig::{Frame, Rig, answer, begun_frames, binary, close, frame_from, frames, none, seconds};

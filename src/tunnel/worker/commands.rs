@@ -2,23 +2,22 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::frozen::{Batch, Frozen};
 use super::rule::{Judged, Rule};
+use super::seen::{Look, Spot};
 use super::tunnel::Scope;
 use crate::hook::{Item, To, TunnelId};
 use crate::tunnel::accept::{Accepted, Host, ListeningSocket};
 use crate::tunnel::inspect::Outcome;
 use crate::tunnel::new_tunnel::NewTunnel;
+use crate::tunnel::rates::RateTable;
 use crate::tunnel::reason::Reason;
-use crate::tunnel::record::Record;
-
-/// A look at a tunnel and its age. Called on the workers' threads: it must not block.
-pub type Look = dyn Fn(&Record, Duration) + Send + Sync;
+use crate::tunnel::reattach::Asker;
 
 /// A command to a worker.
 pub(in crate::tunnel) enum Command {
@@ -32,18 +31,27 @@ pub(in crate::tunnel) enum Command {
     Thaw(Frozen),
     /// Calls off ends in a scope that were announced for a reason.
     Spare { scope: Scope, reason: Reason },
-    /// Shows every tunnel.
-    Visit { look: Arc<Look>, done: oneshot::Sender<()> },
+    /// Shows tunnels from a slot on, for a fraction of a millisecond; replies with the slot to go on from, or `None`
+    /// where none is left.
+    Visit { look: Arc<Look>, from: usize, done: oneshot::Sender<Option<usize>> },
+    /// Ends the tunnels that are still in their places at these moments, for an operator; replies how many.
+    Close { ends: Arc<[(Spot, Instant)]>, code: u16, words: Option<Arc<str>>, done: oneshot::Sender<usize> },
     /// Lets a rule decide over every tunnel, and over tunnels that open later.
     Judge { rule: Arc<Rule>, done: oneshot::Sender<Judged> },
+    /// Holds clients to these rates, those of tunnels that open later too.
+    LimitRates(Arc<RateTable>),
     /// Carries an item of a hook to the tunnels meant.
     Deliver { to: To, item: Item, done: UnboundedSender<usize> },
     /// Reports the outcome of a hook's call that waited.
     Hear { tunnel: TunnelId, outcome: Outcome },
+    /// Lets this asker find the next backends of tunnels.
+    ReattachBy(Arc<dyn Asker>),
     /// Accepts clients for a host.
     Accept { sockets: Arc<[ListeningSocket]>, host: Arc<dyn Host> },
     /// Begins the handshake of a client that another worker accepted, and the sender has counted.
     Receive(Accepted),
+    /// Polls the handshake in a slot.
+    Poll(usize),
     /// Accepts no more clients.
     AcceptNoMore,
     /// Ends the thread, and with it every tunnel left.

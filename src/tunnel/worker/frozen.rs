@@ -6,19 +6,23 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use slab::Slab;
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::tunnel::Tunnel;
+use crate::admission;
 use crate::affinity::Source;
-use crate::hook::{self, Chain, Injector};
+use crate::hook::{self, Chain, Injector, TunnelId};
 use crate::metrics::UpstreamMetrics;
 use crate::tls;
+use crate::trace::TraceId;
 use crate::tunnel::inspect::{self, Caller, Inspector, Travels};
 use crate::tunnel::pair::{Pair, Sealing, State, TunnelStream};
 use crate::tunnel::reason::Reason;
-use crate::tunnel::record::{ClientTls, Record};
-use crate::upstream::LoadGuard;
+use crate::tunnel::reattach::Heads;
+use crate::tunnel::record::{ClientTls, Rare, Record};
+use crate::upstream::{LoadGuard, Registry};
 use crate::ws::{Side, Sides};
 
 /// A tunnel off its worker. Bytes that come for it wait in its sockets.
@@ -29,9 +33,14 @@ pub struct Frozen(Box<Tunnel>);
 ///
 /// The form is part of the handover's protocol: another release of Longhaul reads it.
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Passport {
+    /// Left out by releases that knew ids of tunnels with hooks only.
+    #[serde(default)]
+    id: Option<TunnelId>,
     request_id: Box<str>,
-    client: IpAddr,
+    /// Address of the client, as far as it is believed.
+    pub client: IpAddr,
     peer: SocketAddr,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     client_tls: Option<Box<ClientTls>>,
@@ -41,11 +50,16 @@ pub struct Passport {
     pub upstream: String,
     /// Address of the backend.
     pub backend: SocketAddr,
+    /// Name of the backend, where it is not just its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    backend_name: Option<Box<str>>,
     key_source: Cow<'static, str>,
     key_digest: Option<Box<str>>,
     key_hash: Option<u32>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     by_hook: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<Box<TraceId>>,
     age: Duration,
     pair: State,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,18 +70,71 @@ pub struct Passport {
     tls: Sides<Option<tls::StreamState>>,
 }
 
+impl Passport {
+    fn id(&self) -> TunnelId {
+        let of_hooks = self.hooks.as_ref().map(|state| state.id);
+        of_hooks.or(self.id).unwrap_or_else(TunnelId::random)
+    }
+
+    /// Tells whether a tunnel can go on in the state that it describes.
+    fn is_sound(&self) -> bool {
+        let ends = Side::ALL.into_iter().map(|side| (&self.tls[side], self.pair.kept_for(side)));
+        self.pair.is_sound()
+            && self.hooks.as_ref().is_none_or(inspect::State::is_sound)
+            && ends.into_iter().all(|(tls, kept)| tls.as_ref().is_none_or(|tls| tls.is_sound(kept)))
+    }
+}
+
+impl Serialize for Passport {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // The function that is derived, of this very name.
+        Self::serialize(self, serializer)
+    }
+}
+
+/// Refuses a state that no tunnel can be in, so that it is refused where it is read and stays where it was.
+impl<'d> Deserialize<'d> for Passport {
+    fn deserialize<D: Deserializer<'d>>(deserializer: D) -> Result<Self, D::Error> {
+        let passport = Self::deserialize(deserializer)?;
+        if passport.is_sound() { Ok(passport) } else { Err(de::Error::custom("a state that no tunnel can be in")) }
+    }
+}
+
 /// Surroundings that a tunnel of another process is given in this one.
 pub struct Place {
     /// [`Passport::route`], shared with the tunnels that have the same.
     pub route: Arc<str>,
     /// Counts the tunnel on its backend.
     pub guard: LoadGuard,
+    /// Counts the tunnel as one of its client's and of the process.
+    pub admitted: Option<admission::Tunnel>,
     /// Metrics of its upstream.
     pub metrics: Arc<UpstreamMetrics>,
     /// Hooks of its route. A tunnel that was opened without hooks goes on without.
     pub hooks: Arc<Chain>,
     /// Injector through which hooks reach it from outside.
     pub injector: Injector,
+}
+
+impl Place {
+    /// Surroundings of a tunnel without hooks that is counted by its upstream's metrics alone, for the fuzz targets.
+    pub fn alone(backend: SocketAddr, metrics: Arc<UpstreamMetrics>) -> Self {
+        Self {
+            route: "* /".into(),
+            guard: Registry::default().backend("u", &backend.to_string(), backend).occupy(),
+            admitted: None,
+            metrics,
+            hooks: Arc::new(Chain::empty()),
+            injector: Injector::new(Arc::new(Nobody)),
+        }
+    }
+}
+
+/// An outlet that leads to no tunnel.
+struct Nobody;
+
+impl hook::Outlet for Nobody {
+    fn deliver(&self, _: hook::To, _: hook::Item, _: UnboundedSender<usize>) {}
 }
 
 /// Tunnels taken off their workers, and counts of the others.
@@ -81,6 +148,28 @@ pub struct Batch {
     /// Tunnels left because they cannot go on in another process, and are not to end anyway: see
     /// [`Scope::Staying`](crate::tunnel::Scope::Staying).
     pub staying: usize,
+}
+
+impl Passport {
+    /// Name of the backend.
+    pub fn backend_name(&self) -> Cow<'_, str> {
+        self.backend_name.as_deref().map_or_else(|| self.backend.to_string().into(), Cow::Borrowed)
+    }
+}
+
+impl Passport {
+    /// Shares what the head that is kept for re-attachment has in common with others.
+    pub(in crate::tunnel) fn share_head(&mut self, heads: &Heads) {
+        self.pair.share_head(heads);
+    }
+
+    /// Makes the guard count the tunnel as what it is.
+    fn count(&self, guard: &mut LoadGuard) {
+        guard.mark_tunnel();
+        if let (Some(hash), Some(digest)) = (self.key_hash, &self.key_digest) {
+            guard.count_key(hash, digest);
+        }
+    }
 }
 
 impl Frozen {
@@ -97,18 +186,22 @@ impl Frozen {
     /// The passport of the tunnel as of `now`.
     pub fn passport(&self, now: Instant) -> Passport {
         let Tunnel { pair, record, since, .. } = &*self.0;
+        let rare = record.rare.as_deref();
         Passport {
+            id: Some(record.id),
             request_id: record.request_id.clone(),
             client: record.client,
             peer: record.peer,
-            client_tls: record.tls.clone(),
+            client_tls: rare.and_then(|rare| rare.tls.clone()).map(Box::new),
             route: (&*record.route).into(),
             upstream: record.backend().upstream().to_owned(),
             backend: record.backend().address(),
+            backend_name: record.backend().own_name().map(Box::from),
             key_source: Cow::Borrowed(Source::name_of(record.key_source)),
-            key_digest: record.key_digest.clone(),
+            key_digest: record.key_digest.map(|digest| digest.to_string().into()),
             key_hash: record.key_hash,
             by_hook: record.by_hook,
+            trace: rare.and_then(|rare| rare.trace).map(Box::new),
             age: now.saturating_duration_since(*since),
             pair: pair.state(now),
             hooks: pair.inspector().map(Inspector::state),
@@ -129,17 +222,14 @@ impl Frozen {
         caller: Option<Arc<Caller>>,
         now: Instant,
     ) -> Self {
-        let Place { route, mut guard, metrics, hooks, injector } = place;
-        let [client, backend] = sockets;
-        let [client_tls, backend_tls] = passport.tls.into_array();
-        let client = TunnelStream::resume(client, client_tls);
-        let backend = TunnelStream::resume(backend, backend_tls);
-        guard.mark_tunnel();
+        let Place { route, mut guard, admitted, metrics, hooks, injector } = place;
+        passport.count(&mut guard);
+        let (id, [client, backend]) = (passport.id(), streams(sockets, passport.tls));
         let mut pair = Pair::resume(client, backend, passport.pair, now);
         match (passport.hooks, caller) {
             (Some(state), Some(caller)) => {
                 let tunnel = hook::Tunnel {
-                    id: state.id,
+                    id,
                     request_id: passport.request_id.clone(),
                     client: passport.client,
                     route: Arc::clone(&route),
@@ -156,21 +246,23 @@ impl Frozen {
             (None, _) => {}
         }
         let record = Record {
+            id,
+            generation: 0,
             request_id: passport.request_id,
             client: passport.client,
             peer: passport.peer,
-            tls: passport.client_tls,
+            rare: Rare::of(passport.client_tls.map(|tls| *tls), passport.trace.map(|trace| *trace)),
             route,
             key_source: Source::named(&passport.key_source),
-            key_digest: passport.key_digest,
+            key_digest: passport.key_digest.and_then(|digits| digits.parse().ok()),
             key_hash: passport.key_hash,
             by_hook: passport.by_hook,
             guard,
+            admitted,
             metrics,
         };
         // A moment before the machine started cannot be told; then it was now.
-        let since = now.checked_sub(passport.age).unwrap_or(now);
-        Self(Box::new(Tunnel::new(pair, record, since)))
+        Self(Box::new(Tunnel::new(pair, record, now.checked_sub(passport.age).unwrap_or(now))))
     }
 
     /// Tells which sides speak TLS.
@@ -197,8 +289,8 @@ impl Frozen {
     }
 }
 
-/// Chooses up to `most` tunnels to be taken off, by slot. Counts the tunnels that hooks are busy with, and the tunnels
-/// that cannot travel and have yet to be ended.
+/// Chooses up to `most` tunnels to be taken off, by slot. Counts the tunnels that are busy, with hooks or with bytes
+/// that wait for their turn, and the tunnels that cannot travel and have yet to be ended.
 ///
 /// Tunnels with TLS cannot travel where the successor does not take it (`with_tls`), and those that rustls seals not at
 /// all.
@@ -217,6 +309,11 @@ pub(super) fn choose(tunnels: &mut Slab<Box<Tunnel>>, most: usize, with_tls: boo
             staying += usize::from(!tunnel.pair.is_to_end());
             continue;
         }
+        // A program that knows nothing of TLS in passports knows nothing of rates: it would drop the bytes.
+        if !with_tls && tunnel.pair.holds_back() {
+            busy += 1;
+            continue;
+        }
         match tunnel.pair.pack(MOST_TRAVELLING) {
             Travels::Now => {
                 weight += tunnel.pair.weight();
@@ -227,6 +324,11 @@ pub(super) fn choose(tunnels: &mut Slab<Box<Tunnel>>, most: usize, with_tls: boo
         }
     }
     (chosen, busy, staying)
+}
+
+fn streams([client, backend]: [OwnedFd; 2], tls: Sides<Option<tls::StreamState>>) -> [TunnelStream; 2] {
+    let [client_tls, backend_tls] = tls.into_array();
+    [TunnelStream::resume(client, client_tls), TunnelStream::resume(backend, backend_tls)]
 }
 
 fn is_plain(tls: &Sides<Option<tls::StreamState>>) -> bool {

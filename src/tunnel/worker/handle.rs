@@ -1,7 +1,7 @@
 //! Handle of a worker, for other threads.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -9,12 +9,13 @@ use mio::{Poll, Waker};
 
 use super::commands::Command;
 use super::mailbox::{Inbox, Mailbox};
-use super::tunnels::Shared;
+use super::tunnels::{MemoryLimits, Shared};
 use super::{WAKE, Worker};
 use crate::access_log::AccessLog;
 use crate::metrics::WorkerMetrics;
 use crate::tunnel::activity::Changes;
 use crate::tunnel::inspect::{Caller, Farewells};
+use crate::tunnel::rates::Keys;
 
 /// A worker, as other threads see it.
 pub(in crate::tunnel) struct Handle {
@@ -32,10 +33,11 @@ impl Handle {
         count: usize,
         log: &AccessLog,
         farewells: &Farewells,
-        hook_memory: &Arc<AtomicUsize>,
+        limits: &Arc<MemoryLimits>,
         changes: &Changes,
         metrics: &WorkerMetrics,
     ) -> io::Result<Vec<Self>> {
+        let keys = Arc::new(Keys::new());
         let ready = (0..count).map(|_| prepare(changes.clone())).collect::<io::Result<Vec<_>>>()?;
         let peers: Arc<[Arc<Mailbox>]> = ready.iter().map(|(_, mailbox, _)| Arc::clone(mailbox)).collect();
         let start = |(number, (poll, mailbox, inbox)): (usize, (Poll, Arc<Mailbox>, Inbox))| {
@@ -46,10 +48,11 @@ impl Handle {
             });
             let registry = poll.registry().try_clone()?;
             let (peers, calls) = (Arc::clone(&peers), caller.clone());
-            let (turns, kept) = (metrics.turns(number), metrics.kept().clone());
-            let hook_memory = Arc::clone(hook_memory);
+            let (turns, kept) = (metrics.count_turns(number), metrics.kept().clone());
+            let limits = Arc::clone(limits);
             let (log, changes) = (log.clone(), changes.clone());
-            let shared = Shared { log, caller: caller.clone(), hook_memory, kept, changes };
+            let keys = Arc::clone(&keys);
+            let shared = Shared { log, caller: caller.clone(), limits, kept, changes, keys };
             let work = move || {
                 // Hooks may spawn wherever they are called.
                 let _entered = calls.as_ref().map(|caller| caller.runtime().enter());

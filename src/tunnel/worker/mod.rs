@@ -5,7 +5,9 @@ mod directory;
 mod frozen;
 mod handle;
 mod mailbox;
+mod ready;
 mod rule;
+mod seen;
 mod tunnel;
 mod tunnels;
 
@@ -19,19 +21,23 @@ use std::time::{Duration, Instant};
 
 use log::error;
 use mio::{Events, Poll, Registry, Token};
-use prometheus::Histogram;
 
-use super::accept::{Accepted, Acceptor, Handshakes, Ready, Shaken};
+use super::accept::{Accepted, Acceptor, Done, Handshakes, Next, Ready, Shaken, WakeSlot};
 use super::pair::Readiness;
+use super::reattach::{Asked, Asker, Outcome};
+use crate::metrics::Turns;
+use crate::ws::Side;
 pub(super) use commands::Command;
-pub use commands::Look;
 pub use frozen::{Batch, Frozen, Passport, Place};
 pub(super) use handle::Handle;
 use mailbox::{Inbox, Mailbox};
+use ready::ReadyHandshakes;
 pub use rule::{Judged, Rule, Standing, Verdict};
+pub use seen::{Look, Seen, Spot};
 pub use tunnel::Scope;
 #[cfg(test)]
 pub(super) use tunnel::Tunnel;
+pub(super) use tunnels::MemoryLimits;
 use tunnels::{OpenTunnels, Shared};
 
 /// A worker, on its own thread.
@@ -42,12 +48,18 @@ struct Worker {
     peers: Arc<[Arc<Mailbox>]>,
     tunnels: OpenTunnels,
     handshakes: Handshakes,
+    /// Finds the next backends of tunnels; `None` before the gateway has one.
+    asker: Option<Arc<dyn Asker>>,
     /// Accepts clients, while they are accepted.
     acceptor: Option<Acceptor>,
-    /// Listeners and handshakes at which something happened.
-    ready: Vec<Ready>,
+    /// Handshakes at which something happened.
+    ready: ReadyHandshakes,
+    /// Listeners where clients wait, as the poller said in this turn; it says so again in the next one.
+    crowded: Vec<usize>,
+    /// Beginning of the last turn in which a client could be accepted.
+    accepted: Instant,
     /// Lengths of its turns.
-    turns: Histogram,
+    turns: Turns,
 }
 
 impl Worker {
@@ -57,18 +69,23 @@ impl Worker {
         inbox: Inbox,
         peers: Arc<[Arc<Mailbox>]>,
         shared: Shared,
-        turns: Histogram,
+        turns: Turns,
     ) -> Self {
         let (registry, now) = (Rc::new(registry), Instant::now());
         let [tunnels, handshakes] = [inbox.mailbox().tunnels(), inbox.mailbox().handshakes()].map(Arc::clone);
+        let mailbox = Arc::clone(inbox.mailbox());
+        let wake: WakeSlot = Arc::new(move |slot| mailbox.put(Command::Poll(slot)));
         Self {
             poll,
             inbox,
             peers,
             tunnels: OpenTunnels::new(Rc::clone(&registry), tunnels, shared, now),
-            handshakes: Handshakes::new(registry, handshakes, now),
+            handshakes: Handshakes::new(registry, wake, handshakes, now),
+            asker: None,
             acceptor: None,
-            ready: Vec::new(),
+            ready: ReadyHandshakes::default(),
+            crowded: Vec::new(),
+            accepted: now,
             turns,
         }
     }
@@ -96,8 +113,9 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         let mut now = Instant::now();
         loop {
-            let (due, ended) = (self.due(), Instant::now());
-            self.turns.observe((ended - now).as_secs_f64());
+            let ended = Instant::now();
+            self.turns.observe(now, ended);
+            let due = self.due();
             match self.poll.poll(&mut events, self.timeout(due, ended)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
                 polled => polled?,
@@ -114,22 +132,27 @@ impl Worker {
                 return Ok(());
             }
             self.tunnels.drive(now);
-            self.carry_on_handshakes(now);
+            if !self.ready.is_empty() || !self.crowded.is_empty() {
+                self.carry_on_handshakes(now);
+            }
+            if self.tunnels.has_asks() {
+                self.ask_backends(now);
+            }
             if due.is_some_and(|due| now >= due) {
                 self.check(now);
             }
         }
     }
 
-    /// The next deadline of a tunnel, of a handshake, or of a pause of accepting.
+    /// The next deadline of a tunnel, of a handshake, of a pause of accepting, or of the report about turns.
     fn due(&self) -> Option<Instant> {
         let pause = self.acceptor.as_ref().and_then(Acceptor::due);
-        earlier(self.tunnels.due(), earlier(self.handshakes.due(), pause))
+        earlier(earlier(self.tunnels.due(), self.turns.due()), earlier(self.handshakes.due(), pause))
     }
 
     /// Time to sleep from `now` on when the next deadline is `due`; `None` to sleep until something happens.
     fn timeout(&self, due: Option<Instant>, now: Instant) -> Option<Duration> {
-        if self.tunnels.is_busy() {
+        if self.tunnels.is_busy() || !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
         // Rounded up, lest the poller wake a fraction of a millisecond early and find nothing due.
@@ -137,8 +160,11 @@ impl Worker {
     }
 
     fn note(&mut self, token: Token, event: &mio::event::Event) {
-        if let Some(ready) = Ready::of(token) {
-            return self.ready.push(ready);
+        match Ready::of(token) {
+            Some(Ready::Handshake(slot, Side::Client)) => return self.ready.arriving(slot),
+            Some(Ready::Handshake(slot, Side::Backend)) => return self.ready.at_backend(slot),
+            Some(Ready::Listener(number)) => return self.crowded.push(number),
+            None => {}
         }
         let hung_up = event.is_read_closed() || event.is_error();
         let readiness = Readiness {
@@ -163,18 +189,22 @@ impl Worker {
                 Command::Thaw(frozen) => self.tunnels.thaw(frozen),
                 Command::Spare { scope, reason } => self.tunnels.spare(&scope, reason),
                 // Nobody may wait for the answer any more, to this command and to those below.
-                Command::Visit { look, done } => {
-                    self.tunnels.visit(&*look, now);
-                    let _ = done.send(());
+                Command::Visit { look, from, done } => drop(done.send(self.tunnels.visit(&*look, from))),
+                Command::Close { ends, code, words, done } => {
+                    let _ = done.send(self.tunnels.close(&ends, code, words.as_ref()));
                 }
                 Command::Judge { rule, done } => drop(done.send(self.tunnels.judge(rule, now))),
+                Command::LimitRates(rates) => self.tunnels.limit_rates(rates, now),
                 Command::Deliver { to, item, done } => drop(done.send(self.tunnels.deliver(&to, &item, now))),
                 Command::Hear { tunnel, outcome } => self.tunnels.hear(tunnel, outcome, now),
+                Command::ReattachBy(asker) => self.asker = Some(asker),
                 Command::Accept { sockets, host } => {
                     let registry = Rc::clone(self.handshakes.registry());
                     self.acceptor = Some(Acceptor::start(registry, sockets, host));
                 }
-                Command::Receive(accepted) => self.receive(accepted, now),
+                // Both behind the tunnels, which come first.
+                Command::Receive(accepted) => self.receive(accepted),
+                Command::Poll(slot) => self.ready.at_backend(slot),
                 Command::AcceptNoMore => self.accept_no_more(now),
                 Command::Stop => return false,
                 #[cfg(test)]
@@ -190,27 +220,42 @@ impl Worker {
         let Some(acceptor) = self.acceptor.take() else { return };
         for accepted in acceptor.stop(now) {
             self.inbox.mailbox().handshakes().fetch_add(1, Ordering::Relaxed);
-            self.receive(accepted, now);
+            self.receive(accepted);
         }
-        self.ready.extend(self.handshakes.all().into_iter().map(Ready::Handshake));
+        self.handshakes.all().into_iter().for_each(|slot| self.ready.arriving(slot));
     }
 
-    /// Carries on the handshakes at which something happened, and accepts one client of each listener that has some: so
-    /// tunnels wait for no more than one, and other workers get their share.
+    /// Carries on the handshakes at which something happened, and accepts one client of each listener that has some. It
+    /// stops when its share of the turn is over: tunnels come first, and a handshake by TLS takes as long as a hundred
+    /// messages. Clients are accepted when no handshake is left to be carried on, or a moment later: other workers
+    /// accept, too, and who waits in the system's queue costs nothing.
     fn carry_on_handshakes(&mut self, now: Instant) {
-        while let Some(ready) = self.ready.pop() {
-            match ready {
-                Ready::Handshake(slot) => {
-                    let shaken = self.handshakes.poll(slot);
-                    self.open(shaken, now);
-                }
-                Ready::Listener(number) => self.accept(number, now),
+        self.carry_on_ready(now);
+        if self.ready.is_empty() || now.saturating_duration_since(self.accepted) >= ACCEPT_WITHIN {
+            self.accepted = now;
+            for at in 0..self.crowded.len() {
+                self.accept(self.crowded[at], now);
+            }
+            self.carry_on_ready(now);
+        }
+        self.crowded.clear();
+    }
+
+    /// Carries on handshakes, in order: those who have their turns at a backend together reach it in the order of their
+    /// arrival.
+    fn carry_on_ready(&mut self, now: Instant) {
+        while let Some(slot) = self.ready.next() {
+            let done = self.handshakes.poll(slot);
+            self.settle(done, now);
+            if now.elapsed() >= HANDSHAKES_FOR {
+                break;
             }
         }
     }
 
     fn accept(&mut self, number: usize, now: Instant) {
-        let Some(accepted) = self.acceptor.as_mut().and_then(|acceptor| acceptor.accept(number, now)) else { return };
+        let next = self.acceptor.as_mut().map(|acceptor| acceptor.accept(number, now));
+        let Some(Next::Client(accepted)) = next else { return };
         let here = self.inbox.mailbox();
         // Without this the worker that is woken most would have all clients in the end.
         let freest = self.peers.iter().filter(|peer| !peer.is_closed()).min_by_key(|peer| peer.load());
@@ -221,21 +266,38 @@ impl Worker {
             }
             None => {
                 here.handshakes().fetch_add(1, Ordering::Relaxed);
-                self.receive(accepted, now);
+                self.receive(accepted);
             }
         }
     }
 
-    /// Begins the handshake of a client that is counted already.
-    fn receive(&mut self, accepted: Accepted, now: Instant) {
+    /// Takes on the handshake of a client that is counted already.
+    fn receive(&mut self, accepted: Accepted) {
         let closing = self.acceptor.as_ref().map_or_else(|| Rc::new(Cell::new(true)), Acceptor::closing);
-        let shaken = self.handshakes.begin(accepted, closing);
-        self.open(shaken, now);
+        self.ready.arriving(self.handshakes.begin(accepted, closing));
     }
 
-    fn open(&mut self, shaken: Option<Shaken>, now: Instant) {
-        if let Some(Shaken { tunnel, under_way }) = shaken {
-            self.tunnels.open_own(tunnel, under_way, now);
+    fn settle(&mut self, done: Option<Done>, now: Instant) {
+        match done {
+            Some(Done::Shaken(Shaken { tunnel, under_way })) => self.tunnels.open_own(tunnel, under_way, now),
+            Some(Done::Asked(spot, asked)) => self.tunnels.asked(spot, asked, now),
+            None => {}
+        }
+    }
+
+    /// Begins the searches that tunnels ask for, and gives up those of tunnels that have ended.
+    fn ask_backends(&mut self, now: Instant) {
+        for (slot, spot) in self.tunnels.take_given_up() {
+            self.handshakes.cancel(slot, spot);
+        }
+        for (spot, asking) in self.tunnels.take_asking() {
+            let Some(asker) = &self.asker else {
+                self.tunnels.asked(spot, Asked::Failed(Outcome::Fault), now);
+                continue;
+            };
+            let slot = self.handshakes.ask(spot, asking, Arc::clone(asker));
+            self.tunnels.note_search(spot, slot);
+            self.ready.at_backend(slot);
         }
     }
 
@@ -244,10 +306,7 @@ impl Worker {
         if let Some(acceptor) = &mut self.acceptor {
             acceptor.check(now);
         }
-        for slot in self.handshakes.take_due(now) {
-            let shaken = self.handshakes.poll(slot);
-            self.open(shaken, now);
-        }
+        self.handshakes.take_due(now).into_iter().for_each(|slot| self.ready.at_backend(slot));
         self.tunnels.check(now);
     }
 
@@ -291,6 +350,10 @@ const EVENTS_PER_POLL: usize = 1024;
 /// Tunnels and handshakes that a worker has more than the freest one when it begins to give away the clients it
 /// accepts.
 const UNEVEN: usize = 2;
+/// Share of a turn for handshakes. One that takes longer has it alone.
+const HANDSHAKES_FOR: Duration = Duration::from_micros(100);
+/// Time within which a client is accepted, however many handshakes are ready to be carried on.
+const ACCEPT_WITHIN: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests;

@@ -29,7 +29,7 @@ pub enum Verdict {
     Keep,
     /// The tunnel ends. An end announced before for the same reason stays as it is, unless that is too late now.
     End {
-        /// [`Reason::Changed`] or [`Reason::Rehomed`].
+        /// [`Reason::Changed`], [`Reason::BackendDrained`] or [`Reason::Rehomed`].
         reason: Reason,
         /// Time over which the tunnels that end for the same reason within the same time are spread evenly.
         over: Duration,
@@ -39,7 +39,7 @@ pub enum Verdict {
 /// Counts of the decisions of a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Judged {
-    /// Tunnels that are to end for [`Reason::Changed`].
+    /// Tunnels that are to end for [`Reason::Changed`] or [`Reason::BackendDrained`].
     pub changed: usize,
     /// Tunnels that are to end for [`Reason::Rehomed`].
     pub rehomed: usize,

@@ -1,7 +1,11 @@
 //! Tunnels with hooks on real workers and sockets: how they are reached from outside, and who is told at the end.
 
 mod faults;
+mod held_back;
+mod memory;
+mod passports;
 pub(in crate::tunnel) mod plain;
+mod seen;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -109,7 +113,7 @@ impl Lab {
             hook,
             chain: Arc::new(chain),
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
-            backend: upstream::Registry::default().backend("u", ([127, 0, 0, 1], 9).into()),
+            backend: upstream::Registry::default().backend("u", "127.0.0.1:9", ([127, 0, 0, 1], 9).into()),
             metrics,
         }
     }
@@ -127,20 +131,23 @@ impl Lab {
     fn tunnel(&self, name: &str, route: &str, key: &[u8]) -> (NewTunnel, Ends) {
         let ((client, near), (backend, far)) = (self.connection(), self.connection());
         let record = Record {
+            id: TunnelId::random(),
+            generation: 1,
             request_id: name.into(),
             client: [127, 0, 0, 1].into(),
             peer: ([127, 0, 0, 1], 1).into(),
-            tls: Default::default(),
+            rare: None,
             route: route.into(),
             key_source: None,
             by_hook: false,
             key_digest: None,
             key_hash: None,
             guard: self.backend.occupy(),
+            admitted: None,
             metrics: self.metrics.upstream("u"),
         };
         let tunnel = Tunnel {
-            id: TunnelId::random(),
+            id: record.id,
             request_id: name.into(),
             client: record.client,
             route: Arc::clone(&record.route),
@@ -154,7 +161,18 @@ impl Lab {
         let contexts = self.chain.contexts().unwrap();
         let hooks = Hooked { chain: Arc::clone(&self.chain), contexts, tunnel, agreement: None };
         let (early, limits) = (Default::default(), TunnelLimits::default());
-        (NewTunnel { client: near.into(), backend: far.into(), early, limits, record, hooks: Some(hooks) }, ends)
+        (
+            NewTunnel {
+                client: near.into(),
+                backend: far.into(),
+                early,
+                limits,
+                record,
+                kept: None,
+                hooks: Some(hooks),
+            },
+            ends,
+        )
     }
 
     /// A tunnel whose client has been welcomed by the hook.
@@ -280,6 +298,7 @@ async fn a_tunnel_goes_on_among_other_tunnels_and_is_reached_there() {
     let place = Place {
         route: "* /".into(),
         guard: there.backend.occupy(),
+        admitted: None,
         metrics: there.metrics.upstream("u"),
         hooks: Arc::clone(&there.chain),
         injector: there.injector.clone(),
@@ -297,47 +316,6 @@ async fn a_tunnel_goes_on_among_other_tunnels_and_is_reached_there() {
     }
     there.tunnels.hooks_told().await;
     assert_eq!((here.hook.said().len(), &there.hook.said()[..]), (0, &["moves shutdown".to_owned()][..]));
-}
-
-/// The beginning of a binary message of `whole` bytes.
-fn begun(whole: u64, bytes: usize) -> Vec<u8> {
-    [&[0x82, 0xFF][..], &whole.to_be_bytes(), &[0; 4], &vec![7; bytes]].concat()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn unfinished_messages_have_a_limit_together_and_the_largest_goes() {
-    let lab = Lab::with(1);
-    lab.tunnels.limit_hook_memory(300_000);
-    let [mut small, mut large, mut idle] = ["small", "large", "idle"].map(|name| lab.open(name, "* /", b""));
-    small.client.write_all(&begun(200_000, 40_000)).unwrap();
-    large.client.write_all(&begun(400_000, 290_000)).unwrap();
-    assert_eq!(frame(&mut large.client), (0x88, b"\x03\xf5hook_memory".to_vec()));
-    lab.hook.0.gate.add_permits(2);
-    small.client.write_all(&[7; 160_000]).unwrap();
-    assert_eq!(read(&mut small.backend, 2), [0x82, 0xFF]);
-    idle.client.write_all(&text("a")).unwrap();
-    assert_eq!(read(&mut idle.backend, 7)[..2], [0x81, 0x81]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_unfinished_message_that_a_hook_waits_for_counts_as_kept_until_it_has_passed() {
-    let lab = Lab::with(1);
-    let mut ends = lab.open("long", "* /", b"");
-    lab.hook.0.gate.add_permits(1);
-    let kept = || lab.tunnels.metrics().kept().get();
-    // Returns between two turns of the worker's.
-    let turn = || lab.tunnels.visit(Arc::new(|_, _| ()));
-    ends.client.write_all(&begun(70_000, 4_000)).unwrap();
-    let counted = async {
-        while kept() < 4_000 {
-            turn().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, counted).await.expect("the beginning counts");
-    ends.client.write_all(&[7; 66_000]).unwrap();
-    assert_eq!(read(&mut ends.backend, 14 + 70_000)[..2], [0x82, 0xFF]);
-    turn().await;
-    assert_eq!(kept(), 0);
 }
 
 #[test]

@@ -96,8 +96,10 @@ pub(super) fn text(panic: &(dyn Any + Send)) -> &str {
 pub enum Scope {
     /// Every tunnel.
     All,
-    /// The tunnels that lead to a backend.
+    /// The tunnels that lead to a backend, be it at an address that it had before.
     Backend(Arc<BackendState>),
+    /// The tunnels that lead to a backend at its address.
+    Address(Arc<BackendState>),
     /// The tunnels that cannot go on in another process, as [`Tunnels::freeze`](crate::tunnel::Tunnels::freeze) found.
     Staying,
 }
@@ -106,7 +108,8 @@ impl Scope {
     pub(super) fn holds(&self, tunnel: &Tunnel) -> bool {
         match self {
             Self::All => true,
-            Self::Backend(backend) => Arc::ptr_eq(backend, tunnel.record.backend()),
+            Self::Backend(backend) => backend.is_same(tunnel.record.backend()),
+            Self::Address(backend) => Arc::ptr_eq(backend, tunnel.record.backend()),
             Self::Staying => tunnel.refused || tunnel.pair.inspector().is_some_and(|inspector| inspector.stays()),
         }
     }

@@ -1,7 +1,7 @@
 //! Promises of live state: counters that never drift, and identities that outlive reloads.
 
 use super::*;
-use crate::upstream::DownBy;
+use crate::upstream::{DownBy, Registry};
 
 const RULES: Thresholds = Thresholds { rise: 1, fall: 1 };
 
@@ -11,7 +11,7 @@ fn address(port: u16) -> SocketAddr {
 
 #[test]
 fn load_is_counted_while_the_guard_lives() {
-    let state = Registry::default().backend("u", address(1));
+    let state = Registry::default().backend("u", "a", address(1));
     let request = state.occupy();
     let mut tunnel = state.occupy();
     tunnel.mark_tunnel();
@@ -25,47 +25,18 @@ fn load_is_counted_while_the_guard_lives() {
 
 #[test]
 fn a_backend_is_occupied_up_to_the_limit_and_no_further() {
-    let state = Registry::default().backend("u", address(1));
-    let guards: Vec<_> = (0..5).map_while(|_| state.occupy_within(3)).collect();
+    let state = Registry::default().backend("u", "a", address(1));
+    let guards: Vec<_> = (0..5).map_while(|_| state.occupy_within(3, Room::unbounded(Demand::Request))).collect();
     assert_eq!((guards.len(), state.load()), (3, 3));
     drop(guards);
-    assert!(state.occupy_within(1).is_some());
-    assert!(state.occupy_within(0).is_none());
+    assert!(state.occupy_within(1, Room::unbounded(Demand::Request)).is_some());
+    assert!(state.occupy_within(0, Room::unbounded(Demand::Request)).is_none());
     assert_eq!(state.load(), 0);
 }
 
 #[test]
-fn an_identity_in_use_is_found_again_and_one_out_of_use_begins_anew() {
-    let registry = Registry::default();
-    let state = registry.backend("u", address(1));
-    state.connect_failed(RULES, "refused");
-    let guard = registry.backend("u", address(1)).occupy();
-    assert!(!Arc::ptr_eq(&state, &registry.backend("other", address(1))));
-    assert!(!Arc::ptr_eq(&state, &registry.backend("u", address(2))));
-    drop(state);
-
-    let again = registry.backend("u", address(1));
-    assert_eq!((again.load(), again.is_up()), (1, false));
-    drop((again, guard));
-    assert!(registry.backend("u", address(1)).is_up());
-}
-
-#[test]
-fn the_registry_forgets_what_no_one_uses() {
-    let registry = Registry::default();
-    let kept: Vec<_> = (0..10).map(|port| registry.backend("kept", address(port))).collect();
-    for round in 0..1_000 {
-        drop(registry.backend(&format!("u{round}"), address(1)));
-    }
-    let backends = lock(&registry.backends);
-    let entries: usize = backends.by_upstream.values().map(HashMap::len).sum();
-    assert_eq!(entries, backends.entries);
-    assert!(entries <= 2 * (kept.len() + 1) + 1, "{entries} entries for {} backends", kept.len());
-}
-
-#[test]
 fn a_change_of_health_is_seen_without_the_lock() {
-    let state = Registry::default().backend("u", address(1));
+    let state = Registry::default().backend("u", "a", address(1));
     assert_eq!(
         state.check_failed(RULES, "refused"),
         Some(Change::Down { reason: "refused".to_owned(), by: DownBy::Checks })
@@ -77,11 +48,28 @@ fn a_change_of_health_is_seen_without_the_lock() {
 
 #[test]
 fn a_success_clears_the_failures_before_it() {
-    let state = Registry::default().backend("u", address(1));
+    let state = Registry::default().backend("u", "a", address(1));
     let rules = Thresholds { rise: 1, fall: 2 };
     for _ in 0..5 {
         assert_eq!(state.connect_failed(rules, "refused"), None);
         assert_eq!(state.traffic_succeeded(Instant::now), None);
     }
     assert!(state.is_up());
+}
+
+#[test]
+fn a_backend_with_a_new_address_keeps_what_it_carries_and_its_drain_and_begins_its_health_anew() {
+    let registry = Registry::default();
+    let before = registry.backend("u", "shard-0", address(1));
+    let _tunnel = before.occupy();
+    before.set_draining(true);
+    before.check_failed(RULES, "refused");
+    let after = registry.backend("u", "shard-0", address(2));
+    assert!(after.is_same(&before) && !Arc::ptr_eq(&after, &before));
+    assert_eq!((after.load(), after.is_draining(), after.is_up()), (1, true, false));
+    after.settle();
+    assert!(after.is_up());
+    assert_eq!(before.check_failed(RULES, "refused"), None, "the result is about an address that it has no more");
+    assert!(after.is_up() && after.check_failed(RULES, "refused").is_some());
+    assert_eq!((before.to_string(), after.address()), ("u/shard-0 (127.0.0.1:1)".to_owned(), address(2)));
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::upstream::{BackendState, LoadGuard, Registry, Thresholds};
+use crate::upstream::{BackendState, Demand, LoadGuard, Registry, Room, Thresholds};
 
 const RULES: Thresholds = Thresholds { rise: 1, fall: 1 };
 
@@ -17,10 +17,11 @@ fn address(place: usize) -> SocketAddr {
 
 fn seated(weights: &[u16]) -> (Arc<Tally>, Vec<Arc<BackendState>>) {
     let registry = Registry::default();
-    let tally = Arc::new(Tally::new(weights.len()));
-    let states: Vec<_> = (0..weights.len()).map(|place| registry.backend("u", address(place))).collect();
+    let tally = Arc::new(Tally::new(weights.len(), false));
+    let states: Vec<_> =
+        (0..weights.len()).map(|place| registry.backend("u", &place.to_string(), address(place))).collect();
     for (place, state) in states.iter().enumerate().filter(|&(place, _)| weights[place] > 0) {
-        state.join(&tally, place, weights[place]);
+        state.join(&tally, place, weights[place], false);
     }
     (tally, states)
 }
@@ -89,7 +90,7 @@ proptest! {
                 7 => _ = state.attend(start + Duration::from_secs(300)),
                 8 => _ = state.traffic_succeeded(|| start),
                 3 if !guards.is_empty() => _ = guards.swap_remove(which.index(guards.len())),
-                _ => guards.extend(state.occupy_within(5)),
+                _ => guards.extend(state.occupy_within(5, Room::unbounded(Demand::Request))),
             }
             assert_true(&tally, &weights, &states);
         }

@@ -1,9 +1,13 @@
 //! permessage-deflate: what is offered and agreed, messages to and fro, other compressors' work, and bombs.
 
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+use http::HeaderValue;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::codec::{PART, TAIL};
 use super::*;
+use crate::ws::side::Side;
 
 fn values(lines: &[&str]) -> Vec<HeaderValue> {
     lines.iter().map(|line| HeaderValue::from_bytes(line.as_bytes()).unwrap()).collect()

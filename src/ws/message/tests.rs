@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
 use super::*;
 use crate::ws::cursor::tests::{Frame, parted, stream};
-use crate::ws::frame;
+use crate::ws::frame::{self, close_code};
 
 fn message(kind: Kind, payload: &[u8]) -> Item {
     Item::Message(Assembled { kind, payload: payload.to_vec(), compressed: false })

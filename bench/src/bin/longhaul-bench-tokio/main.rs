@@ -97,7 +97,7 @@ fn report(outcome: &Outcome) -> Result<()> {
 
 impl Client {
     fn new(job: Job) -> Self {
-        let (request, close) = (ws::upgrade_request(), ws::close_frame());
+        let (request, close) = (ws::upgrade_request("/ws"), ws::close_frame());
         Self { number: AtomicUsize::new(0), message: Message::new(job.payload), request, close, job }
     }
 

@@ -95,6 +95,7 @@ async fn ask(chain: &Chain, target: &str, headers: &[(&str, &str)]) -> Outcome {
         upgrade: true,
         secure: false,
         certificate: None,
+        injector: crate::hook::Injector::to_nobody(),
     };
     let mut contexts = chain.contexts().unwrap();
     let mut request = Request::bare(&mut header, facts);

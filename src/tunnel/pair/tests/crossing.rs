@@ -3,19 +3,11 @@
 
 use std::time::Duration;
 
-use super::{Frame, Rig, binary, close, frame_from, frames};
+use super::{Frame, Rig, binary, close, frame_from, frames, none, seconds};
 use crate::config::TunnelLimits;
 use crate::tunnel::reason::Reason;
 use crate::ws::Side::{self, Backend, Client};
 use crate::ws::Sides;
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
-}
-
-fn none() -> TunnelLimits {
-    TunnelLimits { idle: None, max_age: None, ping: None, max_message: None, tcp_user_timeout: None, stall: None }
-}
 
 /// Crosses at once.
 fn cross(rig: &mut Rig) {

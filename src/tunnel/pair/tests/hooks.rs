@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::{Frame, Rig, binary, close, frame_from, frames};
+use super::{Frame, Rig, answer, binary, close, frame_from, frames};
 use crate::config::{HookEntry, Settings, TunnelLimits};
 use crate::hook::{
     self, Chain, Closed, Direction, Entry, Hook, Injector, Item, Message, Messages, NoSettings, Outlet, Registry,
@@ -217,7 +217,7 @@ impl HookedRig {
         let inspector = self.rig.pair.take_inspector().unwrap();
         let (said, log) = oneshot::channel();
         let closed = Closed::new(reason, code, Duration::from_secs(1), [0; 2], [0; 2]);
-        inspector.farewell(closed, move |_, added| said.send(added.to_vec()).unwrap());
+        inspector.farewell(closed, move |added| said.send(added.to_vec()).unwrap());
         self._runtime.block_on(async {
             let log = tokio::time::timeout(PATIENCE, log).await.unwrap().unwrap();
             assert_eq!(self.farewells.said(PATIENCE).await, 0);

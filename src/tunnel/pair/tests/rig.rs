@@ -82,6 +82,8 @@ pub(super) struct Rig {
     pub(super) pair: Pair<Memory>,
     pub(super) counters: Arc<UpstreamMetrics>,
     pub(super) now: Instant,
+    /// Moment from which moments of rates are counted.
+    pub(super) begun: Instant,
     pub(super) ended: bool,
     /// Turns that it had.
     pub(super) turns: usize,
@@ -102,6 +104,7 @@ impl Rig {
             pair: Pair::new(end(), end(), limits, jitter, now),
             counters: Metrics::new().upstream("u"),
             now,
+            begun: now,
             ended: false,
             turns: 0,
             scratch: vec![0; scratch],
@@ -171,6 +174,7 @@ impl Rig {
             match self.pair.drive(&mut self.scratch, self.now, &self.counters) {
                 Driven::More => {}
                 Driven::Waiting => return,
+                Driven::Asks => panic!("nothing is kept for another backend"),
                 Driven::Ended => {
                     self.ended = true;
                     return;
@@ -305,6 +309,22 @@ pub(super) fn binary(side: Side, payload: &[u8]) -> Vec<u8> {
 /// A Close frame as `side` sends it.
 pub(super) fn close(side: Side, code: u16) -> Vec<u8> {
     frame_from(side, 0x88, &code.to_be_bytes())
+}
+
+/// Both sides answer the gateway's Close frame.
+pub(super) fn answer(rig: &mut Rig, code: u16) {
+    for side in Side::ALL {
+        rig.send(side, &close(side, code));
+    }
+}
+
+/// Limits that are all off.
+pub(super) fn none() -> TunnelLimits {
+    TunnelLimits { idle: None, max_age: None, ping: None, max_message: None, tcp_user_timeout: None, stall: None }
+}
+
+pub(super) fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
 }
 
 /// More turns than any test needs: whoever takes as many never rests.

@@ -158,6 +158,7 @@ impl TlsRig {
             match self.pair.drive(&mut self.scratch, self.now, &self.counters) {
                 Driven::More => {}
                 Driven::Waiting => return,
+                Driven::Asks => panic!("nothing is kept for another backend"),
                 Driven::Ended => {
                     self.pair.say_goodbye();
                     self.ended = true;

@@ -4,6 +4,7 @@ use mio::net::TcpStream;
 
 use super::*;
 use crate::config::{self, TunnelLimits};
+use crate::hook::TunnelId;
 use crate::metrics::Metrics;
 use crate::tunnel::pair::{Checked, Pair};
 use crate::upstream::Registry;
@@ -12,18 +13,21 @@ use crate::upstream::Registry;
 fn tunnel(now: Instant) -> Tunnel {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let [client, backend] = [(); 2].map(|()| TcpStream::connect(listener.local_addr().unwrap()).unwrap());
-    let state = Registry::default().backend("a", ([127, 0, 0, 1], 1).into());
+    let state = Registry::default().backend("a", "127.0.0.1:1", ([127, 0, 0, 1], 1).into());
     let record = Record {
+        id: TunnelId::random(),
+        generation: 1,
         request_id: "test".into(),
         client: [127, 0, 0, 1].into(),
         peer: ([127, 0, 0, 1], 1).into(),
-        tls: Default::default(),
+        rare: None,
         route: "* /".into(),
         key_source: None,
         by_hook: false,
         key_digest: None,
         key_hash: None,
         guard: state.occupy(),
+        admitted: None,
         metrics: Metrics::new().upstream("a"),
     };
     let limits = TunnelLimits { idle: None, tcp_user_timeout: None, ..config::TunnelLimits::default() };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::plain::{Far, plain};
 use crate::access_log::AccessLog;
 use crate::config::TunnelLimits;
-use crate::tunnel::{Reason, Record, Scope, Tunnels, Verdict};
+use crate::tunnel::{Reason, Scope, Seen, Tunnels, Verdict};
 
 fn open(tunnels: &Tunnels, name: &str, limits: TunnelLimits) -> Far {
     let (tunnel, far) = plain(name, limits);
@@ -41,7 +41,7 @@ async fn a_rule_that_panics_costs_the_tunnel_that_it_was_asked_about() {
 async fn a_look_that_panics_costs_nothing() {
     let tunnels = start(1);
     let mut far = open(&tunnels, "seen", TunnelLimits::default());
-    tunnels.visit(Arc::new(|_, _| panic!("as told"))).await;
+    tunnels.visit(Arc::new(|_| panic!("as told"))).await;
     far.exchange();
 }
 
@@ -87,7 +87,7 @@ async fn a_turn_is_as_long_as_what_the_worker_did_in_it() {
     let turns = tunnels.metrics().turns(0);
     let before = turns.get_sample_sum();
     let work = Duration::from_millis(30);
-    let look = move |_: &Record, _| {
+    let look = move |_: &Seen<'_>| {
         let begun = Instant::now();
         while begun.elapsed() < work {
             std::hint::spin_loop();

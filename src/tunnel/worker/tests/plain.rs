@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use crate::config::TunnelLimits;
+use crate::hook::TunnelId;
 use crate::metrics::Metrics;
 use crate::tunnel::{NewTunnel, Record};
 use crate::upstream::Registry;
@@ -20,20 +21,23 @@ pub(in crate::tunnel) fn plain(name: &str, limits: TunnelLimits) -> (NewTunnel, 
     let ((client, near), (backend, far)) = (connected(), connected());
     let address = backend.local_addr().unwrap();
     let record = Record {
+        id: TunnelId::random(),
+        generation: 1,
         request_id: name.into(),
         client: address.ip(),
         peer: address,
-        tls: Default::default(),
+        rare: None,
         route: "* /".into(),
         key_source: None,
         by_hook: false,
         key_digest: None,
         key_hash: None,
-        guard: Registry::default().backend("u", address).occupy(),
+        guard: Registry::default().backend("u", &address.to_string(), address).occupy(),
+        admitted: None,
         metrics: Metrics::new().upstream("u"),
     };
     let early = Default::default();
-    let tunnel = NewTunnel { client: near.into(), backend: far.into(), early, limits, record, hooks: None };
+    let tunnel = NewTunnel { client: near.into(), backend: far.into(), early, limits, record, kept: None, hooks: None };
     (tunnel, Far { client, backend })
 }
 

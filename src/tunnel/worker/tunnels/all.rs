@@ -7,19 +7,50 @@ use std::time::{Duration, Instant};
 use super::OpenTunnels;
 use crate::hook::{Item, To, TunnelId};
 use crate::tunnel::inspect::{Outcome, Travels};
+use crate::tunnel::rates::{Given, RateTable};
 use crate::tunnel::reason::Reason;
-use crate::tunnel::worker::commands::Look;
 use crate::tunnel::worker::frozen::{self, Batch, Frozen};
 use crate::tunnel::worker::rule::{self, Judged, Rule, later};
+use crate::tunnel::worker::seen::{Look, Seen, Spot};
 use crate::tunnel::worker::tunnel::{Scope, caught};
 use crate::ws::{Side, Sides};
 
 impl OpenTunnels {
-    /// Shows every tunnel.
-    pub(in crate::tunnel::worker) fn visit(&self, look: &Look, now: Instant) {
-        for (_, tunnel) in &self.slots {
-            caught("a look at a tunnel", || look(&tunnel.record, now.saturating_duration_since(tunnel.since)));
+    /// Shows tunnels from a slot on, until they took [`SLICE`]; returns the slot to go on from, and `None` where none
+    /// is left. A tunnel keeps its slot, so one that is open all the while is shown once.
+    pub(in crate::tunnel::worker) fn visit(&self, look: &Look, from: usize) -> Option<usize> {
+        // The turn may have begun a while ago.
+        let now = Instant::now();
+        for slot in from..self.slots.capacity() {
+            if let Some(tunnel) = self.slots.get(slot) {
+                caught("a look at a tunnel", || look(&Seen::new(tunnel, slot, now)));
+            }
+            if slot % BETWEEN_CLOCKS == 0 && now.elapsed() >= SLICE {
+                return Some(slot + 1);
+            }
         }
+        None
+    }
+
+    /// Ends tunnels at the moments given, for an operator, where they are still in their places; returns how many end
+    /// that were not ending.
+    pub(in crate::tunnel::worker) fn close(
+        &mut self,
+        ends: &[(Spot, Instant)],
+        code: u16,
+        words: Option<&Arc<str>>,
+    ) -> usize {
+        let mut closed = 0;
+        for (spot, at) in ends {
+            let Some(tunnel) = self.slots.get_mut(spot.slot).filter(|tunnel| tunnel.record.id == spot.id) else {
+                continue;
+            };
+            if tunnel.pair.plan_close(*at, Reason::OperatorClosed { code }, words) {
+                closed += 1;
+                self.set_deadline(spot.slot);
+            }
+        }
+        closed
     }
 
     /// Announces the ends of the tunnels in a scope, evenly spread over a time.
@@ -51,6 +82,19 @@ impl OpenTunnels {
         touched.broken.into_iter().for_each(|slot| self.remove(slot, now));
         self.rule = Some(rule);
         judged
+    }
+
+    /// Holds clients to these rates, those of tunnels that open later too. A tunnel whose upstream is not among them
+    /// keeps its rates.
+    pub(in crate::tunnel::worker) fn limit_rates(&mut self, rates: Arc<RateTable>, now: Instant) {
+        let before = std::mem::replace(&mut self.rates, rates);
+        let slots = if before.are_on() || self.rates.are_on() { self.all() } else { Vec::new() };
+        for slot in slots {
+            if let Some(given) = self.rates.of(&self.slots[slot].record, &self.keys) {
+                let start = self.keys.start();
+                self.act_on(slot, now, |tunnel| tunnel.pair.limit_rates(given, start, now));
+            }
+        }
     }
 
     /// Carries an item of a hook to the tunnels meant; returns how many took it.
@@ -97,6 +141,11 @@ impl OpenTunnels {
     pub(in crate::tunnel::worker) fn thaw(&mut self, frozen: Frozen) {
         let (mut tunnel, now) = (frozen.into_tunnel(), Instant::now());
         tunnel.pair.forget_readiness();
+        let given = self.rates.of(&tunnel.record, &self.keys);
+        // What was held in another process has to pass here, whatever the rates are.
+        if let Some(given) = given.or_else(|| tunnel.pair.has_crossed().then(Given::none)) {
+            tunnel.pair.limit_rates(given, self.keys.start(), now);
+        }
         // A rule may have come while it was off; the end that an earlier rule announced stays.
         let rule = self.rule.as_deref().filter(|_| tunnel.pair.changing().is_none());
         let judged = tunnel.guarded(now, |tunnel| rule::judge_opening(rule, tunnel, now));
@@ -134,3 +183,8 @@ impl OpenTunnels {
         self.slots.iter().map(|(slot, _)| slot).collect()
     }
 }
+
+/// Longest time for which a worker shows tunnels before it turns to them again; a look takes some of it on top.
+const SLICE: Duration = Duration::from_micros(250);
+/// Slots between two looks at the clock.
+const BETWEEN_CLOCKS: usize = 16;

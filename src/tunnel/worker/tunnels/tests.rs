@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mio::Poll;
 
+use super::turns::{BULK_BYTES, HEAVY, SHORT_FOR};
 use super::*;
 use crate::config::TunnelLimits;
 use crate::metrics::WorkerMetrics;
@@ -26,7 +27,8 @@ impl Bench {
         let registry = Rc::new(poll.registry().try_clone().unwrap());
         let kept = WorkerMetrics::new().kept().clone();
         let (log, changes) = (AccessLog::off(), Changes::default());
-        let shared = Shared { log, caller: None, hook_memory: Arc::default(), kept: kept.clone(), changes };
+        let keys = Arc::new(Keys::new());
+        let shared = Shared { log, caller: None, limits: Arc::default(), kept: kept.clone(), changes, keys };
         let tunnels = OpenTunnels::new(registry, Arc::default(), shared, now);
         Self { _poll: poll, tunnels, kept, now }
     }

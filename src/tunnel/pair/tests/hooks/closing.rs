@@ -6,13 +6,6 @@ fn closing(code: u16, reason: &'static str) -> Script {
     Script::new(Messages::BOTH, move |_, _| Ok(Verdict::close(code, reason)))
 }
 
-/// Both sides answer the gateway's Close frame.
-fn answer(rig: &mut Rig, code: u16) {
-    for side in Side::ALL {
-        rig.send(side, &close(side, code));
-    }
-}
-
 #[test]
 fn a_hook_closes_with_its_own_code_and_reason_both_ways() {
     for (from, _) in WAYS {

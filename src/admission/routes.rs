@@ -1,0 +1,169 @@
+//! Counts of the tunnels and requests of each route.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::Reason;
+use crate::config::RouteLimits;
+
+/// A route: its limits, and its counts, which it has in common with the route of that name in other snapshots.
+#[derive(Clone, Debug, Default)]
+pub struct Route {
+    limits: RouteLimits,
+    counts: Arc<RouteCounts>,
+}
+
+/// Counts of one route.
+#[derive(Debug, Default)]
+pub(super) struct RouteCounts {
+    tunnels: AtomicUsize,
+    requests: AtomicUsize,
+}
+
+impl Route {
+    /// A route that shares its counts with no other.
+    pub fn alone(limits: RouteLimits) -> Self {
+        Self { limits, counts: Arc::default() }
+    }
+
+    /// Limits of the route.
+    pub fn limits(&self) -> RouteLimits {
+        self.limits
+    }
+
+    /// Counts the tunnel that a handshake is to open.
+    pub(super) fn tunnel(&self) -> Result<RouteTunnel, Reason> {
+        // Counted first, so that two who ask at the same moment are not both the last that is let in.
+        let counted = RouteTunnel::begin(&self.counts);
+        let open = self.counts.tunnels.load(Ordering::Relaxed);
+        if exceeds(open, self.limits.tunnels) { Err(Reason::RouteTunnels) } else { Ok(counted) }
+    }
+
+    /// Counts a request.
+    pub(super) fn request(&self) -> Result<RouteRequest, Reason> {
+        let counted = RouteRequest::begin(&self.counts);
+        let open = self.counts.requests.load(Ordering::Relaxed);
+        if exceeds(open, self.limits.requests) { Err(Reason::RouteRequests) } else { Ok(counted) }
+    }
+
+    /// Counts a tunnel that is open already.
+    pub(super) fn adopt(&self) -> RouteTunnel {
+        RouteTunnel::begin(&self.counts)
+    }
+}
+
+fn exceeds(open: usize, most: Option<NonZeroU32>) -> bool {
+    most.is_some_and(|most| open > most.get() as usize)
+}
+
+/// One of the tunnels of a route.
+#[derive(Debug)]
+pub(super) struct RouteTunnel(Arc<RouteCounts>);
+
+impl RouteTunnel {
+    fn begin(counts: &Arc<RouteCounts>) -> Self {
+        counts.tunnels.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(counts))
+    }
+}
+
+impl Drop for RouteTunnel {
+    fn drop(&mut self) {
+        self.0.tunnels.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One of the requests of a route.
+#[derive(Debug)]
+pub(super) struct RouteRequest(Arc<RouteCounts>);
+
+impl RouteRequest {
+    fn begin(counts: &Arc<RouteCounts>) -> Self {
+        counts.requests.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(counts))
+    }
+}
+
+impl Drop for RouteRequest {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The counts of routes by name, for as long as a snapshot, a tunnel or a request has them.
+///
+/// Bound: twice the names that are in use, and [`LEAST_SWEEP`].
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    by_name: Mutex<Names>,
+}
+
+#[derive(Debug, Default)]
+struct Names {
+    counts: HashMap<Box<str>, Weak<RouteCounts>>,
+    /// Number of entries at which those that nobody uses are dropped.
+    sweep_at: usize,
+}
+
+impl Routes {
+    /// The route of this name.
+    pub(super) fn named(&self, name: &str, limits: RouteLimits) -> Route {
+        let mut names = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counts) = names.counts.get(name).and_then(Weak::upgrade) {
+            return Route { limits, counts };
+        }
+        if names.counts.len() >= names.sweep_at {
+            names.counts.retain(|_, counts| counts.strong_count() > 0);
+            names.sweep_at = (2 * names.counts.len()).max(LEAST_SWEEP);
+        }
+        let route = Route::alone(limits);
+        names.counts.insert(name.into(), Arc::downgrade(&route.counts));
+        route
+    }
+}
+
+const LEAST_SWEEP: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(tunnels: u32, requests: u32) -> RouteLimits {
+        RouteLimits { tunnels: NonZeroU32::new(tunnels), requests: NonZeroU32::new(requests) }
+    }
+
+    #[test]
+    fn routes_of_one_name_count_together_and_each_by_its_own_limits() {
+        let routes = Routes::default();
+        let (before, other) = (routes.named("* /", limits(3, 1)), routes.named("* /other", limits(1, 1)));
+        let first = before.tunnel().unwrap();
+        let _second = before.tunnel().unwrap();
+        let after = routes.named("* /", limits(2, 0));
+        assert_eq!(after.tunnel().unwrap_err(), Reason::RouteTunnels);
+        let _third = before.tunnel().unwrap();
+        let request = before.request().unwrap();
+        assert_eq!(before.request().unwrap_err(), Reason::RouteRequests);
+        let _unbound = after.request().unwrap();
+        let _elsewhere = (other.tunnel().unwrap(), other.request().unwrap());
+        drop((first, request));
+        assert_eq!(after.tunnel().unwrap_err(), Reason::RouteTunnels, "refused ones count for nothing");
+        assert!(before.tunnel().is_ok());
+    }
+
+    #[test]
+    fn a_route_that_is_gone_and_comes_back_still_has_its_tunnels() {
+        let routes = Routes::default();
+        let route = routes.named("* /", limits(1, 1));
+        let tunnel = route.tunnel().unwrap();
+        drop(route);
+        for number in 0..1_000 {
+            let _ = routes.named(&format!("* /{number}"), limits(1, 1));
+        }
+        assert!(routes.by_name.lock().unwrap().counts.len() <= LEAST_SWEEP);
+        assert!(routes.named("* /", limits(1, 1)).tunnel().is_err());
+        drop(tunnel);
+        assert!(routes.named("* /", limits(1, 1)).tunnel().is_ok());
+    }
+}

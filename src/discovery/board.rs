@@ -1,0 +1,402 @@
+//! The board: the last good answer of each source, whether it is in force, and how old it is.
+
+mod absent;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use tokio::sync::watch;
+
+use self::absent::Absent;
+use super::saved::StateFolder;
+use super::{NotPushed, SourceStatus, lock};
+use crate::config::{Discover, DiscoverFrom};
+use crate::metrics::{DiscoveryMetrics, Metrics};
+use crate::upstream::{Member, MemberLists, MemberSource};
+
+/// Identity of a source: an upstream's name, and how its members are to be found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    upstream: String,
+    discover: Discover,
+}
+
+/// The last answers of all sources.
+pub(super) struct Board {
+    entries: Mutex<HashMap<Key, Entry>>,
+    /// Told of every change of the entries.
+    changed: watch::Sender<()>,
+    metrics: DiscoveryMetrics,
+    folder: StateFolder,
+}
+
+/// Knowledge from one source.
+struct Entry {
+    /// Members to be in force, as far as any are known.
+    members: Option<Arc<[Member]>>,
+    /// An answer that differs, and when it is due.
+    pending: Option<(Instant, Arc<[Member]>)>,
+    /// The source has answered, or nobody waits for it any more.
+    answered: bool,
+    /// Moment of the last good answer.
+    last: Option<Instant>,
+    /// Moment since which answers have had no members.
+    empty_since: Option<Instant>,
+    problem: Option<String>,
+    /// Members that the source names no longer.
+    absent: Absent,
+}
+
+impl Key {
+    pub(super) fn new(upstream: &str, discover: &Discover) -> Self {
+        Self { upstream: upstream.to_owned(), discover: discover.clone() }
+    }
+
+    fn source(&self) -> MemberSource {
+        MemberSource::from(&self.discover.from)
+    }
+
+    fn labels(&self) -> [&str; 2] {
+        [&self.upstream, self.source().as_str()]
+    }
+}
+
+impl Board {
+    pub(super) fn new(folder: StateFolder, metrics: &Metrics) -> Self {
+        let metrics = DiscoveryMetrics::register(metrics);
+        Self { entries: Mutex::default(), changed: watch::Sender::new(()), metrics, folder }
+    }
+
+    /// Makes room for a source. Until it answers, its members are those `before`, else those that were kept, else those
+    /// that the configuration lists beside it. `last` is the moment of an answer to the process before. Clients wait
+    /// for the absent among those before for the time of `hold`.
+    pub(super) fn begin(&self, key: &Key, before: Option<Arc<[Member]>>, last: Option<Instant>, hold: Duration) {
+        let kept = || match self.folder.read(&key.upstream) {
+            Ok(members) => members.map(Arc::<[Member]>::from),
+            Err(error) => {
+                warn!("the members of {} that an earlier process kept cannot be read: {error}", key.upstream);
+                None
+            }
+        };
+        // Backends with addresses need no answer, whatever becomes of the names beside them.
+        let listed = || match &key.discover.from {
+            DiscoverFrom::Backends(listed) => Some(listed.backends.iter().map(Member::from).collect()),
+            _ => None,
+        };
+        let absent = Absent::among(before.as_deref().unwrap_or_default(), Instant::now() + hold);
+        let named = |before: Arc<[Member]>| before.iter().filter(|member| !member.is_absent()).cloned().collect();
+        let members = before.map(named).or_else(kept).or_else(listed);
+        self.metrics.begin(key.labels(), members.as_ref().map_or(0, |members| members.len()));
+        let entry = Entry { members, pending: None, answered: false, last, empty_since: None, problem: None, absent };
+        lock(&self.entries).insert(key.clone(), entry);
+    }
+
+    /// Forgets the sources that are not `wanted`.
+    pub(super) fn keep_only(&self, wanted: impl Fn(&Key) -> bool) {
+        let mut entries = lock(&self.entries);
+        let before = entries.keys().cloned().collect::<Vec<_>>();
+        entries.retain(|key, _| wanted(key));
+        let left = |labels: [&str; 2]| entries.keys().any(|key| key.labels() == labels);
+        before.iter().filter(|key| !left(key.labels())).for_each(|key| self.metrics.forget(key.labels()));
+    }
+
+    pub(super) fn has_answered(&self, key: &Key) -> bool {
+        lock(&self.entries).get(key).is_none_or(|entry| entry.answered)
+    }
+
+    /// Notes that nobody waits for the first answer any more.
+    pub(super) fn start_without(&self, key: &Key) {
+        let mut entries = lock(&self.entries);
+        let Some(entry) = entries.get_mut(key).filter(|entry| !entry.answered) else { return };
+        entry.answered = true;
+        let (upstream, source, wait) = (&key.upstream, key.source().as_str(), key.discover.wait);
+        let wait = humantime::format_duration(wait);
+        match &entry.members {
+            Some(members) => warn!(
+                "the source of the members of {upstream} ({source}) has not answered within {wait}: its {} members \
+                 are those that were known before",
+                members.len()
+            ),
+            None => warn!(
+                "the source of the members of {upstream} ({source}) has not answered within {wait}, and none are \
+                 known: its requests are answered 503 until it does"
+            ),
+        }
+    }
+
+    /// Waits until `holds` returns true. It may depend on nothing but the entries.
+    pub(super) async fn wait_until(&self, holds: impl Fn(&Self) -> bool) {
+        let mut changes = self.changed.subscribe();
+        while !holds(self) {
+            // The sender is in `self`.
+            let _ = changes.changed().await;
+        }
+    }
+
+    pub(super) async fn due(&self) {
+        let mut changes = self.changed.subscribe();
+        loop {
+            let next = lock(&self.entries).values().filter_map(Entry::next).min();
+            match next {
+                Some(due) if due <= tokio::time::Instant::now().into_std() => return,
+                Some(due) => drop(tokio::time::timeout_at(due.into(), changes.changed()).await),
+                None => drop(changes.changed().await),
+            }
+        }
+    }
+
+    /// The members to be in force, those that are due among them, and whether they are new. Members that are gone and
+    /// may return stay behind them for the time of `hold`, as absent.
+    pub(super) fn take_due(&self, key: &Key, hold: Duration, now: Instant) -> Option<Due> {
+        let mut entries = lock(&self.entries);
+        let entry = entries.get_mut(key)?;
+        let due = entry.pending.take_if(|(due, _)| *due <= now);
+        let is_new = due.is_some();
+        if let Some((_, members)) = due {
+            self.metrics.updated(key.labels(), members.len());
+            if members.is_empty() && entry.problem.is_some() {
+                entry.problem = Some("it names no member".to_owned());
+            }
+            entry.absent.note(entry.members.as_deref().unwrap_or_default(), &members, now + hold);
+            entry.members = Some(members);
+        }
+        entry.absent.forget(hold, now);
+        Some(Due { members: entry.members.clone()?, is_new, absent: entry.absent.members() })
+    }
+
+    /// Keeps members in the state folder. Blocks.
+    pub(super) fn keep(&self, lists: &MemberLists) {
+        lists.iter().for_each(|(upstream, members)| self.folder.write(upstream, members));
+    }
+
+    /// Changes the members of a source that answers when it is told to. They are due at once.
+    pub(super) fn push(
+        &self,
+        key: &Key,
+        change: impl FnOnce(&[Member]) -> Result<Vec<Member>, NotPushed>,
+    ) -> Result<(), NotPushed> {
+        let mut entries = lock(&self.entries);
+        let Some(entry) = entries.get_mut(key) else { return Ok(()) };
+        let known = entry.pending.as_ref().map(|(_, members)| members).or(entry.members.as_ref());
+        let members = change(known.map_or(&[], |members| members))?;
+        Member::check(&members)?;
+        let now = Instant::now();
+        entry.pending = Some((now, members.into()));
+        entry.last = Some(now);
+        Ok(())
+    }
+
+    /// Moment of the last good answer of an upstream's source.
+    pub(super) fn last(&self, upstream: &str) -> Option<Instant> {
+        lock(&self.entries).iter().filter(|(key, _)| key.upstream == upstream).filter_map(|(_, entry)| entry.last).max()
+    }
+
+    pub(super) fn status(&self, key: &Key, now: Instant) -> Option<SourceStatus> {
+        let entries = lock(&self.entries);
+        let entry = entries.get(key)?;
+        Some(SourceStatus {
+            source: key.source().as_str().to_owned(),
+            age_seconds: entry.last.map(|last| now.saturating_duration_since(last).as_secs()),
+            members: entry.members.as_ref().map_or(0, |members| members.len()),
+            problem: entry.problem.clone(),
+        })
+    }
+
+    /// Number of failures of all sources.
+    #[cfg(test)]
+    fn metrics_of_errors(&self) -> u64 {
+        lock(&self.entries).keys().map(|key| self.metrics.errors(key.labels())).sum()
+    }
+
+    fn change(&self, key: &Key, change: impl FnOnce(&mut Entry)) {
+        // A source that is being ended may have no entry any more.
+        if let Some(entry) = lock(&self.entries).get_mut(key) {
+            change(entry);
+        }
+        self.changed.send_replace(());
+    }
+}
+
+/// Members to be in force.
+pub(super) struct Due {
+    /// Members as the source names them.
+    pub(super) members: Arc<[Member]>,
+    /// The source has named them since they were last asked for.
+    pub(super) is_new: bool,
+    /// Members that it names no longer and that clients wait for.
+    pub(super) absent: Vec<Member>,
+}
+
+/// The way from one source to the board.
+#[derive(Clone)]
+pub(super) struct Reporter {
+    board: Arc<Board>,
+    key: Key,
+}
+
+impl Reporter {
+    pub(super) fn new(board: Arc<Board>, key: Key) -> Self {
+        Self { board, key }
+    }
+
+    /// Notes that the source never answers by itself. The members known so far are all that it has.
+    pub(super) fn silent(&self) {
+        self.board.change(&self.key, |entry| {
+            entry.answered = true;
+            entry.last.get_or_insert_with(Instant::now);
+        });
+    }
+
+    /// Members that are known.
+    pub(super) fn known(&self) -> Arc<[Member]> {
+        let entries = lock(&self.board.entries);
+        entries.get(&self.key).and_then(|entry| entry.members.clone()).unwrap_or_default()
+    }
+
+    /// Notes an answer.
+    pub(super) fn answer(&self, members: Vec<Member>) {
+        self.answer_with(members, None);
+    }
+
+    /// Notes an answer that is incomplete where there is a `problem`, which is the reason.
+    pub(super) fn answer_with(&self, members: Vec<Member>, problem: Option<&str>) {
+        if let Err(wrong) = Member::check(&members) {
+            return self.failed(&wrong.to_string());
+        }
+        let Discover { settle, keep_empty, .. } = self.key.discover;
+        if problem.is_some() {
+            self.board.metrics.failed(self.key.labels());
+        }
+        self.board.change(&self.key, |entry| {
+            let before = entry.last;
+            entry.note_problem(&self.key, problem, true, members.is_empty());
+            entry.answer(&self.key, members.into(), settle, keep_empty, Instant::now());
+            // The age is that of the last answer that was whole; of the first one where none was.
+            if problem.is_some() && before.is_some() {
+                entry.last = before;
+            }
+        });
+    }
+
+    /// Notes an answer from which entries are left out, where `passed_over` is the reason. It counts as complete: the
+    /// source works, and the entries that others wrote into it are wrong.
+    pub(super) fn answer_without(&self, members: Vec<Member>, passed_over: Option<&str>) {
+        if let Err(wrong) = Member::check(&members) {
+            return self.failed(&wrong.to_string());
+        }
+        let Discover { settle, keep_empty, .. } = self.key.discover;
+        self.board.change(&self.key, |entry| {
+            if passed_over.is_some_and(|reason| entry.problem.as_deref() != Some(reason)) {
+                self.board.metrics.failed(self.key.labels());
+            }
+            entry.note_problem(&self.key, passed_over, true, members.is_empty());
+            entry.answer(&self.key, members.into(), settle, keep_empty, Instant::now());
+        });
+    }
+
+    /// Notes that the source says the same as before.
+    pub(super) fn same(&self) {
+        self.board.change(&self.key, |entry| entry.last = Some(Instant::now()));
+    }
+
+    /// Notes that the source cannot be asked, or that its answer is of no use. Logs it, unless it was the same before.
+    pub(super) fn failed(&self, reason: &str) {
+        self.board.metrics.failed(self.key.labels());
+        self.board.change(&self.key, |entry| entry.note_problem(&self.key, Some(reason), false, false));
+    }
+}
+
+impl Entry {
+    /// Notes the problem of an answer, or that it has none, and logs a change of that. An answer without members is a
+    /// problem of its own.
+    fn note_problem(&mut self, key: &Key, problem: Option<&str>, in_part: bool, is_empty: bool) {
+        let (upstream, source) = (&key.upstream, key.source().as_str());
+        match problem {
+            Some(reason) if self.problem.as_deref() != Some(reason) => {
+                if in_part && key.source() == MemberSource::Etcd {
+                    warn!("some members of {upstream} are passed over, they cannot be read from {source}: {reason}");
+                } else if in_part {
+                    warn!(
+                        "some members of {upstream} stay as they are, their source ({source}) fails in part: {reason}"
+                    );
+                } else {
+                    warn!("the members of {upstream} stay as they are, their source ({source}) is of no use: {reason}");
+                }
+                self.problem = Some(reason.to_owned());
+            }
+            None if !is_empty && self.problem.take().is_some() => {
+                info!("the source of the members of {upstream} ({source}) answers again");
+            }
+            _ => {}
+        }
+    }
+
+    /// Moment at which something about the members is due.
+    fn next(&self) -> Option<Instant> {
+        let pending = self.pending.iter().map(|(due, _)| *due);
+        pending.chain(self.absent.next()).min()
+    }
+
+    fn answer(&mut self, key: &Key, members: Arc<[Member]>, settle: Duration, keep_empty: Duration, now: Instant) {
+        let first = !std::mem::replace(&mut self.answered, true);
+        self.last = Some(now);
+        let had = self.members.as_ref().is_some_and(|members| !members.is_empty());
+        if !members.is_empty() {
+            self.empty_since = None;
+        }
+        if self.members.as_ref() == Some(&members) {
+            self.pending = None;
+            return;
+        }
+        let due = if members.is_empty() && had {
+            if self.empty_since.is_none() {
+                let kept = humantime::format_duration(keep_empty);
+                warn!("the source of the members of {} names none: they are kept for {kept}", key.upstream);
+                self.problem = Some(format!("it names no member; those it named are kept for {kept}"));
+            }
+            *self.empty_since.get_or_insert(now) + keep_empty
+        } else if first {
+            now
+        } else {
+            // A later answer does not put off the one that is pending.
+            let pending = self.pending.as_ref().filter(|(_, pending)| !pending.is_empty());
+            pending.map_or(now + settle, |(due, _)| *due)
+        };
+        self.pending = Some((due, members));
+    }
+}
+
+/// Ages of the last good answers, read when they are asked for.
+pub(super) struct Ages {
+    board: Arc<Board>,
+}
+
+impl Ages {
+    pub(super) fn new(board: Arc<Board>) -> Self {
+        Self { board }
+    }
+}
+
+impl Collector for Ages {
+    fn desc(&self) -> Vec<&Desc> {
+        self.board.metrics.age.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let age = &self.board.metrics.age;
+        age.reset();
+        for (key, entry) in &*lock(&self.board.entries) {
+            if let Some(last) = entry.last {
+                age.with_label_values(&key.labels()).set(last.elapsed().as_secs_f64());
+            }
+        }
+        age.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

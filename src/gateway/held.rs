@@ -1,0 +1,29 @@
+//! Waits of one request for backends that are away, and the ends of those after which it is not carried out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::snapshot::Destination;
+use crate::upstream::Arrival;
+
+/// Waits of one request.
+#[derive(Default)]
+pub(super) struct Holds {
+    /// Place of the request in the order of arrival at its upstream.
+    pub(super) arrival: Option<Arrival>,
+    /// Time spent waiting, which no backend is charged with.
+    pub(super) waited: Duration,
+    /// Number of backends that could not be connected to, and that were waited for.
+    pub(super) refusals: usize,
+    /// The upstream with the members that have come since the request began.
+    pub(super) renewed: Option<Arc<Destination>>,
+}
+
+/// Reason for which a request that waited is not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotHeld {
+    /// The client left.
+    Left,
+    /// The process ends.
+    Draining,
+}

@@ -1,0 +1,54 @@
+//! Spans of requests and handshakes, with the attributes that OpenTelemetry's conventions for HTTP name.
+
+use std::time::Duration;
+
+use http::Method;
+
+use super::Gateway;
+use super::request::Ctx;
+use crate::affinity::Source;
+use crate::hook::TunnelId;
+use crate::trace::Span;
+
+impl Gateway {
+    /// Exports the span of a request that was answered with `status`, or of a handshake that opened a tunnel.
+    pub(super) fn trace(&self, ctx: &Ctx, status: u16, took: Duration, tunnel: Option<TunnelId>) {
+        let Some(request) = &ctx.request else { return };
+        self.running.tracer.record(request.trace.as_ref(), |context| {
+            let route = ctx.target().map(|target| &*target.route);
+            let pick = ctx.pick.as_ref();
+            let method = method(&request.method);
+            let name = match route {
+                Some(route) => format!("{method} {route}"),
+                None => method.to_owned(),
+            };
+            let span = Span::ending_now(context, name, took)
+                .text("http.request.method", method)
+                .text("url.scheme", if request.client.secure { "https" } else { "http" })
+                .text("server.address", request.host.as_str())
+                .text("url.path", request.path.as_str())
+                .status(status)
+                .text("client.address", request.client.address.to_string())
+                .peer(request.arrival.peer)
+                .maybe("http.route", route)
+                .maybe(
+                    "longhaul.upstream",
+                    ctx.to().filter(|_| !ctx.leads_nowhere()).map(|to| to.upstream.config().name.as_str()),
+                )
+                .maybe("longhaul.backend", pick.map(|pick| pick.state.address().to_string()))
+                .text("longhaul.key_source", Source::name_of(ctx.key_source()))
+                .number("longhaul.tries", ctx.tries())
+                .text("longhaul.request_id", request.id.as_str());
+            span.maybe("longhaul.tunnel", tunnel.map(|id| id.to_string()))
+        });
+    }
+}
+
+/// The method, where it is one of RFC 9110 and RFC 5789: a client must not make up names of spans.
+fn method(method: &Method) -> &str {
+    match *method {
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE => method.as_str(),
+        Method::CONNECT | Method::OPTIONS | Method::TRACE | Method::PATCH => method.as_str(),
+        _ => "_OTHER",
+    }
+}

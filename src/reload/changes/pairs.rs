@@ -1,0 +1,16 @@
+//! Pairs of entries that have the same identity in two lists.
+
+use std::collections::HashMap;
+
+/// Entries of the same identity in both lists, side by side: first all of the new list, in its order, then those it
+/// lacks.
+pub(super) fn pairs<'l, T, I: Eq + std::hash::Hash>(
+    old: &'l [T],
+    new: &'l [T],
+    identity: impl Fn(&'l T) -> I,
+) -> Vec<(Option<&'l T>, Option<&'l T>)> {
+    let mut before: HashMap<I, &T> = old.iter().map(|one| (identity(one), one)).collect();
+    let mut pairs: Vec<_> = new.iter().map(|one| (before.remove(&identity(one)), Some(one))).collect();
+    pairs.extend(old.iter().filter(|one| before.contains_key(&identity(one))).map(|one| (Some(one), None)));
+    pairs
+}

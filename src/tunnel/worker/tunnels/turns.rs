@@ -1,0 +1,91 @@
+//! Turns: the queues of tunnels with something to do, and how much each moves before others have theirs.
+
+use std::time::{Duration, Instant};
+
+use super::{OpenTunnels, READ_BYTES};
+use crate::tunnel::pair::Driven;
+use crate::tunnel::worker::tunnel::Queued;
+
+impl OpenTunnels {
+    /// Queues a tunnel to be driven in the next turn; one that moved much when it was last driven waits for its turn.
+    pub(in crate::tunnel::worker) fn queue(&mut self, slot: usize) {
+        let tunnel = &mut self.slots[slot];
+        match (tunnel.queued, tunnel.heavy) {
+            (Queued::No, false) => {
+                tunnel.queued = Queued::Ready;
+                self.ready.push(slot);
+            }
+            (Queued::No, true) => self.queue_as_bulk(slot),
+            (Queued::Ready | Queued::Bulk, _) => {}
+        }
+    }
+
+    fn queue_as_bulk(&mut self, slot: usize) {
+        self.slots[slot].queued = Queued::Bulk;
+        self.bulk.push_back(slot);
+    }
+
+    /// Tells whether a tunnel can be driven at once.
+    pub(in crate::tunnel::worker) fn is_busy(&self) -> bool {
+        !self.ready.is_empty() || !self.bulk.is_empty()
+    }
+
+    /// Drives the tunnels that are ready, and one of those with much to move. Each moves one buffer each way at the
+    /// most; the latter only a slice of it while others are in use beside them.
+    ///
+    /// So a tunnel with a small message waits for one slice of one other tunnel, however many move as much as they can.
+    pub(in crate::tunnel::worker) fn drive(&mut self, now: Instant) {
+        // Chosen first: a tunnel that turns out to have much to move has had its turn.
+        let bulk = self.bulk.pop_front().map(|slot| (slot, self.slice(now)));
+        let mut driven = std::mem::replace(&mut self.ready, std::mem::take(&mut self.driven));
+        for slot in driven.drain(..) {
+            self.drive_one(slot, READ_BYTES, now);
+        }
+        self.driven = driven;
+        if let Some((slot, slice)) = bulk {
+            self.drive_one(slot, slice, now);
+        }
+        self.limit_memory(now);
+    }
+
+    /// Bytes that a tunnel with much to move may move each way in this turn.
+    fn slice(&mut self, now: Instant) -> usize {
+        if !self.ready.is_empty() {
+            self.short_until = now + SHORT_FOR;
+        }
+        if now < self.short_until { BULK_BYTES } else { READ_BYTES }
+    }
+
+    fn drive_one(&mut self, slot: usize, most: usize, now: Instant) {
+        let tunnel = &mut self.slots[slot];
+        tunnel.queued = Queued::No;
+        let scratch = &mut self.scratch[..most];
+        let driven = tunnel.guarded(now, |tunnel| tunnel.pair.drive(scratch, now, &tunnel.record.metrics));
+        tunnel.heavy = tunnel.pair.moved() >= HEAVY;
+        match driven {
+            Ok(Some(Driven::Waiting)) => {}
+            Ok(Some(Driven::More)) => self.queue_as_bulk(slot),
+            Ok(Some(Driven::Asks)) => {
+                self.ask(slot, now);
+                self.queue(slot);
+            }
+            Ok(None) => self.queue(slot),
+            Ok(Some(Driven::Ended)) | Err(_) => return self.remove(slot, now),
+        }
+        self.count_memory(slot);
+        self.tell(slot);
+        if self.slots[slot].pair.take_nearer() {
+            self.set_deadline(slot);
+        }
+    }
+}
+
+/// Bytes of one turn from which on a tunnel counts as one with much to move: half a slice, because a read often finds a
+/// little less than it has room for.
+pub(super) const HEAVY: u32 = BULK_BYTES as u32 / 2;
+/// Read at once from a tunnel with much to move while others are in use: moving it takes about as long as asking the
+/// poller and passing on a few small messages. A TLS record of the greatest size fits, of TLS 1.2 as well.
+pub(super) const BULK_BYTES: usize = 20 * 1024;
+const _: () = assert!(BULK_BYTES >= crate::tls::LEAST_BUFFER);
+/// Time for which others count as in use after one of them was driven.
+pub(super) const SHORT_FOR: Duration = Duration::from_millis(100);

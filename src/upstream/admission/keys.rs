@@ -1,0 +1,152 @@
+//! Counts of tunnels by affinity key, for `limits.per_key`.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use slab::Slab;
+
+use super::Admission;
+
+/// Identity of a key: its place on the ring and the digest of logs, 64 bits together. Tunnels keep both, also when they
+/// move to another process, and not the key itself, which may be a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KeyId(u32, u32);
+
+impl KeyId {
+    /// The identity of the key with this hash ([`Ring::hash`](crate::upstream::Ring::hash)) and this digest of eight
+    /// hexadecimal digits.
+    pub fn new(hash: u32, digest: &str) -> Self {
+        Self(hash, u32::from_str_radix(digest, 16).unwrap_or_default())
+    }
+}
+
+/// Tunnels of an upstream by key, handshakes that may become some included.
+///
+/// Bound: an entry for each key that has a tunnel.
+#[derive(Debug, Default)]
+pub struct Keys {
+    counted: AtomicBool,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    slots: HashMap<KeyId, usize>,
+    /// The number of tunnels of each key that has some.
+    counts: Slab<(KeyId, usize)>,
+}
+
+/// Place of a key among the counts, while it has a tunnel: four bytes, because every tunnel has room for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeySlot(NonZeroU32);
+
+impl Keys {
+    /// True while tunnels are counted.
+    pub fn are_counted(&self) -> bool {
+        self.counted.load(Relaxed)
+    }
+
+    pub(super) fn count(&self, counted: bool) {
+        self.counted.store(counted, Relaxed);
+    }
+
+    /// Counts one tunnel more of a key; `None` where the key has as many as it may.
+    pub fn add(&self, id: KeyId, most: usize) -> Option<KeySlot> {
+        let mut all = self.lock();
+        let Counts { slots, counts } = &mut *all;
+        let known = slots.get(&id).copied();
+        let count = known.and_then(|slot| counts.get_mut(slot));
+        let slot = match (known, count) {
+            (Some(slot), Some((_, count))) if *count < most => {
+                *count += 1;
+                slot
+            }
+            (None, _) if most > 0 => {
+                let slot = counts.insert((id, 1));
+                slots.insert(id, slot);
+                slot
+            }
+            _ => return None,
+        };
+        // There are fewer tunnels than that, and the number is not zero.
+        u32::try_from(slot).ok().and_then(|slot| NonZeroU32::new(slot.wrapping_add(1))).map(KeySlot)
+    }
+
+    /// Tells whether the key has as many tunnels as it may.
+    pub(in crate::upstream) fn is_full(&self, id: KeyId, most: usize) -> bool {
+        let all = self.lock();
+        let slot = all.slots.get(&id).and_then(|slot| all.counts.get(*slot));
+        slot.map_or(0, |(_, count)| *count) >= most
+    }
+
+    /// Counts one tunnel less of the key in a slot.
+    pub(in crate::upstream) fn remove(&self, KeySlot(slot): KeySlot) {
+        let mut all = self.lock();
+        let slot = slot.get() as usize - 1;
+        let Some((id, count)) = all.counts.get_mut(slot) else { return };
+        *count -= 1;
+        if *count == 0 {
+            let id = *id;
+            all.counts.remove(slot);
+            all.slots.remove(&id);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One handshake of a key, counted while it lives, or until a tunnel takes over.
+#[derive(Debug)]
+#[must_use = "dropped at once it counts nothing"]
+pub struct HeldKey {
+    admission: Arc<Admission>,
+    slot: Option<KeySlot>,
+}
+
+impl HeldKey {
+    /// Counts one more of a key; `None` where the key has as many as it may.
+    pub fn within(admission: &Arc<Admission>, id: KeyId, most: usize) -> Option<Self> {
+        let slot = admission.keys.add(id, most)?;
+        Some(Self { admission: Arc::clone(admission), slot: Some(slot) })
+    }
+
+    /// Lets go of the count, which whoever has the slot ends.
+    pub(in crate::upstream) fn into_slot(mut self) -> Option<KeySlot> {
+        self.slot.take()
+    }
+}
+
+impl Drop for HeldKey {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot {
+            self.admission.keys.remove(slot);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tunnels_of_a_key_are_counted_while_they_live_and_no_longer() {
+        let admission = Arc::new(Admission::default());
+        let (key, other) = (KeyId::new(7, "0000002a"), KeyId::new(7, "0000002b"));
+        let kept: Vec<_> = (0..2).map(|_| HeldKey::within(&admission, key, 2).unwrap()).collect();
+        assert!(HeldKey::within(&admission, key, 2).is_none());
+        let another = HeldKey::within(&admission, other, 1);
+        assert!(another.is_some());
+        drop(kept);
+        drop(another);
+        assert!(admission.keys.lock().slots.is_empty(), "nothing is kept of keys without tunnels");
+        let slot = HeldKey::within(&admission, key, 1).and_then(HeldKey::into_slot).unwrap();
+        assert!(HeldKey::within(&admission, key, 1).is_none(), "the tunnel counts on");
+        admission.keys.remove(slot);
+        assert!(HeldKey::within(&admission, key, 1).is_some());
+        assert!(HeldKey::within(&admission, key, 0).is_none());
+    }
+}

@@ -1,0 +1,401 @@
+//! The rules of the queues: one line of clients before each backend of an upstream, in order of arrival.
+//!
+//! A line gives its first client a turn when its backend has a token and room. A line whose backend is down, drained or
+//! gone from the configuration sends its clients away, the oldest first, to choose another backend; there they stand by
+//! their arrival again. So the clients of a backend that died go on at the rate of those that take over.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use super::bucket::Bucket;
+use super::pace::{Pace, Told};
+use crate::config::{self, HandshakeRate};
+
+/// Order of arrival at an upstream.
+pub(super) type Ticket = u64;
+
+/// Rules of an upstream's queues.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rules {
+    /// `admission`; `None` when `off`: everybody is admitted.
+    pub admission: Option<config::Admission>,
+    /// `limits.tunnels`
+    pub tunnels: Option<usize>,
+    /// Backends are checked: one that is down takes nobody.
+    pub is_checked: bool,
+    /// `limits.per_key` is set.
+    pub counts_keys: bool,
+}
+
+/// A backend, as its line sees it.
+pub trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// Name within the upstream.
+    fn name(&self) -> &str;
+
+    /// Open tunnels, and handshakes that may become some: those that wait for their turn, too.
+    fn claims(&self) -> usize;
+
+    /// True while the backend takes new clients. Results of checks count where it `is_checked`.
+    fn takes_new(&self, is_checked: bool) -> bool;
+}
+
+/// Decision about a client that asked for its turn at a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The client has its turn: a token was taken for it.
+    Admitted,
+    /// The backend takes nobody now, or another one has room: a backend is to be chosen again.
+    Again,
+    /// The backend is gone from the configuration: another one is to be chosen.
+    Gone,
+    /// The client is to be answered 503.
+    Refused(NotAdmitted),
+}
+
+/// Reason for which a client is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAdmitted {
+    /// As many clients wait for the backend as may.
+    QueueFull,
+    /// The client has waited as long as it may.
+    Deadline,
+    /// The process ends.
+    Draining,
+}
+
+/// The lines of one upstream. `W` wakes a client that waits.
+///
+/// Bounds: a line for each backend that was ever asked for since the last change of rules, and `queue` clients in each;
+/// verdicts that were not fetched yet are of clients that are being woken.
+#[derive(Debug)]
+pub(super) struct Lines<W> {
+    rules: Rules,
+    /// Names of the backends that the configuration in force lists and that take clients.
+    listed: HashSet<Arc<str>>,
+    lines: HashMap<Arc<str>, Line>,
+    /// Lines that clients stand in.
+    busy: BTreeSet<Arc<str>>,
+    waiting: HashMap<Ticket, Client<W>>,
+    deadlines: BTreeSet<(Instant, Ticket)>,
+    told: HashMap<Ticket, (Verdict, Arc<str>)>,
+    /// The process ends: nobody is admitted any more.
+    closing: bool,
+}
+
+#[derive(Debug)]
+struct Line {
+    backend: Weak<dyn Backend>,
+    bucket: Bucket,
+    /// With `handshakes: auto`.
+    pace: Option<Pace>,
+    /// Clients that wait for their turn.
+    waiting: BTreeSet<Ticket>,
+    /// Clients that are sent away: they stood here when the backend stopped taking anybody.
+    leaving: BTreeSet<Ticket>,
+    /// The backend took clients when it was last looked at.
+    open: bool,
+}
+
+#[derive(Debug)]
+struct Client<W> {
+    at: Arc<str>,
+    deadline: Instant,
+    wake: W,
+}
+
+impl<W> Default for Lines<W> {
+    fn default() -> Self {
+        Self {
+            rules: Rules::default(),
+            listed: HashSet::new(),
+            lines: HashMap::new(),
+            busy: BTreeSet::new(),
+            waiting: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            told: HashMap::new(),
+            closing: false,
+        }
+    }
+}
+
+impl<W> Lines<W> {
+    /// Puts rules in force; `listed` are the backends that take clients. Clients that wait go on by them; their
+    /// deadlines stay.
+    pub(super) fn enforce(&mut self, rules: Rules, listed: impl Iterator<Item = Arc<dyn Backend>>, now: Instant) {
+        self.rules = rules;
+        self.listed.clear();
+        for backend in listed {
+            if let Some(line) = self.lines.get_mut(backend.name()) {
+                line.backend = Arc::downgrade(&backend);
+            }
+            self.listed.insert(backend.name().into());
+        }
+        let listed = &self.listed;
+        self.lines.retain(|name, line| listed.contains(name) || line.len() > 0);
+        for line in self.lines.values_mut() {
+            line.enforce(rules.admission, now);
+        }
+    }
+
+    /// Nobody is admitted any more.
+    pub(super) fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// Number of clients that wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Clients that wait for a backend, and the rate at which they are admitted.
+    pub(super) fn reading(&self, backend: &str) -> (usize, Option<f64>) {
+        let rate = |admission: config::Admission| match admission.handshakes {
+            HandshakeRate::Off => None,
+            HandshakeRate::Auto => Some(Pace::FIRST),
+            HandshakeRate::PerSecond(rate) => Some(rate),
+        };
+        match self.lines.get(backend) {
+            Some(line) => (line.len(), line.bucket.rate()),
+            None => (0, self.rules.admission.and_then(rate)),
+        }
+    }
+
+    /// Asks for a turn at a backend, whose load has the client in it. `None`: the client stands in the line.
+    pub(super) fn join<B: Backend>(
+        &mut self,
+        backend: &Arc<B>,
+        (ticket, since): (Ticket, Instant),
+        wake: impl FnOnce() -> W,
+        now: Instant,
+    ) -> Option<Verdict> {
+        let Some(admission) = self.rules.admission else { return Some(Verdict::Admitted) };
+        if self.closing {
+            return Some(Verdict::Refused(NotAdmitted::Draining));
+        }
+        let Some(name) = self.listed.get(backend.name()) else { return Some(Verdict::Gone) };
+        let line = self.lines.entry(Arc::clone(name)).or_insert_with(|| Line::new(backend, admission, now));
+        // The client itself is in the load, and not in the line.
+        let has_room = self.rules.tunnels.is_none_or(|most| line.held() <= most);
+        if line.waiting.is_empty() && has_room && line.bucket.take(now) {
+            return Some(Verdict::Admitted);
+        }
+        let deadline = since + admission.wait;
+        if deadline <= now {
+            return Some(Verdict::Refused(NotAdmitted::Deadline));
+        }
+        if line.len() >= admission.queue {
+            return Some(Verdict::Refused(NotAdmitted::QueueFull));
+        }
+        if let Some(pace) = &mut line.pace {
+            pace.wanted();
+        }
+        line.waiting.insert(ticket);
+        self.busy.insert(Arc::clone(name));
+        self.deadlines.insert((deadline, ticket));
+        self.waiting.insert(ticket, Client { at: Arc::clone(name), deadline, wake: wake() });
+        None
+    }
+
+    /// Takes the verdict on a client, if there is one. Until then `wake` is to wake it.
+    pub(super) fn fetch(&mut self, ticket: Ticket, wake: impl FnOnce(&W) -> Option<W>) -> Option<Verdict> {
+        if let Some(client) = self.waiting.get_mut(&ticket) {
+            if let Some(other) = wake(&client.wake) {
+                client.wake = other;
+            }
+            return None;
+        }
+        self.told.remove(&ticket).map(|(verdict, _)| verdict)
+    }
+
+    /// Takes a client out that left. True where others may have their turn sooner by it.
+    pub(super) fn leave(&mut self, ticket: Ticket) -> bool {
+        if self.take(ticket).is_some() {
+            return false;
+        }
+        match self.told.remove(&ticket) {
+            Some((Verdict::Admitted, at)) => {
+                if let Some(line) = self.lines.get_mut(&at) {
+                    line.bucket.put_back();
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes a handshake that a backend carried out, for `handshakes: auto`.
+    pub(super) fn told(&mut self, backend: &str, told: Told) {
+        let Some(line) = self.lines.get_mut(backend) else { return };
+        if let Some(rate) = line.pace.as_mut().and_then(|pace| pace.told(told)) {
+            line.bucket.pace(rate, told.ended);
+        }
+    }
+
+    /// Gives turns, and tells those whose deadline has come; puts the wakers of all that were told in `wakes`. `freed`
+    /// are backends that have become less loaded. Returns the next moment to call this; `None` while nobody waits for
+    /// one.
+    pub(super) fn turn(&mut self, freed: &[Arc<str>], now: Instant, wakes: &mut Vec<W>) -> Option<Instant> {
+        if self.closing {
+            let oldest = self.oldest(MOST_AT_ONCE);
+            oldest.into_iter().for_each(|ticket| self.tell(ticket, Verdict::Refused(NotAdmitted::Draining), wakes));
+        }
+        while let Some(&(deadline, ticket)) = self.deadlines.first()
+            && deadline <= now
+            && wakes.len() < MOST_AT_ONCE
+        {
+            self.tell(ticket, Verdict::Refused(NotAdmitted::Deadline), wakes);
+        }
+        let busy: Vec<_> = self.busy.iter().cloned().collect();
+        busy.iter().for_each(|backend| self.admit(backend, now, wakes));
+        busy.iter().for_each(|backend| self.send_away(backend, wakes));
+        freed.iter().for_each(|backend| self.offer(backend, wakes));
+        if wakes.len() >= MOST_AT_ONCE {
+            return Some(now + PAUSE);
+        }
+        let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
+        let turns = self.busy.iter().filter_map(|backend| {
+            let line = self.lines.get(backend)?;
+            let has_turn = !line.waiting.is_empty() && line.has_room(self.rules.tunnels);
+            has_turn.then(|| line.bucket.next(now))
+        });
+        turns.chain(deadline).min()
+    }
+
+    /// Admits the first of a line, as many as there are tokens and room for.
+    fn admit(&mut self, backend: &str, now: Instant, wakes: &mut Vec<W>) {
+        let is_listed = self.listed.contains(backend);
+        loop {
+            let Some(line) = self.lines.get_mut(backend) else { return };
+            line.look(is_listed, self.rules.is_checked);
+            let Some(&first) = line.waiting.first() else { return };
+            if let Some(pace) = &mut line.pace {
+                pace.wanted();
+            }
+            if wakes.len() >= MOST_AT_ONCE || !line.has_room(self.rules.tunnels) || !line.bucket.take(now) {
+                return;
+            }
+            self.tell(first, Verdict::Admitted, wakes);
+        }
+    }
+
+    /// Sends clients away whose backend takes nobody any more.
+    fn send_away(&mut self, backend: &str, wakes: &mut Vec<W>) {
+        let verdict = if self.listed.contains(backend) { Verdict::Again } else { Verdict::Gone };
+        while wakes.len() < MOST_AT_ONCE
+            && let Some(&first) = self.lines.get(backend).and_then(|line| line.leaving.first())
+        {
+            self.tell(first, verdict, wakes);
+        }
+    }
+
+    /// Offers room at a backend that nobody waits for to the oldest client of those that are full.
+    fn offer(&mut self, backend: &str, wakes: &mut Vec<W>) {
+        let most = self.rules.tunnels;
+        let takes = |line: &Line| line.len() == 0 && line.is_open(true, self.rules.is_checked) && line.has_room(most);
+        if most.is_none() || !self.listed.contains(backend) || !self.lines.get(backend).is_none_or(takes) {
+            return;
+        }
+        let full = self.busy.iter().filter_map(|busy| self.lines.get(busy)).filter(|line| !line.has_room(most));
+        if let Some(oldest) = full.filter_map(|line| line.waiting.first().copied()).min() {
+            self.tell(oldest, Verdict::Again, wakes);
+        }
+    }
+
+    fn tell(&mut self, ticket: Ticket, verdict: Verdict, wakes: &mut Vec<W>) {
+        if let Some(Client { at, wake, .. }) = self.take(ticket) {
+            self.told.insert(ticket, (verdict, at));
+            wakes.push(wake);
+        }
+    }
+
+    /// Takes a client out of its line.
+    fn take(&mut self, ticket: Ticket) -> Option<Client<W>> {
+        let client = self.waiting.remove(&ticket)?;
+        self.deadlines.remove(&(client.deadline, ticket));
+        if let Some(line) = self.lines.get_mut(&client.at) {
+            line.waiting.remove(&ticket);
+            line.leaving.remove(&ticket);
+            if line.len() == 0 {
+                self.busy.remove(&client.at);
+            }
+        }
+        Some(client)
+    }
+
+    fn oldest(&self, most: usize) -> Vec<Ticket> {
+        self.deadlines.iter().take(most).map(|(_, ticket)| *ticket).collect()
+    }
+}
+
+impl Line {
+    fn new<B: Backend>(backend: &Arc<B>, admission: config::Admission, now: Instant) -> Self {
+        let mut line = Self {
+            backend: weak(backend),
+            bucket: Bucket::new(None, admission.burst, now),
+            pace: None,
+            waiting: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            open: true,
+        };
+        line.enforce(Some(admission), now);
+        line
+    }
+
+    fn enforce(&mut self, admission: Option<config::Admission>, now: Instant) {
+        let handshakes = admission.map_or(HandshakeRate::Off, |admission| admission.handshakes);
+        let rate = match handshakes {
+            HandshakeRate::Off => None,
+            HandshakeRate::PerSecond(rate) => Some(rate),
+            HandshakeRate::Auto => Some(self.pace.get_or_insert_with(|| Pace::new(now)).rate()),
+        };
+        if handshakes != HandshakeRate::Auto {
+            self.pace = None;
+        }
+        self.bucket.change(rate, admission.unwrap_or_default().burst, now);
+    }
+
+    fn len(&self) -> usize {
+        self.waiting.len() + self.leaving.len()
+    }
+
+    /// Tunnels of the backend, and handshakes that were admitted. Clients that are about to join the line are among
+    /// them.
+    fn held(&self) -> usize {
+        self.backend.upgrade().map_or(0, |backend| backend.claims().saturating_sub(self.len()))
+    }
+
+    fn has_room(&self, most: Option<usize>) -> bool {
+        most.is_none_or(|most| self.held() < most)
+    }
+
+    fn is_open(&self, is_listed: bool, is_checked: bool) -> bool {
+        is_listed && self.backend.upgrade().is_some_and(|backend| backend.takes_new(is_checked))
+    }
+
+    /// Notes whether the backend takes anybody. When it stops, those in the line are to leave, once: those that choose
+    /// it all the same, for want of another, wait for their turn.
+    fn look(&mut self, is_listed: bool, is_checked: bool) {
+        let open = self.is_open(is_listed, is_checked);
+        match (std::mem::replace(&mut self.open, open), open) {
+            (true, false) => self.leaving.append(&mut self.waiting),
+            (false, true) => self.waiting.append(&mut self.leaving),
+            (true, true) | (false, false) => {}
+        }
+    }
+}
+
+fn weak<B: Backend>(backend: &Arc<B>) -> Weak<dyn Backend> {
+    // A local of this type, because the result is not coerced through `Arc::downgrade`.
+    let weak: Weak<B> = Arc::downgrade(backend);
+    weak
+}
+
+/// Clients that are told at once: each then takes some 50 µs of a worker, which has open tunnels to serve meanwhile.
+pub(super) const MOST_AT_ONCE: usize = 64;
+/// Time between two such groups.
+pub(super) const PAUSE: Duration = Duration::from_millis(2);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+//! Admission to backends: the queues of one upstream, from which clients are given their turns, its counts of keys, and
+//! the clients that wait for backends that are away.
+//!
+//! Queues and counts are live state, as that of backends is: they outlive reloads, and a reload puts other rules in
+//! force. A waiting client is woken once, by the caller of [`Admission::turn`], and costs nothing before.
+
+mod absent;
+mod bucket;
+mod keys;
+mod lines;
+mod pace;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use crate::config::HandshakeRate;
+pub use absent::{Absences, Awaited, Held, HeldEnd, Presence};
+pub use keys::{HeldKey, KeyId, KeySlot};
+pub use lines::{Backend, NotAdmitted, Rules, Verdict};
+use lines::{Lines, Ticket};
+pub use pace::Told;
+
+/// The admission of one upstream.
+#[derive(Debug, Default)]
+pub struct Admission {
+    /// Clients ask for their turn.
+    on: AtomicBool,
+    /// Latencies are asked for.
+    auto: AtomicBool,
+    /// Somebody calls [`turn`](Self::turn).
+    attended: AtomicBool,
+    /// Number of clients that wait, to be read without the lock.
+    waiting: AtomicUsize,
+    arrivals: AtomicU64,
+    /// Backends that have become less loaded since the last turn. Bound: one entry for each tunnel that ends between
+    /// two turns while clients wait.
+    freed: Mutex<Vec<Arc<str>>>,
+    lines: Mutex<Lines<Waker>>,
+    stirred: Arc<Notify>,
+    keys: keys::Keys,
+    absent: Absences,
+}
+
+/// Arrival of one client at an upstream: it keeps its place by it wherever it has to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    ticket: Ticket,
+    /// The moment at which it came.
+    pub since: Instant,
+}
+
+/// Place of a client in a queue, until it is dropped.
+#[derive(Debug)]
+#[must_use = "dropped at once it is no place"]
+pub struct Waiting {
+    admission: Arc<Admission>,
+    ticket: Ticket,
+}
+
+/// Outcome of asking for a turn.
+#[derive(Debug)]
+pub enum Entered {
+    /// There is nothing to wait for.
+    Told(Verdict),
+    /// The client waits for its turn.
+    Waits(Waiting),
+}
+
+impl Admission {
+    /// True while clients of the upstream ask for their turn.
+    pub fn is_on(&self) -> bool {
+        self.on.load(Relaxed)
+    }
+
+    /// True where handshakes are to be [told](Self::told) of.
+    pub fn is_auto(&self) -> bool {
+        self.auto.load(Relaxed)
+    }
+
+    /// Number of clients that wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(SeqCst)
+    }
+
+    /// Puts rules in force; `listed` are the backends that take new clients. Clients that wait go on by them.
+    pub fn enforce(&self, rules: Rules, listed: impl Iterator<Item = Arc<dyn Backend>>, now: Instant) {
+        self.lines().enforce(rules, listed, now);
+        self.on.store(rules.admission.is_some(), Relaxed);
+        let is_auto = rules.admission.is_some_and(|admission| admission.handshakes == HandshakeRate::Auto);
+        self.auto.store(is_auto, Relaxed);
+        self.keys.count(rules.counts_keys);
+        self.stir();
+    }
+
+    /// Lifts the rules of an upstream that has left the configuration: clients that wait are told so.
+    pub fn lift(&self, now: Instant) {
+        self.enforce(Rules::default(), std::iter::empty(), now);
+        self.absent.enforce(None, std::iter::empty());
+    }
+
+    /// The clients that wait for backends that are away.
+    pub fn absent(&self) -> &Absences {
+        &self.absent
+    }
+
+    /// Counts of tunnels by key.
+    pub fn keys(&self) -> &keys::Keys {
+        &self.keys
+    }
+
+    /// Notes the arrival of a client.
+    pub fn arrive(&self, now: Instant) -> Arrival {
+        Arrival { ticket: self.arrivals.fetch_add(1, Relaxed), since: now }
+    }
+
+    /// Asks for a turn at a backend that was picked for the client. `waker` is called if it has to wait.
+    pub fn enter<B: Backend>(
+        self: &Arc<Self>,
+        backend: &Arc<B>,
+        arrival: Arrival,
+        waker: impl FnOnce() -> Waker,
+        now: Instant,
+    ) -> Entered {
+        let joined = self.change(|lines| lines.join(backend, (arrival.ticket, arrival.since), waker, now));
+        match joined {
+            Some(verdict) => Entered::Told(verdict),
+            None => {
+                self.stir();
+                Entered::Waits(Waiting { admission: Arc::clone(self), ticket: arrival.ticket })
+            }
+        }
+    }
+
+    /// Gives turns, and wakes all that are told. Returns the next moment to call this, unless it is stirred before.
+    pub fn turn(&self, now: Instant) -> Option<Instant> {
+        let mut freed = std::mem::take(&mut *self.freed.lock().unwrap_or_else(PoisonError::into_inner));
+        if self.waiting() == 0 {
+            return None;
+        }
+        // More could not be offered at once anyway.
+        freed.truncate(lines::MOST_AT_ONCE);
+        let mut wakes = Vec::new();
+        let next = self.change(|lines| lines.turn(&freed, now, &mut wakes));
+        wakes.into_iter().for_each(Waker::wake);
+        next
+    }
+
+    /// Notified when a turn is to be given before its time.
+    pub fn stirred(&self) -> &Arc<Notify> {
+        &self.stirred
+    }
+
+    /// True for the first who asks: it is to call [`turn`](Self::turn) from now on.
+    pub fn is_to_be_attended(&self) -> bool {
+        self.is_on() && !self.attended.swap(true, Relaxed)
+    }
+
+    /// Tells all that wait, and all that come, that the process ends.
+    pub fn close(&self) {
+        self.lines().close();
+        self.stir();
+        self.absent.close();
+    }
+
+    /// Notes a handshake that a backend carried out, for `handshakes: auto`.
+    pub fn told(&self, backend: &str, told: Told) {
+        self.lines().told(backend, told);
+    }
+
+    /// Clients that wait for a backend, and the rate at which they are admitted; `None` where there is none.
+    pub fn reading(&self, backend: &str) -> (usize, Option<f64>) {
+        self.lines().reading(backend)
+    }
+
+    /// Asks for a turn to be given now.
+    pub(super) fn stir(&self) {
+        self.stirred.notify_one();
+    }
+
+    /// Notes that a backend carries one tunnel less.
+    pub(super) fn freed(&self, backend: &str) {
+        if self.waiting() > 0 {
+            self.freed.lock().unwrap_or_else(PoisonError::into_inner).push(backend.into());
+            self.stir();
+        }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Lines<Waker>) -> T) -> T {
+        let mut lines = self.lines();
+        let changed = change(&mut lines);
+        // In one order with the loads of backends: see `freed`.
+        self.waiting.store(lines.len(), SeqCst);
+        changed
+    }
+
+    /// Nothing that runs under the lock panics half-way.
+    fn lines(&self) -> MutexGuard<'_, Lines<Waker>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        // Whoever attends to it has nothing more to do.
+        self.stir();
+        self.absent.stir_always();
+    }
+}
+
+impl Waiting {
+    /// The verdict, or pending until `waker` is woken. A verdict is given once.
+    pub fn poll(&mut self, waker: impl FnOnce() -> Waker) -> Poll<Verdict> {
+        let ticket = self.ticket;
+        let other = |known: &Waker| Some(waker()).filter(|waker| !known.will_wake(waker));
+        self.admission.change(|lines| lines.fetch(ticket, other)).map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let ticket = self.ticket;
+        if self.admission.change(|lines| lines.leave(ticket)) {
+            self.admission.stir();
+        }
+    }
+}

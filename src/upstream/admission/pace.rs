@@ -1,0 +1,209 @@
+//! The pace of `handshakes: auto`: a rate that a backend's handshake latency makes (additive increase, multiplicative
+//! decrease).
+//!
+//! Each [`WINDOW`] decides once. While clients wait and the mean latency stays below the bound, the rate grows by
+//! [`INCREASE`]. Where the mean is above it, or a handshake failed, the rate is cut to [`DECREASE`] of itself, once for
+//! all handshakes that had begun by then: what was begun too fast must not be held against the slower rate. The bound
+//! is twice the least latency and [`SLACK`]. The least latency is forgotten slowly, so that a backend that is slower
+//! for good is not starved.
+
+use std::time::{Duration, Instant};
+
+/// The rate of one backend, and the latencies that make it.
+#[derive(Clone, Debug)]
+pub(super) struct Pace {
+    rate: f64,
+    /// The least latency, in seconds; `None` before the first.
+    least: Option<f64>,
+    /// End of the window that is being measured.
+    ends: Instant,
+    /// Sum and number of the window's latencies.
+    sum: f64,
+    count: u32,
+    failed: bool,
+    /// Clients waited within the window.
+    wanted: bool,
+    /// Handshakes that began before this moment do not count.
+    since: Instant,
+}
+
+/// A handshake as its backend carried it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The moment at which it began.
+    pub begun: Instant,
+    /// The moment at which it was answered or failed.
+    pub ended: Instant,
+    /// The backend did not take it: no answer, or one of 429, 502, 503 and 504.
+    pub failed: bool,
+}
+
+impl Pace {
+    /// Handshakes a second at first: what a small application server takes.
+    pub(super) const FIRST: f64 = 100.0;
+
+    /// The pace that a backend begins with.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            rate: Self::FIRST,
+            least: None,
+            ends: now + WINDOW,
+            sum: 0.0,
+            count: 0,
+            failed: false,
+            wanted: false,
+            since: now,
+        }
+    }
+
+    /// Handshakes a second.
+    pub(super) fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// Notes that a client waits: only then a higher rate would be of use.
+    pub(super) fn wanted(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Notes a handshake. Returns the rate where it has changed.
+    pub(super) fn told(&mut self, told: Told) -> Option<f64> {
+        if told.begun >= self.since {
+            let latency = told.ended.saturating_duration_since(told.begun).as_secs_f64();
+            self.failed |= told.failed;
+            if !told.failed {
+                self.least = Some(self.least.map_or(latency, |least| least.min(latency)));
+                self.sum += latency;
+                self.count += 1;
+            }
+        }
+        if told.ended < self.ends {
+            return None;
+        }
+        let before = self.rate;
+        self.decide(told.ended);
+        (self.rate != before).then_some(self.rate)
+    }
+
+    fn decide(&mut self, now: Instant) {
+        let mean = self.sum / f64::from(self.count.max(1));
+        let least = self.least.unwrap_or_default();
+        let is_slow = self.count > 0 && mean > 2.0 * least + SLACK.as_secs_f64();
+        if self.failed || is_slow {
+            self.rate = (self.rate * DECREASE).max(LOWEST);
+            self.since = now;
+        } else if self.wanted && self.count > 0 {
+            self.rate = (self.rate + INCREASE).min(HIGHEST);
+        }
+        if self.count > 0 {
+            self.least = Some(least + (mean - least).max(0.0) * FORGET);
+        }
+        (self.sum, self.count, self.failed, self.wanted, self.ends) = (0.0, 0, false, false, now + WINDOW);
+    }
+}
+
+/// The rate is never cut below: a fleet of 20,000 would take half an hour.
+const LOWEST: f64 = 10.0;
+/// The rate never grows above: beyond it a rate protects nobody.
+const HIGHEST: f64 = 10_000.0;
+/// Growth of the rate in a window.
+const INCREASE: f64 = 20.0;
+/// Part of the rate that is left after a cut, as of TCP's window with CUBIC (RFC 9438).
+const DECREASE: f64 = 0.7;
+/// Time in which latencies are gathered before the rate changes once.
+const WINDOW: Duration = Duration::from_millis(200);
+/// Latency above twice the least that is no sign of a queue.
+const SLACK: Duration = Duration::from_millis(25);
+/// Part of the way to the mean that the least latency goes in a window: half of it in about seven seconds.
+const FORGET: f64 = 0.02;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A backend that takes one handshake at a time, `each` long. Returns the rate after `seconds` of a long queue.
+    fn settled(each: Duration, seconds: u64) -> (f64, usize) {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let (mut now, mut free, mut longest) = (start, start, 0);
+        let mut told = std::collections::VecDeque::new();
+        while now < start + Duration::from_secs(seconds) {
+            free = free.max(now) + each;
+            told.push_back(Told { begun: now, ended: free, failed: false });
+            longest = longest.max(told.len());
+            now += Duration::from_secs_f64(1.0 / pace.rate());
+            while told.front().is_some_and(|told| told.ended <= now) {
+                pace.wanted();
+                pace.told(told.pop_front().expect("it was looked at"));
+            }
+        }
+        (pace.rate(), longest)
+    }
+
+    #[test]
+    fn it_settles_near_what_a_backend_takes() {
+        for (each, takes) in [(2, 500.0), (5, 200.0), (20, 50.0)] {
+            let (rate, longest) = settled(MS * each, 60);
+            assert!(rate > takes * 0.5 && rate < takes * 1.4, "{rate} of {takes}");
+            assert!(longest < 100, "{longest} waited at the backend");
+        }
+    }
+
+    #[test]
+    fn it_stays_within_its_bounds() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        for window in 1..2_000 {
+            pace.wanted();
+            let begun = start + (WINDOW + MS) * window;
+            pace.told(Told { begun, ended: begun + MS, failed: false });
+        }
+        assert_eq!(pace.rate(), HIGHEST);
+        for window in 2_000..2_100 {
+            let begun = start + (WINDOW + MS) * window;
+            pace.told(Told { begun, ended: begun + MS, failed: true });
+        }
+        assert_eq!(pace.rate(), LOWEST);
+    }
+
+    #[test]
+    fn a_rate_that_nobody_needs_does_not_grow() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        for window in 1..50 {
+            let begun = start + (WINDOW + MS) * window;
+            assert_eq!(pace.told(Told { begun, ended: begun + MS, failed: false }), None);
+        }
+        assert_eq!(pace.rate(), Pace::FIRST);
+    }
+
+    #[test]
+    fn handshakes_that_began_before_a_cut_do_not_cause_the_next() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let late = |begun, ended| Told { begun: start + MS * begun, ended: start + MS * ended, failed: true };
+        assert_eq!(pace.told(late(1, 201)), Some(Pace::FIRST * DECREASE));
+        assert_eq!(pace.told(late(150, 402)), None);
+        assert_eq!(pace.told(late(202, 603)), Some(Pace::FIRST * DECREASE * DECREASE));
+    }
+
+    #[test]
+    fn a_backend_that_is_slower_for_good_is_not_starved() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let mut at = start;
+        let mut window = |latency: u32| {
+            at += WINDOW + MS;
+            pace.wanted();
+            pace.told(Told { begun: at, ended: at + MS * latency, failed: false });
+            at += MS * latency;
+            pace.rate()
+        };
+        let quick = (0..20).map(|_| window(1)).last().unwrap();
+        let cut = (0..20).map(|_| window(100)).last().unwrap();
+        let again = (0..200).map(|_| window(100)).last().unwrap();
+        assert!(cut < quick && again > cut, "{quick}, {cut}, {again}");
+    }
+}
