@@ -6,6 +6,7 @@ pub mod echo;
 pub mod generator;
 pub mod histogram;
 pub mod load;
+pub mod members;
 pub mod netns;
 pub mod peer;
 pub mod proc;

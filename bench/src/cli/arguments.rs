@@ -113,6 +113,20 @@ pub(super) enum Sub {
         #[command(flatten)]
         places: Places,
     },
+    /// Tunnels while one of 10,000 members changes; fails when changes take 50 ms or tunnels wait 5 ms for them
+    Members {
+        /// Members of the upstream
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        members: u32,
+        /// Open tunnels
+        #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        tunnels: u32,
+        /// Changes, four a second
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        changes: u32,
+        #[command(flatten)]
+        places: Places,
+    },
     /// Run a backend, which answers HTTP requests and echoes WebSocket messages until it is ended
     Echo {
         /// Address to listen on; port 0 takes a free one, which is printed

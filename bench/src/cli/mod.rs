@@ -14,6 +14,7 @@ use crate::curves;
 use crate::echo;
 use crate::generator::Generator;
 use crate::load::crowd;
+use crate::members;
 use crate::netns::Namespace;
 use crate::peer::{Clients, Ground, Peer};
 use crate::reattach;
@@ -78,6 +79,8 @@ pub fn main() -> ExitCode {
         Some(Sub::Upgrades { tunnels, times, places }) => ground(&places).and_then(|ground| {
             upgrades::run(&upgrades::Plan { tunnels: tunnels as usize, times: times as usize }, &ground)
         }),
+        Some(Sub::Members { members, tunnels, changes, places }) => ground(&places)
+            .and_then(|ground| members::run(&members::Plan { members, tunnels: tunnels as usize, changes }, &ground)),
         None => compare(&cli.options),
     };
     match result {

@@ -247,6 +247,15 @@ impl<'a> Site<'a> {
         }
     }
 
+    /// Starts one more backend, on every address of this machine, and returns its port.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_everywhere(&mut self) -> Result<u16> {
+        self.start_backend("everywhere", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))?;
+        Ok(self.backends.last().map_or(0, |backend| backend.address.port()))
+    }
+
     fn start_backend(&mut self, name: &'static str, listen: SocketAddr) -> Result<()> {
         let backend = Backend { name, address: listen, pid: 0 };
         let started = self.spawn_backend(backend)?;
