@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longhaul::http1::Refusal;
+use longhaul::http1::FramingError;
 use longhaul::http1::chunks::Chunks;
 use longhaul_fuzz::{Input, pieces};
 
@@ -33,7 +33,7 @@ struct Followed {
 }
 
 /// Follows a body in pieces. Bytes behind it are another request's.
-fn follow(bytes: &[u8], plan: [u8; 3]) -> Result<Followed, Refusal> {
+fn follow(bytes: &[u8], plan: [u8; 3]) -> Result<Followed, FramingError> {
     let (mut chunks, mut left, mut read) = (Chunks::default(), Vec::new(), 0);
     for piece in pieces(bytes, plan) {
         let mut piece = piece.to_vec();

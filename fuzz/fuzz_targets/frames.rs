@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longhaul::ws::{Cursor, Event, Fault, Side};
+use longhaul::ws::{Cursor, FrameEvent, Fault, Side};
 use longhaul_fuzz::Input;
 
 fuzz_target!(|input: &[u8]| {
@@ -50,7 +50,7 @@ fn steps_end_at_boundaries(input: &Input<'_>, sender: Side, expected: &Expected)
 /// What a stream holds, by a reader that has all of it (RFC 6455 §5.2).
 #[derive(Default)]
 struct Expected {
-    events: Vec<Event>,
+    events: Vec<FrameEvent>,
     messages: u64,
     in_message: bool,
     closed: Option<u16>,
@@ -64,19 +64,19 @@ impl Expected {
         let (mut opcode, mut size) = (0, 0_u64);
         while let Some(frame) = Frame::read(bytes) {
             if let Some(fault) = frame.fault() {
-                found.events.push(Event::Lost(fault));
+                found.events.push(FrameEvent::Lost(fault));
                 found.lost = true;
                 return found;
             }
             if frame.mask.is_some() != (sender == Side::Client) {
-                found.events.push(Event::MaskWrong);
+                found.events.push(FrameEvent::MaskWrong);
             }
             if !frame.is_control() {
                 if !found.in_message {
                     (found.in_message, opcode, size) = (true, frame.opcode, 0);
                 }
                 size = size.saturating_add(frame.length);
-                found.events.push(Event::Data { opcode, size });
+                found.events.push(FrameEvent::Data { opcode, size });
             }
             let rest = &bytes[frame.header..];
             let Some(payload) = usize::try_from(frame.length).ok().and_then(|length| rest.get(..length)) else {
@@ -89,12 +89,12 @@ impl Expected {
                     let code = payload.first_chunk::<2>().map(|[a, b]| u16::from_be_bytes([a ^ key[0], b ^ key[1]]));
                     let code = code.unwrap_or(1005);
                     found.closed.get_or_insert(code);
-                    found.events.push(Event::Close(code));
+                    found.events.push(FrameEvent::Close(code));
                 }
-                9 => found.events.push(Event::Ping),
-                10 => found.events.push(Event::Pong),
+                9 => found.events.push(FrameEvent::Ping),
+                10 => found.events.push(FrameEvent::Pong),
                 0..8 if frame.fin => {
-                    found.events.push(Event::MessageEnded { opcode, size });
+                    found.events.push(FrameEvent::MessageEnded { opcode, size });
                     found.messages += 1;
                     found.in_message = false;
                 }
@@ -105,7 +105,7 @@ impl Expected {
         found
     }
 
-    fn is_met_by(&self, cursor: &Cursor, events: &[Event]) {
+    fn is_met_by(&self, cursor: &Cursor, events: &[FrameEvent]) {
         assert_eq!(self.events, events);
         let told = (cursor.messages(), cursor.in_message(), cursor.closed(), cursor.at_boundary(), cursor.is_lost());
         assert_eq!((self.messages, self.in_message, self.closed, self.at_boundary, self.lost), told);

@@ -19,9 +19,9 @@ use http::header::{
 use libfuzzer_sys::fuzz_target;
 use longhaul::dial::{Exchange, Limits, Transport};
 use longhaul::gateway::offer::Plain;
-use longhaul::http1::forward::{Edited, OfOurs, Origin, switching_response};
+use longhaul::http1::forward::{Edited, OfOurs, ForwardedFrom, switching_response};
 use longhaul::http1::head::{read_request, read_response};
-use longhaul::http1::{Bounds, Fields, ResponseHead, Unwanted, framing, reading};
+use longhaul::http1::{HeadBounds, HeaderFields, ResponseHead, Unwanted, framing, reading};
 use longhaul::ws::handshake::{BadAnswer, Offer, accept, verify};
 use longhaul_fuzz::{Input, pieces};
 
@@ -150,9 +150,9 @@ fn done<T>(future: impl Future<Output = T>) -> T {
 
 const PARTING: &[u8] = b"\n--\n";
 const ACCEPT: &[u8] = b"{accept}";
-const BOUNDS: Bounds = Bounds { bytes: 32 * 1024, lines: 128, target: 8 * 1024 };
+const BOUNDS: HeadBounds = HeadBounds { bytes: 32 * 1024, lines: 128, target: 8 * 1024 };
 const HOUR: Duration = Duration::from_secs(3600);
-const ORIGIN: Origin<'_> = Origin {
+const ORIGIN: ForwardedFrom<'_> = ForwardedFrom {
     peer: "192.0.2.7",
     is_trusted: false,
     is_secure: true,

@@ -6,10 +6,10 @@
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use libfuzzer_sys::fuzz_target;
-use longhaul::http1::forward::{Edited, Origin, upgrade_request};
+use longhaul::http1::forward::{Edited, ForwardedFrom, upgrade_request};
 use longhaul::http1::framing::{self, Body, Framing, is_token};
-use longhaul::http1::head::{Progress, read_request, read_response};
-use longhaul::http1::{Bounds, Fields, Reading, Refused, RequestHead, fields, reading};
+use longhaul::http1::head::{HeadProgress, read_request, read_response};
+use longhaul::http1::{HeadBounds, HeaderFields, HeadReading, RequestRefused, RequestHead, fields, reading};
 use longhaul_fuzz::Input;
 
 fuzz_target!(|input: &[u8]| {
@@ -18,8 +18,8 @@ fuzz_target!(|input: &[u8]| {
         return answer(&input);
     }
     let bounds = if input.flag(0) { NARROW } else { USUAL };
-    let at_once = read(&mut Reading::default(), input.bytes, &bounds);
-    let (mut reader, mut in_pieces) = (Reading::default(), Ok(None));
+    let at_once = read(&mut HeadReading::default(), input.bytes, &bounds);
+    let (mut reader, mut in_pieces) = (HeadReading::default(), Ok(None));
     for bytes in input.growing() {
         in_pieces = read(&mut reader, bytes, &bounds);
         if in_pieces != Ok(None) {
@@ -40,11 +40,11 @@ fuzz_target!(|input: &[u8]| {
 });
 
 /// The head that the bytes begin with, as the gateway reads one that comes in pieces; `None` while it is not complete.
-fn read<'b>(reader: &mut Reading, bytes: &'b [u8], bounds: &Bounds) -> Result<Option<RequestHead<'b>>, Refused> {
+fn read<'b>(reader: &mut HeadReading, bytes: &'b [u8], bounds: &HeadBounds) -> Result<Option<RequestHead<'b>>, RequestRefused> {
     if reader.is_complete(bytes, bounds)? { reading::read(bytes, bounds).map(Some) } else { Ok(None) }
 }
 
-fn is_well_formed(head: &RequestHead<'_>, bounds: &Bounds) {
+fn is_well_formed(head: &RequestHead<'_>, bounds: &HeadBounds) {
     assert!(head.length <= bounds.bytes && head.lines.len() <= bounds.lines && head.target.len() <= bounds.target);
     assert!(!head.method.is_empty() && head.method.bytes().all(is_token) && head.minor_version <= 1);
     assert!(!head.target.is_empty() && head.target.bytes().all(|byte| byte > b' ' && byte != 0x7F));
@@ -56,10 +56,10 @@ fn is_well_formed(head: &RequestHead<'_>, bounds: &Bounds) {
 }
 
 /// What Pingora is given says the same as what came, in a form that leaves nothing to be written anew.
-fn has_one_meaning(head: &RequestHead<'_>, framing: &Framing, bounds: &Bounds) {
+fn has_one_meaning(head: &RequestHead<'_>, framing: &Framing, bounds: &HeadBounds) {
     let lines = &head.lines[..];
     if let Some(rewritten) = &framing.rewritten {
-        let roomy = Bounds { bytes: bounds.bytes + 1024, target: 3 * bounds.target, ..*bounds };
+        let roomy = HeadBounds { bytes: bounds.bytes + 1024, target: 3 * bounds.target, ..*bounds };
         let again = reading::read(rewritten, &roomy).expect("a head of ours");
         assert_eq!(again.length, rewritten.len(), "it is one head");
         let second = framing::check(&again).expect("a head of ours has one meaning");
@@ -114,7 +114,7 @@ fn is_passed_on(head: &RequestHead<'_>) {
 /// An answer's head is the same whether it comes whole or in pieces.
 fn answer(input: &Input<'_>) {
     let at_once = read_response(input.bytes);
-    let mut progress = Progress::default();
+    let mut progress = HeadProgress::default();
     let mut in_pieces = Ok(None);
     for bytes in input.growing() {
         if progress.is_worth_reading(bytes) {
@@ -134,10 +134,10 @@ fn answer(input: &Input<'_>) {
 }
 
 /// The bounds that `limits.head` has by default.
-const USUAL: Bounds = Bounds { bytes: 32 * 1024, lines: 128, target: 8 * 1024 };
-const NARROW: Bounds = Bounds { bytes: 200, lines: 5, target: 24 };
+const USUAL: HeadBounds = HeadBounds { bytes: 32 * 1024, lines: 128, target: 8 * 1024 };
+const NARROW: HeadBounds = HeadBounds { bytes: 200, lines: 5, target: 24 };
 
-const ORIGIN: Origin<'_> = Origin {
+const ORIGIN: ForwardedFrom<'_> = ForwardedFrom {
     peer: "192.0.2.7",
     is_trusted: false,
     is_secure: false,

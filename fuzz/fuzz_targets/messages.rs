@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use longhaul::ws::deflate::Codec;
 use longhaul::ws::frame::close_code;
 use longhaul::ws::message::into_text;
-use longhaul::ws::{Assembled, Assembler, Control, Cursor, Item, Kind, Side, Violation, frame};
+use longhaul::ws::{Assembled, Assembler, Control, Cursor, WholeItem, MessageKind, Side, Violation, frame};
 use longhaul_fuzz::Input;
 
 fuzz_target!(|input: &[u8]| {
@@ -26,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
     let mut codec = Codec::new();
     for item in whole.iter().flatten() {
         survives(item, sender, input.flag(1), &mut assembler());
-        if let Item::Message(Assembled { payload, compressed: true, .. }) = item
+        if let WholeItem::Message(Assembled { payload, compressed: true, .. }) = item
             && let Ok(restored) = codec.inflate(payload, 64 * 1024)
         {
             assert!(restored.len() <= 64 * 1024);
@@ -35,7 +35,7 @@ fuzz_target!(|input: &[u8]| {
 });
 
 /// Everything that comes of the pieces of a stream.
-fn read(assembler: &mut Assembler, pieces: &[&[u8]], limit: u64) -> Vec<Result<Item, Violation>> {
+fn read(assembler: &mut Assembler, pieces: &[&[u8]], limit: u64) -> Vec<Result<WholeItem, Violation>> {
     let mut items = Vec::new();
     let mut came = assembler.held();
     for mut piece in pieces.iter().copied() {
@@ -52,7 +52,7 @@ fn read(assembler: &mut Assembler, pieces: &[&[u8]], limit: u64) -> Vec<Result<I
 }
 
 /// The same, where the assembler moves to another process before each piece.
-fn read_in_two_processes(mut assembler: Assembler, pieces: &[&[u8]], limit: u64) -> Vec<Result<Item, Violation>> {
+fn read_in_two_processes(mut assembler: Assembler, pieces: &[&[u8]], limit: u64) -> Vec<Result<WholeItem, Violation>> {
     let mut items = Vec::new();
     for (number, piece) in pieces.iter().enumerate() {
         if number < MOVES {
@@ -68,12 +68,12 @@ fn read_in_two_processes(mut assembler: Assembler, pieces: &[&[u8]], limit: u64)
 /// Most changes of processes of one stream: each costs more than all the rest.
 const MOVES: usize = 20;
 
-fn check(items: &[Result<Item, Violation>], limit: u64) {
+fn check(items: &[Result<WholeItem, Violation>], limit: u64) {
     for (index, item) in items.iter().enumerate() {
         let is_last = index + 1 == items.len();
         match item {
-            Ok(Item::Message(message)) => assert!(message.payload.len() as u64 <= limit),
-            Ok(Item::Control { opcode, payload }) => {
+            Ok(WholeItem::Message(message)) => assert!(message.payload.len() as u64 <= limit),
+            Ok(WholeItem::Control { opcode, payload }) => {
                 assert!(payload.len() <= 125 && (is_last || *opcode != Control::Close));
             }
             Err(violation) => assert!(is_last && [1002, 1007, 1009].contains(&violation.code())),
@@ -82,13 +82,13 @@ fn check(items: &[Result<Item, Violation>], limit: u64) {
 }
 
 /// An item is the same after it was written and read again.
-fn survives(item: &Item, sender: Side, compressed_allowed: bool, assembler: &mut Assembler) {
+fn survives(item: &WholeItem, sender: Side, compressed_allowed: bool, assembler: &mut Assembler) {
     let mask = (sender == Side::Client).then_some([7, 0, 255, 9]);
     let mut written = Vec::new();
     match item {
-        Item::Message(Assembled { kind, payload, compressed }) => {
+        WholeItem::Message(Assembled { kind, payload, compressed }) => {
             assert!(!compressed || compressed_allowed);
-            if *kind == Kind::Text
+            if *kind == MessageKind::Text
                 && !compressed
                 && let Ok(text) = into_text(payload.clone())
             {
@@ -96,7 +96,7 @@ fn survives(item: &Item, sender: Side, compressed_allowed: bool, assembler: &mut
             }
             frame::message(&mut written, *kind, payload, *compressed, mask);
         }
-        Item::Control { opcode, payload } => {
+        WholeItem::Control { opcode, payload } => {
             frame::control(&mut written, *opcode, payload, mask);
             if *opcode == Control::Close {
                 assert!((1000..5000).contains(&close_code(payload)));
@@ -107,12 +107,12 @@ fn survives(item: &Item, sender: Side, compressed_allowed: bool, assembler: &mut
 }
 
 /// The cursor counts what the assembler puts together, as long as the sender keeps the rules.
-fn agrees_with_the_cursor(assembler: &Assembler, items: &[Result<Item, Violation>], sender: Side, bytes: &[u8]) {
+fn agrees_with_the_cursor(assembler: &Assembler, items: &[Result<WholeItem, Violation>], sender: Side, bytes: &[u8]) {
     if assembler.is_at_end() {
         return;
     }
     let mut cursor = Cursor::new(sender);
     cursor.advance(bytes, &mut |_| {});
-    let messages = items.iter().filter(|item| matches!(item, Ok(Item::Message(_)))).count();
+    let messages = items.iter().filter(|item| matches!(item, Ok(WholeItem::Message(_)))).count();
     assert_eq!((cursor.messages(), cursor.in_message()), (messages as u64, assembler.in_message()));
 }

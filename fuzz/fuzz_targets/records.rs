@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longhaul::tls::record::{Records, State};
+use longhaul::tls::record::{Records, RecordState};
 
 fuzz_target!(|input: &[u8]| {
     let [choice, steps @ ..] = input else { return };
@@ -23,7 +23,7 @@ fuzz_target!(|input: &[u8]| {
             keys(sealing),
             keys(opening)
         );
-        Records::resume(serde_json::from_str::<State>(&text).expect("a state of ours")).expect("keys that fit")
+        Records::resume(serde_json::from_str::<RecordState>(&text).expect("a state of ours")).expect("keys that fit")
     });
     let (mut waiting, mut sent, mut heard) = (Vec::new(), Vec::new(), Vec::new());
     let mut clean = true;

@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime};
 use crate::config::LogFormat;
 
 /// A line being written: an event's name and its fields, in the order given.
-pub struct Line {
+pub struct LogLine {
     format: LogFormat,
     bytes: String,
 }
 
-impl Line {
+impl LogLine {
     /// Begins a line for `event` (`request`, `tunnel_open`, `tunnel_end`), with the time, in `bytes`, which are empty.
     pub(super) fn begin(format: LogFormat, event: &'static str, bytes: String) -> Self {
         let mut line = Self { format, bytes };
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     fn line(format: LogFormat) -> String {
-        let line = Line::begin(format, "request", String::new()).text("path", "/a b\nforged=1").text("id", "a1");
+        let line = LogLine::begin(format, "request", String::new()).text("path", "/a b\nforged=1").text("id", "a1");
         line.text("none", "").number("status", 200).maybe("backend", None::<&str>).text("e\"", "\u{1b}é").end()
     }
 

@@ -15,8 +15,8 @@ use log::warn;
 use prometheus::IntCounter;
 
 use crate::config::{AccessLog as Settings, LogFormat};
-use crate::log_writer::{LogWriter, Queued};
-pub use line::Line;
+use crate::log_writer::{LineFate, LogWriter};
+pub use line::LogLine;
 use sink::LogSink;
 
 /// A handle to the access log. Clones write to the same target.
@@ -55,14 +55,14 @@ impl AccessLog {
 
     /// Writes a line about `event`, with the fields that `fields` adds; `fields` is not called when the log is off.
     /// Never waits for the target.
-    pub fn write(&self, event: &'static str, fields: impl FnOnce(Line) -> Line) {
+    pub fn write(&self, event: &'static str, fields: impl FnOnce(LogLine) -> LogLine) {
         thread_local! {
             /// Room for a line, kept from one to the next.
             static ROOM: Cell<String> = const { Cell::new(String::new()) };
         }
         let Some(inner) = &self.inner else { return };
-        let mut line = fields(Line::begin(inner.format, event, ROOM.take())).end();
-        if inner.writer.write(line.as_bytes()) == (Queued::No { first: true }) {
+        let mut line = fields(LogLine::begin(inner.format, event, ROOM.take())).end();
+        if inner.writer.write(line.as_bytes()) == (LineFate::No { first: true }) {
             warn!("access log drops lines: its target is too slow");
         }
         line.clear();

@@ -37,7 +37,7 @@ pub(super) struct HeldBack {
 
 /// Decision about one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Admission {
+pub(super) enum LineDecision {
     /// The line is written.
     Pass,
     /// The line is held back, as the first one of its kind in this window. A summary is due at `until`.
@@ -60,13 +60,13 @@ impl Budgets {
     }
 
     /// Decides about a line of `kind` at the time `now`.
-    pub(super) fn admit(&mut self, kind: LineKind, record: &Record<'_>, now: Instant) -> Admission {
+    pub(super) fn admit(&mut self, kind: LineKind, record: &Record<'_>, now: Instant) -> LineDecision {
         // A place without budget gets no entries for further subjects: they would fill the table.
         if self.is_spent(kind.place, now) {
             return self.take(kind.place, PER_PLACE, record, now);
         }
         match self.take(kind.kind, PER_KIND, record, now) {
-            Admission::Pass => self.take(kind.place, PER_PLACE, record, now),
+            LineDecision::Pass => self.take(kind.place, PER_PLACE, record, now),
             held_back => held_back,
         }
     }
@@ -77,7 +77,7 @@ impl Budgets {
         self.budgets.get(&place).is_some_and(is_spent)
     }
 
-    fn take(&mut self, key: u64, most: u32, record: &Record<'_>, now: Instant) -> Admission {
+    fn take(&mut self, key: u64, most: u32, record: &Record<'_>, now: Instant) -> LineDecision {
         let full = self.budgets.len() >= MOST_BUDGETS && !self.budgets.contains_key(&key);
         if full {
             self.budgets.retain(|_, budget| budget.held_back.is_some() || now < budget.since + WINDOW);
@@ -90,22 +90,22 @@ impl Budgets {
         }
         if budget.passed < most {
             budget.passed += 1;
-            return Admission::Pass;
+            return LineDecision::Pass;
         }
         match &mut budget.held_back {
             Some(held_back) => {
                 held_back.count += 1;
-                Admission::HeldBack
+                LineDecision::HeldBack
             }
             None => {
                 let target = record.target().to_owned();
                 budget.held_back = Some(HeldBack { count: 1, level: record.level(), target, text: String::new() });
-                Admission::HeldBackFirst { until: budget.since + WINDOW }
+                LineDecision::HeldBackFirst { until: budget.since + WINDOW }
             }
         }
     }
 
-    /// Keeps the text of a line that was [held back first](Admission::HeldBackFirst) for the summary.
+    /// Keeps the text of a line that was [held back first](LineDecision::HeldBackFirst) for the summary.
     pub(super) fn describe(&mut self, kind: LineKind, text: &str) {
         for key in [kind.place, kind.kind, SHARED] {
             let held_back = self.budgets.get_mut(&key).and_then(|budget| budget.held_back.as_mut());

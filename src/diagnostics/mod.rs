@@ -19,7 +19,7 @@ use prometheus::IntCounter;
 use prometheus::core::Collector;
 
 use crate::log_writer::{LogWriter, Output, Sink};
-use limit::{Admission, Budgets, HeldBack};
+use limit::{Budgets, HeldBack, LineDecision};
 
 /// A handle to the process's diagnostics. Clones are the same.
 #[derive(Clone)]
@@ -119,13 +119,13 @@ impl Shared {
         let kind = limit::kind_of(record, &hashing);
         let admission = self.limiter().admit(kind, record, Instant::now());
         match admission {
-            Admission::Pass => return true,
-            Admission::HeldBackFirst { until } => {
+            LineDecision::Pass => return true,
+            LineDecision::HeldBackFirst { until } => {
                 let text = record.args().to_string();
                 self.limiter().describe(kind, &text);
                 writer.alarm(until);
             }
-            Admission::HeldBack => {}
+            LineDecision::HeldBack => {}
         }
         self.held_back.inc();
         false

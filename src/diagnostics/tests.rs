@@ -22,10 +22,10 @@ fn written(limiter: &mut Budgets, line: u32, text: &str, times: u32, now: Instan
         let passes = with(line, "longhaul_lab", text, |record| {
             let kind = kind_of(record, &hashing);
             let admission = limiter.admit(kind, record, now);
-            if let Admission::HeldBackFirst { .. } = admission {
+            if let LineDecision::HeldBackFirst { .. } = admission {
                 limiter.describe(kind, text);
             }
-            admission == Admission::Pass
+            admission == LineDecision::Pass
         });
         written += u32::from(passes);
     }

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::http1::HeadError;
 use crate::metrics::LocalFailure;
-use crate::tls::client::{Failed, Failure};
+use crate::tls::client::{TlsFailure, TlsFailureKind};
 
 /// Why there is no connection to a backend.
 ///
@@ -23,7 +23,7 @@ pub enum ConnectError {
     Unreachable(String),
     /// The backend was reached, and TLS with it failed.
     #[error(transparent)]
-    Tls(Failed),
+    Tls(TlsFailure),
     /// Another error of the system's, such as a firewall of this host's own that forbids the connection.
     #[error("ConnectError: {0}")]
     Other(String),
@@ -84,7 +84,7 @@ impl TryError {
     }
 
     /// The kind of failure where TLS is what failed.
-    pub fn tls(&self) -> Option<Failure> {
+    pub fn tls(&self) -> Option<TlsFailureKind> {
         match self {
             Self::Connect(ConnectError::Tls(failed)) => Some(failed.failure),
             _ => None,

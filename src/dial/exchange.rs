@@ -8,7 +8,7 @@ use http::StatusCode;
 use super::error::{ExchangeError, TryError};
 use super::transport::{Transport, read, write};
 use crate::http1::ResponseHead;
-use crate::http1::head::{Progress, read_response};
+use crate::http1::head::{HeadProgress, read_response};
 
 /// Limits in time of one exchange.
 #[derive(Clone, Copy, Debug)]
@@ -40,13 +40,13 @@ pub struct Exchange<'r> {
     /// The rest of the request that has not gone yet.
     rest: &'r [u8],
     read: Vec<u8>,
-    progress: Progress,
+    progress: HeadProgress,
 }
 
 impl<'r> Exchange<'r> {
     /// An exchange that begins with `request`, which has no body.
     pub fn new(request: &'r [u8]) -> Self {
-        Self { rest: request, read: Vec::new(), progress: Progress::default() }
+        Self { rest: request, read: Vec::new(), progress: HeadProgress::default() }
     }
 
     /// Waits for the connection to be established and sends what it takes of the request at once.

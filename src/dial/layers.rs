@@ -8,16 +8,16 @@ use std::time::Instant;
 use super::error::{ConnectError, TryError};
 use super::secured::{Broken, Secured};
 use super::transport::{Transport, write_all};
-use crate::proxy_protocol::{self, Version};
-use crate::tls::client::{Client, Failed};
+use crate::proxy_protocol::{self, ProxyVersion};
+use crate::tls::client::{TlsClient, TlsFailure};
 
 /// The layers of one upstream.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
     /// `tls`: backends are spoken to by TLS.
-    pub tls: Option<Arc<Client>>,
+    pub tls: Option<Arc<TlsClient>>,
     /// `proxy_protocol`: the version of the header that begins each connection.
-    pub proxy_protocol: Option<Version>,
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 /// The client's connection, as a PROXY header passes it on.
@@ -87,11 +87,11 @@ impl From<Broken> for TryError {
         match broken {
             // Only a connection that is established breaks so: the backend does not like what it hears.
             Broken::Io(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
-                ConnectError::Tls(Failed::closed(Some(&error))).into()
+                ConnectError::Tls(TlsFailure::closed(Some(&error))).into()
             }
             Broken::Io(error) => Self::connect(error),
-            Broken::Closed => ConnectError::Tls(Failed::closed(None)).into(),
-            Broken::TooLong => ConnectError::Tls(Failed::too_long()).into(),
+            Broken::Closed => ConnectError::Tls(TlsFailure::closed(None)).into(),
+            Broken::TooLong => ConnectError::Tls(TlsFailure::too_long()).into(),
             Broken::Tls(error) => ConnectError::Tls((&error).into()).into(),
         }
     }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use http::HeaderMap;
 use rustls::ProtocolVersion;
 
-use crate::proxy_protocol::{self, Origin};
+use crate::proxy_protocol::{self, ProxiedConnection};
 use crate::snapshot::Asked;
-use crate::tls::{ClientCertificate, Facts};
+use crate::tls::{ClientCertificate, HandshakeFacts};
 
 /// The way on which a client came to the gateway; the same for every request of its connection.
 #[derive(Clone, Debug)]
@@ -39,9 +39,9 @@ impl Arrival {
     }
 
     /// Takes over what a PROXY header says of the client. A header without addresses says nothing.
-    pub(super) fn believe(&mut self, header: Option<&proxy_protocol::Header>) {
+    pub(super) fn believe(&mut self, header: Option<&proxy_protocol::ReceivedHeader>) {
         let Some(header) = header else { return };
-        if let Origin::Proxied { source, .. } = header.origin {
+        if let ProxiedConnection::Proxied { source, .. } = header.origin {
             self.peer = source;
         }
         self.tls_before = header.ssl.as_ref().is_some_and(|ssl| ssl.tls);
@@ -70,8 +70,8 @@ impl Arrival {
     }
 }
 
-impl From<Facts> for ArrivalTls {
-    fn from(facts: Facts) -> Self {
+impl From<HandshakeFacts> for ArrivalTls {
+    fn from(facts: HandshakeFacts) -> Self {
         Self {
             version: version(facts.version),
             certificate: facts.peer_certificates.first().and_then(ClientCertificate::of),

@@ -2,14 +2,14 @@
 
 use crate::admission::Reason;
 use crate::hook::Answer;
-use crate::http1::{Refusal, Refused};
+use crate::http1::{FramingError, RequestRefused};
 
 /// Why a request, or a connection without one, is refused before a route is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Cause {
     /// Its head.
     #[error(transparent)]
-    Head(#[from] Refused),
+    Head(#[from] RequestRefused),
     /// Admission. It was counted when that was decided.
     #[error(transparent)]
     Admission(#[from] Reason),
@@ -29,7 +29,7 @@ impl Cause {
         match self {
             Self::Head(refused) => {
                 let answer = Answer::new(refused.status()?.as_u16(), refused.to_string());
-                let is_connect = refused == Refused::Rule(Refusal::Connect);
+                let is_connect = refused == RequestRefused::Rule(FramingError::Connect);
                 Some(if is_connect { answer.header("allow", METHODS) } else { answer })
             }
             Self::Admission(reason) => Some(Answer::not_admitted(reason)),

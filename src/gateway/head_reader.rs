@@ -10,7 +10,7 @@ use crate::admission::Admission;
 use crate::config::{HeadLimits, KeepAlive, Limits};
 use crate::dial::{self, Transport};
 use crate::http1::framing::{self, Body, Encoded, Framing};
-use crate::http1::{Bounds, Fields, Reading, Refused, RequestHead, reading};
+use crate::http1::{HeadBounds, HeadReading, HeaderFields, RequestHead, RequestRefused, reading};
 
 /// A connection that heads come from.
 pub(super) trait Source {
@@ -32,7 +32,7 @@ impl<T: Transport> Source for T {
 /// The way to a whole head on one connection. It can be taken to another thread with the bytes that were read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HeadReader {
-    reading: Reading,
+    reading: HeadReading,
     limits: HeadLimits,
     keep_alive: KeepAlive,
     /// Moment by which the head has to be whole; `None` before its first byte on a kept connection.
@@ -69,7 +69,7 @@ impl Head {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoHead {
     /// The client is told, or at least counted.
-    Refused(Refused),
+    Refused(RequestRefused),
     /// The client has left, or a kept connection is not used any more.
     Gone,
     /// The head is to be read elsewhere.
@@ -80,7 +80,7 @@ impl HeadReader {
     /// Reads the first head of a connection that was accepted at `now`.
     pub(super) fn first(limits: Limits, now: Instant) -> Self {
         let Limits { head, keep_alive, .. } = limits;
-        Self { reading: Reading::default(), limits: head, keep_alive, until: Some(now + head.time), is_first: true }
+        Self { reading: HeadReading::default(), limits: head, keep_alive, until: Some(now + head.time), is_first: true }
     }
 
     /// Reads the head of a client that is refused whatever it asks for, as far as an answer takes: it gets little time
@@ -95,13 +95,13 @@ impl HeadReader {
     /// Reads a head behind the first one.
     pub(super) fn next(limits: Limits) -> Self {
         let Limits { head, keep_alive, .. } = limits;
-        Self { reading: Reading::default(), limits: head, keep_alive, until: None, is_first: false }
+        Self { reading: HeadReading::default(), limits: head, keep_alive, until: None, is_first: false }
     }
 
     /// Bounds of the head.
-    pub(super) fn bounds(&self) -> Bounds {
+    pub(super) fn bounds(&self) -> HeadBounds {
         let head = &self.limits;
-        Bounds { bytes: head.size, lines: head.lines, target: head.target }
+        HeadBounds { bytes: head.size, lines: head.lines, target: head.target }
     }
 
     /// Reads until `bytes` begin with a whole head.
@@ -122,7 +122,7 @@ impl HeadReader {
                 kept.get_or_insert_with(|| admission.keep()).set(bytes.capacity());
             }
             match source.fill(bytes, until).await {
-                Ok(0) if has_begun => return Err(NoHead::Refused(Refused::Incomplete)),
+                Ok(0) if has_begun => return Err(NoHead::Refused(RequestRefused::Incomplete)),
                 Ok(0) => return Err(NoHead::Gone),
                 Ok(_) => {}
                 Err(error) => return Err(self.failed(error.kind(), has_begun)),
@@ -143,8 +143,8 @@ impl HeadReader {
     fn failed(&self, kind: io::ErrorKind, has_begun: bool) -> NoHead {
         match kind {
             io::ErrorKind::Interrupted => NoHead::Elsewhere,
-            io::ErrorKind::TimedOut if has_begun => NoHead::Refused(Refused::Slow),
-            io::ErrorKind::TimedOut if self.is_first => NoHead::Refused(Refused::Silent),
+            io::ErrorKind::TimedOut if has_begun => NoHead::Refused(RequestRefused::Slow),
+            io::ErrorKind::TimedOut if self.is_first => NoHead::Refused(RequestRefused::Silent),
             _ => NoHead::Gone,
         }
     }
@@ -154,7 +154,7 @@ impl HeadReader {
 ///
 /// # Errors
 /// The head is out of bounds, or could be read in two ways.
-pub(super) fn examine<'b>(bytes: &'b [u8], bounds: &Bounds) -> Result<(RequestHead<'b>, Framing), Refused> {
+pub(super) fn examine<'b>(bytes: &'b [u8], bounds: &HeadBounds) -> Result<(RequestHead<'b>, Framing), RequestRefused> {
     let head = reading::read(bytes, bounds)?;
     let framing = framing::check(&head)?;
     Ok((head, framing))
@@ -164,7 +164,7 @@ pub(super) fn examine<'b>(bytes: &'b [u8], bounds: &Bounds) -> Result<(RequestHe
 ///
 /// # Errors
 /// Errors of `examine`.
-pub(super) fn settle(bytes: &mut Vec<u8>, bounds: &Bounds) -> Result<Head, Refused> {
+pub(super) fn settle(bytes: &mut Vec<u8>, bounds: &HeadBounds) -> Result<Head, RequestRefused> {
     let (head, Framing { body, rewritten, encoded }) = examine(bytes, bounds)?;
     let mut head = Head { encoded: encoded.map(Box::new), ..Head::of(&head, body) };
     if let Some(rewritten) = rewritten {

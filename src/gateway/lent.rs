@@ -14,8 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::head_reader::Head;
-use crate::http1::chunks::{Chunks, Taken};
-use crate::http1::{Body, Refused};
+use crate::http1::chunks::{BodyPart, Chunks};
+use crate::http1::{Body, RequestRefused};
 
 /// The bytes of a connection that were read ahead, and the request that Pingora is lent of them.
 pub(super) struct Lent {
@@ -137,7 +137,7 @@ impl Lent {
     /// Hands out bytes that were read ahead.
     fn hand_out(&mut self, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
         let end = self.ahead.len().min(self.read + buffer.remaining());
-        let Taken { read, kept } = self.place.follow(&mut self.ahead[self.read..end])?;
+        let BodyPart { read, kept } = self.place.follow(&mut self.ahead[self.read..end])?;
         buffer.put_slice(&self.ahead[self.read..self.read + kept]);
         self.read += read;
         if self.read == self.ahead.len() {
@@ -151,7 +151,7 @@ impl Lent {
     /// Keeps of the bytes that were read into `buffer` since `before` those that are lent; the rest is put ahead.
     fn keep(&mut self, buffer: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
         let bytes = &mut buffer.filled_mut()[before..];
-        let Taken { read, kept } = self.place.follow(bytes)?;
+        let BodyPart { read, kept } = self.place.follow(bytes)?;
         self.ahead = bytes[read..].to_vec();
         buffer.set_filled(before + kept);
         Ok(())
@@ -194,8 +194,8 @@ impl Lent {
 
 impl Place {
     /// Follows the next bytes; those that are lent are moved to the beginning of `bytes`.
-    fn follow(&mut self, bytes: &mut [u8]) -> io::Result<Taken> {
-        let all = |count| Taken { read: count, kept: count };
+    fn follow(&mut self, bytes: &mut [u8]) -> io::Result<BodyPart> {
+        let all = |count| BodyPart { read: count, kept: count };
         match self {
             // Alone: a body that is malformed does not take the head with it.
             Self::Head(left, body) => {
@@ -216,7 +216,7 @@ impl Place {
             }
             Self::Chunks(chunks) => chunks.follow(bytes).map_err(|refusal| {
                 *self = Self::Malformed;
-                io::Error::new(io::ErrorKind::InvalidData, Refused::Rule(refusal))
+                io::Error::new(io::ErrorKind::InvalidData, RequestRefused::Rule(refusal))
             }),
             Self::Malformed | Self::Answer => Ok(all(bytes.len())),
         }

@@ -16,7 +16,7 @@ use super::request::request_id;
 use super::rewind::{Client, Rewind};
 use crate::client;
 use crate::http1::head::read_request;
-use crate::http1::{Refused, fields};
+use crate::http1::{RequestRefused, fields};
 use crate::tls::HandshakeFailure;
 
 /// A refused request, as far as its head can be read.
@@ -36,7 +36,7 @@ impl Gateway {
         if let Cause::Head(refused) = cause {
             client.listener.metrics.refused(refused.as_str());
         }
-        if cause == Cause::Head(Refused::Tls) {
+        if cause == Cause::Head(RequestRefused::Tls) {
             self.tls_failed(client.arrival.peer, HandshakeFailure::PlainPort);
         }
         let Some(answer) = cause.answer() else { return };
@@ -74,7 +74,7 @@ impl Gateway {
 
 impl<'b> Asked<'b> {
     fn of(bytes: &'b [u8], cause: Cause) -> Self {
-        if cause == Cause::Head(Refused::Tls) {
+        if cause == Cause::Head(RequestRefused::Tls) {
             return Self::default();
         }
         if let Ok(Some(head)) = read_request(bytes) {

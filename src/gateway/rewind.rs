@@ -28,7 +28,7 @@ use super::lent::{Lent, poll_more};
 use super::pace::Pace;
 use crate::admission::Kept;
 use crate::config::Limits;
-use crate::http1::Refused;
+use crate::http1::RequestRefused;
 use crate::http1::framing::Encoded;
 use crate::tls::Sealed;
 use crate::tunnel::{Listener, Opened};
@@ -269,12 +269,12 @@ impl AsyncRead for Rewind {
                 if lent.chunk_data() <= body.most.load(Ordering::Relaxed) {
                     return Poll::Ready(Ok(()));
                 }
-                Refused::BodySize
+                RequestRefused::BodySize
             }
             Poll::Pending if lent.is_in_body() && body.held_back_at != Some(stream.get_ref().received()) => {
                 body.is_awaited = true;
                 ready!(body.sending.poll_wait(cx, || stream.get_ref().received()));
-                Refused::BodySlow
+                RequestRefused::BodySlow
             }
             polled => return polled,
         };
@@ -295,7 +295,7 @@ impl Rewind {
         let wire = self.stream.get_ref();
         ready!(self.taking.poll_wait(cx, || wire.acknowledged()));
         wire.reset_at_the_end();
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, Refused::AnswerSlow)))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, RequestRefused::AnswerSlow)))
     }
 }
 

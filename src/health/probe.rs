@@ -14,7 +14,7 @@ use crate::dial::{
 };
 use crate::http1::ResponseHead;
 use crate::metrics::LocalFailure;
-use crate::tls::client::{Failed, Failure};
+use crate::tls::client::{TlsFailure, TlsFailureKind};
 use crate::ws::{BadAnswer, handshake};
 
 /// A check: what it does, and how long it may take. One serves all backends of an upstream.
@@ -35,7 +35,7 @@ pub enum CheckError {
     Refused,
     /// TLS with the backend failed.
     #[error("{0}")]
-    Tls(Failed),
+    Tls(TlsFailure),
     /// No connection for another reason.
     #[error("cannot connect: {0}")]
     Unreachable(String),
@@ -72,7 +72,7 @@ pub enum CheckError {
 
 impl CheckError {
     /// The kind of failure where TLS is what failed.
-    pub fn tls(&self) -> Option<Failure> {
+    pub fn tls(&self) -> Option<TlsFailureKind> {
         match self {
             Self::Tls(failed) => Some(failed.failure),
             _ => None,

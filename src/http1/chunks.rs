@@ -1,6 +1,6 @@
 //! Bodies in chunks (RFC 9112 §7.1): followed as their bytes pass, with what nobody forwards taken out of them.
 
-use super::framing::{Refusal, is_token};
+use super::framing::{FramingError, is_token};
 
 /// A body in chunks, of which a part has passed.
 ///
@@ -8,7 +8,7 @@ use super::framing::{Refusal, is_token};
 /// chunk. So whoever reads the chunks that are left, in whichever way, reads the same body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunks {
-    place: Place,
+    place: ChunkPosition,
     /// Bytes of extensions, or of trailers, since data was last seen.
     extra: usize,
     /// Bytes of data that have passed.
@@ -17,7 +17,7 @@ pub struct Chunks {
 
 /// Place in a body of chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum ChunkPosition {
     /// In the digits of a size, of which so many were read.
     Size { size: u64, digits: u8 },
     /// In blanks behind a size.
@@ -48,7 +48,7 @@ enum Place {
 
 /// Part of some bytes that belongs to a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Taken {
+pub struct BodyPart {
     /// Bytes that belong to the body.
     pub read: usize,
     /// Bytes of them that are left, at the beginning.
@@ -57,14 +57,14 @@ pub struct Taken {
 
 impl Default for Chunks {
     fn default() -> Self {
-        Self { place: Place::Size { size: 0, digits: 0 }, extra: 0, data: 0 }
+        Self { place: ChunkPosition::Size { size: 0, digits: 0 }, extra: 0, data: 0 }
     }
 }
 
 impl Chunks {
     /// Tells if the last byte has passed.
     pub fn is_over(&self) -> bool {
-        self.place == Place::Over
+        self.place == ChunkPosition::Over
     }
 
     /// Bytes of the body that have passed, the framing of its chunks left out.
@@ -76,20 +76,20 @@ impl Chunks {
     ///
     /// # Errors
     /// The chunks break a rule of RFC 9112 §7.1, or have longer extensions or trailers than anybody needs.
-    pub fn follow(&mut self, bytes: &mut [u8]) -> Result<Taken, Refusal> {
+    pub fn follow(&mut self, bytes: &mut [u8]) -> Result<BodyPart, FramingError> {
         let (mut read, mut kept) = (0, 0);
         while read < bytes.len() && !self.is_over() {
-            if let Place::Data { left } = self.place {
+            if let ChunkPosition::Data { left } = self.place {
                 let count = (bytes.len() - read).min(usize::try_from(left).unwrap_or(usize::MAX));
                 bytes.copy_within(read..read + count, kept);
                 (read, kept) = (read + count, kept + count);
                 self.data += count as u64;
                 let left = left - count as u64;
-                self.place = if left == 0 { Place::DataEnd } else { Place::Data { left } };
+                self.place = if left == 0 { ChunkPosition::DataEnd } else { ChunkPosition::Data { left } };
                 self.extra = 0;
                 continue;
             }
-            let (place, is_kept) = self.place.after(bytes[read]).ok_or(Refusal::Chunk)?;
+            let (place, is_kept) = self.place.after(bytes[read]).ok_or(FramingError::Chunk)?;
             if is_kept {
                 bytes[kept] = bytes[read];
                 kept += 1;
@@ -97,16 +97,16 @@ impl Chunks {
                 self.extra += 1;
             }
             if self.extra > MAX_EXTRA {
-                return Err(Refusal::Chunk);
+                return Err(FramingError::Chunk);
             }
             self.place = place;
             read += 1;
         }
-        Ok(Taken { read, kept })
+        Ok(BodyPart { read, kept })
     }
 }
 
-impl Place {
+impl ChunkPosition {
     /// The place behind one byte that is no data, and whether the byte is kept.
     fn after(self, byte: u8) -> Option<(Self, bool)> {
         Some(match (self, byte) {
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     /// The chunks that are left of a body, and its length, with the bytes in pieces of `size`.
-    fn left(bytes: &[u8], size: usize) -> Result<(String, usize), Refusal> {
+    fn left(bytes: &[u8], size: usize) -> Result<(String, usize), FramingError> {
         let (mut chunks, mut left, mut length) = (Chunks::default(), Vec::new(), 0);
         for piece in bytes.chunks(size) {
             let mut piece = piece.to_vec();
@@ -217,7 +217,7 @@ mod tests {
             "3\0\r\n",
         ] {
             for size in [1, 2, 3, body.len()] {
-                assert_eq!(left(body.as_bytes(), size), Err(Refusal::Chunk), "{body:?} by {size}");
+                assert_eq!(left(body.as_bytes(), size), Err(FramingError::Chunk), "{body:?} by {size}");
             }
         }
     }
@@ -225,8 +225,8 @@ mod tests {
     #[test]
     fn extensions_and_trailers_have_a_bound() {
         let long = "x".repeat(MAX_EXTRA + 1);
-        assert_eq!(left(format!("1;{long}").as_bytes(), 1000), Err(Refusal::Chunk));
-        assert_eq!(left(format!("0\r\na: {long}").as_bytes(), 1000), Err(Refusal::Chunk));
+        assert_eq!(left(format!("1;{long}").as_bytes(), 1000), Err(FramingError::Chunk));
+        assert_eq!(left(format!("0\r\na: {long}").as_bytes(), 1000), Err(FramingError::Chunk));
         let many = format!("1;{}\r\nx\r\n", "e".repeat(1000)).repeat(20);
         assert!(left(many.as_bytes(), 4096).is_ok());
     }

@@ -6,7 +6,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 /// One field line of a head, its name in the letter case that it came with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line<'b> {
+pub struct FieldLine<'b> {
     /// The field's name: a token (RFC 9110 §5.6.2).
     pub name: &'b str,
     /// The field's value, without white space around it and without folds.
@@ -14,7 +14,7 @@ pub struct Line<'b> {
 }
 
 /// Header fields that are looked up by name, in any letter case.
-pub trait Fields {
+pub trait HeaderFields {
     /// The values of every line of this name, in their order.
     fn values_of<'f>(&'f self, name: &'f HeaderName) -> impl Iterator<Item = &'f [u8]>;
 
@@ -34,31 +34,31 @@ pub trait Fields {
     /// The value of a field that may stand there once.
     ///
     /// # Errors
-    /// [`Repeated`] when it stands there more than once.
-    fn only<'f>(&'f self, name: &'f HeaderName) -> Result<Option<&'f [u8]>, Repeated> {
+    /// [`RepeatedField`] when it stands there more than once.
+    fn only<'f>(&'f self, name: &'f HeaderName) -> Result<Option<&'f [u8]>, RepeatedField> {
         let mut values = self.values_of(name);
         let value = values.next().map(<[u8]>::trim_ascii);
-        if values.next().is_some() { Err(Repeated) } else { Ok(value) }
+        if values.next().is_some() { Err(RepeatedField) } else { Ok(value) }
     }
 }
 
 /// A field that must not be repeated stands there more than once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Repeated;
+pub struct RepeatedField;
 
-impl Fields for HeaderMap {
+impl HeaderFields for HeaderMap {
     fn values_of<'f>(&'f self, name: &'f HeaderName) -> impl Iterator<Item = &'f [u8]> {
         self.get_all(name).into_iter().map(HeaderValue::as_bytes)
     }
 }
 
-impl Fields for [Line<'_>] {
+impl HeaderFields for [FieldLine<'_>] {
     fn values_of<'f>(&'f self, name: &'f HeaderName) -> impl Iterator<Item = &'f [u8]> {
         self.iter().filter(|line| line.name.eq_ignore_ascii_case(name.as_str())).map(|line| &*line.value)
     }
 }
 
-impl<'b> Line<'b> {
+impl<'b> FieldLine<'b> {
     /// A line as the parser read it. A fold inside the value, which only responses may have, becomes one space (RFC
     /// 9112 §5.2).
     pub(super) fn of(parsed: &httparse::Header<'b>) -> Self {
@@ -73,7 +73,7 @@ fn unfolded(value: &[u8]) -> Vec<u8> {
 }
 
 /// The same fields as a map; `None` when a name is longer than a map takes (64 KiB).
-pub fn map(lines: &[Line<'_>]) -> Option<HeaderMap> {
+pub fn map(lines: &[FieldLine<'_>]) -> Option<HeaderMap> {
     let mut headers = HeaderMap::with_capacity(lines.len());
     for line in lines {
         let name = HeaderName::from_bytes(line.name.as_bytes()).ok()?;
@@ -88,8 +88,8 @@ mod tests {
 
     use super::*;
 
-    fn line(name: &'static str, value: &'static str) -> Line<'static> {
-        Line { name, value: value.as_bytes().into() }
+    fn line(name: &'static str, value: &'static str) -> FieldLine<'static> {
+        FieldLine { name, value: value.as_bytes().into() }
     }
 
     #[test]
@@ -100,13 +100,13 @@ mod tests {
         assert_eq!(lines.elements(&CONNECTION).collect::<Vec<_>>(), expected);
         assert_eq!(map.elements(&CONNECTION).collect::<Vec<_>>(), expected);
         assert!(lines.names(&CONNECTION, b"UPGRADE") && map.names(&CONNECTION, b"X-Hop"));
-        assert_eq!((lines.only(&HOST), lines.only(&CONNECTION)), (Ok(Some(&b"a"[..])), Err(Repeated)));
-        assert_eq!((map.only(&HOST), map.only(&CONNECTION)), (Ok(Some(&b"a"[..])), Err(Repeated)));
+        assert_eq!((lines.only(&HOST), lines.only(&CONNECTION)), (Ok(Some(&b"a"[..])), Err(RepeatedField)));
+        assert_eq!((map.only(&HOST), map.only(&CONNECTION)), (Ok(Some(&b"a"[..])), Err(RepeatedField)));
     }
 
     #[test]
     fn a_folded_value_is_one_line() {
         let parsed = httparse::Header { name: "X", value: b"one,\r\n  two\r\n\tthree" };
-        assert_eq!(&*Line::of(&parsed).value, b"one, two three");
+        assert_eq!(&*FieldLine::of(&parsed).value, b"one, two three");
     }
 }

@@ -4,9 +4,9 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::fields::{Fields, Line};
+use super::fields::{FieldLine, HeaderFields};
 use super::hop_by_hop::HopByHop;
-use crate::trace::{Context, TRACEPARENT};
+use crate::trace::{TRACEPARENT, TraceContext};
 
 /// The addresses that a request came through, the client first.
 pub static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -29,7 +29,7 @@ pub static REATTACH: HeaderName = HeaderName::from_static("longhaul-reattach");
 
 /// The gateway's own word to a backend on where a request came from.
 #[derive(Clone, Copy, Debug)]
-pub struct Origin<'a> {
+pub struct ForwardedFrom<'a> {
     /// Address of the client's socket, as text.
     pub peer: &'a str,
     /// True when that peer is a trusted proxy. Its `X-Forwarded-Proto` and `-Host` are kept.
@@ -45,7 +45,7 @@ pub struct Origin<'a> {
     /// The request's id.
     pub id: &'a str,
     /// The request's place in a trace; `None` where the gateway has no part in traces.
-    pub trace: Option<Context>,
+    pub trace: Option<TraceContext>,
     /// True when an element for this hop is added to `Forwarded` (RFC 7239).
     pub writes_forwarded: bool,
 }
@@ -54,7 +54,7 @@ pub struct Origin<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Edited<'a, 'b> {
     /// The lines as they came.
-    pub lines: &'a [Line<'b>],
+    pub lines: &'a [FieldLine<'b>],
     /// Every field after hooks changed some; `None` where nobody did.
     pub by_hooks: Option<&'a HeaderMap>,
 }
@@ -63,7 +63,7 @@ pub struct Edited<'a, 'b> {
 ///
 /// `X-Forwarded-For` is appended to. `-Proto` and `-Host` are kept where a trusted proxy set them and are written anew
 /// otherwise, because an untrusted client could name anything.
-pub fn upgrade_request(target: &str, fields: Edited<'_, '_>, origin: &Origin<'_>) -> Vec<u8> {
+pub fn upgrade_request(target: &str, fields: Edited<'_, '_>, origin: &ForwardedFrom<'_>) -> Vec<u8> {
     let mut head = Vec::with_capacity(target.len() + fields.length() + 256);
     for part in ["GET ", target, " HTTP/1.1\r\n"] {
         head.extend_from_slice(part.as_bytes());
@@ -166,7 +166,7 @@ pub fn add(head: &mut Vec<u8>, name: &HeaderName, value: &str) {
 }
 
 /// The addresses that a request came through, its peer's the last.
-pub fn forwarded_for(fields: &(impl Fields + ?Sized), peer: &str) -> Vec<u8> {
+pub fn forwarded_for(fields: &(impl HeaderFields + ?Sized), peer: &str) -> Vec<u8> {
     let mut chain = Vec::new();
     for line in fields.values_of(&FORWARDED_FOR) {
         chain.extend_from_slice(line);
@@ -177,7 +177,7 @@ pub fn forwarded_for(fields: &(impl Fields + ?Sized), peer: &str) -> Vec<u8> {
 }
 
 /// The elements of `Forwarded` that a request came with, and behind them one for its peer (RFC 7239 §4).
-pub fn forwarded(fields: &(impl Fields + ?Sized), origin: &Origin<'_>) -> Vec<u8> {
+pub fn forwarded(fields: &(impl HeaderFields + ?Sized), origin: &ForwardedFrom<'_>) -> Vec<u8> {
     let mut elements = Vec::new();
     for line in fields.values_of(&header::FORWARDED).filter(|line| !line.trim_ascii().is_empty()) {
         elements.extend_from_slice(line);
@@ -256,7 +256,7 @@ mod tests {
     const REQUEST: &str = "GET /a HTTP/1.1\r\nHost: h\r\nX-B: 1\r\nx-a: 2\r\nX-B: 3\r\nConnection: upgrade, x-hop\r\n\
                            X-Hop: 1\r\nX-Forwarded-Proto: https\r\nX-Request-Id: theirs\r\nUpgrade: websocket\r\n\r\n";
 
-    const ORIGIN: Origin<'_> = Origin {
+    const ORIGIN: ForwardedFrom<'_> = ForwardedFrom {
         peer: "192.0.2.7",
         is_trusted: false,
         is_secure: false,
@@ -291,16 +291,16 @@ mod tests {
     fn a_client_that_came_by_tls_is_vouched_for_and_cannot_vouch_for_itself() {
         let request = "GET / HTTP/1.1\r\nHost: h\r\nCLIENT-Cert: :AA==:\r\nclient-cert-chain: :AA==:\r\n\r\n";
         let head = head::read_request(request.as_bytes()).unwrap().unwrap();
-        let written = |origin: &Origin<'_>| {
+        let written = |origin: &ForwardedFrom<'_>| {
             let fields = Edited { lines: &head.lines, by_hooks: None };
             String::from_utf8(upgrade_request("/", fields, origin)).unwrap().to_lowercase()
         };
         let plain = written(&ORIGIN);
         assert!(!plain.contains("client-cert") && plain.contains("\r\nx-forwarded-proto: http\r\n"), "{plain}");
-        let ours = written(&Origin { is_secure: true, is_trusted: true, certificate: Some(":bb==:"), ..ORIGIN });
+        let ours = written(&ForwardedFrom { is_secure: true, is_trusted: true, certificate: Some(":bb==:"), ..ORIGIN });
         assert!(ours.contains("\r\nclient-cert: :bb==:\r\n") && ours.contains("proto: https\r\n"), "{ours}");
         assert!(!ours.contains("chain") && !ours.contains(":aa==:"), "{ours}");
-        let believed = written(&Origin { is_trusted: true, ..ORIGIN });
+        let believed = written(&ForwardedFrom { is_trusted: true, ..ORIGIN });
         assert!(believed.contains("\r\nclient-cert: :aa==:\r\n") && believed.contains("chain"), "{believed}");
     }
 
@@ -319,14 +319,14 @@ mod tests {
     fn an_element_of_forwarded_names_the_peer_behind_those_that_came() {
         let head = head::read_request(b"GET / HTTP/1.1\r\nForwarded: for=a\r\nFORWARDED: \r\nforwarded: for=b\r\n\r\n");
         let lines = head.unwrap().unwrap().lines;
-        let origin = Origin { is_trusted: true, writes_forwarded: true, ..ORIGIN };
-        let written = |origin: &Origin<'_>| String::from_utf8(forwarded(&lines[..], origin)).unwrap();
+        let origin = ForwardedFrom { is_trusted: true, writes_forwarded: true, ..ORIGIN };
+        let written = |origin: &ForwardedFrom<'_>| String::from_utf8(forwarded(&lines[..], origin)).unwrap();
         assert_eq!(written(&origin), "for=a, for=b, for=192.0.2.7;host=h;proto=http");
-        let origin = Origin { peer: "2001:db8::7", host: "[::1]:8080", ..origin };
+        let origin = ForwardedFrom { peer: "2001:db8::7", host: "[::1]:8080", ..origin };
         assert_eq!(written(&origin), "for=a, for=b, for=\"[2001:db8::7]\";host=\"[::1]:8080\";proto=http");
         let text = String::from_utf8(upgrade_request("/", Edited { lines: &lines, by_hooks: None }, &origin)).unwrap();
         assert_eq!(text.to_ascii_lowercase().matches("\r\nforwarded: ").count(), 1, "{text}");
-        let origin = Origin { host: "", by_tls: true, ..origin };
+        let origin = ForwardedFrom { host: "", by_tls: true, ..origin };
         assert_eq!(written(&origin), "for=a, for=b, for=\"[2001:db8::7]\";proto=https");
     }
 

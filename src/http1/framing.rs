@@ -7,8 +7,8 @@ use http::StatusCode;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRAILER, TRANSFER_ENCODING, UPGRADE};
 
 use super::hop_by_hop::{HopByHop, is_protected};
-use super::target::{self, Target};
-use super::{Fields, HeadError, RequestHead};
+use super::target::{self, RequestTarget};
+use super::{HeadError, HeaderFields, RequestHead};
 
 /// A request's head, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub enum Body {
 /// Reason to refuse a request that could be read in two ways. The client's fault in every case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum FramingError {
     /// The bytes are not the head of an HTTP/1 request (RFC 9112 §2 to §5).
     #[error("the request is malformed")]
     Malformed,
@@ -80,7 +80,7 @@ pub enum Refusal {
     Chunk,
 }
 
-impl Refusal {
+impl FramingError {
     /// The status of the answer.
     pub fn status(self) -> StatusCode {
         match self {
@@ -109,7 +109,7 @@ impl Refusal {
     }
 }
 
-impl From<HeadError> for Refusal {
+impl From<HeadError> for FramingError {
     fn from(error: HeadError) -> Self {
         match error {
             HeadError::TooLong => Self::TooLong,
@@ -122,15 +122,15 @@ impl From<HeadError> for Refusal {
 ///
 /// # Errors
 /// The first rule that the head breaks.
-pub fn check(head: &RequestHead<'_>) -> Result<Framing, Refusal> {
+pub fn check(head: &RequestHead<'_>) -> Result<Framing, FramingError> {
     let lines = &head.lines[..];
     if head.method == "CONNECT" {
-        return Err(Refusal::Connect);
+        return Err(FramingError::Connect);
     }
-    let target = Target::of(head.method, head.target).ok_or(Refusal::Target)?;
+    let target = RequestTarget::of(head.method, head.target).ok_or(FramingError::Target)?;
     let hosts = lines.values_of(&HOST).count();
     if hosts > 1 || hosts == 0 && head.minor_version == 1 {
-        return Err(Refusal::Host);
+        return Err(FramingError::Host);
     }
     check_connection(lines)?;
     let body = body(lines, head.minor_version)?;
@@ -140,7 +140,7 @@ pub fn check(head: &RequestHead<'_>) -> Result<Framing, Refusal> {
         let read = target::encoded(&came).unwrap_or_else(|| came.clone());
         Encoded { came, read }
     });
-    let is_plain = matches!(target, Target::Own)
+    let is_plain = matches!(target, RequestTarget::Own)
         && encoded.is_none()
         && hop.lists_options_alone()
         && lines.values_of(&TRAILER).next().is_none()
@@ -155,12 +155,12 @@ pub fn check(head: &RequestHead<'_>) -> Result<Framing, Refusal> {
 ///
 /// # Errors
 /// The fields leave open where the body ends, or name a coding that is not known.
-pub fn body(fields: &(impl Fields + ?Sized), minor_version: u8) -> Result<Body, Refusal> {
+pub fn body(fields: &(impl HeaderFields + ?Sized), minor_version: u8) -> Result<Body, FramingError> {
     let is_chunked = is_chunked(fields)?;
     let length = length(fields)?;
     match (is_chunked, length) {
-        (true, _) if minor_version == 0 => Err(Refusal::Coding),
-        (true, Some(_)) => Err(Refusal::TwoLengths),
+        (true, _) if minor_version == 0 => Err(FramingError::Coding),
+        (true, Some(_)) => Err(FramingError::TwoLengths),
         (true, None) => Ok(Body::Chunked),
         (false, length) => Ok(Body::Length(length.unwrap_or(0))),
     }
@@ -170,16 +170,16 @@ pub fn body(fields: &(impl Fields + ?Sized), minor_version: u8) -> Result<Body, 
 ///
 /// # Errors
 /// There is another coding, or `chunked` twice, or nothing between two commas.
-pub fn is_chunked(fields: &(impl Fields + ?Sized)) -> Result<bool, Refusal> {
+pub fn is_chunked(fields: &(impl HeaderFields + ?Sized)) -> Result<bool, FramingError> {
     let codings = || fields.values_of(&TRANSFER_ENCODING).flat_map(|line| line.split(|byte| *byte == b','));
     let is_known = |coding: &[u8]| coding.is_empty() || coding.eq_ignore_ascii_case(b"chunked");
     if !codings().map(<[u8]>::trim_ascii).all(is_known) {
-        return Err(Refusal::CodingUnknown);
+        return Err(FramingError::CodingUnknown);
     }
     match codings().count() {
         0 => Ok(false),
         1 if codings().all(|coding| !coding.trim_ascii().is_empty()) => Ok(true),
-        _ => Err(Refusal::Coding),
+        _ => Err(FramingError::Coding),
     }
 }
 
@@ -187,13 +187,13 @@ pub fn is_chunked(fields: &(impl Fields + ?Sized)) -> Result<bool, Refusal> {
 ///
 /// # Errors
 /// One of them is no number of bytes, or two are not the same digits.
-pub fn length(fields: &(impl Fields + ?Sized)) -> Result<Option<u64>, Refusal> {
+pub fn length(fields: &(impl HeaderFields + ?Sized)) -> Result<Option<u64>, FramingError> {
     let mut lengths = fields.values_of(&CONTENT_LENGTH).flat_map(|line| line.split(|byte| *byte == b','));
     let Some(first) = lengths.next().map(<[u8]>::trim_ascii) else { return Ok(None) };
     if lengths.any(|other| other.trim_ascii() != first) {
-        return Err(Refusal::Length);
+        return Err(FramingError::Length);
     }
-    number(first).map(Some).ok_or(Refusal::Length)
+    number(first).map(Some).ok_or(FramingError::Length)
 }
 
 /// A number of bytes in digits alone. Programs that count with signed 64 bits have to agree.
@@ -203,11 +203,11 @@ fn number(digits: &[u8]) -> Option<u64> {
 }
 
 /// Checks that `Connection` is a list of tokens, of which a few are enough for everybody.
-fn check_connection(fields: &(impl Fields + ?Sized)) -> Result<(), Refusal> {
+fn check_connection(fields: &(impl HeaderFields + ?Sized)) -> Result<(), FramingError> {
     let is_right = |token: &[u8]| token.len() <= MAX_OPTION && token.iter().all(|byte| is_token(*byte));
     let mut listed = fields.elements(&CONNECTION);
     let is_malformed = !listed.by_ref().take(MAX_OPTIONS).all(is_right) || listed.next().is_some();
-    if is_malformed { Err(Refusal::Connection) } else { Ok(()) }
+    if is_malformed { Err(FramingError::Connection) } else { Ok(()) }
 }
 
 /// Tells if a byte may stand in a token (RFC 9110 §5.6.2).
@@ -216,18 +216,24 @@ pub fn is_token(byte: u8) -> bool {
 }
 
 /// The head that says the same in the one way that everybody reads alike.
-fn rewritten(head: &RequestHead<'_>, target: &Target<'_>, path: &str, body: Body, hop: &HopByHop<'_>) -> Vec<u8> {
+fn rewritten(
+    head: &RequestHead<'_>,
+    target: &RequestTarget<'_>,
+    path: &str,
+    body: Body,
+    hop: &HopByHop<'_>,
+) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(head.length + 64);
     let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| bytes.extend_from_slice(part));
     let version: &[u8] = if head.minor_version == 0 { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" };
     put(&[head.method.as_bytes(), b" ", path.as_bytes(), version]);
-    if let Target::Absolute { host, .. } = target {
+    if let RequestTarget::Absolute { host, .. } = target {
         put(&[b"Host: ", host.as_bytes(), b"\r\n"]);
     }
     for line in &head.lines {
         let is = |name: &http::HeaderName| line.name.eq_ignore_ascii_case(name.as_str());
         let is_listed = hop.lists(line.name) && !is_protected(line.name) && !has_a_meaning_of_its_own(line.name);
-        let is_anew = is(&CONTENT_LENGTH) || is(&CONNECTION) || is(&HOST) && !matches!(target, Target::Own);
+        let is_anew = is(&CONTENT_LENGTH) || is(&CONNECTION) || is(&HOST) && !matches!(target, RequestTarget::Own);
         if !is_anew && !is_listed && !is(&TRAILER) {
             put(&[line.name.as_bytes(), b": ", &line.value, b"\r\n"]);
         }

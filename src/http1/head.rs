@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use http::StatusCode;
 
-use super::fields::Line;
+use super::fields::FieldLine;
 
 /// The head of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct RequestHead<'b> {
     /// The digit behind `HTTP/1.`.
     pub minor_version: u8,
     /// The field lines in their order.
-    pub lines: Vec<Line<'b>>,
+    pub lines: Vec<FieldLine<'b>>,
     /// Length of the head in bytes, the blank line included.
     pub length: usize,
 }
@@ -27,7 +27,7 @@ pub struct ResponseHead<'b> {
     /// The status.
     pub status: StatusCode,
     /// The field lines in their order.
-    pub lines: Vec<Line<'b>>,
+    pub lines: Vec<FieldLine<'b>>,
     /// Length of the head in bytes, the blank line included.
     pub length: usize,
 }
@@ -57,7 +57,7 @@ pub fn read_request(bytes: &[u8]) -> Result<Option<RequestHead<'_>>, HeadError> 
     let (Some(method), Some(target), Some(minor_version)) = (request.method, request.path, request.version) else {
         return Err(HeadError::Malformed);
     };
-    let lines = request.headers.iter().map(Line::of).collect();
+    let lines = request.headers.iter().map(FieldLine::of).collect();
     Ok(Some(RequestHead { method, target, minor_version, lines, length }))
 }
 
@@ -75,7 +75,7 @@ pub fn read_response(bytes: &[u8]) -> Result<Option<ResponseHead<'_>>, HeadError
     let parsed = config.parse_response_with_uninit_headers(&mut response, bytes, &mut slots)?;
     let httparse::Status::Complete(length) = parsed else { return incomplete(bytes) };
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(HeadError::Malformed)?;
-    let lines = response.headers.iter().map(Line::of).collect();
+    let lines = response.headers.iter().map(FieldLine::of).collect();
     Ok(Some(ResponseHead { status, lines, length }))
 }
 
@@ -97,12 +97,12 @@ impl From<httparse::Error> for HeadError {
 /// Reading begins at the first byte each time, so a long head in many small pieces would take time that grows with the
 /// square of its length. Beyond 8 KiB a head is read again only when a blank line has come.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct HeadProgress {
     /// Bytes in which no blank line ends.
     searched: usize,
 }
 
-impl Progress {
+impl HeadProgress {
     /// Tells if `bytes`, longer than at the last call, are to be read now.
     pub fn is_worth_reading(&mut self, bytes: &[u8]) -> bool {
         let from = self.searched.saturating_sub(2);

@@ -2,7 +2,7 @@
 
 use http::header::CONNECTION;
 
-use super::fields::Fields;
+use super::fields::HeaderFields;
 use super::unwanted::tells_origin;
 
 /// The fields of one message that belong to its hop: those that the RFC names and those that its `Connection` lists.
@@ -13,7 +13,7 @@ pub struct HopByHop<'f> {
 
 impl<'f> HopByHop<'f> {
     /// Reads the `Connection` lines of a message.
-    pub fn of(fields: &'f (impl Fields + ?Sized)) -> Self {
+    pub fn of(fields: &'f (impl HeaderFields + ?Sized)) -> Self {
         Self { listed: fields.elements(&CONNECTION).collect() }
     }
 
@@ -59,12 +59,12 @@ const OPTIONS: [&[u8]; 3] = [b"close", b"keep-alive", b"upgrade"];
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http1::fields::Line;
+    use crate::http1::fields::FieldLine;
 
     #[test]
     fn connection_lists_what_goes_and_cannot_list_who_asks_for_what() {
         let options = b"Upgrade, X-Hop, cookie, x-forwarded-FOR, host, forwarded, x-real-ip";
-        let lines = [Line { name: "Connection", value: options.into() }];
+        let lines = [FieldLine { name: "Connection", value: options.into() }];
         let hop = HopByHop::of(&lines[..]);
         for name in ["connection", "TE", "Transfer-Encoding", "x-hop", "UPGRADE"] {
             assert!(hop.holds(name), "{name}");

@@ -13,9 +13,9 @@ pub mod refused;
 pub mod target;
 pub mod unwanted;
 
-pub use fields::Fields;
-pub use framing::{Body, Framing, Refusal};
+pub use fields::HeaderFields;
+pub use framing::{Body, Framing, FramingError};
 pub use head::{HeadError, RequestHead, ResponseHead};
-pub use reading::{Bounds, Reading};
-pub use refused::Refused;
+pub use reading::{HeadBounds, HeadReading};
+pub use refused::RequestRefused;
 pub use unwanted::Unwanted;

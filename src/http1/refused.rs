@@ -2,12 +2,12 @@
 
 use http::StatusCode;
 
-use super::framing::Refusal;
+use super::framing::FramingError;
 
 /// Why a head, or a connection that sent none, is refused. The client's fault in every case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refused {
+pub enum RequestRefused {
     /// Nothing came in time. The connection is closed without an answer.
     #[error("no request came in time")]
     Silent,
@@ -49,10 +49,10 @@ pub enum Refused {
     AnswerSlow,
     /// A rule by which a request has one meaning is broken.
     #[error(transparent)]
-    Rule(#[from] Refusal),
+    Rule(#[from] FramingError),
 }
 
-impl Refused {
+impl RequestRefused {
     /// The reason's name in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -2,7 +2,7 @@
 
 /// The form of a request's target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target<'b> {
+pub enum RequestTarget<'b> {
     /// A path and query, or the `*` of `OPTIONS`: `Host` names the host.
     Own,
     /// An absolute URI. Its host counts, whatever `Host` says (RFC 9112 §3.2.2).
@@ -16,7 +16,7 @@ pub enum Target<'b> {
     },
 }
 
-impl<'b> Target<'b> {
+impl<'b> RequestTarget<'b> {
     /// Reads the target of a request; `None` where it has no form that the method allows.
     ///
     /// A scheme other than `http` and `https`, a URI with user information (RFC 9110 §4.2.4), and the `host:port` of
@@ -74,8 +74,8 @@ mod tests {
     }
 
     fn read(method: &str, target: &str) -> Option<(Option<String>, String)> {
-        let read = Target::of(method, target)?;
-        let host = if let Target::Absolute { host, .. } = read { Some(host.to_owned()) } else { None };
+        let read = RequestTarget::of(method, target)?;
+        let host = if let RequestTarget::Absolute { host, .. } = read { Some(host.to_owned()) } else { None };
         Some((host, read.path(target)))
     }
 

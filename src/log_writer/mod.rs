@@ -48,7 +48,7 @@ pub struct LogWriter {
 
 /// Fate of one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Queued {
+pub enum LineFate {
     /// The writer thread will write the line.
     Yes,
     /// The buffer was full: the line is dropped. `first` is true when no other line was dropped since the last report.
@@ -142,20 +142,20 @@ impl LogWriter {
     }
 
     /// Queues a line, which ends with a line feed. Never blocks on the target.
-    pub fn write(&self, line: &[u8]) -> Queued {
+    pub fn write(&self, line: &[u8]) -> LineFate {
         let shared = &self.handle.shared;
         let mut state = shared.lock();
         if state.pending.len() + line.len() > shared.capacity {
             let first = state.dropped == 0;
             state.dropped += 1;
             shared.dropped.inc();
-            return Queued::No { first };
+            return LineFate::No { first };
         }
         state.pending.extend_from_slice(line);
         state.lines += 1;
         state.queued += line.len() as u64;
         shared.wake(state);
-        Queued::Yes
+        LineFate::Yes
     }
 
     /// Sets the time of the next call of [`Sink::due`]. An earlier alarm stays.

@@ -50,19 +50,19 @@ fn gathering(capacity: usize, gather: Duration) -> Lab {
 #[test]
 fn lines_over_the_bound_are_dropped_counted_and_reported_once() {
     let lab = lab(8);
-    assert_eq!(lab.writer.write(b"one\n"), Queued::Yes);
+    assert_eq!(lab.writer.write(b"one\n"), LineFate::Yes);
     // From here on the writer thread is stuck in its write, and the buffer is empty.
     assert_eq!(lab.offered.recv().unwrap(), "one\n");
-    assert_eq!(lab.writer.write(b"two\n"), Queued::Yes);
-    assert_eq!(lab.writer.write(b"six\n"), Queued::Yes);
-    assert_eq!(lab.writer.write(b"\n"), Queued::No { first: true });
-    assert_eq!(lab.writer.write(b"ten\n"), Queued::No { first: false });
+    assert_eq!(lab.writer.write(b"two\n"), LineFate::Yes);
+    assert_eq!(lab.writer.write(b"six\n"), LineFate::Yes);
+    assert_eq!(lab.writer.write(b"\n"), LineFate::No { first: true });
+    assert_eq!(lab.writer.write(b"ten\n"), LineFate::No { first: false });
     assert_eq!(lab.counter.get(), 2);
     lab.outcomes.send(Ok(())).unwrap();
     assert_eq!(lab.offered.recv().unwrap(), "two\nsix\n");
     lab.outcomes.send(Ok(())).unwrap();
     assert_eq!(lab.reports.recv().unwrap(), 2);
-    assert_eq!(lab.writer.write(b"new\n"), Queued::Yes);
+    assert_eq!(lab.writer.write(b"new\n"), LineFate::Yes);
     assert_eq!(lab.offered.recv().unwrap(), "new\n");
     lab.outcomes.send(Ok(())).unwrap();
     assert!(lab.writer.flush(Duration::from_secs(60)));

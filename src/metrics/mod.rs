@@ -29,8 +29,8 @@ pub use listener::{AcceptError, ListenerMetrics, OpenConnection};
 pub use local_failure::LocalFailure;
 pub use tls::TlsMetrics;
 pub use totals::{CloseCodes, Directions, Distribution, Totals};
-pub use upstream::{RateLimit, UpstreamMetrics};
-pub use worker::{Turns, WorkerMetrics};
+pub use upstream::{LimitedRate, UpstreamMetrics};
+pub use worker::{WorkerMetrics, WorkerTurns};
 
 /// Every metric of one gateway, in a registry of its own.
 pub struct Metrics {

@@ -119,13 +119,13 @@ impl UpstreamMetrics {
 
     /// Shows every kind of failure of TLS, at 0 until it is counted.
     pub fn show_tls_failures(&self) {
-        for failure in tls::client::Failure::ALL {
+        for failure in tls::client::TlsFailureKind::ALL {
             self.tls_failures.with_label_values(&[self.name.as_str(), failure.as_str()]);
         }
     }
 
     /// Counts a connection to a backend, of traffic or a check, that TLS failed on.
-    pub fn tls_failure(&self, failure: tls::client::Failure) {
+    pub fn tls_failure(&self, failure: tls::client::TlsFailureKind) {
         self.tls_failures.with_label_values(&[self.name.as_str(), failure.as_str()]).inc();
     }
 
@@ -146,7 +146,7 @@ impl UpstreamMetrics {
     }
 
     /// Counts a tunnel whose client is held back from now on, because it sends more than this limit allows.
-    pub fn throttled(&self, limit: RateLimit) {
+    pub fn throttled(&self, limit: LimitedRate) {
         self.throttled.with_label_values(&[self.name.as_str(), limit.as_str()]).inc();
     }
 
@@ -165,7 +165,7 @@ impl UpstreamMetrics {
 
 /// A limit of the rates of clients; the `limit` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RateLimit {
+pub enum LimitedRate {
     /// Messages of one tunnel.
     Messages,
     /// Bytes of one tunnel.
@@ -176,7 +176,7 @@ pub enum RateLimit {
     KeyBytes,
 }
 
-impl RateLimit {
+impl LimitedRate {
     /// The `limit` label.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -40,8 +40,8 @@ impl WorkerMetrics {
     }
 
     /// Counts the turns of the worker with this number, on its thread.
-    pub fn count_turns(&self, worker: usize) -> Turns {
-        Turns { local: self.turns(worker).local(), reported: Instant::now(), is_pending: false }
+    pub fn count_turns(&self, worker: usize) -> WorkerTurns {
+        WorkerTurns { local: self.turns(worker).local(), reported: Instant::now(), is_pending: false }
     }
 
     /// Bytes that are kept for clients, all together.
@@ -52,14 +52,14 @@ impl WorkerMetrics {
 
 /// Turns of one worker. It counts them for itself, which takes no atomic operation, and reports them once a second:
 /// a turn is counted for every message or two.
-pub struct Turns {
+pub struct WorkerTurns {
     local: LocalHistogram,
     reported: Instant,
     /// Turns were counted since.
     is_pending: bool,
 }
 
-impl Turns {
+impl WorkerTurns {
     /// Counts a turn. A long one is reported at once, others with the first turn that ends a second later.
     pub fn observe(&mut self, began: Instant, ended: Instant) {
         let turn = ended.saturating_duration_since(began);

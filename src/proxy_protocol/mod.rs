@@ -7,12 +7,12 @@ mod write;
 
 use std::net::SocketAddr;
 
-pub use read::{MOST_BYTES, ProxyHeaderError, Read, read};
+pub use read::{HeaderRead, MOST_BYTES, ProxyHeaderError, read};
 pub use write::{write, write_local};
 
 /// A version of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Version {
+pub enum ProxyVersion {
     /// One line of text.
     V1,
     /// Binary, with fields of its own after the addresses.
@@ -21,11 +21,11 @@ pub enum Version {
 
 /// A header as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct ReceivedHeader {
     /// Its version.
-    pub version: Version,
+    pub version: ProxyVersion,
     /// The connection that it speaks of.
-    pub origin: Origin,
+    pub origin: ProxiedConnection,
     /// Host name that the client asked for, by SNI where it came by TLS (`PP2_TYPE_AUTHORITY`).
     pub authority: Option<String>,
     /// The sender's id of the connection, 128 bytes at most (`PP2_TYPE_UNIQUE_ID`).
@@ -36,7 +36,7 @@ pub struct Header {
 
 /// The connection that a header speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum ProxiedConnection {
     /// A connection that the sender passes on.
     Proxied {
         /// The client's address.

@@ -5,17 +5,17 @@
 
 use proxy_header::{ParseConfig, ProxyHeader, Tlv};
 
-use super::{Header, Origin, Ssl, Version};
+use super::{ProxiedConnection, ProxyVersion, ReceivedHeader, Ssl};
 
 /// The outcome of looking at the first bytes of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Read {
+pub enum HeaderRead {
     /// The bytes may become a header, and more are needed to tell.
     NeedsMore,
     /// The bytes are not a header's, whatever follows.
     NotProxy,
     /// A header, and how many bytes it takes. The bytes behind it are the client's.
-    Header(usize, Box<Header>),
+    Header(usize, Box<ReceivedHeader>),
 }
 
 /// Why bytes that begin as a header are none.
@@ -68,14 +68,14 @@ impl ProxyHeaderError {
 ///
 /// # Errors
 /// The bytes begin as a header and are none.
-pub fn read(bytes: &[u8]) -> Result<Read, ProxyHeaderError> {
+pub fn read(bytes: &[u8]) -> Result<HeaderRead, ProxyHeaderError> {
     if begins(bytes, SIGNATURE) {
-        return if bytes.len() < PREAMBLE { Ok(Read::NeedsMore) } else { read_v2(bytes) };
+        return if bytes.len() < PREAMBLE { Ok(HeaderRead::NeedsMore) } else { read_v2(bytes) };
     }
     if begins(bytes, WORD) {
-        return if bytes.len() < WORD.len() { Ok(Read::NeedsMore) } else { read_v1(bytes) };
+        return if bytes.len() < WORD.len() { Ok(HeaderRead::NeedsMore) } else { read_v1(bytes) };
     }
-    Ok(Read::NotProxy)
+    Ok(HeaderRead::NotProxy)
 }
 
 /// True when one of the two is the beginning of the other.
@@ -84,16 +84,16 @@ fn begins(bytes: &[u8], prefix: &[u8]) -> bool {
     bytes[..common] == prefix[..common]
 }
 
-fn read_v1(bytes: &[u8]) -> Result<Read, ProxyHeaderError> {
+fn read_v1(bytes: &[u8]) -> Result<HeaderRead, ProxyHeaderError> {
     let line = &bytes[..bytes.len().min(LONGEST_LINE)];
     let Some(end) = line.iter().position(|byte| *byte == b'\n') else {
-        return if line.len() < LONGEST_LINE { Ok(Read::NeedsMore) } else { Err(ProxyHeaderError::TooLong) };
+        return if line.len() < LONGEST_LINE { Ok(HeaderRead::NeedsMore) } else { Err(ProxyHeaderError::TooLong) };
     };
     let line = &bytes[..=end];
     let text = line[WORD.len()..].strip_suffix(b"\r\n").ok_or(ProxyHeaderError::Line)?;
     // `UNKNOWN` may be followed by anything, which is to be ignored.
     if text.strip_prefix(b"UNKNOWN").is_some_and(|rest| rest.is_empty() || rest[0] == b' ') {
-        return Ok(found(Version::V1, line.len(), Origin::Unknown));
+        return Ok(found(ProxyVersion::V1, line.len(), ProxiedConnection::Unknown));
     }
     // Rust reads a port with a sign, and with zeros before it; the protocol has neither.
     let ports = text.split(|byte| *byte == b' ').skip(3);
@@ -103,18 +103,21 @@ fn read_v1(bytes: &[u8]) -> Result<Read, ProxyHeaderError> {
     let (header, length) = ProxyHeader::parse(line, ParseConfig::default()).map_err(|_| ProxyHeaderError::Line)?;
     match header.proxied_address() {
         Some(address) if length == line.len() => {
-            let origin = Origin::Proxied { source: address.source, destination: address.destination };
-            Ok(found(Version::V1, length, origin))
+            let origin = ProxiedConnection::Proxied { source: address.source, destination: address.destination };
+            Ok(found(ProxyVersion::V1, length, origin))
         }
         _ => Err(ProxyHeaderError::Line),
     }
 }
 
-fn found(version: Version, length: usize, origin: Origin) -> Read {
-    Read::Header(length, Box::new(Header { version, origin, authority: None, unique_id: None, ssl: None }))
+fn found(version: ProxyVersion, length: usize, origin: ProxiedConnection) -> HeaderRead {
+    HeaderRead::Header(
+        length,
+        Box::new(ReceivedHeader { version, origin, authority: None, unique_id: None, ssl: None }),
+    )
 }
 
-fn read_v2(bytes: &[u8]) -> Result<Read, ProxyHeaderError> {
+fn read_v2(bytes: &[u8]) -> Result<HeaderRead, ProxyHeaderError> {
     let [command, family, high, low] = [bytes[12], bytes[13], bytes[14], bytes[15]];
     if command >> 4 != 2 {
         return Err(ProxyHeaderError::Version);
@@ -123,17 +126,17 @@ fn read_v2(bytes: &[u8]) -> Result<Read, ProxyHeaderError> {
     if length > MOST_BYTES {
         return Err(ProxyHeaderError::TooLong);
     }
-    let Some(header) = bytes.get(..length) else { return Ok(Read::NeedsMore) };
+    let Some(header) = bytes.get(..length) else { return Ok(HeaderRead::NeedsMore) };
     match command & 0x0f {
         // All of the rest is to be discarded, the family too.
-        LOCAL => return Ok(found(Version::V2, length, Origin::Local)),
+        LOCAL => return Ok(found(ProxyVersion::V2, length, ProxiedConnection::Local)),
         PROXY => {}
         _ => return Err(ProxyHeaderError::Command),
     }
     let addresses = match (family >> 4, family & 0x0f) {
         (UNSPEC, 0..=DATAGRAM) | (_, UNSPEC) if family >> 4 <= UNIX => {
             // Of an unknown connection neither addresses nor fields can be found.
-            return Ok(found(Version::V2, length, Origin::Unknown));
+            return Ok(found(ProxyVersion::V2, length, ProxiedConnection::Unknown));
         }
         (INET, STREAM | DATAGRAM) => 12,
         (INET6, STREAM | DATAGRAM) => 36,
@@ -146,17 +149,17 @@ fn read_v2(bytes: &[u8]) -> Result<Read, ProxyHeaderError> {
     let (parsed, _) = ProxyHeader::parse(header, ParseConfig::default()).map_err(|_| ProxyHeaderError::Field)?;
     let origin = match parsed.proxied_address() {
         Some(address) if family & 0x0f == STREAM => {
-            Origin::Proxied { source: address.source, destination: address.destination }
+            ProxiedConnection::Proxied { source: address.source, destination: address.destination }
         }
-        _ => Origin::Unknown,
+        _ => ProxiedConnection::Unknown,
     };
-    let mut header = Header { version: Version::V2, origin, authority: None, unique_id: None, ssl: None };
+    let mut header = ReceivedHeader { version: ProxyVersion::V2, origin, authority: None, unique_id: None, ssl: None };
     read_fields(&parsed, &mut header)?;
-    Ok(Read::Header(length, Box::new(header)))
+    Ok(HeaderRead::Header(length, Box::new(header)))
 }
 
 /// Reads the fields that are understood, and skips the others. Of two of a kind the first counts.
-fn read_fields(parsed: &ProxyHeader<'_>, header: &mut Header) -> Result<(), ProxyHeaderError> {
+fn read_fields(parsed: &ProxyHeader<'_>, header: &mut ReceivedHeader) -> Result<(), ProxyHeaderError> {
     for field in parsed.tlvs() {
         match field.map_err(|_| ProxyHeaderError::Field)? {
             Tlv::Authority(name) => _ = header.authority.get_or_insert_with(|| name.into_owned()),

@@ -9,9 +9,9 @@ fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-fn header(bytes: &[u8]) -> Header {
+fn header(bytes: &[u8]) -> ReceivedHeader {
     match read(bytes) {
-        Ok(Read::Header(length, header)) => {
+        Ok(HeaderRead::Header(length, header)) => {
             assert_eq!(length, bytes.len());
             *header
         }
@@ -27,30 +27,31 @@ fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
 
 const V4: [u8; 12] = [203, 0, 113, 7, 198, 51, 100, 2, 0x30, 0x39, 0x01, 0xbb];
 
-fn proxied() -> Origin {
-    Origin::Proxied { source: address("203.0.113.7:12345"), destination: address("198.51.100.2:443") }
+fn proxied() -> ProxiedConnection {
+    ProxiedConnection::Proxied { source: address("203.0.113.7:12345"), destination: address("198.51.100.2:443") }
 }
 
 /// Headers, one of each shape.
-fn shapes() -> Vec<(Vec<u8>, Origin)> {
-    let v6 = Origin::Proxied { source: address("[2001:db8::7]:1"), destination: address("[2001:db8::2]:65535") };
+fn shapes() -> Vec<(Vec<u8>, ProxiedConnection)> {
+    let v6 =
+        ProxiedConnection::Proxied { source: address("[2001:db8::7]:1"), destination: address("[2001:db8::2]:65535") };
     let mut v6_binary = Vec::new();
-    write(Version::V2, address("[2001:db8::7]:1"), address("[2001:db8::2]:65535"), &mut v6_binary);
+    write(ProxyVersion::V2, address("[2001:db8::7]:1"), address("[2001:db8::2]:65535"), &mut v6_binary);
     let longest = format!("PROXY UNKNOWN {} {0} 65535 65535\r\n", ["ffff"; 8].join(":"));
     assert_eq!(longest.len(), 107);
     vec![
         (b"PROXY TCP4 203.0.113.7 198.51.100.2 12345 443\r\n".to_vec(), proxied()),
         (b"PROXY TCP6 2001:db8::7 2001:db8::2 1 65535\r\n".to_vec(), v6),
-        (b"PROXY UNKNOWN\r\n".to_vec(), Origin::Unknown),
-        (longest.into_bytes(), Origin::Unknown),
+        (b"PROXY UNKNOWN\r\n".to_vec(), ProxiedConnection::Unknown),
+        (longest.into_bytes(), ProxiedConnection::Unknown),
         (v2(0x21, 0x11, &V4), proxied()),
         (v2(0x21, 0x11, &[&V4[..], &[0xe0, 0, 2, 1, 2, 0x04, 0, 0]].concat()), proxied()),
         (v6_binary, v6),
-        (v2(0x20, 0x00, b""), Origin::Local),
-        (v2(0x20, 0x77, b"anything"), Origin::Local),
-        (v2(0x21, 0x00, b"anything"), Origin::Unknown),
-        (v2(0x21, 0x12, &V4), Origin::Unknown),
-        (v2(0x21, 0x31, &[0; 216]), Origin::Unknown),
+        (v2(0x20, 0x00, b""), ProxiedConnection::Local),
+        (v2(0x20, 0x77, b"anything"), ProxiedConnection::Local),
+        (v2(0x21, 0x00, b"anything"), ProxiedConnection::Unknown),
+        (v2(0x21, 0x12, &V4), ProxiedConnection::Unknown),
+        (v2(0x21, 0x31, &[0; 216]), ProxiedConnection::Unknown),
     ]
 }
 
@@ -58,21 +59,21 @@ fn shapes() -> Vec<(Vec<u8>, Origin)> {
 fn a_header_is_the_same_wherever_it_is_cut() {
     for (bytes, origin) in shapes() {
         for cut in 0..bytes.len() {
-            assert_eq!(read(&bytes[..cut]), Ok(Read::NeedsMore), "{cut} bytes of {bytes:?}");
+            assert_eq!(read(&bytes[..cut]), Ok(HeaderRead::NeedsMore), "{cut} bytes of {bytes:?}");
         }
         assert_eq!(header(&bytes).origin, origin);
         let behind = [&bytes[..], b"\r\nPROXY GET /"].concat();
-        assert_eq!(read(&behind), Ok(Read::Header(bytes.len(), Box::new(header(&bytes)))));
+        assert_eq!(read(&behind), Ok(HeaderRead::Header(bytes.len(), Box::new(header(&bytes)))));
     }
 }
 
 #[test]
 fn bytes_of_clients_are_told_from_a_header_by_the_first_that_differs() {
     for bytes in ["GET / HTTP/1.1\r\n", "PROPFIND / HTTP/1.1\r\n", "PROXYING", "\r\nGET", "\x16\x03\x01"] {
-        assert_eq!(read(bytes.as_bytes()), Ok(Read::NotProxy), "{bytes:?}");
+        assert_eq!(read(bytes.as_bytes()), Ok(HeaderRead::NotProxy), "{bytes:?}");
     }
     for bytes in ["", "P", "PRO", "\r", "\r\n"] {
-        assert_eq!(read(bytes.as_bytes()), Ok(Read::NeedsMore), "{bytes:?}");
+        assert_eq!(read(bytes.as_bytes()), Ok(HeaderRead::NeedsMore), "{bytes:?}");
     }
 }
 
@@ -100,7 +101,7 @@ fn a_line_that_the_protocol_does_not_write_is_refused() {
     }
     let long = format!("PROXY UNKNOWN {}", "x".repeat(93));
     assert_eq!(read(long.as_bytes()), Err(ProxyHeaderError::TooLong));
-    assert_eq!(read(&long.as_bytes()[..106]), Ok(Read::NeedsMore));
+    assert_eq!(read(&long.as_bytes()[..106]), Ok(HeaderRead::NeedsMore));
 }
 
 #[test]
@@ -129,7 +130,7 @@ fn a_binary_header_that_the_protocol_does_not_have_is_refused() {
     }
     // The bound is known before the bytes have come.
     assert_eq!(read(&v2(0x20, 0x00, &[0; MOST_BYTES - 15])[..16]), Err(TooLong));
-    assert!(matches!(read(&v2(0x20, 0x00, &[0; MOST_BYTES - 16])), Ok(Read::Header(MOST_BYTES, _))));
+    assert!(matches!(read(&v2(0x20, 0x00, &[0; MOST_BYTES - 16])), Ok(HeaderRead::Header(MOST_BYTES, _))));
 }
 
 #[test]
@@ -171,28 +172,28 @@ fn headers_are_written_as_the_protocol_has_them() {
         write(version, address(source), address(destination), &mut out);
         out.split_off(6)
     };
-    let v1 = |source, destination| String::from_utf8(written(Version::V1, source, destination)).unwrap();
+    let v1 = |source, destination| String::from_utf8(written(ProxyVersion::V1, source, destination)).unwrap();
     assert_eq!(v1("203.0.113.7:1", "198.51.100.2:443"), "PROXY TCP4 203.0.113.7 198.51.100.2 1 443\r\n");
     assert_eq!(v1("[2001:db8::7]:1", "[::1]:443"), "PROXY TCP6 2001:db8::7 ::1 1 443\r\n");
     assert_eq!(v1("[::ffff:203.0.113.7]:1", "198.51.100.2:443"), "PROXY TCP4 203.0.113.7 198.51.100.2 1 443\r\n");
     assert_eq!(v1("203.0.113.7:1", "[::1]:443"), "PROXY TCP6 ::ffff:203.0.113.7 ::1 1 443\r\n");
-    assert_eq!(written(Version::V2, "203.0.113.7:12345", "198.51.100.2:443"), v2(0x21, 0x11, &V4));
+    assert_eq!(written(ProxyVersion::V2, "203.0.113.7:12345", "198.51.100.2:443"), v2(0x21, 0x11, &V4));
     let local = |version| {
         let mut out = Vec::new();
         write_local(version, &mut out);
         out
     };
-    assert_eq!(local(Version::V1), b"PROXY UNKNOWN\r\n");
-    assert_eq!(local(Version::V2), v2(0x20, 0x00, b""));
+    assert_eq!(local(ProxyVersion::V1), b"PROXY UNKNOWN\r\n");
+    assert_eq!(local(ProxyVersion::V2), v2(0x20, 0x00, b""));
 }
 
 proptest! {
     #[test]
     fn what_is_written_is_read_back(source: SocketAddr, destination: SocketAddr, v1: bool) {
-        let version = if v1 { Version::V1 } else { Version::V2 };
+        let version = if v1 { ProxyVersion::V1 } else { ProxyVersion::V2 };
         let mut out = Vec::new();
         write(version, source, destination, &mut out);
-        let Origin::Proxied { source: from, destination: to } = header(&out).origin else { panic!() };
+        let ProxiedConnection::Proxied { source: from, destination: to } = header(&out).origin else { panic!() };
         let canonical = |address: SocketAddr| (address.ip().to_canonical(), address.port());
         prop_assert_eq!(canonical(from), canonical(source));
         prop_assert_eq!(canonical(to), canonical(destination));
@@ -211,7 +212,7 @@ proptest! {
         let at = at.index(changed.len());
         changed[at] = byte;
         changed.extend_from_slice(&bytes);
-        if let Ok(Read::Header(length, _)) = read(&changed) {
+        if let Ok(HeaderRead::Header(length, _)) = read(&changed) {
             prop_assert!(length <= changed.len() && length <= MOST_BYTES);
         }
     }

@@ -9,7 +9,7 @@ use http::HeaderValue;
 use crate::admission::{Networks, Rule};
 use crate::config::{self, ListenerTls, Problem, ProxyProtocol, Severity, TlsVersion};
 use crate::tls;
-use crate::tls::server::{Server, ServerSettings};
+use crate::tls::server::{ServerSettings, TlsServer};
 use crate::tls::tickets::TicketKeys;
 
 /// A compiled listener.
@@ -18,7 +18,7 @@ pub struct ListenerPolicy {
     /// Configuration of the listener.
     pub config: config::Listener,
     /// The server's side of TLS; `None` of a plain listener.
-    pub tls: Option<Server>,
+    pub tls: Option<TlsServer>,
     /// `Strict-Transport-Security` of answers to clients that came by TLS.
     pub hsts: Option<HeaderValue>,
     /// Networks that may connect, and those that may not.
@@ -55,8 +55,8 @@ impl ListenerPolicy {
 }
 
 /// Reads the files of `tls`, which stands at this path of the configuration.
-pub(super) fn server(tls: &ListenerTls, path: &str, keys: &Arc<TicketKeys>) -> Result<Server, Vec<Problem>> {
-    let server = Server::new(settings(tls), Arc::clone(keys), tls::provider(), SystemTime::now());
+pub(super) fn server(tls: &ListenerTls, path: &str, keys: &Arc<TicketKeys>) -> Result<TlsServer, Vec<Problem>> {
+    let server = TlsServer::new(settings(tls), Arc::clone(keys), tls::provider(), SystemTime::now());
     server.map_err(|errors| errors.iter().map(|error| problem(path, error.to_string())).collect())
 }
 

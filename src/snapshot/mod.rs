@@ -23,7 +23,7 @@ use crate::dial::Dialer;
 use crate::hook::{Chain, Injector, Registry as Hooks};
 use crate::metrics::Metrics;
 use crate::route::Routes;
-use crate::tls::server::Server;
+use crate::tls::server::TlsServer;
 use crate::tls::tickets::TicketKeys;
 use crate::upstream::{Member, MemberLists, Registry};
 
@@ -53,7 +53,7 @@ pub struct Snapshot {
     /// In the order of the configuration's listeners.
     listeners: Vec<Arc<ListenerPolicy>>,
     /// The server's side of TLS on the admin listener.
-    admin: Option<Arc<Server>>,
+    admin: Option<Arc<TlsServer>>,
 }
 
 /// A compiled route.
@@ -230,12 +230,12 @@ impl Snapshot {
     }
 
     /// The server's side of TLS on the admin listener; `None` where that is plain.
-    pub fn admin_tls(&self) -> Option<&Arc<Server>> {
+    pub fn admin_tls(&self) -> Option<&Arc<TlsServer>> {
         self.admin.as_ref()
     }
 
     /// The server's side of TLS on every listener that has it, the admin listener included.
-    pub fn tls_servers(&self) -> impl Iterator<Item = &Server> {
+    pub fn tls_servers(&self) -> impl Iterator<Item = &TlsServer> {
         self.listeners.iter().filter_map(|listener| listener.tls.as_ref()).chain(self.admin.as_deref())
     }
 
@@ -246,7 +246,7 @@ impl Snapshot {
 
     /// The name and the end of every certificate in use, the end in seconds since 1970.
     pub fn certificates(&self) -> impl Iterator<Item = (String, u64)> {
-        self.tls_servers().flat_map(Server::certificates).map(|certificate| {
+        self.tls_servers().flat_map(TlsServer::certificates).map(|certificate| {
             let end = certificate.not_after.duration_since(SystemTime::UNIX_EPOCH);
             (certificate.label(), end.map_or(0, |end| end.as_secs()))
         })

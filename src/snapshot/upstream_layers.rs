@@ -8,12 +8,12 @@ use log::warn;
 use super::Snapshot;
 use crate::config::{self, Problem, Problems, Severity};
 use crate::dial::Layers;
-use crate::tls::client::{Client, ClientError, ClientSettings};
+use crate::tls::client::{ClientSettings, TlsClient, TlsClientError};
 
 /// The layers that an upstream's configuration asks for. Files are not read yet.
 pub(super) fn of(upstream: &config::Upstream) -> Layers {
     let tls = upstream.tls.as_ref().map(|tls| {
-        Arc::new(Client::new(ClientSettings {
+        Arc::new(TlsClient::new(ClientSettings {
             server_name: tls.server_name.clone(),
             ca: tls.ca.clone(),
             certificate: tls.certificate.as_ref().map(|pair| (pair.cert.clone(), pair.key.clone())),
@@ -54,7 +54,7 @@ impl Snapshot {
 }
 
 /// A problem that shows only when an upstream's files are read: its place in the text is not known any more.
-fn problem(upstream: &str, error: &ClientError) -> Problem {
+fn problem(upstream: &str, error: &TlsClientError) -> Problem {
     Problem {
         severity: Severity::Error,
         line: 1,

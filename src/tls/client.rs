@@ -19,7 +19,7 @@ use super::Session;
 use super::certificates::{Certificate, CertificateError, roots};
 use super::files::read;
 use super::secrets::Capturing;
-pub use failure::{Failed, Failure};
+pub use failure::{TlsFailure, TlsFailureKind};
 
 /// Settings of the connections to the backends of one upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct ClientSettings {
 /// Fault that keeps the files of a client from being used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ClientError {
+pub enum TlsClientError {
     /// A file is missing or not as it should be.
     #[error(transparent)]
     File(#[from] CertificateError),
@@ -51,7 +51,7 @@ pub enum ClientError {
 }
 
 /// The client's side of TLS of one upstream.
-pub struct Client {
+pub struct TlsClient {
     settings: ClientSettings,
     /// `None` until the files were read.
     in_force: ArcSwapOption<InForce>,
@@ -66,7 +66,7 @@ struct InForce {
     identity: u64,
 }
 
-impl Client {
+impl TlsClient {
     /// A client that has not read its files yet.
     pub fn new(settings: ClientSettings) -> Self {
         Self { settings, in_force: ArcSwapOption::empty() }
@@ -87,7 +87,7 @@ impl Client {
     ///
     /// # Errors
     /// Every fault of the files. What was in force stays so.
-    pub fn load(&self, now: SystemTime) -> Result<(), Vec<ClientError>> {
+    pub fn load(&self, now: SystemTime) -> Result<(), Vec<TlsClientError>> {
         let contents = self.contents();
         let config = Arc::new(config(&self.settings, now)?);
         self.in_force.store(Some(Arc::new(InForce { config, contents, identity: rand::random() })));
@@ -99,7 +99,11 @@ impl Client {
     ///
     /// # Errors
     /// Every fault of the files. What was in force stays so.
-    pub fn refresh(&self, changed: &dyn Fn(&Path) -> bool, now: SystemTime) -> Result<Vec<PathBuf>, Vec<ClientError>> {
+    pub fn refresh(
+        &self,
+        changed: &dyn Fn(&Path) -> bool,
+        now: SystemTime,
+    ) -> Result<Vec<PathBuf>, Vec<TlsClientError>> {
         let changed: Vec<_> = self.files().into_iter().filter(|file| changed(file)).collect();
         let same = self.in_force.load().as_ref().is_some_and(|in_force| in_force.contents == self.contents());
         if changed.is_empty() || same {
@@ -129,23 +133,23 @@ impl Client {
     ///
     /// # Errors
     /// The files were never read.
-    pub fn session(&self, backend: IpAddr) -> Result<Session, Failed> {
+    pub fn session(&self, backend: IpAddr) -> Result<Session, TlsFailure> {
         let in_force = self.in_force.load();
-        let Some(in_force) = &*in_force else { return Err(Failed::not_set_up("its files were not read")) };
+        let Some(in_force) = &*in_force else { return Err(TlsFailure::not_set_up("its files were not read")) };
         let name = self.settings.server_name.clone();
         let name = name.unwrap_or_else(|| ServerName::IpAddress(backend.to_canonical().into()));
-        Session::client(Arc::clone(&in_force.config), name).map_err(|error| Failed::not_set_up(&error.to_string()))
+        Session::client(Arc::clone(&in_force.config), name).map_err(|error| TlsFailure::not_set_up(&error.to_string()))
     }
 }
 
 /// The settings.
-impl fmt::Debug for Client {
+impl fmt::Debug for TlsClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Client").field(&self.settings).finish()
+        f.debug_tuple("TlsClient").field(&self.settings).finish()
     }
 }
 
-fn config(settings: &ClientSettings, now: SystemTime) -> Result<ClientConfig, Vec<ClientError>> {
+fn config(settings: &ClientSettings, now: SystemTime) -> Result<ClientConfig, Vec<TlsClientError>> {
     let provider = super::provider();
     let mut errors = Vec::new();
     let roots = match (&settings.ca, settings.verify) {
@@ -155,12 +159,12 @@ fn config(settings: &ClientSettings, now: SystemTime) -> Result<ClientConfig, Ve
     };
     let presented = settings.certificate.as_ref().and_then(|(cert, key)| {
         let loaded = Certificate::load(cert, key, &provider, now);
-        loaded.map_err(|faults| errors.extend(faults.into_iter().map(ClientError::from))).ok()
+        loaded.map_err(|faults| errors.extend(faults.into_iter().map(TlsClientError::from))).ok()
     });
     if !errors.is_empty() {
         return Err(errors);
     }
-    let refused = |error: Error| vec![ClientError::Refused(error)];
+    let refused = |error: Error| vec![TlsClientError::Refused(error)];
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
     let builder = builder.with_safe_default_protocol_versions().map_err(refused)?;
     let builder = match roots {
@@ -177,14 +181,14 @@ fn config(settings: &ClientSettings, now: SystemTime) -> Result<ClientConfig, Ve
 }
 
 /// The authorities that the system trusts, by `SSL_CERT_FILE` and `SSL_CERT_DIR` or where the distribution keeps them.
-fn system_roots() -> Result<RootCertStore, ClientError> {
+fn system_roots() -> Result<RootCertStore, TlsClientError> {
     let found = rustls_native_certs::load_native_certs();
     let mut store = RootCertStore::empty();
     let (usable, _) = store.add_parsable_certificates(found.certs);
     match usable {
         0 => {
             let reason = found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
-            Err(ClientError::NoSystemRoots(reason))
+            Err(TlsClientError::NoSystemRoots(reason))
         }
         _ => Ok(store),
     }

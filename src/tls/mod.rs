@@ -23,8 +23,8 @@ pub use failure::HandshakeFailure;
 pub use files::FileError;
 pub use presented::ClientCertificate;
 pub use sealed::Sealed;
-pub use session::{Facts, Session};
-pub use stream::{Kind, LEAST_BUFFER, Stream, StreamState, Transport};
+pub use session::{HandshakeFacts, Session};
+pub use stream::{LEAST_BUFFER, RawConnection, Stream, StreamKind, StreamState};
 
 /// The one provider of cryptography, to be given to every configuration of rustls: aws-lc-rs.
 pub fn provider() -> Arc<CryptoProvider> {

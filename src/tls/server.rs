@@ -38,7 +38,7 @@ pub struct ServerSettings {
 /// Reason for which a file of a listener's TLS cannot be used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ServerError {
+pub enum TlsServerError {
     /// A certificate or its key.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -59,7 +59,7 @@ pub enum ServerError {
 }
 
 /// The server's side of TLS on one listener. Files that change are read again without anything being interrupted.
-pub struct Server {
+pub struct TlsServer {
     settings: ServerSettings,
     provider: Arc<CryptoProvider>,
     in_force: ArcSwap<InForce>,
@@ -81,10 +81,10 @@ pub struct Refreshed {
     /// Files whose content is in force now and was not before.
     pub renewed: Vec<PathBuf>,
     /// Faults of files: what was read from them before stays in force.
-    pub failed: Vec<ServerError>,
+    pub failed: Vec<TlsServerError>,
 }
 
-impl Server {
+impl TlsServer {
     /// Reads the files that the settings name. `own_keys` are the ticket keys of the process, for listeners without a
     /// file of them.
     ///
@@ -95,13 +95,13 @@ impl Server {
         own_keys: Arc<TicketKeys>,
         provider: Arc<CryptoProvider>,
         now: SystemTime,
-    ) -> Result<Self, Vec<ServerError>> {
+    ) -> Result<Self, Vec<TlsServerError>> {
         let mut errors = Vec::new();
         let mut certificates = Vec::new();
         for (cert, key) in &settings.certificates {
             match Certificate::load(cert, key, &provider, now) {
                 Ok(certificate) => certificates.push(certificate),
-                Err(faults) => errors.extend(faults.into_iter().map(ServerError::from)),
+                Err(faults) => errors.extend(faults.into_iter().map(TlsServerError::from)),
             }
         }
         let tickets = match &settings.ticket_keys {
@@ -157,7 +157,7 @@ impl Server {
                     }
                     *in_force = new;
                 }
-                Err(faults) => refreshed.failed.extend(faults.into_iter().map(ServerError::from)),
+                Err(faults) => refreshed.failed.extend(faults.into_iter().map(TlsServerError::from)),
             }
         }
         let mut tickets = Arc::clone(&before.tickets);
@@ -197,15 +197,17 @@ impl InForce {
         roots: Option<Arc<RootCertStore>>,
         settings: &ServerSettings,
         provider: &Arc<CryptoProvider>,
-    ) -> Result<Self, ServerError> {
+    ) -> Result<Self, TlsServerError> {
         let versions: &[&SupportedProtocolVersion] = if settings.allows_1_2 { &[&TLS13, &TLS12] } else { &[&TLS13] };
         let builder = ServerConfig::builder_with_provider(Arc::clone(provider)).with_protocol_versions(versions)?;
         let builder = match (&roots, &settings.client_auth) {
             (Some(roots), Some((file, required))) => {
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider));
                 let verifier = if *required { verifier } else { verifier.allow_unauthenticated() };
-                let failed =
-                    |error: VerifierBuilderError| ServerError::Roots { file: file.clone(), reason: error.to_string() };
+                let failed = |error: VerifierBuilderError| TlsServerError::Roots {
+                    file: file.clone(),
+                    reason: error.to_string(),
+                };
                 builder.with_client_cert_verifier(verifier.build().map_err(failed)?)
             }
             _ => builder.with_no_client_auth(),
@@ -283,8 +285,8 @@ impl fmt::Debug for ByName {
 }
 
 /// The settings.
-impl fmt::Debug for Server {
+impl fmt::Debug for TlsServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Server").field(&self.settings).finish()
+        f.debug_tuple("TlsServer").field(&self.settings).finish()
     }
 }

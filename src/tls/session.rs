@@ -25,7 +25,7 @@ pub struct Session {
 
 /// Facts that a handshake settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct HandshakeFacts {
     /// Version of TLS; `None` before it is settled.
     pub version: Option<ProtocolVersion>,
     /// Cipher suite; `None` before it is settled.
@@ -152,13 +152,13 @@ impl Session {
     }
 
     /// Facts that the handshake has settled so far.
-    pub fn facts(&self) -> Facts {
+    pub fn facts(&self) -> HandshakeFacts {
         let connection = &self.connection;
         let server_name = match connection {
             Connection::Server(server) => server.server_name().map(str::to_owned),
             Connection::Client(_) => None,
         };
-        Facts {
+        HandshakeFacts {
             version: connection.protocol_version(),
             suite: connection.negotiated_cipher_suite().map(|suite| suite.suite()),
             alpn: connection.alpn_protocol().map(<[u8]>::to_vec),

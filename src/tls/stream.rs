@@ -9,11 +9,11 @@ use std::net::Shutdown;
 use mio::net::TcpStream;
 
 use super::Session;
-use super::record::{End, LONGEST_RECORD, Records};
+use super::record::{LONGEST_RECORD, Records, StreamEnd};
 pub use state::StreamState;
 
 /// The connection below a [`Stream`]: read and written without waiting, as a socket is.
-pub trait Transport: Read + Write {
+pub trait RawConnection: Read + Write {
     /// Tells the other side that nothing more comes (a TCP FIN).
     ///
     /// # Errors
@@ -21,7 +21,7 @@ pub trait Transport: Read + Write {
     fn shutdown_write(&mut self) -> io::Result<()>;
 }
 
-impl Transport for TcpStream {
+impl RawConnection for TcpStream {
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
     }
@@ -35,7 +35,7 @@ pub struct Stream<T = TcpStream> {
     partial: Vec<u8>,
     unsent: Option<Box<Unsent>>,
     /// End of the other side's stream, once it came.
-    end: Option<End>,
+    end: Option<StreamEnd>,
     /// The `close_notify` of this side is sealed.
     closing: bool,
 }
@@ -50,7 +50,7 @@ enum Layer {
 
 /// The kinds of streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum StreamKind {
     /// Sealed by the small record layer; it can go on in another process.
     Record,
     /// Sealed by rustls; it stays where it is.
@@ -68,7 +68,7 @@ struct Unsent {
     data: usize,
 }
 
-impl<T: Transport> Stream<T> {
+impl<T: RawConnection> Stream<T> {
     /// A stream that goes on where `session` stands on the connection `below`, with records that have yet to be sent.
     ///
     /// The handshake is done.
@@ -77,7 +77,7 @@ impl<T: Transport> Stream<T> {
             Self { below, layer: Layer::Nothing, partial: Vec::new(), unsent: None, end: None, closing: false };
         let mut session = session;
         if session.peer_has_closed() {
-            stream.end = Some(End::Closed);
+            stream.end = Some(StreamEnd::Closed);
         }
         if !session.can_be_carried() {
             session.flush(&mut unsent);
@@ -91,8 +91,8 @@ impl<T: Transport> Stream<T> {
     }
 
     /// The part that seals it.
-    pub fn kind(&self) -> Kind {
-        if matches!(self.layer, Layer::Rustls(_)) { Kind::Rustls } else { Kind::Record }
+    pub fn kind(&self) -> StreamKind {
+        if matches!(self.layer, Layer::Rustls(_)) { StreamKind::Rustls } else { StreamKind::Record }
     }
 
     /// Bytes of records that are kept: those that the connection below has yet to take, and a part of one that came.
@@ -149,14 +149,14 @@ impl<T: Transport> Stream<T> {
                 let mut data = Vec::new();
                 let read = session.read_tls(&scratch[kept..kept + came], &mut data);
                 self.end = match read {
-                    Ok(()) => session.peer_has_closed().then_some(End::Closed),
-                    Err(rustls::Error::AlertReceived(alert)) => Some(End::Alerted(alert.into())),
-                    Err(_) => Some(End::Refused(super::record::Alert::DecodeError)),
+                    Ok(()) => session.peer_has_closed().then_some(StreamEnd::Closed),
+                    Err(rustls::Error::AlertReceived(alert)) => Some(StreamEnd::Alerted(alert.into())),
+                    Err(_) => Some(StreamEnd::Refused(super::record::Alert::DecodeError)),
                 };
                 buffer[..data.len()].copy_from_slice(&data);
                 data.len()
             }
-            Layer::Nothing => return outcome(End::Alerted(0)),
+            Layer::Nothing => return outcome(StreamEnd::Alerted(0)),
         };
         self.respond(scratch);
         match (produced, self.end) {
@@ -179,7 +179,7 @@ impl<T: Transport> Stream<T> {
     /// Sends the alerts that came of reading, as far as the connection below takes them.
     fn respond(&mut self, scratch: &mut [u8]) {
         let length = match (&mut self.layer, self.end) {
-            (Layer::Records(records), Some(End::Refused(alert))) => records.seal_alert(alert, scratch),
+            (Layer::Records(records), Some(StreamEnd::Refused(alert))) => records.seal_alert(alert, scratch),
             (Layer::Records(records), _) => records.seal_refusal(scratch),
             (Layer::Rustls(session), _) if session.wants_write() => {
                 let mut cipher = Vec::new();
@@ -307,7 +307,7 @@ impl<T: Transport> Stream<T> {
 
     /// Says that nothing more comes, as far as that can be said at once, before the stream is dropped.
     pub fn say_goodbye(&mut self) {
-        if !self.closing && !matches!(self.end, Some(End::Refused(_) | End::Alerted(_))) {
+        if !self.closing && !matches!(self.end, Some(StreamEnd::Refused(_) | StreamEnd::Alerted(_))) {
             // The other side may be gone already.
             let _ = self.shutdown_write();
         }
@@ -315,11 +315,11 @@ impl<T: Transport> Stream<T> {
 }
 
 /// Outcome of reading at the end of the stream.
-fn outcome(end: End) -> io::Result<(usize, bool)> {
+fn outcome(end: StreamEnd) -> io::Result<(usize, bool)> {
     match end {
-        End::Closed => Ok((0, true)),
-        End::Alerted(_) => Err(io::ErrorKind::ConnectionAborted.into()),
-        End::Refused(_) => Err(io::ErrorKind::InvalidData.into()),
+        StreamEnd::Closed => Ok((0, true)),
+        StreamEnd::Alerted(_) => Err(io::ErrorKind::ConnectionAborted.into()),
+        StreamEnd::Refused(_) => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 

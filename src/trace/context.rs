@@ -21,7 +21,7 @@ pub struct SpanId([u8; 8]);
 
 /// A request's place in a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Context {
+pub struct TraceContext {
     /// The trace.
     pub trace: TraceId,
     /// The gateway's span, which is the parent of what the backend does.
@@ -40,7 +40,7 @@ struct Given {
     is_sampled: bool,
 }
 
-impl Context {
+impl TraceContext {
     /// The context of a request with these header fields: passed on where it came with a well-formed one, else begun.
     ///
     /// A trace that begins here is sampled with the probability `sample`, from 0 to 1. Of one that was begun elsewhere
@@ -174,12 +174,12 @@ mod tests {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     const PARENT: &str = "b7ad6b7169203331";
 
-    fn of(values: &[&str], is_trusted: bool, sample: f64) -> Context {
+    fn of(values: &[&str], is_trusted: bool, sample: f64) -> TraceContext {
         let mut fields = HeaderMap::new();
         for value in values {
             fields.append(&TRACEPARENT, value.parse().unwrap());
         }
-        Context::of(&fields, is_trusted, sample)
+        TraceContext::of(&fields, is_trusted, sample)
     }
 
     #[test]
@@ -254,7 +254,7 @@ mod tests {
                 let is_known = &parts[1] != "ff" && (&parts[1] != "00" || parts.get(4).is_none());
                 is_known && [&parts[2], &parts[3]].iter().all(|id| id.bytes().any(|digit| digit != b'0'))
             });
-            prop_assert_eq!(Context::of(&fields, true, 0.0).parent.is_some(), is_named, "{}", value);
+            prop_assert_eq!(TraceContext::of(&fields, true, 0.0).parent.is_some(), is_named, "{}", value);
         }
     }
 

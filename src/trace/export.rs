@@ -35,14 +35,14 @@ impl SpanCounts {
 
 /// The way to the exporter.
 #[derive(Clone)]
-pub(super) struct Queue {
+pub(super) struct ExportQueue {
     spans: mpsc::Sender<Span>,
     flushes: mpsc::Sender<oneshot::Sender<()>>,
     dropped: IntCounter,
 }
 
 /// Starts the exporter on the Tokio runtime of the caller.
-pub(super) fn start(settings: &TraceExport, counts: SpanCounts) -> Result<Queue, String> {
+pub(super) fn start(settings: &TraceExport, counts: SpanCounts) -> Result<ExportQueue, String> {
     let builder = Client::builder().redirect(Policy::none()).no_proxy().timeout(settings.timeout);
     // Where nothing is to be verified, a system without certificates must not be a problem.
     let builder = if settings.url.starts_with("http:") { builder.tls_certs_only([]) } else { builder };
@@ -53,10 +53,10 @@ pub(super) fn start(settings: &TraceExport, counts: SpanCounts) -> Result<Queue,
     let dropped = counts.dropped.clone();
     let exporter = Exporter { settings: settings.clone(), instance: instance(), client, counts, failing: false };
     tokio::spawn(exporter.run(queue, to_flush));
-    Ok(Queue { spans, flushes, dropped })
+    Ok(ExportQueue { spans, flushes, dropped })
 }
 
-impl Queue {
+impl ExportQueue {
     /// Puts a span in, or drops it where the queue is full.
     pub(super) fn put(&self, span: Span) {
         if self.spans.try_send(span).is_err() {
@@ -97,7 +97,7 @@ struct Refused {
 }
 
 impl Exporter {
-    /// Sends spans in batches until every [`Queue`] is gone. An exporter without spans sleeps.
+    /// Sends spans in batches until every [`ExportQueue`] is gone. An exporter without spans sleeps.
     async fn run(mut self, mut queue: mpsc::Receiver<Span>, mut flushes: mpsc::Receiver<oneshot::Sender<()>>) {
         let mut batch = Vec::new();
         loop {

@@ -11,20 +11,20 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use crate::config::TraceExport;
-pub use context::{Context, SpanId, TRACEPARENT, TRACESTATE, TraceId};
-use export::Queue;
+pub use context::{SpanId, TRACEPARENT, TRACESTATE, TraceContext, TraceId};
+use export::ExportQueue;
 pub use export::SpanCounts;
 
 /// A handle to the exporter of spans. Clones export to the same receiver.
 #[derive(Clone)]
 pub struct Tracer {
-    queue: Option<Queue>,
+    queue: Option<ExportQueue>,
 }
 
 /// A request or a handshake, as it is exported.
 #[derive(Clone, Debug)]
 pub struct Span {
-    context: Context,
+    context: TraceContext,
     name: String,
     ended: SystemTime,
     took: Duration,
@@ -55,7 +55,7 @@ impl Tracer {
     }
 
     /// Exports the span that `build` makes, where the trace is sampled; `build` is not called otherwise. Never waits.
-    pub fn record(&self, context: Option<&Context>, build: impl FnOnce(Context) -> Span) {
+    pub fn record(&self, context: Option<&TraceContext>, build: impl FnOnce(TraceContext) -> Span) {
         if let (Some(queue), Some(context)) = (&self.queue, context)
             && context.is_sampled
         {
@@ -73,7 +73,7 @@ impl Tracer {
 
 impl Span {
     /// A span of this context that took so long, and ends now.
-    pub fn ending_now(context: Context, name: String, took: Duration) -> Self {
+    pub fn ending_now(context: TraceContext, name: String, took: Duration) -> Self {
         Self { context, name, ended: SystemTime::now(), took, attributes: Vec::with_capacity(16), failed: false }
     }
 

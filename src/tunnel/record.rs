@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::reason::Reason;
 use super::reattach::{Outcome, Told};
-use crate::access_log::{AccessLog, Line};
+use crate::access_log::{AccessLog, LogLine};
 use crate::admission;
 use crate::affinity::{Digest, Source};
 use crate::hook::TunnelId;
@@ -150,7 +150,7 @@ impl Record {
     }
 
     /// Adds the fields that lines about this tunnel begin with.
-    fn describe(&self, line: Line) -> Line {
+    fn describe(&self, line: LogLine) -> LogLine {
         let (backend, rare) = (self.backend(), self.rare.as_deref());
         let tls = rare.and_then(|rare| rare.tls.as_ref());
         line.text("request_id", &self.request_id)

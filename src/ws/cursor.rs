@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::header::{CLOSE, CONTROL, FIN, Fault, Header, MAX_HEADER, NO_CODE, OPCODE, PING, PONG};
+use super::header::{CLOSE, CONTROL, FIN, Fault, FrameHeader, MAX_HEADER, NO_CODE, OPCODE, PING, PONG};
 use super::side::Side;
 
 /// Event that a cursor reports.
@@ -10,7 +10,7 @@ use super::side::Side;
 /// Opcodes and reserved bits that RFC 6455 does not define are passed over like any others, since an extension may
 /// have given them a meaning; opcodes 8 to 15 are control frames, the others carry data (§5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum FrameEvent {
     /// The header of a frame that carries data was read; its payload is yet to come.
     Data {
         /// Opcode of the message's first frame.
@@ -94,7 +94,7 @@ impl Cursor {
 
     /// Follows a whole chunk, and tells `on` what happens in it, in order.
     #[inline]
-    pub fn advance(&mut self, mut chunk: &[u8], on: &mut impl FnMut(Event)) {
+    pub fn advance(&mut self, mut chunk: &[u8], on: &mut impl FnMut(FrameEvent)) {
         while !chunk.is_empty() {
             let passed = self.next_boundary(chunk, on);
             chunk = &chunk[passed..];
@@ -106,7 +106,7 @@ impl Cursor {
     /// Returns how many bytes passed: 0 for an empty chunk only. Whether they end at a boundary, ask
     /// [`at_boundary`](Self::at_boundary). When the cursor stands at a boundary already, the step goes over one frame.
     #[inline]
-    pub fn next_boundary(&mut self, chunk: &[u8], on: &mut impl FnMut(Event)) -> usize {
+    pub fn next_boundary(&mut self, chunk: &[u8], on: &mut impl FnMut(FrameEvent)) -> usize {
         let mut passed = 0;
         if self.at == At::Header {
             passed = self.header(chunk, on);
@@ -191,9 +191,9 @@ impl Cursor {
     }
 
     /// Reads the rest of a header, and returns how many bytes of the chunk belong to it.
-    fn header(&mut self, chunk: &[u8], on: &mut impl FnMut(Event)) -> usize {
+    fn header(&mut self, chunk: &[u8], on: &mut impl FnMut(FrameEvent)) -> usize {
         if self.have == 0
-            && let Some(header) = Header::parse(chunk)
+            && let Some(header) = FrameHeader::parse(chunk)
         {
             self.begin(&header, on);
             return header.length;
@@ -203,7 +203,7 @@ impl Cursor {
             self.held[usize::from(self.have)] = *byte;
             self.have += 1;
             let held = self.held;
-            if let Some(header) = Header::parse(&held[..usize::from(self.have)]) {
+            if let Some(header) = FrameHeader::parse(&held[..usize::from(self.have)]) {
                 self.begin(&header, on);
                 return taken + 1;
             }
@@ -212,15 +212,15 @@ impl Cursor {
     }
 
     /// Goes from a complete header to its payload.
-    fn begin(&mut self, header: &Header, on: &mut impl FnMut(Event)) {
+    fn begin(&mut self, header: &FrameHeader, on: &mut impl FnMut(FrameEvent)) {
         self.have = 0;
         if let Some(fault) = header.fault() {
             self.at = At::Lost;
-            on(Event::Lost(fault));
+            on(FrameEvent::Lost(fault));
             return;
         }
         if header.mask.is_some() != (self.sender == Side::Client) {
-            on(Event::MaskWrong);
+            on(FrameEvent::MaskWrong);
         }
         self.at = At::Payload;
         self.first = header.first;
@@ -232,7 +232,7 @@ impl Cursor {
                 self.opcode = opcode;
             }
             self.size = self.size.saturating_add(header.payload);
-            on(Event::Data { opcode: self.opcode, size: self.size });
+            on(FrameEvent::Data { opcode: self.opcode, size: self.size });
         } else if opcode == CLOSE {
             let [first, second, ..] = header.mask.unwrap_or_default();
             self.held[..2].copy_from_slice(&[first, second]);
@@ -240,7 +240,7 @@ impl Cursor {
     }
 
     /// Skips payload, and returns how many bytes of the chunk belong to it.
-    fn payload(&mut self, chunk: &[u8], on: &mut impl FnMut(Event)) -> usize {
+    fn payload(&mut self, chunk: &[u8], on: &mut impl FnMut(FrameEvent)) -> usize {
         let length = usize::try_from(self.left).map_or(chunk.len(), |left| left.min(chunk.len()));
         if self.first & OPCODE == CLOSE {
             for byte in chunk[..length].iter().take(2 - usize::from(self.have)) {
@@ -256,11 +256,11 @@ impl Cursor {
     }
 
     /// Goes from a complete frame to the boundary behind it.
-    fn end(&mut self, on: &mut impl FnMut(Event)) {
+    fn end(&mut self, on: &mut impl FnMut(FrameEvent)) {
         self.at = At::Header;
         match self.first & OPCODE {
             opcode if opcode & CONTROL == 0 && self.first & FIN != 0 => {
-                let ended = Event::MessageEnded { opcode: self.opcode, size: self.size };
+                let ended = FrameEvent::MessageEnded { opcode: self.opcode, size: self.size };
                 self.messages += 1;
                 self.in_message = false;
                 self.size = 0;
@@ -271,10 +271,10 @@ impl Cursor {
                 let code = if self.have == 2 { u16::from_be_bytes([m0 ^ c0, m1 ^ c1]) } else { NO_CODE };
                 self.have = 0;
                 self.closed.get_or_insert(code);
-                on(Event::Close(code));
+                on(FrameEvent::Close(code));
             }
-            PING => on(Event::Ping),
-            PONG => on(Event::Pong),
+            PING => on(FrameEvent::Ping),
+            PONG => on(FrameEvent::Pong),
             _ => {}
         }
     }

@@ -6,7 +6,7 @@
 mod agreement;
 mod codec;
 
-pub use agreement::{Agreement, BadAgreement, Offer, offer};
+pub use agreement::{Agreement, BadAgreement, DeflateOffer, offer};
 pub use codec::{Codec, InflateError, Inflating};
 
 #[cfg(test)]

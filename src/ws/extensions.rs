@@ -10,23 +10,23 @@ pub(super) struct Extension<'v> {
 
 /// An element of the header is not what RFC 6455 §9.1 says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(super) struct MalformedExtension;
 
 /// The elements of one line of the header, empty ones left out (RFC 9110 §5.6.1).
-pub(super) fn parse(line: &[u8]) -> impl Iterator<Item = Result<Extension<'_>, Malformed>> {
+pub(super) fn parse(line: &[u8]) -> impl Iterator<Item = Result<Extension<'_>, MalformedExtension>> {
     // What is not ASCII is one malformed element: no token and no value of a parameter has such bytes.
     let text = std::str::from_utf8(line).ok().filter(|text| text.is_ascii()).unwrap_or("?");
     split(text, ',').map(|element| element.trim_ascii()).filter(|element| !element.is_empty()).map(extension)
 }
 
-fn extension(element: &str) -> Result<Extension<'_>, Malformed> {
+fn extension(element: &str) -> Result<Extension<'_>, MalformedExtension> {
     let mut parts = split(element, ';').map(|part| part.trim_ascii());
     let name = token(parts.next().unwrap_or_default())?;
     let parameters = parts.map(parameter).collect::<Result<_, _>>()?;
     Ok(Extension { name, parameters })
 }
 
-fn parameter(part: &str) -> Result<(&str, Option<String>), Malformed> {
+fn parameter(part: &str) -> Result<(&str, Option<String>), MalformedExtension> {
     let Some((name, value)) = part.split_once('=') else {
         return Ok((token(part)?, None));
     };
@@ -39,27 +39,27 @@ fn parameter(part: &str) -> Result<(&str, Option<String>), Malformed> {
 }
 
 /// Token that a quoted string stands for; `quoted` begins behind the opening quote.
-fn unquoted(quoted: &str) -> Result<String, Malformed> {
+fn unquoted(quoted: &str) -> Result<String, MalformedExtension> {
     let mut value = String::new();
     let mut characters = quoted.chars();
     loop {
-        match characters.next().ok_or(Malformed)? {
+        match characters.next().ok_or(MalformedExtension)? {
             '"' => break,
-            '\\' => value.push(characters.next().ok_or(Malformed)?),
+            '\\' => value.push(characters.next().ok_or(MalformedExtension)?),
             character => value.push(character),
         }
     }
     if !characters.as_str().is_empty() {
-        return Err(Malformed);
+        return Err(MalformedExtension);
     }
     token(&value)?;
     Ok(value)
 }
 
 /// A token (RFC 9110 §5.6.2).
-fn token(text: &str) -> Result<&str, Malformed> {
+fn token(text: &str) -> Result<&str, MalformedExtension> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if !text.is_empty() && text.bytes().all(allowed) { Ok(text) } else { Err(Malformed) }
+    if !text.is_empty() && text.bytes().all(allowed) { Ok(text) } else { Err(MalformedExtension) }
 }
 
 /// The parts of a text between separators that stand outside quoted strings.
@@ -82,9 +82,9 @@ mod tests {
     use super::*;
 
     fn shown(line: &str) -> Vec<String> {
-        let show = |element: Result<Extension<'_>, Malformed>| match element {
+        let show = |element: Result<Extension<'_>, MalformedExtension>| match element {
             Ok(Extension { name, parameters }) => format!("{name} {parameters:?}"),
-            Err(Malformed) => "malformed".to_owned(),
+            Err(MalformedExtension) => "malformed".to_owned(),
         };
         parse(line.as_bytes()).map(show).collect()
     }

@@ -3,14 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::header::{
-    self, BINARY, CLOSE, FIN, Fault, Header, MAX_CONTROL, MAX_HEADER, NO_CODE, PING, PONG, RSV1, TEXT,
+    self, BINARY, CLOSE, FIN, Fault, FrameHeader, MAX_CONTROL, MAX_HEADER, NO_CODE, PING, PONG, RSV1, TEXT,
 };
 use super::mask;
 
 /// Kind of a message (RFC 6455 §5.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum MessageKind {
     /// UTF-8 text.
     Text,
     /// Bytes of any kind.
@@ -33,10 +33,10 @@ pub enum Control {
 ///
 /// `payload` is sent as it is: with `compressed` it is what permessage-deflate made of the message, and RSV1 says so
 /// (RFC 7692 §6). `mask`: `None` towards a client, a fresh random key towards a backend (RFC 6455 §5.3).
-pub fn message(out: &mut Vec<u8>, kind: Kind, payload: &[u8], compressed: bool, mask: Option<[u8; 4]>) {
+pub fn message(out: &mut Vec<u8>, kind: MessageKind, payload: &[u8], compressed: bool, mask: Option<[u8; 4]>) {
     let opcode = match kind {
-        Kind::Text => TEXT,
-        Kind::Binary => BINARY,
+        MessageKind::Text => TEXT,
+        MessageKind::Binary => BINARY,
     };
     append(out, if compressed { FIN | RSV1 } else { FIN } | opcode, payload, mask);
 }
@@ -84,7 +84,7 @@ pub fn ping(payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
 /// # Errors
 /// The header is not one of a control frame.
 pub fn control_payload(bytes: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
-    let Some(header) = Header::parse(bytes) else { return Ok(None) };
+    let Some(header) = FrameHeader::parse(bytes) else { return Ok(None) };
     if let Some(fault) = header.fault() {
         return Err(fault);
     }
@@ -127,7 +127,7 @@ mod tests {
         ];
         for (length, header) in headers {
             let mut out = Vec::new();
-            message(&mut out, Kind::Binary, &vec![7; length], false, None);
+            message(&mut out, MessageKind::Binary, &vec![7; length], false, None);
             assert_eq!(&out[..header.len()], header);
             assert_eq!(out[header.len()..], vec![7; length]);
         }
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn a_compressed_message_has_rsv1_and_a_masked_one_its_key() {
         let mut out = vec![0xFF];
-        message(&mut out, Kind::Text, &[0], true, Some([1, 2, 3, 4]));
+        message(&mut out, MessageKind::Text, &[0], true, Some([1, 2, 3, 4]));
         assert_eq!(out, [0xFF, 0xC1, 0x81, 1, 2, 3, 4, 1]);
     }
 

@@ -7,12 +7,12 @@ use http::header::{self, HeaderMap};
 use http::{Method, StatusCode, Version};
 use sha1::{Digest, Sha1};
 
-use crate::http1::Fields;
-use crate::http1::fields::Repeated;
+use crate::http1::HeaderFields;
+use crate::http1::fields::RepeatedField;
 
 /// The kind of a request, by its `Upgrade` header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum UpgradeKind {
     /// No upgrade: an ordinary request.
     Plain,
     /// An upgrade that is not done here: the request goes on as an ordinary one, without its `Upgrade` header
@@ -106,7 +106,7 @@ pub enum BadAnswer {
 
 /// Keys that a client may send in its handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keys {
+pub enum ClientKeys {
     /// The base64 text of 16 bytes (RFC 6455 §4.1).
     Strict,
     /// Any visible ASCII text: some devices send a fixed word, or the text of fewer bytes.
@@ -125,8 +125,8 @@ impl Offer {
 ///
 /// # Errors
 /// The first rule that a WebSocket handshake breaks, in the order of [`UpgradeRefused`]'s variants.
-pub fn classify(method: &Method, version: Version, headers: &HeaderMap) -> Result<Wanted, UpgradeRefused> {
-    classify_with(Keys::Strict, method, version, headers)
+pub fn classify(method: &Method, version: Version, headers: &HeaderMap) -> Result<UpgradeKind, UpgradeRefused> {
+    classify_with(ClientKeys::Strict, method, version, headers)
 }
 
 /// Tells what a request wants, and checks its handshake if that is a WebSocket.
@@ -139,16 +139,16 @@ pub fn classify(method: &Method, version: Version, headers: &HeaderMap) -> Resul
 /// # Errors
 /// The first rule that a WebSocket handshake breaks, in the order of [`UpgradeRefused`]'s variants.
 pub fn classify_with(
-    keys: Keys,
+    keys: ClientKeys,
     method: &Method,
     version: Version,
     headers: &HeaderMap,
-) -> Result<Wanted, UpgradeRefused> {
+) -> Result<UpgradeKind, UpgradeRefused> {
     if !headers.contains_key(header::UPGRADE) {
-        return Ok(Wanted::Plain);
+        return Ok(UpgradeKind::Plain);
     }
     if version != Version::HTTP_11 || !headers.names(&header::UPGRADE, b"websocket") {
-        return Ok(Wanted::DropUpgrade);
+        return Ok(UpgradeKind::DropUpgrade);
     }
     if !headers.names(&header::CONNECTION, b"upgrade") {
         return Err(UpgradeRefused::ConnectionWithoutUpgrade);
@@ -167,10 +167,10 @@ pub fn classify_with(
         protocols: headers.elements(&header::SEC_WEBSOCKET_PROTOCOL).map(text).collect(),
         extensions: headers.elements(&header::SEC_WEBSOCKET_EXTENSIONS).map(extension_name).collect(),
     };
-    if keys == Keys::Strict && !offer.has_usual_key() {
+    if keys == ClientKeys::Strict && !offer.has_usual_key() {
         return Err(UpgradeRefused::KeyMalformed);
     }
-    Ok(Wanted::WebSocket(offer))
+    Ok(UpgradeKind::WebSocket(offer))
 }
 
 /// The `Sec-WebSocket-Accept` that answers a `Sec-WebSocket-Key` (RFC 6455 §4.2.2 point 5.4).
@@ -185,7 +185,7 @@ pub fn accept(key: &str) -> String {
 ///
 /// # Errors
 /// The first rule of RFC 6455 §4.1 that the answer breaks.
-pub fn verify(offer: &Offer, status: StatusCode, headers: &(impl Fields + ?Sized)) -> Result<(), BadAnswer> {
+pub fn verify(offer: &Offer, status: StatusCode, headers: &(impl HeaderFields + ?Sized)) -> Result<(), BadAnswer> {
     if status != StatusCode::SWITCHING_PROTOCOLS {
         return Err(BadAnswer::NotSwitching(status));
     }
@@ -197,7 +197,7 @@ pub fn verify(offer: &Offer, status: StatusCode, headers: &(impl Fields + ?Sized
         return Err(BadAnswer::ConnectionWithoutUpgrade);
     }
     match headers.only(&header::SEC_WEBSOCKET_ACCEPT) {
-        Err(Repeated) => return Err(BadAnswer::AcceptRepeated),
+        Err(RepeatedField) => return Err(BadAnswer::AcceptRepeated),
         Ok(None) => return Err(BadAnswer::AcceptMissing),
         Ok(Some(value)) if value != accept(&offer.key).as_bytes() => return Err(BadAnswer::AcceptWrong),
         Ok(Some(_)) => {}
@@ -210,7 +210,7 @@ pub fn verify(offer: &Offer, status: StatusCode, headers: &(impl Fields + ?Sized
     verify_protocol(offer, headers)
 }
 
-fn verify_protocol(offer: &Offer, headers: &(impl Fields + ?Sized)) -> Result<(), BadAnswer> {
+fn verify_protocol(offer: &Offer, headers: &(impl HeaderFields + ?Sized)) -> Result<(), BadAnswer> {
     let mut chosen = headers.elements(&header::SEC_WEBSOCKET_PROTOCOL).map(text);
     let Some(protocol) = chosen.next() else { return Ok(()) };
     if chosen.next().is_some() {
@@ -230,7 +230,7 @@ fn has_body(headers: &HeaderMap) -> bool {
 
 fn key(headers: &HeaderMap) -> Result<String, UpgradeRefused> {
     let key = match headers.only(&header::SEC_WEBSOCKET_KEY) {
-        Err(Repeated) => return Err(UpgradeRefused::KeyRepeated),
+        Err(RepeatedField) => return Err(UpgradeRefused::KeyRepeated),
         Ok(None) => return Err(UpgradeRefused::KeyMissing),
         Ok(Some(key)) => key,
     };

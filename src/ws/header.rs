@@ -16,7 +16,7 @@ pub enum Fault {
 }
 
 /// A frame's header (RFC 6455 §5.2).
-pub(super) struct Header {
+pub(super) struct FrameHeader {
     /// FIN, reserved bits, opcode.
     pub(super) first: u8,
     pub(super) mask: Option<[u8; 4]>,
@@ -26,7 +26,7 @@ pub(super) struct Header {
     pub(super) length: usize,
 }
 
-impl Header {
+impl FrameHeader {
     /// Reads the header that `bytes` begin with; `None` when they end inside it.
     #[inline]
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::frame::{Control, Kind};
+use super::frame::{Control, MessageKind};
 use super::header::{
-    BINARY, CLOSE, CONTINUATION, FIN, Fault, Header, MAX_CONTROL, MAX_HEADER, OPCODE, PING, PONG, RESERVED, RSV1, TEXT,
+    BINARY, CLOSE, CONTINUATION, FIN, Fault, FrameHeader, MAX_CONTROL, MAX_HEADER, OPCODE, PING, PONG, RESERVED, RSV1,
+    TEXT,
 };
 use super::mask;
 use super::side::Side;
@@ -28,7 +29,7 @@ pub struct Assembler {
     /// Payload bytes of the current frame that have not come yet.
     left: u64,
     /// The message under way: what it carries, and whether it is compressed.
-    begun: Option<(Kind, bool)>,
+    begun: Option<(MessageKind, bool)>,
     /// Bytes that came of the message under way, unmasked.
     #[serde(with = "crate::base64_text")]
     payload: Vec<u8>,
@@ -53,7 +54,7 @@ enum At {
 
 /// Unit of the stream that came whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Item {
+pub enum WholeItem {
     /// A message.
     Message(Assembled),
     /// A control frame; those between the fragments of a message come before it.
@@ -69,7 +70,7 @@ pub enum Item {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assembled {
     /// Kind of the message. Text has not been checked to be UTF-8: see [`into_text`].
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// At most `max_message` bytes.
     pub payload: Vec<u8>,
     /// RSV1 was set: permessage-deflate made the payload of the message (RFC 7692 §6).
@@ -161,7 +162,7 @@ impl Assembler {
     ///
     /// # Errors
     /// The first [`Violation`], once. What an overlong frame's header announces is refused before anything is kept.
-    pub fn next(&mut self, chunk: &mut &[u8]) -> Option<Result<Item, Violation>> {
+    pub fn next(&mut self, chunk: &mut &[u8]) -> Option<Result<WholeItem, Violation>> {
         loop {
             let came = match self.at {
                 At::Header => match self.header(chunk).map(|header| self.begin(&header))? {
@@ -175,7 +176,7 @@ impl Assembler {
                         Some((kind, compressed)) if last => {
                             self.begun = None;
                             let payload = std::mem::take(&mut self.payload);
-                            Ok(Item::Message(Assembled { kind, payload, compressed }))
+                            Ok(WholeItem::Message(Assembled { kind, payload, compressed }))
                         }
                         _ => continue,
                     }
@@ -185,14 +186,14 @@ impl Assembler {
                     self.at = At::Header;
                     let payload = std::mem::take(&mut self.control);
                     let valid = if opcode == Control::Close { check_close(&payload) } else { Ok(()) };
-                    valid.map(|()| Item::Control { opcode, payload })
+                    valid.map(|()| WholeItem::Control { opcode, payload })
                 }
                 At::End => {
                     *chunk = &[];
                     return None;
                 }
             };
-            if matches!(came, Err(_) | Ok(Item::Control { opcode: Control::Close, .. })) {
+            if matches!(came, Err(_) | Ok(WholeItem::Control { opcode: Control::Close, .. })) {
                 self.end();
             }
             return Some(came);
@@ -240,9 +241,9 @@ impl Assembler {
 
     /// Reads a header, or what the chunk has of it.
     #[inline]
-    fn header(&mut self, chunk: &mut &[u8]) -> Option<Header> {
+    fn header(&mut self, chunk: &mut &[u8]) -> Option<FrameHeader> {
         if self.have == 0
-            && let Some(header) = Header::parse(chunk)
+            && let Some(header) = FrameHeader::parse(chunk)
         {
             *chunk = &chunk[header.length..];
             return Some(header);
@@ -252,7 +253,7 @@ impl Assembler {
             // Fewer than MAX_HEADER are held here: that many are always a header, which would have been parsed.
             self.held[usize::from(self.have)] = *byte;
             self.have += 1;
-            if let Some(header) = Header::parse(&self.held[..usize::from(self.have)]) {
+            if let Some(header) = FrameHeader::parse(&self.held[..usize::from(self.have)]) {
                 self.have = 0;
                 return Some(header);
             }
@@ -261,7 +262,7 @@ impl Assembler {
     }
 
     /// Goes from a complete header to its payload, if the header is legal here.
-    fn begin(&mut self, header: &Header) -> Result<(), Violation> {
+    fn begin(&mut self, header: &FrameHeader) -> Result<(), Violation> {
         self.check(header)?;
         self.left = header.payload;
         self.mask = header.mask.unwrap_or_default();
@@ -270,11 +271,11 @@ impl Assembler {
         self.at = match header.first & OPCODE {
             CONTINUATION => At::Data { last },
             TEXT => {
-                self.begun = Some((Kind::Text, compressed));
+                self.begun = Some((MessageKind::Text, compressed));
                 At::Data { last }
             }
             BINARY => {
-                self.begun = Some((Kind::Binary, compressed));
+                self.begun = Some((MessageKind::Binary, compressed));
                 At::Data { last }
             }
             CLOSE => At::Control(Control::Close),
@@ -286,7 +287,7 @@ impl Assembler {
     }
 
     /// Checks a header for every violation, except for an unknown opcode.
-    fn check(&self, header: &Header) -> Result<(), Violation> {
+    fn check(&self, header: &FrameHeader) -> Result<(), Violation> {
         let opcode = header.first & OPCODE;
         let begins = matches!(opcode, TEXT | BINARY);
         let may_be_set = if self.compressed_allowed && begins { RSV1 } else { 0 };

@@ -13,9 +13,9 @@ pub mod mask;
 pub mod message;
 mod side;
 
-pub use cursor::{Cursor, Event};
-pub use frame::{Control, Kind};
-pub use handshake::{BadAnswer, Offer, UpgradeRefused, Wanted};
+pub use cursor::{Cursor, FrameEvent};
+pub use frame::{Control, MessageKind};
+pub use handshake::{BadAnswer, Offer, UpgradeKind, UpgradeRefused};
 pub use header::Fault;
-pub use message::{Assembled, Assembler, Item, Violation};
+pub use message::{Assembled, Assembler, Violation, WholeItem};
 pub use side::{Side, Sides};

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use longhaul::proxy_protocol::{Version, write};
+use longhaul::proxy_protocol::{ProxyVersion, write};
 use tokio::io::AsyncWriteExt;
 
 use crate::guest::Guest;
@@ -84,7 +84,7 @@ async fn tunnels_through_a_trusted_proxy_count_for_the_client_that_it_names() {
 async fn named(lab: &Lab, client: &str, listener: Listener) -> std::io::Result<Guest> {
     let mut header = Vec::new();
     let client: SocketAddr = format!("{client}:4711").parse().unwrap();
-    write(Version::V2, client, "192.0.2.1:443".parse().unwrap(), &mut header);
+    write(ProxyVersion::V2, client, "192.0.2.1:443".parse().unwrap(), &mut header);
     let mut stream = lab.silent(PROXY, listener).await;
     stream.write_all(&header).await.unwrap();
     Guest::over(stream, lab.tls(listener)).await

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
-use longhaul::proxy_protocol::{self, Origin, Read, Version};
+use longhaul::proxy_protocol::{self, HeaderRead, ProxiedConnection, ProxyVersion};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 use tokio_tungstenite::connect_async;
 
@@ -13,7 +13,7 @@ use crate::support::{Backend, Echo, Gateway, Named, Wire, within};
 /// A backend behind PROXY headers: reads one from each connection, and passes the rest on to `inner`.
 struct Behind {
     backend: Backend,
-    heard: Arc<Mutex<Vec<(Version, Origin)>>>,
+    heard: Arc<Mutex<Vec<(ProxyVersion, ProxiedConnection)>>>,
 }
 
 impl Behind {
@@ -33,12 +33,12 @@ impl Behind {
                     bytes.extend_from_slice(&more);
                     wire.stream.consume(more.len());
                     match proxy_protocol::read(&bytes).unwrap() {
-                        Read::NeedsMore => {}
-                        Read::Header(length, header) => {
+                        HeaderRead::NeedsMore => {}
+                        HeaderRead::Header(length, header) => {
                             bytes.drain(..length);
                             break header;
                         }
-                        Read::NotProxy => panic!("{bytes:?}"),
+                        HeaderRead::NotProxy => panic!("{bytes:?}"),
                     }
                 };
                 kept.lock().unwrap().push((header.version, header.origin));
@@ -51,12 +51,12 @@ impl Behind {
         Self { backend, heard }
     }
 
-    fn heard(&self) -> Vec<(Version, Origin)> {
+    fn heard(&self) -> Vec<(ProxyVersion, ProxiedConnection)> {
         self.heard.lock().unwrap().clone()
     }
 }
 
-const VERSIONS: [(&str, Version); 2] = [("v1", Version::V1), ("v2", Version::V2)];
+const VERSIONS: [(&str, ProxyVersion); 2] = [("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
 
 #[tokio::test]
 async fn requests_and_tunnels_name_their_client_and_no_connection_serves_two() {
@@ -83,7 +83,7 @@ async fn requests_and_tunnels_name_their_client_and_no_connection_serves_two() {
                 let source = client.stream.get_ref().local_addr().unwrap();
                 for _ in 0..2 {
                     assert_eq!(client.get("/", "").await.address(), named.address());
-                    sent.push((version, Origin::Proxied { source, destination: gateway.address() }));
+                    sent.push((version, ProxiedConnection::Proxied { source, destination: gateway.address() }));
                 }
                 clients.push(client);
             }
@@ -95,7 +95,10 @@ async fn requests_and_tunnels_name_their_client_and_no_connection_serves_two() {
             let (socket, _) = within("a tunnel", connect_async(format!("ws://{}/", gateway.address()))).await.unwrap();
             let tokio_tungstenite::MaybeTlsStream::Plain(stream) = socket.get_ref() else { panic!() };
             let source = stream.local_addr().unwrap();
-            assert_eq!(behind.heard(), [(version, Origin::Proxied { source, destination: gateway.address() })]);
+            assert_eq!(
+                behind.heard(),
+                [(version, ProxiedConnection::Proxied { source, destination: gateway.address() })]
+            );
         }
     }
 }
@@ -111,7 +114,10 @@ async fn the_client_that_a_trusted_proxy_names_is_passed_on_without_a_port() {
     let gateway = Gateway::begin(dir, &[], &[]).listening().await;
     Wire::connect(gateway.address()).await.get("/", "X-Forwarded-For: 203.0.113.7\r\n").await;
     let source = "203.0.113.7:0".parse().unwrap();
-    assert_eq!(behind.heard(), [(Version::V2, Origin::Proxied { source, destination: gateway.address() })]);
+    assert_eq!(
+        behind.heard(),
+        [(ProxyVersion::V2, ProxiedConnection::Proxied { source, destination: gateway.address() })]
+    );
 }
 
 #[tokio::test]
@@ -127,7 +133,7 @@ async fn checks_say_that_they_are_the_gateways_own() {
             let up = format!("longhaul_backend_up{{backend=\"{}\",upstream=\"u\"}}", behind.backend.address);
             gateway.metric_becomes(&up, 1.0).await;
             // Text has no word for it.
-            let own = if version == Version::V1 { Origin::Unknown } else { Origin::Local };
+            let own = if version == ProxyVersion::V1 { ProxiedConnection::Unknown } else { ProxiedConnection::Local };
             let heard = async {
                 while behind.heard().is_empty() {
                     tokio::task::yield_now().await;

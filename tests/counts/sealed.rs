@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use longhaul::config::TunnelLimits;
 use longhaul::tls::secrets::Capturing;
-use longhaul::tls::{Kind, LEAST_BUFFER, Sealed, Session, Stream, Transport, provider};
+use longhaul::tls::{LEAST_BUFFER, RawConnection, Sealed, Session, Stream, StreamKind, provider};
 use longhaul::tunnel::{Socket, Tunnels};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -34,7 +34,7 @@ impl Write for Wire {
     }
 }
 
-impl Transport for Wire {
+impl RawConnection for Wire {
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.0.shutdown(Shutdown::Write)
     }
@@ -59,7 +59,7 @@ impl SealedLane {
         let (far, near) = sessions(version);
         let backend = Stream::new(Wire(backend), far, Vec::new());
         let towards_backend = Socket::from(towards_backend).with_tls(Sealed::new(near));
-        assert_eq!((client.kind(), backend.kind()), (Kind::Record, Kind::Record));
+        assert_eq!((client.kind(), backend.kind()), (StreamKind::Record, StreamKind::Record));
         let new =
             Lane::new_tunnel([towards_client, towards_backend], [client_address, address], TunnelLimits::default());
         tunnels.open(new);

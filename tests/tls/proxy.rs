@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 
-use longhaul::proxy_protocol::{Version, write, write_local};
+use longhaul::proxy_protocol::{ProxyVersion, write, write_local};
 use tokio::net::TcpSocket;
 
 use crate::client::{Client, VERSIONS, config};
@@ -21,7 +21,7 @@ async fn lab(backend: &Named, expectation: &str) -> Lab {
     Lab::start_yaml(&text.replace("version: 1\n", "version: 1\ntrusted_proxies: [127.0.0.2]\n")).await
 }
 
-fn header(version: Version) -> Vec<u8> {
+fn header(version: ProxyVersion) -> Vec<u8> {
     let mut bytes = Vec::new();
     write(version, CLIENT.parse().unwrap(), "203.0.113.1:443".parse().unwrap(), &mut bytes);
     bytes
@@ -47,7 +47,7 @@ async fn failed(lab: &Lab, failure: &str, times: usize) {
 async fn the_address_of_the_header_is_the_clients_wherever_the_header_is_cut() {
     let backend = Named::start().await;
     let lab = lab(&backend, "required").await;
-    for version in [Version::V1, Version::V2] {
+    for version in [ProxyVersion::V1, ProxyVersion::V2] {
         let header = header(version);
         for cut in 0..=header.len() {
             let mut wire = Wire::new(connect(2, lab.gateway.addresses[1]).await);
@@ -67,7 +67,7 @@ async fn the_address_of_the_header_is_the_clients_wherever_the_header_is_cut() {
 async fn a_header_stands_before_tls() {
     let backend = Named::start().await;
     let lab = lab(&backend, "required").await;
-    for version in [Version::V1, Version::V2] {
+    for version in [ProxyVersion::V1, ProxyVersion::V2] {
         let stream = connect(2, lab.address()).await.into_std().unwrap();
         stream.set_nonblocking(false).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -87,7 +87,7 @@ async fn nobody_else_is_believed() {
         let lab = lab(&backend, expectation).await;
         let mut wire = Wire::new(connect(3, lab.gateway.addresses[1]).await);
         // The gateway may have closed by now.
-        let _ = tokio::io::AsyncWriteExt::write_all(&mut wire.stream, &header(Version::V2)).await;
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut wire.stream, &header(ProxyVersion::V2)).await;
         assert!(wire.rest().await.is_empty());
         failed(&lab, "untrusted", 1).await;
     }
@@ -118,7 +118,7 @@ async fn an_optional_header_may_be_left_out_by_anybody_and_a_required_one_by_nob
 async fn a_proxys_own_connection_comes_from_the_proxy() {
     let backend = Named::start().await;
     let lab = lab(&backend, "required").await;
-    for version in [Version::V1, Version::V2] {
+    for version in [ProxyVersion::V1, ProxyVersion::V2] {
         let mut header = Vec::new();
         write_local(version, &mut header);
         let mut wire = Wire::new(connect(2, lab.gateway.addresses[1]).await);

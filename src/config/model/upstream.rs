@@ -13,7 +13,7 @@ use super::health::Health;
 use super::listener::PemPair;
 use super::rates::TunnelRates;
 use super::tunnel_limits::TunnelLimits;
-use crate::proxy_protocol::Version;
+use crate::proxy_protocol::ProxyVersion;
 
 /// One entry of `upstreams`: a named group of backends with one policy.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +60,7 @@ pub struct Upstream {
     pub tls: Option<UpstreamTls>,
     /// `proxy_protocol`: the version of the PROXY header that begins each connection to a backend; `None` when `off`
     /// (the default).
-    pub proxy_protocol: Option<Version>,
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 /// `tls` of an upstream.

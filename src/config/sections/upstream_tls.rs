@@ -9,7 +9,7 @@ use crate::config::named_files::{NamedFiles, Use};
 use crate::config::yaml::problem::{Problem, Report, Severity, quoted};
 use crate::config::yaml::scalar::{boolean, choice};
 use crate::config::yaml::value::{Fields, Value};
-use crate::proxy_protocol::Version;
+use crate::proxy_protocol::ProxyVersion;
 
 /// Reads `tls`.
 pub(super) fn read(value: &Value<'_>, files: &mut NamedFiles, report: &mut Report) -> Option<UpstreamTls> {
@@ -71,9 +71,10 @@ fn server_name(value: &Value<'_>, report: &mut Report) -> Option<ServerName<'sta
 }
 
 /// Reads `proxy_protocol` of an upstream.
-pub(super) fn proxy_protocol(value: &Value<'_>, report: &mut Report) -> Option<Option<Version>> {
+pub(super) fn proxy_protocol(value: &Value<'_>, report: &mut Report) -> Option<Option<ProxyVersion>> {
     choice(value, &VERSIONS, report)
 }
 
-const VERSIONS: [(&str, Option<Version>); 3] = [("off", None), ("v1", Some(Version::V1)), ("v2", Some(Version::V2))];
+const VERSIONS: [(&str, Option<ProxyVersion>); 3] =
+    [("off", None), ("v1", Some(ProxyVersion::V1)), ("v2", Some(ProxyVersion::V2))];
 const BOTH: &str = "name both files: a file with both is named twice";

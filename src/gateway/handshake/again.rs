@@ -22,7 +22,7 @@ use crate::snapshot::{Destination, Running};
 use crate::tunnel::reattach::{Asked, Asker, Asking, Asks, Attached, Outcome};
 use crate::tunnel::{Connection, Redial};
 use crate::ws::deflate;
-use crate::ws::handshake::{Keys, Offer, Wanted, classify_with};
+use crate::ws::handshake::{ClientKeys, Offer, UpgradeKind, classify_with};
 
 /// Finds the next backends of tunnels that are held.
 struct Again {
@@ -71,7 +71,7 @@ impl Waits for Redial {
 struct Request {
     head: Vec<u8>,
     offer: Offer,
-    compression: Option<deflate::Offer>,
+    compression: Option<deflate::DeflateOffer>,
 }
 
 impl Gateway {
@@ -163,8 +163,8 @@ impl Request {
         let mut head = asking.kept.head.to_bytes();
         let read = read_request(&head).ok().flatten()?;
         let headers = fields::map(&read.lines)?;
-        let wanted = classify_with(Keys::Any, &http::Method::GET, http::Version::HTTP_11, &headers);
-        let Ok(Wanted::WebSocket(offer)) = wanted else { return None };
+        let wanted = classify_with(ClientKeys::Any, &http::Method::GET, http::Version::HTTP_11, &headers);
+        let Ok(UpgradeKind::WebSocket(offer)) = wanted else { return None };
         let compression = deflate::offer(headers.get_all(http::header::SEC_WEBSOCKET_EXTENSIONS));
         for (name, value) in &asking.headers {
             head = without(&head, name);

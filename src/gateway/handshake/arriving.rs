@@ -13,10 +13,10 @@ use crate::dial::{self, Secured};
 use crate::gateway::Gateway;
 use crate::gateway::arrival::{Arrival, ArrivalTls};
 use crate::gateway::head_reader::TO_BE_REFUSED;
-use crate::proxy_protocol::{self, ProxyHeaderError, Read};
+use crate::proxy_protocol::{self, HeaderRead, ProxyHeaderError};
 use crate::snapshot::ListenerPolicy;
-use crate::tls::server::Server;
-use crate::tls::{Facts, HandshakeFailure, Session};
+use crate::tls::server::TlsServer;
+use crate::tls::{HandshakeFacts, HandshakeFailure, Session};
 use crate::tunnel::Connection;
 
 impl Gateway {
@@ -81,7 +81,7 @@ impl Gateway {
         peer: SocketAddr,
         is_required: bool,
         read: &mut Vec<u8>,
-    ) -> Result<Option<proxy_protocol::Header>, ProxyFailure> {
+    ) -> Result<Option<proxy_protocol::ReceivedHeader>, ProxyFailure> {
         let until = Instant::now() + PROXY_HEADER;
         let is_trusted = is_trusted(peer.ip(), &self.running.snapshot().trusted_proxies);
         if is_required && !is_trusted {
@@ -89,14 +89,14 @@ impl Gateway {
         }
         loop {
             match proxy_protocol::read(read)? {
-                Read::Header(..) if !is_trusted => return Err(ProxyFailure::Untrusted),
-                Read::Header(length, header) => {
+                HeaderRead::Header(..) if !is_trusted => return Err(ProxyFailure::Untrusted),
+                HeaderRead::Header(length, header) => {
                     read.drain(..length);
                     return Ok(Some(*header));
                 }
-                Read::NotProxy if is_required => return Err(ProxyFailure::Missing),
-                Read::NotProxy => return Ok(None),
-                Read::NeedsMore => {}
+                HeaderRead::NotProxy if is_required => return Err(ProxyFailure::Missing),
+                HeaderRead::NotProxy => return Ok(None),
+                HeaderRead::NeedsMore => {}
             }
             match dial::read(client, read, until).await {
                 Ok(0) => return Err(ProxyFailure::Closed),
@@ -111,9 +111,9 @@ impl Gateway {
     async fn shake_tls(
         &self,
         client: &mut Secured<Connection>,
-        server: &Server,
+        server: &TlsServer,
         read: &mut Vec<u8>,
-    ) -> Result<Facts, HandshakeFailure> {
+    ) -> Result<HandshakeFacts, HandshakeFailure> {
         // A client that is refused whatever it asks for has as long for this as for its request.
         let longest = if client.raw().refused().is_some() { TO_BE_REFUSED } else { HANDSHAKE };
         let until = Instant::now() + longest;

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use http::header::{self, HeaderMap};
 use http::{Method, Version};
 
-use crate::http1::forward::{Edited, Origin, upgrade_request};
-use crate::http1::{Fields, RequestHead, Unwanted, fields};
-use crate::ws::handshake::{self, Keys, Offer, Wanted};
+use crate::http1::forward::{Edited, ForwardedFrom, upgrade_request};
+use crate::http1::{HeaderFields, RequestHead, Unwanted, fields};
+use crate::ws::handshake::{self, ClientKeys, Offer, UpgradeKind};
 
 /// A correct request for a WebSocket, in a form that leaves no question open.
 pub struct Plain<'b> {
@@ -35,8 +35,8 @@ impl<'b> Plain<'b> {
         if headers.contains_key(header::EXPECT) {
             return None;
         }
-        let wanted = handshake::classify_with(Keys::Any, &Method::GET, Version::HTTP_11, &headers);
-        let Ok(Wanted::WebSocket(offer)) = wanted else { return None };
+        let wanted = handshake::classify_with(ClientKeys::Any, &Method::GET, Version::HTTP_11, &headers);
+        let Ok(UpgradeKind::WebSocket(offer)) = wanted else { return None };
         Some(Self { head, host, headers, offer })
     }
 
@@ -61,7 +61,7 @@ impl<'b> Plain<'b> {
     }
 
     /// The request as a backend is sent it.
-    pub fn for_backend(&self, origin: &Origin<'_>) -> Vec<u8> {
+    pub fn for_backend(&self, origin: &ForwardedFrom<'_>) -> Vec<u8> {
         upgrade_request(self.head.target, Edited { lines: &self.head.lines, by_hooks: None }, origin)
     }
 }

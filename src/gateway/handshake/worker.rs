@@ -25,7 +25,7 @@ use crate::gateway::request::Ctx;
 use crate::gateway::rewind::{Begun, Client, Rewind, Wire};
 use crate::gateway::waits::Waits;
 use crate::gateway::{Gateway, Runtimes};
-use crate::http1::{Refused, RequestHead};
+use crate::http1::{RequestHead, RequestRefused};
 use crate::tunnel::{Connection, Handshake, Host, Listener, Shaken};
 use crate::ws::Sides;
 
@@ -142,8 +142,8 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
             Ok(()) => {}
             Err(NoHead::Gone) => return Err(None),
             Err(NoHead::Elsewhere) => return Err(Some(Begun::Reading(reader))),
-            Err(NoHead::Refused(Refused::Silent)) => {
-                client.raw().listener().metrics.refused(Refused::Silent.as_str());
+            Err(NoHead::Refused(RequestRefused::Silent)) => {
+                client.raw().listener().metrics.refused(RequestRefused::Silent.as_str());
                 return Err(None);
             }
             Err(NoHead::Refused(refused)) => return Err(Some(Begun::Refused(refused.into()))),
@@ -171,8 +171,10 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
     async fn hear_out(&self, client: &mut Secured<Connection>, read: &mut Vec<u8>, reason: Reason) -> Option<Cause> {
         let mut reader = HeadReader::to_be_refused(self.gateway.running.limits(), Instant::now());
         match reader.read(client, read, None).await {
-            Ok(()) | Err(NoHead::Refused(Refused::Size | Refused::Target | Refused::Lines)) => Some(reason.into()),
-            Err(NoHead::Gone | NoHead::Elsewhere | NoHead::Refused(Refused::Silent)) => None,
+            Ok(()) | Err(NoHead::Refused(RequestRefused::Size | RequestRefused::Target | RequestRefused::Lines)) => {
+                Some(reason.into())
+            }
+            Err(NoHead::Gone | NoHead::Elsewhere | NoHead::Refused(RequestRefused::Silent)) => None,
             Err(NoHead::Refused(refused)) => Some(refused.into()),
         }
     }

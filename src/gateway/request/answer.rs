@@ -11,7 +11,7 @@ use pingora_proxy::Session;
 
 use crate::admission::Reason;
 use crate::hook::Answer;
-use crate::http1::Refused;
+use crate::http1::RequestRefused;
 use crate::http1::forward::REQUEST_ID;
 use crate::snapshot::Unclear;
 use crate::upstream::NotAdmitted;
@@ -29,7 +29,7 @@ impl Answer {
     }
 
     /// The request is refused; `None` where that is not said to the client.
-    pub(in crate::gateway) fn refused(why: Refused) -> Option<Self> {
+    pub(in crate::gateway) fn refused(why: RequestRefused) -> Option<Self> {
         Some(Self::new(why.status()?.as_u16(), why.to_string()))
     }
 

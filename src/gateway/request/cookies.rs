@@ -12,8 +12,8 @@ use super::context::Ctx;
 use crate::affinity::born::{self, Place};
 use crate::affinity::made_private;
 use crate::config::AffinitySource;
-use crate::http1::Fields;
-use crate::http1::fields::Line;
+use crate::http1::HeaderFields;
+use crate::http1::fields::FieldLine;
 use crate::upstream::Ring;
 
 impl Ctx {
@@ -26,7 +26,7 @@ impl Ctx {
 
     /// Edits the cookies in a request's lines for the backend: takes places off, and adds the cookie that is about to
     /// be issued, so that a gateway behind this one does not issue it again.
-    pub(in crate::gateway) fn edit_request_lines(&self, lines: &mut Vec<Line<'_>>) {
+    pub(in crate::gateway) fn edit_request_lines(&self, lines: &mut Vec<FieldLine<'_>>) {
         let names = || born::names(self.sources());
         if names().next().is_some() {
             for line in lines.iter_mut().filter(|line| is(line, &header::COOKIE)) {
@@ -38,7 +38,7 @@ impl Ctx {
         let Some(issued) = self.issued_pair() else { return };
         match lines.iter_mut().rfind(|line| is(line, &header::COOKIE)) {
             Some(line) => line.value.to_mut().extend_from_slice(format!("; {issued}").as_bytes()),
-            None => lines.push(Line { name: "Cookie", value: Cow::Owned(issued.as_bytes().to_vec()) }),
+            None => lines.push(FieldLine { name: "Cookie", value: Cow::Owned(issued.as_bytes().to_vec()) }),
         }
     }
 
@@ -61,13 +61,13 @@ impl Ctx {
     }
 
     /// The lines of a backend's answer with places before the values of the sessions that it begins.
-    pub(in crate::gateway) fn edit_answer_lines<'a, 'b>(&self, lines: &'a [Line<'b>]) -> Cow<'a, [Line<'b>]> {
+    pub(in crate::gateway) fn edit_answer_lines<'a, 'b>(&self, lines: &'a [FieldLine<'b>]) -> Cow<'a, [FieldLine<'b>]> {
         let names = || born::names(self.sources());
         let Some(place) = names().next().and_then(|_| self.place()) else { return Cow::Borrowed(lines) };
         let edited = lines.iter().map(|line| {
             let marked = is(line, &header::SET_COOKIE).then(|| born::marked(&line.value, names(), &place)).flatten();
             let value = marked.map_or_else(|| line.value.clone(), |marked| Cow::Owned(marked.as_bytes().to_vec()));
-            Line { name: line.name, value }
+            FieldLine { name: line.name, value }
         });
         Cow::Owned(edited.collect())
     }
@@ -82,7 +82,7 @@ impl Ctx {
 
     /// The `Set-Cookie` value of the issued cookie, unless the answer, whose `fields` these are, sets a cookie of that
     /// name itself.
-    pub(in crate::gateway) fn set_cookie_beside(&self, fields: &(impl Fields + ?Sized)) -> Option<&str> {
+    pub(in crate::gateway) fn set_cookie_beside(&self, fields: &(impl HeaderFields + ?Sized)) -> Option<&str> {
         let issued = self.request.as_ref()?.key.as_ref()?.set_cookie.as_deref()?;
         let name = issued.split('=').next()?;
         let sets_it =
@@ -125,6 +125,6 @@ impl Ctx {
     }
 }
 
-fn is(line: &Line<'_>, name: &header::HeaderName) -> bool {
+fn is(line: &FieldLine<'_>, name: &header::HeaderName) -> bool {
     line.name.eq_ignore_ascii_case(name.as_str())
 }

@@ -3,17 +3,17 @@
 use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::hook::Answer;
-use crate::http1::Refused;
+use crate::http1::RequestRefused;
 use crate::upstream::{Blame, FailureKind};
 
 /// The refusal of a request behind its head: of its body, or of a client that does not take its answer.
-pub(super) fn refusal(error: &Error) -> Option<Refused> {
+pub(super) fn refusal(error: &Error) -> Option<RequestRefused> {
     if (error.esource(), error.etype()) == (&ErrorSource::Downstream, &ErrorType::ReadTimedout) {
         // `timeouts.read` came before `limits.body`.
-        return Some(Refused::BodySlow);
+        return Some(RequestRefused::BodySlow);
     }
     let cause = error.root_cause().downcast_ref::<std::io::Error>()?;
-    cause.get_ref()?.downcast_ref::<Refused>().copied()
+    cause.get_ref()?.downcast_ref::<RequestRefused>().copied()
 }
 
 /// Tells if nobody is left to answer.

@@ -14,7 +14,7 @@ use crate::http1::forward::{
     CLIENT_CERT, CLIENT_CERT_CHAIN, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REATTACH, REQUEST_ID, SESSION,
     forwarded, forwarded_for,
 };
-use crate::http1::framing::{self, Refusal};
+use crate::http1::framing::{self, FramingError};
 use crate::http1::hop_by_hop::HopByHop;
 use crate::trace::{TRACEPARENT, TRACESTATE};
 
@@ -132,7 +132,7 @@ pub(super) fn host(request: &RequestHeader) -> Option<&[u8]> {
 ///
 /// # Errors
 /// The answer leaves open where its body ends, or has a transfer coding that is not known (RFC 9112 §6).
-pub(in crate::gateway) fn reframe(response: &mut ResponseHeader) -> std::result::Result<(), Refusal> {
+pub(in crate::gateway) fn reframe(response: &mut ResponseHeader) -> std::result::Result<(), FramingError> {
     response.remove_header(&header::TRAILER);
     if !response.headers.contains_key(header::TRANSFER_ENCODING) && !has_unclear_length(response) {
         return Ok(());
@@ -143,7 +143,7 @@ pub(in crate::gateway) fn reframe(response: &mut ResponseHeader) -> std::result:
     if let Some(length) = framing::length(&response.headers)? {
         response.remove_header(&header::CONTENT_LENGTH);
         let length = HeaderValue::from(length);
-        response.insert_header(header::CONTENT_LENGTH, length).map_err(|_| Refusal::Length)?;
+        response.insert_header(header::CONTENT_LENGTH, length).map_err(|_| FramingError::Length)?;
     }
     Ok(())
 }

@@ -22,11 +22,11 @@ use crate::http1::{ResponseHead, fields};
 use crate::snapshot::{Destination, Snapshot, Target};
 use crate::tunnel::{Hooked, Record};
 use crate::upstream::Pick;
-use crate::ws::deflate::{self, Agreement, BadAgreement, Offer};
-use crate::ws::handshake::{self, Keys, UpgradeRefused, Wanted};
+use crate::ws::deflate::{self, Agreement, BadAgreement, DeflateOffer};
+use crate::ws::handshake::{self, ClientKeys, UpgradeKind, UpgradeRefused};
 
 /// The kind of a request, or the rule of handshakes that its header breaks.
-pub(super) type Classified = Result<Wanted, UpgradeRefused>;
+pub(super) type Classified = Result<UpgradeKind, UpgradeRefused>;
 
 /// The hooks of one request, and what they decided.
 pub(in crate::gateway) struct Hooks {
@@ -43,7 +43,7 @@ pub(in crate::gateway) struct Hooks {
     /// Number of backends tried that were vetoed, which is no failure of theirs.
     vetoes: usize,
     /// The offer of permessage-deflate that went to the backend in the gateway's own name, and what came of it.
-    offer: Option<Offer>,
+    offer: Option<DeflateOffer>,
     agreement: Option<Agreement>,
     /// Compression is offered to the backend in the gateway's own name, or not at all.
     negotiates: bool,
@@ -226,7 +226,7 @@ impl Ctx {
             host: &request.host,
             route: &target.route,
             upstream: &target.to.upstream.config().name,
-            upgrade: matches!(wanted, Ok(Wanted::WebSocket(_))),
+            upgrade: matches!(wanted, Ok(UpgradeKind::WebSocket(_))),
             secure: request.client.secure,
             certificate: request.arrival.certificate(),
             injector,
@@ -235,7 +235,7 @@ impl Ctx {
         hooks.settle_upstream(snapshot, Phase::Request)?;
         let is_lenient = target.handshake == Handshake::Lenient;
         let mut wanted = classify(session, is_lenient);
-        if let Ok(Wanted::WebSocket(_)) = wanted {
+        if let Ok(UpgradeKind::WebSocket(_)) = wanted {
             let limits = hooks.to().unwrap_or(&target.to).upstream.config().tunnel;
             hooks.on_upgrade(session, Facts { upgrade: true, ..facts }, limits).await?;
             hooks.settle_upstream(snapshot, Phase::Upgrade)?;
@@ -354,6 +354,6 @@ fn switching(read: &[u8]) -> Option<(ResponseHead<'_>, HeaderMap)> {
 /// Tells what a request wants, as its header is now.
 pub(super) fn classify(session: &Session, is_lenient: bool) -> Classified {
     let request = session.req_header();
-    let keys = if is_lenient { Keys::Any } else { Keys::Strict };
+    let keys = if is_lenient { ClientKeys::Any } else { ClientKeys::Strict };
     handshake::classify_with(keys, &request.method, request.version, &request.headers)
 }

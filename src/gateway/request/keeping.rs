@@ -7,8 +7,8 @@ use http::header::{self, HeaderMap};
 use super::context::Ctx;
 use crate::config::{Compression, Reattach};
 use crate::dial::PassedOn;
-use crate::http1::Fields;
-use crate::http1::fields::Line;
+use crate::http1::HeaderFields;
+use crate::http1::fields::FieldLine;
 use crate::http1::forward::{SESSION, add};
 use crate::tunnel::reattach::{Heads, Kept, MOST_HEAD};
 use crate::ws::deflate::{self, Agreement, BadAgreement};
@@ -19,7 +19,7 @@ pub(in crate::gateway) struct Keeping {
     policy: Reattach,
     /// Offer of permessage-deflate in the gateway's own name: each message stands alone, so that another backend can go
     /// on behind any of them.
-    offer: Option<deflate::Offer>,
+    offer: Option<deflate::DeflateOffer>,
     agreement: Option<Agreement>,
     protocol: Option<Box<str>>,
     head: Vec<u8>,
@@ -29,7 +29,7 @@ pub(in crate::gateway) struct Keeping {
 impl Ctx {
     /// Begins to keep what a re-attachment takes, where the route has it: compression is offered in the gateway's own
     /// name from here on.
-    pub(in crate::gateway) fn begin_keeping(&mut self, lines: &mut Vec<Line<'_>>, offered: &mut Offer) {
+    pub(in crate::gateway) fn begin_keeping(&mut self, lines: &mut Vec<FieldLine<'_>>, offered: &mut Offer) {
         let Some(target) = self.target() else { return };
         let Some(policy) = target.reattach else { return };
         let values: Vec<_> = lines
@@ -44,7 +44,7 @@ impl Ctx {
         offered.extensions.clear();
         if let Some(offer) = &offer {
             let value = Cow::Owned(offer.header().as_bytes().to_vec());
-            lines.push(Line { name: header::SEC_WEBSOCKET_EXTENSIONS.as_str(), value });
+            lines.push(FieldLine { name: header::SEC_WEBSOCKET_EXTENSIONS.as_str(), value });
             offered.extensions.push("permessage-deflate".to_owned());
         }
         let (head, passed_on) = (Vec::new(), None);
@@ -85,7 +85,7 @@ impl Keeping {
     }
 
     /// The lines of a 101 for the client, with the compression that was agreed on.
-    pub(in crate::gateway) fn edit_answer<'b>(&self, lines: &mut Vec<Line<'b>>) {
+    pub(in crate::gateway) fn edit_answer<'b>(&self, lines: &mut Vec<FieldLine<'b>>) {
         let agreed = self.offer.as_ref().and_then(|offer| {
             let values: Vec<_> = lines
                 .values_of(&header::SEC_WEBSOCKET_EXTENSIONS)
@@ -97,7 +97,7 @@ impl Keeping {
         lines.retain(|line| !is_extensions(line));
         if let Some(agreement) = agreed {
             let value = Cow::Owned(agreement.header().as_bytes().to_vec());
-            lines.push(Line { name: "Sec-WebSocket-Extensions", value });
+            lines.push(FieldLine { name: "Sec-WebSocket-Extensions", value });
         }
     }
 }
@@ -107,7 +107,7 @@ impl Keeping {
 /// # Errors
 /// The backend agreed to a compression that was not offered.
 pub(in crate::gateway) fn agreed(
-    offer: Option<&deflate::Offer>,
+    offer: Option<&deflate::DeflateOffer>,
     headers: &HeaderMap,
 ) -> Result<Option<Agreement>, BadAgreement> {
     let values = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS);
@@ -120,6 +120,6 @@ pub(in crate::gateway) fn protocol(headers: &HeaderMap) -> Option<Box<str>> {
     (!value.is_empty()).then(|| value.into())
 }
 
-fn is_extensions(line: &Line<'_>) -> bool {
+fn is_extensions(line: &FieldLine<'_>) -> bool {
     line.name.eq_ignore_ascii_case(header::SEC_WEBSOCKET_EXTENSIONS.as_str())
 }

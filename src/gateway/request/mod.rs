@@ -28,10 +28,10 @@ use super::waits::Behind;
 use super::{Gateway, as_written, connector};
 use crate::dial::TryError;
 use crate::hook::Answer;
-use crate::http1::Refused;
+use crate::http1::RequestRefused;
 use crate::snapshot::{Destination, Phase};
 use crate::upstream::{Demand, FailedTry, FailureKind, NotAdmitted};
-use crate::ws::handshake::Wanted;
+use crate::ws::handshake::UpgradeKind;
 pub use context::Ctx;
 use context::tries::is_of_one_backend;
 use error::{answer_to, blame, client_is_gone, describe, refusal};
@@ -71,7 +71,7 @@ impl ProxyHttp for Gateway {
         }
         let wanted = hooks::classify(session, ctx.is_lenient());
         let admitted = match &wanted {
-            Ok(Wanted::WebSocket(_)) => self.admit_handshake(ctx),
+            Ok(UpgradeKind::WebSocket(_)) => self.admit_handshake(ctx),
             _ => self.admit_request(ctx),
         };
         if let Err(answer) = admitted {
@@ -105,12 +105,12 @@ impl ProxyHttp for Gateway {
         let timeouts = ctx.to().ok_or_else(no_destination)?.upstream.config().timeouts;
         session.set_read_timeout(Some(timeouts.read));
         match wanted {
-            Ok(Wanted::Plain) => Ok(false),
-            Ok(Wanted::DropUpgrade) => {
+            Ok(UpgradeKind::Plain) => Ok(false),
+            Ok(UpgradeKind::DropUpgrade) => {
                 headers::drop_upgrade(session.req_header_mut());
                 Ok(false)
             }
-            Ok(Wanted::WebSocket(offer)) => {
+            Ok(UpgradeKind::WebSocket(offer)) => {
                 let to = ctx.destination().ok_or_else(no_destination)?;
                 // On the heap for the same reason.
                 Box::pin(self.upgrade(session, ctx, to, offer)).await?;
@@ -204,8 +204,8 @@ impl ProxyHttp for Gateway {
             && Rewind::awaits_body(session.downstream_session.stream())
         {
             // The backend has what came of the request, and cannot answer it before the client has sent the rest.
-            ctx.refused = Some(Refused::BodySlow);
-            ctx.answer = Answer::refused(Refused::BodySlow);
+            ctx.refused = Some(RequestRefused::BodySlow);
+            ctx.answer = Answer::refused(RequestRefused::BodySlow);
             return error;
         }
         if let (false, false, Some(to), Some(pick)) = (error.retry(), answered, ctx.destination(), &ctx.pick)
@@ -340,7 +340,7 @@ impl Gateway {
 
     /// Answers a request whose body is announced to be longer than its route takes, before anybody is asked.
     async fn refuse_body(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-        let refused = Refused::BodySize;
+        let refused = RequestRefused::BodySize;
         Rewind::count_refusal(session.downstream_session.stream(), refused.as_str());
         ctx.refused = Some(refused);
         // What comes of the body is read for a while only.

@@ -3,13 +3,13 @@
 use super::*;
 use crate::http1::head::read_request;
 
-fn checked(request: &str, headers: &str) -> Result<(Body, Option<String>), Refusal> {
+fn checked(request: &str, headers: &str) -> Result<(Body, Option<String>), FramingError> {
     let text = format!("{request}\r\n{headers}\r\n");
     let head = read_request(text.as_bytes()).unwrap().unwrap();
     check(&head).map(|framing| (framing.body, framing.rewritten.map(|bytes| String::from_utf8(bytes).unwrap())))
 }
 
-fn body_of(headers: &str) -> Result<Body, Refusal> {
+fn body_of(headers: &str) -> Result<Body, FramingError> {
     checked("POST / HTTP/1.1", &format!("Host: h\r\n{headers}")).map(|(body, _)| body)
 }
 
@@ -43,7 +43,7 @@ fn a_length_is_one_number() {
         "18446744073709551619",
         "99999999999999999999999999",
     ] {
-        assert_eq!(body_of(&format!("Content-Length: {length}\r\n")), Err(Refusal::Length), "{length:?}");
+        assert_eq!(body_of(&format!("Content-Length: {length}\r\n")), Err(FramingError::Length), "{length:?}");
     }
     assert_eq!(body_of("Content-Length: 9223372036854775807\r\n"), Ok(Body::Length(i64::MAX as u64)));
 }
@@ -68,7 +68,7 @@ fn the_one_transfer_coding_is_chunked() {
         "chunked\r\nTransfer-Encoding: gzip",
     ] {
         let refused = body_of(&format!("Transfer-Encoding: {coding}\r\n"));
-        assert_eq!(refused, Err(Refusal::CodingUnknown), "{coding:?}");
+        assert_eq!(refused, Err(FramingError::CodingUnknown), "{coding:?}");
     }
     for coding in [
         "",
@@ -79,14 +79,14 @@ fn the_one_transfer_coding_is_chunked() {
         "chunked\r\nTransfer-Encoding: chunked",
         "\r\nTransfer-Encoding: chunked",
     ] {
-        assert_eq!(body_of(&format!("Transfer-Encoding: {coding}\r\n")), Err(Refusal::Coding), "{coding:?}");
+        assert_eq!(body_of(&format!("Transfer-Encoding: {coding}\r\n")), Err(FramingError::Coding), "{coding:?}");
     }
     let old = checked("POST / HTTP/1.0", "Transfer-Encoding: chunked\r\n");
-    assert_eq!(old, Err(Refusal::Coding));
+    assert_eq!(old, Err(FramingError::Coding));
     for both in
         ["Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n"]
     {
-        assert_eq!(body_of(both), Err(Refusal::TwoLengths));
+        assert_eq!(body_of(both), Err(FramingError::TwoLengths));
     }
 }
 
@@ -107,14 +107,14 @@ fn a_head_is_rewritten_where_others_could_read_it_in_another_way() {
 #[test]
 fn a_host_is_named_once_and_a_target_has_a_form_that_its_method_allows() {
     for (request, headers, refusal) in [
-        ("GET / HTTP/1.1", "", Refusal::Host),
-        ("GET / HTTP/1.1", "Host: a\r\nHost: a\r\n", Refusal::Host),
-        ("GET / HTTP/1.0", "Host: a\r\nHost: a\r\n", Refusal::Host),
-        ("GET http://a/ HTTP/1.1", "", Refusal::Host),
-        ("GET * HTTP/1.1", "Host: a\r\n", Refusal::Target),
-        ("GET a:80 HTTP/1.1", "Host: a\r\n", Refusal::Target),
-        ("CONNECT a:80 HTTP/1.1", "Host: a\r\n", Refusal::Connect),
-        ("CONNECT / HTTP/1.1", "Host: a\r\n", Refusal::Connect),
+        ("GET / HTTP/1.1", "", FramingError::Host),
+        ("GET / HTTP/1.1", "Host: a\r\nHost: a\r\n", FramingError::Host),
+        ("GET / HTTP/1.0", "Host: a\r\nHost: a\r\n", FramingError::Host),
+        ("GET http://a/ HTTP/1.1", "", FramingError::Host),
+        ("GET * HTTP/1.1", "Host: a\r\n", FramingError::Target),
+        ("GET a:80 HTTP/1.1", "Host: a\r\n", FramingError::Target),
+        ("CONNECT a:80 HTTP/1.1", "Host: a\r\n", FramingError::Connect),
+        ("CONNECT / HTTP/1.1", "Host: a\r\n", FramingError::Connect),
     ] {
         assert_eq!(checked(request, headers), Err(refusal), "{request}");
     }
@@ -133,6 +133,6 @@ fn connection_is_a_list_of_tokens() {
     for list in
         ["a b", "\"close\"", ":authority", "close; x", "a/b", "x=y", "\u{e9}", "(", many.as_str(), long.as_str()]
     {
-        assert_eq!(with(list), Err(Refusal::Connection), "{list:?}");
+        assert_eq!(with(list), Err(FramingError::Connection), "{list:?}");
     }
 }

@@ -47,7 +47,7 @@ proptest! {
         let whole = format!("HTTP/1.1 200 OK\r\nX: {}{end}", "x".repeat(long)).into_bytes();
         let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(whole.len())).chain([whole.len()]).collect();
         places.sort_unstable();
-        let mut progress = Progress::default();
+        let mut progress = HeadProgress::default();
         for place in places {
             let bytes = &whole[..place];
             let found = progress.is_worth_reading(bytes) && read_response(bytes).unwrap().is_some();

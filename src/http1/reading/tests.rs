@@ -2,12 +2,12 @@
 
 use super::*;
 
-const BOUNDS: Bounds = Bounds { bytes: 2_000, lines: 10, target: 100 };
+const BOUNDS: HeadBounds = HeadBounds { bytes: 2_000, lines: 10, target: 100 };
 const GOOD: &str = "GET /a?b HTTP/1.1\r\nHost: h\r\nX: y\r\n\r\n";
 
 /// Outcome of bytes that come in pieces of `size`, and how many of them it took.
-fn read(bytes: &[u8], size: usize) -> (usize, Result<Option<usize>, Refused>) {
-    let mut reading = Reading::default();
+fn read(bytes: &[u8], size: usize) -> (usize, Result<Option<usize>, RequestRefused>) {
+    let mut reading = HeadReading::default();
     let mut end = 0;
     while end < bytes.len() {
         end = (end + size).min(bytes.len());
@@ -35,30 +35,30 @@ fn what_is_refused_is_refused_in_any_pieces_alike() {
     let line = "X-Line: x\r\n";
     let get = |headers: &str| format!("GET / HTTP/1.1\r\nHost: h\r\n{headers}\r\n").into_bytes();
     for (bytes, refused) in [
-        (get(&line.repeat(10)), Refused::Lines),
-        (get(&format!("Cookie: {}\r\n", "c".repeat(3_000))), Refused::Size),
-        (get(&format!("Cookie: {}\r\n", "c".repeat(1_970))), Refused::Size),
-        (get("Bad Name: x\r\n"), Refused::Malformed),
-        (get("no colon\r\n"), Refused::Malformed),
-        (get("A: b\r\n c\r\n"), Refused::Malformed),
-        (get("A: \0\r\n"), Refused::Malformed),
-        (get("A : b\r\n"), Refused::Malformed),
-        (get("A: b\rc\r\n"), Refused::Malformed),
-        (format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100)).into(), Refused::Target),
-        (format!("GET /{}", "a".repeat(5_000)).into(), Refused::Target),
-        (format!("{} / HTTP/1.1\r\n\r\n", "M".repeat(10_000)).into(), Refused::Method),
-        ("M".repeat(10_000).into(), Refused::Method),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), Refused::Version),
-        (b"GET / HTTP/3.0\r\n\r\n".into(), Refused::Version),
-        (b"GET /\r\n\r\n".into(), Refused::Version),
-        (b"GET / http/1.1\r\n\r\n".into(), Refused::Malformed),
-        (b"GET / HTTP/1.1 \r\n\r\n".into(), Refused::Malformed),
-        (b"GET  / HTTP/1.1\r\n\r\n".into(), Refused::Malformed),
-        (b"HELO mail.example.com\r\n\r\n".into(), Refused::Malformed),
-        (b"QUIT\r\n\r\n".into(), Refused::Malformed),
-        (b"GET / HTTP/1.1\r\nHost: h\r\r\n\r\n".into(), Refused::Malformed),
-        (b"{}\r\n\r\n".into(), Refused::Malformed),
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".into(), Refused::Tls),
+        (get(&line.repeat(10)), RequestRefused::Lines),
+        (get(&format!("Cookie: {}\r\n", "c".repeat(3_000))), RequestRefused::Size),
+        (get(&format!("Cookie: {}\r\n", "c".repeat(1_970))), RequestRefused::Size),
+        (get("Bad Name: x\r\n"), RequestRefused::Malformed),
+        (get("no colon\r\n"), RequestRefused::Malformed),
+        (get("A: b\r\n c\r\n"), RequestRefused::Malformed),
+        (get("A: \0\r\n"), RequestRefused::Malformed),
+        (get("A : b\r\n"), RequestRefused::Malformed),
+        (get("A: b\rc\r\n"), RequestRefused::Malformed),
+        (format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100)).into(), RequestRefused::Target),
+        (format!("GET /{}", "a".repeat(5_000)).into(), RequestRefused::Target),
+        (format!("{} / HTTP/1.1\r\n\r\n", "M".repeat(10_000)).into(), RequestRefused::Method),
+        ("M".repeat(10_000).into(), RequestRefused::Method),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), RequestRefused::Version),
+        (b"GET / HTTP/3.0\r\n\r\n".into(), RequestRefused::Version),
+        (b"GET /\r\n\r\n".into(), RequestRefused::Version),
+        (b"GET / http/1.1\r\n\r\n".into(), RequestRefused::Malformed),
+        (b"GET / HTTP/1.1 \r\n\r\n".into(), RequestRefused::Malformed),
+        (b"GET  / HTTP/1.1\r\n\r\n".into(), RequestRefused::Malformed),
+        (b"HELO mail.example.com\r\n\r\n".into(), RequestRefused::Malformed),
+        (b"QUIT\r\n\r\n".into(), RequestRefused::Malformed),
+        (b"GET / HTTP/1.1\r\nHost: h\r\r\n\r\n".into(), RequestRefused::Malformed),
+        (b"{}\r\n\r\n".into(), RequestRefused::Malformed),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".into(), RequestRefused::Tls),
     ] {
         for size in (1..100).chain([bytes.len()]) {
             let said = read(&bytes, size).1;
@@ -83,13 +83,13 @@ fn nobody_waits_for_the_rest_of_what_is_refused_by_its_beginning() {
 
 #[test]
 fn empty_lines_are_no_request() {
-    let mut reading = Reading::default();
+    let mut reading = HeadReading::default();
     assert_eq!(reading.is_complete(b"\r\n\n", &BOUNDS), Ok(false));
     assert!(!reading.has_begun(b"\r\n\n"));
     assert_eq!(reading.is_complete(b"\r\n\nG", &BOUNDS), Ok(false));
     assert!(reading.has_begun(b"\r\n\nG"));
     for lines in [&b"\n\r\n\r\n"[..], b"\r\n\r\n", b"\n"] {
-        assert_eq!(Reading::default().is_complete(lines, &BOUNDS), Ok(false), "{lines:?}");
+        assert_eq!(HeadReading::default().is_complete(lines, &BOUNDS), Ok(false), "{lines:?}");
     }
 }
 
@@ -101,6 +101,6 @@ fn a_head_of_the_longest_length_is_read_and_one_byte_more_is_not() {
     };
     for size in [1, 7, 2_001] {
         assert_eq!(read(of(2_000).as_bytes(), size).1, Ok(Some(2_000)));
-        assert_eq!(read(of(2_001).as_bytes(), size).1, Err(Refused::Size));
+        assert_eq!(read(of(2_001).as_bytes(), size).1, Err(RequestRefused::Size));
     }
 }

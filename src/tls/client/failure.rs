@@ -7,7 +7,7 @@ use rustls::{CertificateError, Error};
 /// Kind of a failure of TLS with a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Failure {
+pub enum TlsFailureKind {
     /// The backend answered with something that is not TLS.
     NotTls,
     /// The backend's certificate is for other names.
@@ -28,7 +28,7 @@ pub enum Failure {
     SetUp,
 }
 
-impl Failure {
+impl TlsFailureKind {
     /// Every value, in the order of the variants.
     pub const ALL: [Self; 9] = [
         Self::NotTls,
@@ -76,47 +76,47 @@ impl Failure {
 /// A failure of TLS with a backend. Its text is the word that logs have for it, and the library's own words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {text}", failure.word())]
-pub struct Failed {
+pub struct TlsFailure {
     /// The kind.
-    pub failure: Failure,
+    pub failure: TlsFailureKind,
     text: String,
 }
 
-impl Failed {
+impl TlsFailure {
     /// The backend closed the connection, or it broke, before the handshake was done.
     pub fn closed(error: Option<&io::Error>) -> Self {
         let text = error
             .map_or_else(|| "the backend closed the connection during the handshake".into(), |error| error.to_string());
-        Self { failure: Failure::Closed, text }
+        Self { failure: TlsFailureKind::Closed, text }
     }
 
     /// The backend sent more than a handshake takes.
     pub fn too_long() -> Self {
-        Self { failure: Failure::Protocol, text: "the backend sent more than a handshake takes".to_owned() }
+        Self { failure: TlsFailureKind::Protocol, text: "the backend sent more than a handshake takes".to_owned() }
     }
 
     pub(super) fn not_set_up(reason: &str) -> Self {
-        Self { failure: Failure::SetUp, text: reason.to_owned() }
+        Self { failure: TlsFailureKind::SetUp, text: reason.to_owned() }
     }
 }
 
-impl From<&Error> for Failed {
+impl From<&Error> for TlsFailure {
     fn from(error: &Error) -> Self {
         use CertificateError as Wrong;
         let failure = match error {
-            Error::InvalidMessage(_) => Failure::NotTls,
+            Error::InvalidMessage(_) => TlsFailureKind::NotTls,
             Error::InvalidCertificate(wrong) => match wrong {
-                Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => Failure::Name,
-                Wrong::UnknownIssuer => Failure::Issuer,
+                Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => TlsFailureKind::Name,
+                Wrong::UnknownIssuer => TlsFailureKind::Issuer,
                 Wrong::Expired
                 | Wrong::ExpiredContext { .. }
                 | Wrong::NotValidYet
-                | Wrong::NotValidYetContext { .. } => Failure::Expired,
-                _ => Failure::Certificate,
+                | Wrong::NotValidYetContext { .. } => TlsFailureKind::Expired,
+                _ => TlsFailureKind::Certificate,
             },
-            Error::NoCertificatesPresented => Failure::Certificate,
-            Error::AlertReceived(_) => Failure::Refused,
-            _ => Failure::Protocol,
+            Error::NoCertificatesPresented => TlsFailureKind::Certificate,
+            Error::AlertReceived(_) => TlsFailureKind::Refused,
+            _ => TlsFailureKind::Protocol,
         };
         Self { failure, text: error.to_string() }
     }

@@ -9,7 +9,7 @@ use crate::tls::secrets::Secret;
 
 /// Version of TLS that records are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Version {
+pub enum RecordVersion {
     /// TLS 1.2 (RFC 5246), with an AEAD suite.
     Tls12,
     /// TLS 1.3 (RFC 8446).
@@ -47,7 +47,7 @@ impl Cipher {
 }
 
 /// Keys of one direction, and the number of the next record.
-pub(super) struct Keys {
+pub(super) struct RecordKeys {
     pub(super) key: LessSafeKey,
     /// Mask of the nonces (RFC 8446 §5.3); of AES-GCM in TLS 1.2 the fixed part and the first explicit one.
     iv: Zeroizing<[u8; 12]>,
@@ -59,7 +59,7 @@ pub(super) struct Keys {
     pub(super) cipher: Cipher,
 }
 
-impl Keys {
+impl RecordKeys {
     /// Keys of TLS 1.3 from their traffic secret; `None` when it has not the length that the cipher's hash has.
     pub(super) fn tls13(cipher: Cipher, secret: Secret, sequence: u64) -> Option<Self> {
         let mut key = Zeroizing::new([0; 32]);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Alert;
-use super::keys::Version;
+use super::keys::RecordVersion;
 
 /// Side of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub enum Role {
 
 /// Reader of handshake messages. Keeps the header of the one under way, and nothing of its body.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Messages {
+pub(super) struct HandshakeMessages {
     header: [u8; 4],
     /// Bytes of the header that have come.
     have: u8,
@@ -26,7 +26,7 @@ pub(super) struct Messages {
 
 /// Request that a message made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum MessageDemand {
     /// Nothing.
     Nothing,
     /// The records that follow are protected by the next keys. `answer`: this side is to change its own as well.
@@ -35,7 +35,7 @@ pub(super) enum Asked {
     Renegotiation,
 }
 
-impl Messages {
+impl HandshakeMessages {
     /// Tells whether a message is under way, in which no record of another kind may stand (RFC 8446 §5.1).
     pub(super) fn under_way(&self) -> bool {
         self.have > 0
@@ -45,8 +45,13 @@ impl Messages {
     ///
     /// # Errors
     /// The alert for a message that must not come here.
-    pub(super) fn read(&mut self, mut content: &[u8], role: Role, version: Version) -> Result<Asked, Alert> {
-        let mut asked = Asked::Nothing;
+    pub(super) fn read(
+        &mut self,
+        mut content: &[u8],
+        role: Role,
+        version: RecordVersion,
+    ) -> Result<MessageDemand, Alert> {
+        let mut asked = MessageDemand::Nothing;
         while let [first, rest @ ..] = content {
             if self.have < 4 {
                 self.header[usize::from(self.have)] = *first;
@@ -60,8 +65,8 @@ impl Messages {
                 // The keys change behind this message: nothing may share a record with it (RFC 8446 §5.1).
                 return match (first, rest) {
                     (_, [_, ..]) => Err(Alert::UnexpectedMessage),
-                    (0, _) => Ok(Asked::NewKeys { answer: false }),
-                    (1, _) => Ok(Asked::NewKeys { answer: true }),
+                    (0, _) => Ok(MessageDemand::NewKeys { answer: false }),
+                    (1, _) => Ok(MessageDemand::NewKeys { answer: true }),
                     _ => Err(Alert::IllegalParameter),
                 };
             } else {
@@ -70,8 +75,8 @@ impl Messages {
                 content = &content[skipped..];
             }
             if self.have == 4 && self.left == 0 {
-                if version == Version::Tls12 {
-                    asked = Asked::Renegotiation;
+                if version == RecordVersion::Tls12 {
+                    asked = MessageDemand::Renegotiation;
                 }
                 *self = Self::default();
             }
@@ -80,15 +85,15 @@ impl Messages {
     }
 
     /// Judges a message by its header.
-    fn begin(&mut self, role: Role, version: Version) -> Result<(), Alert> {
+    fn begin(&mut self, role: Role, version: RecordVersion) -> Result<(), Alert> {
         let [kind, length @ ..] = self.header;
         self.left = u32::from_be_bytes([0, length[0], length[1], length[2]]);
         match (version, role, kind) {
-            (Version::Tls13, _, KEY_UPDATE) if self.left == 1 => Ok(()),
-            (Version::Tls13, _, KEY_UPDATE) => Err(Alert::DecodeError),
-            (Version::Tls13, Role::Client, NEW_SESSION_TICKET)
-            | (Version::Tls12, Role::Server, CLIENT_HELLO)
-            | (Version::Tls12, Role::Client, HELLO_REQUEST)
+            (RecordVersion::Tls13, _, KEY_UPDATE) if self.left == 1 => Ok(()),
+            (RecordVersion::Tls13, _, KEY_UPDATE) => Err(Alert::DecodeError),
+            (RecordVersion::Tls13, Role::Client, NEW_SESSION_TICKET)
+            | (RecordVersion::Tls12, Role::Server, CLIENT_HELLO)
+            | (RecordVersion::Tls12, Role::Client, HELLO_REQUEST)
                 if self.left <= LONGEST =>
             {
                 Ok(())

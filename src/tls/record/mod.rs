@@ -10,25 +10,25 @@ mod seal;
 mod state;
 
 pub use alert::Alert;
-use keys::Keys;
-pub use keys::{Cipher, Version};
-use messages::Messages;
+use keys::RecordKeys;
+pub use keys::{Cipher, RecordVersion};
+use messages::HandshakeMessages;
 pub use messages::Role;
-pub use open::{End, Opened};
-pub use seal::{Sealed, WornOut};
-pub use state::State;
+pub use open::{OpenedRecords, StreamEnd};
+pub use seal::{SealedRecords, WornOut};
+pub use state::RecordState;
 
 use super::secrets::{Secret, TrafficSecrets};
 
 /// A connection whose handshake is done, as keys and numbers.
 pub struct Records {
-    version: Version,
+    version: RecordVersion,
     role: Role,
     /// Protects what this side sends.
-    sealing: Keys,
+    sealing: RecordKeys,
     /// Protects what the other side sends.
-    opening: Keys,
-    messages: Messages,
+    opening: RecordKeys,
+    messages: HandshakeMessages,
     /// KeyUpdate that goes before the next record of data.
     owed: Owed,
     /// A request for another handshake has to be declined (TLS 1.2).
@@ -69,22 +69,22 @@ impl Records {
         let (own, other) = if role == Role::Client { (client, server) } else { (server, client) };
         let keys = |extracted: Extracted<'_>, first: &Secret| {
             let secret = keys::secret_of(extracted.cipher, first, extracted.key)?;
-            Keys::tls13(extracted.cipher, secret, extracted.sequence)
+            RecordKeys::tls13(extracted.cipher, secret, extracted.sequence)
         };
-        Some(Self::new(Version::Tls13, role, keys(tx, own)?, keys(rx, other)?))
+        Some(Self::new(RecordVersion::Tls13, role, keys(tx, own)?, keys(rx, other)?))
     }
 
     /// Goes on with the keys of a connection of TLS 1.2.
     pub(super) fn tls12(role: Role, both: [Extracted<'_>; 2]) -> Option<Self> {
         let keys = |Extracted { cipher, key, iv, sequence }: Extracted<'_>| {
-            Keys::tls12(cipher, Secret::new(key)?, iv, sequence)
+            RecordKeys::tls12(cipher, Secret::new(key)?, iv, sequence)
         };
         let [tx, rx] = both.map(keys);
-        Some(Self::new(Version::Tls12, role, tx?, rx?))
+        Some(Self::new(RecordVersion::Tls12, role, tx?, rx?))
     }
 
-    fn new(version: Version, role: Role, sealing: Keys, opening: Keys) -> Self {
-        let messages = Messages::default();
+    fn new(version: RecordVersion, role: Role, sealing: RecordKeys, opening: RecordKeys) -> Self {
+        let messages = HandshakeMessages::default();
         Self { version, role, sealing, opening, messages, owed: Owed::Nothing, declines: false, fruitless: 0 }
     }
 
@@ -92,10 +92,10 @@ impl Records {
     fn overhead(&self) -> usize {
         match (self.version, self.sealing.cipher) {
             // The tag, and the type of the content.
-            (Version::Tls13, _) => TAG + 1,
+            (RecordVersion::Tls13, _) => TAG + 1,
             // The tag, and the explicit part of the nonce.
-            (Version::Tls12, Cipher::Aes128Gcm | Cipher::Aes256Gcm) => TAG + EXPLICIT,
-            (Version::Tls12, Cipher::Chacha20Poly1305) => TAG,
+            (RecordVersion::Tls12, Cipher::Aes128Gcm | Cipher::Aes256Gcm) => TAG + EXPLICIT,
+            (RecordVersion::Tls12, Cipher::Chacha20Poly1305) => TAG,
         }
     }
 }

@@ -4,11 +4,11 @@ use aws_lc_rs::aead::Aad;
 
 use super::alert::{CLOSE_NOTIFY, FATAL, NO_RENEGOTIATION, WARNING};
 use super::keys::used;
-use super::{ALERT, Alert, DATA, EXPLICIT, HANDSHAKE, HEADER, MOST_CONTENT, Owed, Records, Version};
+use super::{ALERT, Alert, DATA, EXPLICIT, HANDSHAKE, HEADER, MOST_CONTENT, Owed, RecordVersion, Records};
 
 /// Result of sealing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sealed {
+pub struct SealedRecords {
     /// Bytes of data that were sealed.
     pub taken: usize,
     /// Bytes of records that came of them.
@@ -26,8 +26,8 @@ impl Records {
     ///
     /// # Errors
     /// The keys are worn out. Nothing was sealed.
-    pub fn seal(&mut self, mut data: &[u8], out: &mut [u8]) -> Result<Sealed, WornOut> {
-        let mut sealed = Sealed::default();
+    pub fn seal(&mut self, mut data: &[u8], out: &mut [u8]) -> Result<SealedRecords, WornOut> {
+        let mut sealed = SealedRecords::default();
         loop {
             let rest = &mut out[sealed.written..];
             let room = rest.len().saturating_sub(HEADER + self.overhead() + ROOM_FOR_UPDATE);
@@ -51,7 +51,7 @@ impl Records {
     fn update(&mut self, out: &mut [u8]) -> Result<usize, WornOut> {
         let asks = match (self.version, self.owed, self.sealing.are_worn_out()) {
             (_, Owed::Nothing, false) => return Ok(0),
-            (Version::Tls12, ..) => return Err(WornOut),
+            (RecordVersion::Tls12, ..) => return Err(WornOut),
             (_, Owed::Update, false) => 0,
             (_, Owed::Request, _) | (_, _, true) => 1,
         };
@@ -89,8 +89,8 @@ impl Records {
     /// Seals one record into the beginning of `out`, which has the room. Returns its length.
     pub(super) fn seal_record(&mut self, kind: u8, content: &[u8], out: &mut [u8]) -> Option<usize> {
         match self.version {
-            Version::Tls13 => self.seal_tls13(kind, content, out),
-            Version::Tls12 => self.seal_tls12(kind, content, out),
+            RecordVersion::Tls13 => self.seal_tls13(kind, content, out),
+            RecordVersion::Tls12 => self.seal_tls12(kind, content, out),
         }
     }
 

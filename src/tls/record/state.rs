@@ -2,21 +2,21 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::keys::Keys;
-use super::messages::Messages;
-use super::{Cipher, Owed, Records, Role, Version};
+use super::keys::RecordKeys;
+use super::messages::HandshakeMessages;
+use super::{Cipher, Owed, RecordVersion, Records, Role};
 use crate::tls::secrets::Secret;
 
 /// State of a record layer. Its secrets are zeroed when it is dropped.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct State {
-    version: Version,
+pub struct RecordState {
+    version: RecordVersion,
     role: Role,
     cipher: Cipher,
     sealing: Direction,
     opening: Direction,
     #[serde(default, skip_serializing_if = "is_default")]
-    messages: Messages,
+    messages: HandshakeMessages,
     owed: Owed,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     declines: bool,
@@ -36,13 +36,13 @@ struct Direction {
 
 impl Records {
     /// The state as it is now. Only one of the two may go on, or nonces are used twice.
-    pub fn state(&self) -> State {
-        let direction = |keys: &Keys| {
+    pub fn state(&self) -> RecordState {
+        let direction = |keys: &RecordKeys| {
             let (source, iv) = keys.parts();
-            let iv = (self.version == Version::Tls12).then(|| Secret::new(&iv)).flatten();
+            let iv = (self.version == RecordVersion::Tls12).then(|| Secret::new(&iv)).flatten();
             Direction { secret: source.clone(), iv, sequence: keys.sequence }
         };
-        State {
+        RecordState {
             version: self.version,
             role: self.role,
             cipher: self.sealing.cipher,
@@ -56,17 +56,17 @@ impl Records {
     }
 
     /// Goes on where another record layer left off; `None` when the state's parts do not fit together.
-    pub fn resume(state: State) -> Option<Self> {
-        let State { version, role, cipher, sealing, opening, messages, owed, declines, fruitless } = state;
+    pub fn resume(state: RecordState) -> Option<Self> {
+        let RecordState { version, role, cipher, sealing, opening, messages, owed, declines, fruitless } = state;
         let keys = |Direction { secret, iv, sequence }: Direction| match version {
-            Version::Tls13 => Keys::tls13(cipher, secret, sequence),
-            Version::Tls12 => Keys::tls12(cipher, secret, iv?.as_bytes().try_into().ok()?, sequence),
+            RecordVersion::Tls13 => RecordKeys::tls13(cipher, secret, sequence),
+            RecordVersion::Tls12 => RecordKeys::tls12(cipher, secret, iv?.as_bytes().try_into().ok()?, sequence),
         };
         let [sealing, opening] = [keys(sealing)?, keys(opening)?];
         Some(Self { version, role, sealing, opening, messages, owed, declines, fruitless })
     }
 }
 
-fn is_default(messages: &Messages) -> bool {
-    *messages == Messages::default()
+fn is_default(messages: &HandshakeMessages) -> bool {
+    *messages == HandshakeMessages::default()
 }

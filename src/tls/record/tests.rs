@@ -6,7 +6,7 @@ mod vectors;
 
 use rustls::CipherSuite;
 
-use super::{Opened, Records, Role, State};
+use super::{OpenedRecords, RecordState, Records, Role};
 use crate::tls::testing::{Peer, connected};
 
 /// A record layer that took over from a session, and its peer.
@@ -31,7 +31,7 @@ fn seal(records: &mut Records, mut data: &[u8]) -> Vec<u8> {
 }
 
 /// Opens whole records. Returns their data.
-fn open(records: &mut Records, sealed: &[u8]) -> (Vec<u8>, Opened) {
+fn open(records: &mut Records, sealed: &[u8]) -> (Vec<u8>, OpenedRecords) {
     let mut data = vec![0; sealed.len()];
     let opened = records.open(sealed, &mut data);
     data.truncate(opened.produced);
@@ -41,7 +41,7 @@ fn open(records: &mut Records, sealed: &[u8]) -> (Vec<u8>, Opened) {
 /// A second record layer with the same keys.
 fn crossed_copy(records: &Records) -> Records {
     let text = serde_json::to_string(&records.state()).unwrap();
-    Records::resume(serde_json::from_str::<State>(&text).unwrap()).expect("a state of ours")
+    Records::resume(serde_json::from_str::<RecordState>(&text).unwrap()).expect("a state of ours")
 }
 
 /// The same record layer after its state crossed as text.

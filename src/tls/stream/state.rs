@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{Layer, Stream, Transport, Unsent};
-use crate::tls::record::{End, LONGEST_RECORD, Records, State};
+use super::{Layer, RawConnection, Stream, Unsent};
+use crate::tls::record::{LONGEST_RECORD, RecordState, Records, StreamEnd};
 
 /// State of a stream, apart from the connection below it. Its secrets are zeroed when it is dropped.
 #[derive(Debug, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub struct StreamState {
     #[serde(default, skip_serializing_if = "is_zero")]
     unsent_data: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    end: Option<End>,
+    end: Option<StreamEnd>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     closing: bool,
 }
@@ -34,7 +34,7 @@ impl StreamState {
 /// A record layer on its way: told by the process that had it, or made of what that one told.
 #[derive(Debug)]
 enum Known {
-    Told(Box<State>),
+    Told(Box<RecordState>),
     Made(Box<Records>),
 }
 
@@ -50,13 +50,13 @@ impl Serialize for Known {
 /// Makes the record layer at once, so that a state that does not fit together is refused where it is read.
 impl<'d> Deserialize<'d> for Known {
     fn deserialize<D: Deserializer<'d>>(deserializer: D) -> Result<Self, D::Error> {
-        let records = Records::resume(State::deserialize(deserializer)?);
+        let records = Records::resume(RecordState::deserialize(deserializer)?);
         let records = records.ok_or_else(|| de::Error::custom("keys of TLS that do not fit their cipher"))?;
         Ok(Self::Made(Box::new(records)))
     }
 }
 
-impl<T: Transport> Stream<T> {
+impl<T: RawConnection> Stream<T> {
     /// The state as it is now; `None` where the stream cannot go on in another process. Only one of the two may go on.
     pub fn state(&self) -> Option<StreamState> {
         let Layer::Records(records) = &self.layer else { return None };

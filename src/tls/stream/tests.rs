@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 
 use proptest::prelude::*;
 
-use super::{End, Kind, LEAST_BUFFER, Stream, Transport};
+use super::{LEAST_BUFFER, RawConnection, Stream, StreamEnd, StreamKind};
 use crate::tls::record::Role;
 use crate::tls::testing::{Peer, SUITES, connected};
 
@@ -44,7 +44,7 @@ impl Write for Pipe {
     }
 }
 
-impl Transport for Pipe {
+impl RawConnection for Pipe {
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.shut = true;
         Ok(())
@@ -55,7 +55,7 @@ impl Transport for Pipe {
 fn stream(suite: usize, role: Role, captures: bool) -> (Stream<Pipe>, Peer) {
     let (session, peer) = connected(SUITES[suite], role, captures);
     let stream = Stream::new(Pipe { room: usize::MAX, ..Pipe::default() }, session, Vec::new());
-    assert_eq!(stream.kind(), if captures { Kind::Record } else { Kind::Rustls });
+    assert_eq!(stream.kind(), if captures { StreamKind::Record } else { StreamKind::Rustls });
     (stream, peer)
 }
 
@@ -236,7 +236,7 @@ fn an_alert_of_the_other_side_ends_the_stream() {
         peer.0.write_tls(&mut alert).unwrap();
         stream.below.arrived.extend(alert);
         assert_eq!(stream.read_all().1.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
-        assert!(matches!(stream.end, Some(End::Alerted(20))));
+        assert!(matches!(stream.end, Some(StreamEnd::Alerted(20))));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Messages as frames in the stream of one side.
 
 use crate::hook::Message;
-use crate::ws::{Kind, Side, frame};
+use crate::ws::{MessageKind, Side, frame};
 
 /// A message as one frame, not compressed, in the stream from `from`.
 pub(in crate::tunnel) fn encode(from: Side, message: &Message) -> Vec<u8> {
@@ -10,8 +10,8 @@ pub(in crate::tunnel) fn encode(from: Side, message: &Message) -> Vec<u8> {
     out
 }
 
-pub(super) fn kind(message: &Message) -> Kind {
-    if message.is_text() { Kind::Text } else { Kind::Binary }
+pub(super) fn kind(message: &Message) -> MessageKind {
+    if message.is_text() { MessageKind::Text } else { MessageKind::Binary }
 }
 
 /// Frames towards a backend are masked, with a key that nobody can guess (RFC 6455 §5.3).

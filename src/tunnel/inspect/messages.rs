@@ -8,7 +8,7 @@ use super::{Call, Inspector, Original, Step};
 use crate::hook::{Failure, Message, Mode, Verdict};
 use crate::tunnel::reason::Reason;
 use crate::ws::deflate::InflateError;
-use crate::ws::{Assembled, Item, Kind, Side, Violation, frame, message};
+use crate::ws::{Assembled, MessageKind, Side, Violation, WholeItem, frame, message};
 
 impl Inspector {
     /// Goes on with what came from `side`, of which `rest` has not been looked at; frames to be passed on are added to
@@ -34,12 +34,12 @@ impl Inspector {
         let Some(assembler) = &mut way.assembler else { return Step::Done };
         match assembler.next(rest) {
             None => Step::Done,
-            Some(Ok(Item::Control { opcode, payload })) => {
+            Some(Ok(WholeItem::Control { opcode, payload })) => {
                 frame::control(out, opcode, &payload, mask(side));
                 Step::On
             }
-            Some(Ok(Item::Message(_))) if deaf => Step::On,
-            Some(Ok(Item::Message(message))) => {
+            Some(Ok(WholeItem::Message(_))) if deaf => Step::On,
+            Some(Ok(WholeItem::Message(message))) => {
                 self.spend(COST_OF_A_MESSAGE);
                 self.meet(side, message, out)
             }
@@ -92,14 +92,14 @@ impl Inspector {
     fn ask(
         &mut self,
         side: Side,
-        kind: Kind,
+        kind: MessageKind,
         payload: Vec<u8>,
         compressed: Option<Vec<u8>>,
         out: &mut Vec<u8>,
     ) -> Step {
         let message = match kind {
-            Kind::Binary => Ok(Message::binary(payload)),
-            Kind::Text => message::into_text(payload).map(Message::text),
+            MessageKind::Binary => Ok(Message::binary(payload)),
+            MessageKind::Text => message::into_text(payload).map(Message::text),
         };
         let message = match message {
             Ok(message) => message,

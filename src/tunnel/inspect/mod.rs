@@ -21,7 +21,7 @@ use super::new_tunnel::Hooked;
 use super::reason::Reason;
 use crate::hook::{self, Chain, Closed, Mode, Packed};
 use crate::ws::deflate::Agreement;
-use crate::ws::{Kind, Side, Sides};
+use crate::ws::{MessageKind, Side, Sides};
 use caller::Callee;
 pub(super) use caller::{Caller, Outcome};
 pub(super) use encoding::encode;
@@ -73,7 +73,7 @@ enum Call {
 /// A message as it came: enough to pass it on unchanged, together with what hooks were shown.
 #[derive(Debug)]
 struct Original {
-    kind: Kind,
+    kind: MessageKind,
     /// Its payload on the wire, where it was compressed.
     compressed: Option<Vec<u8>>,
 }

@@ -91,7 +91,7 @@ impl TunnelStream {
     pub(in crate::tunnel) fn sealing(&self) -> Sealing {
         match self {
             Self::Tcp(_) => Sealing::None,
-            Self::Tls(stream) if stream.kind() == tls::Kind::Record => Sealing::Record,
+            Self::Tls(stream) if stream.kind() == tls::StreamKind::Record => Sealing::Record,
             Self::Tls(_) => Sealing::Rustls,
         }
     }

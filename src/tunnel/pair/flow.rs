@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::tunnel::reason::Reason;
 use crate::ws::cursor::MOST_COUNTED;
-use crate::ws::{Control, Cursor, Event, Side, frame};
+use crate::ws::{Control, Cursor, FrameEvent, Side, frame};
 
 /// The bytes that one side sends to the other.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -165,7 +165,7 @@ impl Flow {
             let mut ahead = self.cursor.clone();
             let mut too_big = false;
             let step = ahead.next_boundary(&chunk[pass..], &mut |event| {
-                too_big |= matches!(event, Event::Data { size, .. } if size > limit);
+                too_big |= matches!(event, FrameEvent::Data { size, .. } if size > limit);
             });
             if too_big {
                 self.cut = Cut::Made;

@@ -10,7 +10,7 @@ use super::Given;
 use super::bucket::Bucket;
 use super::keys::{KeyRates, nanoseconds};
 use crate::config::{OverRate, TunnelRates};
-use crate::metrics::RateLimit;
+use crate::metrics::LimitedRate;
 use crate::ws::Cursor;
 
 /// Holds one client to its rates.
@@ -33,7 +33,7 @@ pub(in crate::tunnel) struct Throttle {
     /// Moment before which the client is not read.
     resume_at: Option<Instant>,
     /// The turn among the tunnels of its key that it waits for: so much of the one or the other.
-    turn: Option<(RateLimit, u64)>,
+    turn: Option<(LimitedRate, u64)>,
     /// The latest look held the client back.
     is_over: bool,
 }
@@ -44,7 +44,7 @@ pub(in crate::tunnel) struct Admitted {
     /// So many bytes, from the first on.
     pub(in crate::tunnel) pass: usize,
     /// The limit that holds the client back from now on; `None` where none does, or one did before.
-    pub(in crate::tunnel) begins: Option<RateLimit>,
+    pub(in crate::tunnel) begins: Option<LimitedRate>,
 }
 
 /// State of a throttle, with moments as nanoseconds from now, for another process.
@@ -187,7 +187,7 @@ impl Throttle {
         let Some(key) = self.key.as_ref().filter(|_| !self.closes()) else { return share };
         if key.is_awaited(moment) {
             match turn {
-                Some((RateLimit::KeyMessages, most)) => share.messages = most,
+                Some((LimitedRate::KeyMessages, most)) => share.messages = most,
                 Some((_, most)) => share.bytes = most,
                 None => share = Share { messages: 0, bytes: 0 },
             }
@@ -206,7 +206,7 @@ impl Throttle {
     ///
     /// # Errors
     /// Nothing of it may, for this limit.
-    fn grant(&self, step: &Step, share: &mut Share, moment: u64) -> Result<usize, RateLimit> {
+    fn grant(&self, step: &Step, share: &mut Share, moment: u64) -> Result<usize, LimitedRate> {
         if step.is_close {
             return Ok(step.length);
         }
@@ -216,18 +216,18 @@ impl Throttle {
         let mut granted = step.length as u64;
         if let Some(rate) = each.bytes {
             granted = granted.min(self.bytes.holds(rate, moment));
-            enough(granted, RateLimit::Bytes)?;
+            enough(granted, LimitedRate::Bytes)?;
         }
         if let Some((key, rate)) = of_key(per_key.bytes) {
             granted = granted.min(share.bytes).min(key.bytes.holds(rate, moment));
-            enough(granted, RateLimit::KeyBytes)?;
+            enough(granted, LimitedRate::KeyBytes)?;
         }
         if step.opens {
             if let Some(rate) = each.messages {
-                enough(self.messages.holds(rate, moment), RateLimit::Messages)?;
+                enough(self.messages.holds(rate, moment), LimitedRate::Messages)?;
             }
             if let Some((key, rate)) = of_key(per_key.messages) {
-                enough(key.messages.take(share.messages.min(1), rate, moment), RateLimit::KeyMessages)?;
+                enough(key.messages.take(share.messages.min(1), rate, moment), LimitedRate::KeyMessages)?;
                 share.messages -= 1;
             }
             if let Some(rate) = each.messages {
@@ -237,7 +237,7 @@ impl Throttle {
         if let Some((key, rate)) = of_key(per_key.bytes) {
             // Another worker may have taken of them meanwhile.
             granted = key.bytes.take(granted, rate, moment);
-            enough(granted, RateLimit::KeyBytes)?;
+            enough(granted, LimitedRate::KeyBytes)?;
             share.bytes -= granted;
         }
         if let Some(rate) = each.bytes {
@@ -248,20 +248,20 @@ impl Throttle {
     }
 
     /// Notes when the client may go on, of which `left` bytes are held back.
-    fn wait(&mut self, limit: RateLimit, left: u64, moment: u64) {
+    fn wait(&mut self, limit: LimitedRate, left: u64, moment: u64) {
         // What comes within the precision of a deadline (`tunnel::deadlines`) is let pass at once.
         let part = |rate: NonZeroU64| left.clamp(1, (rate.get() / 10).max(1));
         let (each, per_key) = (self.rates.each, self.rates.per_key);
         let (rate, amount) = match limit {
-            RateLimit::Messages => (each.messages, 1),
-            RateLimit::Bytes => (each.bytes, each.bytes.map_or(1, part)),
-            RateLimit::KeyMessages => (per_key.messages, 1),
-            RateLimit::KeyBytes => (per_key.bytes, per_key.bytes.map_or(1, part)),
+            LimitedRate::Messages => (each.messages, 1),
+            LimitedRate::Bytes => (each.bytes, each.bytes.map_or(1, part)),
+            LimitedRate::KeyMessages => (per_key.messages, 1),
+            LimitedRate::KeyBytes => (per_key.bytes, per_key.bytes.map_or(1, part)),
         };
         let Some(rate) = rate else { return };
         let at = match (limit, &self.key) {
-            (RateLimit::Messages, _) => self.messages.holds_at(amount, rate),
-            (RateLimit::KeyMessages | RateLimit::KeyBytes, Some(key)) => {
+            (LimitedRate::Messages, _) => self.messages.holds_at(amount, rate),
+            (LimitedRate::KeyMessages | LimitedRate::KeyBytes, Some(key)) => {
                 self.turn = Some((limit, amount));
                 key.queue(amount, rate, moment)
             }
@@ -295,6 +295,6 @@ impl Throttle {
     }
 }
 
-fn enough(amount: u64, limit: RateLimit) -> Result<(), RateLimit> {
+fn enough(amount: u64, limit: LimitedRate) -> Result<(), LimitedRate> {
     if amount > 0 { Ok(()) } else { Err(limit) }
 }

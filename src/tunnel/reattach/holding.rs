@@ -1,6 +1,6 @@
 //! Bytes of a client that wait for its next backend.
 
-use crate::ws::{Cursor, Event, Side, frame};
+use crate::ws::{Cursor, FrameEvent, Side, frame};
 
 /// Frames of a client in their order, from the beginning of a message on. Pings are taken out, to be answered by the
 /// gateway, and Pongs are dropped.
@@ -56,12 +56,12 @@ impl Holding {
     }
 
     /// Deals with a control frame that has come whole; returns the payload of a Ping.
-    fn end_control(&mut self, ended: Option<Event>) -> Option<Vec<u8>> {
+    fn end_control(&mut self, ended: Option<FrameEvent>) -> Option<Vec<u8>> {
         self.in_control = false;
         let control = std::mem::take(&mut self.control);
         match ended {
-            Some(Event::Ping) => return frame::control_payload(&control).ok().flatten(),
-            Some(Event::Pong) => {}
+            Some(FrameEvent::Ping) => return frame::control_payload(&control).ok().flatten(),
+            Some(FrameEvent::Pong) => {}
             // The next backend is to see a Close frame, and a control frame that is malformed.
             _ => self.bytes.extend_from_slice(&control),
         }
@@ -76,7 +76,7 @@ impl Holding {
     /// Number of messages that are held; one under way counts.
     pub(in crate::tunnel) fn messages(&self) -> u64 {
         let (mut cursor, mut ended) = (Cursor::new(Side::Client), 0);
-        cursor.advance(&self.bytes, &mut |event| ended += u64::from(matches!(event, Event::MessageEnded { .. })));
+        cursor.advance(&self.bytes, &mut |event| ended += u64::from(matches!(event, FrameEvent::MessageEnded { .. })));
         ended + u64::from(cursor.in_message() || !cursor.at_boundary())
     }
 

@@ -25,7 +25,7 @@ use mio::{Events, Poll, Registry, Token};
 use super::accept::{Accepted, Acceptor, Done, Handshakes, Next, Ready, Shaken, WakeSlot};
 use super::pair::Readiness;
 use super::reattach::{Asked, Asker, Outcome};
-use crate::metrics::Turns;
+use crate::metrics::WorkerTurns;
 use crate::ws::Side;
 pub(super) use commands::Command;
 pub use frozen::{Batch, Frozen, Passport, Place};
@@ -59,7 +59,7 @@ struct Worker {
     /// Beginning of the last turn in which a client could be accepted.
     accepted: Instant,
     /// Lengths of its turns.
-    turns: Turns,
+    turns: WorkerTurns,
 }
 
 impl Worker {
@@ -69,7 +69,7 @@ impl Worker {
         inbox: Inbox,
         peers: Arc<[Arc<Mailbox>]>,
         shared: Shared,
-        turns: Turns,
+        turns: WorkerTurns,
     ) -> Self {
         let (registry, now) = (Rc::new(registry), Instant::now());
         let [tunnels, handshakes] = [inbox.mailbox().tunnels(), inbox.mailbox().handshakes()].map(Arc::clone);

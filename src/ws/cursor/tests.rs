@@ -58,39 +58,39 @@ pub(in crate::ws) fn stream(frames: &[Frame]) -> Vec<u8> {
 }
 
 /// Events that a reader with all frames before it would report, and the offsets of the boundaries.
-fn naive(sender: Side, frames: &[Frame]) -> (Vec<Event>, Vec<usize>) {
+fn naive(sender: Side, frames: &[Frame]) -> (Vec<FrameEvent>, Vec<usize>) {
     let (mut events, mut boundaries, mut at) = (Vec::new(), vec![0], 0);
     let mut message: Option<(u8, u64)> = None;
     for frame in frames {
         at += frame.bytes().len();
         boundaries.push(at);
         if frame.mask.is_some() != matches!(sender, Side::Client) {
-            events.push(Event::MaskWrong);
+            events.push(FrameEvent::MaskWrong);
         }
         match frame.opcode {
             0..8 => {
                 let (opcode, size) = message.unwrap_or((frame.opcode, 0));
                 let size = size + frame.payload.len() as u64;
                 message = Some((opcode, size));
-                events.push(Event::Data { opcode, size });
+                events.push(FrameEvent::Data { opcode, size });
                 if frame.fin {
-                    events.push(Event::MessageEnded { opcode, size });
+                    events.push(FrameEvent::MessageEnded { opcode, size });
                     message = None;
                 }
             }
-            8 => events.push(Event::Close(match frame.payload[..] {
+            8 => events.push(FrameEvent::Close(match frame.payload[..] {
                 [high, low, ..] => u16::from(high) << 8 | u16::from(low),
                 _ => 1005,
             })),
-            9 => events.push(Event::Ping),
-            10 => events.push(Event::Pong),
+            9 => events.push(FrameEvent::Ping),
+            10 => events.push(FrameEvent::Pong),
             _ => {}
         }
     }
     (events, boundaries)
 }
 
-fn events(sender: Side, bytes: &[u8]) -> Vec<Event> {
+fn events(sender: Side, bytes: &[u8]) -> Vec<FrameEvent> {
     let mut seen = Vec::new();
     Cursor::new(sender).advance(bytes, &mut |event| seen.push(event));
     seen
@@ -145,7 +145,7 @@ proptest! {
             prop_assert_eq!(cursor.at_boundary(), boundaries.contains(&at), "at byte {}", at);
         }
         prop_assert_eq!(&seen, &expected);
-        let ended = expected.iter().filter(|event| matches!(event, Event::MessageEnded { .. })).count();
+        let ended = expected.iter().filter(|event| matches!(event, FrameEvent::MessageEnded { .. })).count();
         prop_assert_eq!(cursor.messages(), ended as u64);
     }
 
@@ -204,7 +204,7 @@ proptest! {
         let ping = frame::ping(b"?", (sender == Side::Client).then_some(key));
         let with_ping = [&bytes[..place], &ping[..], &bytes[place..]].concat();
         let mut expected = events(sender, &bytes[..place]);
-        expected.push(Event::Ping);
+        expected.push(FrameEvent::Ping);
         let (all, _) = naive(sender, &frames);
         let behind = all[expected.len() - 1..].to_vec();
         expected.extend(behind);
@@ -238,7 +238,7 @@ fn a_frame_split_across_chunks_is_reported_once() {
     assert_eq!(seen, []);
     assert!(!cursor.at_boundary());
     cursor.advance(&[0x02, b'h', b'i'], &mut |event| seen.push(event));
-    assert_eq!(seen, [Event::Data { opcode: 1, size: 2 }, Event::MessageEnded { opcode: 1, size: 2 }]);
+    assert_eq!(seen, [FrameEvent::Data { opcode: 1, size: 2 }, FrameEvent::MessageEnded { opcode: 1, size: 2 }]);
     assert!(cursor.at_boundary());
 }
 
@@ -248,7 +248,7 @@ fn a_message_s_size_is_known_from_its_header() {
     let mut cursor = Cursor::new(Side::Backend);
     let huge = [0x82, 127, 0, 0, 1, 0, 0, 0, 0, 0];
     cursor.advance(&huge, &mut |event| seen.push(event));
-    assert_eq!(seen, [Event::Data { opcode: 2, size: 1 << 40 }]);
+    assert_eq!(seen, [FrameEvent::Data { opcode: 2, size: 1 << 40 }]);
     assert_eq!(cursor.message_size(), 1 << 40);
 }
 
@@ -256,11 +256,11 @@ fn a_message_s_size_is_known_from_its_header() {
 fn fragments_add_up_and_control_frames_between_them_do_not_count() {
     let frames = [Frame::fragment(1, b"abc"), Frame::new(9, b"ping"), Frame::fragment(0, b"de"), Frame::new(0, b"f")];
     let expected = [
-        Event::Data { opcode: 1, size: 3 },
-        Event::Ping,
-        Event::Data { opcode: 1, size: 5 },
-        Event::Data { opcode: 1, size: 6 },
-        Event::MessageEnded { opcode: 1, size: 6 },
+        FrameEvent::Data { opcode: 1, size: 3 },
+        FrameEvent::Ping,
+        FrameEvent::Data { opcode: 1, size: 5 },
+        FrameEvent::Data { opcode: 1, size: 6 },
+        FrameEvent::MessageEnded { opcode: 1, size: 6 },
     ];
     assert_eq!(events(Side::Backend, &stream(&frames)), expected);
 }
@@ -268,12 +268,12 @@ fn fragments_add_up_and_control_frames_between_them_do_not_count() {
 #[test]
 fn sizes_that_overflow_stay_at_the_largest_number() {
     let largest = [0x02, 127, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF];
-    let header = Header::parse(&largest).unwrap();
+    let header = FrameHeader::parse(&largest).unwrap();
     let (mut sizes, mut cursor) = (Vec::new(), Cursor::new(Side::Backend));
     for _ in 0..3 {
         cursor.begin(&header, &mut |event| sizes.push(event));
     }
-    assert_eq!(sizes[2], Event::Data { opcode: 2, size: u64::MAX });
+    assert_eq!(sizes[2], FrameEvent::Data { opcode: 2, size: u64::MAX });
 }
 
 #[test]
@@ -307,8 +307,8 @@ fn only_the_first_close_frame_counts() {
 #[test]
 fn a_mask_that_is_wrong_for_the_sender_is_reported_and_the_frame_still_followed() {
     for (sender, frame) in [(Side::Client, Frame::new(2, b"abc")), (Side::Backend, Frame::new(2, b"abc").masked())] {
-        let data = [Event::Data { opcode: 2, size: 3 }, Event::MessageEnded { opcode: 2, size: 3 }];
-        let expected = [&[Event::MaskWrong], &data[..]].concat();
+        let data = [FrameEvent::Data { opcode: 2, size: 3 }, FrameEvent::MessageEnded { opcode: 2, size: 3 }];
+        let expected = [&[FrameEvent::MaskWrong], &data[..]].concat();
         assert_eq!(events(sender, &frame.bytes()), expected);
     }
 }
@@ -327,7 +327,7 @@ fn broken_framing_loses_the_cursor_for_good() {
         cursor.advance(&bytes, &mut |event| seen.push(event));
         let passed = cursor.next_boundary(&Frame::new(1, b"later").bytes(), &mut |event| seen.push(event));
         assert_eq!(passed, 7, "everything passes");
-        assert_eq!(seen, [Event::Lost(fault)]);
+        assert_eq!(seen, [FrameEvent::Lost(fault)]);
         assert!(cursor.is_lost() && !cursor.at_boundary());
     }
 }

@@ -3,12 +3,12 @@
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
-use crate::ws::extensions::{self, Extension, Malformed};
+use crate::ws::extensions::{self, Extension, MalformedExtension};
 use crate::ws::side::Side;
 
 /// A client's offer of permessage-deflate, as it goes on to the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offer {
+pub struct DeflateOffer {
     server_max_window_bits: Option<u8>,
     /// `Some(None)`: offered without a value.
     client_max_window_bits: Option<Option<u8>>,
@@ -53,18 +53,18 @@ pub enum BadAgreement {
 ///
 /// Names are compared in any letter case. An offer with a parameter that is unknown, repeated or has a value that it
 /// cannot have is passed over (RFC 7692 §5), and so are all other extensions.
-pub fn offer<'v>(values: impl IntoIterator<Item = &'v HeaderValue>) -> Option<Offer> {
+pub fn offer<'v>(values: impl IntoIterator<Item = &'v HeaderValue>) -> Option<DeflateOffer> {
     elements(values).flatten().filter(is_ours).find_map(|element| {
         let parameters = Parameters::read(&element).ok()?;
         let server_max_window_bits = match parameters.server_max_window_bits {
             Some(None) => return None,
             bits => bits.flatten(),
         };
-        Some(Offer { server_max_window_bits, client_max_window_bits: parameters.client_max_window_bits })
+        Some(DeflateOffer { server_max_window_bits, client_max_window_bits: parameters.client_max_window_bits })
     })
 }
 
-impl Offer {
+impl DeflateOffer {
     /// The value of `Sec-WebSocket-Extensions` for the backend: no context takeover either way, and the limits of
     /// windows as the client offered them.
     pub fn header(&self) -> HeaderValue {
@@ -82,7 +82,7 @@ impl Offer {
     ) -> Result<Option<Agreement>, BadAgreement> {
         let mut agreed = None;
         for element in elements(values) {
-            let element = element.map_err(|Malformed| BadAgreement::Malformed)?;
+            let element = element.map_err(|MalformedExtension| BadAgreement::Malformed)?;
             if !is_ours(&element) {
                 return Err(BadAgreement::NotOffered(element.name.to_owned()));
             }
@@ -189,7 +189,7 @@ fn valued(name: &str, bits: Option<Option<u8>>) -> Result<Option<u8>, BadAgreeme
 
 fn elements<'v>(
     values: impl IntoIterator<Item = &'v HeaderValue>,
-) -> impl Iterator<Item = Result<Extension<'v>, Malformed>> {
+) -> impl Iterator<Item = Result<Extension<'v>, MalformedExtension>> {
     values.into_iter().flat_map(|value| extensions::parse(value.as_bytes()))
 }
 

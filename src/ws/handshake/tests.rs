@@ -25,7 +25,7 @@ fn changed(base: Lines, changes: Lines) -> HeaderMap {
     headers
 }
 
-fn get(changes: Lines) -> Result<Wanted, UpgradeRefused> {
+fn get(changes: Lines) -> Result<UpgradeKind, UpgradeRefused> {
     classify(&Method::GET, Version::HTTP_11, &changed(HANDSHAKE, changes))
 }
 
@@ -41,33 +41,33 @@ fn answer(changes: Lines) -> Result<(), BadAnswer> {
     verify(&offer(), StatusCode::SWITCHING_PROTOCOLS, &changed(ANSWER, changes))
 }
 
-fn is_websocket(wanted: &Result<Wanted, UpgradeRefused>) -> bool {
-    matches!(wanted, Ok(Wanted::WebSocket(_)))
+fn is_websocket(wanted: &Result<UpgradeKind, UpgradeRefused>) -> bool {
+    matches!(wanted, Ok(UpgradeKind::WebSocket(_)))
 }
 
 #[test]
 fn a_request_without_upgrade_is_plain() {
-    assert_eq!(get(&[("upgrade", "")]), Ok(Wanted::Plain));
+    assert_eq!(get(&[("upgrade", "")]), Ok(UpgradeKind::Plain));
 }
 
 #[test]
 fn a_handshake_by_the_book_is_a_websocket() {
     let offered = Offer { key: KEY.to_owned(), protocols: vec![], extensions: vec![] };
-    assert_eq!(get(&[]), Ok(Wanted::WebSocket(offered)));
+    assert_eq!(get(&[]), Ok(UpgradeKind::WebSocket(offered)));
 }
 
 #[test]
 fn other_http_versions_drop_the_upgrade() {
     let headers = changed(HANDSHAKE, &[]);
     for version in [Version::HTTP_09, Version::HTTP_10, Version::HTTP_2, Version::HTTP_3] {
-        assert_eq!(classify(&Method::GET, version, &headers), Ok(Wanted::DropUpgrade), "{version:?}");
+        assert_eq!(classify(&Method::GET, version, &headers), Ok(UpgradeKind::DropUpgrade), "{version:?}");
     }
 }
 
 #[test]
 fn another_protocol_drops_the_upgrade_whatever_else_is_wrong() {
     for other in ["h2c", "TLS/1.0, IRC/6.9", "websocket/13", "websockets", "web socket", ","] {
-        assert_eq!(get(&[("upgrade", other), ("connection", "")]), Ok(Wanted::DropUpgrade), "{other}");
+        assert_eq!(get(&[("upgrade", other), ("connection", "")]), Ok(UpgradeKind::DropUpgrade), "{other}");
     }
 }
 
@@ -159,7 +159,7 @@ fn subprotocols_and_extensions_are_collected_over_several_lines() {
         ("sec-websocket-extensions", "permessage-deflate; client_max_window_bits, x-webkit-deflate-frame"),
         ("sec-websocket-extensions", "foo;a=\"b\""),
     ]);
-    let Ok(Wanted::WebSocket(offer)) = wanted else { panic!("{wanted:?}") };
+    let Ok(UpgradeKind::WebSocket(offer)) = wanted else { panic!("{wanted:?}") };
     assert_eq!(offer.protocols, ["chat", "superchat", "mqtt"]);
     assert_eq!(offer.extensions, ["permessage-deflate", "x-webkit-deflate-frame", "foo"]);
 }

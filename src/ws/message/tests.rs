@@ -12,16 +12,16 @@ use super::*;
 use crate::ws::cursor::tests::{Frame, parted, stream};
 use crate::ws::frame::{self, close_code};
 
-fn message(kind: Kind, payload: &[u8]) -> Item {
-    Item::Message(Assembled { kind, payload: payload.to_vec(), compressed: false })
+fn message(kind: MessageKind, payload: &[u8]) -> WholeItem {
+    WholeItem::Message(Assembled { kind, payload: payload.to_vec(), compressed: false })
 }
 
-fn control(opcode: Control, payload: &[u8]) -> Item {
-    Item::Control { opcode, payload: payload.to_vec() }
+fn control(opcode: Control, payload: &[u8]) -> WholeItem {
+    WholeItem::Control { opcode, payload: payload.to_vec() }
 }
 
 /// Everything that comes of the parts of a stream.
-fn read(assembler: &mut Assembler, parts: &[&[u8]]) -> Vec<Result<Item, Violation>> {
+fn read(assembler: &mut Assembler, parts: &[&[u8]]) -> Vec<Result<WholeItem, Violation>> {
     let mut items = Vec::new();
     for mut part in parts.iter().copied() {
         while let Some(item) = assembler.next(&mut part) {
@@ -33,7 +33,7 @@ fn read(assembler: &mut Assembler, parts: &[&[u8]]) -> Vec<Result<Item, Violatio
 }
 
 /// Everything that comes of a backend's frames, with permessage-deflate agreed and at most 1,000 bytes a message.
-fn from_backend(frames: &[Frame]) -> Vec<Result<Item, Violation>> {
+fn from_backend(frames: &[Frame]) -> Vec<Result<WholeItem, Violation>> {
     read(&mut Assembler::new(Side::Backend, true, 1000), &[&stream(frames)])
 }
 
@@ -54,8 +54,8 @@ fn a_message_in_one_frame_comes_unmasked_in_a_buffer_of_its_size() {
     let mut assembler = Assembler::new(Side::Client, false, 5);
     let bytes = Frame::new(1, b"hello").masked().bytes();
     let mut chunk = &bytes[..];
-    let Some(Ok(Item::Message(came))) = assembler.next(&mut chunk) else { panic!("no message") };
-    assert_eq!(came, Assembled { kind: Kind::Text, payload: b"hello".to_vec(), compressed: false });
+    let Some(Ok(WholeItem::Message(came))) = assembler.next(&mut chunk) else { panic!("no message") };
+    assert_eq!(came, Assembled { kind: MessageKind::Text, payload: b"hello".to_vec(), compressed: false });
     assert_eq!(came.payload.capacity(), 5);
     assert_eq!((assembler.next(&mut chunk), chunk), (None, &[][..]));
     assert_eq!(assembler.payload.capacity(), 0);
@@ -64,22 +64,23 @@ fn a_message_in_one_frame_comes_unmasked_in_a_buffer_of_its_size() {
 #[test]
 fn fragments_come_joined_and_the_control_frames_between_them_first() {
     let frames = [Frame::fragment(1, b"he"), Frame::new(9, b"?"), Frame::fragment(0, b""), Frame::new(0, b"llo")];
-    let expected = [Ok(control(Control::Ping, b"?")), Ok(message(Kind::Text, b"hello"))];
+    let expected = [Ok(control(Control::Ping, b"?")), Ok(message(MessageKind::Text, b"hello"))];
     assert_eq!(from_backend(&frames), expected);
 }
 
 #[test]
 fn empty_messages_and_control_frames_come_without_further_bytes() {
     let frames = [Frame::new(2, b""), Frame::new(10, b""), Frame::new(8, b"")];
-    let expected = [Ok(message(Kind::Binary, b"")), Ok(control(Control::Pong, b"")), Ok(control(Control::Close, b""))];
+    let expected =
+        [Ok(message(MessageKind::Binary, b"")), Ok(control(Control::Pong, b"")), Ok(control(Control::Close, b""))];
     assert_eq!(from_backend(&frames), expected);
 }
 
 #[test]
 fn rsv1_of_the_first_frame_tells_a_compressed_message() {
     let frames = [reserved(4, Frame::fragment(1, b"a")), Frame::new(0, b"b")];
-    let came = Assembled { kind: Kind::Text, payload: b"ab".to_vec(), compressed: true };
-    assert_eq!(from_backend(&frames), [Ok(Item::Message(came))]);
+    let came = Assembled { kind: MessageKind::Text, payload: b"ab".to_vec(), compressed: true };
+    assert_eq!(from_backend(&frames), [Ok(WholeItem::Message(came))]);
 }
 
 #[test]
@@ -140,7 +141,7 @@ fn fragments_out_of_order_are_refused() {
     assert_eq!(violation(&[Frame::new(0, b"a")]), Violation::NothingToContinue);
     assert_eq!(violation(&[Frame::fragment(0, b"a")]), Violation::NothingToContinue);
     let after = from_backend(&[Frame::fragment(1, b"a"), Frame::new(0, b"b"), Frame::new(0, b"c")]);
-    assert_eq!(after, [Ok(message(Kind::Text, b"ab")), Err(Violation::NothingToContinue)]);
+    assert_eq!(after, [Ok(message(MessageKind::Text, b"ab")), Err(Violation::NothingToContinue)]);
     for begins in [Frame::new(1, b"b"), Frame::fragment(2, b"b")] {
         assert_eq!(violation(&[Frame::fragment(1, b"a"), begins]), Violation::MessageInMessage);
     }
@@ -151,7 +152,9 @@ fn a_close_frame_needs_a_whole_code_that_may_be_sent_and_a_reason_in_utf_8() {
     let close = |code: u16, reason: &[u8]| Frame::new(8, &[&code.to_be_bytes(), reason].concat());
     for code in (1000..=1003).chain(1007..=1014).chain([3000, 3999, 4000, 4999]) {
         let came = from_backend(&[close(code, "ä".as_bytes())]);
-        let [Ok(Item::Control { opcode: Control::Close, payload })] = &came[..] else { panic!("{code}: {came:?}") };
+        let [Ok(WholeItem::Control { opcode: Control::Close, payload })] = &came[..] else {
+            panic!("{code}: {came:?}")
+        };
         assert_eq!(close_code(payload), code);
     }
     for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535] {
@@ -182,7 +185,7 @@ fn a_message_beyond_the_limit_is_refused_from_its_header() {
     assert_eq!(read(&mut assembler, &[&announced]), [Err(Violation::TooLong)]);
     assert_eq!(Violation::TooLong.code(), 1009);
 
-    assert_eq!(from_backend(&[Frame::new(2, &[0; 1000])]), [Ok(message(Kind::Binary, &[0; 1000]))]);
+    assert_eq!(from_backend(&[Frame::new(2, &[0; 1000])]), [Ok(message(MessageKind::Binary, &[0; 1000]))]);
     assert_eq!(violation(&[Frame::fragment(2, &[0; 1000]), Frame::new(0, b"a")]), Violation::TooLong);
     let unlimited = [0x02, 1, 0, 0x80, 127, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF];
     assert_eq!(read(&mut Assembler::new(Side::Backend, false, u64::MAX), &[&unlimited]), []);
@@ -300,14 +303,14 @@ impl Write for Given<'_> {
 }
 
 /// Items that tungstenite reads, up to a Close frame, the first error or the end; `Err` for an error before the end.
-fn by_tungstenite(sender: Side, bytes: &[u8]) -> Vec<Result<Item, ()>> {
+fn by_tungstenite(sender: Side, bytes: &[u8]) -> Vec<Result<WholeItem, ()>> {
     let role = if sender == Side::Client { Role::Server } else { Role::Client };
     let mut socket = WebSocket::from_raw_socket(Given(bytes), role, Some(WebSocketConfig::default()));
     let mut items = Vec::new();
     loop {
         let item = match socket.read() {
-            Ok(Message::Text(text)) => message(Kind::Text, text.as_bytes()),
-            Ok(Message::Binary(payload)) => message(Kind::Binary, &payload),
+            Ok(Message::Text(text)) => message(MessageKind::Text, text.as_bytes()),
+            Ok(Message::Binary(payload)) => message(MessageKind::Binary, &payload),
             Ok(Message::Ping(payload)) => control(Control::Ping, &payload),
             Ok(Message::Pong(payload)) => control(Control::Pong, &payload),
             Ok(Message::Close(_)) => control(Control::Close, b""),
@@ -319,7 +322,7 @@ fn by_tungstenite(sender: Side, bytes: &[u8]) -> Vec<Result<Item, ()>> {
                 return items;
             }
         };
-        let closed = matches!(item, Item::Control { opcode: Control::Close, .. });
+        let closed = matches!(item, WholeItem::Control { opcode: Control::Close, .. });
         items.push(Ok(item));
         if closed {
             return items;
@@ -334,7 +337,7 @@ proptest! {
         let ours = read(&mut Assembler::new(sender, false, u64::MAX), &[&bytes]);
         // Tungstenite gives a Close frame's code and reason apart, so its payload is left out.
         let without_reason = |item| match item {
-            Item::Control { opcode: Control::Close, .. } => control(Control::Close, b""),
+            WholeItem::Control { opcode: Control::Close, .. } => control(Control::Close, b""),
             other => other,
         };
         let ours: Vec<_> = ours.into_iter().map(|item| item.map(without_reason).map_err(|_violation| ())).collect();
@@ -378,11 +381,11 @@ proptest! {
         compressed in any::<bool>(),
         mask in any::<Option<[u8; 4]>>(),
     ) {
-        let kind = if text { Kind::Text } else { Kind::Binary };
+        let kind = if text { MessageKind::Text } else { MessageKind::Binary };
         let mut bytes = Vec::new();
         frame::message(&mut bytes, kind, &payload, compressed, mask);
         let sender = if mask.is_some() { Side::Client } else { Side::Backend };
         let items = read(&mut Assembler::new(sender, true, payload.len() as u64), &[&bytes]);
-        prop_assert_eq!(items, [Ok(Item::Message(Assembled { kind, payload, compressed }))]);
+        prop_assert_eq!(items, [Ok(WholeItem::Message(Assembled { kind, payload, compressed }))]);
     }
 }

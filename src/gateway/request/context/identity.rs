@@ -5,10 +5,10 @@ use http::Method;
 use crate::affinity;
 use crate::client::Client;
 use crate::gateway::arrival::Arrival;
-use crate::http1::forward::Origin;
+use crate::http1::forward::ForwardedFrom;
 use crate::socket::address;
 use crate::tls::ClientCertificate;
-use crate::trace::Context;
+use crate::trace::TraceContext;
 use crate::tunnel::ClientTls;
 
 /// A request's identity, and what was decided about it.
@@ -23,17 +23,17 @@ pub(in crate::gateway) struct Request {
     pub(in crate::gateway) route: Option<usize>,
     pub(in crate::gateway) key: Option<Key>,
     /// Its place in a trace; `None` where `tracing` is off.
-    pub(in crate::gateway) trace: Option<Context>,
+    pub(in crate::gateway) trace: Option<TraceContext>,
     /// An element for this hop is added to `Forwarded`.
     pub(super) writes_forwarded: bool,
 }
 
 impl Request {
     /// Calls `with` with the gateway's own word to a backend on where the request came from.
-    pub(in crate::gateway) fn with_origin<T>(&self, with: impl FnOnce(&Origin<'_>) -> T) -> T {
+    pub(in crate::gateway) fn with_origin<T>(&self, with: impl FnOnce(&ForwardedFrom<'_>) -> T) -> T {
         let peer = address::text(self.arrival.peer.ip().to_canonical());
         let certificate = self.arrival.certificate().map(ClientCertificate::header_value);
-        with(&Origin {
+        with(&ForwardedFrom {
             peer: &peer,
             is_trusted: self.client.via_trusted,
             is_secure: self.client.secure,

@@ -23,11 +23,11 @@ use crate::dial::PassedOn;
 use crate::gateway::arrival::Arrival;
 use crate::gateway::held::Holds;
 use crate::hook::Answer;
-use crate::http1::Refused;
+use crate::http1::RequestRefused;
 use crate::http1::forward::OfOurs;
 use crate::http1::framing::Encoded;
 use crate::snapshot::{Asked, Destination, ListenerPolicy, Running, Snapshot, Target, Unclear};
-use crate::trace::Context;
+use crate::trace::TraceContext;
 use crate::tunnel::UnderWay;
 use crate::tunnel::reattach::Asking;
 use crate::upstream::{HeldKey, KeyId, Pick, Ring};
@@ -60,7 +60,7 @@ pub struct Ctx {
     /// The request is refused, because programs could read it in more than one way.
     pub(in crate::gateway) unclear: Option<Unclear>,
     /// Reason for which the request is refused, where no error of Pingora's names it.
-    pub(in crate::gateway) refused: Option<Refused>,
+    pub(in crate::gateway) refused: Option<RequestRefused>,
     /// Backends that failed after the request was sent to them.
     pub(in crate::gateway) sent: usize,
     /// Reason for which the last backend that was tried failed, as logs have it.
@@ -154,7 +154,7 @@ impl Ctx {
         let (host, path) = (asked.host.to_owned(), asked.path.to_owned());
         let writes_forwarded = self.snapshot.config.forwarding.forwarded == Forwarded::Write;
         let tracing = self.snapshot.config.tracing.as_ref();
-        let trace = tracing.map(|tracing| Context::of(asked.headers, client.via_trusted, tracing.sample));
+        let trace = tracing.map(|tracing| TraceContext::of(asked.headers, client.via_trusted, tracing.sample));
         let arrival = arrival.clone();
         self.request = Some(Request { id, client, arrival, method, host, path, route, key, trace, writes_forwarded });
     }

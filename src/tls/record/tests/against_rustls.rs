@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rustls::CipherSuite;
 
 use super::{Records, carried, crossed, open, seal};
-use crate::tls::record::{End, Opened, Owed, Role};
+use crate::tls::record::{OpenedRecords, Owed, Role, StreamEnd};
 use crate::tls::testing::{Peer, SUITES, connected};
 
 /// One thing that happens to a connection.
@@ -57,8 +57,8 @@ impl Line {
     }
 
     /// Records come in pieces.
-    fn come(&mut self, sealed: &[u8], piece: usize) -> (Vec<u8>, Opened) {
-        let (mut all, mut last) = (Vec::new(), Opened::default());
+    fn come(&mut self, sealed: &[u8], piece: usize) -> (Vec<u8>, OpenedRecords) {
+        let (mut all, mut last) = (Vec::new(), OpenedRecords::default());
         for piece in sealed.chunks(piece) {
             self.partial.extend_from_slice(piece);
             let (data, opened) = open(&mut self.records, &self.partial);
@@ -118,7 +118,7 @@ proptest! {
         }
         // Both ends close as they are to.
         let close = { line.peer.0.send_close_notify(); line.peer.write(&[]) };
-        prop_assert_eq!(line.come(&close, 7).1.end, Some(End::Closed));
+        prop_assert_eq!(line.come(&close, 7).1.end, Some(StreamEnd::Closed));
         let mut out = [0; 64];
         let length = line.records.seal_close(&mut out);
         prop_assert_eq!(line.peer.read(&out[..length]), Ok(Vec::new()));
@@ -141,7 +141,7 @@ proptest! {
         prop_assert!(data.is_empty());
         // A length that was made greater waits for the rest.
         let waits = opened.consumed == 0 && opened.end.is_none() && (3..5).contains(&at);
-        prop_assert!(waits || matches!(opened.end, Some(End::Refused(_))), "{:?}", opened);
+        prop_assert!(waits || matches!(opened.end, Some(StreamEnd::Refused(_))), "{:?}", opened);
     }
 
     #[test]

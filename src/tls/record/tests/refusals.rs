@@ -3,7 +3,7 @@
 use rustls::CipherSuite;
 
 use super::{Records, carried, open};
-use crate::tls::record::{ALERT, Alert, CHANGE_CIPHER_SPEC, DATA, End, HANDSHAKE, Role};
+use crate::tls::record::{ALERT, Alert, CHANGE_CIPHER_SPEC, DATA, HANDSHAKE, Role, StreamEnd};
 use crate::tls::testing::SUITES;
 
 const TLS13: CipherSuite = CipherSuite::TLS13_AES_128_GCM_SHA256;
@@ -27,14 +27,14 @@ fn record(by: &mut Records, kind: u8, content: &[u8]) -> Vec<u8> {
 }
 
 /// The end that records of these kinds and contents lead to.
-fn end_of(suite: CipherSuite, role: Role, sealed: &[(u8, &[u8])]) -> Option<End> {
+fn end_of(suite: CipherSuite, role: Role, sealed: &[(u8, &[u8])]) -> Option<StreamEnd> {
     let (mut tested, mut other) = opposed(suite, role);
     let all: Vec<u8> = sealed.iter().flat_map(|(kind, content)| record(&mut other, *kind, content)).collect();
     open(&mut tested, &all).1.end
 }
 
-fn refused(alert: Alert) -> Option<End> {
-    Some(End::Refused(alert))
+fn refused(alert: Alert) -> Option<StreamEnd> {
+    Some(StreamEnd::Refused(alert))
 }
 
 const UPDATE: &[u8] = &[24, 0, 0, 1, 0];
@@ -150,21 +150,21 @@ fn a_flood_of_key_updates_is_refused() {
     for number in 1..=33 {
         let sealed = record(&mut other, HANDSHAKE, UPDATE);
         other.sealing = other.sealing.next().unwrap();
-        let expected = (number == 33).then_some(End::Refused(Alert::UnexpectedMessage));
+        let expected = (number == 33).then_some(StreamEnd::Refused(Alert::UnexpectedMessage));
         assert_eq!(open(&mut tested, &sealed).1.end, expected, "{number}");
     }
 }
 
 #[test]
 fn alerts_end_the_stream_and_are_told_apart() {
-    let cases: [(CipherSuite, &[u8], Option<End>); 10] = [
-        (TLS13, &[1, 0], Some(End::Closed)),
-        (TLS13, &[2, 0], Some(End::Closed)),
-        (TLS13, &[2, 42], Some(End::Alerted(42))),
-        (TLS13, &[1, 42], Some(End::Alerted(42))),
+    let cases: [(CipherSuite, &[u8], Option<StreamEnd>); 10] = [
+        (TLS13, &[1, 0], Some(StreamEnd::Closed)),
+        (TLS13, &[2, 0], Some(StreamEnd::Closed)),
+        (TLS13, &[2, 42], Some(StreamEnd::Alerted(42))),
+        (TLS13, &[1, 42], Some(StreamEnd::Alerted(42))),
         (TLS13, &[1, 90], None),
-        (TLS12, &[1, 0], Some(End::Closed)),
-        (TLS12, &[2, 42], Some(End::Alerted(42))),
+        (TLS12, &[1, 0], Some(StreamEnd::Closed)),
+        (TLS12, &[2, 42], Some(StreamEnd::Alerted(42))),
         (TLS12, &[1, 42], None),
         (TLS13, &[2], refused(Alert::DecodeError)),
         (TLS12, &[], refused(Alert::UnexpectedMessage)),
@@ -180,7 +180,7 @@ fn data_before_the_end_is_not_lost_and_bytes_behind_it_are_not_read() {
         let (mut tested, mut other) = opposed(suite, Role::Server);
         let sealed = [record(&mut other, DATA, b"last"), record(&mut other, ALERT, &[1, 0])].concat();
         let (data, opened) = open(&mut tested, &[&sealed[..], b"anything"].concat());
-        assert_eq!((&data[..], opened.end), (&b"last"[..], Some(End::Closed)), "{suite:?}");
+        assert_eq!((&data[..], opened.end), (&b"last"[..], Some(StreamEnd::Closed)), "{suite:?}");
     }
 }
 

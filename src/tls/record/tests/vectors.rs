@@ -1,8 +1,8 @@
 //! The trace of RFC 8448 §3: keys from secrets, records from data, and data from records.
 
 use super::{open, seal};
-use crate::tls::record::keys::Keys;
-use crate::tls::record::{Cipher, End, Records, Role, Version};
+use crate::tls::record::keys::RecordKeys;
+use crate::tls::record::{Cipher, RecordVersion, Records, Role, StreamEnd};
 use crate::tls::secrets::Secret;
 
 fn hex(text: &str) -> Vec<u8> {
@@ -11,16 +11,16 @@ fn hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(byte).collect()
 }
 
-fn keys(secret: &str) -> Keys {
-    Keys::tls13(Cipher::Aes128Gcm, Secret::new(&hex(secret)).unwrap(), 0).unwrap()
+fn keys(secret: &str) -> RecordKeys {
+    RecordKeys::tls13(Cipher::Aes128Gcm, Secret::new(&hex(secret)).unwrap(), 0).unwrap()
 }
 
 fn client() -> Records {
-    Records::new(Version::Tls13, Role::Client, keys(CLIENT_SECRET), keys(SERVER_SECRET))
+    Records::new(RecordVersion::Tls13, Role::Client, keys(CLIENT_SECRET), keys(SERVER_SECRET))
 }
 
 fn server() -> Records {
-    Records::new(Version::Tls13, Role::Server, keys(SERVER_SECRET), keys(CLIENT_SECRET))
+    Records::new(RecordVersion::Tls13, Role::Server, keys(SERVER_SECRET), keys(CLIENT_SECRET))
 }
 
 fn data() -> Vec<u8> {
@@ -52,13 +52,13 @@ fn the_alerts_of_the_trace_end_both_ways() {
     let length = client.seal_close(&mut out);
     assert_eq!(out[..length], hex(CLIENT_CLOSE));
     open(&mut server, &hex(CLIENT_DATA));
-    assert_eq!(open(&mut server, &hex(CLIENT_CLOSE)).1.end, Some(End::Closed));
+    assert_eq!(open(&mut server, &hex(CLIENT_CLOSE)).1.end, Some(StreamEnd::Closed));
     server.sealing.sequence = 1;
     seal(&mut server, &data());
     let length = server.seal_close(&mut out);
     assert_eq!(out[..length], hex(SERVER_CLOSE));
     open(&mut client, &[hex(TICKET), hex(SERVER_DATA)].concat());
-    assert_eq!(open(&mut client, &hex(SERVER_CLOSE)).1.end, Some(End::Closed));
+    assert_eq!(open(&mut client, &hex(SERVER_CLOSE)).1.end, Some(StreamEnd::Closed));
 }
 
 /// RFC 8448 has no KeyUpdate; the secrets that follow its own are those of Botan's tests of the same trace.

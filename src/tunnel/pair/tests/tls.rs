@@ -13,7 +13,7 @@ use crate::config::TunnelLimits;
 use crate::metrics::{Metrics, UpstreamMetrics};
 use crate::tls::record::Role;
 use crate::tls::testing::{Peer, SUITES, connected};
-use crate::tls::{Stream, Transport};
+use crate::tls::{RawConnection, Stream};
 use crate::tunnel::pair::end::{End, Read};
 use crate::tunnel::pair::{Driven, Pair, Readiness};
 use crate::ws::Side::{self, Backend, Client};
@@ -35,7 +35,7 @@ impl io::Write for Memory {
     }
 }
 
-impl Transport for Memory {
+impl RawConnection for Memory {
     fn shutdown_write(&mut self) -> io::Result<()> {
         End::shutdown_write(self)
     }

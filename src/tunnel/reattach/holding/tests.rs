@@ -1,7 +1,7 @@
 //! Held frames of a client, cut at every byte.
 
 use super::*;
-use crate::ws::{Control, Kind, Side};
+use crate::ws::{Control, MessageKind, Side};
 
 const KEY: Option<[u8; 4]> = Some([7, 1, 9, 3]);
 
@@ -21,7 +21,7 @@ fn sent() -> (Vec<u8>, Vec<u8>) {
     frame::control(&mut pong, Control::Pong, b"unasked", KEY);
     add(&pong, false);
     let mut whole = Vec::new();
-    frame::message(&mut whole, Kind::Binary, &[5; 300], false, KEY);
+    frame::message(&mut whole, MessageKind::Binary, &[5; 300], false, KEY);
     add(&whole, true);
     add(&frame::close(1000, "done", KEY), true);
     (sent, wanted)

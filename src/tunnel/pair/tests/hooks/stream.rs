@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ws::{Assembler, Control, Item as Came, Kind, Sides};
+use crate::ws::{Assembler, Control, MessageKind, Sides, WholeItem as Came};
 
 /// Traffic of one side: messages in fragments with control frames between them.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ fn received(from: Side, bytes: &[u8]) -> (Received, Vec<Vec<u8>>) {
     let (mut messages, mut pings, mut rest) = (Vec::new(), Vec::new(), bytes);
     while let Some(came) = assembler.next(&mut rest) {
         match came.unwrap() {
-            Came::Message(message) => messages.push((message.kind == Kind::Text, message.payload)),
+            Came::Message(message) => messages.push((message.kind == MessageKind::Text, message.payload)),
             Came::Control { opcode: Control::Ping, payload } => pings.push(payload),
             other => panic!("{other:?}"),
         }
