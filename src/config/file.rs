@@ -7,22 +7,22 @@ use std::time::SystemTime;
 use super::model::{AccessLog, Config, Drain, Forwarding, Limits, Listener, Tracing, Underscores, Upstream};
 use super::named_files::NamedFiles;
 use super::sections::access_log;
-use super::sections::affinity::Scope;
+use super::sections::affinity::AffinityScope;
 use super::sections::client_limits;
 use super::sections::drain;
-use super::sections::hooks::{KnownHooks, Registered};
+use super::sections::hooks::{KnownHooks, NamedHooks};
 use super::sections::keys::{self, TOP};
 use super::sections::listeners;
 use super::sections::pingora_keys;
 use super::sections::routes::{self, Parts};
 use super::sections::tracing;
 use super::sections::upstreams;
-use super::source::Source;
+use super::source::ConfigFile;
 use super::source::open_regular;
 use super::yaml::node::{self, Mark};
 use super::yaml::problem::{Problem, Problems, Report, Severity};
 use super::yaml::scalar::{boolean, choice, size};
-use super::yaml::value::{Fields, Value};
+use super::yaml::value::{Mapping, Value};
 
 /// The longest configuration file that is read: 16 MiB, some thirty times what 10,000 backends need.
 pub const MAX_BYTES: usize = 16 << 20;
@@ -68,7 +68,7 @@ pub fn load(path: &Path, hooks: &dyn KnownHooks) -> Result<Loaded, LoadError> {
     let refused = |problems| LoadError::Refused { path: path.into(), problems };
     let mut bytes = Vec::new();
     let file = open_regular(path).map_err(unreadable)?;
-    let source = Source {
+    let source = ConfigFile {
         path: std::path::absolute(path).map_err(unreadable)?,
         stamp: file.metadata().map_err(unreadable)?.into(),
     };
@@ -149,10 +149,10 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, files: &mut NamedFiles, repo
     let routes = fields.required("routes", "a list such as `- upstream: NAME`", report);
     let upstreams = fields.required("upstreams", "a mapping of names to upstreams", report);
     let tls_possible = are_proxies_trusted || speak_tls(listeners.as_deref());
-    let scope = Scope { tls_possible, drops_underscores: underscores_in_headers == Some(Underscores::Drop) };
+    let scope = AffinityScope { tls_possible, drops_underscores: underscores_in_headers == Some(Underscores::Drop) };
     let pingora = pingora_keys::read(fields.rest(), report);
     let named = upstreams.and_then(|v| upstreams::read(&v, scope, files, report));
-    let parts = Parts { upstreams: named.as_ref(), scope, hooks: Registered::from(hooks) };
+    let parts = Parts { upstreams: named.as_ref(), scope, hooks: NamedHooks::from(hooks) };
     let routes = routes.and_then(|v| routes::read(&v, &parts, report));
     let upstreams = named?;
     if let Some(routes) = routes.as_ref().filter(|_| !report.has_errors()) {
@@ -182,7 +182,7 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, files: &mut NamedFiles, repo
 
 /// Reads `access_log` and `tracing`.
 fn read_records(
-    fields: &mut Fields<'_, '_>,
+    fields: &mut Mapping<'_, '_>,
     report: &mut Report,
 ) -> (Option<Option<AccessLog>>, Option<Option<Tracing>>) {
     let access_log = fields.take_or("access_log", Some(AccessLog::default()), |v| access_log::read(v, report));

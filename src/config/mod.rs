@@ -23,7 +23,7 @@ pub use sections::keys::keys;
 pub(crate) use sections::matching::wrong_with_backend_name;
 pub use sections::members::read_members;
 pub use settings::{Cidr, Period, Settings, Size};
-pub use source::{Source, Stamp, open_regular};
+pub use source::{ConfigFile, Stamp, open_regular};
 pub(crate) use yaml::node::{Content, Node, read as read_yaml};
 pub use yaml::problem::{Problem, Problems, Severity};
 pub(crate) use yaml::problem::{printable, quoted};

@@ -22,7 +22,7 @@ pub(crate) struct NamedFiles {
 
 /// Use of a file that is checked alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Use {
+pub(crate) enum FileUse {
     /// Certificates of authorities.
     Roots,
     /// Keys of session tickets.
@@ -37,7 +37,7 @@ pub(crate) enum Use {
 enum Named {
     /// A certificate and its key; the place is the certificate's, and the key's stands beside it.
     Pair(PemPair, Place),
-    Single(Use, PathBuf),
+    Single(FileUse, PathBuf),
 }
 
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl NamedFiles {
     }
 
     /// Notes a file that is checked alone.
-    pub(crate) fn single(&mut self, value: &Value<'_>, used: Use, file: PathBuf) {
+    pub(crate) fn single(&mut self, value: &Value<'_>, used: FileUse, file: PathBuf) {
         self.list.push((Place::of(value), Named::Single(used, file)));
     }
 
@@ -83,25 +83,25 @@ impl NamedFiles {
                         report.push(advised(at.problem(Severity::Error, &error), &error));
                     }
                 }
-                Named::Single(Use::Roots, file) => {
+                Named::Single(FileUse::Roots, file) => {
                     if let Err(error) = roots(file) {
                         report.push(advised(place.problem(Severity::Error, &error), &error));
                     }
                 }
-                Named::Single(Use::Tokens, file) => match tokens(file) {
+                Named::Single(FileUse::Tokens, file) => match tokens(file) {
                     Err(error) => {
                         let problem = place.problem(Severity::Error, error).expected("tokens, one a line");
                         report.push(problem.remedy("`openssl rand -hex 32 > FILE` makes one"));
                     }
                     Ok(_) => warn_of_open(file, "the tokens", place, report),
                 },
-                Named::Single(Use::Password, file) => match password(file) {
+                Named::Single(FileUse::Password, file) => match password(file) {
                     Err(error) => {
                         report.push(place.problem(Severity::Error, error).expected("a password on the first line"))
                     }
                     Ok(_) => warn_of_open(file, "the password", place, report),
                 },
-                Named::Single(Use::TicketKeys, file) => {
+                Named::Single(FileUse::TicketKeys, file) => {
                     if let Err(error) = TicketKeys::load(file) {
                         let problem = place.problem(Severity::Error, error);
                         report.push(problem.remedy("`openssl rand -base64 32` makes a key; the first line seals"));

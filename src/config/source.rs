@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The file that a configuration was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct ConfigFile {
     /// Absolute path. Links in it are not resolved, because they may be changed to lead elsewhere.
     pub path: PathBuf,
     /// State of the file just before it was read.

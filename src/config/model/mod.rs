@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use pingora_core::server::configuration::ServerConf;
 
-use super::source::Source;
+use super::source::ConfigFile;
 pub use access_log::{AccessLog, LogFormat, LogTarget};
 pub use admin::Admin;
 pub use affinity::{AffinitySource, IssueCookie, SameSite, Secure};
@@ -53,7 +53,7 @@ pub use upstream::{OnChange, Timeouts, Upstream, UpstreamTls};
 #[derive(Debug)]
 pub struct Config {
     /// The file it was read from; `None` where it was not read from a file.
-    pub source: Option<Source>,
+    pub source: Option<ConfigFile>,
     /// Pingora's own keys (`version`, `threads`, `pid_file`, …).
     pub pingora: ServerConf,
     /// `listeners`: the sockets accepted on; at least one, no address twice.

@@ -2,15 +2,20 @@
 
 use super::keys;
 use super::listener_tls;
-use super::listeners::{Taken, listen_address};
+use super::listeners::{TakenAddresses, listen_address};
 use crate::config::model::Admin;
-use crate::config::named_files::{NamedFiles, Use};
+use crate::config::named_files::{FileUse, NamedFiles};
 use crate::config::yaml::problem::Report;
 use crate::config::yaml::scalar::text;
 use crate::config::yaml::value::Value;
 
 /// Reads `admin`.
-pub(super) fn read(value: &Value<'_>, taken: &mut Taken, files: &mut NamedFiles, report: &mut Report) -> Option<Admin> {
+pub(super) fn read(
+    value: &Value<'_>,
+    taken: &mut TakenAddresses,
+    files: &mut NamedFiles,
+    report: &mut Report,
+) -> Option<Admin> {
     if value.text() == Some("off") {
         let problem = value.wrong("a mapping such as `address: 127.0.0.1:9099`");
         return report.refuse(problem.remedy("leave `admin` out to have no admin listener"));
@@ -19,7 +24,7 @@ pub(super) fn read(value: &Value<'_>, taken: &mut Taken, files: &mut NamedFiles,
     let written = fields.required("address", "an IP address and a port, such as `127.0.0.1:9099`", report);
     let address = written.and_then(|v| listen_address(&v, taken, report));
     let token_file =
-        fields.take_or("token_file", None, |v| listener_tls::path(v, Use::Tokens, files, report).map(Some));
+        fields.take_or("token_file", None, |v| listener_tls::path(v, FileUse::Tokens, files, report).map(Some));
     let tls = fields.take_or("tls", None, |v| listener_tls::read(v, files, report).map(Some));
     let names = fields.take_or("names", Vec::new(), |v| names(v, report));
     let admin = Admin { address: address?, token_file: token_file?, tls: tls?, names: names? };

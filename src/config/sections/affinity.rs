@@ -10,7 +10,7 @@ use crate::config::yaml::value::Value;
 
 /// Values of the rest of the file that affinity depends on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Scope {
+pub(crate) struct AffinityScope {
     /// `true` where a proxy in front may tell that the client came by TLS (`X-Forwarded-Proto`).
     pub(crate) tls_possible: bool,
     /// `true` where request headers with `_` in their names are dropped.
@@ -20,7 +20,7 @@ pub(crate) struct Scope {
 const EXPECTED: &str = "a list of sources, such as `- cookie: session_id`";
 
 /// Reads `affinity`. An empty list turns affinity off.
-pub(crate) fn read(value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<Vec<AffinitySource>> {
+pub(crate) fn read(value: &Value<'_>, scope: AffinityScope, report: &mut Report) -> Option<Vec<AffinitySource>> {
     if let Some(name @ ("client_certificate" | "client_ip" | "issue_cookie")) = value.text() {
         return report.refuse(value.wrong(EXPECTED).remedy(format!("write it as a list: `[{name}]`")));
     }
@@ -85,7 +85,7 @@ fn cookie_of(source: &AffinitySource) -> Option<&str> {
     }
 }
 
-fn read_source(value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<AffinitySource> {
+fn read_source(value: &Value<'_>, scope: AffinityScope, report: &mut Report) -> Option<AffinitySource> {
     match value.text() {
         Some("client_certificate") => return Some(AffinitySource::ClientCertificate),
         Some("client_ip") => return Some(client_ip(32, 64)),
@@ -115,7 +115,7 @@ fn read_source(value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<A
     }
 }
 
-fn read_named(key: &str, value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<AffinitySource> {
+fn read_named(key: &str, value: &Value<'_>, scope: AffinityScope, report: &mut Report) -> Option<AffinitySource> {
     match key {
         "cookie" => read_cookie(value, report),
         "header" => read_header(value, scope, report),
@@ -127,7 +127,7 @@ fn read_named(key: &str, value: &Value<'_>, scope: Scope, report: &mut Report) -
 }
 
 /// Reads `header`, and warns of one that never comes.
-fn read_header(value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<AffinitySource> {
+fn read_header(value: &Value<'_>, scope: AffinityScope, report: &mut Report) -> Option<AffinitySource> {
     let name = header_name(value, report)?;
     if scope.drops_underscores && name.contains('_') {
         let problem = value

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::keys;
 use crate::config::model::{Absent, Admission, BackendLimits, HandshakeRate};
 use crate::config::yaml::problem::{Problem, Report, quoted};
-use crate::config::yaml::scalar::{Span, decimal, duration, or_off, whole, whole_in};
+use crate::config::yaml::scalar::{DurationBounds, decimal, duration, or_off, whole, whole_in};
 use crate::config::yaml::value::Value;
 
 /// Far beyond what one machine carries.
@@ -14,8 +14,10 @@ const COUNTS: RangeInclusive<u64> = 1..=10_000_000;
 const QUEUES: RangeInclusive<u64> = 1..=1_000_000;
 const BURSTS: RangeInclusive<u64> = 1..=1_000_000;
 const RATES: RangeInclusive<f64> = 0.01..=1_000_000.0;
-const HOLD: Span = Span { least: Duration::from_millis(100), most: Duration::from_secs(3_600), example: "20s" };
-const WAIT: Span = Span { least: Duration::from_millis(100), most: Duration::from_secs(3_600), example: "15s" };
+const HOLD: DurationBounds =
+    DurationBounds { least: Duration::from_millis(100), most: Duration::from_secs(3_600), example: "20s" };
+const WAIT: DurationBounds =
+    DurationBounds { least: Duration::from_millis(100), most: Duration::from_secs(3_600), example: "15s" };
 
 /// Reads `limits`.
 pub(crate) fn limits(value: &Value<'_>, report: &mut Report) -> Option<BackendLimits> {

@@ -7,10 +7,10 @@ use super::host_names;
 use super::keys;
 use super::matching::backend_name;
 use crate::config::model::{Backend, Host};
-use crate::config::yaml::address::{Use, socket_address};
+use crate::config::yaml::address::{AddressUse, socket_address};
 use crate::config::yaml::problem::{Problem, Report, quoted};
 use crate::config::yaml::scalar::{decimal, whole_in};
-use crate::config::yaml::value::{Fields, Value};
+use crate::config::yaml::value::{Mapping, Value};
 
 /// Largest sum of an upstream's weights. A unit is 160 points of 8 bytes on the ring (pingora-ketama), so this is 128
 /// MB.
@@ -27,7 +27,7 @@ pub(crate) fn read(value: &Value<'_>, report: &mut Report) -> Option<(Vec<Backen
     if items.is_empty() {
         return report.refuse(value.error("no backend").expected(LIST));
     }
-    let mut seen = Seen::default();
+    let mut seen = SeenBackends::default();
     let (mut backends, mut hosts) = (Vec::with_capacity(items.len()), Vec::new());
     for (index, item) in items.iter().enumerate() {
         if host_names::is_host(item) {
@@ -53,12 +53,12 @@ pub(crate) fn read(value: &Value<'_>, report: &mut Report) -> Option<(Vec<Backen
 
 /// Backends that were read, by what no two may share: place in the list, and line.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct SeenBackends {
     addresses: HashMap<(IpAddr, u16), (usize, usize)>,
     names: HashMap<String, (usize, usize)>,
 }
 
-impl Seen {
+impl SeenBackends {
     /// Notes a backend, and reports one that has the name or the address of another.
     pub(super) fn note(&mut self, backend: Option<&Backend>, index: usize, item: &Value<'_>, report: &mut Report) {
         let twice = backend.and_then(|backend| self.twice(backend, index, item.mark().line));
@@ -103,16 +103,16 @@ const NAME_ONCE: &str = "each name once: it stands on the ring in the address's 
 
 fn read_backend(value: &Value<'_>, report: &mut Report) -> Option<Backend> {
     if !value.is_mapping() {
-        return Some(Backend { name: None, address: socket_address(value, Use::Connect, report)?, weight: 1 });
+        return Some(Backend { name: None, address: socket_address(value, AddressUse::Connect, report)?, weight: 1 });
     }
     take_backend(&mut keys::BACKEND.fields(value, report)?, report)
 }
 
 /// Takes a backend out of the keys of a mapping.
-pub(super) fn take_backend(fields: &mut Fields<'_, '_>, report: &mut Report) -> Option<Backend> {
+pub(super) fn take_backend(fields: &mut Mapping<'_, '_>, report: &mut Report) -> Option<Backend> {
     let name = fields.take_or("name", None, |v| backend_name(v, report).map(|name| Some(name.into())));
-    let address = fields.required("address", &Use::Connect.expected(), report);
-    let address = address.and_then(|v| socket_address(&v, Use::Connect, report));
+    let address = fields.required("address", &AddressUse::Connect.expected(), report);
+    let address = address.and_then(|v| socket_address(&v, AddressUse::Connect, report));
     let weight = fields.take_or("weight", 1, |v| read_weight(v, report));
     Some(Backend { name: name?, address: address?, weight: weight? })
 }

@@ -6,22 +6,22 @@ use super::matching::{host_header, request_path, subprotocol};
 use crate::config::model::CheckRequest;
 use crate::config::yaml::node::Mark;
 use crate::config::yaml::problem::{Problem, Report, Severity, quoted};
-use crate::config::yaml::value::{Fields, Value};
+use crate::config::yaml::value::{Mapping, Value};
 
 /// Most header fields of a check, and the longest value: together they stay below the head that any server reads.
 const MAX_HEADERS: usize = 32;
 const MAX_VALUE: usize = 2_048;
 
 /// The keys that describe a check's request, not read yet.
-pub(super) struct Asked<'v> {
+pub(super) struct CheckRequestKeys<'v> {
     path: Option<Value<'v>>,
     host: Option<Value<'v>>,
     origin: Option<Value<'v>>,
     headers: Option<Value<'v>>,
 }
 
-impl<'v> Asked<'v> {
-    pub(super) fn take(fields: &mut Fields<'v, '_>) -> Self {
+impl<'v> CheckRequestKeys<'v> {
+    pub(super) fn take(fields: &mut Mapping<'v, '_>) -> Self {
         Self {
             path: fields.take("path"),
             host: fields.take("host"),

@@ -8,12 +8,17 @@ use super::keys;
 use super::rate;
 use crate::config::model::{BodyLimits, HeadLimits, KeepAlive, Limits, Pace, PerClient, RouteLimits};
 use crate::config::yaml::problem::{Problem, Report, quoted};
-use crate::config::yaml::scalar::{Span, duration, duration_or_off, or_off, size_in, size_or_off, whole, whole_in};
-use crate::config::yaml::value::{Fields, Value};
+use crate::config::yaml::scalar::{
+    DurationBounds, duration, duration_or_off, or_off, size_in, size_or_off, whole, whole_in,
+};
+use crate::config::yaml::value::{Mapping, Value};
 
-const TIME: Span = Span { least: Duration::from_millis(100), most: Duration::from_secs(3_600), example: "10s" };
-const IDLE: Span = Span { least: Duration::from_secs(1), most: Duration::from_secs(86_400), example: "75s" };
-const PACE: Span = Span { least: Duration::from_secs(1), most: Duration::from_secs(86_400), example: "60s" };
+const TIME: DurationBounds =
+    DurationBounds { least: Duration::from_millis(100), most: Duration::from_secs(3_600), example: "10s" };
+const IDLE: DurationBounds =
+    DurationBounds { least: Duration::from_secs(1), most: Duration::from_secs(86_400), example: "75s" };
+const PACE: DurationBounds =
+    DurationBounds { least: Duration::from_secs(1), most: Duration::from_secs(86_400), example: "60s" };
 /// Pingora reads no more of a head (`MAX_HEADER_SIZE`, `MAX_HEADERS`).
 const SIZES: RangeInclusive<u64> = 1024..=1 << 20;
 const LINES: RangeInclusive<u64> = 1..=256;
@@ -118,7 +123,7 @@ fn body(value: &Value<'_>, report: &mut Report) -> Option<BodyLimits> {
 }
 
 /// Reads `idle` and `min_rate`.
-fn pace(fields: &mut Fields<'_, '_>, report: &mut Report) -> Option<Pace> {
+fn pace(fields: &mut Mapping<'_, '_>, report: &mut Report) -> Option<Pace> {
     let defaults = Pace::default();
     let idle = fields.take_or("idle", defaults.idle, |v| duration_or_off(v, &PACE, report));
     let min_rate = fields.take_or("min_rate", defaults.min_rate, |v| min_rate(v, report));

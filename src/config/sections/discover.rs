@@ -10,16 +10,17 @@ use super::keys;
 use super::kubernetes;
 use crate::config::model::{Discover, DiscoverFrom, DnsName, DnsService, Ipv6, Lookup};
 use crate::config::named_files::NamedFiles;
-use crate::config::yaml::address::{Use, socket_address};
+use crate::config::yaml::address::{AddressUse, socket_address};
 use crate::config::yaml::problem::{Report, quoted};
-use crate::config::yaml::scalar::{Span, choice, duration, text, whole};
-use crate::config::yaml::value::{Fields, Value};
+use crate::config::yaml::scalar::{DurationBounds, choice, duration, text, whole};
+use crate::config::yaml::value::{Mapping, Value};
 
 /// Changes that come together are applied together; a minute is longer than any deployment leaves between two.
-const SETTLE: Span = Span { least: Duration::ZERO, most: Duration::from_secs(60), example: "1s" };
-const KEEP_EMPTY: Span = Span { least: Duration::ZERO, most: Duration::from_secs(86_400), example: "5m" };
+const SETTLE: DurationBounds = DurationBounds { least: Duration::ZERO, most: Duration::from_secs(60), example: "1s" };
+const KEEP_EMPTY: DurationBounds =
+    DurationBounds { least: Duration::ZERO, most: Duration::from_secs(86_400), example: "5m" };
 /// A process that takes over is waited for, for a minute at the most.
-const WAIT: Span = Span { least: Duration::ZERO, most: Duration::from_secs(30), example: "5s" };
+const WAIT: DurationBounds = DurationBounds { least: Duration::ZERO, most: Duration::from_secs(30), example: "5s" };
 
 const EXPECTED: &str = "a mapping such as `file: /etc/longhaul/members.yaml`, or `push`";
 const SOURCES: &str = "one of file, dns, srv, etcd, kubernetes";
@@ -93,7 +94,7 @@ pub(crate) fn resolve(value: &Value<'_>, report: &mut Report) -> Option<Lookup> 
     lookup(&mut keys::RESOLVE.fields(value, report)?, report)
 }
 
-fn lookup(fields: &mut Fields<'_, '_>, report: &mut Report) -> Option<Lookup> {
+fn lookup(fields: &mut Mapping<'_, '_>, report: &mut Report) -> Option<Lookup> {
     let servers = fields.take_or("servers", Vec::new(), |v| servers(v, report));
     let ipv6 = fields.take_or("ipv6", Ipv6::Fallback, |v| choice(v, &FAMILIES, report));
     Some(Lookup { servers: servers?, ipv6: ipv6? })
@@ -105,7 +106,7 @@ fn servers(value: &Value<'_>, report: &mut Report) -> Option<Vec<SocketAddr>> {
         let problem = value.error(format!("{} servers", items.len()));
         return report.refuse(problem.expected(format!("1 to {MOST_SERVERS}; without this key those of the system")));
     }
-    let read: Vec<_> = items.iter().map(|item| socket_address(item, Use::Connect, report)).collect();
+    let read: Vec<_> = items.iter().map(|item| socket_address(item, AddressUse::Connect, report)).collect();
     read.into_iter().collect()
 }
 

@@ -5,16 +5,16 @@ use std::time::Duration;
 use super::keys;
 use crate::config::model::{Drain, OnChange};
 use crate::config::yaml::problem::Report;
-use crate::config::yaml::scalar::{Span, choice, duration};
+use crate::config::yaml::scalar::{DurationBounds, choice, duration};
 use crate::config::yaml::value::Value;
 
 /// Time over which tunnels closed for a change are spread; at 0 all are closed at once.
-const DRAIN_WINDOW: Span = Span { least: Duration::ZERO, most: DAY, example: "30s" };
+const DRAIN_WINDOW: DurationBounds = DurationBounds { least: Duration::ZERO, most: DAY, example: "30s" };
 
 /// A load balancer asks for readiness again long before an hour is over.
-const GRACE: Span = Span { least: Duration::ZERO, most: Duration::from_secs(3_600), example: "5s" };
-const WINDOW: Span = Span { least: Duration::ZERO, most: DAY, example: "30s" };
-const REHOME: Span = Span { least: Duration::ZERO, most: DAY, example: "5m" };
+const GRACE: DurationBounds = DurationBounds { least: Duration::ZERO, most: Duration::from_secs(3_600), example: "5s" };
+const WINDOW: DurationBounds = DurationBounds { least: Duration::ZERO, most: DAY, example: "30s" };
+const REHOME: DurationBounds = DurationBounds { least: Duration::ZERO, most: DAY, example: "5m" };
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Close codes that clients take as a request to reconnect: going away, service restart, try again later (IANA's

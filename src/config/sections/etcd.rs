@@ -6,10 +6,10 @@ use super::keys;
 use super::listener_tls::{file, path};
 use super::upstream_tls::certificate;
 use crate::config::model::{Etcd, EtcdUser, Password};
-use crate::config::named_files::{NamedFiles, Use};
+use crate::config::named_files::{FileUse, NamedFiles};
 use crate::config::yaml::problem::{Problem, Report, quoted};
 use crate::config::yaml::scalar::text;
-use crate::config::yaml::value::{Fields, Value};
+use crate::config::yaml::value::{Mapping, Value};
 
 const ENDPOINTS: &str = "a list of URLs, such as `- https://10.0.0.5:2379`";
 const ENDPOINT: &str = "a URL with a port, such as `https://10.0.0.5:2379`";
@@ -25,7 +25,7 @@ pub(super) fn read(value: &Value<'_>, files: &mut NamedFiles, report: &mut Repor
     let endpoints = endpoints_value.and_then(|v| endpoints(&v, report));
     let prefix = fields.required("prefix", PREFIX, report).and_then(|v| prefix(&v, report));
     let ca_value = fields.take("ca");
-    let ca = ca_value.map_or(Some(None), |v| path(&v, Use::Roots, files, report).map(Some));
+    let ca = ca_value.map_or(Some(None), |v| path(&v, FileUse::Roots, files, report).map(Some));
     let certificate = certificate(&mut fields, files, report);
     let user_value = fields.take("user");
     let user = user(user_value, &mut fields, files, report);
@@ -112,7 +112,7 @@ fn prefix(value: &Value<'_>, report: &mut Report) -> Option<Box<str>> {
 /// Reads `user`, and `password` or `password_file`, which come together.
 fn user(
     name: Option<Value<'_>>,
-    fields: &mut Fields<'_, '_>,
+    fields: &mut Mapping<'_, '_>,
     files: &mut NamedFiles,
     report: &mut Report,
 ) -> Option<Option<EtcdUser>> {
@@ -127,7 +127,7 @@ fn user(
         }
         (None, Some(value)) => {
             let read = file(&value, report);
-            let read = read.inspect(|path| files.single(&value, Use::Password, path.clone()));
+            let read = read.inspect(|path| files.single(&value, FileUse::Password, path.clone()));
             Some((value, read.map(Password::File)))
         }
         (None, None) => None,

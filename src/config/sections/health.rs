@@ -3,24 +3,27 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::check_request::{self, Asked, unread};
+use super::check_request::{self, CheckRequestKeys, unread};
 use super::keys;
 use crate::config::model::{Check, Health, OnDown, TrafficHealth};
 use crate::config::yaml::problem::{Report, quoted};
-use crate::config::yaml::scalar::{Span, choice, duration, spelled, whole};
-use crate::config::yaml::value::{Fields, Value};
+use crate::config::yaml::scalar::{DurationBounds, choice, duration, spelled, whole};
+use crate::config::yaml::value::{Mapping, Value};
 
-const INTERVAL: Span = Span { least: Duration::from_millis(10), most: Duration::from_secs(86_400), example: "2s" };
-const TIMEOUT: Span = Span { least: Duration::from_millis(1), most: Duration::from_secs(86_400), example: "1s" };
+const INTERVAL: DurationBounds =
+    DurationBounds { least: Duration::from_millis(10), most: Duration::from_secs(86_400), example: "2s" };
+const TIMEOUT: DurationBounds =
+    DurationBounds { least: Duration::from_millis(1), most: Duration::from_secs(86_400), example: "1s" };
 
 /// Checks in a row. With more than this a backend would change its state after hours.
 const IN_A_ROW: RangeInclusive<u64> = 1..=1_000;
 
-const CHECKS: [(&str, Kind); 3] = [("tcp", Kind::Tcp), ("http", Kind::Http), ("websocket", Kind::Websocket)];
+const CHECKS: [(&str, CheckKind); 3] =
+    [("tcp", CheckKind::Tcp), ("http", CheckKind::Http), ("websocket", CheckKind::Websocket)];
 
 /// [`Check`] without its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum CheckKind {
     Tcp,
     Http,
     Websocket,
@@ -55,39 +58,41 @@ pub(crate) fn read(value: &Value<'_>, report: &mut Report) -> Option<Option<Heal
     Some(Some(Health { check, interval, timeout, rise, fall, traffic, on_down }))
 }
 
-fn read_check(fields: &mut Fields<'_, '_>, report: &mut Report) -> Option<Check> {
-    let kind = fields.take_or("check", Kind::Tcp, |v| choice(v, &CHECKS, report));
+fn read_check(fields: &mut Mapping<'_, '_>, report: &mut Report) -> Option<Check> {
+    let kind = fields.take_or("check", CheckKind::Tcp, |v| choice(v, &CHECKS, report));
     let expect = fields.take("expect");
     let subprotocols = fields.take("subprotocols");
-    let asked = Asked::take(fields);
-    if kind == Some(Kind::Tcp) {
+    let asked = CheckRequestKeys::take(fields);
+    if kind == Some(CheckKind::Tcp) {
         asked.warn_unread(report);
     }
-    if let (Some(Kind::Tcp | Kind::Websocket), Some(value)) = (kind, expect) {
+    if let (Some(CheckKind::Tcp | CheckKind::Websocket), Some(value)) = (kind, expect) {
         report.push(unread(&value, "expect", "only an `http` check compares statuses", "`check: http`"));
     }
-    if let (Some(Kind::Tcp | Kind::Http), Some(value)) = (kind, subprotocols) {
+    if let (Some(CheckKind::Tcp | CheckKind::Http), Some(value)) = (kind, subprotocols) {
         let why = "only a `websocket` check offers subprotocols";
         report.push(unread(&value, "subprotocols", why, "`check: websocket`"));
     }
     let request = asked.read(report);
     let expect = match expect {
-        Some(value) if kind.is_none_or(|kind| kind == Kind::Http) => statuses(&value, report),
+        Some(value) if kind.is_none_or(|kind| kind == CheckKind::Http) => statuses(&value, report),
         _ => Some(vec![(200, 399)]),
     };
     let subprotocols = match subprotocols {
-        Some(value) if kind.is_none_or(|kind| kind == Kind::Websocket) => check_request::subprotocols(&value, report),
+        Some(value) if kind.is_none_or(|kind| kind == CheckKind::Websocket) => {
+            check_request::subprotocols(&value, report)
+        }
         _ => Some(Vec::new()),
     };
     Some(match kind? {
-        Kind::Tcp => Check::Tcp,
-        Kind::Http => Check::Http { request: request?, expect: expect? },
-        Kind::Websocket => Check::Websocket { request: request?, subprotocols: subprotocols? },
+        CheckKind::Tcp => Check::Tcp,
+        CheckKind::Http => Check::Http { request: request?, expect: expect? },
+        CheckKind::Websocket => Check::Websocket { request: request?, subprotocols: subprotocols? },
     })
 }
 
 /// Reads `interval` and `timeout`; a timeout longer than the interval is refused.
-fn read_times(fields: &mut Fields<'_, '_>, defaults: &Health, report: &mut Report) -> Option<(Duration, Duration)> {
+fn read_times(fields: &mut Mapping<'_, '_>, defaults: &Health, report: &mut Report) -> Option<(Duration, Duration)> {
     let (interval_value, timeout_value) = (fields.take("interval"), fields.take("timeout"));
     let interval = interval_value.map_or(Some(defaults.interval), |v| duration(&v, &INTERVAL, report));
     let timeout = timeout_value.map_or(Some(defaults.timeout), |v| duration(&v, &TIMEOUT, report));

@@ -7,7 +7,7 @@ use crate::config::model::HookEntry;
 use crate::config::settings::Settings;
 use crate::config::yaml::near::likely;
 use crate::config::yaml::problem::{Problem, Report, quoted};
-use crate::config::yaml::scalar::{Span, duration, one_of, text};
+use crate::config::yaml::scalar::{DurationBounds, duration, one_of, text};
 use crate::config::yaml::value::{Value, join};
 
 /// The hooks of a program, as far as a configuration file refers to them.
@@ -38,12 +38,12 @@ impl KnownHooks for NoHooks {
 }
 
 /// [`KnownHooks`] together with their names, which are asked for once.
-pub(crate) struct Registered<'r> {
+pub(crate) struct NamedHooks<'r> {
     known: &'r dyn KnownHooks,
     names: Vec<&'r str>,
 }
 
-impl<'r> From<&'r dyn KnownHooks> for Registered<'r> {
+impl<'r> From<&'r dyn KnownHooks> for NamedHooks<'r> {
     fn from(known: &'r dyn KnownHooks) -> Self {
         Self { known, names: known.names() }
     }
@@ -57,13 +57,14 @@ impl HookEntry {
 /// Most hooks of a route. Each one costs every request of the route, and a list repeated by aliases must stay small.
 const MAX_HOOKS: usize = 64;
 
-const TIMEOUT: Span = Span { least: Duration::from_millis(1), most: Duration::from_secs(3_600), example: "5s" };
+const TIMEOUT: DurationBounds =
+    DurationBounds { least: Duration::from_millis(1), most: Duration::from_secs(3_600), example: "5s" };
 
 const EXPECTED: &str = "a list of hooks, such as `- hook: NAME`";
 const NAME: &str = "the name of a hook";
 
 /// Reads `hooks`.
-pub(crate) fn read(value: &Value<'_>, hooks: &Registered<'_>, report: &mut Report) -> Option<Vec<HookEntry>> {
+pub(crate) fn read(value: &Value<'_>, hooks: &NamedHooks<'_>, report: &mut Report) -> Option<Vec<HookEntry>> {
     let items = value.items(EXPECTED, report)?;
     if items.len() > MAX_HOOKS {
         let problem = value.error(format!("{} hooks on one route", items.len()));
@@ -73,7 +74,7 @@ pub(crate) fn read(value: &Value<'_>, hooks: &Registered<'_>, report: &mut Repor
     entries.into_iter().collect()
 }
 
-fn read_entry(value: &Value<'_>, hooks: &Registered<'_>, report: &mut Report) -> Option<HookEntry> {
+fn read_entry(value: &Value<'_>, hooks: &NamedHooks<'_>, report: &mut Report) -> Option<HookEntry> {
     let without_settings = || Settings::left_out(value.mark(), join(&value.path(), "with"));
     if value.text().is_some() {
         let name = registered(value, hooks, report)?;
@@ -101,14 +102,14 @@ fn read_entry(value: &Value<'_>, hooks: &Registered<'_>, report: &mut Report) ->
 }
 
 /// The name in `- jwt: { … }`, a form that other programs use.
-fn settings_under_name<'h>(value: &Value<'_>, hooks: &'h Registered<'_>) -> Option<&'h str> {
+fn settings_under_name<'h>(value: &Value<'_>, hooks: &'h NamedHooks<'_>) -> Option<&'h str> {
     let pairs = value.pairs("", &mut Report::default())?;
     let [(key, ..)] = pairs.as_slice() else { return None };
     hooks.names.iter().copied().find(|name| name == key && !keys::HOOK.keys.contains(name))
 }
 
 /// Reads the name of a registered hook.
-fn registered(value: &Value<'_>, hooks: &Registered<'_>, report: &mut Report) -> Option<String> {
+fn registered(value: &Value<'_>, hooks: &NamedHooks<'_>, report: &mut Report) -> Option<String> {
     let name = text(value, NAME, report)?;
     if hooks.names.contains(&name) {
         return Some(name.to_owned());
@@ -121,7 +122,7 @@ fn registered(value: &Value<'_>, hooks: &Registered<'_>, report: &mut Report) ->
     })
 }
 
-fn checked(name: &str, settings: Settings, hooks: &Registered<'_>, report: &mut Report) -> Option<Settings> {
+fn checked(name: &str, settings: Settings, hooks: &NamedHooks<'_>, report: &mut Report) -> Option<Settings> {
     match hooks.known.check(name, &settings) {
         Ok(()) => Some(settings),
         Err(problems) => {

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use super::affinity::Scope;
+use super::affinity::AffinityScope;
 use super::keys;
 use super::matching::{cookie_name, host_name, request_path};
 use crate::config::model::{IssueCookie, SameSite, Secure};
 use crate::config::yaml::problem::{Report, quoted};
-use crate::config::yaml::scalar::{Span, boolean, choice, duration};
+use crate::config::yaml::scalar::{DurationBounds, boolean, choice, duration};
 use crate::config::yaml::value::Value;
 
 /// Life of an issued cookie. Browsers cut it to 400 days (RFC 6265bis §5.5).
-const MAX_AGE: Span = Span { least: Duration::from_secs(1), most: Duration::from_secs(400 * 86_400), example: "30d" };
+const MAX_AGE: DurationBounds =
+    DurationBounds { least: Duration::from_secs(1), most: Duration::from_secs(400 * 86_400), example: "30d" };
 
 const SAME_SITE: [(&str, SameSite); 3] =
     [("strict", SameSite::Strict), ("lax", SameSite::Lax), ("none", SameSite::None)];
@@ -31,7 +32,7 @@ pub(super) fn default() -> IssueCookie {
 }
 
 /// Reads `issue_cookie`.
-pub(super) fn read(value: &Value<'_>, scope: Scope, report: &mut Report) -> Option<IssueCookie> {
+pub(super) fn read(value: &Value<'_>, scope: AffinityScope, report: &mut Report) -> Option<IssueCookie> {
     let defaults = default();
     if value.is_null() {
         return Some(defaults);
@@ -91,7 +92,7 @@ fn secure(value: &Value<'_>, report: &mut Report) -> Option<Secure> {
 
 /// Warns of a cookie that browsers drop (RFC 6265bis §4.1.3 for the prefixes of names, §5.7 for `SameSite=None`; CHIPS
 /// for `Partitioned`).
-fn warn_if_dropped(issue: &IssueCookie, value: &Value<'_>, scope: Scope, report: &mut Report) {
+fn warn_if_dropped(issue: &IssueCookie, value: &Value<'_>, scope: AffinityScope, report: &mut Report) {
     let has_prefix =
         |prefix: &str| issue.name.get(..prefix.len()).is_some_and(|name| name.eq_ignore_ascii_case(prefix));
     let (host, secure) = (has_prefix("__Host-"), has_prefix("__Secure-"));

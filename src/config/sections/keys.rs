@@ -3,11 +3,11 @@
 use super::pingora_keys;
 use crate::config::yaml::near::{nearest, starts_like};
 use crate::config::yaml::problem::{Problem, Report};
-use crate::config::yaml::value::{Fields, MERGE, NO_MERGE, Value};
+use crate::config::yaml::value::{MERGE, Mapping, NO_MERGE, Value};
 
 /// The keys that one kind of mapping may have.
 #[derive(Debug)]
-pub(crate) struct Section {
+pub(crate) struct SectionKeys {
     /// YAML path of such a mapping: `*` for a name that the user chose, `[]` for an item of a list.
     pub(crate) path: &'static str,
     pub(crate) keys: &'static [&'static str],
@@ -16,10 +16,10 @@ pub(crate) struct Section {
 /// Declares each section of the file as a static, and [`SECTIONS`], which holds them all.
 macro_rules! sections {
     ($($name:ident = $path:literal [$($key:literal),* $(,)?];)*) => {
-        $(pub(crate) static $name: Section = Section { path: $path, keys: &[$($key),*] };)*
+        $(pub(crate) static $name: SectionKeys = SectionKeys { path: $path, keys: &[$($key),*] };)*
 
         /// All keys of Longhaul's own. Readers take their keys from this table and know no others.
-        static SECTIONS: &[&Section] = &[$(&$name),*];
+        static SECTIONS: &[&SectionKeys] = &[$(&$name),*];
     };
 }
 
@@ -97,11 +97,12 @@ sections! {
 }
 
 /// The keys of a file of members, which is another file.
-pub(crate) static MEMBERS: Section = Section { path: "", keys: &["members"] };
+pub(crate) static MEMBERS: SectionKeys = SectionKeys { path: "", keys: &["members"] };
 /// The keys of one of its members.
-pub(crate) static MEMBER: Section = Section { path: "members[]", keys: &["name", "address", "weight", "leaving"] };
+pub(crate) static MEMBER: SectionKeys =
+    SectionKeys { path: "members[]", keys: &["name", "address", "weight", "leaving"] };
 /// The keys of a group of Prometheus' form.
-pub(crate) static TARGET_GROUP: Section = Section { path: "[]", keys: &["targets", "labels"] };
+pub(crate) static TARGET_GROUP: SectionKeys = SectionKeys { path: "[]", keys: &["targets", "labels"] };
 
 /// The paths of all keys, Pingora's first: `threads`, `routes[].host`, `upstreams.*.health.check`, …
 ///
@@ -121,11 +122,11 @@ pub(crate) fn top_level<'v, 'k>(
     root: &'v Value<'v>,
     known: &'k [&'k str],
     report: &mut Report,
-) -> Option<Fields<'v, 'k>> {
+) -> Option<Mapping<'v, 'k>> {
     if !root.is_mapping() {
         return report.refuse(root.wrong("a mapping with the keys listeners, routes and upstreams"));
     }
-    Fields::read(root, known, advise, report)
+    Mapping::read(root, known, advise, report)
 }
 
 /// Adds to `problem`, which is that of the unknown `key`, the keys that are `known` there and a remedy.
@@ -159,10 +160,10 @@ fn advise(problem: Problem, key: &str, known: &[&str]) -> Problem {
     }
 }
 
-impl Section {
+impl SectionKeys {
     /// The entries of `of` by the keys of this section; refuses a value that is not a mapping.
-    pub(crate) fn fields<'v>(&self, of: &'v Value<'v>, report: &mut Report) -> Option<Fields<'v, 'static>> {
-        Fields::read(of, self.keys, advise, report)
+    pub(crate) fn fields<'v>(&self, of: &'v Value<'v>, report: &mut Report) -> Option<Mapping<'v, 'static>> {
+        Mapping::read(of, self.keys, advise, report)
     }
 
     fn home(&self) -> String {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{keys, rates};
 use crate::config::model::{Timeouts, TunnelLimits, TunnelRates};
 use crate::config::yaml::problem::Report;
-use crate::config::yaml::scalar::{Span, duration, duration_or_off, size_or_off, spelled};
+use crate::config::yaml::scalar::{DurationBounds, duration, duration_or_off, size_or_off, spelled};
 use crate::config::yaml::value::Value;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -14,18 +14,19 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
-const CONNECT: Span = Span { least: MILLISECOND, most: HOUR, example: "3s" };
-const HANDSHAKE: Span = Span { least: MILLISECOND, most: HOUR, example: "10s" };
-const TRY: Span = Span { least: MILLISECOND, most: HOUR, example: "3s" };
+const CONNECT: DurationBounds = DurationBounds { least: MILLISECOND, most: HOUR, example: "3s" };
+const HANDSHAKE: DurationBounds = DurationBounds { least: MILLISECOND, most: HOUR, example: "10s" };
+const TRY: DurationBounds = DurationBounds { least: MILLISECOND, most: HOUR, example: "3s" };
 /// nginx configurations for WebSockets write a day; a week leaves room above it.
-const TRANSFER: Span = Span { least: MILLISECOND, most: Duration::from_secs(7 * 86_400), example: "60s" };
+const TRANSFER: DurationBounds =
+    DurationBounds { least: MILLISECOND, most: Duration::from_secs(7 * 86_400), example: "60s" };
 
 /// A limit of a tunnel is kept to within 100 ms (`tunnel::worker`), so that one below a second would be coarse.
-const IDLE: Span = Span { least: SECOND, most: YEAR, example: "1d" };
-const MAX_AGE: Span = Span { least: SECOND, most: YEAR, example: "7d" };
-const PING: Span = Span { least: SECOND, most: DAY, example: "30s" };
-const TCP_USER_TIMEOUT: Span = Span { least: SECOND, most: HOUR, example: "60s" };
-const STALL: Span = Span { least: SECOND, most: HOUR, example: "60s" };
+const IDLE: DurationBounds = DurationBounds { least: SECOND, most: YEAR, example: "1d" };
+const MAX_AGE: DurationBounds = DurationBounds { least: SECOND, most: YEAR, example: "7d" };
+const PING: DurationBounds = DurationBounds { least: SECOND, most: DAY, example: "30s" };
+const TCP_USER_TIMEOUT: DurationBounds = DurationBounds { least: SECOND, most: HOUR, example: "60s" };
+const STALL: DurationBounds = DurationBounds { least: SECOND, most: HOUR, example: "60s" };
 
 /// Reads `timeouts`.
 pub(crate) fn timeouts(value: &Value<'_>, report: &mut Report) -> Option<Timeouts> {

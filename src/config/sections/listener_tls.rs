@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::keys;
 use crate::config::model::{ClientAuth, Hsts, ListenerTls, PemPair, TlsVersion};
-use crate::config::named_files::{NamedFiles, Use};
+use crate::config::named_files::{FileUse, NamedFiles};
 use crate::config::yaml::problem::{Problem, Report};
-use crate::config::yaml::scalar::{Span, boolean, choice, duration, text};
+use crate::config::yaml::scalar::{DurationBounds, boolean, choice, duration, text};
 use crate::config::yaml::value::Value;
 
 /// Most certificates of one listener: each name costs a place in a table, and a list repeated by aliases stays small.
@@ -17,7 +17,8 @@ const CERTIFICATES: &str = "a list such as `- { cert: /etc/longhaul/chat.pem, ke
 const VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
 const MODES: [(&str, bool); 2] = [("required", true), ("optional", false)];
 /// The preload lists of browsers ask for a year; twice that is common.
-const MAX_AGE: Span = Span { least: Duration::ZERO, most: Duration::from_secs(10 * 365 * 86_400), example: "365d" };
+const MAX_AGE: DurationBounds =
+    DurationBounds { least: Duration::ZERO, most: Duration::from_secs(10 * 365 * 86_400), example: "365d" };
 
 /// Reads `tls` of a listener.
 pub(super) fn read(value: &Value<'_>, files: &mut NamedFiles, report: &mut Report) -> Option<ListenerTls> {
@@ -26,7 +27,7 @@ pub(super) fn read(value: &Value<'_>, files: &mut NamedFiles, report: &mut Repor
     let certificates = certificates.and_then(|v| certificates_of(&v, files, report));
     let min_version =
         fields.take_or("min_version", TlsVersion::default(), |v| version(v).map_err(|p| report.push(p)).ok());
-    let ticket_keys = fields.take_or("ticket_keys", None, |v| path(v, Use::TicketKeys, files, report).map(Some));
+    let ticket_keys = fields.take_or("ticket_keys", None, |v| path(v, FileUse::TicketKeys, files, report).map(Some));
     let client_auth = fields.take_or("client_auth", None, |v| client_auth(v, files, report).map(Some));
     Some(ListenerTls {
         certificates: certificates?,
@@ -65,7 +66,7 @@ fn pair(value: &Value<'_>, files: &mut NamedFiles, report: &mut Report) -> Optio
 }
 
 /// Reads the path of a file, and notes the file for the check that follows.
-pub(crate) fn path(value: &Value<'_>, used: Use, files: &mut NamedFiles, report: &mut Report) -> Option<PathBuf> {
+pub(crate) fn path(value: &Value<'_>, used: FileUse, files: &mut NamedFiles, report: &mut Report) -> Option<PathBuf> {
     let path = file(value, report)?;
     files.single(value, used, path.clone());
     Some(path)
@@ -103,7 +104,7 @@ fn version(value: &Value<'_>) -> Result<TlsVersion, Problem> {
 fn client_auth(value: &Value<'_>, files: &mut NamedFiles, report: &mut Report) -> Option<ClientAuth> {
     let mut fields = keys::CLIENT_AUTH.fields(value, report)?;
     let ca = fields.required("ca", "the path of a PEM file with the certificates that clients' lead to", report);
-    let ca = ca.and_then(|v| path(&v, Use::Roots, files, report));
+    let ca = ca.and_then(|v| path(&v, FileUse::Roots, files, report));
     let required = fields.take_or("mode", true, |v| choice(v, &MODES, report));
     Some(ClientAuth { ca: ca?, required: required? })
 }

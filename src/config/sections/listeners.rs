@@ -9,10 +9,10 @@ use ipnet::IpNet;
 use super::{admin, client_limits, keys, listener_tls};
 use crate::config::model::{Admin, Forwarded, Forwarding, Listener, Metrics, ProxyProtocol, Strangers};
 use crate::config::named_files::NamedFiles;
-use crate::config::yaml::address::{Use, network, socket_address};
+use crate::config::yaml::address::{AddressUse, network, socket_address};
 use crate::config::yaml::problem::{Problem, Report};
 use crate::config::yaml::scalar::{choice, text};
-use crate::config::yaml::value::{Fields, Value};
+use crate::config::yaml::value::{Mapping, Value};
 
 /// Values of the three keys; `None` for one with a problem.
 type Sockets = (Option<Vec<Listener>>, Option<Option<Metrics>>, Option<Option<Admin>>);
@@ -20,13 +20,13 @@ type Sockets = (Option<Vec<Listener>>, Option<Option<Metrics>>, Option<Option<Ad
 /// Reads `listeners`, `metrics` and `admin` of the top level's `fields`. Addresses that cannot be bound beside each
 /// other are refused. `are_proxies_trusted` says that `trusted_proxies` names some.
 pub(crate) fn read(
-    fields: &mut Fields<'_, '_>,
+    fields: &mut Mapping<'_, '_>,
     are_proxies_trusted: bool,
     files: &mut NamedFiles,
     report: &mut Report,
 ) -> Sockets {
     let listeners = fields.required("listeners", "a list such as `- address: 0.0.0.0:8080`", report);
-    let mut taken = Taken::default();
+    let mut taken = TakenAddresses::default();
     let mut readers = Readers { taken: &mut taken, files, are_proxies_trusted };
     let listeners = listeners.and_then(|value| readers.listeners(&value, report));
     let (metrics, admin) = (fields.take("metrics"), fields.take("admin"));
@@ -57,7 +57,7 @@ pub(crate) fn forwarding(value: &Value<'_>, report: &mut Report) -> Option<Forwa
 
 /// Reads `control_sock` and `state_folder`.
 pub(crate) fn paths(
-    fields: &mut Fields<'_, '_>,
+    fields: &mut Mapping<'_, '_>,
     report: &mut Report,
 ) -> (Option<Option<PathBuf>>, Option<Option<PathBuf>>) {
     let control_sock = fields.take_or("control_sock", None, |v| control_sock(v, report).map(Some));
@@ -90,7 +90,7 @@ fn control_sock(value: &Value<'_>, report: &mut Report) -> Option<PathBuf> {
 
 /// State that the readers of all listeners share.
 struct Readers<'r> {
-    taken: &'r mut Taken,
+    taken: &'r mut TakenAddresses,
     files: &'r mut NamedFiles,
     are_proxies_trusted: bool,
 }
@@ -112,7 +112,7 @@ impl Readers<'_> {
             return report.refuse(problem.remedy(format!("write `address: {}`", text.escape_debug())));
         }
         let mut fields = keys::LISTENER.fields(value, report)?;
-        let address = fields.required("address", &Use::Listen.expected(), report);
+        let address = fields.required("address", &AddressUse::Listen.expected(), report);
         let address = address.and_then(|v| listen_address(&v, self.taken, report));
         let (allow, deny) = networks(&mut fields, report);
         let connections = fields.take_or("limits", None, |v| client_limits::of_listener(v, report));
@@ -159,7 +159,7 @@ impl Readers<'_> {
 }
 
 /// Reads `allow` and `deny` of a listener.
-fn networks(fields: &mut Fields<'_, '_>, report: &mut Report) -> (Option<Vec<IpNet>>, Option<Vec<IpNet>>) {
+fn networks(fields: &mut Mapping<'_, '_>, report: &mut Report) -> (Option<Vec<IpNet>>, Option<Vec<IpNet>>) {
     let allow = fields.take_or("allow", Vec::new(), |v| match trusted_proxies(v, report)? {
         none if none.is_empty() => {
             let problem = v.error("an empty list lets nobody in").expected("a list such as `[203.0.113.0/24]`");
@@ -180,7 +180,7 @@ fn networks(fields: &mut Fields<'_, '_>, report: &mut Report) -> (Option<Vec<IpN
     (allow, deny)
 }
 
-fn read_metrics(value: &Value<'_>, taken: &mut Taken, report: &mut Report) -> Option<SocketAddr> {
+fn read_metrics(value: &Value<'_>, taken: &mut TakenAddresses, report: &mut Report) -> Option<SocketAddr> {
     if value.text() == Some("off") {
         let problem = value.wrong("a mapping such as `address: 127.0.0.1:9090`");
         return report.refuse(problem.remedy("leave `metrics` out to have no metrics listener"));
@@ -190,8 +190,8 @@ fn read_metrics(value: &Value<'_>, taken: &mut Taken, report: &mut Report) -> Op
     listen_address(&address, taken, report)
 }
 
-pub(super) fn listen_address(value: &Value<'_>, taken: &mut Taken, report: &mut Report) -> Option<SocketAddr> {
-    let address = socket_address(value, Use::Listen, report)?;
+pub(super) fn listen_address(value: &Value<'_>, taken: &mut TakenAddresses, report: &mut Report) -> Option<SocketAddr> {
+    let address = socket_address(value, AddressUse::Listen, report)?;
     match taken.claim(address, value) {
         Some(problem) => report.refuse(problem),
         None => Some(address),
@@ -203,7 +203,7 @@ pub(super) fn listen_address(value: &Value<'_>, taken: &mut Taken, report: &mut 
 /// Linux refuses an address where another socket listens on it, or on every address of its family; and an IPv6
 /// socket on `[::]` takes IPv4 connections too unless told otherwise (ipv6(7), `IPV6_V6ONLY`).
 #[derive(Default)]
-pub(super) struct Taken {
+pub(super) struct TakenAddresses {
     addresses: HashMap<(IpAddr, u16), usize>,
     /// First address of each port and family.
     ports: HashMap<(u16, Family), (IpAddr, usize)>,
@@ -215,7 +215,7 @@ enum Family {
     V6,
 }
 
-impl Taken {
+impl TakenAddresses {
     /// Records `address`, and returns the problem where it clashes with an earlier one. Port 0 never clashes.
     fn claim(&mut self, address: SocketAddr, value: &Value<'_>) -> Option<Problem> {
         let (ip, port) = (address.ip().to_canonical(), address.port());

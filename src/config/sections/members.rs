@@ -1,10 +1,10 @@
 //! Members as a file lists them in place of `backends`: our own form, and that of Prometheus (`file_sd_configs`).
 
-use super::backends::{self, Seen};
+use super::backends::{self, SeenBackends};
 use super::keys;
 use super::matching::backend_name;
 use crate::config::model::{Backend, ListedMember};
-use crate::config::yaml::address::{Use, socket_address};
+use crate::config::yaml::address::{AddressUse, socket_address};
 use crate::config::yaml::node::{self, Mark};
 use crate::config::yaml::problem::{Problem, Problems, Report, Severity};
 use crate::config::yaml::scalar::boolean;
@@ -57,7 +57,7 @@ fn list(value: &Value<'_>, report: &mut Report) -> Option<Vec<ListedMember>> {
 #[derive(Default)]
 struct Members {
     members: Vec<ListedMember>,
-    seen: Seen,
+    seen: SeenBackends,
 }
 
 impl Members {
@@ -77,7 +77,7 @@ impl Members {
             report.push(problem.expected("one target: no two members have one name"));
         }
         for item in &items {
-            let Some(address) = socket_address(item, Use::Connect, report) else { continue };
+            let Some(address) = socket_address(item, AddressUse::Connect, report) else { continue };
             let backend = Backend { name: labels.name.clone(), address, weight: labels.weight };
             self.add(ListedMember { backend, leaving: labels.leaving }, item, report);
         }
@@ -114,7 +114,7 @@ impl Labels {
 
 fn member(value: &Value<'_>, report: &mut Report) -> Option<ListedMember> {
     if !value.is_mapping() {
-        let backend = Backend { name: None, address: socket_address(value, Use::Connect, report)?, weight: 1 };
+        let backend = Backend { name: None, address: socket_address(value, AddressUse::Connect, report)?, weight: 1 };
         return Some(ListedMember { backend, leaving: false });
     }
     let mut fields = keys::MEMBER.fields(value, report)?;

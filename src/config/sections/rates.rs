@@ -7,7 +7,7 @@ use super::keys;
 use crate::config::model::{OverRate, Rates, TunnelRates};
 use crate::config::yaml::problem::{Problem, Report, quoted};
 use crate::config::yaml::scalar::{choice, or_off};
-use crate::config::yaml::value::{Fields, Value};
+use crate::config::yaml::value::{Mapping, Value};
 
 const OVER_RATE: [(&str, OverRate); 2] = [("throttle", OverRate::Throttle), ("close", OverRate::Close)];
 const MESSAGES: RangeInclusive<u64> = 1..=1_000_000;
@@ -15,7 +15,7 @@ const MESSAGES: RangeInclusive<u64> = 1..=1_000_000;
 const BYTES: RangeInclusive<u64> = 1024..=1 << 30;
 
 /// Reads the keys of `tunnel` that limit rates.
-pub(crate) fn of_tunnel(fields: &mut Fields<'_, '_>, report: &mut Report) -> Option<TunnelRates> {
+pub(crate) fn of_tunnel(fields: &mut Mapping<'_, '_>, report: &mut Report) -> Option<TunnelRates> {
     let each = rates(fields, report);
     let per_key = fields.take_or("per_key", Rates::default(), |v| rates(&mut keys::PER_KEY.fields(v, report)?, report));
     let written = fields.take("over_rate");
@@ -28,7 +28,7 @@ pub(crate) fn of_tunnel(fields: &mut Fields<'_, '_>, report: &mut Report) -> Opt
     Some(rates)
 }
 
-fn rates(fields: &mut Fields<'_, '_>, report: &mut Report) -> Option<Rates> {
+fn rates(fields: &mut Mapping<'_, '_>, report: &mut Report) -> Option<Rates> {
     let messages = fields.take_or("messages", None, |v| {
         const EXPECTED: &str = "messages a second from 1/s to 1000000/s, such as `200/s`, or `off`";
         or_off(v, EXPECTED.to_owned(), report, messages)

@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::keys;
 use crate::config::model::{Occasions, Reattach};
 use crate::config::yaml::problem::{Problem, Report, quoted};
-use crate::config::yaml::scalar::{Span, duration, not_known, one_of, size_in, whole_in};
+use crate::config::yaml::scalar::{DurationBounds, duration, not_known, one_of, size_in, whole_in};
 use crate::config::yaml::value::Value;
 
-const WITHIN: Span = Span { least: Duration::from_millis(100), most: Duration::from_secs(3_600), example: "30s" };
+const WITHIN: DurationBounds =
+    DurationBounds { least: Duration::from_millis(100), most: Duration::from_secs(3_600), example: "30s" };
 /// Below the least a message of a chat does not fit, and above the most a few hundred clients fill a machine.
 const BUFFERS: RangeInclusive<u64> = 1024..=64 << 20;
 const EXPECTED: &str = "a mapping such as `{ within: 30s, buffer: 256KiB }`";

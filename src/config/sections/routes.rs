@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::affinity::{self, Scope};
+use super::affinity::{self, AffinityScope};
 use super::client_limits;
-use super::hooks::{self, Registered};
+use super::hooks::{self, NamedHooks};
 use super::keys;
 use super::matching::{host_pattern, path_prefix};
 use super::reattach;
@@ -18,8 +18,8 @@ use crate::config::yaml::value::Value;
 pub(crate) struct Parts<'p> {
     /// The upstreams; `None`, and then not checked, where they could not be read.
     pub(crate) upstreams: Option<&'p Named>,
-    pub(crate) scope: Scope,
-    pub(crate) hooks: Registered<'p>,
+    pub(crate) scope: AffinityScope,
+    pub(crate) hooks: NamedHooks<'p>,
 }
 
 /// Reads `routes`.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::keys;
 use crate::config::model::{TraceExport, Tracing};
 use crate::config::yaml::problem::{Report, quoted};
-use crate::config::yaml::scalar::{Span, decimal, duration, text, whole};
+use crate::config::yaml::scalar::{DurationBounds, decimal, duration, text, whole};
 use crate::config::yaml::value::Value;
 
 /// Reads `tracing`; `Some(None)` for `off`.
@@ -86,4 +86,5 @@ fn read_service(value: &Value<'_>, report: &mut Report) -> Option<String> {
 }
 
 const URL: &str = "an `http` or `https` URL, such as `http://127.0.0.1:4318/v1/traces`";
-const TIMEOUT: Span = Span { least: Duration::from_millis(100), most: Duration::from_secs(60), example: "10s" };
+const TIMEOUT: DurationBounds =
+    DurationBounds { least: Duration::from_millis(100), most: Duration::from_secs(60), example: "10s" };

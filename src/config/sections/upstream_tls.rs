@@ -5,10 +5,10 @@ use rustls::pki_types::ServerName;
 use super::keys;
 use super::listener_tls::{file, path};
 use crate::config::model::{PemPair, UpstreamTls};
-use crate::config::named_files::{NamedFiles, Use};
+use crate::config::named_files::{FileUse, NamedFiles};
 use crate::config::yaml::problem::{Problem, Report, Severity, quoted};
 use crate::config::yaml::scalar::{boolean, choice};
-use crate::config::yaml::value::{Fields, Value};
+use crate::config::yaml::value::{Mapping, Value};
 use crate::proxy_protocol::ProxyVersion;
 
 /// Reads `tls`.
@@ -21,7 +21,7 @@ pub(super) fn read(value: &Value<'_>, files: &mut NamedFiles, report: &mut Repor
     let mut fields = keys::UPSTREAM_TLS.fields(value, report)?;
     let server_name = fields.take_or("server_name", None, |v| server_name(v, report).map(Some));
     let ca_value = fields.take("ca");
-    let ca = ca_value.map_or(Some(None), |v| path(&v, Use::Roots, files, report).map(Some));
+    let ca = ca_value.map_or(Some(None), |v| path(&v, FileUse::Roots, files, report).map(Some));
     let certificate = certificate(&mut fields, files, report);
     let verify_value = fields.take("verify");
     let verify = verify_value.map_or(Some(true), |v| boolean(&v, report));
@@ -39,7 +39,7 @@ pub(super) fn read(value: &Value<'_>, files: &mut NamedFiles, report: &mut Repor
 
 /// Reads `certificate` and `key`, which come together.
 pub(super) fn certificate(
-    fields: &mut Fields<'_, '_>,
+    fields: &mut Mapping<'_, '_>,
     files: &mut NamedFiles,
     report: &mut Report,
 ) -> Option<Option<PemPair>> {

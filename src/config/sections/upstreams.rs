@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pingora_core::server::configuration::ServerConf;
 
-use super::affinity::{self, Scope};
+use super::affinity::{self, AffinityScope};
 use super::backend_limits;
 use super::backends;
 use super::discover;
@@ -25,7 +25,7 @@ use crate::config::yaml::near::nearest;
 use crate::config::yaml::node::Mark;
 use crate::config::yaml::problem::{Problem, Report, Severity, quoted};
 use crate::config::yaml::scalar::{boolean, decimal, or_off, whole_in};
-use crate::config::yaml::value::{Fields, Value, join};
+use crate::config::yaml::value::{Mapping, Value, join};
 
 /// One for the backend that is hung or ill, and one for another.
 const DEFAULT_TRIES: usize = 2;
@@ -176,7 +176,12 @@ impl Named {
 }
 
 /// Reads `upstreams`.
-pub(crate) fn read(value: &Value<'_>, scope: Scope, files: &mut NamedFiles, report: &mut Report) -> Option<Named> {
+pub(crate) fn read(
+    value: &Value<'_>,
+    scope: AffinityScope,
+    files: &mut NamedFiles,
+    report: &mut Report,
+) -> Option<Named> {
     const EXPECTED: &str = "a mapping of names to upstreams";
     let entries = value.entries(EXPECTED, report)?;
     if entries.is_empty() {
@@ -197,7 +202,7 @@ pub(crate) fn read(value: &Value<'_>, scope: Scope, files: &mut NamedFiles, repo
 fn read_upstream(
     name: &str,
     value: &Value<'_>,
-    scope: Scope,
+    scope: AffinityScope,
     files: &mut NamedFiles,
     report: &mut Report,
 ) -> Option<Upstream> {
@@ -247,7 +252,7 @@ fn read_upstream(
 
 /// Source of an upstream's backends: its own list, or something else that knows them.
 fn read_sources(
-    fields: &mut Fields<'_, '_>,
+    fields: &mut Mapping<'_, '_>,
     upstream: &Value<'_>,
     files: &mut NamedFiles,
     report: &mut Report,

@@ -12,7 +12,7 @@ use crate::config::yaml::value::{MERGE, NO_MERGE, Value, join};
 
 /// Failure to read a type.
 #[derive(Debug)]
-pub(super) struct Error {
+pub(super) struct SettingsError {
     /// The fault that is not reported yet; `None` once it is.
     pub(super) trouble: Option<Box<Trouble>>,
     /// Innermost entry of a mapping, or item of a list, that could not be read.
@@ -32,7 +32,7 @@ pub(super) enum Trouble {
     /// A message of the type's own.
     Said(String),
     /// A value of another kind than expected.
-    Mismatch { found: Found, expected: String },
+    Mismatch { found: FoundKind, expected: String },
     /// A mapping without this key.
     Missing(&'static str),
     /// A mapping with the first key, which accepts the keys of the list only.
@@ -43,13 +43,13 @@ pub(super) enum Trouble {
 
 /// Kind of the value found, as serde names it.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum FoundKind {
     List,
     Mapping,
     Other(String),
 }
 
-impl Error {
+impl SettingsError {
     /// The error of a fault that has been reported.
     pub(super) fn told() -> Self {
         Self { trouble: None, part: None }
@@ -72,11 +72,11 @@ impl Trouble {
             Self::UnknownKey(key, known) => unknown_key(join(&value.path(), key), key, value.mark_of(key), known),
             Self::UnknownWord(word, known) => not_known(value, word, known),
             Self::Mismatch { found, expected } => match found {
-                Found::List if value.is_sequence() => value.wrong(expected),
-                Found::Mapping if value.is_mapping() => value.wrong(expected),
+                FoundKind::List if value.is_sequence() => value.wrong(expected),
+                FoundKind::Mapping if value.is_mapping() => value.wrong(expected),
                 // serde keeps values of some types aside (`flatten`, tagged enums) and reads them without us: then it
                 // was not `value` that was found, but something in it.
-                Found::Other(_) if !value.is_sequence() && !value.is_mapping() => value.wrong(expected),
+                FoundKind::Other(_) if !value.is_sequence() && !value.is_mapping() => value.wrong(expected),
                 found => value.error(format!("{found} does not fit here")).expected(expected),
             },
         }
@@ -93,7 +93,7 @@ pub(super) fn unknown_key(path: String, key: &str, mark: Mark, known: &[&str]) -
     }
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for FoundKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::List => "a list",
@@ -103,7 +103,7 @@ impl fmt::Display for Found {
     }
 }
 
-impl From<Unexpected<'_>> for Found {
+impl From<Unexpected<'_>> for FoundKind {
     fn from(unexpected: Unexpected<'_>) -> Self {
         match unexpected {
             Unexpected::Seq => Self::List,
@@ -113,7 +113,7 @@ impl From<Unexpected<'_>> for Found {
     }
 }
 
-impl serde::de::Error for Error {
+impl serde::de::Error for SettingsError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self::new(Trouble::Said(message.to_string()))
     }
@@ -149,7 +149,7 @@ impl serde::de::Error for Error {
 }
 
 /// Required by serde and shown to nobody: faults are reported as [`Problem`]s.
-impl fmt::Display for Error {
+impl fmt::Display for SettingsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.trouble {
             Some(trouble) => write!(f, "{trouble:?}"),
@@ -158,4 +158,4 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for SettingsError {}

@@ -4,8 +4,8 @@ use std::vec;
 
 use serde::de::{DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
 
-use super::error::Error;
-use super::read::{Pass, Reader};
+use super::error::SettingsError;
+use super::read::{Pass, ValueReader};
 use crate::config::yaml::problem::quoted;
 use crate::config::yaml::value::Value;
 
@@ -16,12 +16,12 @@ pub(super) struct Items<'v, 'p> {
 }
 
 impl<'de> SeqAccess<'de> for Items<'_, '_> {
-    type Error = Error;
+    type Error = SettingsError;
 
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, SettingsError> {
         let pass = &*self.pass;
         let Some(value) = self.left.find(|value| !pass.hides(value)) else { return Ok(None) };
-        let read = seed.deserialize(Reader { value, pass: self.pass });
+        let read = seed.deserialize(ValueReader { value, pass: self.pass });
         read.map(Some).map_err(|error| self.pass.settle_part(error, &value, &value))
     }
 }
@@ -35,21 +35,21 @@ pub(super) struct Entries<'v, 'p> {
 }
 
 impl<'de> MapAccess<'de> for Entries<'_, '_> {
-    type Error = Error;
+    type Error = SettingsError;
 
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, SettingsError> {
         let pass = &*self.pass;
         let Some((_, key, value)) = self.left.by_ref().find(|(_, _, value)| !pass.hides(value)) else {
             return Ok(None);
         };
         self.value = Some(value);
-        let read = seed.deserialize(Reader { value: key, pass: self.pass });
+        let read = seed.deserialize(ValueReader { value: key, pass: self.pass });
         read.map(Some).map_err(|error| self.pass.settle_part(error, &key, &value))
     }
 
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, SettingsError> {
         let value = self.value.take().expect("serde asks for a key before its value");
-        let read = seed.deserialize(Reader { value, pass: self.pass });
+        let read = seed.deserialize(ValueReader { value, pass: self.pass });
         read.map_err(|error| self.pass.settle_part(error, &value, &value))
     }
 }
@@ -62,23 +62,23 @@ pub(super) struct Variant<'v, 'p> {
 }
 
 impl<'v> Variant<'v, '_> {
-    fn read<T>(self, read: impl FnOnce(Reader<'v, '_>) -> Result<T, Error>) -> Result<T, Error> {
+    fn read<T>(self, read: impl FnOnce(ValueReader<'v, '_>) -> Result<T, SettingsError>) -> Result<T, SettingsError> {
         let Self { name, content, pass } = self;
         let Some(value) = content else {
             let word = name.text().unwrap_or_default();
             let problem = name.error(format!("{} needs a value here", quoted(word)));
             return Err(pass.refuse(problem.expected(format!("{} and its value", quoted(&format!("{word}:"))))));
         };
-        read(Reader { value, pass }).map_err(|error| pass.settle(error, &value))
+        read(ValueReader { value, pass }).map_err(|error| pass.settle(error, &value))
     }
 }
 
 impl<'de, 'v, 'p> EnumAccess<'de> for Variant<'v, 'p> {
-    type Error = Error;
+    type Error = SettingsError;
     type Variant = Self;
 
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), Error> {
-        match seed.deserialize(Reader { value: self.name, pass: self.pass }) {
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), SettingsError> {
+        match seed.deserialize(ValueReader { value: self.name, pass: self.pass }) {
             Ok(variant) => Ok((variant, self)),
             Err(error) => Err(self.pass.settle(error, &self.name)),
         }
@@ -86,24 +86,28 @@ impl<'de, 'v, 'p> EnumAccess<'de> for Variant<'v, 'p> {
 }
 
 impl<'de> VariantAccess<'de> for Variant<'_, '_> {
-    type Error = Error;
+    type Error = SettingsError;
 
-    fn unit_variant(self) -> Result<(), Error> {
+    fn unit_variant(self) -> Result<(), SettingsError> {
         match self.content {
             None => Ok(()),
             Some(_) => self.read(|mut reader| reader.nothing()),
         }
     }
 
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Error> {
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, SettingsError> {
         self.read(|reader| seed.deserialize(reader))
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Error> {
+    fn tuple_variant<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, SettingsError> {
         self.read(|reader| reader.list(Some(length), visitor))
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, SettingsError> {
         self.read(|reader| reader.mapping(Some(fields), visitor))
     }
 }

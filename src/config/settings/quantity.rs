@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use crate::config::yaml::address::network;
 use crate::config::yaml::node::Node;
 use crate::config::yaml::problem::{Problem, Report};
-use crate::config::yaml::scalar::{SIZE, Span, duration_in, size_in};
+use crate::config::yaml::scalar::{DurationBounds, SIZE, duration_in, size_in};
 use crate::config::yaml::value::Value;
 
 /// A duration with its unit, `500ms`, `30s`, `5m` or `1d`; 0s to 365d.
@@ -25,7 +25,8 @@ pub struct Size(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cidr(pub IpNet);
 
-const PERIOD: Span = Span { least: Duration::ZERO, most: Duration::from_secs(365 * 86_400), example: "5m" };
+const PERIOD: DurationBounds =
+    DurationBounds { least: Duration::ZERO, most: Duration::from_secs(365 * 86_400), example: "5m" };
 
 impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

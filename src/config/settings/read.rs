@@ -5,7 +5,7 @@ use std::num::ParseIntError;
 
 use serde::de::{DeserializeOwned, Deserializer, Expected, Visitor};
 
-use super::error::{Error, Part, Trouble, unknown_key};
+use super::error::{Part, SettingsError, Trouble, unknown_key};
 use super::parts::{Entries, Items, Variant};
 use crate::config::yaml::core_schema::{self, Whole};
 use crate::config::yaml::node::Content;
@@ -27,7 +27,7 @@ pub(super) fn all<T: DeserializeOwned>(root: &Value<'_>) -> Result<T, Vec<Proble
     let mut pass = Pass::default();
     for _ in 0..MAX_PASSES.min(1 + MAX_READ_AGAIN / root.node().size) {
         let outcome =
-            T::deserialize(Reader { value: *root, pass: &mut pass }).map_err(|error| pass.settle(error, root));
+            T::deserialize(ValueReader { value: *root, pass: &mut pass }).map_err(|error| pass.settle(error, root));
         for problem in std::mem::take(&mut pass.report).close().into_list() {
             if !found.contains(&problem) {
                 found.push(problem);
@@ -35,7 +35,7 @@ pub(super) fn all<T: DeserializeOwned>(root: &Value<'_>) -> Result<T, Vec<Proble
         }
         match outcome {
             Ok(read) if found.is_empty() => return Ok(read),
-            Err(Error { part: Some(part), .. }) => pass.hidden.push(part),
+            Err(SettingsError { part: Some(part), .. }) => pass.hidden.push(part),
             _ => break,
         }
     }
@@ -58,7 +58,7 @@ impl Pass {
     }
 
     /// Reports the fault of `value`, unless it comes from a part of `value` that is hidden.
-    pub(super) fn settle(&mut self, mut error: Error, value: &Value<'_>) -> Error {
+    pub(super) fn settle(&mut self, mut error: SettingsError, value: &Value<'_>) -> SettingsError {
         let Some(trouble) = error.trouble.take() else { return error };
         let problem = trouble.with(value);
         let is_below = |part: &Part| {
@@ -76,26 +76,26 @@ impl Pass {
     }
 
     /// [`Pass::settle`] for a `value` in `part`, which the next pass can skip.
-    pub(super) fn settle_part(&mut self, error: Error, value: &Value<'_>, part: &Value<'_>) -> Error {
+    pub(super) fn settle_part(&mut self, error: SettingsError, value: &Value<'_>, part: &Value<'_>) -> SettingsError {
         let error = self.settle(error, value);
-        Error { part: error.part.or_else(|| Some(Part { mark: part.mark(), path: part.path() })), ..error }
+        SettingsError { part: error.part.or_else(|| Some(Part { mark: part.mark(), path: part.path() })), ..error }
     }
 
     /// Reports `problem` and returns the error for serde.
-    pub(super) fn refuse(&mut self, problem: Problem) -> Error {
+    pub(super) fn refuse(&mut self, problem: Problem) -> SettingsError {
         self.report.push(problem);
-        Error::told()
+        SettingsError::told()
     }
 }
 
 /// The deserializer of one value.
-pub(super) struct Reader<'v, 'p> {
+pub(super) struct ValueReader<'v, 'p> {
     pub(super) value: Value<'v>,
     pub(super) pass: &'p mut Pass,
 }
 
-impl<'v> Reader<'v, '_> {
-    fn whole<N: Display>(&mut self, [least, most]: [N; 2], read: Radix<N>) -> Result<N, Error> {
+impl<'v> ValueReader<'v, '_> {
+    fn whole<N: Display>(&mut self, [least, most]: [N; 2], read: Radix<N>) -> Result<N, SettingsError> {
         let expected = format!("a whole number from {least} to {most}");
         let value = self.value;
         let Some(text) = value.text() else { return Err(self.pass.refuse(value.wrong(expected))) };
@@ -112,7 +112,7 @@ impl<'v> Reader<'v, '_> {
         Err(self.pass.refuse(problem.expected(expected)))
     }
 
-    fn fraction(&mut self) -> Result<f64, Error> {
+    fn fraction(&mut self) -> Result<f64, SettingsError> {
         const EXPECTED: &str = "a number such as `1.5`";
         let value = self.value;
         let number = value.plain_text().and_then(core_schema::fraction);
@@ -130,14 +130,18 @@ impl<'v> Reader<'v, '_> {
         Err(self.pass.refuse(problem.expected(EXPECTED)))
     }
 
-    fn text(&mut self, expected: &dyn Expected) -> Result<&'v str, Error> {
+    fn text(&mut self, expected: &dyn Expected) -> Result<&'v str, SettingsError> {
         self.value.text().ok_or_else(|| self.pass.refuse(self.value.wrong(expected.to_string())))
     }
 
-    pub(super) fn list<'de, V: Visitor<'de>>(self, length: Option<usize>, visitor: V) -> Result<V::Value, Error> {
+    pub(super) fn list<'de, V: Visitor<'de>>(
+        self,
+        length: Option<usize>,
+        visitor: V,
+    ) -> Result<V::Value, SettingsError> {
         let Self { value, pass } = self;
         let expected = length.map_or_else(|| "a list".to_owned(), |length| format!("a list of {length}"));
-        let Some(items) = value.items(&expected, &mut pass.report) else { return Err(Error::told()) };
+        let Some(items) = value.items(&expected, &mut pass.report) else { return Err(SettingsError::told()) };
         if length.is_some_and(|length| length != items.len()) {
             return Err(
                 pass.refuse(value.error(format!("a list of {} does not fit here", items.len())).expected(expected))
@@ -147,14 +151,18 @@ impl<'v> Reader<'v, '_> {
     }
 
     /// Reads a mapping with the keys `known`, or with any keys where that is `None`.
-    pub(super) fn mapping<'de, V: Visitor<'de>>(self, known: Option<&[&str]>, visitor: V) -> Result<V::Value, Error> {
+    pub(super) fn mapping<'de, V: Visitor<'de>>(
+        self,
+        known: Option<&[&str]>,
+        visitor: V,
+    ) -> Result<V::Value, SettingsError> {
         let Self { value, pass } = self;
         let expected = match known {
             Some(known @ [_, ..]) => format!("a mapping with the keys {}", known.join(", ")),
             Some([]) => "a mapping without keys".to_owned(),
             None => "a mapping".to_owned(),
         };
-        let Some(mut pairs) = value.pairs(&expected, &mut pass.report) else { return Err(Error::told()) };
+        let Some(mut pairs) = value.pairs(&expected, &mut pass.report) else { return Err(SettingsError::told()) };
         pairs.retain(|(text, key, _)| match known {
             Some(known) if known.contains(text) => true,
             Some(_) if pass.report.is_full() => pass.report.refuse::<()>(key.error("unknown key")).is_some(),
@@ -165,7 +173,7 @@ impl<'v> Reader<'v, '_> {
         visitor.visit_map(Entries { left: pairs.into_iter(), value: None, pass })
     }
 
-    pub(super) fn nothing(&mut self) -> Result<(), Error> {
+    pub(super) fn nothing(&mut self) -> Result<(), SettingsError> {
         let is_empty = matches!(&self.value.node().content, Content::Mapping(entries) if entries.is_empty());
         if self.value.is_null() || is_empty {
             return Ok(());
@@ -178,18 +186,18 @@ type Radix<N> = fn(&str, u32) -> Result<N, ParseIntError>;
 
 macro_rules! whole_numbers {
     ($($method:ident, $visit:ident, $type:ty;)*) => {$(
-        fn $method<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
+        fn $method<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, SettingsError> {
             let number = self.whole([<$type>::MIN, <$type>::MAX], <$type>::from_str_radix)?;
             visitor.$visit(number)
         }
     )*};
 }
 
-impl<'de> Deserializer<'de> for Reader<'_, '_> {
-    type Error = Error;
+impl<'de> Deserializer<'de> for ValueReader<'_, '_> {
+    type Error = SettingsError;
 
     /// Reads types that accept any value, such as those of JSON values.
-    fn deserialize_any<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_any<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, SettingsError> {
         let value = self.value;
         let text = match &value.node().content {
             Content::Sequence(_) => return self.list(None, visitor),
@@ -234,35 +242,35 @@ impl<'de> Deserializer<'de> for Reader<'_, '_> {
         deserialize_u128, visit_u128, u128;
     }
 
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
         match scalar::boolean(&self.value, &mut self.pass.report) {
             Some(boolean) => visitor.visit_bool(boolean),
-            None => Err(Error::told()),
+            None => Err(SettingsError::told()),
         }
     }
 
-    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
         self.deserialize_f64(visitor)
     }
 
-    fn deserialize_f64<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_f64<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, SettingsError> {
         visitor.visit_f64(self.fraction()?)
     }
 
-    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
         self.deserialize_str(visitor)
     }
 
-    fn deserialize_str<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_str<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, SettingsError> {
         let text = self.text(&visitor)?;
         visitor.visit_str(text)
     }
 
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
         self.deserialize_str(visitor)
     }
 
-    fn deserialize_bytes<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_bytes<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, SettingsError> {
         if self.value.is_sequence() {
             return self.list(None, visitor);
         }
@@ -270,32 +278,36 @@ impl<'de> Deserializer<'de> for Reader<'_, '_> {
         visitor.visit_bytes(text.as_bytes())
     }
 
-    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
         self.deserialize_bytes(visitor)
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
         if self.value.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
-    fn deserialize_unit<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_unit<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, SettingsError> {
         self.nothing()?;
         visitor.visit_unit()
     }
 
-    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, SettingsError> {
         self.deserialize_unit(visitor)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, SettingsError> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
         self.list(None, visitor)
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, SettingsError> {
         self.list(Some(length), visitor)
     }
 
@@ -304,11 +316,11 @@ impl<'de> Deserializer<'de> for Reader<'_, '_> {
         _: &'static str,
         length: usize,
         visitor: V,
-    ) -> Result<V::Value, Error> {
+    ) -> Result<V::Value, SettingsError> {
         self.list(Some(length), visitor)
     }
 
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
         self.mapping(None, visitor)
     }
 
@@ -317,7 +329,7 @@ impl<'de> Deserializer<'de> for Reader<'_, '_> {
         _: &'static str,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Error> {
+    ) -> Result<V::Value, SettingsError> {
         self.mapping(Some(fields), visitor)
     }
 
@@ -326,7 +338,7 @@ impl<'de> Deserializer<'de> for Reader<'_, '_> {
         _: &'static str,
         variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Error> {
+    ) -> Result<V::Value, SettingsError> {
         let Self { value, pass } = self;
         if value.text().is_some() {
             return visitor.visit_enum(Variant { name: value, content: None, pass });
@@ -335,7 +347,7 @@ impl<'de> Deserializer<'de> for Reader<'_, '_> {
         if !value.is_mapping() {
             return Err(pass.refuse(value.wrong(expected)));
         }
-        let Some(pairs) = value.pairs(&expected, &mut pass.report) else { return Err(Error::told()) };
+        let Some(pairs) = value.pairs(&expected, &mut pass.report) else { return Err(SettingsError::told()) };
         match pairs.as_slice() {
             [(_, name, content)] => visitor.visit_enum(Variant { name: *name, content: Some(*content), pass }),
             _ => {
@@ -345,14 +357,14 @@ impl<'de> Deserializer<'de> for Reader<'_, '_> {
         }
     }
 
-    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
         match &self.value.node().content {
             Content::Scalar { text, .. } => visitor.visit_str(text),
             _ => self.deserialize_str(visitor),
         }
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
         visitor.visit_unit()
     }
 }

@@ -10,14 +10,14 @@ use super::wrong_address::{wrong_network, wrong_socket_address};
 
 /// Use of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Use {
+pub(crate) enum AddressUse {
     /// Accepting: port 0 takes a free port, and `0.0.0.0` stands for all addresses of the machine.
     Listen,
     /// Connecting: both are refused.
     Connect,
 }
 
-impl Use {
+impl AddressUse {
     fn example(self) -> &'static str {
         match self {
             Self::Listen => "0.0.0.0:8080",
@@ -31,7 +31,7 @@ impl Use {
 }
 
 /// Reads an IP address and a port.
-pub(crate) fn socket_address(value: &Value<'_>, purpose: Use, report: &mut Report) -> Option<SocketAddr> {
+pub(crate) fn socket_address(value: &Value<'_>, purpose: AddressUse, report: &mut Report) -> Option<SocketAddr> {
     let expected = purpose.expected();
     let Some(text) = value.text() else {
         let problem = value.wrong(expected);
@@ -45,10 +45,10 @@ pub(crate) fn socket_address(value: &Value<'_>, purpose: Use, report: &mut Repor
         Ok(address) => address,
         Err(_) => return report.refuse(wrong_socket_address(text, purpose).of(value).expected(expected)),
     };
-    if purpose == Use::Connect && address.port() == 0 {
+    if purpose == AddressUse::Connect && address.port() == 0 {
         return report.refuse(value.error("port 0 cannot be connected to").expected("a port from 1 to 65535"));
     }
-    if purpose == Use::Connect && address.ip().to_canonical().is_unspecified() {
+    if purpose == AddressUse::Connect && address.ip().to_canonical().is_unspecified() {
         let problem = value.error(format!("{} is for listening, not for connecting", quoted(text))).expected(expected);
         return report.refuse(problem.remedy(format!("on the same machine write `127.0.0.1:{}`", address.port())));
     }

@@ -11,14 +11,14 @@ use super::value::Value;
 
 /// The bounds of a duration.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Span {
+pub(crate) struct DurationBounds {
     pub(crate) least: Duration,
     pub(crate) most: Duration,
     /// Example in the message about a wrong value.
     pub(crate) example: &'static str,
 }
 
-impl Span {
+impl DurationBounds {
     pub(crate) fn expected(&self) -> String {
         format!("a duration from {} to {}, such as `{}`", spelled(self.least), spelled(self.most), self.example)
     }
@@ -89,12 +89,16 @@ pub(crate) fn decimal(text: &str) -> Option<f64> {
 }
 
 /// Reads a duration within `span`: `500ms`, `30s`, `5m`, `1d`.
-pub(crate) fn duration(value: &Value<'_>, span: &Span, report: &mut Report) -> Option<Duration> {
+pub(crate) fn duration(value: &Value<'_>, span: &DurationBounds, report: &mut Report) -> Option<Duration> {
     duration_in(value, span, span.expected()).map_err(|problem| report.push(problem)).ok()
 }
 
 /// Reads a duration within `span`, or `off`, which gives `None`.
-pub(crate) fn duration_or_off(value: &Value<'_>, span: &Span, report: &mut Report) -> Option<Option<Duration>> {
+pub(crate) fn duration_or_off(
+    value: &Value<'_>,
+    span: &DurationBounds,
+    report: &mut Report,
+) -> Option<Option<Duration>> {
     let expected = format!("{}, or `off`", span.expected());
     or_off(value, expected, report, |value, expected| duration_in(value, span, expected))
 }
@@ -164,7 +168,7 @@ pub(crate) fn spelled(duration: Duration) -> String {
     }
 }
 
-pub(crate) fn duration_in(value: &Value<'_>, span: &Span, expected: String) -> Result<Duration, Problem> {
+pub(crate) fn duration_in(value: &Value<'_>, span: &DurationBounds, expected: String) -> Result<Duration, Problem> {
     let Some(text) = value.text() else { return Err(value.wrong(expected)) };
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         let problem = value.error(format!("{} has no unit", quoted(text))).expected(expected);

@@ -188,14 +188,14 @@ impl<'v> Value<'v> {
 }
 
 /// A mapping read by known keys. Keys that are unknown or given twice have been reported.
-pub(crate) struct Fields<'v, 'k> {
+pub(crate) struct Mapping<'v, 'k> {
     of: &'v Value<'v>,
     keys: &'k [&'k str],
     values: Vec<Option<Value<'v>>>,
     unknown: usize,
 }
 
-impl<'v, 'k> Fields<'v, 'k> {
+impl<'v, 'k> Mapping<'v, 'k> {
     /// The entries of `of` by `keys`; refuses a value that is not a mapping.
     ///
     /// `advise` adds to the problem of an unknown key, the second argument, what is expected and a remedy. It is not
