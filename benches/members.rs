@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use longhaul::access_log::AccessLog;
 use longhaul::config::{self, NoHooks};
-use longhaul::hook::Registry;
+use longhaul::hook::HookRegistry;
 use longhaul::metrics::Metrics;
 use longhaul::reload::put_members_in_force;
 use longhaul::snapshot::{Origin, Running};
@@ -87,7 +87,7 @@ fn gateway(members: MemberLists) -> Arc<Running> {
     let config = config::parse(CONFIG, &NoHooks).unwrap().config;
     let log = AccessLog::off();
     let tunnels = Arc::new(Tunnels::start(2, &log).unwrap());
-    let (hooks, metrics) = (Arc::new(Registry::empty()), Arc::new(Metrics::new()));
+    let (hooks, metrics) = (Arc::new(HookRegistry::empty()), Arc::new(Metrics::new()));
     let keys = TicketKeys::draw(SystemTime::now());
     Arc::new(
         Running::new(Origin { config: &config, members, hooks }, metrics, tunnels, log, keys, Instant::now()).unwrap(),

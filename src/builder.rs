@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use crate::cli;
-use crate::hook::{Hook, Injector, Registry, Setup, SetupError};
+use crate::hook::{Hook, HookRegistry, Injector, Setup, SetupError};
 use crate::server::OnStart;
 use crate::stock;
 
@@ -35,7 +35,7 @@ impl Gateway {
 /// The hooks and callbacks of a gateway under construction.
 #[must_use = "nothing runs until `run` is called"]
 pub struct Builder {
-    hooks: Registry,
+    hooks: HookRegistry,
     on_start: Option<OnStart>,
 }
 

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use http::header::{CACHE_CONTROL, COOKIE, FORWARDED, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use libfuzzer_sys::fuzz_target;
-use longhaul::affinity::{self, Request, born, made_private};
+use longhaul::affinity::{self, AffinityInput, born, made_private};
 use longhaul::client::Client;
 use longhaul::config::AffinitySource;
 use longhaul::http1::forward::{FORWARDED_FOR, FORWARDED_PROTO};
@@ -105,11 +105,11 @@ fn key(headers: &HeaderMap) {
         AffinitySource::Cookie(NAMES[1].into()),
         AffinitySource::Header("forwarded".into()),
     ];
-    let request = Request { headers, query: None, client: IpAddr::from([192, 0, 2, 1]), certificate: None };
+    let request = AffinityInput { headers, query: None, client: IpAddr::from([192, 0, 2, 1]), certificate: None };
     for sources in [&sources[..1], &sources[1..2], &sources[2..]] {
         let Some(key) = affinity::key(sources, &request, || "minted".into()) else { continue };
         assert!(!key.bytes.is_empty() && key.digest().to_string().len() == 8);
-        assert!(key.source != affinity::Source::Cookie || !key.bytes.contains(&b';'));
+        assert!(key.source != affinity::KeySource::Cookie || !key.bytes.contains(&b';'));
     }
 }
 
@@ -122,7 +122,7 @@ fn marked_and_unmarked(line: &[u8], hash: u32) {
     let unmarked = born::unmarked(&pair(marked.as_bytes()), NAMES.into_iter()).expect("it was marked");
     assert_eq!(unmarked.as_bytes(), pair(line));
     let headers = HeaderMap::from_iter([(COOKIE, HeaderValue::from_bytes(&pair(marked.as_bytes())).expect("a value"))]);
-    let request = Request { headers: &headers, query: None, client: IpAddr::from([0; 4]), certificate: None };
+    let request = AffinityInput { headers: &headers, query: None, client: IpAddr::from([0; 4]), certificate: None };
     let sources = NAMES.map(|name| AffinitySource::BackendCookie(name.into()));
     let key = affinity::key(&sources, &request, String::new).expect("it has a place");
     assert_eq!(Ring::hash(&key.bytes), hash, "the session is at its place");

@@ -17,7 +17,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING, UPGRADE,
 };
 use libfuzzer_sys::fuzz_target;
-use longhaul::dial::{Exchange, Limits, Transport};
+use longhaul::dial::{HeadExchange, ExchangeLimits, Transport};
 use longhaul::gateway::offer::Plain;
 use longhaul::http1::forward::{Edited, OfOurs, ForwardedFrom, switching_response};
 use longhaul::http1::head::{read_request, read_response};
@@ -85,7 +85,7 @@ fn ask(offer: &Offer, offered: &[u8], answer: &[u8], plan: [u8; 3]) -> Outcome {
     let mut backend =
         Backend { said: pieces(answer, plan).into_iter().map(<[u8]>::to_vec).collect(), heard: Vec::new() };
     backend.said.reverse();
-    let limits = Limits { until: Instant::now() + HOUR, connect: HOUR, read: HOUR, write: HOUR };
+    let limits = ExchangeLimits { until: Instant::now() + HOUR, connect: HOUR, read: HOUR, write: HOUR };
     let judge = |head: &ResponseHead<'_>| {
         assert!(!head.status.is_informational() || head.status.as_u16() == 101);
         verify(offer, head.status, &head.lines[..])?;
@@ -93,7 +93,7 @@ fn ask(offer: &Offer, offered: &[u8], answer: &[u8], plan: [u8; 3]) -> Outcome {
         let of_ours = OfOurs { set_cookie: Some("a=b; Path=/"), hsts: Some(&hsts), id: "id" };
         Ok(switching_response(Edited { lines: &head.lines, by_hooks: None }, &of_ours))
     };
-    let mut exchange = Exchange::new(offered);
+    let mut exchange = HeadExchange::new(offered);
     done(exchange.connect(&mut backend, &limits)).expect("this backend takes everything");
     let answered = done(exchange.answer(&mut backend, &limits, &judge));
     assert_eq!(backend.heard, offered);

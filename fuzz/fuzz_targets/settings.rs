@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use longhaul::config::{Cidr, KnownHooks, Period, Settings, Size};
-use longhaul::hook::Registry;
+use longhaul::hook::HookRegistry;
 use serde::{Deserialize, Serialize};
 
 fuzz_target!(|input: &[u8]| {
@@ -37,7 +37,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-static HOOKS: LazyLock<Registry> = LazyLock::new(longhaul::stock::registry);
+static HOOKS: LazyLock<HookRegistry> = LazyLock::new(longhaul::stock::registry);
 
 /// Fields of the kinds that the file's own keys have.
 #[derive(Deserialize)]

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use super::*;
 use crate::access_log::AccessLog;
 use crate::config;
-use crate::hook::Registry;
+use crate::hook::HookRegistry;
 use crate::metrics::Metrics;
 use crate::snapshot::Origin;
 use crate::tls::tickets::TicketKeys;
@@ -28,7 +28,7 @@ async fn a_process_that_has_lost_a_worker_is_alive_and_not_ready() {
     let config = config::parse(text, &config::NoHooks).unwrap().config;
     let log = AccessLog::off();
     let tunnels = Arc::new(Tunnels::start(2, &log).unwrap());
-    let (hooks, metrics) = (Arc::new(Registry::empty()), Arc::new(Metrics::new()));
+    let (hooks, metrics) = (Arc::new(HookRegistry::empty()), Arc::new(Metrics::new()));
     let keys = TicketKeys::draw(SystemTime::now());
     let origin = Origin { config: &config, members: Default::default(), hooks };
     let running = Running::new(origin, metrics, Arc::clone(&tunnels), log, keys, Instant::now()).unwrap();

@@ -15,7 +15,7 @@ use super::read;
 use crate::config::AffinitySource;
 
 /// A place on the ring, in letters.
-pub type Place = [u8; LETTERS];
+pub type RingPlace = [u8; LETTERS];
 
 /// Letters of a place.
 const LETTERS: usize = 9;
@@ -34,7 +34,7 @@ pub fn names(sources: &[AffinitySource]) -> impl Iterator<Item = &str> + Clone {
 }
 
 /// Nine letters that stand at a place on the ring: their CRC-32 is `hash`.
-pub fn place(hash: u32) -> Place {
+pub fn place(hash: u32) -> RingPlace {
     let mut letters = [FIRST; LETTERS];
     let mut left = hash ^ const { crc32(&[FIRST; LETTERS]) };
     let mut flips = 0;
@@ -55,7 +55,7 @@ pub fn place(hash: u32) -> Place {
 }
 
 /// Puts `place` before the value of each cookie of `names` that an answer sets.
-pub fn mark<'n>(answer: &mut HeaderMap, names: impl Iterator<Item = &'n str> + Clone, place: &Place) {
+pub fn mark<'n>(answer: &mut HeaderMap, names: impl Iterator<Item = &'n str> + Clone, place: &RingPlace) {
     if names.clone().next().is_none() || !answer.contains_key(SET_COOKIE) {
         return;
     }
@@ -80,7 +80,7 @@ pub fn unmark<'n>(request: &mut HeaderMap, names: impl Iterator<Item = &'n str> 
 
 /// The `Set-Cookie` value `line` with `place` before its value; `None` where it is to stay as it is: it sets
 /// another cookie, or deletes this one.
-pub fn marked<'n>(line: &[u8], mut names: impl Iterator<Item = &'n str>, place: &Place) -> Option<HeaderValue> {
+pub fn marked<'n>(line: &[u8], mut names: impl Iterator<Item = &'n str>, place: &RingPlace) -> Option<HeaderValue> {
     let pair = line.split(|byte| *byte == b';').next().unwrap_or_default();
     let value = names.find_map(|name| read::value_of(pair, name))?;
     if value == b"\"\"" || deletes(&line[pair.len()..]) {

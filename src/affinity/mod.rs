@@ -23,7 +23,7 @@ pub use self::cookie::{mint, set_cookie};
 
 /// The parts of a request that affinity depends on.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
+pub struct AffinityInput<'a> {
     /// The request's headers.
     pub headers: &'a HeaderMap,
     /// The request target's query, without the `?`, not decoded.
@@ -42,21 +42,21 @@ pub struct Key<'s> {
     /// Bytes that are hashed; never empty.
     pub bytes: Vec<u8>,
     /// The kind of source that gave it.
-    pub source: Source,
+    pub source: KeySource,
     /// The cookie to set on the answer, with `bytes` as its value; `None` where the client sent the value.
     pub issued: Option<&'s IssueCookie>,
 }
 
-/// Declares [`Source`], with the name of each kind in one table.
+/// Declares [`KeySource`], with the name of each kind in one table.
 macro_rules! sources {
     ($($(#[$doc:meta])* $kind:ident = $name:literal,)*) => {
         /// The kind of source a key came from.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Source {
+        pub enum KeySource {
             $($(#[$doc])* $kind,)*
         }
 
-        impl Source {
+        impl KeySource {
             /// Every kind.
             pub const ALL: &[Self] = &[$(Self::$kind),*];
 
@@ -94,24 +94,28 @@ sources! {
 ///
 /// `mint` draws a key and must not return an empty text; a running gateway passes [`mint`]. It is called at most once,
 /// when an `issue_cookie` is reached and the client did not send one, or when a key is drawn.
-pub fn key<'s>(sources: &'s [AffinitySource], request: &Request<'_>, mint: impl FnOnce() -> String) -> Option<Key<'s>> {
+pub fn key<'s>(
+    sources: &'s [AffinitySource],
+    request: &AffinityInput<'_>,
+    mint: impl FnOnce() -> String,
+) -> Option<Key<'s>> {
     for at in sources {
         let (source, value) = match at {
-            AffinitySource::Cookie(name) => (Source::Cookie, read::cookie(request.headers, name)),
-            AffinitySource::BackendCookie(name) => (Source::Cookie, born::key(request.headers, name)),
-            AffinitySource::Header(name) => (Source::Header, read::header(request.headers, name)),
-            AffinitySource::Query(name) => (Source::Query, read::query(request.query, name)),
+            AffinitySource::Cookie(name) => (KeySource::Cookie, read::cookie(request.headers, name)),
+            AffinitySource::BackendCookie(name) => (KeySource::Cookie, born::key(request.headers, name)),
+            AffinitySource::Header(name) => (KeySource::Header, read::header(request.headers, name)),
+            AffinitySource::Query(name) => (KeySource::Query, read::query(request.query, name)),
             AffinitySource::ClientIp { ipv4_prefix, ipv6_prefix } => {
-                (Source::ClientIp, Some(read::client_ip(request.client, *ipv4_prefix, *ipv6_prefix)))
+                (KeySource::ClientIp, Some(read::client_ip(request.client, *ipv4_prefix, *ipv6_prefix)))
             }
             AffinitySource::ClientCertificate => {
-                (Source::ClientCertificate, request.certificate.map(|fingerprint| fingerprint.as_bytes().to_vec()))
+                (KeySource::ClientCertificate, request.certificate.map(|fingerprint| fingerprint.as_bytes().to_vec()))
             }
             AffinitySource::IssueCookie(issue) => {
                 let brought = read::cookie(request.headers, &issue.name);
                 let issued = brought.is_none().then_some(issue);
                 let bytes = brought.unwrap_or_else(|| mint().into_bytes());
-                return Some(Key { bytes, source: Source::IssueCookie, issued });
+                return Some(Key { bytes, source: KeySource::IssueCookie, issued });
             }
         };
         if let Some(bytes) = value {
@@ -119,7 +123,7 @@ pub fn key<'s>(sources: &'s [AffinitySource], request: &Request<'_>, mint: impl 
         }
     }
     born::names(sources).next()?;
-    Some(Key { bytes: mint().into_bytes(), source: Source::Cookie, issued: None })
+    Some(Key { bytes: mint().into_bytes(), source: KeySource::Cookie, issued: None })
 }
 
 impl Key<'_> {
@@ -176,7 +180,7 @@ impl fmt::Debug for Key<'_> {
     }
 }
 
-impl Source {
+impl KeySource {
     /// The kind of this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|source| source.as_str() == name)
@@ -188,7 +192,7 @@ impl Source {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

@@ -23,7 +23,7 @@ fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
 /// The key's text, for the request with these headers, query and client.
 fn ask(source: AffinitySource, lines: &[(&'static str, &str)], query: Option<&str>, client: &str) -> Option<String> {
     let headers = headers(lines);
-    let request = Request { headers: &headers, query, client: client.parse().unwrap(), certificate: None };
+    let request = AffinityInput { headers: &headers, query, client: client.parse().unwrap(), certificate: None };
     let sources = [source];
     let key = key(&sources, &request, || "minted".to_owned())?;
     assert!(!key.bytes.is_empty());
@@ -137,7 +137,7 @@ fn sources_are_asked_in_the_order_written() {
     ];
     let ask = |lines: &[(&'static str, &str)], query| {
         let headers = headers(lines);
-        let request = Request { headers: &headers, query, client: CLIENT.parse().unwrap(), certificate: None };
+        let request = AffinityInput { headers: &headers, query, client: CLIENT.parse().unwrap(), certificate: None };
         let key = key(&sources, &request, || "minted".to_owned()).unwrap();
         (key.source.as_str(), String::from_utf8(key.bytes).unwrap(), key.issued.is_some())
     };
@@ -153,7 +153,7 @@ fn sources_are_asked_in_the_order_written() {
 fn no_source_with_a_value_means_no_key_and_nothing_minted() {
     let sources = [AffinitySource::Cookie("sid".to_owned()), AffinitySource::Header("x-room".to_owned())];
     let headers = HeaderMap::new();
-    let request = Request { headers: &headers, query: None, client: CLIENT.parse().unwrap(), certificate: None };
+    let request = AffinityInput { headers: &headers, query: None, client: CLIENT.parse().unwrap(), certificate: None };
     assert_eq!(key(&sources, &request, || panic!("minted for nothing")), None);
     assert_eq!(key(&[], &request, || panic!("minted for nothing")), None);
 }
@@ -164,13 +164,13 @@ fn a_minted_value_comes_back_as_the_same_key() {
     let none = HeaderMap::new();
     let first = key(
         &sources,
-        &Request { headers: &none, query: None, client: CLIENT.parse().unwrap(), certificate: None },
+        &AffinityInput { headers: &none, query: None, client: CLIENT.parse().unwrap(), certificate: None },
         mint,
     )
     .unwrap();
     let set_cookie = first.set_cookie(false).unwrap();
     let brought = headers(&[("cookie", set_cookie.split(';').next().unwrap())]);
-    let request = Request { headers: &brought, query: None, client: CLIENT.parse().unwrap(), certificate: None };
+    let request = AffinityInput { headers: &brought, query: None, client: CLIENT.parse().unwrap(), certificate: None };
     let again = key(&sources, &request, mint).unwrap();
     assert_eq!(again.bytes, first.bytes);
     assert_eq!(again.set_cookie(false), None);
@@ -220,7 +220,7 @@ fn a_cookie_born_on_the_backend_gives_the_place_before_its_value() {
         ("", None, "drawn"),
     ] {
         let headers = headers(&[("cookie", cookie)]);
-        let request = Request { headers: &headers, query, client: CLIENT.parse().unwrap(), certificate: None };
+        let request = AffinityInput { headers: &headers, query, client: CLIENT.parse().unwrap(), certificate: None };
         let key = key(&sources, &request, || "drawn".to_owned()).unwrap();
         assert_eq!(String::from_utf8(key.bytes).unwrap(), expected, "{cookie}");
         assert!(key.issued.is_none());
@@ -229,7 +229,7 @@ fn a_cookie_born_on_the_backend_gives_the_place_before_its_value() {
 
 #[test]
 fn logs_see_a_digest_and_never_the_value() {
-    let key = Key { bytes: b"abc".to_vec(), source: Source::Cookie, issued: None };
+    let key = Key { bytes: b"abc".to_vec(), source: KeySource::Cookie, issued: None };
     assert_eq!(key.digest().to_string(), "a9993e36");
     assert_eq!("a9993e36".parse(), Ok(key.digest()));
     assert_eq!(format!("{key:?}"), r#"Key { source: Cookie, digest: "a9993e36", issued: false }"#);
@@ -252,15 +252,15 @@ proptest! {
             AffinitySource::Query("a".to_owned()),
             AffinitySource::ClientIp { ipv4_prefix, ipv6_prefix },
         ];
-        let request = Request { headers: &headers, query: query.as_deref(), client, certificate: None };
+        let request = AffinityInput { headers: &headers, query: query.as_deref(), client, certificate: None };
         prop_assert!(!key(&sources, &request, mint).unwrap().bytes.is_empty());
     }
 }
 
 #[test]
 fn every_kind_of_source_is_found_by_its_name() {
-    for source in Source::ALL {
-        assert_eq!(Source::named(source.as_str()), Some(*source));
+    for source in KeySource::ALL {
+        assert_eq!(KeySource::named(source.as_str()), Some(*source));
     }
-    assert_eq!(Source::named("none"), None);
+    assert_eq!(KeySource::named("none"), None);
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::discovery;
-use crate::hook::Registry;
+use crate::hook::HookRegistry;
 
-pub(super) fn run(file: &Path, hooks: &Registry) -> ExitCode {
+pub(super) fn run(file: &Path, hooks: &HookRegistry) -> ExitCode {
     let config = match super::output::load(file, hooks) {
         Ok(config) => config,
         Err(code) => return code,

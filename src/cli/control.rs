@@ -13,7 +13,7 @@ use super::output::{Unsaid, complain, failed, say, say_last};
 use crate::config::{self, KnownHooks, Problem, Settings};
 use crate::control::{Client, ClientError, FailureKind, HandedOver, Reply, Request};
 use crate::drain::Progress;
-use crate::hook::Registry;
+use crate::hook::HookRegistry;
 use crate::snapshot::Phase;
 use crate::status::TunnelStatus;
 use crate::unix_socket::SocketPath;
@@ -45,11 +45,11 @@ pub(super) struct Plan {
     instance: Instance,
 }
 
-pub(super) fn reload(instance: &Instance, hooks: &Registry) -> ExitCode {
+pub(super) fn reload(instance: &Instance, hooks: &HookRegistry) -> ExitCode {
     instance.ask(&Request::Reload, hooks)
 }
 
-pub(super) fn upgrade(binary: Option<PathBuf>, instance: &Instance, hooks: &Registry) -> ExitCode {
+pub(super) fn upgrade(binary: Option<PathBuf>, instance: &Instance, hooks: &HookRegistry) -> ExitCode {
     // The gateway stands in another folder than whoever asks.
     match binary.map(std::path::absolute).transpose() {
         Ok(binary) => instance.ask(&Request::Upgrade { binary }, hooks),
@@ -57,7 +57,7 @@ pub(super) fn upgrade(binary: Option<PathBuf>, instance: &Instance, hooks: &Regi
     }
 }
 
-pub(super) fn plan(plan: &Plan, hooks: &Registry) -> ExitCode {
+pub(super) fn plan(plan: &Plan, hooks: &HookRegistry) -> ExitCode {
     match plan.files.as_slice() {
         [file] if plan.running => {
             // The gateway may run where it cannot read the file, so it is sent.
@@ -74,17 +74,17 @@ pub(super) fn plan(plan: &Plan, hooks: &Registry) -> ExitCode {
 
 impl Instance {
     /// Asks the gateway and shows what it says, to the last word.
-    pub(super) fn ask(&self, request: &Request, hooks: &Registry) -> ExitCode {
+    pub(super) fn ask(&self, request: &Request, hooks: &HookRegistry) -> ExitCode {
         self.ask_and(request, Waits::ForTheEnd, hooks)
     }
 
     /// As [`ask`](Self::ask); may leave as soon as the command has begun.
-    pub(super) fn ask_and(&self, request: &Request, waits: Waits, hooks: &Registry) -> ExitCode {
+    pub(super) fn ask_and(&self, request: &Request, waits: Waits, hooks: &HookRegistry) -> ExitCode {
         self.answer(request, waits, hooks).unwrap_or_else(|unsaid| unsaid.ends_with(ExitCode::SUCCESS))
     }
 
     /// As [`ask_and`](Self::ask_and); tells where the output was not taken.
-    pub(super) fn answer(&self, request: &Request, waits: Waits, hooks: &Registry) -> Result<ExitCode, Unsaid> {
+    pub(super) fn answer(&self, request: &Request, waits: Waits, hooks: &HookRegistry) -> Result<ExitCode, Unsaid> {
         let mut screen = Screen::new(self.json);
         let opened = self.socket(hooks).and_then(|at| {
             let answer = Client::ask(at.path(), request).map_err(failed)?;
@@ -136,14 +136,14 @@ impl Instance {
     }
 
     /// Tells whether the gateway answers at all.
-    pub(super) fn answers(&self, hooks: &Registry) -> bool {
+    pub(super) fn answers(&self, hooks: &HookRegistry) -> bool {
         let status =
             |at: SocketPath| Client::ask(at.path(), &Request::Status).and_then(|mut answer| answer.next_reply());
         self.socket(hooks).is_ok_and(|at| status(at).is_ok())
     }
 
     /// Path of the gateway's control socket.
-    fn socket(&self, hooks: &Registry) -> Result<SocketPath, ExitCode> {
+    fn socket(&self, hooks: &HookRegistry) -> Result<SocketPath, ExitCode> {
         let named = match (&self.socket, &self.conf) {
             (Some(socket), _) => Some(socket.clone()),
             (None, Some(file)) => named_by(file, hooks)?,
@@ -155,7 +155,7 @@ impl Instance {
 }
 
 /// The names of hooks, for a reader of the file that makes none: a hook may open files and connections when it is made.
-struct Named<'h>(&'h Registry);
+struct Named<'h>(&'h HookRegistry);
 
 impl KnownHooks for Named<'_> {
     fn names(&self) -> Vec<&str> {
@@ -169,7 +169,7 @@ impl KnownHooks for Named<'_> {
 
 /// The control socket that a file names. A file with problems names it, too: the gateway runs with an older
 /// one. Warnings are left to `check`.
-fn named_by(file: &Path, hooks: &Registry) -> Result<Option<PathBuf>, ExitCode> {
+fn named_by(file: &Path, hooks: &HookRegistry) -> Result<Option<PathBuf>, ExitCode> {
     let error = match config::load(file, &Named(hooks)) {
         Ok(loaded) => return Ok(loaded.config.control_sock),
         Err(error) => error,

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use super::output::{WRONG, complain, failed, say_last};
 use crate::convert::{self, Disk, Failure, Kind};
-use crate::hook::Registry;
+use crate::hook::HookRegistry;
 
 /// Arguments of `longhaul convert`.
 #[derive(Debug, Args)]
@@ -49,7 +49,7 @@ changed, left out, and whether clients keep their backends (docs/convert.md).
 Exit codes: 0 converted, 1 a file cannot be read or written or the result is
 none that a gateway takes, 2 wrong usage or a source with problems.";
 
-pub(super) fn run(arguments: &Convert, hooks: &Registry) -> ExitCode {
+pub(super) fn run(arguments: &Convert, hooks: &HookRegistry) -> ExitCode {
     let kind = arguments.from.map(|from| match from {
         From::Nginx => Kind::Nginx,
         From::Haproxy => Kind::Haproxy,

@@ -6,14 +6,14 @@ use std::process::ExitCode;
 use crate::config;
 use crate::demo::{self, Demo, DemoCertificate};
 use crate::diagnostics::Diagnostics;
-use crate::hook::Registry;
+use crate::hook::HookRegistry;
 use crate::server::{Options, Server};
 
 pub(super) fn run(
     listen: Option<SocketAddr>,
     tls: bool,
     discover: bool,
-    hooks: Registry,
+    hooks: HookRegistry,
     diagnostics: Option<Diagnostics>,
 ) -> ExitCode {
     let listen = listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], if tls { 8443 } else { 8080 })));

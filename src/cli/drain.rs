@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::control::{Instance, Waits};
 use crate::control::Request;
-use crate::hook::Registry;
+use crate::hook::HookRegistry;
 
 /// Arguments of `longhaul drain`.
 #[derive(Debug, Args)]
@@ -40,7 +40,7 @@ enum What {
     },
 }
 
-pub(super) fn run(drain: &Drain, hooks: &Registry) -> ExitCode {
+pub(super) fn run(drain: &Drain, hooks: &HookRegistry) -> ExitCode {
     let request = match &drain.what {
         None => Request::Drain,
         Some(What::Backend { backend: (upstream, backend), over, undo, everywhere }) => Request::DrainBackend {

@@ -11,7 +11,7 @@ use super::control::Instance;
 use crate::config::Upstream;
 use crate::control::Request;
 use crate::discovery;
-use crate::hook::Registry;
+use crate::hook::HookRegistry;
 use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
 use crate::status::{Live, LiveBackend, LocateAsked, Located};
@@ -48,7 +48,7 @@ pub(super) struct Question {
     certificate: Option<String>,
 }
 
-pub(super) fn run(question: &Question, hooks: &Registry) -> ExitCode {
+pub(super) fn run(question: &Question, hooks: &HookRegistry) -> ExitCode {
     let asked = question.asked();
     if question.running {
         return question.instance.ask(&Request::Where(asked), hooks);

@@ -11,7 +11,7 @@ use super::control::{Instance, wrong};
 use crate::config;
 use crate::control::Request;
 use crate::discovery::{MembersAction, PushedMember};
-use crate::hook::Registry;
+use crate::hook::HookRegistry;
 
 /// Arguments of `longhaul members`.
 #[derive(Debug, Args)]
@@ -56,7 +56,7 @@ enum Action {
     },
 }
 
-pub(super) fn run(members: &Members, hooks: &Registry) -> ExitCode {
+pub(super) fn run(members: &Members, hooks: &HookRegistry) -> ExitCode {
     let by_name = |names: &[String]| names.iter().map(|name| named(name)).collect();
     let (action, told) = match &members.action {
         Action::Set { members, file: None } => (MembersAction::Set, members.clone()),

@@ -29,7 +29,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::output::{Unsaid, WRONG, complain, load, serve};
 use crate::diagnostics::Diagnostics;
-use crate::hook::Registry;
+use crate::hook::HookRegistry;
 use crate::server::{OnStart, Options, Server};
 
 /// The gateway for connections that last: sticky WebSockets and HTTP from one YAML file.
@@ -120,7 +120,7 @@ RUST_LOG sets what is logged to standard error; the default is `warn,longhaul=in
 /// are open.
 pub fn run(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
-    hooks: Registry,
+    hooks: HookRegistry,
     on_start: Option<OnStart>,
 ) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
@@ -156,7 +156,7 @@ fn command(program: Cow<'_, str>) -> clap::Command {
 fn execute(
     arguments: Arguments,
     command: clap::Command,
-    hooks: Registry,
+    hooks: HookRegistry,
     on_start: Option<OnStart>,
     diagnostics: Option<Diagnostics>,
 ) -> ExitCode {
@@ -186,7 +186,7 @@ fn execute(
 fn gateway(
     arguments: &Arguments,
     mut command: clap::Command,
-    hooks: Registry,
+    hooks: HookRegistry,
     on_start: Option<OnStart>,
     diagnostics: Option<Diagnostics>,
 ) -> ExitCode {

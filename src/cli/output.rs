@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::{self, Config, LoadError, Severity};
-use crate::hook::Registry;
+use crate::hook::HookRegistry;
 use crate::server::Server;
 
 /// Runs a server until the process ends; returns only if the server does not start.
@@ -18,7 +18,7 @@ pub(super) fn serve(server: Server) -> ExitCode {
 }
 
 /// Reads a configuration file and prints its warnings. On failure it prints the problems and returns the exit code.
-pub(super) fn load(file: &Path, hooks: &Registry) -> Result<Config, ExitCode> {
+pub(super) fn load(file: &Path, hooks: &HookRegistry) -> Result<Config, ExitCode> {
     match config::load(file, hooks) {
         Ok(loaded) => {
             for warning in &loaded.warnings {

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::hook::Registry;
+use crate::hook::HookRegistry;
 use crate::reload;
 
-pub(super) fn run(old: &Path, new: &Path, json: bool, hooks: &Registry) -> ExitCode {
+pub(super) fn run(old: &Path, new: &Path, json: bool, hooks: &HookRegistry) -> ExitCode {
     let (old, new) = match (super::output::load(old, hooks), super::output::load(new, hooks)) {
         (Ok(old), Ok(new)) => (old, new),
         (Err(code), _) | (_, Err(code)) => return code,

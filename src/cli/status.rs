@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::control::Instance;
 use crate::control::Request;
 use crate::discovery::SourceStatus;
-use crate::hook::Registry;
+use crate::hook::HookRegistry;
 use crate::snapshot::Phase;
 use crate::status::{BackendStatus, Event, Status, TlsTunnels, UpstreamStatus};
 
-pub(super) fn run(instance: &Instance, hooks: &Registry) -> ExitCode {
+pub(super) fn run(instance: &Instance, hooks: &HookRegistry) -> ExitCode {
     instance.ask(&Request::Status, hooks)
 }
 

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use super::control::{Instance, Waits};
 use crate::control::Request;
-use crate::hook::Registry;
+use crate::hook::HookRegistry;
 use crate::status::{CloseAsked, Listed, Rates, Sort, TunnelFilter, TunnelStatus, TunnelsAsked};
 
 /// Tunnels that are meant: those that fit every option given.
@@ -100,7 +100,7 @@ pub(super) struct Close {
     instance: Instance,
 }
 
-pub(super) fn list(list: &List, hooks: &Registry) -> ExitCode {
+pub(super) fn list(list: &List, hooks: &HookRegistry) -> ExitCode {
     let mut asked = TunnelsAsked {
         filter: list.filter.to_filter(),
         sort: list.sort.map(By::to_sort),
@@ -132,7 +132,7 @@ pub(super) fn list(list: &List, hooks: &Registry) -> ExitCode {
     }
 }
 
-pub(super) fn close(close: &Close, hooks: &Registry) -> ExitCode {
+pub(super) fn close(close: &Close, hooks: &HookRegistry) -> ExitCode {
     let asked = CloseAsked {
         filter: close.filter.to_filter(),
         all: close.all,

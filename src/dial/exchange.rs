@@ -12,7 +12,7 @@ use crate::http1::head::{HeadProgress, read_response};
 
 /// Limits in time of one exchange.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ExchangeLimits {
     /// The moment by which all must be done.
     pub until: Instant,
     /// Longest time until the connection is established.
@@ -36,14 +36,14 @@ pub struct Answered<T> {
 
 /// One exchange. Where a time limit ends a step, the step may be taken again and goes on where it was.
 #[derive(Debug)]
-pub struct Exchange<'r> {
+pub struct HeadExchange<'r> {
     /// The rest of the request that has not gone yet.
     rest: &'r [u8],
     read: Vec<u8>,
     progress: HeadProgress,
 }
 
-impl<'r> Exchange<'r> {
+impl<'r> HeadExchange<'r> {
     /// An exchange that begins with `request`, which has no body.
     pub fn new(request: &'r [u8]) -> Self {
         Self { rest: request, read: Vec::new(), progress: HeadProgress::default() }
@@ -53,7 +53,7 @@ impl<'r> Exchange<'r> {
     ///
     /// # Errors
     /// The connection was not established, or was reset as soon as it was.
-    pub async fn connect(&mut self, stream: &mut impl Transport, limits: &Limits) -> Result<(), TryError> {
+    pub async fn connect(&mut self, stream: &mut impl Transport, limits: &ExchangeLimits) -> Result<(), TryError> {
         let until = limits.until.min(Instant::now() + limits.connect);
         let sent = write(stream, self.rest, until).await.map_err(|error| match error.kind() {
             // Only an established connection is reset: while it is being established, that is a refusal.
@@ -73,7 +73,7 @@ impl<'r> Exchange<'r> {
     pub async fn answer<T>(
         &mut self,
         stream: &mut impl Transport,
-        limits: &Limits,
+        limits: &ExchangeLimits,
         judge: &impl Fn(&ResponseHead<'_>) -> T,
     ) -> Result<Answered<T>, TryError> {
         while !self.rest.is_empty() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::error::{ConnectError, TryError};
-use super::secured::{Broken, Secured};
+use super::secured::{Secured, SecuringError};
 use super::transport::{Transport, write_all};
 use crate::proxy_protocol::{self, ProxyVersion};
 use crate::tls::client::{TlsClient, TlsFailure};
@@ -82,17 +82,19 @@ impl PartialEq for Layers {
 
 impl Eq for Layers {}
 
-impl From<Broken> for TryError {
-    fn from(broken: Broken) -> Self {
+impl From<SecuringError> for TryError {
+    fn from(broken: SecuringError) -> Self {
         match broken {
             // Only a connection that is established breaks so: the backend does not like what it hears.
-            Broken::Io(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
+            SecuringError::Io(error)
+                if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) =>
+            {
                 ConnectError::Tls(TlsFailure::closed(Some(&error))).into()
             }
-            Broken::Io(error) => Self::connect(error),
-            Broken::Closed => ConnectError::Tls(TlsFailure::closed(None)).into(),
-            Broken::TooLong => ConnectError::Tls(TlsFailure::too_long()).into(),
-            Broken::Tls(error) => ConnectError::Tls((&error).into()).into(),
+            SecuringError::Io(error) => Self::connect(error),
+            SecuringError::Closed => ConnectError::Tls(TlsFailure::closed(None)).into(),
+            SecuringError::TooLong => ConnectError::Tls(TlsFailure::too_long()).into(),
+            SecuringError::Tls(error) => ConnectError::Tls((&error).into()).into(),
         }
     }
 }

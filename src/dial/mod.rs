@@ -20,9 +20,9 @@ use socket2::{Domain, Socket, Type};
 use crate::socket::descriptors::Descriptors;
 
 pub use error::{ConnectError, ExchangeError, TryError};
-pub use exchange::{Answered, Exchange, Limits};
+pub use exchange::{Answered, ExchangeLimits, HeadExchange};
 pub use layers::{Layers, PassedOn};
-pub use secured::{Broken, Secured};
+pub use secured::{Secured, SecuringError};
 pub use tcp::{OnTokio, Tcp};
 pub use transport::{Dial, READ_BYTES, Transport, read, write_all};
 
@@ -57,7 +57,7 @@ impl Dialer {
         self.descriptors.is_none_or(|descriptors| descriptors.are_for_clients(number))
     }
 
-    /// Begins to connect to a backend, without waiting: the socket is non-blocking, and [`Exchange::connect`] tells how
+    /// Begins to connect to a backend, without waiting: the socket is non-blocking, and [`HeadExchange::connect`] tells how
     /// it went. A source address that has no port left for this backend is passed over for the next one.
     ///
     /// # Errors

@@ -60,7 +60,7 @@ impl<T: Transport> Secured<T> {
         ahead: &[u8],
         plain: &mut Vec<u8>,
         until: Instant,
-    ) -> Result<&mut Session, Broken> {
+    ) -> Result<&mut Session, SecuringError> {
         let mut sealed = Sealed::new(session);
         let mut cipher = ahead.to_vec();
         let mut total = 0;
@@ -73,22 +73,22 @@ impl<T: Transport> Secured<T> {
                 match write(&mut self.raw, sealed.unsent(), limit).await {
                     Ok(count) => sealed.sent(count),
                     Err(_) if opened.is_err() => break,
-                    Err(error) => return Err(Broken::Io(error)),
+                    Err(error) => return Err(SecuringError::Io(error)),
                 }
             }
-            opened.map_err(Broken::Tls)?;
+            opened.map_err(SecuringError::Tls)?;
             if !sealed.session().is_handshaking() {
                 let tls = self.tls.insert(Box::new(Tls { sealed, cipher: Vec::new() }));
                 return Ok(tls.sealed.session());
             }
             if total > MOST_HANDSHAKE_BYTES {
-                return Err(Broken::TooLong);
+                return Err(SecuringError::TooLong);
             }
             cipher.clear();
             match read(&mut self.raw, &mut cipher, until).await {
-                Ok(0) => return Err(Broken::Closed),
+                Ok(0) => return Err(SecuringError::Closed),
                 Ok(_) => {}
-                Err(error) => return Err(Broken::Io(error)),
+                Err(error) => return Err(SecuringError::Io(error)),
             }
         }
     }
@@ -96,7 +96,7 @@ impl<T: Transport> Secured<T> {
 
 /// Why a TLS handshake was not done.
 #[derive(Debug)]
-pub enum Broken {
+pub enum SecuringError {
     /// The connection was not established, broke, or took too long.
     Io(io::Error),
     /// The other side closed the connection.
@@ -107,13 +107,13 @@ pub enum Broken {
     Tls(rustls::Error),
 }
 
-impl From<Broken> for HandshakeFailure {
-    fn from(broken: Broken) -> Self {
+impl From<SecuringError> for HandshakeFailure {
+    fn from(broken: SecuringError) -> Self {
         match broken {
-            Broken::Io(error) => (&error).into(),
-            Broken::Closed => Self::Closed,
-            Broken::TooLong => Self::TooLong,
-            Broken::Tls(error) => (&error).into(),
+            SecuringError::Io(error) => (&error).into(),
+            SecuringError::Closed => Self::Closed,
+            SecuringError::TooLong => Self::TooLong,
+            SecuringError::Tls(error) => (&error).into(),
         }
     }
 }

@@ -14,8 +14,8 @@ use crate::metrics::LocalFailure;
 
 const PATIENT: Duration = Duration::from_secs(30);
 
-fn limits() -> Limits {
-    Limits { until: Instant::now() + PATIENT, connect: PATIENT, read: PATIENT, write: PATIENT }
+fn limits() -> ExchangeLimits {
+    ExchangeLimits { until: Instant::now() + PATIENT, connect: PATIENT, read: PATIENT, write: PATIENT }
 }
 
 /// A backend that says its pieces one after the other, and takes a request in pieces too.
@@ -58,7 +58,7 @@ type Outcome = Result<(u16, Vec<u8>, usize), TryError>;
 fn outcome(says: VecDeque<Vec<u8>>, takes: VecDeque<usize>) -> (Outcome, Vec<u8>) {
     let mut script = Script { says, takes, heard: Vec::new() };
     let answered = block_on(async {
-        let mut exchange = Exchange::new(REQUEST);
+        let mut exchange = HeadExchange::new(REQUEST);
         exchange.connect(&mut script, &limits()).await?;
         let answered = exchange.answer(&mut script, &limits(), &|head| head.status.as_u16()).await?;
         Ok((answered.judged, answered.read, answered.length))
@@ -113,7 +113,7 @@ fn a_head_without_end_is_given_up() {
 }
 
 async fn whole(stream: &mut Tcp) -> Result<(), TryError> {
-    let mut exchange = Exchange::new(REQUEST);
+    let mut exchange = HeadExchange::new(REQUEST);
     exchange.connect(stream, &limits()).await?;
     exchange.answer(stream, &limits(), &|_| ()).await.map(drop)
 }
@@ -140,8 +140,8 @@ async fn an_answer_that_comes_after_the_limit_can_be_waited_for_again() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut stream = OnTokio.stream(Dialer::default().begin(listener.local_addr().unwrap()).unwrap()).unwrap();
     let mut backend = listener.accept().unwrap().0;
-    let brief = Limits { read: Duration::from_millis(20), ..limits() };
-    let mut exchange = Exchange::new(REQUEST);
+    let brief = ExchangeLimits { read: Duration::from_millis(20), ..limits() };
+    let mut exchange = HeadExchange::new(REQUEST);
     exchange.connect(&mut stream, &brief).await.unwrap();
     backend.write_all(b"HTTP/1.1 200").unwrap();
     let late = exchange.answer(&mut stream, &brief, &|_| ()).await.map(drop).unwrap_err();

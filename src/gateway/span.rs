@@ -6,7 +6,7 @@ use http::Method;
 
 use super::Gateway;
 use super::request::Ctx;
-use crate::affinity::Source;
+use crate::affinity::KeySource;
 use crate::hook::TunnelId;
 use crate::trace::Span;
 
@@ -36,7 +36,7 @@ impl Gateway {
                     ctx.to().filter(|_| !ctx.leads_nowhere()).map(|to| to.upstream.config().name.as_str()),
                 )
                 .maybe("longhaul.backend", pick.map(|pick| pick.state.address().to_string()))
-                .text("longhaul.key_source", Source::name_of(ctx.key_source()))
+                .text("longhaul.key_source", KeySource::name_of(ctx.key_source()))
                 .number("longhaul.tries", ctx.tries())
                 .text("longhaul.request_id", request.id.as_str());
             span.maybe("longhaul.tunnel", tunnel.map(|id| id.to_string()))

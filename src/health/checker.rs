@@ -34,7 +34,7 @@ pub trait Subject: Send + Sync {
 
 /// One backend to be checked.
 #[derive(Clone)]
-pub struct Target {
+pub struct CheckedBackend {
     /// The upstream's name: with the backend's name, the target's identity.
     pub upstream: Arc<str>,
     /// The backend's name.
@@ -82,7 +82,7 @@ impl Checkers {
     ///
     /// With `n` checks at once it takes no longer than the longest timeout for each `n` targets, and only where as many
     /// are silent: nobody counts as up because its turn came too late.
-    pub async fn first_round(&mut self, targets: &[Target]) {
+    pub async fn first_round(&mut self, targets: &[CheckedBackend]) {
         for target in targets {
             let checker = self.checkers.entry(target.identity()).or_insert_with(|| Checker::idle(target));
             checker.watched.tell(&target.subject);
@@ -112,7 +112,7 @@ impl Checkers {
     ///
     /// # Panics
     /// Outside a Tokio runtime, on which the checkers are to run.
-    pub fn sync(&mut self, targets: impl IntoIterator<Item = Target>) {
+    pub fn sync(&mut self, targets: impl IntoIterator<Item = CheckedBackend>) {
         let mut before = std::mem::take(&mut self.checkers);
         for target in targets {
             let checker = match before.remove(&target.identity()) {
@@ -137,7 +137,7 @@ impl Default for Checkers {
     }
 }
 
-impl Target {
+impl CheckedBackend {
     fn identity(&self) -> Identity {
         (Arc::clone(&self.upstream), self.name.clone())
     }
@@ -154,21 +154,21 @@ struct Checker {
 }
 
 impl Checker {
-    fn idle(target: &Target) -> Self {
+    fn idle(target: &CheckedBackend) -> Self {
         Self::with(target, Arc::new(Watched::new(target)), None)
     }
 
-    fn start(target: &Target, watched: Arc<Watched>, turns: Turns) -> Self {
+    fn start(target: &CheckedBackend, watched: Arc<Watched>, turns: Turns) -> Self {
         let life = Life { target: target.clone(), watched: Arc::clone(&watched), turns };
         Self::with(target, watched, Some(tokio::spawn(life.check_for_ever())))
     }
 
-    fn with(target: &Target, watched: Arc<Watched>, task: Option<JoinHandle<()>>) -> Self {
+    fn with(target: &CheckedBackend, watched: Arc<Watched>, task: Option<JoinHandle<()>>) -> Self {
         Self { address: target.address, probe: Arc::clone(&target.probe), interval: target.interval, watched, task }
     }
 
     /// True when the task runs and does what `target` asks for. The task has ended only if its runtime has.
-    fn suits(&self, target: &Target) -> bool {
+    fn suits(&self, target: &CheckedBackend) -> bool {
         self.task.as_ref().is_some_and(|task| !task.is_finished())
             && self.probe == target.probe
             && self.interval == target.interval
@@ -186,7 +186,7 @@ impl Drop for Checker {
 
 /// State of a checker's task.
 struct Life {
-    target: Target,
+    target: CheckedBackend,
     watched: Arc<Watched>,
     turns: Turns,
 }
@@ -195,7 +195,7 @@ impl Life {
     /// Checks at once where no outcome is known yet, then at a random time within the interval, and from then on with
     /// `interval` from one start to the next: longer only if a check has to wait its turn, shorter if one is wanted.
     async fn check_for_ever(self) {
-        let Target { interval, check_wanted, .. } = &self.target;
+        let CheckedBackend { interval, check_wanted, .. } = &self.target;
         let mut last = None;
         if !self.watched.judged.load(Ordering::Relaxed) {
             last = self.check().await;
@@ -239,7 +239,7 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(target: &Target) -> Self {
+    fn new(target: &CheckedBackend) -> Self {
         let subject = Mutex::new(Arc::clone(&target.subject));
         Self { identity: target.identity(), subject, judged: AtomicBool::new(false) }
     }

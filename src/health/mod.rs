@@ -6,5 +6,5 @@ pub mod checker;
 pub mod probe;
 mod websocket;
 
-pub use checker::{Checkers, Subject, Target};
+pub use checker::{CheckedBackend, Checkers, Subject};
 pub use probe::{CheckError, Probe};

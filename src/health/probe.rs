@@ -10,7 +10,8 @@ use tokio::time::timeout_at;
 use super::websocket;
 use crate::config::{Check, CheckRequest, Health};
 use crate::dial::{
-    Answered, ConnectError, Dial, Dialer, Exchange, ExchangeError, Layers, Limits, OnTokio, Secured, Tcp, TryError,
+    Answered, ConnectError, Dial, Dialer, ExchangeError, ExchangeLimits, HeadExchange, Layers, OnTokio, Secured, Tcp,
+    TryError,
 };
 use crate::http1::ResponseHead;
 use crate::metrics::LocalFailure;
@@ -161,8 +162,8 @@ impl Probe {
         let stream = self.begin(address)?;
         let mut stream = self.layers.establish(stream, address, None, until).await?;
         // The timeout covers all steps together.
-        let limits = Limits { until, connect: self.timeout, read: self.timeout, write: self.timeout };
-        let mut exchange = Exchange::new(request);
+        let limits = ExchangeLimits { until, connect: self.timeout, read: self.timeout, write: self.timeout };
+        let mut exchange = HeadExchange::new(request);
         exchange.connect(&mut stream, &limits).await?;
         let answered = exchange.answer(&mut stream, &limits, &judge).await?;
         Ok((stream, answered))

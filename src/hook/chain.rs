@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt};
 
 use super::erased::{Context, Erased, Phase};
-use super::registry::{Instance, Registry};
+use super::registry::{HookInstance, HookRegistry};
 use super::{
     Backend, Closed, Entry, Injector, Messages, Mode, Next, Pick, Reattach, Request, Response, Result, Tunnel, Upgrade,
 };
@@ -56,7 +56,7 @@ impl Chain {
     pub fn build(
         entries: &[HookEntry],
         route: &str,
-        registry: &Registry,
+        registry: &HookRegistry,
         previous: Option<&Self>,
         metrics: impl Fn(&str) -> Arc<HookMetrics>,
     ) -> Result<Self, Vec<Problem>> {
@@ -67,7 +67,7 @@ impl Chain {
             let nth = entries[..index].iter().filter(|before| before.name == entry.name).count();
             let previous = previous.and_then(|chain| chain.named(&entry.name).nth(nth));
             let previous = previous.map(|link| Arc::clone(&*link.hook));
-            let instance = Instance { name: &entry.name, route, checking: false };
+            let instance = HookInstance { name: &entry.name, route, checking: false };
             let identity =
                 Identity { name: entry.name.as_str().into(), route: Arc::clone(&at), metrics: metrics(&entry.name) };
             let made = registry.make(&instance, &entry.settings, previous);

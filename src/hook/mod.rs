@@ -48,7 +48,7 @@ pub use {
     chain::{Chain, Contexts, Packed, Saved},
     injector::Outlet,
     outbox::Outbox,
-    registry::Registry,
+    registry::HookRegistry,
     request::Facts,
 };
 

@@ -14,11 +14,11 @@ use crate::config::{KnownHooks, Problem, Settings};
 
 /// The hooks that a configuration may name, by name.
 #[derive(Clone, Default)]
-pub struct Registry {
+pub struct HookRegistry {
     makers: BTreeMap<String, Arc<dyn Maker>>,
 }
 
-impl Registry {
+impl HookRegistry {
     /// A registry that knows no hooks.
     pub fn empty() -> Self {
         Self::default()
@@ -41,7 +41,7 @@ impl Registry {
 
     pub(super) fn make(
         &self,
-        at: &Instance<'_>,
+        at: &HookInstance<'_>,
         settings: &Settings,
         previous: Option<Arc<dyn Erased>>,
     ) -> Result<Arc<dyn Erased>, Vec<Problem>> {
@@ -53,7 +53,7 @@ impl Registry {
 }
 
 /// Name and route under which a hook is made.
-pub(super) struct Instance<'p> {
+pub(super) struct HookInstance<'p> {
     pub(super) name: &'p str,
     pub(super) route: &'p str,
     pub(super) checking: bool,
@@ -62,7 +62,7 @@ pub(super) struct Instance<'p> {
 trait Maker: Send + Sync {
     fn make(
         &self,
-        at: &Instance<'_>,
+        at: &HookInstance<'_>,
         settings: &Settings,
         previous: Option<Arc<dyn Any + Send + Sync>>,
     ) -> Result<Arc<dyn Erased>, Vec<Problem>>;
@@ -80,7 +80,7 @@ where
 {
     fn make(
         &self,
-        at: &Instance<'_>,
+        at: &HookInstance<'_>,
         settings: &Settings,
         previous: Option<Arc<dyn Any + Send + Sync>>,
     ) -> Result<Arc<dyn Erased>, Vec<Problem>> {
@@ -105,20 +105,20 @@ where
     }
 }
 
-impl KnownHooks for Registry {
+impl KnownHooks for HookRegistry {
     fn names(&self) -> Vec<&str> {
         self.makers.keys().map(String::as_str).collect()
     }
 
     fn check(&self, name: &str, settings: &Settings) -> Result<(), Vec<Problem>> {
-        let hook = self.make(&Instance { name, route: "", checking: true }, settings, None)?;
+        let hook = self.make(&HookInstance { name, route: "", checking: true }, settings, None)?;
         let panicked =
             |said| vec![settings.problem("", format!("the hook `{name}` panicked when it was dropped: {said}"))];
         caught(|| drop(hook)).map_err(panicked)
     }
 }
 
-impl fmt::Debug for Registry {
+impl fmt::Debug for HookRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.makers.keys()).finish()
     }

@@ -68,8 +68,8 @@ impl Hook for Doing {
     }
 }
 
-fn registry() -> Registry {
-    let mut registry = Registry::empty();
+fn registry() -> HookRegistry {
+    let mut registry = HookRegistry::empty();
     registry.add::<Doing>("doing");
     registry
 }

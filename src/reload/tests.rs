@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::access_log::AccessLog;
-use crate::affinity::Source;
+use crate::affinity::KeySource;
 use crate::config::TunnelLimits;
-use crate::hook::{Hook, Registry, Setup, SetupError, TunnelId};
+use crate::hook::{Hook, HookRegistry, Setup, SetupError, TunnelId};
 use crate::metrics::Metrics;
 use crate::snapshot::Origin;
 use crate::tls::tickets::TicketKeys;
@@ -37,10 +37,10 @@ struct Subject {
 
 impl Subject {
     fn new(config: &Config) -> Self {
-        Self::with_hooks(config, Registry::empty())
+        Self::with_hooks(config, HookRegistry::empty())
     }
 
-    fn with_hooks(config: &Config, hooks: Registry) -> Self {
+    fn with_hooks(config: &Config, hooks: HookRegistry) -> Self {
         let log = AccessLog::off();
         let tunnels = Arc::new(Tunnels::start(2, &log).unwrap());
         let (keys, metrics) = (TicketKeys::draw(SystemTime::now()), Arc::new(Metrics::new()));
@@ -71,7 +71,7 @@ impl Subject {
             peer: ([127, 0, 0, 1], 1).into(),
             rare: None,
             route: "* /".into(),
-            key_source: Some(Source::Header),
+            key_source: Some(KeySource::Header),
             by_hook: false,
             key_digest: None,
             key_hash: key.map(|key| Ring::hash(key.as_bytes())),
@@ -235,7 +235,7 @@ async fn other_hooks_are_a_change_of_the_route_that_touches_no_tunnel() {
     };
     let (inspect, strip) = (config::Compression::Inspect, config::Compression::Strip);
     let limits = [("limit", "{ rate: 1, burst: 2 }"), ("log", "")];
-    let mut known = Registry::empty();
+    let mut known = HookRegistry::empty();
     known.add::<Idle>("limit");
     known.add::<Idle>("log");
     let mut subject = Subject::with_hooks(&with(inspect, &limits), known);

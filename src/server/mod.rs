@@ -29,7 +29,7 @@ use crate::access_log::AccessLog;
 use crate::config::{Config, LogTarget};
 use crate::diagnostics::Diagnostics;
 use crate::handover::{HandoverError, ToPredecessor, Welcome};
-use crate::hook::{Injector, Registry};
+use crate::hook::{HookRegistry, Injector};
 use crate::listen::{BindError, Bound, Inherited};
 use acceptor::ListeningSockets;
 pub use pid_file::PidFileError;
@@ -107,7 +107,7 @@ fn target(to: &LogTarget) -> String {
 /// A gateway that is ready to run.
 pub struct Server {
     config: Config,
-    hooks: Arc<Registry>,
+    hooks: Arc<HookRegistry>,
     options: Options,
     diagnostics: Option<Diagnostics>,
     on_ready: OnReady,
@@ -133,7 +133,7 @@ pub type OnStart = Box<dyn FnOnce(Injector) + Send + Sync>;
 impl Server {
     /// A gateway for a configuration, which has named hooks of `hooks` only. A reload reads the file anew that it was
     /// read from ([`Config::source`]); without one there is nothing to reload.
-    pub fn new(config: Config, hooks: Registry, options: Options) -> Self {
+    pub fn new(config: Config, hooks: HookRegistry, options: Options) -> Self {
         Self { config, hooks: Arc::new(hooks), options, diagnostics: None, on_ready: Box::new(|_| ()), on_start: None }
     }
 

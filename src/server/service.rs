@@ -25,7 +25,7 @@ use crate::discovery::{self, SavedMembers, Sources};
 use crate::drain::{self, DrainedBackend};
 use crate::gateway::Runtimes;
 use crate::handover::{PeerProcess, ToPredecessor};
-use crate::hook::Registry;
+use crate::hook::HookRegistry;
 use crate::metrics::Metrics;
 use crate::reload::{TlsFiles, Watch};
 use crate::snapshot::{Origin, Running};
@@ -39,7 +39,7 @@ use crate::unix_socket::SocketPath;
 /// process that Pingora sends into the background keeps none of the threads it had.
 pub(super) struct GatewayService {
     pub(super) config: Config,
-    pub(super) hooks: Arc<Registry>,
+    pub(super) hooks: Arc<HookRegistry>,
     pub(super) pingora: Arc<ServerConf>,
     pub(super) sockets: Option<ListeningSockets>,
     /// Connection to the process that this one takes over from.

@@ -55,8 +55,8 @@ pub struct Located<'s> {
 
 impl<'a> Asked<'a> {
     /// The parts that affinity depends on, for a request of `client`.
-    pub fn of(&self, client: &Client) -> affinity::Request<'a> {
-        affinity::Request {
+    pub fn of(&self, client: &Client) -> affinity::AffinityInput<'a> {
+        affinity::AffinityInput {
             headers: self.headers,
             query: self.query,
             client: client.address,
@@ -109,7 +109,7 @@ impl Snapshot {
         &self,
         route: usize,
         chose: Option<&str>,
-        request: &affinity::Request<'_>,
+        request: &affinity::AffinityInput<'_>,
         mint: impl FnOnce() -> String,
     ) -> Option<affinity::Key<'_>> {
         affinity::key(self.sources(route, chose), request, mint)

@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use crate::admission::{self, Admission};
 use crate::config::{self, AffinitySource, Compression, Config, Problems, Reattach, Route};
 use crate::dial::Dialer;
-use crate::hook::{Chain, Injector, Registry as Hooks};
+use crate::hook::{Chain, HookRegistry as Hooks, Injector};
 use crate::metrics::Metrics;
 use crate::route::Routes;
 use crate::tls::server::TlsServer;

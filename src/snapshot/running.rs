@@ -14,7 +14,7 @@ use crate::access_log::AccessLog;
 use crate::admission::Admission;
 use crate::client::is_trusted;
 use crate::config::{self, Config, Limits, OnChange, Problems};
-use crate::health::{CheckError, Checkers, Probe, Subject, Target};
+use crate::health::{CheckError, CheckedBackend, Checkers, Probe, Subject};
 use crate::hook::{self, Chain, Injector};
 use crate::metrics::Metrics;
 use crate::socket::descriptors::Descriptors;
@@ -29,7 +29,7 @@ pub struct Running {
     snapshot: ArcSwap<Snapshot>,
     /// Told when another snapshot takes force.
     swapped: Notify,
-    hooks: Arc<hook::Registry>,
+    hooks: Arc<hook::HookRegistry>,
     registry: Registry,
     turn: Mutex<Turn>,
     /// Metrics of the gateway.
@@ -61,7 +61,7 @@ pub struct Origin<'c> {
     /// Members of upstreams that have them from elsewhere.
     pub members: MemberLists,
     /// The hooks that the configuration may name.
-    pub hooks: Arc<hook::Registry>,
+    pub hooks: Arc<hook::HookRegistry>,
 }
 
 /// State of those who change the snapshot, one after the other.
@@ -136,7 +136,7 @@ impl Running {
     }
 
     /// The hooks that a configuration may name.
-    pub fn hooks(&self) -> &Arc<hook::Registry> {
+    pub fn hooks(&self) -> &Arc<hook::HookRegistry> {
         &self.hooks
     }
 
@@ -320,7 +320,7 @@ impl Running {
     }
 
     /// Targets of checks: every backend of every upstream whose health is not `off`.
-    fn targets(&self, snapshot: &Snapshot) -> Vec<Target> {
+    fn targets(&self, snapshot: &Snapshot) -> Vec<CheckedBackend> {
         let mut targets = Vec::new();
         let dialer = snapshot.dialer();
         for to in snapshot.destinations() {
@@ -330,7 +330,7 @@ impl Running {
             let probe = Arc::new(Probe::new(health, &dialer, &to.layers));
             let members = to.upstream.members().iter().enumerate();
             for (index, member) in members.filter(|(_, member)| !member.is_absent()) {
-                targets.push(Target {
+                targets.push(CheckedBackend {
                     upstream: Arc::clone(&upstream),
                     name: member.name.clone(),
                     address: member.address,

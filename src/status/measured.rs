@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::{CloseAsked, Listing, TunnelFilter, TunnelsAsked};
 use crate::access_log::AccessLog;
 use crate::config::{self, TunnelLimits};
-use crate::hook::{Registry, TunnelId};
+use crate::hook::{HookRegistry, TunnelId};
 use crate::metrics::Metrics;
 use crate::snapshot::{Origin, Running};
 use crate::tls::tickets::TicketKeys;
@@ -23,7 +23,7 @@ fn running() -> Running {
     let log = AccessLog::off();
     let tunnels = Arc::new(Tunnels::start(2, &log).unwrap());
     let keys = TicketKeys::draw(SystemTime::now());
-    let origin = Origin { config: &config, members: Default::default(), hooks: Arc::new(Registry::empty()) };
+    let origin = Origin { config: &config, members: Default::default(), hooks: Arc::new(HookRegistry::empty()) };
     Running::new(origin, Arc::new(Metrics::new()), tunnels, log, keys, Instant::now()).unwrap()
 }
 

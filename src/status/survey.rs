@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Age;
 use super::rates::{Counted, Rates};
 use super::tunnel::{Row, TunnelStatus};
-use crate::affinity::{Digest, Source};
+use crate::affinity::{Digest, KeySource};
 use crate::hook::TunnelId;
 use crate::snapshot::{Running, Snapshot};
 use crate::tunnel::Seen;
@@ -115,7 +115,7 @@ struct Found {
 
 struct KeyTally {
     backend: Arc<BackendState>,
-    source: Option<Source>,
+    source: Option<KeySource>,
     tunnels: u64,
     rate: u64,
 }
@@ -188,7 +188,7 @@ impl From<Found> for Surveyed {
         let key = |((_, key), tally): ((usize, Digest), KeyTally)| HotKey {
             upstream: tally.backend.upstream().to_owned(),
             key: key.to_string(),
-            key_source: Source::name_of(tally.source).to_owned(),
+            key_source: KeySource::name_of(tally.source).to_owned(),
             backend: tally.backend.name().to_owned(),
             tunnels: tally.tunnels,
             bytes_a_second: tally.rate,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::listing::Sort;
 use super::rates::{Counted, Rates};
-use crate::affinity::{Digest, Source};
+use crate::affinity::{Digest, KeySource};
 use crate::hook::{Chain, TunnelId};
 use crate::tunnel::{Reason, Seen};
 use crate::upstream::BackendState;
@@ -111,7 +111,7 @@ pub(super) struct Row {
     peer: SocketAddr,
     backend: Arc<BackendState>,
     route: Arc<str>,
-    key_source: Option<Source>,
+    key_source: Option<KeySource>,
     key: Option<Digest>,
     passed: Sides<(u64, u64)>,
     tls: Sides<bool>,
@@ -172,7 +172,7 @@ impl From<Row> for TunnelStatus {
             upstream: row.backend.upstream().to_owned(),
             backend: row.backend.address(),
             backend_name: row.backend.own_name().map(str::to_owned),
-            key_source: Source::name_of(row.key_source).to_owned(),
+            key_source: KeySource::name_of(row.key_source).to_owned(),
             key: row.key.map(|key| key.to_string()),
             bytes_from_client: from_client.0,
             bytes_from_backend: from_backend.0,

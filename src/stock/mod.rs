@@ -10,7 +10,7 @@ pub mod rate_limit;
 pub mod replay;
 pub mod webhook;
 
-use crate::hook::Registry;
+use crate::hook::HookRegistry;
 
 pub use headers::Headers;
 pub use ip_filter::IpFilter;
@@ -22,8 +22,8 @@ pub use replay::Replay;
 pub use webhook::Webhook;
 
 /// The hooks that the stock binary knows.
-pub fn registry() -> Registry {
-    let mut registry = Registry::empty();
+pub fn registry() -> HookRegistry {
+    let mut registry = HookRegistry::empty();
     registry.add::<Headers>("headers");
     registry.add::<IpFilter>("ip_filter");
     registry.add::<Jwt>("jwt");

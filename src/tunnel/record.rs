@@ -10,7 +10,7 @@ use super::reason::Reason;
 use super::reattach::{Outcome, Told};
 use crate::access_log::{AccessLog, LogLine};
 use crate::admission;
-use crate::affinity::{Digest, Source};
+use crate::affinity::{Digest, KeySource};
 use crate::hook::TunnelId;
 use crate::metrics::UpstreamMetrics;
 use crate::trace::TraceId;
@@ -34,7 +34,7 @@ pub struct Record {
     /// The route, as `host path`.
     pub route: Arc<str>,
     /// Source of the ring key; `None` when the tunnel was picked without one.
-    pub key_source: Option<Source>,
+    pub key_source: Option<KeySource>,
     /// Short hash of the ring key.
     pub key_digest: Option<Digest>,
     /// Place of the ring key on a ring ([`Ring::hash`](crate::upstream::Ring::hash)): enough to find its backend on any
@@ -163,7 +163,7 @@ impl Record {
             .text("upstream", backend.upstream())
             .text("backend", backend.address())
             .maybe("backend_name", backend.own_name())
-            .text("key_source", Source::name_of(self.key_source))
+            .text("key_source", KeySource::name_of(self.key_source))
             .maybe("key", self.key_digest)
             .text("tunnel", self.id)
             .maybe("trace_id", rare.and_then(|rare| rare.trace))

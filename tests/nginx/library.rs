@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use longhaul::affinity::{self, Request};
+use longhaul::affinity::{self, AffinityInput};
 use longhaul::config::{self, AffinitySource, Backend};
 use longhaul::upstream::{Registry, Upstream};
 use pingora_load_balancing::selection::consistent::KetamaHashing;
@@ -102,7 +102,7 @@ impl Longhaul {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
             headers.insert(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        let request = Request {
+        let request = AffinityInput {
             headers: &headers,
             query: question.query.as_deref(),
             client: question.client.into(),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::mpsc;
 
 use longhaul::config::{self, AccessLog, Config};
-use longhaul::hook::Registry;
+use longhaul::hook::HookRegistry;
 use longhaul::server::{Options, Server};
 
 /// Starts a backend, then a gateway before it with one worker; `dir` is for its control socket.
@@ -15,7 +15,7 @@ pub fn serve(dir: &Path, access_log: Option<AccessLog>) -> SocketAddr {
     let config = parse(&format!("backends: [{backend}]\n    affinity: [client_ip]\n    health: off"));
     let config = Config { control_sock: Some(dir.join("control.sock")), access_log, ..config };
     let (ready, addresses) = mpsc::channel();
-    let server = Server::new(config, Registry::empty(), Options::default())
+    let server = Server::new(config, HookRegistry::empty(), Options::default())
         .on_ready(move |gateway| ready.send(gateway.listeners[0]).unwrap());
     std::thread::spawn(move || server.run());
     addresses.recv().unwrap()

@@ -26,7 +26,7 @@ use super::request::Ctx;
 use super::waits::Waits;
 use crate::admission::Handshake;
 use crate::config::TunnelLimits;
-use crate::dial::{Answered, Dial, Exchange, Limits, PassedOn, Secured, Tcp, Transport, TryError};
+use crate::dial::{Answered, Dial, ExchangeLimits, HeadExchange, PassedOn, Secured, Tcp, Transport, TryError};
 use crate::hook::{Answer, TunnelId};
 use crate::http1::ResponseHead;
 use crate::http1::forward::{Edited, switching_response};
@@ -210,7 +210,7 @@ impl Gateway {
         until: Instant,
     ) -> Result<(Secured<D::Stream>, Answered<Judged>), TryError> {
         let timeouts = &to.upstream.config().timeouts;
-        let limits = Limits { until, connect: timeouts.connect, read: timeouts.read, write: timeouts.write };
+        let limits = ExchangeLimits { until, connect: timeouts.connect, read: timeouts.read, write: timeouts.write };
         let since = Instant::now();
         let socket = self.dialer.begin(address).and_then(|socket| dial.stream(socket));
         let socket = socket.map_err(TryError::connect)?;
@@ -220,14 +220,14 @@ impl Gateway {
             // On the heap, so that handshakes with plain backends are not given room for it.
             Box::pin(to.layers.establish(socket, address, *client, until.min(since + timeouts.connect))).await?
         };
-        let mut exchange = Exchange::new(request);
+        let mut exchange = HeadExchange::new(request);
         exchange.connect(&mut backend, &limits).await?;
         let connected = Instant::now();
         to.metrics.connect_seconds.observe((connected - since).as_secs_f64());
         let judge = |head: &ResponseHead<'_>| judge(head, offer, ctx);
         let try_until = until.min(connected + timeouts.per_try);
         if ctx.may_try_another(to) && try_until < until {
-            let answered = exchange.answer(&mut backend, &Limits { until: try_until, ..limits }, &judge).await;
+            let answered = exchange.answer(&mut backend, &ExchangeLimits { until: try_until, ..limits }, &judge).await;
             match answered {
                 // Where nobody else can be asked, waiting on is all that can be done for the client.
                 Err(late) if late.is_timeout() && Instant::now() >= try_until && !ctx.has_another(to) => {}

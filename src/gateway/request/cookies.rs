@@ -9,7 +9,7 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 
 use super::context::Ctx;
-use crate::affinity::born::{self, Place};
+use crate::affinity::born::{self, RingPlace};
 use crate::affinity::made_private;
 use crate::config::AffinitySource;
 use crate::http1::HeaderFields;
@@ -113,7 +113,7 @@ impl Ctx {
 
     /// The place of a session that the backend at work begins: one of that backend's own points on the ring. A backend
     /// that is not on the ring has none, and the key's own place is kept.
-    fn place(&self) -> Option<Place> {
+    fn place(&self) -> Option<RingPlace> {
         let hash = Ring::hash(&self.request.as_ref()?.key.as_ref()?.bytes);
         let own = self.pick.as_ref().and_then(|pick| self.to()?.upstream.point_of(pick.index, hash));
         Some(born::place(own.unwrap_or(hash)))

@@ -9,7 +9,7 @@ use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::context::{Ctx, Key};
-use crate::affinity::{self, Source};
+use crate::affinity::{self, KeySource};
 use crate::client::Client;
 use crate::config::{Compression, Handshake, TunnelLimits};
 use crate::gateway::arrival::Arrival;
@@ -160,7 +160,7 @@ impl Hooks {
         let asked = arrival.asked("", header.uri.path(), header.uri.query(), &header.headers);
         let request = asked.of(client);
         let key = match self.chosen.key.take() {
-            Some(bytes) => Some(affinity::Key { bytes, source: Source::Hook, issued: None }),
+            Some(bytes) => Some(affinity::Key { bytes, source: KeySource::Hook, issued: None }),
             None => snapshot.key(route, self.chosen.upstream.as_deref(), &request, affinity::mint),
         };
         key.map(|key| Key::of(key, client))

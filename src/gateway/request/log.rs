@@ -6,7 +6,7 @@ use pingora_proxy::Session;
 
 use super::context::{Ctx, Key};
 use super::error::describe;
-use crate::affinity::Source;
+use crate::affinity::KeySource;
 use crate::gateway::Gateway;
 
 impl Gateway {
@@ -46,7 +46,7 @@ impl Gateway {
                 .maybe("backend", pick.map(|pick| pick.state.address()))
                 .maybe("backend_name", pick.and_then(|pick| pick.state.own_name()))
                 .maybe("picked", pick.map(|pick| pick.how.as_str()))
-                .text("key_source", Source::name_of(ctx.key_source()))
+                .text("key_source", KeySource::name_of(ctx.key_source()))
                 .maybe("key", request.key.as_ref().map(Key::digest))
                 .number("tries", ctx.tries())
                 .number("duration_ms", u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))

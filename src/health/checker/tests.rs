@@ -59,11 +59,11 @@ fn address(number: usize) -> SocketAddr {
 }
 
 /// One target, and what it is told.
-fn target(number: usize) -> (Target, Arc<Told>) {
+fn target(number: usize) -> (CheckedBackend, Arc<Told>) {
     let told = Arc::new(Told::default());
     let subject: Arc<dyn Subject> = Arc::clone(&told) as _;
     (
-        Target {
+        CheckedBackend {
             upstream: "chat".into(),
             name: number.to_string().into(),
             address: address(number),
@@ -76,7 +76,7 @@ fn target(number: usize) -> (Target, Arc<Told>) {
     )
 }
 
-fn targets(numbers: std::ops::Range<usize>) -> (Vec<Target>, Vec<Arc<Told>>) {
+fn targets(numbers: std::ops::Range<usize>) -> (Vec<CheckedBackend>, Vec<Arc<Told>>) {
     numbers.map(target).unzip()
 }
 
@@ -170,7 +170,7 @@ async fn a_changed_interval_counts_from_the_next_sync() {
     let (target, told) = target(1);
     checkers.sync([target.clone()]);
     sleep(INTERVAL * 2).await;
-    checkers.sync([Target { interval: INTERVAL / 10, ..target }]);
+    checkers.sync([CheckedBackend { interval: INTERVAL / 10, ..target }]);
     let before = told.times().len();
     sleep(INTERVAL * 2).await;
     assert!((17..=24).contains(&(told.times().len() - before)), "{}", told.times().len() - before);
@@ -217,7 +217,7 @@ async fn a_subject_that_panics_does_not_end_its_checker() {
     }
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let mut checkers = passing();
-    checkers.sync([Target { subject: Arc::new(Panicking(sender)), ..target(1).0 }]);
+    checkers.sync([CheckedBackend { subject: Arc::new(Panicking(sender)), ..target(1).0 }]);
     for _ in 0..3 {
         receiver.recv().await.unwrap();
     }
@@ -282,7 +282,7 @@ async fn a_first_round_ends_each_check_after_its_own_timeout_s_share() {
     let mut checkers = silent();
     let (short, told_short) = target(1);
     let (long, told_long) = target(2);
-    let long = Target { probe: probe(TIMEOUT * 3), ..long };
+    let long = CheckedBackend { probe: probe(TIMEOUT * 3), ..long };
     let start = Instant::now();
     checkers.first_round(&[short, long]).await;
     assert!(start.elapsed() <= TIMEOUT * 3 + GRACE + Duration::from_millis(2));
@@ -349,7 +349,7 @@ async fn a_subject_is_called_at_the_moment_it_names() {
     let at = (Instant::now() + INTERVAL / 20).into_std();
     let due = Arc::new(Due(at, Mutex::default()));
     let mut checkers = passing();
-    let target = Target { interval: INTERVAL * 1_000, subject: due.clone(), ..target(1).0 };
+    let target = CheckedBackend { interval: INTERVAL * 1_000, subject: due.clone(), ..target(1).0 };
     checkers.sync([target]);
     sleep(INTERVAL / 10).await;
     let calls = due.1.lock().unwrap().clone();
@@ -382,7 +382,7 @@ async fn a_checker_reports_what_a_real_probe_sees() {
     }
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (sender, mut receiver) = mpsc::unbounded_channel();
-    let target = Target {
+    let target = CheckedBackend {
         address: listener.local_addr().unwrap(),
         probe: probe(Duration::from_secs(30)),
         interval: Duration::from_millis(20),

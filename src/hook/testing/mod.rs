@@ -63,7 +63,9 @@ pub use request::{Exchange, TestRequest};
 pub use tunnel::TestTunnel;
 
 use self::recorder::Recorder;
-use super::{Answer, Chain, Contexts, Direction, Failure, Hook, Injector, Messages, Next, Registry, Setup, SetupError};
+use super::{
+    Answer, Chain, Contexts, Direction, Failure, Hook, HookRegistry, Injector, Messages, Next, Setup, SetupError,
+};
 use crate::config::{HookEntry, Settings};
 use crate::metrics::Metrics;
 
@@ -90,7 +92,7 @@ impl Harness {
     /// A route with several hooks, or with more to say about it.
     pub fn builder() -> HarnessBuilder {
         HarnessBuilder {
-            registry: Registry::empty(),
+            registry: HookRegistry::empty(),
             entries: Vec::new(),
             problems: Vec::new(),
             route: "* /".into(),
@@ -167,7 +169,7 @@ impl fmt::Debug for Harness {
 /// Builds a [`Harness`].
 #[must_use = "nothing is tested until it is built"]
 pub struct HarnessBuilder {
-    registry: Registry,
+    registry: HookRegistry,
     entries: Vec<HookEntry>,
     problems: Vec<Problem>,
     route: Arc<str>,

@@ -9,7 +9,7 @@ use super::template::Template;
 
 /// Headers with their values, in the order written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fields(pub Vec<(HeaderName, Template)>);
+pub struct HeaderValues(pub Vec<(HeaderName, Template)>);
 
 /// Names of headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,18 +18,18 @@ pub struct Names(pub Vec<HeaderName>);
 /// One name.
 struct Name(HeaderName);
 
-impl<'de> Deserialize<'de> for Fields {
+impl<'de> Deserialize<'de> for HeaderValues {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Of;
 
         impl<'de> Visitor<'de> for Of {
-            type Value = Fields;
+            type Value = HeaderValues;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("headers and their values, such as `X-Client: ${client_ip}`")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<HeaderValues, A::Error> {
                 let mut fields: Vec<(HeaderName, Template)> = Vec::new();
                 while let Some(Name(name)) = map.next_key()? {
                     let template = map.next_value()?;
@@ -38,7 +38,7 @@ impl<'de> Deserialize<'de> for Fields {
                     }
                     fields.push((name, template));
                 }
-                Ok(Fields(fields))
+                Ok(HeaderValues(fields))
             }
         }
 

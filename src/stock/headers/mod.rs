@@ -9,7 +9,7 @@ use crate::hook::{Backend, Hook, Next, Pick, Request, Response, Result, Setup, S
 
 use template::Variable;
 
-pub use fields::{Fields, Names};
+pub use fields::{HeaderValues, Names};
 pub use template::Template;
 
 /// Changes headers of requests, upgrades too, on their way to the backend, and of its answers on their way to the
@@ -25,24 +25,24 @@ pub struct Headers {
 pub struct Settings {
     /// Of requests.
     #[serde(default)]
-    pub request: Changes,
+    pub request: HeaderChanges,
     /// Of backends' answers, that of a 101 too.
     #[serde(default)]
-    pub response: Changes,
+    pub response: HeaderChanges,
 }
 
 /// Changes of a header section: first what is removed, then what is set, then what is added.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
-pub struct Changes {
+pub struct HeaderChanges {
     /// Headers that are gone.
     #[serde(default)]
     pub remove: Names,
     /// Headers in place of all of their names; one with an empty value is none.
     #[serde(default)]
-    pub set: Fields,
+    pub set: HeaderValues,
     /// Headers beside those of their names; one with an empty value is none.
     #[serde(default)]
-    pub add: Fields,
+    pub add: HeaderValues,
 }
 
 /// Of one request: the values of the variables for its answer.
@@ -56,15 +56,15 @@ impl Hook for Headers {
     fn new(settings: Settings, _: &Setup<'_, Self>) -> Result<Self, SetupError> {
         check("request", &settings.request, whose_in_requests)?;
         check("response", &settings.response, whose_in_answers)?;
-        let Changes { set, add, .. } = &settings.response;
+        let HeaderChanges { set, add, .. } = &settings.response;
         let kept = set.0.iter().chain(&add.0).flat_map(|(_, template)| template.variables().cloned()).collect();
         Ok(Self { settings, kept })
     }
 
     async fn on_request(&self, request: &mut Request<'_>, context: &mut Context) -> Result<Next> {
-        let Changes { remove, set, add } = &self.settings.request;
+        let HeaderChanges { remove, set, add } = &self.settings.request;
         // All values are those of the request as it came: none depends on the order of the settings.
-        let values = |fields: &Fields| -> Vec<String> {
+        let values = |fields: &HeaderValues| -> Vec<String> {
             fields.0.iter().map(|(_, template)| template.fill(|variable| variable.of(request))).collect()
         };
         let (set_to, added) = (values(set), values(add));
@@ -93,7 +93,7 @@ impl Hook for Headers {
     }
 
     async fn on_response(&self, response: &mut Response<'_>, context: &mut Context) -> Result<()> {
-        let Changes { remove, set, add } = &self.settings.response;
+        let HeaderChanges { remove, set, add } = &self.settings.response;
         remove.0.iter().for_each(|name| response.remove_header(name.as_str()));
         let mut kept = context.0.iter();
         let mut value = |template: &Template| template.fill(|_| kept.next().cloned().unwrap_or_default());
@@ -122,8 +122,12 @@ impl Hook for Headers {
 type Why = &'static str;
 
 /// Finds the first header that is not for the settings to change; `whose` says why, where that is so.
-fn check(section: &str, changes: &Changes, whose: fn(&HeaderName, Change) -> Option<Why>) -> Result<(), SetupError> {
-    let Changes { remove, set, add } = changes;
+fn check(
+    section: &str,
+    changes: &HeaderChanges,
+    whose: fn(&HeaderName, Change) -> Option<Why>,
+) -> Result<(), SetupError> {
+    let HeaderChanges { remove, set, add } = changes;
     let removed = remove.0.iter().enumerate().map(|(index, name)| (format!("remove[{index}]"), name, Change::Remove));
     let is_set = set.0.iter().map(|(name, _)| (format!("set.{name}"), name, Change::Set));
     let added = add.0.iter().map(|(name, _)| (format!("add.{name}"), name, Change::Add));

@@ -63,7 +63,7 @@ async fn the_address_is_the_client_s_or_its_proxy_s() {
 
     for (on, passes) in [("client", false), ("peer", true)] {
         let settings = crate::config::Settings::parse(&format!("{{ deny: [192.0.2.0/24], on: {on} }}")).unwrap();
-        let mut registry = crate::hook::Registry::empty();
+        let mut registry = crate::hook::HookRegistry::empty();
         registry.add::<IpFilter>("ip_filter");
         let timeout = std::time::Duration::from_secs(5);
         let entry = crate::config::HookEntry { name: "ip_filter".into(), settings, timeout };

@@ -8,7 +8,7 @@ use crate::hook::{Request, Result};
 
 /// A claim that backends are told in a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct ToldClaim {
     /// The claim's name.
     pub(super) claim: String,
     /// The header that it is told in, which no client may send.
@@ -19,13 +19,13 @@ pub(super) struct Told {
 ///
 /// # Errors
 /// None that a token can lead to.
-pub(super) fn tell(told: &[Told], claims: &Claims, request: &mut Request<'_>) -> Result<()> {
+pub(super) fn tell(told: &[ToldClaim], claims: &Claims, request: &mut Request<'_>) -> Result<()> {
     let there = told.iter().filter_map(|told| Some((&told.header, claim(claims, &told.claim)?)));
     there.into_iter().try_for_each(|(header, value)| request.set_header(header.as_str(), header_text(value)))
 }
 
 /// Takes out what only the gateway may say.
-pub(super) fn forget(told: &[Told], request: &mut Request<'_>) {
+pub(super) fn forget(told: &[ToldClaim], request: &mut Request<'_>) {
     told.iter().for_each(|told| request.remove_header(told.header.as_str()));
 }
 

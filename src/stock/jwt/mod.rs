@@ -15,13 +15,13 @@ use http::header;
 use jsonwebtoken::crypto::aws_lc;
 use serde::{Deserialize, Serialize};
 
-use self::claims::Told;
+use self::claims::ToldClaim;
 use self::expiry::Expiry;
 use self::keys::KeySet;
 use self::remote::Remote;
 use self::settings::OnExpiry;
-use self::token::{Ambiguous, Found, TokenSource};
-use self::verify::{Claims, Refused, Rules};
+use self::token::{Ambiguous, FoundToken, TokenSource};
+use self::verify::{Claims, TokenRefused, TokenRules};
 use crate::hook::{
     Answer, Closed, Entry, Hook, Injector, Next, Request, Response, Result, Setup, SetupError, Tunnel, TunnelId,
 };
@@ -33,8 +33,8 @@ pub use self::settings::Settings;
 pub struct Jwt {
     places: Vec<TokenSource>,
     keys: Keys,
-    rules: Rules,
-    told: Vec<Told>,
+    rules: TokenRules,
+    told: Vec<ToldClaim>,
     key: Option<String>,
     optional: bool,
     forward: bool,
@@ -81,7 +81,7 @@ enum Denied {
     NoToken,
     Ambiguous,
     NoKeys,
-    Refused(Refused),
+    Refused(TokenRefused),
 }
 
 impl Hook for Jwt {
@@ -101,7 +101,7 @@ impl Hook for Jwt {
             told: settings.told()?,
             realm: settings.realm()?.to_owned(),
             expiry: closes.then(|| Arc::new(Expiry::new(code, terms.leeway))),
-            rules: Rules::new(terms),
+            rules: TokenRules::new(terms),
             key: settings.key,
             optional: settings.optional,
             forward: settings.forward,
@@ -198,7 +198,7 @@ impl Jwt {
         };
         let known = remote.keys().await.ok_or(Denied::NoKeys)?;
         let outcome = match self.rules.verify(token, &known.keys) {
-            Err(unknown @ Refused::UnknownKey) => match remote.after(&known).await {
+            Err(unknown @ TokenRefused::UnknownKey) => match remote.after(&known).await {
                 Some(newer) => self.rules.verify(token, &newer.keys),
                 None => Err(unknown),
             },
@@ -208,7 +208,13 @@ impl Jwt {
     }
 
     /// Lets a request in: tells the backend who it is from, and takes out what it is not to see.
-    fn admit(&self, request: &mut Request<'_>, context: &mut Context, found: Found, claims: &Claims) -> Result<Next> {
+    fn admit(
+        &self,
+        request: &mut Request<'_>,
+        context: &mut Context,
+        found: FoundToken,
+        claims: &Claims,
+    ) -> Result<Next> {
         for (index, place) in self.places.iter().enumerate() {
             let is_its_place = index == found.place;
             // A token that was not looked at must not be taken for one that was; and one among the subprotocols would

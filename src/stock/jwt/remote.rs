@@ -16,7 +16,7 @@ use crate::stock::outgoing;
 
 /// Source of keys, and the time between fetches.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Origin {
+pub(super) struct KeySetSource {
     /// URL of a JWK Set.
     pub(super) url: Url,
     /// The certificates that an `https` one is verified with, those of the system where there are none.
@@ -34,7 +34,7 @@ pub(super) struct Origin {
 /// The keys of a URL. While it cannot be reached, those that were there last go on counting.
 #[derive(Debug)]
 pub(super) struct Remote {
-    origin: Origin,
+    origin: KeySetSource,
     client: Client,
     state: watch::Sender<State>,
     /// Somebody wants a fetch at once, or all of this was dropped.
@@ -61,7 +61,7 @@ pub(super) struct Fetched {
 
 impl Remote {
     /// The keys of `origin`, which is not asked before [`start`](Self::start).
-    pub(super) fn new(origin: Origin, client: Client) -> Self {
+    pub(super) fn new(origin: KeySetSource, client: Client) -> Self {
         Self {
             origin,
             client,
@@ -72,7 +72,7 @@ impl Remote {
     }
 
     /// URL of the keys.
-    pub(super) fn origin(&self) -> &Origin {
+    pub(super) fn origin(&self) -> &KeySetSource {
         &self.origin
     }
 

@@ -11,9 +11,9 @@ use http::{HeaderName, header};
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use serde::Deserialize;
 
-use super::claims::Told;
+use super::claims::ToldClaim;
 use super::keys::{KeySet, KeysError};
-use super::remote::{Origin, Remote};
+use super::remote::{KeySetSource, Remote};
 use super::token::TokenSource;
 use super::verify::Terms;
 use super::{Jwt, Keys};
@@ -194,7 +194,7 @@ impl Settings {
             let error = || SetupError::at(field, format!("from {} to {} is possible here", span[0], span[1]));
             is_within.then_some(value).ok_or_else(error)
         };
-        let origin = Origin {
+        let origin = KeySetSource {
             url: outgoing::url("jwks_url", url)?,
             ca_file: self.ca_file.clone(),
             timeout: within("fetch_timeout", self.fetch_timeout, "3s", ["100ms", "1m"])?,
@@ -242,7 +242,7 @@ impl Settings {
     }
 
     /// The claims that backends are told.
-    pub(super) fn told(&self) -> Result<Vec<Told>, SetupError> {
+    pub(super) fn told(&self) -> Result<Vec<ToldClaim>, SetupError> {
         let each = self.claims.iter().map(|(claim, name)| {
             let field = || format!("claims.{claim}");
             let header = HeaderName::from_bytes(name.as_bytes())
@@ -252,7 +252,7 @@ impl Settings {
                 let why = format!("{name} is a part of the protocol, and cannot hold a claim");
                 return Err(SetupError::at(field(), why));
             }
-            Ok(Told { claim: claim.clone(), header })
+            Ok(ToldClaim { claim: claim.clone(), header })
         });
         each.collect()
     }

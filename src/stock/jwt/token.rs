@@ -19,7 +19,7 @@ pub(super) enum TokenSource {
 
 /// A token, and where it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct FoundToken {
     /// The token as sent, not looked at yet.
     pub(super) token: String,
     /// The index of its place.
@@ -82,11 +82,11 @@ impl TokenSource {
 }
 
 /// The token in the first of the places that carries one.
-pub(super) fn find(places: &[TokenSource], request: &Request<'_>) -> Result<Option<Found>, Ambiguous> {
+pub(super) fn find(places: &[TokenSource], request: &Request<'_>) -> Result<Option<FoundToken>, Ambiguous> {
     for (index, place) in places.iter().enumerate() {
         let mut tokens = place.tokens(request).into_iter();
         match (tokens.next(), tokens.next()) {
-            (Some((token, entry)), None) => return Ok(Some(Found { token, place: index, entry })),
+            (Some((token, entry)), None) => return Ok(Some(FoundToken { token, place: index, entry })),
             (Some(_), Some(_)) => return Err(Ambiguous),
             (None, _) => {}
         }

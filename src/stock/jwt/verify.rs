@@ -13,7 +13,7 @@ pub(super) type Claims = serde_json::Map<String, Value>;
 
 /// The rules that tokens are held to.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(super) struct TokenRules {
     validations: Vec<(Algorithm, Validation)>,
     required: Vec<String>,
 }
@@ -34,7 +34,7 @@ pub(super) struct Terms {
 /// Why a token is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub(super) enum Refused {
+pub(super) enum TokenRefused {
     #[error("the token is malformed")]
     Malformed,
     #[error("the token's algorithm is not accepted")]
@@ -55,7 +55,7 @@ pub(super) enum Refused {
     Claim(String),
 }
 
-impl Refused {
+impl TokenRefused {
     /// The word for it in the access log.
     pub(super) fn as_str(&self) -> &'static str {
         match self {
@@ -72,7 +72,7 @@ impl Refused {
     }
 }
 
-impl Rules {
+impl TokenRules {
     /// The rules for tokens under these terms.
     pub(super) fn new(terms: Terms) -> Self {
         let every = [
@@ -96,37 +96,41 @@ impl Rules {
     /// Verifies a token with whichever of the keys signed it, and returns what it says.
     ///
     /// # Errors
-    /// See [`Refused`].
-    pub(super) fn verify(&self, token: &str, keys: &KeySet) -> Result<Claims, Refused> {
+    /// See [`TokenRefused`].
+    pub(super) fn verify(&self, token: &str, keys: &KeySet) -> Result<Claims, TokenRefused> {
         if token.len() > LONGEST_TOKEN {
-            return Err(Refused::Malformed);
+            return Err(TokenRefused::Malformed);
         }
         let header = decode_header(token).map_err(|error| match error.kind() {
             // `alg` is read as one of the algorithms that there are: `none`, say, is not.
-            ErrorKind::Json(error) if error.is_data() => Refused::Algorithm,
-            _ => Refused::Malformed,
+            ErrorKind::Json(error) if error.is_data() => TokenRefused::Algorithm,
+            _ => TokenRefused::Malformed,
         })?;
         // RFC 7515 §4.1.11: extensions that must be understood, and none is.
         if header.crit.is_some() {
-            return Err(Refused::Malformed);
+            return Err(TokenRefused::Malformed);
         }
         let known = self.validations.iter().find(|(algorithm, _)| *algorithm == header.alg);
-        let Some((_, validation)) = known.filter(|_| keys.verifies(header.alg)) else { return Err(Refused::Algorithm) };
+        let Some((_, validation)) = known.filter(|_| keys.verifies(header.alg)) else {
+            return Err(TokenRefused::Algorithm);
+        };
         let id = header.kid.as_deref();
-        let mut outcome = Err(Refused::UnknownKey);
+        let mut outcome = Err(TokenRefused::UnknownKey);
         for key in keys.candidates(id, header.alg) {
             outcome = decode::<Claims>(token, key, validation).map_err(|error| refused(error.kind()));
-            if !matches!(outcome, Err(Refused::Signature)) {
+            if !matches!(outcome, Err(TokenRefused::Signature)) {
                 break;
             }
         }
         let claims = match outcome {
             // Signed by none of those without an id: whatever key the id stands for is not there.
-            Err(Refused::Signature) if id.is_some_and(|id| keys.lacks(id)) => return Err(Refused::UnknownKey),
+            Err(TokenRefused::Signature) if id.is_some_and(|id| keys.lacks(id)) => {
+                return Err(TokenRefused::UnknownKey);
+            }
             outcome => outcome?.claims,
         };
         match self.required.iter().find(|name| claim(&claims, name).is_none()) {
-            Some(missing) => Err(Refused::Claim(missing.clone())),
+            Some(missing) => Err(TokenRefused::Claim(missing.clone())),
             None => Ok(claims),
         }
     }
@@ -171,16 +175,18 @@ fn validation(algorithm: Algorithm, terms: &Terms) -> Validation {
     validation
 }
 
-fn refused(kind: &ErrorKind) -> Refused {
+fn refused(kind: &ErrorKind) -> TokenRefused {
     match kind {
-        ErrorKind::InvalidSignature => Refused::Signature,
-        ErrorKind::ExpiredSignature => Refused::Expired,
-        ErrorKind::ImmatureSignature => Refused::NotYet,
-        ErrorKind::InvalidIssuer => Refused::Issuer,
-        ErrorKind::InvalidAudience => Refused::Audience,
-        ErrorKind::MissingRequiredClaim(name) | ErrorKind::InvalidClaimFormat(name) => Refused::Claim(name.clone()),
-        ErrorKind::InvalidAlgorithm => Refused::Algorithm,
-        _ => Refused::Malformed,
+        ErrorKind::InvalidSignature => TokenRefused::Signature,
+        ErrorKind::ExpiredSignature => TokenRefused::Expired,
+        ErrorKind::ImmatureSignature => TokenRefused::NotYet,
+        ErrorKind::InvalidIssuer => TokenRefused::Issuer,
+        ErrorKind::InvalidAudience => TokenRefused::Audience,
+        ErrorKind::MissingRequiredClaim(name) | ErrorKind::InvalidClaimFormat(name) => {
+            TokenRefused::Claim(name.clone())
+        }
+        ErrorKind::InvalidAlgorithm => TokenRefused::Algorithm,
+        _ => TokenRefused::Malformed,
     }
 }
 

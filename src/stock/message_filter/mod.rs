@@ -10,7 +10,7 @@ use crate::hook::{Direction, Hook, Message, Messages, Result, Setup, SetupError,
 
 use policy::{Judgement, Policy};
 
-pub use settings::{Json, OnViolation, Replace, SeenDirection, Settings, Type};
+pub use settings::{JsonDemand, OnViolation, Replace, SeenDirection, Settings, Type};
 
 /// Lets messages pass by their size, their type, their JSON and their text, and replaces parts of their text.
 pub struct MessageFilter {

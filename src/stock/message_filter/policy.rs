@@ -7,7 +7,7 @@ use regex::{Regex, RegexSet};
 use serde::de::IgnoredAny;
 
 use super::schema::{Misfit, Schema};
-use super::settings::{Json, Settings, Type};
+use super::settings::{JsonDemand, Settings, Type};
 use crate::hook::{Message, SetupError};
 
 /// Rules for messages, applied in the order of the fields.
@@ -28,12 +28,12 @@ pub(super) enum Judgement {
     Passes,
     /// This text stands in its place.
     Becomes(String),
-    Violates(Violation),
+    Violates(PolicyViolation),
 }
 
 /// Why a message may not pass.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Violation {
+pub(super) enum PolicyViolation {
     TooLong,
     WrongType,
     NotJson,
@@ -63,7 +63,7 @@ impl Policy {
             max_size: max_size.map(|size| size.0),
             text,
             binary,
-            json: *json == Some(Json::Required),
+            json: *json == Some(JsonDemand::Required),
             schema: schema.map_err(|why| SetupError::at("schema_file", why))?,
             deny: patterns(deny)?,
             replace: replacements(settings)?,
@@ -89,26 +89,26 @@ impl Policy {
         }
     }
 
-    fn violation(&self, message: &Message) -> Option<Violation> {
+    fn violation(&self, message: &Message) -> Option<PolicyViolation> {
         let payload = message.as_bytes();
         let length = u64::try_from(payload.len()).unwrap_or(u64::MAX);
         if self.max_size.is_some_and(|most| length > most) {
-            return Some(Violation::TooLong);
+            return Some(PolicyViolation::TooLong);
         }
         if !(if message.is_text() { self.text } else { self.binary }) {
-            return Some(Violation::WrongType);
+            return Some(PolicyViolation::WrongType);
         }
         if let Some(schema) = &self.schema {
             match schema.check(payload) {
                 Ok(()) => {}
-                Err(Misfit::NotJson) => return Some(Violation::NotJson),
-                Err(Misfit::At(place)) => return Some(Violation::Misfit(place)),
+                Err(Misfit::NotJson) => return Some(PolicyViolation::NotJson),
+                Err(Misfit::At(place)) => return Some(PolicyViolation::Misfit(place)),
             }
         } else if self.json && serde_json::from_slice::<IgnoredAny>(payload).is_err() {
-            return Some(Violation::NotJson);
+            return Some(PolicyViolation::NotJson);
         }
         let is_denied = |text| self.deny.as_ref().is_some_and(|deny| deny.is_match(text));
-        message.as_text().is_some_and(is_denied).then_some(Violation::Denied)
+        message.as_text().is_some_and(is_denied).then_some(PolicyViolation::Denied)
     }
 
     fn replaced(&self, message: &Message) -> Judgement {
@@ -129,7 +129,7 @@ impl Policy {
 }
 
 /// `text` with every place of a pattern replaced; `None` where it has none.
-fn replaced(pattern: &Regex, with: &str, text: &str) -> Result<Option<String>, Violation> {
+fn replaced(pattern: &Regex, with: &str, text: &str) -> Result<Option<String>, PolicyViolation> {
     let mut replaced = String::new();
     let mut copied = 0;
     for groups in pattern.captures_iter(text) {
@@ -139,7 +139,7 @@ fn replaced(pattern: &Regex, with: &str, text: &str) -> Result<Option<String>, V
         copied = found.end();
         // Groups may be repeated: a short message could become one that fills the memory.
         if replaced.len() > MAX_REPLACED {
-            return Err(Violation::GrewTooLong);
+            return Err(PolicyViolation::GrewTooLong);
         }
     }
     if copied == 0 && replaced.is_empty() {
@@ -185,7 +185,7 @@ fn in_one_line(error: &regex::Error) -> String {
     format!("it is not a regular expression: {}", last.strip_prefix("error: ").unwrap_or(last))
 }
 
-impl Violation {
+impl PolicyViolation {
     /// RFC 6455 §7.4.1.
     pub(super) fn code(&self) -> u16 {
         match self {
@@ -197,7 +197,7 @@ impl Violation {
     }
 }
 
-impl fmt::Display for Violation {
+impl fmt::Display for PolicyViolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLong => f.write_str("the message is too long"),

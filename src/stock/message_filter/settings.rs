@@ -15,7 +15,7 @@ pub struct Settings {
     /// The types that may pass; by default both, and with `deny` or `replace` text alone.
     pub types: Option<Vec<Type>>,
     /// Demand that messages are JSON; none if left out.
-    pub json: Option<Json>,
+    pub json: Option<JsonDemand>,
     /// A file with the JSON Schema that messages have to fit; none if left out.
     pub schema_file: Option<PathBuf>,
     /// Patterns of which none may be found in a text message.
@@ -57,7 +57,7 @@ pub enum Type {
 /// Demand on messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Json {
+pub enum JsonDemand {
     /// Messages are JSON (RFC 8259).
     Required,
 }

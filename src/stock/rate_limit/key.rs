@@ -10,9 +10,9 @@ use crate::hook::Request;
 
 /// Whom something counts for: the head of a SHA-1, so that neither long keys nor secret ones are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(super) struct Key(u128);
+pub(super) struct LimitKey(u128);
 
-impl Key {
+impl LimitKey {
     /// The key of a request; its client's address stands in where it has not what `by` asks for, so that leaving it out
     /// lifts no limit.
     pub(super) fn of(by: &By, request: &Request<'_>) -> Self {

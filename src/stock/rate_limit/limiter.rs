@@ -12,7 +12,7 @@ use governor::state::StateStore;
 use governor::{Quota, RateLimiter};
 use lru::LruCache;
 
-use super::key::Key;
+use super::key::LimitKey;
 use super::settings::Rate;
 
 /// A rate, and who has had how much of it.
@@ -24,7 +24,7 @@ pub(super) struct Limiter<C: Clock = MonotonicClock> {
     unit: u64,
     table: Arc<Table>,
     start: C::Instant,
-    limiter: RateLimiter<Key, Shared, C, NoOpMiddleware<C::Instant>>,
+    limiter: RateLimiter<LimitKey, Shared, C, NoOpMiddleware<C::Instant>>,
 }
 
 /// Why something cannot pass now.
@@ -62,7 +62,7 @@ impl<C: Clock> Limiter<C> {
     }
 
     /// Lets `amount` (at least 1) of a key's pass, all or nothing.
-    pub(super) fn take(&self, key: &Key, amount: u64) -> Result<(), Excess> {
+    pub(super) fn take(&self, key: &LimitKey, amount: u64) -> Result<(), Excess> {
         let units = u32::try_from(amount.max(1).div_ceil(self.unit)).ok().and_then(NonZeroU32::new);
         let taken = units.map(|units| self.limiter.check_key_n(key, units));
         match taken {
@@ -73,7 +73,7 @@ impl<C: Clock> Limiter<C> {
     }
 
     /// The keys that have lately had something, the latest first, and how long until nothing of that is left.
-    pub(super) fn save(&self, most: usize) -> Vec<(Key, u64)> {
+    pub(super) fn save(&self, most: usize) -> Vec<(LimitKey, u64)> {
         let now = self.now();
         let mut saved = Vec::new();
         for shard in &self.table.shards {
@@ -85,7 +85,7 @@ impl<C: Clock> Limiter<C> {
     }
 
     /// Takes on what [`save`](Self::save) gave, without forgetting what came since.
-    pub(super) fn restore(&self, saved: &[(Key, u64)]) {
+    pub(super) fn restore(&self, saved: &[(LimitKey, u64)]) {
         let now = self.now();
         // What another rate made of a key must not outlast what this one would.
         let each = self.rate.period.as_nanos() * u128::from(self.rate.burst) / u128::from(self.rate.count);
@@ -109,7 +109,7 @@ const FASTEST: u64 = 1_000_000;
 
 /// The state of every key that is remembered; those used longest ago are forgotten first.
 struct Table {
-    shards: [Mutex<LruCache<Key, Nanos>>; SHARDS],
+    shards: [Mutex<LruCache<LimitKey, Nanos>>; SHARDS],
     shard_keys: usize,
     hasher: RandomState,
 }
@@ -127,9 +127,9 @@ impl Table {
 }
 
 impl StateStore for Table {
-    type Key = Key;
+    type Key = LimitKey;
 
-    fn measure_and_replace<T, F, E>(&self, key: &Key, measure: F) -> Result<T, E>
+    fn measure_and_replace<T, F, E>(&self, key: &LimitKey, measure: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
@@ -154,9 +154,9 @@ fn locked<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Shared(Arc<Table>);
 
 impl StateStore for Shared {
-    type Key = Key;
+    type Key = LimitKey;
 
-    fn measure_and_replace<T, F, E>(&self, key: &Key, measure: F) -> Result<T, E>
+    fn measure_and_replace<T, F, E>(&self, key: &LimitKey, measure: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {

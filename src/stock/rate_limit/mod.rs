@@ -17,9 +17,9 @@ use crate::hook::{
     Answer, Direction, Hook, Message, Messages, Next, Request, Result, Setup, SetupError, Tunnel, Upgrade, Verdict,
 };
 
-use key::Key;
+use key::LimitKey;
 use limiter::{Excess, Limiter};
-use tunnels::{Counted, Tunnels};
+use tunnels::{CountedTunnel, TunnelCounts};
 
 pub use settings::{By, ByteRate, OnExcess, Prefixes, Rate, Settings};
 
@@ -34,20 +34,20 @@ pub struct RateLimit {
     upgrades: Option<Arc<Limiter>>,
     messages: Option<Arc<Limiter>>,
     bytes: Option<Arc<Limiter>>,
-    tunnels: Arc<Tunnels>,
+    tunnels: Arc<TunnelCounts>,
 }
 
 /// State of one request, and of the tunnel that it becomes.
 #[derive(Debug, Default)]
 pub struct Context {
-    key: Option<Key>,
-    tunnel: Option<Counted>,
+    key: Option<LimitKey>,
+    tunnel: Option<CountedTunnel>,
 }
 
 /// A [`Context`] on its way to another process.
 #[derive(Serialize, Deserialize)]
 struct Packed {
-    key: Option<Key>,
+    key: Option<LimitKey>,
 }
 
 /// Counts of a hook, on their way to another process: some keys of each limit, with the nanoseconds until their count
@@ -55,26 +55,26 @@ struct Packed {
 #[derive(Default, Serialize, Deserialize)]
 struct Saved {
     #[serde(default)]
-    requests: Vec<(Key, u64)>,
+    requests: Vec<(LimitKey, u64)>,
     #[serde(default)]
-    upgrades: Vec<(Key, u64)>,
+    upgrades: Vec<(LimitKey, u64)>,
     #[serde(default)]
-    messages: Vec<(Key, u64)>,
+    messages: Vec<(LimitKey, u64)>,
     #[serde(default)]
-    bytes: Vec<(Key, u64)>,
+    bytes: Vec<(LimitKey, u64)>,
 }
 
 /// Of each limit so many keys go to another process: those seen last. Half a megabyte.
 const MOST_SAVED: usize = 10_000;
 
 impl RateLimit {
-    fn key(&self, request: &Request<'_>, context: &mut Context) -> Key {
-        *context.key.get_or_insert_with(|| Key::of(&self.settings.by, request))
+    fn key(&self, request: &Request<'_>, context: &mut Context) -> LimitKey {
+        *context.key.get_or_insert_with(|| LimitKey::of(&self.settings.by, request))
     }
 
     /// The key of a tunnel's messages. Its request gave one, unless another release of this hook saw that request.
-    fn tunnel_key(&self, client: IpAddr, context: &mut Context) -> Key {
-        *context.key.get_or_insert_with(|| Key::of_client(&self.settings.by, client))
+    fn tunnel_key(&self, client: IpAddr, context: &mut Context) -> LimitKey {
+        *context.key.get_or_insert_with(|| LimitKey::of_client(&self.settings.by, client))
     }
 
     /// The limits that a message falls under, how much of each it takes, and what there is too much of otherwise.
@@ -86,7 +86,7 @@ impl RateLimit {
 
     /// Waits until `amount` has passed, piece by piece where it is more than may come at once; `false` if that would
     /// take more than what is `left` to wait.
-    async fn pace(limiter: &Limiter, key: &Key, amount: u64, left: &mut Duration) -> bool {
+    async fn pace(limiter: &Limiter, key: &LimitKey, amount: u64, left: &mut Duration) -> bool {
         let mut to_take = amount.max(1);
         while to_take > 0 {
             let piece = to_take.min(limiter.burst());
@@ -216,7 +216,7 @@ impl Hook for RateLimit {
 const POLICY_VIOLATION: u16 = 1008;
 
 /// Lets one of a key's pass, or answers 429 (RFC 6585 §4).
-fn pass(limiter: Option<&Limiter>, key: &Key, what: &'static str) -> Next {
+fn pass(limiter: Option<&Limiter>, key: &LimitKey, what: &'static str) -> Next {
     match limiter.map(|limiter| limiter.take(key, 1)) {
         None | Some(Ok(())) => Next::Continue,
         Some(Err(excess)) => {

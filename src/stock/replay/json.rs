@@ -5,48 +5,48 @@ use std::fmt;
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::memory::{Keep, Key, Note};
+use super::memory::{Keep, MemoryNote, MessageKey};
 use crate::hook::Direction;
 
 /// Rules for JSON, by the type of a message.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(super) struct JsonRules {
     /// Path of the type, then of the id.
     paths: [Vec<Box<str>>; 2],
-    rules: Vec<Rule>,
+    rules: Vec<JsonRule>,
 }
 
 /// Types of messages that belong together.
 #[derive(Debug)]
-pub(super) struct Rule {
+pub(super) struct JsonRule {
     pub(super) keep: Vec<Box<str>>,
     pub(super) until: Vec<Box<str>>,
     pub(super) answers: Vec<Box<str>>,
     pub(super) greets: bool,
 }
 
-impl Rules {
+impl JsonRules {
     /// `kind` and `id` name fields; a dot leads into an object.
-    pub(super) fn new(kind: &str, id: &str, rules: Vec<Rule>) -> Self {
+    pub(super) fn new(kind: &str, id: &str, rules: Vec<JsonRule>) -> Self {
         let path = |dotted: &str| dotted.split('.').map(Box::from).collect();
         Self { paths: [path(kind), path(id)], rules }
     }
 
     /// Adds to `notes` what a message means. A message that is not a JSON object with a type means nothing.
-    pub(super) fn read(&self, direction: Direction, payload: &[u8], notes: &mut Vec<Note>) {
+    pub(super) fn read(&self, direction: Direction, payload: &[u8], notes: &mut Vec<MemoryNote>) {
         let [Some(kind), id] = skim(payload, &self.paths) else { return };
         let has = |types: &[Box<str>]| types.iter().any(|known| kind.strip_prefix('"') == Some(known));
         for (place, rule) in self.rules.iter().enumerate() {
-            let key = || Key::new(place, id.as_deref().unwrap_or_default());
+            let key = || MessageKey::new(place, id.as_deref().unwrap_or_default());
             if has(&rule.until) {
-                notes.push(Note::Forget(key()));
+                notes.push(MemoryNote::Forget(key()));
             }
             match direction {
                 Direction::ToBackend if has(&rule.keep) => {
                     let answer = (!rule.answers.is_empty()).then(key);
-                    notes.push(Note::Keep(Keep { key: key(), answer, greets: rule.greets }));
+                    notes.push(MemoryNote::Keep(Keep { key: key(), answer, greets: rule.greets }));
                 }
-                Direction::ToClient if has(&rule.answers) => notes.push(Note::Answer(key())),
+                Direction::ToClient if has(&rule.answers) => notes.push(MemoryNote::Answer(key())),
                 _ => {}
             }
         }

@@ -6,12 +6,12 @@ use crate::hook::Message;
 
 /// Identity of a kept message: the rule that it matched, and the id that tells messages of that rule apart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Key {
+pub(super) struct MessageKey {
     rule: u8,
     id: Box<str>,
 }
 
-impl Key {
+impl MessageKey {
     pub(super) fn new(rule: usize, id: &str) -> Self {
         // Settings have far fewer rules.
         Self { rule: u8::try_from(rule).unwrap_or(u8::MAX), id: id.into() }
@@ -20,15 +20,15 @@ impl Key {
 
 /// Meaning of a message for what is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Note {
+pub(super) enum MemoryNote {
     /// The message is to be kept.
     Keep(Keep),
     /// The message with this key is over.
-    Forget(Key),
+    Forget(MessageKey),
     /// The message is an answer, with this key.
-    Answer(Key),
+    Answer(MessageKey),
     /// The message is an answer, with this key, by which the backend refuses.
-    Refusal(Key),
+    Refusal(MessageKey),
     /// The client ends the conversation: nothing is to be repeated any more.
     ForgetAll,
 }
@@ -36,16 +36,16 @@ pub(super) enum Note {
 /// A message to keep. It takes the place of an earlier one with the same key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Keep {
-    pub(super) key: Key,
+    pub(super) key: MessageKey,
     /// Key of its answer; `None` for a message that has none.
-    pub(super) answer: Option<Key>,
+    pub(super) answer: Option<MessageKey>,
     /// Nothing else is sent to a backend before the answer.
     pub(super) greets: bool,
 }
 
 /// A message on its way to the backend.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sent<'m> {
+pub(super) struct SentMessage<'m> {
     pub(super) message: &'m Message,
     /// Number of the message among those that went to backends.
     pub(super) number: u64,
@@ -53,7 +53,7 @@ pub(super) struct Sent<'m> {
 
 /// Messages for the next backend.
 #[derive(Debug, PartialEq)]
-pub(super) struct Repeated {
+pub(super) struct RepeatedMessages {
     pub(super) messages: Vec<Message>,
     /// The messages are a greeting: more follow when it has been answered.
     pub(super) is_greeting: bool,
@@ -61,10 +61,10 @@ pub(super) struct Repeated {
 
 /// Messages kept of one tunnel, in the order in which the client sent them.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Memory {
+pub(super) struct MessageMemory {
     kept: Vec<Kept>,
     /// Answers that the next backend owes, and that the client has already had.
-    owed: Vec<Key>,
+    owed: Vec<MessageKey>,
     /// First messages of the next backend that the client has already had, whatever they say.
     owed_first: u8,
     /// Number of the backends' first messages that the client has had.
@@ -75,8 +75,8 @@ pub(super) struct Memory {
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Kept {
-    key: Key,
-    answer: Option<Key>,
+    key: MessageKey,
+    answer: Option<MessageKey>,
     greets: bool,
     text: bool,
     #[serde(with = "crate::base64_text")]
@@ -89,10 +89,10 @@ struct Kept {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Greeting {
     /// Answers that are awaited.
-    awaited: Vec<Key>,
+    awaited: Vec<MessageKey>,
     /// First messages of the backend that are awaited, whatever they say.
     awaited_first: u8,
-    /// As in [`Memory::replay`].
+    /// As in [`MessageMemory::replay`].
     held_from: u64,
 }
 
@@ -100,12 +100,12 @@ struct Greeting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
-impl Memory {
+impl MessageMemory {
     /// Keeps a message, within `bound`.
     ///
     /// # Errors
     /// The message does not fit. Nothing is changed.
-    pub(super) fn keep(&mut self, keep: Keep, sent: &Sent<'_>, bound: Bound) -> Result<(), Full> {
+    pub(super) fn keep(&mut self, keep: Keep, sent: &SentMessage<'_>, bound: MemoryBound) -> Result<(), Full> {
         let Keep { key, answer, greets } = keep;
         let before = self.kept.iter().position(|kept| kept.key == key);
         let freed = before.map_or(0, |at| self.kept[at].weight());
@@ -123,7 +123,7 @@ impl Memory {
     }
 
     /// Forgets the message with this key.
-    pub(super) fn forget(&mut self, key: &Key) {
+    pub(super) fn forget(&mut self, key: &MessageKey) {
         self.kept.retain(|kept| kept.key != *key);
     }
 
@@ -133,7 +133,7 @@ impl Memory {
     }
 
     /// Notes an answer. Returns true for one that the client has already had from an earlier backend.
-    pub(super) fn is_repeated(&mut self, key: &Key) -> bool {
+    pub(super) fn is_repeated(&mut self, key: &MessageKey) -> bool {
         if let Some(greeting) = &mut self.greeting {
             greeting.awaited.retain(|awaited| awaited != key);
         }
@@ -149,7 +149,7 @@ impl Memory {
 
     /// Notes an answer by which the backend refuses. Returns true where an earlier backend had accepted, as the client
     /// knows.
-    pub(super) fn is_refused_now(&mut self, key: &Key) -> bool {
+    pub(super) fn is_refused_now(&mut self, key: &MessageKey) -> bool {
         self.kept.retain(|kept| kept.answered || kept.answer.as_ref() != Some(key));
         self.owed.contains(key)
     }
@@ -170,7 +170,7 @@ impl Memory {
 
     /// Messages that the next backend is sent, in order. Those from number `held_from` on are left out: the gateway
     /// still has them and sends them itself. `first`: messages of the backend that answer the client's first ones.
-    pub(super) fn replay(&mut self, held_from: u64, first: u8) -> Repeated {
+    pub(super) fn replay(&mut self, held_from: u64, first: u8) -> RepeatedMessages {
         let replayed = || self.kept.iter().filter(|kept| kept.number < held_from);
         let greetings = || replayed().filter(|kept| kept.greets);
         self.owed = replayed().filter(|kept| kept.answered).filter_map(|kept| kept.answer.clone()).collect();
@@ -181,10 +181,10 @@ impl Memory {
         } else {
             replayed().map(Kept::message).collect()
         };
-        let awaited: Vec<Key> = greetings().filter_map(|kept| kept.answer.clone()).collect();
+        let awaited: Vec<MessageKey> = greetings().filter_map(|kept| kept.answer.clone()).collect();
         let awaited_first = if greetings().any(|kept| kept.answer.is_none()) { first } else { 0 };
         self.greeting = is_greeting.then_some(Greeting { awaited, awaited_first, held_from });
-        Repeated { messages, is_greeting }
+        RepeatedMessages { messages, is_greeting }
     }
 
     /// Returns true while a backend has not answered its greeting.
@@ -224,7 +224,7 @@ const OVERHEAD: usize = 96;
 
 /// The most that is kept of one tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Bound {
+pub(super) struct MemoryBound {
     pub(super) messages: usize,
     pub(super) bytes: usize,
 }

@@ -5,25 +5,25 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::memory::{Keep, Key, Note};
+use super::memory::{Keep, MemoryNote, MessageKey};
 use crate::hook::Direction;
 
 /// Adds to `notes` what a message means: a topic is kept from its join until it is left or closed.
-pub(super) fn read(direction: Direction, payload: &[u8], notes: &mut Vec<Note>) {
+pub(super) fn read(direction: Direction, payload: &[u8], notes: &mut Vec<MemoryNote>) {
     let Ok((_, number, topic, event, _)) = serde_json::from_slice::<Array<'_, IgnoredAny>>(payload) else { return };
-    let number = number.map(|Text(number)| Key::new(REPLY, &number));
-    let topic = Key::new(TOPIC, &topic.0);
+    let number = number.map(|Text(number)| MessageKey::new(REPLY, &number));
+    let topic = MessageKey::new(TOPIC, &topic.0);
     match (direction, &*event.0) {
         (Direction::ToBackend, "phx_join") => {
-            notes.push(Note::Keep(Keep { key: topic, answer: number, greets: false }))
+            notes.push(MemoryNote::Keep(Keep { key: topic, answer: number, greets: false }))
         }
         (Direction::ToBackend, "phx_leave") | (Direction::ToClient, "phx_close" | "phx_error") => {
-            notes.push(Note::Forget(topic));
+            notes.push(MemoryNote::Forget(topic));
         }
         (Direction::ToClient, "phx_reply") => {
             let is_refused =
                 serde_json::from_slice::<Array<'_, Reply<'_>>>(payload).is_ok_and(|it| it.4.status.0 != "ok");
-            notes.extend(number.map(if is_refused { Note::Refusal } else { Note::Answer }));
+            notes.extend(number.map(if is_refused { MemoryNote::Refusal } else { MemoryNote::Answer }));
         }
         _ => {}
     }
@@ -47,7 +47,7 @@ const REPLY: usize = 1;
 mod tests {
     use super::*;
 
-    fn notes(direction: Direction, text: &str) -> Vec<Note> {
+    fn notes(direction: Direction, text: &str) -> Vec<MemoryNote> {
         let mut notes = Vec::new();
         read(direction, text.as_bytes(), &mut notes);
         notes
@@ -55,14 +55,14 @@ mod tests {
 
     #[test]
     fn a_topic_is_kept_from_its_join_until_its_end() {
-        let (topic, reply) = (Key::new(TOPIC, "room:\"1\""), Key::new(REPLY, "4"));
-        let keep = Note::Keep(Keep { key: topic.clone(), answer: Some(reply.clone()), greets: false });
+        let (topic, reply) = (MessageKey::new(TOPIC, "room:\"1\""), MessageKey::new(REPLY, "4"));
+        let keep = MemoryNote::Keep(Keep { key: topic.clone(), answer: Some(reply.clone()), greets: false });
         assert_eq!(notes(Direction::ToBackend, r#"["4","4","room:\"1\"","phx_join",{}]"#), [keep]);
         let reply_with =
             |status: &str| format!(r#"["4","4","room","phx_reply",{{"response":{{}},"status":"{status}"}}]"#);
-        assert_eq!(notes(Direction::ToClient, &reply_with("ok")), [Note::Answer(reply.clone())]);
-        assert_eq!(notes(Direction::ToClient, &reply_with("error")), [Note::Refusal(reply)]);
-        let over = [Note::Forget(topic)];
+        assert_eq!(notes(Direction::ToClient, &reply_with("ok")), [MemoryNote::Answer(reply.clone())]);
+        assert_eq!(notes(Direction::ToClient, &reply_with("error")), [MemoryNote::Refusal(reply)]);
+        let over = [MemoryNote::Forget(topic)];
         assert_eq!(notes(Direction::ToBackend, r#"["4","5","room:\"1\"","phx_leave",{}]"#), over);
         assert_eq!(notes(Direction::ToClient, r#"["4",null,"room:\"1\"","phx_error",{}]"#), over);
     }

@@ -2,25 +2,25 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::memory::{Bound, Full, Keep, Key, Memory, Note, Repeated, Sent};
-use super::mqtt::{Session, Taken};
-use super::settings::{Json, Protocol, Settings};
+use super::memory::{Full, Keep, MemoryBound, MemoryNote, MessageKey, MessageMemory, RepeatedMessages, SentMessage};
+use super::mqtt::{MqttOutcome, MqttSession};
+use super::settings::{JsonSettings, Protocol, Settings};
 use super::{json, phoenix, stomp};
 use crate::hook::{Direction, Message, SetupError, Verdict};
 
 /// Rules of one hook.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(super) struct ReplayRules {
     way: Way,
     first: u8,
     first_answers: u8,
-    bound: Bound,
+    bound: MemoryBound,
 }
 
 #[derive(Debug)]
 enum Way {
     First,
-    Json(json::Rules),
+    Json(json::JsonRules),
     Mqtt,
     Stomp,
     Phoenix,
@@ -28,20 +28,20 @@ enum Way {
 
 /// State of one tunnel.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
+pub struct Context {
     /// Messages that passed to backends.
     passed: u64,
     /// Why the tunnel cannot be carried to another backend.
     off: Option<String>,
-    memory: Memory,
-    mqtt: Option<Box<Session>>,
+    memory: MessageMemory,
+    mqtt: Option<Box<MqttSession>>,
 }
 
-impl Rules {
+impl ReplayRules {
     pub(super) fn new(settings: &Settings) -> Result<Self, SetupError> {
         settings.check()?;
         let way = match (settings.protocol, &settings.json) {
-            (Some(Protocol::GraphqlWs), _) => Way::Json(Json::graphql_ws().rules()?),
+            (Some(Protocol::GraphqlWs), _) => Way::Json(JsonSettings::graphql_ws().rules()?),
             (Some(Protocol::Mqtt), _) => Way::Mqtt,
             (Some(Protocol::Stomp), _) => Way::Stomp,
             (Some(Protocol::Phoenix), _) => Way::Phoenix,
@@ -53,7 +53,7 @@ impl Rules {
     }
 
     /// Decides about a message, and notes what it means.
-    pub(super) fn judge(&self, state: &mut State, direction: Direction, message: &Message) -> Verdict {
+    pub(super) fn judge(&self, state: &mut Context, direction: Direction, message: &Message) -> Verdict {
         let verdict = match self.way {
             Way::Mqtt => self.judge_mqtt(state, direction, message.as_bytes()),
             _ => self.judge_notes(state, direction, message),
@@ -66,25 +66,25 @@ impl Rules {
 
     /// Messages that the next backend is sent before anything else. The gateway still has the last `held` messages that
     /// passed.
-    pub(super) fn replay(&self, state: &mut State, held: u64) -> Repeated {
+    pub(super) fn replay(&self, state: &mut Context, held: u64) -> RepeatedMessages {
         let held_from = state.passed.saturating_sub(held);
         match &mut state.mqtt {
             Some(session) => {
                 let messages = session.replay(held_from).into_iter().map(Message::binary).collect();
-                Repeated { messages, is_greeting: false }
+                RepeatedMessages { messages, is_greeting: false }
             }
             None => state.memory.replay(held_from, self.first_answers),
         }
     }
 
-    fn judge_mqtt(&self, state: &mut State, direction: Direction, payload: &[u8]) -> Verdict {
+    fn judge_mqtt(&self, state: &mut Context, direction: Direction, payload: &[u8]) -> Verdict {
         let session = state.mqtt.get_or_insert_default();
         if state.off.is_none() {
             match session.take(direction, payload, state.passed, self.bound) {
-                Ok(Taken::Pass) => return Verdict::Pass,
-                Ok(Taken::Replace(packets)) if packets.is_empty() => return Verdict::Drop,
-                Ok(Taken::Replace(packets)) => return Verdict::Replace(Message::binary(packets)),
-                Ok(Taken::Refused) => return refusal(),
+                Ok(MqttOutcome::Pass) => return Verdict::Pass,
+                Ok(MqttOutcome::Replace(packets)) if packets.is_empty() => return Verdict::Drop,
+                Ok(MqttOutcome::Replace(packets)) => return Verdict::Replace(Message::binary(packets)),
+                Ok(MqttOutcome::Refused) => return refusal(),
                 Err(unfit) => {
                     state.off = Some(unfit.to_string());
                     session.give_up();
@@ -95,7 +95,7 @@ impl Rules {
         if all.len() == payload.len() { Verdict::Pass } else { Verdict::Replace(Message::binary(all)) }
     }
 
-    fn judge_notes(&self, state: &mut State, direction: Direction, message: &Message) -> Verdict {
+    fn judge_notes(&self, state: &mut Context, direction: Direction, message: &Message) -> Verdict {
         if state.off.is_some() {
             return Verdict::Pass;
         }
@@ -121,41 +121,41 @@ impl Rules {
         }
     }
 
-    fn sent(&self, state: &mut State, message: &Message, notes: Vec<Note>) -> Result<(), Full> {
-        let sent = Sent { message, number: state.passed };
+    fn sent(&self, state: &mut Context, message: &Message, notes: Vec<MemoryNote>) -> Result<(), Full> {
+        let sent = SentMessage { message, number: state.passed };
         let is_first = state.passed < self.first.into();
         if is_first {
-            let key = Key::new(FIRST, &state.passed.to_string());
+            let key = MessageKey::new(FIRST, &state.passed.to_string());
             let keep = Keep { key, answer: None, greets: self.first_answers > 0 };
             state.memory.keep(keep, &sent, self.bound)?;
         }
         for note in notes {
             match note {
-                Note::Keep(_) if is_first => {}
-                Note::Keep(keep) => state.memory.keep(keep, &sent, self.bound)?,
-                Note::Forget(key) => state.memory.forget(&key),
-                Note::ForgetAll => state.memory.forget_all(),
-                Note::Answer(_) | Note::Refusal(_) => {}
+                MemoryNote::Keep(_) if is_first => {}
+                MemoryNote::Keep(keep) => state.memory.keep(keep, &sent, self.bound)?,
+                MemoryNote::Forget(key) => state.memory.forget(&key),
+                MemoryNote::ForgetAll => state.memory.forget_all(),
+                MemoryNote::Answer(_) | MemoryNote::Refusal(_) => {}
             }
         }
         Ok(())
     }
 
-    fn answered(&self, memory: &mut Memory, notes: &[Note]) -> Verdict {
+    fn answered(&self, memory: &mut MessageMemory, notes: &[MemoryNote]) -> Verdict {
         let mut is_repeated = memory.is_repeated_first(self.first_answers);
         for note in notes {
             match note {
-                Note::Answer(key) => is_repeated |= memory.is_repeated(key),
-                Note::Refusal(key) if memory.is_refused_now(key) => return refusal(),
-                Note::Forget(key) => memory.forget(key),
-                Note::Keep(_) | Note::Refusal(_) | Note::ForgetAll => {}
+                MemoryNote::Answer(key) => is_repeated |= memory.is_repeated(key),
+                MemoryNote::Refusal(key) if memory.is_refused_now(key) => return refusal(),
+                MemoryNote::Forget(key) => memory.forget(key),
+                MemoryNote::Keep(_) | MemoryNote::Refusal(_) | MemoryNote::ForgetAll => {}
             }
         }
         if is_repeated { Verdict::Drop } else { Verdict::Pass }
     }
 }
 
-impl State {
+impl Context {
     /// Why the tunnel cannot be carried to another backend; `None` where it can.
     pub(super) fn off(&self) -> Option<&str> {
         self.off.as_deref()

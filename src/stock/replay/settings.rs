@@ -1,7 +1,7 @@
 //! The settings of `replay`.
 
 use super::json;
-use super::memory::Bound;
+use super::memory::MemoryBound;
 use crate::config::Size;
 use crate::hook::SetupError;
 
@@ -17,7 +17,7 @@ pub struct Settings {
     #[serde(default)]
     pub first_answers: u8,
     /// Rules for messages that are JSON objects.
-    pub json: Option<Json>,
+    pub json: Option<JsonSettings>,
     /// The most bytes kept of one tunnel. Default 64 KiB, from 1 KiB to 128 KiB.
     #[serde(default = "default_max_size")]
     pub max_size: Size,
@@ -45,7 +45,7 @@ pub enum Protocol {
 
 /// Rules for messages that are JSON objects.
 #[derive(Clone, Debug, serde::Deserialize)]
-pub struct Json {
+pub struct JsonSettings {
     /// Field with the type of a message; a dot leads into an object.
     #[serde(default = "default_type", rename = "type")]
     pub kind: String,
@@ -53,12 +53,12 @@ pub struct Json {
     #[serde(default = "default_id")]
     pub id: String,
     /// The rules.
-    pub keep: Vec<Keep>,
+    pub keep: Vec<KeepSettings>,
 }
 
 /// Messages that are kept, by type.
 #[derive(Clone, Debug, serde::Deserialize)]
-pub struct Keep {
+pub struct KeepSettings {
     /// Types of the client's messages that are kept.
     pub types: Vec<String>,
     /// Types of messages, from either side, that end it.
@@ -90,7 +90,7 @@ fn default_max_messages() -> u16 {
 
 impl Settings {
     /// The bound on what is kept.
-    pub(super) fn bound(&self) -> Result<Bound, SetupError> {
+    pub(super) fn bound(&self) -> Result<MemoryBound, SetupError> {
         if !(1024..=MOST_BYTES).contains(&self.max_size.0) {
             return Err(SetupError::at("max_size", "it is 1KiB to 128KiB: it travels with its tunnel in a handover"));
         }
@@ -98,7 +98,7 @@ impl Settings {
             return Err(SetupError::at("max_messages", format!("it is 1 to {MOST_MESSAGES}")));
         }
         let bytes = usize::try_from(self.max_size.0).unwrap_or(usize::MAX);
-        Ok(Bound { messages: self.max_messages.into(), bytes })
+        Ok(MemoryBound { messages: self.max_messages.into(), bytes })
     }
 
     /// Checks that there are rules, and that they do not contradict each other.
@@ -121,8 +121,8 @@ impl Settings {
     }
 }
 
-impl Json {
-    pub(super) fn rules(&self) -> Result<json::Rules, SetupError> {
+impl JsonSettings {
+    pub(super) fn rules(&self) -> Result<json::JsonRules, SetupError> {
         for (name, path) in [("json.type", &self.kind), ("json.id", &self.id)] {
             if path.split('.').any(str::is_empty) {
                 return Err(SetupError::at(name, "it names a field, such as `type` or `data.type`"));
@@ -143,13 +143,13 @@ impl Json {
             }
         }
         let boxed = |types: &[String]| types.iter().map(|text| text.as_str().into()).collect();
-        let rules = self.keep.iter().map(|rule| json::Rule {
+        let rules = self.keep.iter().map(|rule| json::JsonRule {
             keep: boxed(&rule.types),
             until: boxed(&rule.until),
             answers: boxed(&rule.answers),
             greets: rule.greets,
         });
-        Ok(json::Rules::new(&self.kind, &self.id, rules.collect()))
+        Ok(json::JsonRules::new(&self.kind, &self.id, rules.collect()))
     }
 
     /// Rules for `graphql-transport-ws` (enisdenjo/graphql-ws, PROTOCOL.md).
@@ -158,8 +158,8 @@ impl Json {
         let (init, ack) = (types(&["connection_init"]), types(&["connection_ack"]));
         let (subscribe, ends) = (types(&["subscribe"]), types(&["complete", "error"]));
         let keep = vec![
-            Keep { types: init, until: vec![], answers: ack, greets: true },
-            Keep { types: subscribe, until: ends, answers: vec![], greets: false },
+            KeepSettings { types: init, until: vec![], answers: ack, greets: true },
+            KeepSettings { types: subscribe, until: ends, answers: vec![], greets: false },
         ];
         Self { kind: default_type(), id: default_id(), keep }
     }

@@ -1,27 +1,29 @@
 //! Rules for STOMP 1.0 to 1.2: one frame in each message, as its WebSocket clients and brokers send it.
 
-use super::memory::{Keep, Key, Note};
+use super::memory::{Keep, MemoryNote, MessageKey};
 use crate::hook::Direction;
 
 /// Adds to `notes` what a frame means.
-pub(super) fn read(direction: Direction, payload: &[u8], notes: &mut Vec<Note>) {
+pub(super) fn read(direction: Direction, payload: &[u8], notes: &mut Vec<MemoryNote>) {
     let Some(frame) = Frame::read(payload) else { return };
     // In STOMP 1.0 the destination stands for an id that is left out.
     let subscription = || frame.header("id").or_else(|| frame.header("destination")).unwrap_or_default();
-    let receipt = |name| frame.header(name).map(|id| Key::new(RECEIPT, id));
+    let receipt = |name| frame.header(name).map(|id| MessageKey::new(RECEIPT, id));
     match (direction, frame.command) {
         (Direction::ToBackend, "CONNECT" | "STOMP") => {
-            let key = Key::new(CONNECTION, "");
-            notes.push(Note::Keep(Keep { key: key.clone(), answer: Some(key), greets: true }));
+            let key = MessageKey::new(CONNECTION, "");
+            notes.push(MemoryNote::Keep(Keep { key: key.clone(), answer: Some(key), greets: true }));
         }
         (Direction::ToBackend, "SUBSCRIBE") => {
-            let key = Key::new(SUBSCRIPTION, subscription());
-            notes.push(Note::Keep(Keep { key, answer: receipt("receipt"), greets: false }));
+            let key = MessageKey::new(SUBSCRIPTION, subscription());
+            notes.push(MemoryNote::Keep(Keep { key, answer: receipt("receipt"), greets: false }));
         }
-        (Direction::ToBackend, "UNSUBSCRIBE") => notes.push(Note::Forget(Key::new(SUBSCRIPTION, subscription()))),
-        (Direction::ToBackend, "DISCONNECT") => notes.push(Note::ForgetAll),
-        (Direction::ToClient, "CONNECTED") => notes.push(Note::Answer(Key::new(CONNECTION, ""))),
-        (Direction::ToClient, "RECEIPT") => notes.extend(receipt("receipt-id").map(Note::Answer)),
+        (Direction::ToBackend, "UNSUBSCRIBE") => {
+            notes.push(MemoryNote::Forget(MessageKey::new(SUBSCRIPTION, subscription())))
+        }
+        (Direction::ToBackend, "DISCONNECT") => notes.push(MemoryNote::ForgetAll),
+        (Direction::ToClient, "CONNECTED") => notes.push(MemoryNote::Answer(MessageKey::new(CONNECTION, ""))),
+        (Direction::ToClient, "RECEIPT") => notes.extend(receipt("receipt-id").map(MemoryNote::Answer)),
         _ => {}
     }
 }
@@ -60,7 +62,7 @@ impl<'p> Frame<'p> {
 mod tests {
     use super::*;
 
-    fn notes(direction: Direction, frame: &str) -> Vec<Note> {
+    fn notes(direction: Direction, frame: &str) -> Vec<MemoryNote> {
         let mut notes = Vec::new();
         read(direction, frame.as_bytes(), &mut notes);
         notes
@@ -68,18 +70,21 @@ mod tests {
 
     #[test]
     fn frames_are_read_with_either_line_ending_and_behind_heart_beats() {
-        let key = Key::new(SUBSCRIPTION, "7");
+        let key = MessageKey::new(SUBSCRIPTION, "7");
         for frame in ["SUBSCRIBE\nid:7\nreceipt:r\n\n\0", "\r\n\nSUBSCRIBE\r\nid:7\r\nreceipt:r\r\n\r\n\0"] {
-            let answer = Some(Key::new(RECEIPT, "r"));
+            let answer = Some(MessageKey::new(RECEIPT, "r"));
             assert_eq!(
                 notes(Direction::ToBackend, frame),
-                [Note::Keep(Keep { key: key.clone(), answer, greets: false })],
+                [MemoryNote::Keep(Keep { key: key.clone(), answer, greets: false })],
                 "{frame:?}"
             );
         }
-        assert_eq!(notes(Direction::ToBackend, "UNSUBSCRIBE\nid:7\nid:8\n\n\0"), [Note::Forget(key)]);
-        assert_eq!(notes(Direction::ToClient, "RECEIPT\nreceipt-id:r\n\n\0"), [Note::Answer(Key::new(RECEIPT, "r"))]);
-        assert_eq!(notes(Direction::ToBackend, "DISCONNECT\n\n\0"), [Note::ForgetAll]);
+        assert_eq!(notes(Direction::ToBackend, "UNSUBSCRIBE\nid:7\nid:8\n\n\0"), [MemoryNote::Forget(key)]);
+        assert_eq!(
+            notes(Direction::ToClient, "RECEIPT\nreceipt-id:r\n\n\0"),
+            [MemoryNote::Answer(MessageKey::new(RECEIPT, "r"))]
+        );
+        assert_eq!(notes(Direction::ToBackend, "DISCONNECT\n\n\0"), [MemoryNote::ForgetAll]);
     }
 
     #[test]

@@ -9,12 +9,12 @@ use http::{HeaderMap, HeaderValue, header};
 use reqwest::{Client, StatusCode, Url};
 use tokio::time;
 
-use super::event::Event;
+use super::event::WebhookEvent;
 use crate::stock::outgoing::{self, OutgoingError};
 
 /// An HTTP endpoint that takes events.
 #[derive(Debug)]
-pub(super) struct Endpoint {
+pub(super) struct WebhookEndpoint {
     pub(super) url: Url,
     pub(super) client: Client,
     /// Sent along with every event.
@@ -39,12 +39,12 @@ pub(super) enum NotTaken {
     Busy,
 }
 
-impl Endpoint {
+impl WebhookEndpoint {
     /// Sends an event once.
     ///
     /// # Errors
     /// See [`NotTaken`].
-    pub(super) async fn send(&self, event: &Event) -> Result<(), NotTaken> {
+    pub(super) async fn send(&self, event: &WebhookEvent) -> Result<(), NotTaken> {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
         let mut headers = self.headers.clone();
         if let Some(secret) = &self.secret {
@@ -67,7 +67,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// Outcome of the last try.
-    pub(super) async fn deliver(&self, event: &Event) -> Result<(), NotTaken> {
+    pub(super) async fn deliver(&self, event: &WebhookEvent) -> Result<(), NotTaken> {
         let mut pause = FIRST_PAUSE;
         for _ in 0..self.retries {
             match self.send(event).await {

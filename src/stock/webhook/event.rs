@@ -10,14 +10,14 @@ use crate::hook::{Closed, Direction, Tunnel};
 /// Which events there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Kind {
+pub(super) enum EventKind {
     /// A tunnel has opened.
     Open,
     /// A tunnel has ended.
     Close,
 }
 
-impl Kind {
+impl EventKind {
     /// The `event` label in metrics.
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -29,8 +29,8 @@ impl Kind {
 
 /// An event, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Event {
-    pub(super) kind: Kind,
+pub(super) struct WebhookEvent {
+    pub(super) kind: EventKind,
     /// The same for every try, and for no other event.
     pub(super) id: String,
     pub(super) body: Vec<u8>,
@@ -39,7 +39,7 @@ pub(super) struct Event {
 /// Fields are named as in the access log.
 #[derive(Serialize)]
 struct Body<'t> {
-    event: Kind,
+    event: EventKind,
     time: String,
     tunnel: String,
     request_id: &'t str,
@@ -62,10 +62,10 @@ struct End {
     messages_from_backend: u64,
 }
 
-impl Event {
+impl WebhookEvent {
     /// A tunnel has opened.
     pub(super) fn open(tunnel: &Tunnel) -> Self {
-        Self::of(tunnel, Kind::Open, None)
+        Self::of(tunnel, EventKind::Open, None)
     }
 
     /// A tunnel has ended.
@@ -80,10 +80,10 @@ impl Event {
             messages_from_client: closed.messages[client],
             messages_from_backend: closed.messages[backend],
         };
-        Self::of(tunnel, Kind::Close, Some(end))
+        Self::of(tunnel, EventKind::Close, Some(end))
     }
 
-    fn of(tunnel: &Tunnel, kind: Kind, end: Option<End>) -> Self {
+    fn of(tunnel: &Tunnel, kind: EventKind, end: Option<End>) -> Self {
         let body = Body {
             event: kind,
             time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),

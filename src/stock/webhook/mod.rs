@@ -12,9 +12,9 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::time;
 
-use self::endpoint::{Endpoint, NotTaken};
-use self::event::{Event, Kind};
-use self::queue::{Ledger, Queue};
+use self::endpoint::{NotTaken, WebhookEndpoint};
+use self::event::{EventKind, WebhookEvent};
+use self::queue::{EventQueue, Ledger};
 use crate::hook::{Closed, Hook, Injector, Result, Setup, SetupError, Tunnel};
 
 pub use self::settings::Settings;
@@ -22,9 +22,9 @@ pub use self::settings::Settings;
 /// The hook `webhook`.
 #[derive(Debug)]
 pub struct Webhook {
-    endpoint: Arc<Endpoint>,
-    events: Vec<Kind>,
-    queue: Queue,
+    endpoint: Arc<WebhookEndpoint>,
+    events: Vec<EventKind>,
+    queue: EventQueue,
     ledger: Arc<Ledger>,
     timeout: Duration,
     gate: Option<Gate>,
@@ -58,7 +58,7 @@ impl Hook for Webhook {
         let ledger = Arc::new(Ledger::new(setup.name(), setup.route(), &endpoint));
         Ok(Self {
             events: settings.events()?,
-            queue: Queue::new(Arc::clone(&endpoint), settings.queue()?, Arc::clone(&ledger)),
+            queue: EventQueue::new(Arc::clone(&endpoint), settings.queue()?, Arc::clone(&ledger)),
             timeout: settings.timeout()?,
             gate: settings.gate()?,
             calls: Semaphore::new(settings.queue()?),
@@ -72,10 +72,10 @@ impl Hook for Webhook {
     }
 
     async fn on_open(&self, tunnel: &Tunnel, (): &mut ()) -> Result<()> {
-        if !self.events.contains(&Kind::Open) {
+        if !self.events.contains(&EventKind::Open) {
             return Ok(());
         }
-        let event = Event::open(tunnel);
+        let event = WebhookEvent::open(tunnel);
         match self.gate {
             Some(gate) => self.ask(gate, tunnel, &event).await,
             None => drop(self.queue.push(tunnel.id, event)),
@@ -84,10 +84,10 @@ impl Hook for Webhook {
     }
 
     async fn on_close(&self, tunnel: &Tunnel, closed: &Closed, (): &mut ()) {
-        if !self.events.contains(&Kind::Close) {
+        if !self.events.contains(&EventKind::Close) {
             return;
         }
-        if let Some(done) = self.queue.push(tunnel.id, Event::close(tunnel, closed)) {
+        if let Some(done) = self.queue.push(tunnel.id, WebhookEvent::close(tunnel, closed)) {
             // A process that ends waits for this call, and not for the queue. After a while the event is left to the
             // queue.
             let _ = time::timeout(self.timeout, done).await;
@@ -97,7 +97,7 @@ impl Hook for Webhook {
 
 impl Webhook {
     /// Lets the endpoint decide about a tunnel. The tunnel's messages wait meanwhile.
-    async fn ask(&self, gate: Gate, tunnel: &Tunnel, event: &Event) {
+    async fn ask(&self, gate: Gate, tunnel: &Tunnel, event: &WebhookEvent) {
         let outcome = match self.calls.try_acquire() {
             Ok(_under_way) => self.endpoint.send(event).await,
             Err(_) => Err(NotTaken::Busy),

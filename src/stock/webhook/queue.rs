@@ -8,15 +8,15 @@ use log::{info, warn};
 use prometheus::{IntCounterVec, Opts};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::endpoint::{Endpoint, NotTaken};
-use super::event::{Event, Kind};
+use super::endpoint::{NotTaken, WebhookEndpoint};
+use super::event::{EventKind, WebhookEvent};
 use crate::hook::TunnelId;
 use crate::stock::outgoing;
 
 /// Events that wait for their turn. A tunnel's take the same lane, where one is sent after the other.
 #[derive(Debug)]
-pub(super) struct Queue {
-    endpoint: Arc<Endpoint>,
+pub(super) struct EventQueue {
+    endpoint: Arc<WebhookEndpoint>,
     lanes: Vec<mpsc::UnboundedSender<Job>>,
     /// Ends of lanes that are not worked on yet.
     idle: Mutex<Vec<mpsc::UnboundedReceiver<Job>>>,
@@ -26,7 +26,7 @@ pub(super) struct Queue {
 
 #[derive(Debug)]
 struct Job {
-    event: Event,
+    event: WebhookEvent,
     /// Its place in the queue, free again when it is dropped.
     place: OwnedSemaphorePermit,
     done: oneshot::Sender<()>,
@@ -54,9 +54,9 @@ static EVENTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
 
 const LABELS: [&str; 4] = ["hook", "route", "event", "outcome"];
 
-impl Queue {
+impl EventQueue {
     /// A queue for at most this many events.
-    pub(super) fn new(endpoint: Arc<Endpoint>, length: usize, ledger: Arc<Ledger>) -> Self {
+    pub(super) fn new(endpoint: Arc<WebhookEndpoint>, length: usize, ledger: Arc<Ledger>) -> Self {
         let (lanes, idle) = (0..LANES).map(|_| mpsc::unbounded_channel()).unzip();
         Self { endpoint, lanes, idle: Mutex::new(idle), room: Arc::new(Semaphore::new(length)), ledger }
     }
@@ -72,7 +72,7 @@ impl Queue {
 
     /// Queues an event, and returns what tells that it is done with, whatever became of it; `None` where there is no
     /// room.
-    pub(super) fn push(&self, tunnel: TunnelId, event: Event) -> Option<oneshot::Receiver<()>> {
+    pub(super) fn push(&self, tunnel: TunnelId, event: WebhookEvent) -> Option<oneshot::Receiver<()>> {
         let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
             self.ledger.lost(event.kind, "dropped", "too many events are waiting");
             return None;
@@ -86,7 +86,7 @@ impl Queue {
     }
 }
 
-async fn work(mut lane: mpsc::UnboundedReceiver<Job>, endpoint: Arc<Endpoint>, ledger: Arc<Ledger>) {
+async fn work(mut lane: mpsc::UnboundedReceiver<Job>, endpoint: Arc<WebhookEndpoint>, ledger: Arc<Ledger>) {
     while let Some(Job { event, place, done }) = lane.recv().await {
         let outcome = endpoint.deliver(&event).await;
         ledger.enter(event.kind, &outcome);
@@ -98,7 +98,7 @@ async fn work(mut lane: mpsc::UnboundedReceiver<Job>, endpoint: Arc<Endpoint>, l
 
 impl Ledger {
     /// A ledger of the hook of this name and route.
-    pub(super) fn new(hook: &str, route: &str, endpoint: &Endpoint) -> Self {
+    pub(super) fn new(hook: &str, route: &str, endpoint: &WebhookEndpoint) -> Self {
         Self {
             hook: hook.to_owned(),
             route: route.to_owned(),
@@ -109,7 +109,7 @@ impl Ledger {
     }
 
     /// Counts what became of an event that was sent.
-    pub(super) fn enter(&self, kind: Kind, outcome: &Result<(), NotTaken>) {
+    pub(super) fn enter(&self, kind: EventKind, outcome: &Result<(), NotTaken>) {
         match outcome {
             Ok(()) => {
                 self.count(kind, "delivered");
@@ -126,7 +126,7 @@ impl Ledger {
 
     /// Counts an event that nobody will get. The first in a row is logged; while an endpoint is down, all the others
     /// are the same story.
-    fn lost(&self, kind: Kind, outcome: &str, why: &str) {
+    fn lost(&self, kind: EventKind, outcome: &str, why: &str) {
         self.count(kind, outcome);
         self.lost.fetch_add(1, Ordering::Relaxed);
         if !self.failing.swap(true, Ordering::Relaxed) {
@@ -134,7 +134,7 @@ impl Ledger {
         }
     }
 
-    fn count(&self, kind: Kind, outcome: &str) {
+    fn count(&self, kind: EventKind, outcome: &str) {
         EVENTS.with_label_values(&[&self.hook, &self.route, kind.as_str(), outcome]).inc();
     }
 }

@@ -11,8 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
-use super::endpoint::Endpoint;
-use super::event::Kind;
+use super::endpoint::WebhookEndpoint;
+use super::event::EventKind;
 use super::{Gate, OnFailure};
 use crate::config::Period;
 use crate::hook::SetupError;
@@ -23,7 +23,7 @@ use crate::stock::outgoing;
 pub struct Settings {
     url: String,
     #[serde(default = "default_events")]
-    events: Vec<Kind>,
+    events: Vec<EventKind>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
     secret_file: Option<PathBuf>,
@@ -42,10 +42,10 @@ pub struct Settings {
 
 impl Settings {
     /// Which events are sent.
-    pub(super) fn events(&self) -> Result<Vec<Kind>, SetupError> {
+    pub(super) fn events(&self) -> Result<Vec<EventKind>, SetupError> {
         match self.events.as_slice() {
             [] => Err(SetupError::at("events", "no event is sent")),
-            events if self.gate && !events.contains(&Kind::Open) => {
+            events if self.gate && !events.contains(&EventKind::Open) => {
                 Err(SetupError::at("events", "`gate` asks when a tunnel opens, and `open` is not among these"))
             }
             events => Ok(events.to_vec()),
@@ -81,12 +81,12 @@ impl Settings {
     }
 
     /// The endpoint.
-    pub(super) fn endpoint(&self) -> Result<Endpoint, SetupError> {
+    pub(super) fn endpoint(&self) -> Result<WebhookEndpoint, SetupError> {
         if self.retries > MOST_RETRIES {
             return Err(SetupError::at("retries", format!("0 to {MOST_RETRIES} are possible here")));
         }
         let url = outgoing::url("url", &self.url)?;
-        Ok(Endpoint {
+        Ok(WebhookEndpoint {
             client: outgoing::client(&url, self.ca_file.as_deref(), self.timeout()?)?,
             url,
             headers: self.own_headers()?,
@@ -126,8 +126,8 @@ impl Settings {
     }
 }
 
-fn default_events() -> Vec<Kind> {
-    vec![Kind::Open, Kind::Close]
+fn default_events() -> Vec<EventKind> {
+    vec![EventKind::Open, EventKind::Close]
 }
 
 fn default_timeout() -> Period {

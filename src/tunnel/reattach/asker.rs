@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::kept::Kept;
 use super::outcome::Outcome;
-use crate::affinity::Source;
+use crate::affinity::KeySource;
 use crate::hook::Loss;
 use crate::metrics::UpstreamMetrics;
 use crate::tunnel::accept::{Redial, Socket};
@@ -49,7 +49,7 @@ pub struct Asking {
     /// Upstream that a hook chose for the tunnel.
     pub upstream: Option<Box<str>>,
     /// Source of the affinity key.
-    pub key_source: Option<Source>,
+    pub key_source: Option<KeySource>,
     /// Headers that hooks set, each in place of all of its name.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }

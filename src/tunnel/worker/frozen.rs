@@ -12,7 +12,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::tunnel::Tunnel;
 use crate::admission;
-use crate::affinity::Source;
+use crate::affinity::KeySource;
 use crate::hook::{self, Chain, Injector, TunnelId};
 use crate::metrics::UpstreamMetrics;
 use crate::tls;
@@ -197,7 +197,7 @@ impl Frozen {
             upstream: record.backend().upstream().to_owned(),
             backend: record.backend().address(),
             backend_name: record.backend().own_name().map(Box::from),
-            key_source: Cow::Borrowed(Source::name_of(record.key_source)),
+            key_source: Cow::Borrowed(KeySource::name_of(record.key_source)),
             key_digest: record.key_digest.map(|digest| digest.to_string().into()),
             key_hash: record.key_hash,
             by_hook: record.by_hook,
@@ -253,7 +253,7 @@ impl Frozen {
             peer: passport.peer,
             rare: Rare::of(passport.client_tls.map(|tls| *tls), passport.trace.map(|trace| *trace)),
             route,
-            key_source: Source::named(&passport.key_source),
+            key_source: KeySource::named(&passport.key_source),
             key_digest: passport.key_digest.and_then(|digits| digits.parse().ok()),
             key_hash: passport.key_hash,
             by_hook: passport.by_hook,

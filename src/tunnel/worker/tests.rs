@@ -17,8 +17,8 @@ use tokio::sync::Semaphore;
 use crate::access_log::AccessLog;
 use crate::config::{HookEntry, Settings, TunnelLimits};
 use crate::hook::{
-    Chain, Closed, Direction, Hook, Injector, Item, KeyTag, Message, Messages, NoSettings, Outlet, Registry, Result,
-    Setup, SetupError, To, Tunnel, TunnelId, Verdict,
+    Chain, Closed, Direction, Hook, HookRegistry, Injector, Item, KeyTag, Message, Messages, NoSettings, Outlet,
+    Result, Setup, SetupError, To, Tunnel, TunnelId, Verdict,
 };
 use crate::metrics::Metrics;
 use crate::tunnel::{Batch, Hooked, NewTunnel, Passport, Place, Reason, Record, Scope, Tunnels};
@@ -101,7 +101,7 @@ impl Lab {
     fn with(workers: usize) -> Self {
         let tunnels = Arc::new(Tunnels::start(workers, &AccessLog::off()).unwrap());
         let (hook, metrics) = (Noting::default(), Metrics::new());
-        let mut registry = Registry::empty();
+        let mut registry = HookRegistry::empty();
         let made = hook.clone();
         registry.add_with("noting", move |_: NoSettings, _: &Setup<'_, Noting>| Ok(made.clone()));
         let entry =

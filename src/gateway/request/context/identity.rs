@@ -61,7 +61,7 @@ impl Request {
 /// A ring key, detached from the snapshot.
 pub(in crate::gateway) struct Key {
     pub(in crate::gateway) bytes: Vec<u8>,
-    pub(in crate::gateway) source: affinity::Source,
+    pub(in crate::gateway) source: affinity::KeySource,
     /// The `Set-Cookie` value, where a cookie is to be issued.
     pub(in crate::gateway) set_cookie: Option<String>,
 }

@@ -241,7 +241,7 @@ impl Ctx {
     }
 
     /// Source of the key; `None` where there is none.
-    pub(in crate::gateway) fn key_source(&self) -> Option<affinity::Source> {
+    pub(in crate::gateway) fn key_source(&self) -> Option<affinity::KeySource> {
         Some(self.request.as_ref()?.key.as_ref()?.source)
     }
 

@@ -36,7 +36,7 @@ impl Ctx {
         match to.upstream.pick_within(demand, self.key(), &self.tried) {
             Ok(pick) => {
                 if self.tried.is_empty() {
-                    to.metrics.pick(affinity::Source::name_of(self.key_source()));
+                    to.metrics.pick(affinity::KeySource::name_of(self.key_source()));
                 } else if self.tried.len() > not_asked {
                     to.metrics.failovers.inc();
                 }

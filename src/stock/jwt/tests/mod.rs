@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use self::issuer::Issuer;
 use super::expiry::Expiry;
-use super::verify::{Rules, Terms};
+use super::verify::{Terms, TokenRules};
 use super::{Jwt, Keys};
 use crate::config::{HookEntry, KnownHooks, Settings};
 use crate::hook::{Chain, Contexts, Facts, Next, Request, Response};
@@ -143,7 +143,7 @@ fn jwt(keys: Keys, expiry: Option<Expiry>) -> Jwt {
     Jwt {
         places: Vec::new(),
         keys,
-        rules: Rules::new(Terms::default()),
+        rules: TokenRules::new(Terms::default()),
         told: Vec::new(),
         key: None,
         optional: false,

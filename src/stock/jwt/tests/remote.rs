@@ -15,7 +15,7 @@ use super::issuer::{Issuer, jwks};
 use super::{Outcome, bear, chain, chain_after, claims, jwt};
 use crate::hook::{Chain, Hook, Injector, Item, Outlet, To};
 use crate::stock::jwt::Keys;
-use crate::stock::jwt::remote::{Origin, Remote};
+use crate::stock::jwt::remote::{KeySetSource, Remote};
 use crate::stock::outgoing;
 
 /// Publishes keys.
@@ -81,7 +81,7 @@ fn remote(provider: &Provider, cooldown: Duration) -> Arc<Remote> {
     let timeout = Duration::from_secs(5);
     let client = outgoing::client(&url, None, timeout).unwrap();
     let refresh = Duration::from_secs(3600);
-    let origin = Origin { url, ca_file: None, timeout, refresh, cooldown, accepted: None };
+    let origin = KeySetSource { url, ca_file: None, timeout, refresh, cooldown, accepted: None };
     let remote = Arc::new(Remote::new(origin, client));
     remote.start();
     remote

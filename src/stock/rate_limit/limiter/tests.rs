@@ -15,7 +15,7 @@ fn limiter(rate: &str, max_keys: u32) -> (Limiter<FakeRelativeClock>, FakeRelati
     (Limiter::new(read(rate), NonZeroU32::new(max_keys).unwrap(), clock.clone()), clock)
 }
 
-fn key(number: u64) -> Key {
+fn key(number: u64) -> LimitKey {
     serde_json::from_value(number.into()).unwrap()
 }
 

@@ -7,13 +7,13 @@ mod packet;
 
 use serde::{Deserialize, Serialize};
 
-use super::memory::{Bound, Full};
+use super::memory::{Full, MemoryBound};
 use crate::hook::Direction;
-use packet::{Kind, Malformed, Packet, Reader, variable, written};
+use packet::{MalformedPacket, Packet, PacketKind, PacketReader, variable, written};
 
 /// State of one client's MQTT connection.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Session {
+pub(super) struct MqttSession {
     /// Protocol level of the CONNECT.
     level: u8,
     connect: Option<Request>,
@@ -35,7 +35,7 @@ struct Bytes(#[serde(with = "crate::base64_text")] Vec<u8>);
 /// A packet of the client's.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Request {
-    kind: Kind,
+    kind: PacketKind,
     id: u16,
     packet: Bytes,
     /// Number of the message that carried it, among those that went to brokers.
@@ -60,7 +60,7 @@ struct Owed {
 
 /// Result of a message.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(super) enum MqttOutcome {
     /// The message passes as it is.
     Pass,
     /// These packets stand in its place; none at all drop it.
@@ -84,8 +84,8 @@ pub(super) enum Unfit {
     LongPacket,
 }
 
-impl From<Malformed> for Unfit {
-    fn from(_: Malformed) -> Self {
+impl From<MalformedPacket> for Unfit {
+    fn from(_: MalformedPacket) -> Self {
         Self::Malformed
     }
 }
@@ -96,7 +96,7 @@ impl From<Full> for Unfit {
     }
 }
 
-impl Session {
+impl MqttSession {
     /// Takes the bytes of a message, whose number among those to brokers is `number`.
     ///
     /// # Errors
@@ -106,8 +106,8 @@ impl Session {
         direction: Direction,
         payload: &[u8],
         number: u64,
-        bound: Bound,
-    ) -> Result<Taken, Unfit> {
+        bound: MemoryBound,
+    ) -> Result<MqttOutcome, Unfit> {
         let partial = &self.partial[direction as usize].0;
         let all = if partial.is_empty() { payload.to_vec() } else { [partial, payload].concat() };
         let (mut rest, mut out) = (&all[..], Vec::new());
@@ -117,7 +117,7 @@ impl Session {
                 Direction::ToClient => match self.answered(&packet)? {
                     Answer::Passes => true,
                     Answer::Repeated => false,
-                    Answer::Refuses => return Ok(Taken::Refused),
+                    Answer::Refuses => return Ok(MqttOutcome::Refused),
                 },
             };
             if passes {
@@ -129,7 +129,7 @@ impl Session {
         }
         let passes = out == payload;
         self.partial[direction as usize] = Bytes(rest.to_vec());
-        Ok(if passes { Taken::Pass } else { Taken::Replace(out) })
+        Ok(if passes { MqttOutcome::Pass } else { MqttOutcome::Replace(out) })
     }
 
     /// Bytes of a message and those kept before it, for a session that is not carried on.
@@ -163,7 +163,7 @@ impl Session {
         let pending = self.pending.iter().filter(|request| request.number < held_from);
         messages.extend(pending.map(|request| {
             let mut packet = request.packet.0.clone();
-            if request.kind == Kind::Publish {
+            if request.kind == PacketKind::Publish {
                 packet[0] |= DUPLICATE;
             }
             packet
@@ -179,17 +179,17 @@ impl Session {
     }
 
     /// Notes a packet of the client's.
-    fn sent(&mut self, packet: &Packet<'_>, number: u64, bound: Bound) -> Result<(), Unfit> {
+    fn sent(&mut self, packet: &Packet<'_>, number: u64, bound: MemoryBound) -> Result<(), Unfit> {
         let mut fields = packet.reader();
         let id = match packet.kind {
-            Kind::Connect => {
+            PacketKind::Connect => {
                 fields.text()?;
                 self.give_up();
                 self.level = fields.byte()?;
                 self.connect = Some(Request::new(packet, 0, number));
                 return self.within(bound);
             }
-            Kind::Publish => {
+            PacketKind::Publish => {
                 fields.text()?;
                 let id = if packet.qos() > 0 { fields.number()? } else { 0 };
                 if self.level >= LEVEL_5 && has_topic_alias(fields.properties()?)? {
@@ -197,16 +197,16 @@ impl Session {
                 }
                 id
             }
-            Kind::Pubrel | Kind::Subscribe | Kind::Unsubscribe => fields.number()?,
-            Kind::Pingreq => 0,
-            Kind::Disconnect => {
+            PacketKind::Pubrel | PacketKind::Subscribe | PacketKind::Unsubscribe => fields.number()?,
+            PacketKind::Pingreq => 0,
+            PacketKind::Disconnect => {
                 self.give_up();
                 return Ok(());
             }
-            Kind::Auth => return Err(Unfit::Authentication),
+            PacketKind::Auth => return Err(Unfit::Authentication),
             _ => return Ok(()),
         };
-        if id == 0 && packet.kind != Kind::Pingreq {
+        if id == 0 && packet.kind != PacketKind::Pingreq {
             return Ok(());
         }
         self.pending.retain(|request| (request.kind, request.id) != (packet.kind, id));
@@ -214,7 +214,7 @@ impl Session {
         self.within(bound)
     }
 
-    fn within(&self, bound: Bound) -> Result<(), Unfit> {
+    fn within(&self, bound: MemoryBound) -> Result<(), Unfit> {
         let count = self.pending.len() + self.subscriptions.len();
         if count > bound.messages || self.weight() > bound.bytes { Err(Unfit::Full) } else { Ok(()) }
     }
@@ -223,7 +223,7 @@ impl Session {
     fn answered(&mut self, packet: &Packet<'_>) -> Result<Answer, Unfit> {
         let mut fields = packet.reader();
         match packet.kind {
-            Kind::Connack => {
+            PacketKind::Connack => {
                 fields.byte()?;
                 let is_accepted = fields.byte()? == 0;
                 if std::mem::take(&mut self.owed.connack) {
@@ -231,43 +231,43 @@ impl Session {
                 }
                 self.connected = is_accepted;
             }
-            Kind::Suback => {
+            PacketKind::Suback => {
                 let id = fields.number()?;
                 if let Some(at) = self.owed.subacks.iter().position(|owed| *owed == id) {
                     self.owed.subacks.remove(at);
                     return Ok(Answer::Repeated);
                 }
-                if let Some(request) = self.taken(Kind::Subscribe, id) {
+                if let Some(request) = self.taken(PacketKind::Subscribe, id) {
                     self.skip_properties(&mut fields)?;
                     self.subscribe(&request.packet.0, fields.0)?;
                 }
             }
-            Kind::Unsuback => {
-                if let Some(request) = self.taken(Kind::Unsubscribe, fields.number()?) {
+            PacketKind::Unsuback => {
+                if let Some(request) = self.taken(PacketKind::Unsubscribe, fields.number()?) {
                     self.unsubscribe(&request.packet.0)?;
                 }
             }
-            Kind::Puback | Kind::Pubrec => drop(self.taken(Kind::Publish, fields.number()?)),
-            Kind::Pubcomp => drop(self.taken(Kind::Pubrel, fields.number()?)),
-            Kind::Pingresp => drop(self.taken(Kind::Pingreq, 0)),
+            PacketKind::Puback | PacketKind::Pubrec => drop(self.taken(PacketKind::Publish, fields.number()?)),
+            PacketKind::Pubcomp => drop(self.taken(PacketKind::Pubrel, fields.number()?)),
+            PacketKind::Pingresp => drop(self.taken(PacketKind::Pingreq, 0)),
             _ => {}
         }
         Ok(Answer::Passes)
     }
 
     /// Takes a packet out that has been answered.
-    fn taken(&mut self, kind: Kind, id: u16) -> Option<Request> {
+    fn taken(&mut self, kind: PacketKind, id: u16) -> Option<Request> {
         let at = self.pending.iter().position(|request| (request.kind, request.id) == (kind, id))?;
         Some(self.pending.remove(at))
     }
 
-    fn skip_properties<'b>(&self, fields: &mut Reader<'b>) -> Result<&'b [u8], Malformed> {
+    fn skip_properties<'b>(&self, fields: &mut PacketReader<'b>) -> Result<&'b [u8], MalformedPacket> {
         if self.level >= LEVEL_5 { fields.properties() } else { Ok(&[]) }
     }
 
     /// Keeps the topic filters of a SUBSCRIBE that `codes` grant.
-    fn subscribe(&mut self, packet: &[u8], codes: &[u8]) -> Result<(), Malformed> {
-        let Some(packet) = Packet::take(&mut &packet[..])? else { return Err(Malformed) };
+    fn subscribe(&mut self, packet: &[u8], codes: &[u8]) -> Result<(), MalformedPacket> {
+        let Some(packet) = Packet::take(&mut &packet[..])? else { return Err(MalformedPacket) };
         let mut fields = packet.reader();
         fields.number()?;
         let properties = self.skip_properties(&mut fields)?;
@@ -293,8 +293,8 @@ impl Session {
     }
 
     /// Forgets the topic filters of an UNSUBSCRIBE.
-    fn unsubscribe(&mut self, packet: &[u8]) -> Result<(), Malformed> {
-        let Some(packet) = Packet::take(&mut &packet[..])? else { return Err(Malformed) };
+    fn unsubscribe(&mut self, packet: &[u8]) -> Result<(), MalformedPacket> {
+        let Some(packet) = Packet::take(&mut &packet[..])? else { return Err(MalformedPacket) };
         let mut fields = packet.reader();
         fields.number()?;
         self.skip_properties(&mut fields)?;
@@ -325,13 +325,13 @@ impl Subscription {
         let filter = &self.filter.0;
         // The filter was read behind a length of two bytes, so its length fits into two.
         let length = u16::try_from(filter.len()).unwrap_or(u16::MAX).to_be_bytes();
-        written(Kind::Subscribe, 2, &[&id.to_be_bytes(), &self.properties.0, &length, filter, &[self.options]])
+        written(PacketKind::Subscribe, 2, &[&id.to_be_bytes(), &self.properties.0, &length, filter, &[self.options]])
     }
 }
 
 /// Looks for a Topic Alias among the properties of a PUBLISH (MQTT 5.0 §3.3.2.3).
-fn has_topic_alias(properties: &[u8]) -> Result<bool, Malformed> {
-    let mut fields = Reader(properties);
+fn has_topic_alias(properties: &[u8]) -> Result<bool, MalformedPacket> {
+    let mut fields = PacketReader(properties);
     while !fields.is_empty() {
         match fields.byte()? {
             0x23 => return Ok(true),
@@ -343,7 +343,7 @@ fn has_topic_alias(properties: &[u8]) -> Result<bool, Malformed> {
                 fields.text()?;
             }
             // A client gives no other property.
-            _ => return Err(Malformed),
+            _ => return Err(MalformedPacket),
         }
     }
     Ok(false)

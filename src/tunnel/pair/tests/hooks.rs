@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::{Frame, Rig, answer, binary, close, frame_from, frames};
 use crate::config::{HookEntry, Settings, TunnelLimits};
 use crate::hook::{
-    self, Chain, Closed, Direction, Entry, Hook, Injector, Item, Message, Messages, NoSettings, Outlet, Registry,
+    self, Chain, Closed, Direction, Entry, Hook, HookRegistry, Injector, Item, Message, Messages, NoSettings, Outlet,
     Result, Setup, SetupError, To, Tunnel, TunnelId, Verdict,
 };
 use crate::metrics::Metrics;
@@ -180,7 +180,7 @@ impl HookedRig {
 
     /// Hooks of these names, which all go by the script.
     fn chain(&self, names: &[&'static str]) -> Arc<Chain> {
-        let mut registry = Registry::empty();
+        let mut registry = HookRegistry::empty();
         for name in names.iter().copied() {
             let script = Arc::clone(&self.script);
             registry
