@@ -13,7 +13,7 @@ use longhaul::config::{self, NoHooks};
 use longhaul::hook::HookRegistry;
 use longhaul::metrics::Metrics;
 use longhaul::reload::put_members_in_force;
-use longhaul::snapshot::{Origin, Running};
+use longhaul::snapshot::{Running, SnapshotOrigin};
 use longhaul::tls::tickets::TicketKeys;
 use longhaul::tunnel::Tunnels;
 use longhaul::upstream::{Member, MemberLists, MemberSource};
@@ -90,6 +90,7 @@ fn gateway(members: MemberLists) -> Arc<Running> {
     let (hooks, metrics) = (Arc::new(HookRegistry::empty()), Arc::new(Metrics::new()));
     let keys = TicketKeys::draw(SystemTime::now());
     Arc::new(
-        Running::new(Origin { config: &config, members, hooks }, metrics, tunnels, log, keys, Instant::now()).unwrap(),
+        Running::new(SnapshotOrigin { config: &config, members, hooks }, metrics, tunnels, log, keys, Instant::now())
+            .unwrap(),
     )
 }

@@ -24,7 +24,7 @@ pub struct BindError {
 }
 
 /// A socket that is bound, and listens once it was [lent](Self::lend_to).
-pub struct Bound {
+pub struct BoundSocket {
     /// The address it is bound to; where port 0 was asked for, with the port it got.
     pub address: SocketAddr,
     /// The address that the configuration names.
@@ -32,7 +32,7 @@ pub struct Bound {
     socket: Socket,
 }
 
-impl Bound {
+impl BoundSocket {
     /// Binds an address. `[::]` takes IPv4 clients too, whatever `net.ipv6.bindv6only` says.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl Bound {
 /// sd_listen_fds(3)), or handed over by a predecessor.
 #[derive(Default)]
 pub struct Inherited {
-    sockets: Vec<Bound>,
+    sockets: Vec<BoundSocket>,
 }
 
 impl Inherited {
@@ -118,7 +118,7 @@ impl Inherited {
                 let socket = Socket::from(listener.ok_or(io::ErrorKind::NotFound)?);
                 socket.set_nonblocking(true)?;
                 let address = bound_to(&socket)?;
-                Bound::of(socket, address)
+                BoundSocket::of(socket, address)
             });
             match bound {
                 Ok(bound) => sockets.push(bound),
@@ -133,12 +133,12 @@ impl Inherited {
     /// # Errors
     /// One is no socket that is bound to an address.
     pub fn of(sockets: Vec<(SocketAddr, OwnedFd)>) -> io::Result<Self> {
-        let bound = |(configured, socket): (SocketAddr, OwnedFd)| Bound::of(socket.into(), configured);
+        let bound = |(configured, socket): (SocketAddr, OwnedFd)| BoundSocket::of(socket.into(), configured);
         Ok(Self { sockets: sockets.into_iter().map(bound).collect::<io::Result<_>>()? })
     }
 
     /// The one for this address of the configuration, if there is one.
-    pub fn find(&mut self, address: SocketAddr) -> Option<Bound> {
+    pub fn find(&mut self, address: SocketAddr) -> Option<BoundSocket> {
         let index = self.sockets.iter().position(|bound| bound.configured == address)?;
         Some(self.sockets.remove(index))
     }
@@ -173,13 +173,13 @@ mod tests {
 
     #[test]
     fn port_0_becomes_the_port_that_was_taken() {
-        let bound = Bound::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let bound = BoundSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         assert_ne!(bound.address.port(), 0);
     }
 
     #[test]
     fn what_is_accepted_is_sent_at_once_and_probed() {
-        let listener = Bound::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap().listen().unwrap();
+        let listener = BoundSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap().listen().unwrap();
         listener.set_nonblocking(false).unwrap();
         let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let accepted = Socket::from(listener.accept().unwrap().0);
@@ -193,7 +193,7 @@ mod tests {
     fn an_address_in_use_is_named() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
-        let error = Bound::bind(address).err().unwrap().to_string();
+        let error = BoundSocket::bind(address).err().unwrap().to_string();
         assert!(error.starts_with(&format!("cannot listen on {address}: ")), "{error}");
         assert!(error.contains("another process listens there"), "{error}");
     }

@@ -3,14 +3,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longhaul::control::{Reply, Request};
+use longhaul::control::{Reply, ControlRequest};
 
 fuzz_target!(|line: &[u8]| {
-    match Request::parse(line) {
+    match ControlRequest::parse(line) {
         Ok(request) => {
             let written = request.to_line();
             is_one_line(&written);
-            assert_eq!(Request::parse(written.as_bytes()), Ok(request));
+            assert_eq!(ControlRequest::parse(written.as_bytes()), Ok(request));
         }
         Err(reply) => {
             let written = reply.to_line();

@@ -14,14 +14,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::guard::Refused;
+use super::guard::ApiRefused;
 use super::live::MOST_VIEWERS;
 use super::{Admin, Api, Body, Visitor};
 use crate::config;
-use crate::control::{self, Answer, FailureKind, Reply};
+use crate::control::{self, CommandFailure, Reply, ReplyStream};
 use crate::discovery::{MembersAction, PushedMember};
 use crate::snapshot::Running;
-use crate::status::{CloseAsked, Listed, LocateAsked, TunnelsAsked};
+use crate::status::{CloseAsked, ListingCounts, LocateAsked, TunnelsAsked};
 
 /// Description of the API, as OpenAPI 3.1.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
@@ -162,45 +162,51 @@ fn operation(method: &Method, path: &str) -> Result<Operation, Wrong> {
 }
 
 /// The command that a request stands for.
-async fn command<B>(operation: Operation, running: &Running, request: Request<B>) -> Result<control::Request, Wrong>
+async fn command<B>(
+    operation: Operation,
+    running: &Running,
+    request: Request<B>,
+) -> Result<control::ControlRequest, Wrong>
 where
     B: body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     if operation == Operation::Tunnels {
-        return tunnels_asked(request.uri().query().unwrap_or_default()).map(control::Request::Tunnels);
+        return tunnels_asked(request.uri().query().unwrap_or_default()).map(control::ControlRequest::Tunnels);
     }
     if operation == Operation::Status {
-        return Ok(control::Request::Status);
+        return Ok(control::ControlRequest::Status);
     }
     let body = read_body(request.into_body()).await?;
     Ok(match operation {
-        Operation::OpenApi | Operation::Status | Operation::Live | Operation::Tunnels => control::Request::Status,
-        Operation::Close => control::Request::Close(parsed::<CloseAsked>(&body)?),
-        Operation::Where => control::Request::Where(parsed::<LocateAsked>(&body)?),
+        Operation::OpenApi | Operation::Status | Operation::Live | Operation::Tunnels => {
+            control::ControlRequest::Status
+        }
+        Operation::Close => control::ControlRequest::Close(parsed::<CloseAsked>(&body)?),
+        Operation::Where => control::ControlRequest::Where(parsed::<LocateAsked>(&body)?),
         Operation::Reload if parsed::<Reload>(&body)?.dry_run => plan_of_the_file(running).await?,
-        Operation::Reload => control::Request::Reload,
+        Operation::Reload => control::ControlRequest::Reload,
         Operation::Plan => {
             let Plan { file, text } = parsed(&body)?;
-            control::Request::Plan { file, text }
+            control::ControlRequest::Plan { file, text }
         }
-        Operation::Drain => parsed::<Nothing>(&body).map(|_| control::Request::Drain)?,
+        Operation::Drain => parsed::<Nothing>(&body).map(|_| control::ControlRequest::Drain)?,
         Operation::DrainBackend => {
             let DrainBackend { upstream, address: backend, over_ms, undo, everywhere } = parsed(&body)?;
-            control::Request::DrainBackend { upstream, backend, over_ms, undo, follow: false, everywhere }
+            control::ControlRequest::DrainBackend { upstream, backend, over_ms, undo, follow: false, everywhere }
         }
         Operation::Members => {
             let Members { upstream, action, members } = parsed(&body)?;
-            control::Request::Members { upstream, action, members }
+            control::ControlRequest::Members { upstream, action, members }
         }
         // The API starts the program that runs now. The control socket alone may name another one: a token must not be
         // enough to run any program.
-        Operation::Upgrade => parsed::<Nothing>(&body).map(|_| control::Request::Upgrade { binary: None })?,
+        Operation::Upgrade => parsed::<Nothing>(&body).map(|_| control::ControlRequest::Upgrade { binary: None })?,
     })
 }
 
 /// The plan of a reload of the file as it is now.
-async fn plan_of_the_file(running: &Running) -> Result<control::Request, Wrong> {
+async fn plan_of_the_file(running: &Running) -> Result<control::ControlRequest, Wrong> {
     let snapshot = running.snapshot();
     let source = snapshot.config.source.as_ref();
     let path = source
@@ -211,7 +217,7 @@ async fn plan_of_the_file(running: &Running) -> Result<control::Request, Wrong> 
     let text = read.map_err(std::io::Error::other).and_then(|read| read).map_err(|error| {
         Wrong::new(StatusCode::UNPROCESSABLE_ENTITY, "wrong_configuration", format!("{file}: cannot be read: {error}"))
     })?;
-    Ok(control::Request::Plan { file, text })
+    Ok(control::ControlRequest::Plan { file, text })
 }
 
 /// Reads the query of a list of tunnels: fields of the filter, and `sort`, `limit` and `rate_ms` beside them.
@@ -265,7 +271,7 @@ fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Wrong> {
 }
 
 /// The response for an answer of the desk. A command that goes on is answered once it has begun.
-async fn answered(mut answer: Answer) -> Response<Body> {
+async fn answered(mut answer: ReplyStream) -> Response<Body> {
     let Some(first) = answer.next().await else { return json_answer(StatusCode::INTERNAL_SERVER_ERROR, "{}") };
     let (status, body) = match first {
         Reply::Tunnels { .. } | Reply::Listed(_) => return listing(first, answer),
@@ -275,11 +281,11 @@ async fn answered(mut answer: Answer) -> Response<Body> {
         Reply::Done(done) => (StatusCode::OK, json!({ "message": done.message, "details": done.details })),
         Reply::Failed(failed) => {
             let status = match failed.failure {
-                FailureKind::BadRequest | FailureKind::WrongVersion => StatusCode::BAD_REQUEST,
-                FailureKind::Refused | FailureKind::HandedOver => StatusCode::CONFLICT,
-                FailureKind::WrongConfiguration | FailureKind::WrongArgument => StatusCode::UNPROCESSABLE_ENTITY,
-                FailureKind::NotFound => StatusCode::NOT_FOUND,
-                FailureKind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+                CommandFailure::BadRequest | CommandFailure::WrongVersion => StatusCode::BAD_REQUEST,
+                CommandFailure::Refused | CommandFailure::HandedOver => StatusCode::CONFLICT,
+                CommandFailure::WrongConfiguration | CommandFailure::WrongArgument => StatusCode::UNPROCESSABLE_ENTITY,
+                CommandFailure::NotFound => StatusCode::NOT_FOUND,
+                CommandFailure::Failed => StatusCode::INTERNAL_SERVER_ERROR,
             };
             (status, json!(failed))
         }
@@ -288,7 +294,7 @@ async fn answered(mut answer: Answer) -> Response<Body> {
 }
 
 /// Streams a list of tunnels, a slice at a time: one object with the rows, then the counts.
-fn listing(first: Reply, answer: Answer) -> Response<Body> {
+fn listing(first: Reply, answer: ReplyStream) -> Response<Body> {
     let begun = (Some(first), answer, true);
     let parts = stream::unfold(Some(begun), |state| async {
         let (reply, mut answer, is_first) = state?;
@@ -312,19 +318,19 @@ fn listing(first: Reply, answer: Answer) -> Response<Body> {
     finished(StatusCode::OK, StreamBody::new(parts).boxed_unsync())
 }
 
-fn tail(Listed { open, matched, shown, .. }: Listed) -> String {
+fn tail(ListingCounts { open, matched, shown, .. }: ListingCounts) -> String {
     format!("],\"open\":{open},\"matched\":{matched},\"shown\":{shown}}}\n")
 }
 
 /// The answer to a request that is not heard.
-pub(super) fn refusal(refused: &Refused) -> Response<Body> {
+pub(super) fn refusal(refused: &ApiRefused) -> Response<Body> {
     let mut response = Wrong::new(refused.status(), refused.as_str(), refused.to_string()).answer();
     let headers = response.headers_mut();
     match refused {
-        Refused::Token => {
+        ApiRefused::Token => {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"longhaul\""))
         }
-        Refused::TooMany => headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")),
+        ApiRefused::TooMany => headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")),
         _ => None,
     };
     response

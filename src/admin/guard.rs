@@ -34,7 +34,7 @@ pub(super) struct Guard {
 
 /// Why a request is not admitted.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refused {
+pub(super) enum ApiRefused {
     /// There is no host, or there are two (RFC 9112 §3.2).
     #[error("name one host in `Host`")]
     Host,
@@ -61,7 +61,7 @@ pub(super) enum Refused {
     TooMany,
 }
 
-impl Refused {
+impl ApiRefused {
     /// Status of the answer.
     pub(super) fn status(&self) -> StatusCode {
         match self {
@@ -106,8 +106,8 @@ impl Guard {
     /// Admits a request, and says who sent it, for the log.
     ///
     /// # Errors
-    /// [`Refused`]
-    pub(super) async fn admit<B>(&self, request: &Request<B>, visitor: &Visitor) -> Result<String, Refused> {
+    /// [`ApiRefused`]
+    pub(super) async fn admit<B>(&self, request: &Request<B>, visitor: &Visitor) -> Result<String, ApiRefused> {
         let headers = request.headers();
         let host = self.host(headers, request.uri())?;
         check_origin(headers, &host, visitor.by_tls)?;
@@ -115,14 +115,14 @@ impl Guard {
         match &self.token {
             Some(token) => self.check_token(token, headers, visitor).await?,
             // No page can add a header to a request to another origin without asking first.
-            None if changes && headers.get(HEADER).is_none_or(|value| value != "1") => return Err(Refused::Header),
+            None if changes && headers.get(HEADER).is_none_or(|value| value != "1") => return Err(ApiRefused::Header),
             None => {}
         }
         if changes && !is_json(headers) {
-            return Err(Refused::ContentType);
+            return Err(ApiRefused::ContentType);
         }
         let limiter = if changes { &self.changes } else { &self.reads };
-        limiter.check().map_err(|_| Refused::TooMany)?;
+        limiter.check().map_err(|_| ApiRefused::TooMany)?;
         Ok(self.who(visitor))
     }
 
@@ -130,20 +130,20 @@ impl Guard {
     /// origin may lead here.
     ///
     /// # Errors
-    /// [`Refused`]
-    pub(super) fn admit_to_page<B>(&self, request: &Request<B>) -> Result<(), Refused> {
+    /// [`ApiRefused`]
+    pub(super) fn admit_to_page<B>(&self, request: &Request<B>) -> Result<(), ApiRefused> {
         self.host(request.headers(), request.uri())?;
-        self.pages.check().map_err(|_| Refused::TooMany)
+        self.pages.check().map_err(|_| ApiRefused::TooMany)
     }
 
     /// The host asked for, as it is written; HTTP/1.1 asks for one (RFC 9112 §3.2).
-    fn host(&self, headers: &HeaderMap, uri: &Uri) -> Result<String, Refused> {
+    fn host(&self, headers: &HeaderMap, uri: &Uri) -> Result<String, ApiRefused> {
         let mut hosts = headers.get_all(header::HOST).iter();
-        let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(Refused::Host) };
-        let host = host.to_str().map_err(|_| Refused::Host)?;
+        let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(ApiRefused::Host) };
+        let host = host.to_str().map_err(|_| ApiRefused::Host)?;
         // An absolute target names the host as well, and must not name another one.
         if uri.authority().is_some_and(|authority| !authority.as_str().eq_ignore_ascii_case(host)) {
-            return Err(Refused::Host);
+            return Err(ApiRefused::Host);
         }
         let name = name_of(host).to_ascii_lowercase();
         // An address is fine: DNS rebinding needs a name, which the browser then sends.
@@ -151,18 +151,18 @@ impl Guard {
         if is_address || name == "localhost" || self.names.contains(&name) {
             return Ok(host.to_owned());
         }
-        Err(Refused::Name(name.escape_default().to_string()))
+        Err(ApiRefused::Name(name.escape_default().to_string()))
     }
 
-    async fn check_token(&self, token: &Token, headers: &HeaderMap, visitor: &Visitor) -> Result<(), Refused> {
+    async fn check_token(&self, token: &Token, headers: &HeaderMap, visitor: &Visitor) -> Result<(), ApiRefused> {
         let sent = headers.get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
         match sent {
-            Some(sent) if token.is(sent).await.map_err(Refused::NoToken)? => return Ok(()),
-            _ if self.strangers.check().is_err() => return Err(Refused::TooMany),
+            Some(sent) if token.is(sent).await.map_err(ApiRefused::NoToken)? => return Ok(()),
+            _ if self.strangers.check().is_err() => return Err(ApiRefused::TooMany),
             Some(_) => warn!("a wrong token came to the admin API from {}", visitor.peer),
             None => {}
         }
-        Err(Refused::Token)
+        Err(ApiRefused::Token)
     }
 
     fn who(&self, visitor: &Visitor) -> String {
@@ -176,17 +176,17 @@ impl Guard {
 }
 
 /// Refuses what a page of another origin sent, as far as the browser says so (Fetch §3.1, Fetch Metadata §2.3).
-fn check_origin(headers: &HeaderMap, host: &str, by_tls: bool) -> Result<(), Refused> {
+fn check_origin(headers: &HeaderMap, host: &str, by_tls: bool) -> Result<(), ApiRefused> {
     let scheme = if by_tls { "https" } else { "http" };
     let own = format!("{scheme}://{host}");
     let is_own = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(own.as_bytes());
     if !headers.get_all(header::ORIGIN).iter().all(is_own) {
-        return Err(Refused::Origin);
+        return Err(ApiRefused::Origin);
     }
     let site = headers.get_all("sec-fetch-site").iter();
     // `none`: a person typed the address.
     if !site.into_iter().all(|site| site == "same-origin" || site == "none") {
-        return Err(Refused::Origin);
+        return Err(ApiRefused::Origin);
     }
     Ok(())
 }
@@ -268,8 +268,8 @@ mod tests {
         for _ in 0..1000 {
             refused.push(guard.admit(&request(None), &visitor).await.unwrap_err());
         }
-        assert_eq!(refused[0], Refused::Token);
-        assert!(refused.contains(&Refused::TooMany));
+        assert_eq!(refused[0], ApiRefused::Token);
+        assert!(refused.contains(&ApiRefused::TooMany));
         assert!(guard.admit(&request(Some(TOKEN)), &visitor).await.is_ok());
     }
 

@@ -21,10 +21,10 @@ use rustls::ServerConfig;
 use tokio::sync::watch;
 
 use crate::control::Desk;
-use crate::snapshot::{Phase, Running};
+use crate::snapshot::{GatewayPhase, Running};
 use guard::Guard;
 use live::Feed;
-pub use server::{Bounds, serve};
+pub use server::{ServerBounds, serve};
 
 /// Answers `GET /metrics`, `/ready` and `/live`, and on the admin listener the API and the dashboard as well.
 pub struct Admin {
@@ -117,11 +117,11 @@ impl Admin {
 
     fn readiness(&self) -> Response<Body> {
         match self.running.phases.now() {
-            Phase::Serving if self.running.tunnels.lost_workers() > 0 => {
+            GatewayPhase::Serving if self.running.tunnels.lost_workers() > 0 => {
                 plain(StatusCode::SERVICE_UNAVAILABLE, "a tunnel worker has ended\n")
             }
-            Phase::Serving => plain(StatusCode::OK, "ready\n"),
-            Phase::Grace | Phase::Closing => plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            GatewayPhase::Serving => plain(StatusCode::OK, "ready\n"),
+            GatewayPhase::Grace | GatewayPhase::Closing => plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         }
     }
 }

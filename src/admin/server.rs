@@ -23,7 +23,7 @@ use crate::tls::presented::fingerprint;
 use crate::tunnel::UnderWay;
 
 /// Bounds of a server.
-pub struct Bounds {
+pub struct ServerBounds {
     /// Most connections; the oldest one ends for one more. Whoever opens connections and says nothing is the first to
     /// go.
     pub connections: usize,
@@ -40,7 +40,7 @@ pub struct Bounds {
 pub fn serve(
     listener: &std::net::TcpListener,
     admin: Admin,
-    bounds: Bounds,
+    bounds: ServerBounds,
     stopped: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let listener = listener.try_clone()?;
@@ -51,7 +51,7 @@ pub fn serve(
     Ok(())
 }
 
-async fn accept(listener: TcpListener, admin: Arc<Admin>, bounds: Bounds, mut stopped: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, admin: Arc<Admin>, bounds: ServerBounds, mut stopped: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     // Connections, the oldest first. A dropped sender ends its connection.
     let mut open: VecDeque<(u64, oneshot::Sender<()>)> = VecDeque::new();

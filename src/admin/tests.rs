@@ -8,7 +8,7 @@ use crate::access_log::AccessLog;
 use crate::config;
 use crate::hook::HookRegistry;
 use crate::metrics::Metrics;
-use crate::snapshot::Origin;
+use crate::snapshot::SnapshotOrigin;
 use crate::tls::tickets::TicketKeys;
 use crate::tunnel::Tunnels;
 
@@ -30,7 +30,7 @@ async fn a_process_that_has_lost_a_worker_is_alive_and_not_ready() {
     let tunnels = Arc::new(Tunnels::start(2, &log).unwrap());
     let (hooks, metrics) = (Arc::new(HookRegistry::empty()), Arc::new(Metrics::new()));
     let keys = TicketKeys::draw(SystemTime::now());
-    let origin = Origin { config: &config, members: Default::default(), hooks };
+    let origin = SnapshotOrigin { config: &config, members: Default::default(), hooks };
     let running = Running::new(origin, metrics, Arc::clone(&tunnels), log, keys, Instant::now()).unwrap();
     let admin = Admin::of_metrics(Arc::new(running));
     assert_eq!(get(&admin, "/ready").await, (200, "ready\n".to_owned()));

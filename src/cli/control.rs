@@ -11,10 +11,10 @@ use serde_json::json;
 
 use super::output::{Unsaid, complain, failed, say, say_last};
 use crate::config::{self, KnownHooks, Problem, Settings};
-use crate::control::{Client, ClientError, FailureKind, HandedOver, Reply, Request};
+use crate::control::{CommandFailure, ControlClient, ControlError, ControlRequest, HandedOver, Reply};
 use crate::drain::Progress;
 use crate::hook::HookRegistry;
-use crate::snapshot::Phase;
+use crate::snapshot::GatewayPhase;
 use crate::status::TunnelStatus;
 use crate::unix_socket::SocketPath;
 
@@ -34,7 +34,7 @@ pub(super) struct Instance {
 
 /// A configuration to be compared.
 #[derive(Debug, Args)]
-pub(super) struct Plan {
+pub(super) struct PlanSource {
     /// Compare with what runs, instead of with another file
     #[arg(long)]
     running: bool,
@@ -46,18 +46,18 @@ pub(super) struct Plan {
 }
 
 pub(super) fn reload(instance: &Instance, hooks: &HookRegistry) -> ExitCode {
-    instance.ask(&Request::Reload, hooks)
+    instance.ask(&ControlRequest::Reload, hooks)
 }
 
 pub(super) fn upgrade(binary: Option<PathBuf>, instance: &Instance, hooks: &HookRegistry) -> ExitCode {
     // The gateway stands in another folder than whoever asks.
     match binary.map(std::path::absolute).transpose() {
-        Ok(binary) => instance.ask(&Request::Upgrade { binary }, hooks),
+        Ok(binary) => instance.ask(&ControlRequest::Upgrade { binary }, hooks),
         Err(error) => wrong(error),
     }
 }
 
-pub(super) fn plan(plan: &Plan, hooks: &HookRegistry) -> ExitCode {
+pub(super) fn plan(plan: &PlanSource, hooks: &HookRegistry) -> ExitCode {
     match plan.files.as_slice() {
         [file] if plan.running => {
             // The gateway may run where it cannot read the file, so it is sent.
@@ -65,7 +65,7 @@ pub(super) fn plan(plan: &Plan, hooks: &HookRegistry) -> ExitCode {
                 Ok(text) => text,
                 Err(error) => return wrong(format_args!("{}: cannot be read: {error}", file.display())),
             };
-            plan.instance.ask(&Request::Plan { file: file.display().to_string(), text }, hooks)
+            plan.instance.ask(&ControlRequest::Plan { file: file.display().to_string(), text }, hooks)
         }
         [old, new] if !plan.running => super::plan::run(old, new, plan.instance.json, hooks),
         _ => wrong("plan takes two files, OLD.yaml NEW.yaml, or --running and one"),
@@ -74,20 +74,25 @@ pub(super) fn plan(plan: &Plan, hooks: &HookRegistry) -> ExitCode {
 
 impl Instance {
     /// Asks the gateway and shows what it says, to the last word.
-    pub(super) fn ask(&self, request: &Request, hooks: &HookRegistry) -> ExitCode {
-        self.ask_and(request, Waits::ForTheEnd, hooks)
+    pub(super) fn ask(&self, request: &ControlRequest, hooks: &HookRegistry) -> ExitCode {
+        self.ask_and(request, AwaitedReply::ForTheEnd, hooks)
     }
 
     /// As [`ask`](Self::ask); may leave as soon as the command has begun.
-    pub(super) fn ask_and(&self, request: &Request, waits: Waits, hooks: &HookRegistry) -> ExitCode {
+    pub(super) fn ask_and(&self, request: &ControlRequest, waits: AwaitedReply, hooks: &HookRegistry) -> ExitCode {
         self.answer(request, waits, hooks).unwrap_or_else(|unsaid| unsaid.ends_with(ExitCode::SUCCESS))
     }
 
     /// As [`ask_and`](Self::ask_and); tells where the output was not taken.
-    pub(super) fn answer(&self, request: &Request, waits: Waits, hooks: &HookRegistry) -> Result<ExitCode, Unsaid> {
+    pub(super) fn answer(
+        &self,
+        request: &ControlRequest,
+        waits: AwaitedReply,
+        hooks: &HookRegistry,
+    ) -> Result<ExitCode, Unsaid> {
         let mut screen = Screen::new(self.json);
         let opened = self.socket(hooks).and_then(|at| {
-            let answer = Client::ask(at.path(), request).map_err(failed)?;
+            let answer = ControlClient::ask(at.path(), request).map_err(failed)?;
             Ok((at, answer))
         });
         let (at, mut answer) = match opened {
@@ -99,7 +104,7 @@ impl Instance {
                 Ok(Reply::Tunnels { tunnels }) => screen.tunnels(&tunnels)?,
                 Ok(Reply::Progress(progress)) => {
                     let is_shown = screen.progress(&progress);
-                    if waits == Waits::ForTheBeginning {
+                    if waits == AwaitedReply::ForTheBeginning {
                         is_shown?;
                         screen.end_line()?;
                         return Ok(ExitCode::SUCCESS);
@@ -137,8 +142,9 @@ impl Instance {
 
     /// Tells whether the gateway answers at all.
     pub(super) fn answers(&self, hooks: &HookRegistry) -> bool {
-        let status =
-            |at: SocketPath| Client::ask(at.path(), &Request::Status).and_then(|mut answer| answer.next_reply());
+        let status = |at: SocketPath| {
+            ControlClient::ask(at.path(), &ControlRequest::Status).and_then(|mut answer| answer.next_reply())
+        };
         self.socket(hooks).is_ok_and(|at| status(at).is_ok())
     }
 
@@ -189,14 +195,14 @@ fn named_by(file: &Path, hooks: &HookRegistry) -> Result<Option<PathBuf>, ExitCo
 }
 
 /// Asks the process that has taken over, once it listens at the control socket in its predecessor's place.
-fn ask_successor(at: &Path, to: HandedOver, request: &Request) -> Result<Client, ClientError> {
+fn ask_successor(at: &Path, to: HandedOver, request: &ControlRequest) -> Result<ControlClient, ControlError> {
     let until = Instant::now() + SUCCESSOR_WITHIN;
     loop {
-        let status = Client::ask(at, &Request::Status).and_then(|mut answer| answer.next_reply());
+        let status = ControlClient::ask(at, &ControlRequest::Status).and_then(|mut answer| answer.next_reply());
         match status {
-            Ok(Reply::Status(status)) if status.pid == to.pid => return Client::ask(at, request),
+            Ok(Reply::Status(status)) if status.pid == to.pid => return ControlClient::ask(at, request),
             Err(error) if Instant::now() >= until => return Err(error),
-            _ if Instant::now() >= until => return Client::ask(at, request),
+            _ if Instant::now() >= until => return ControlClient::ask(at, request),
             _ => std::thread::park_timeout(ASK_AGAIN),
         }
     }
@@ -204,7 +210,7 @@ fn ask_successor(at: &Path, to: HandedOver, request: &Request) -> Result<Client,
 
 /// The reply that a command waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waits {
+pub(super) enum AwaitedReply {
     /// That it has begun.
     ForTheBeginning,
     /// That it is done.
@@ -270,7 +276,7 @@ impl Screen {
             }
             Reply::Failed(failed) => {
                 let code = match failed.failure {
-                    FailureKind::WrongConfiguration | FailureKind::WrongArgument => super::output::WRONG.into(),
+                    CommandFailure::WrongConfiguration | CommandFailure::WrongArgument => super::output::WRONG.into(),
                     _ => ExitCode::FAILURE,
                 };
                 if !self.json {
@@ -294,8 +300,10 @@ fn sentence(progress: &Progress) -> String {
     let seconds = |millis: u64| millis.div_ceil(1000);
     let left = format!("{} tunnels and {} requests left", progress.tunnels, progress.requests);
     match progress.phase {
-        Phase::Grace => format!("not ready any more; listeners close in {} s; {left}", seconds(progress.grace_ms)),
-        Phase::Serving | Phase::Closing => {
+        GatewayPhase::Grace => {
+            format!("not ready any more; listeners close in {} s; {left}", seconds(progress.grace_ms))
+        }
+        GatewayPhase::Serving | GatewayPhase::Closing => {
             format!("draining: {left}, {} s at the most", seconds(progress.remaining_ms))
         }
     }

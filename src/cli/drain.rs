@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::control::{Instance, Waits};
-use crate::control::Request;
+use super::control::{AwaitedReply, Instance};
+use crate::control::ControlRequest;
 use crate::hook::HookRegistry;
 
 /// Arguments of `longhaul drain`.
@@ -42,8 +42,8 @@ enum What {
 
 pub(super) fn run(drain: &Drain, hooks: &HookRegistry) -> ExitCode {
     let request = match &drain.what {
-        None => Request::Drain,
-        Some(What::Backend { backend: (upstream, backend), over, undo, everywhere }) => Request::DrainBackend {
+        None => ControlRequest::Drain,
+        Some(What::Backend { backend: (upstream, backend), over, undo, everywhere }) => ControlRequest::DrainBackend {
             upstream: upstream.clone(),
             backend: backend.clone(),
             over_ms: over.map(|over| u64::try_from(over.as_millis()).unwrap_or(u64::MAX)),
@@ -52,7 +52,11 @@ pub(super) fn run(drain: &Drain, hooks: &HookRegistry) -> ExitCode {
             everywhere: *everywhere,
         },
     };
-    drain.instance.ask_and(&request, if drain.no_wait { Waits::ForTheBeginning } else { Waits::ForTheEnd }, hooks)
+    drain.instance.ask_and(
+        &request,
+        if drain.no_wait { AwaitedReply::ForTheBeginning } else { AwaitedReply::ForTheEnd },
+        hooks,
+    )
 }
 
 fn backend(text: &str) -> Result<(String, String), String> {

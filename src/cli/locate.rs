@@ -9,7 +9,7 @@ use http::header::{HeaderName, HeaderValue};
 
 use super::control::Instance;
 use crate::config::Upstream;
-use crate::control::Request;
+use crate::control::ControlRequest;
 use crate::discovery;
 use crate::hook::HookRegistry;
 use crate::metrics::Metrics;
@@ -51,7 +51,7 @@ pub(super) struct Question {
 pub(super) fn run(question: &Question, hooks: &HookRegistry) -> ExitCode {
     let asked = question.asked();
     if question.running {
-        return question.instance.ask(&Request::Where(asked), hooks);
+        return question.instance.ask(&ControlRequest::Where(asked), hooks);
     }
     let Some(file) = question.instance.file() else {
         return super::control::wrong("name a configuration with `-c FILE`, or ask the gateway with `--running`");

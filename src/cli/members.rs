@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 
 use super::control::{Instance, wrong};
 use crate::config;
-use crate::control::Request;
+use crate::control::ControlRequest;
 use crate::discovery::{MembersAction, PushedMember};
 use crate::hook::HookRegistry;
 
@@ -68,7 +68,7 @@ pub(super) fn run(members: &Members, hooks: &HookRegistry) -> ExitCode {
         Action::Remove { names } => (MembersAction::Remove, by_name(names)),
         Action::Leave { names } => (MembersAction::Leave, by_name(names)),
     };
-    let request = Request::Members { upstream: members.upstream.clone(), action, members: told };
+    let request = ControlRequest::Members { upstream: members.upstream.clone(), action, members: told };
     members.instance.ask(&request, hooks)
 }
 

@@ -83,7 +83,7 @@ enum Command {
         instance: control::Instance,
     },
     /// Say what a reload would change, and what it would cost
-    Plan(control::Plan),
+    Plan(control::PlanSource),
     /// Tell the running gateway the members of an upstream
     Members(members::Members),
     /// End the running gateway gently, or empty one of its backends

@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::control::Instance;
-use crate::control::Request;
+use crate::control::ControlRequest;
 use crate::discovery::SourceStatus;
 use crate::hook::HookRegistry;
-use crate::snapshot::Phase;
+use crate::snapshot::GatewayPhase;
 use crate::status::{BackendStatus, Event, Status, TlsTunnels, UpstreamStatus};
 
 pub(super) fn run(instance: &Instance, hooks: &HookRegistry) -> ExitCode {
-    instance.ask(&Request::Status, hooks)
+    instance.ask(&ControlRequest::Status, hooks)
 }
 
 /// A status for a person.
@@ -22,9 +22,9 @@ pub(super) fn text(status: &Status) -> String {
         writeln!(text, "{name:<12} {value}").expect("writing into a String cannot fail");
     };
     let phase = match status.phase {
-        Phase::Serving => "serving",
-        Phase::Grace => "draining: not ready any more, still accepting",
-        Phase::Closing => "draining: closed to everything new",
+        GatewayPhase::Serving => "serving",
+        GatewayPhase::Grace => "draining: not ready any more, still accepting",
+        GatewayPhase::Closing => "draining: closed to everything new",
     };
     line("state", phase.to_owned());
     let uptime = humantime::format_duration(Duration::from_secs(status.uptime_seconds));
@@ -180,7 +180,7 @@ mod tests {
         let status = Status {
             version: "1.2.3".into(),
             pid: 7,
-            phase: Phase::Serving,
+            phase: GatewayPhase::Serving,
             generation: 5,
             uptime_seconds: 3_660,
             listeners: vec![address(8080), address(8081)],

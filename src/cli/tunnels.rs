@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::control::{Instance, Waits};
-use crate::control::Request;
+use super::control::{AwaitedReply, Instance};
+use crate::control::ControlRequest;
 use crate::hook::HookRegistry;
-use crate::status::{CloseAsked, Listed, Rates, Sort, TunnelFilter, TunnelStatus, TunnelsAsked};
+use crate::status::{CloseAsked, ListingCounts, Rates, Sort, TunnelFilter, TunnelStatus, TunnelsAsked};
 
 /// Tunnels that are meant: those that fit every option given.
 #[derive(Debug, Args)]
@@ -108,7 +108,7 @@ pub(super) fn list(list: &List, hooks: &HookRegistry) -> ExitCode {
         rate_ms: list.rate.map(millis),
     };
     if !list.watch {
-        return list.instance.ask(&Request::Tunnels(asked), hooks);
+        return list.instance.ask(&ControlRequest::Tunnels(asked), hooks);
     }
     let on_screen = std::io::stdout().is_terminal() && !list.instance.wants_json();
     asked.sort.get_or_insert(Sort::Rate);
@@ -118,8 +118,9 @@ pub(super) fn list(list: &List, hooks: &HookRegistry) -> ExitCode {
     loop {
         // From the upper left corner on, over what is there.
         let cleared = if on_screen { super::output::say("\x1b[H\x1b[2J") } else { Ok(()) };
-        let looked =
-            cleared.and_then(|()| list.instance.answer(&Request::Tunnels(asked.clone()), Waits::ForTheEnd, hooks));
+        let looked = cleared.and_then(|()| {
+            list.instance.answer(&ControlRequest::Tunnels(asked.clone()), AwaitedReply::ForTheEnd, hooks)
+        });
         let code = match looked {
             Ok(code) => code,
             Err(unsaid) => return unsaid.ends_with(ExitCode::SUCCESS),
@@ -141,7 +142,7 @@ pub(super) fn close(close: &Close, hooks: &HookRegistry) -> ExitCode {
         over_ms: close.over.map(millis),
         dry_run: close.dry_run,
     };
-    close.instance.ask(&Request::Close(asked), hooks)
+    close.instance.ask(&ControlRequest::Close(asked), hooks)
 }
 
 /// Names of the columns.
@@ -187,7 +188,7 @@ pub(super) fn line(tunnel: &TunnelStatus) -> String {
 }
 
 /// The end of a list.
-pub(super) fn summary(Listed { open, matched, shown, note }: &Listed) -> String {
+pub(super) fn summary(ListingCounts { open, matched, shown, note }: &ListingCounts) -> String {
     if let Some(note) = note {
         return note.clone();
     }

@@ -4,12 +4,12 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use super::protocol::{Reply, Request};
+use super::protocol::{ControlRequest, Reply};
 
 /// Why a gateway gave no answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ClientError {
+pub enum ControlError {
     /// No gateway listens at the path.
     #[error("no gateway answers at {}: {error}{}", path.display(), hint(error))]
     Unreachable {
@@ -28,17 +28,17 @@ pub enum ClientError {
 
 /// A request that was sent, and its answer.
 #[derive(Debug)]
-pub struct Client {
+pub struct ControlClient {
     stream: BufReader<UnixStream>,
 }
 
-impl Client {
+impl ControlClient {
     /// Connects and sends the request.
     ///
     /// # Errors
-    /// [`ClientError::Unreachable`]
-    pub fn ask(path: &Path, request: &Request) -> Result<Self, ClientError> {
-        let unreachable = |error| ClientError::Unreachable { path: path.to_owned(), error };
+    /// [`ControlError::Unreachable`]
+    pub fn ask(path: &Path, request: &ControlRequest) -> Result<Self, ControlError> {
+        let unreachable = |error| ControlError::Unreachable { path: path.to_owned(), error };
         let mut stream = UnixStream::connect(path).map_err(unreachable)?;
         // A gateway that refuses may close before it has read all of the request; its answer can be read even so.
         let _ = stream.write_all(request.to_line().as_bytes());
@@ -48,13 +48,13 @@ impl Client {
     /// Waits for the next reply.
     ///
     /// # Errors
-    /// [`ClientError::Broken`], also after the last reply; [`ClientError::Foreign`].
-    pub fn next_reply(&mut self) -> Result<Reply, ClientError> {
+    /// [`ControlError::Broken`], also after the last reply; [`ControlError::Foreign`].
+    pub fn next_reply(&mut self) -> Result<Reply, ControlError> {
         let mut line = String::new();
         match self.stream.read_line(&mut line) {
-            Ok(0) => Err(ClientError::Broken(io::ErrorKind::UnexpectedEof.into())),
-            Ok(_) => serde_json::from_str(&line).map_err(|error| ClientError::Foreign(error.to_string())),
-            Err(error) => Err(ClientError::Broken(error)),
+            Ok(0) => Err(ControlError::Broken(io::ErrorKind::UnexpectedEof.into())),
+            Ok(_) => serde_json::from_str(&line).map_err(|error| ControlError::Foreign(error.to_string())),
+            Err(error) => Err(ControlError::Broken(error)),
         }
     }
 }

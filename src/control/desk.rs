@@ -5,7 +5,7 @@ use std::sync::Arc;
 use log::info;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::protocol::{FailureKind, Reply, Request};
+use super::protocol::{CommandFailure, ControlRequest, Reply};
 use crate::drain::Progress;
 use crate::status::{CloseRefused, Listing, LocateAsked, LocateError, Located, StatusSource};
 
@@ -13,7 +13,7 @@ use crate::status::{CloseRefused, Listing, LocateAsked, LocateError, Located, St
 #[derive(Debug)]
 pub struct Command {
     /// The request; never one that the desk answers itself.
-    pub request: Request,
+    pub request: ControlRequest,
     /// Sends the replies.
     pub responder: Responder,
 }
@@ -53,7 +53,7 @@ pub struct Desk {
 }
 
 /// Replies to one request, as they come.
-pub struct Answer {
+pub struct ReplyStream {
     replies: Replies,
     audit: Option<Audit>,
 }
@@ -84,26 +84,26 @@ impl Desk {
 
     /// Takes a request. One that changes something is logged together with its outcome and `from`, which names who
     /// asked.
-    pub async fn ask(&self, request: Request, from: impl FnOnce() -> String) -> Answer {
+    pub async fn ask(&self, request: ControlRequest, from: impl FnOnce() -> String) -> ReplyStream {
         let audit = request.change().map(|change| Audit { from: from(), change });
         let replies = match request {
-            Request::Status => Replies::last(Reply::Status(Box::new(self.status.status().await))),
-            Request::Tunnels(asked) => match Listing::begin(&self.status.running, &asked) {
+            ControlRequest::Status => Replies::last(Reply::Status(Box::new(self.status.status().await))),
+            ControlRequest::Tunnels(asked) => match Listing::begin(&self.status.running, &asked) {
                 Ok(listing) => Replies::Listing { listing: Box::new(listing), turns: Arc::clone(&self.turns) },
-                Err(error) => Replies::last(Reply::failed(FailureKind::WrongArgument, error.to_string())),
+                Err(error) => Replies::last(Reply::failed(CommandFailure::WrongArgument, error.to_string())),
             },
-            Request::Close(asked) => Replies::last(match asked.carry_out(&self.status.running).await {
+            ControlRequest::Close(asked) => Replies::last(match asked.carry_out(&self.status.running).await {
                 Ok(closed) => Reply::done_with(closed.to_string(), &closed),
-                Err(refused @ CloseRefused::Nothing(_)) => Reply::failed(FailureKind::NotFound, refused.to_string()),
-                Err(refused) => Reply::failed(FailureKind::WrongArgument, refused.to_string()),
+                Err(refused @ CloseRefused::Nothing(_)) => Reply::failed(CommandFailure::NotFound, refused.to_string()),
+                Err(refused) => Reply::failed(CommandFailure::WrongArgument, refused.to_string()),
             }),
-            Request::Where(asked) => Replies::last(match self.located(&asked) {
+            ControlRequest::Where(asked) => Replies::last(match self.located(&asked) {
                 Ok(located) => Reply::Located(Box::new(located)),
-                Err(error) => Reply::failed(FailureKind::WrongArgument, error.to_string()),
+                Err(error) => Reply::failed(CommandFailure::WrongArgument, error.to_string()),
             }),
             request => self.forward(request),
         };
-        Answer { replies, audit }
+        ReplyStream { replies, audit }
     }
 
     fn located(&self, asked: &LocateAsked) -> Result<Located, LocateError> {
@@ -112,13 +112,15 @@ impl Desk {
     }
 
     /// Gives a command to the operator.
-    fn forward(&self, request: Request) -> Replies {
+    fn forward(&self, request: ControlRequest) -> Replies {
         let (progress, steps) = mpsc::channel(STEPS);
         let (last, finished) = oneshot::channel();
         let command = Command { request, responder: Responder { progress, last } };
         match self.commands.try_send(command) {
             Ok(()) => Replies::Operator { steps, last: finished },
-            Err(_) => Replies::last(Reply::failed(FailureKind::Refused, "too many commands wait, or the gateway ends")),
+            Err(_) => {
+                Replies::last(Reply::failed(CommandFailure::Refused, "too many commands wait, or the gateway ends"))
+            }
         }
     }
 }
@@ -129,7 +131,7 @@ impl Replies {
     }
 }
 
-impl Answer {
+impl ReplyStream {
     /// The next reply; `None` behind the last.
     pub async fn next(&mut self) -> Option<Reply> {
         let reply = match &mut self.replies {
@@ -145,8 +147,9 @@ impl Answer {
             Replies::Operator { steps, last } => tokio::select! {
                 biased;
                 Some(step) = steps.recv() => return Some(Reply::Progress(step)),
-                reply = last => reply
-                    .unwrap_or_else(|_| Reply::failed(FailureKind::Failed, "the gateway ended before it was done")),
+                reply = last => reply.unwrap_or_else(|_| {
+                    Reply::failed(CommandFailure::Failed, "the gateway ended before it was done")
+                }),
             },
             Replies::Last(_) => match std::mem::replace(&mut self.replies, Replies::None) {
                 Replies::Last(reply) => *reply,
@@ -162,7 +165,7 @@ impl Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for ReplyStream {
     fn drop(&mut self) {
         if let Some(Audit { from, change }) = self.audit.take() {
             info!("{from} asked for {change}, and did not wait for the outcome");

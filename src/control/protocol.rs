@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::config::printable;
 use crate::discovery::{MembersAction, PushedMember};
 use crate::drain::Progress;
-use crate::status::{CloseAsked, Listed, LocateAsked, Located, Status, TunnelStatus, TunnelsAsked};
+use crate::status::{CloseAsked, ListingCounts, LocateAsked, Located, Status, TunnelStatus, TunnelsAsked};
 
 /// Version of the protocol. A gateway answers requests of its own version only.
 pub const VERSION: u32 = 1;
@@ -16,7 +16,7 @@ pub const VERSION: u32 = 1;
 /// A request to a gateway.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
-pub enum Request {
+pub enum ControlRequest {
     /// Tell the status.
     Status,
     /// List open tunnels.
@@ -85,20 +85,20 @@ pub enum Reply {
         tunnels: Vec<TunnelStatus>,
     },
     /// The end of a list of tunnels.
-    Listed(Listed),
+    Listed(ListingCounts),
     /// The way of a request.
     Located(Box<Located>),
     /// The status.
     Status(Box<Status>),
     /// The command was carried out.
-    Done(Done),
+    Done(CommandDone),
     /// The command was not carried out, or not wholly.
-    Failed(Failed),
+    Failed(CommandFailed),
 }
 
 /// A command that was carried out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Done {
+pub struct CommandDone {
     /// Summary for people.
     pub message: String,
     /// Details for programs; `null` where the summary is all there is.
@@ -108,9 +108,9 @@ pub struct Done {
 
 /// A command that was not carried out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Failed {
+pub struct CommandFailed {
     /// Kind of the failure.
-    pub failure: FailureKind,
+    pub failure: CommandFailure,
     /// Summary for people.
     pub message: String,
     /// Details for programs; `null` where the summary is all there is.
@@ -121,7 +121,7 @@ pub struct Failed {
 /// Reasons why a command was not carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum FailureKind {
+pub enum CommandFailure {
     /// The bytes are not a request.
     BadRequest,
     /// The request has another version of the protocol.
@@ -153,19 +153,21 @@ impl HandedOver {
     /// The reply with these details.
     pub fn reply(self, message: impl Into<String>) -> Reply {
         let details = serde_json::to_value(self).expect("it is made of numbers alone");
-        Reply::Failed(Failed { failure: FailureKind::HandedOver, message: message.into(), details })
+        Reply::Failed(CommandFailed { failure: CommandFailure::HandedOver, message: message.into(), details })
     }
 
     /// The details of such a reply; `None` for any other.
     pub fn of(reply: &Reply) -> Option<Self> {
         match reply {
-            Reply::Failed(Failed { failure: FailureKind::HandedOver, details, .. }) => Self::deserialize(details).ok(),
+            Reply::Failed(CommandFailed { failure: CommandFailure::HandedOver, details, .. }) => {
+                Self::deserialize(details).ok()
+            }
             _ => None,
         }
     }
 }
 
-impl Request {
+impl ControlRequest {
     /// The request as a line of JSON.
     pub fn to_line(&self) -> String {
         let envelope = Envelope { version: VERSION, request: self };
@@ -195,13 +197,14 @@ impl Request {
     /// # Errors
     /// The reply that names the fault of the line.
     pub fn parse(line: &[u8]) -> Result<Self, Reply> {
-        let bad = |error: serde_json::Error| Reply::failed(FailureKind::BadRequest, format!("not a request: {error}"));
+        let bad =
+            |error: serde_json::Error| Reply::failed(CommandFailure::BadRequest, format!("not a request: {error}"));
         let Version { version } = serde_json::from_slice(line).map_err(bad)?;
         if version != VERSION {
             let message = format!(
                 "this gateway speaks version {VERSION} of the control protocol, and was asked in version {version}"
             );
-            return Err(Reply::failed(FailureKind::WrongVersion, message));
+            return Err(Reply::failed(CommandFailure::WrongVersion, message));
         }
         let mut fields: Value = serde_json::from_slice(line).map_err(bad)?;
         if let Some(fields) = fields.as_object_mut() {
@@ -234,18 +237,18 @@ impl Request {
 impl Reply {
     /// A reply to a command that was carried out.
     pub fn done(message: impl Into<String>) -> Self {
-        Self::Done(Done { message: message.into(), details: Value::Null })
+        Self::Done(CommandDone { message: message.into(), details: Value::Null })
     }
 
     /// The same, with details for programs.
     pub fn done_with(message: impl Into<String>, details: &impl Serialize) -> Self {
         let details = serde_json::to_value(details).expect("it is text, numbers, and lists and maps of them");
-        Self::Done(Done { message: message.into(), details })
+        Self::Done(CommandDone { message: message.into(), details })
     }
 
     /// A reply to a command that was not carried out.
-    pub fn failed(failure: FailureKind, message: impl Into<String>) -> Self {
-        Self::Failed(Failed { failure, message: message.into(), details: Value::Null })
+    pub fn failed(failure: CommandFailure, message: impl Into<String>) -> Self {
+        Self::Failed(CommandFailed { failure, message: message.into(), details: Value::Null })
     }
 
     /// The reply as a line of JSON.
@@ -263,7 +266,7 @@ const NAMED: usize = 8;
 struct Envelope<'a> {
     version: u32,
     #[serde(flatten)]
-    request: &'a Request,
+    request: &'a ControlRequest,
 }
 
 #[derive(Deserialize)]
@@ -283,7 +286,8 @@ mod tests {
             PushedMember { name, address, weight: None, leaving: false }
         };
         let members = (0..20_000).map(member).collect();
-        let change = Request::Members { upstream: "a".into(), action: MembersAction::Set, members }.change().unwrap();
+        let change =
+            ControlRequest::Members { upstream: "a".into(), action: MembersAction::Set, members }.change().unwrap();
         assert!(change.contains("\"count\":20000") && change.contains("\"10.0.0.1:9001\",\"shard-1x"), "{change}");
         assert!(change.contains("shard-7x") && !change.contains("shard-8") && change.len() < 2_000, "{change}");
     }
@@ -291,10 +295,10 @@ mod tests {
     #[test]
     fn a_request_survives_the_way() {
         let requests = [
-            Request::Status,
-            Request::Drain,
-            Request::Plan { file: "new.yaml".into(), text: "version: 1\n\"ü\"".into() },
-            Request::DrainBackend {
+            ControlRequest::Status,
+            ControlRequest::Drain,
+            ControlRequest::Plan { file: "new.yaml".into(), text: "version: 1\n\"ü\"".into() },
+            ControlRequest::DrainBackend {
                 upstream: "chat".into(),
                 backend: "127.0.0.1:9001".into(),
                 over_ms: Some(60_000),
@@ -306,28 +310,30 @@ mod tests {
         for request in requests {
             let line = request.to_line();
             assert_eq!(line.matches('\n').count(), 1, "{line}");
-            assert_eq!(Request::parse(line.as_bytes()), Ok(request));
+            assert_eq!(ControlRequest::parse(line.as_bytes()), Ok(request));
         }
     }
 
     #[test]
     fn what_is_left_out_has_a_default() {
         let line = br#"{"version":1,"command":"drain_backend","upstream":"u","address":"127.0.0.1:1"}"#;
-        let Ok(Request::DrainBackend { over_ms: None, undo: false, follow: false, .. }) = Request::parse(line) else {
-            panic!("{:?}", Request::parse(line));
+        let Ok(ControlRequest::DrainBackend { over_ms: None, undo: false, follow: false, .. }) =
+            ControlRequest::parse(line)
+        else {
+            panic!("{:?}", ControlRequest::parse(line));
         };
     }
 
     #[test]
     fn what_is_no_request_is_answered_with_the_reason() {
         for (line, failure, part) in [
-            (&b"GET / HTTP/1.1"[..], FailureKind::BadRequest, "not a request"),
-            (b"{}", FailureKind::BadRequest, "missing field `version`"),
-            (br#"{"version":2,"command":"x"}"#, FailureKind::WrongVersion, "asked in version 2"),
-            (br#"{"version":1}"#, FailureKind::BadRequest, "missing field `command`"),
-            (br#"{"version":1,"command":"dance"}"#, FailureKind::BadRequest, "unknown variant `dance`"),
+            (&b"GET / HTTP/1.1"[..], CommandFailure::BadRequest, "not a request"),
+            (b"{}", CommandFailure::BadRequest, "missing field `version`"),
+            (br#"{"version":2,"command":"x"}"#, CommandFailure::WrongVersion, "asked in version 2"),
+            (br#"{"version":1}"#, CommandFailure::BadRequest, "missing field `command`"),
+            (br#"{"version":1,"command":"dance"}"#, CommandFailure::BadRequest, "unknown variant `dance`"),
         ] {
-            let Err(Reply::Failed(failed)) = Request::parse(line) else { panic!("{line:?} was taken") };
+            let Err(Reply::Failed(failed)) = ControlRequest::parse(line) else { panic!("{line:?} was taken") };
             assert_eq!(failed.failure, failure);
             assert!(failed.message.contains(part), "{}", failed.message);
         }

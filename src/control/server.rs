@@ -11,20 +11,20 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::desk::Desk;
-use super::protocol::{FailureKind, Reply, Request};
+use super::protocol::{CommandFailure, ControlRequest, Reply};
 use crate::config;
-use crate::unix_socket::Listener;
+use crate::unix_socket::UnixSocketListener;
 
 /// The running server. Dropping it closes the socket and every connection.
 #[derive(Debug)]
-pub struct Server {
+pub struct ControlServer {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
-impl Server {
+impl ControlServer {
     /// Starts to pass what is asked on `socket` to `desk`.
-    pub fn start(socket: Listener, desk: Desk) -> Self {
+    pub fn start(socket: UnixSocketListener, desk: Desk) -> Self {
         let (stop, stopped) = watch::channel(false);
         let handler = Arc::new(Handler { desk, stopped: stopped.clone() });
         Self { stop, task: tokio::spawn(accept(socket, handler, stopped)) }
@@ -37,7 +37,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ControlServer {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -49,7 +49,7 @@ struct Handler {
     stopped: watch::Receiver<bool>,
 }
 
-async fn accept(socket: Listener, handler: Arc<Handler>, mut stopped: watch::Receiver<bool>) {
+async fn accept(socket: UnixSocketListener, handler: Arc<Handler>, mut stopped: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -82,7 +82,7 @@ impl Handler {
             warn!("user {user} is refused on the control socket");
             return say(
                 &mut stream,
-                &Reply::failed(FailureKind::Refused, "only the gateway's own user and root are heard"),
+                &Reply::failed(CommandFailure::Refused, "only the gateway's own user and root are heard"),
             )
             .await;
         }
@@ -97,14 +97,14 @@ impl Handler {
             Ok(line) => line?,
             Err(_) => {
                 let message = format!("no request came within {}", humantime::format_duration(REQUEST_WAIT));
-                return say(&mut stream, &Reply::failed(FailureKind::BadRequest, message)).await;
+                return say(&mut stream, &Reply::failed(CommandFailure::BadRequest, message)).await;
             }
         };
         if line.len() > MAX_LINE {
             let message = format!("the request is longer than {MAX_LINE} bytes");
-            return say(&mut stream, &Reply::failed(FailureKind::BadRequest, message)).await;
+            return say(&mut stream, &Reply::failed(CommandFailure::BadRequest, message)).await;
         }
-        let request = match Request::parse(&line) {
+        let request = match ControlRequest::parse(&line) {
             Ok(request) => request,
             Err(reply) => return say(&mut stream, &reply).await,
         };

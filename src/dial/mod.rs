@@ -57,8 +57,8 @@ impl Dialer {
         self.descriptors.is_none_or(|descriptors| descriptors.are_for_clients(number))
     }
 
-    /// Begins to connect to a backend, without waiting: the socket is non-blocking, and [`HeadExchange::connect`] tells how
-    /// it went. A source address that has no port left for this backend is passed over for the next one.
+    /// Begins to connect to a backend, without waiting: the socket is non-blocking, and [`HeadExchange::connect`] tells
+    /// the outcome. A source address that has no port left for this backend is passed over for the next one.
     ///
     /// # Errors
     /// The system refuses at once: it has no route, no port or no descriptor left.

@@ -20,14 +20,14 @@ use crate::upstream::{Member, MemberLists, MemberSource};
 
 /// Identity of a source: an upstream's name, and how its members are to be found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
+pub(super) struct SourceKey {
     upstream: String,
     discover: Discover,
 }
 
 /// The last answers of all sources.
 pub(super) struct Board {
-    entries: Mutex<HashMap<Key, Entry>>,
+    entries: Mutex<HashMap<SourceKey, Entry>>,
     /// Told of every change of the entries.
     changed: watch::Sender<()>,
     metrics: DiscoveryMetrics,
@@ -51,7 +51,7 @@ struct Entry {
     absent: Absent,
 }
 
-impl Key {
+impl SourceKey {
     pub(super) fn new(upstream: &str, discover: &Discover) -> Self {
         Self { upstream: upstream.to_owned(), discover: discover.clone() }
     }
@@ -74,7 +74,7 @@ impl Board {
     /// Makes room for a source. Until it answers, its members are those `before`, else those that were kept, else those
     /// that the configuration lists beside it. `last` is the moment of an answer to the process before. Clients wait
     /// for the absent among those before for the time of `hold`.
-    pub(super) fn begin(&self, key: &Key, before: Option<Arc<[Member]>>, last: Option<Instant>, hold: Duration) {
+    pub(super) fn begin(&self, key: &SourceKey, before: Option<Arc<[Member]>>, last: Option<Instant>, hold: Duration) {
         let kept = || match self.folder.read(&key.upstream) {
             Ok(members) => members.map(Arc::<[Member]>::from),
             Err(error) => {
@@ -96,7 +96,7 @@ impl Board {
     }
 
     /// Forgets the sources that are not `wanted`.
-    pub(super) fn keep_only(&self, wanted: impl Fn(&Key) -> bool) {
+    pub(super) fn keep_only(&self, wanted: impl Fn(&SourceKey) -> bool) {
         let mut entries = lock(&self.entries);
         let before = entries.keys().cloned().collect::<Vec<_>>();
         entries.retain(|key, _| wanted(key));
@@ -104,12 +104,12 @@ impl Board {
         before.iter().filter(|key| !left(key.labels())).for_each(|key| self.metrics.forget(key.labels()));
     }
 
-    pub(super) fn has_answered(&self, key: &Key) -> bool {
+    pub(super) fn has_answered(&self, key: &SourceKey) -> bool {
         lock(&self.entries).get(key).is_none_or(|entry| entry.answered)
     }
 
     /// Notes that nobody waits for the first answer any more.
-    pub(super) fn start_without(&self, key: &Key) {
+    pub(super) fn start_without(&self, key: &SourceKey) {
         let mut entries = lock(&self.entries);
         let Some(entry) = entries.get_mut(key).filter(|entry| !entry.answered) else { return };
         entry.answered = true;
@@ -151,7 +151,7 @@ impl Board {
 
     /// The members to be in force, those that are due among them, and whether they are new. Members that are gone and
     /// may return stay behind them for the time of `hold`, as absent.
-    pub(super) fn take_due(&self, key: &Key, hold: Duration, now: Instant) -> Option<Due> {
+    pub(super) fn take_due(&self, key: &SourceKey, hold: Duration, now: Instant) -> Option<Due> {
         let mut entries = lock(&self.entries);
         let entry = entries.get_mut(key)?;
         let due = entry.pending.take_if(|(due, _)| *due <= now);
@@ -176,7 +176,7 @@ impl Board {
     /// Changes the members of a source that answers when it is told to. They are due at once.
     pub(super) fn push(
         &self,
-        key: &Key,
+        key: &SourceKey,
         change: impl FnOnce(&[Member]) -> Result<Vec<Member>, NotPushed>,
     ) -> Result<(), NotPushed> {
         let mut entries = lock(&self.entries);
@@ -195,7 +195,7 @@ impl Board {
         lock(&self.entries).iter().filter(|(key, _)| key.upstream == upstream).filter_map(|(_, entry)| entry.last).max()
     }
 
-    pub(super) fn status(&self, key: &Key, now: Instant) -> Option<SourceStatus> {
+    pub(super) fn status(&self, key: &SourceKey, now: Instant) -> Option<SourceStatus> {
         let entries = lock(&self.entries);
         let entry = entries.get(key)?;
         Some(SourceStatus {
@@ -212,7 +212,7 @@ impl Board {
         lock(&self.entries).keys().map(|key| self.metrics.errors(key.labels())).sum()
     }
 
-    fn change(&self, key: &Key, change: impl FnOnce(&mut Entry)) {
+    fn change(&self, key: &SourceKey, change: impl FnOnce(&mut Entry)) {
         // A source that is being ended may have no entry any more.
         if let Some(entry) = lock(&self.entries).get_mut(key) {
             change(entry);
@@ -233,13 +233,13 @@ pub(super) struct Due {
 
 /// The way from one source to the board.
 #[derive(Clone)]
-pub(super) struct Reporter {
+pub(super) struct SourceReporter {
     board: Arc<Board>,
-    key: Key,
+    key: SourceKey,
 }
 
-impl Reporter {
-    pub(super) fn new(board: Arc<Board>, key: Key) -> Self {
+impl SourceReporter {
+    pub(super) fn new(board: Arc<Board>, key: SourceKey) -> Self {
         Self { board, key }
     }
 
@@ -313,7 +313,7 @@ impl Reporter {
 impl Entry {
     /// Notes the problem of an answer, or that it has none, and logs a change of that. An answer without members is a
     /// problem of its own.
-    fn note_problem(&mut self, key: &Key, problem: Option<&str>, in_part: bool, is_empty: bool) {
+    fn note_problem(&mut self, key: &SourceKey, problem: Option<&str>, in_part: bool, is_empty: bool) {
         let (upstream, source) = (&key.upstream, key.source().as_str());
         match problem {
             Some(reason) if self.problem.as_deref() != Some(reason) => {
@@ -341,7 +341,14 @@ impl Entry {
         pending.chain(self.absent.next()).min()
     }
 
-    fn answer(&mut self, key: &Key, members: Arc<[Member]>, settle: Duration, keep_empty: Duration, now: Instant) {
+    fn answer(
+        &mut self,
+        key: &SourceKey,
+        members: Arc<[Member]>,
+        settle: Duration,
+        keep_empty: Duration,
+        now: Instant,
+    ) {
         let first = !std::mem::replace(&mut self.answered, true);
         self.last = Some(now);
         let had = self.members.as_ref().is_some_and(|members| !members.is_empty());

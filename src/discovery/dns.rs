@@ -16,12 +16,12 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, RecordType, rdata::SRV};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::board::Reporter;
+use super::board::SourceReporter;
 use crate::config::{DiscoverFrom, DnsName, DnsService, Host, Ipv6, ListedNames, Lookup};
 use crate::upstream::{Member, MemberSource};
 
 /// Asks for the names again and again, and reports each outcome.
-pub(super) async fn follow(from: DiscoverFrom, reporter: Reporter) {
+pub(super) async fn follow(from: DiscoverFrom, reporter: SourceReporter) {
     let Some((mut names, listed, lookup)) = names_of(from, &reporter) else { return };
     let mut resolver = None;
     loop {
@@ -46,7 +46,7 @@ pub(super) async fn follow(from: DiscoverFrom, reporter: Reporter) {
 
 /// The names to ask for, the members that need no answer (`None` where there is one name and nothing else), and the
 /// servers to ask.
-fn names_of(from: DiscoverFrom, reporter: &Reporter) -> Option<(Vec<Name>, Option<Vec<Member>>, Lookup)> {
+fn names_of(from: DiscoverFrom, reporter: &SourceReporter) -> Option<(Vec<Name>, Option<Vec<Member>>, Lookup)> {
     match from {
         DiscoverFrom::Dns(DnsName { name, port, lookup }) => {
             Some((vec![Name::new(Query::Addresses { name, port })], None, lookup))
@@ -89,7 +89,7 @@ enum Query {
 
 /// An answer that is of no use.
 #[derive(Debug)]
-enum Failure {
+enum UselessAnswer {
     NoSuchName(String),
     NoAddress(String),
     Failed(String, NetError),
@@ -103,7 +103,7 @@ impl Name {
 
     async fn ask(&mut self, resolver: &TokioResolver, ipv6: Ipv6) {
         let asked = timeout(LONGEST, self.query.ask(resolver, ipv6, self.found.as_deref().unwrap_or_default()));
-        match asked.await.unwrap_or(Err(Failure::Silent)) {
+        match asked.await.unwrap_or(Err(UselessAnswer::Silent)) {
             Ok((members, until)) => {
                 let now = Instant::now();
                 self.next = until.clamp(now + SHORTEST_TTL, now + LONGEST_TTL);
@@ -125,12 +125,12 @@ impl Query {
         resolver: &TokioResolver,
         ipv6: Ipv6,
         before: &[Member],
-    ) -> Result<(Vec<Member>, Instant), Failure> {
+    ) -> Result<(Vec<Member>, Instant), UselessAnswer> {
         match self {
             Self::Addresses { name, port } => {
                 let (addresses, until) = match addresses(resolver, name, ipv6).await {
                     // A name that is there and has no address is an answer without members.
-                    Err(Failure::NoAddress(_)) => (BTreeSet::new(), Instant::now()),
+                    Err(UselessAnswer::NoAddress(_)) => (BTreeSet::new(), Instant::now()),
                     answer => answer?,
                 };
                 let member = |ip| {
@@ -170,10 +170,10 @@ fn members_of_host(host: &Host, mut addresses: BTreeSet<SocketAddr>, before: &[M
 }
 
 /// The targets of the SRV records of the highest priority (the lowest number), each at its addresses.
-async fn services(resolver: &TokioResolver, name: &str, ipv6: Ipv6) -> Result<(Vec<Member>, Instant), Failure> {
+async fn services(resolver: &TokioResolver, name: &str, ipv6: Ipv6) -> Result<(Vec<Member>, Instant), UselessAnswer> {
     let answer = match resolver.srv_lookup(name).await {
         Err(error) if error.is_no_records_found() && !error.is_nx_domain() => return Ok((Vec::new(), Instant::now())),
-        answer => answer.map_err(|error| Failure::of(name, error))?,
+        answer => answer.map_err(|error| UselessAnswer::of(name, error))?,
     };
     let records = answer.answers().iter().filter_map(|record| match &record.data {
         RData::SRV(srv) => Some(srv.clone()),
@@ -189,13 +189,15 @@ async fn services(resolver: &TokioResolver, name: &str, ipv6: Ipv6) -> Result<(V
         let target = srv.target.to_ascii();
         let (addresses, until) = match addresses(resolver, &target, ipv6).await {
             // A record that outlived its target is no reason to do without the others.
-            Err(Failure::NoSuchName(_) | Failure::NoAddress(_)) => (BTreeSet::new(), Instant::now() + LONGEST_TTL),
+            Err(UselessAnswer::NoSuchName(_) | UselessAnswer::NoAddress(_)) => {
+                (BTreeSet::new(), Instant::now() + LONGEST_TTL)
+            }
             answer => answer?,
         };
         let text = format!("{}:{}", target.trim_end_matches('.'), srv.port).into_boxed_str();
         let host = Host { text, host: target.into(), port: srv.port, weight };
         let addresses = addresses.into_iter().map(|ip| SocketAddr::new(ip, host.port)).collect();
-        Ok::<_, Failure>((members_of_host(&host, addresses, &[]), until))
+        Ok::<_, UselessAnswer>((members_of_host(&host, addresses, &[]), until))
     };
     let found: Vec<_> = stream::iter(records.into_iter().map(target)).buffer_unordered(AT_ONCE).try_collect().await?;
     let until = found.iter().map(|(_, until)| *until).chain([Instant::from_std(answer.valid_until())]).min();
@@ -205,7 +207,11 @@ async fn services(resolver: &TokioResolver, name: &str, ipv6: Ipv6) -> Result<(V
 }
 
 /// The addresses of a name; never none.
-async fn addresses(resolver: &TokioResolver, name: &str, ipv6: Ipv6) -> Result<(BTreeSet<IpAddr>, Instant), Failure> {
+async fn addresses(
+    resolver: &TokioResolver,
+    name: &str,
+    ipv6: Ipv6,
+) -> Result<(BTreeSet<IpAddr>, Instant), UselessAnswer> {
     let (found, until) = match ipv6 {
         Ipv6::Off => of_family(resolver, name, RecordType::A).await?,
         Ipv6::Only => of_family(resolver, name, RecordType::AAAA).await?,
@@ -225,7 +231,7 @@ async fn addresses(resolver: &TokioResolver, name: &str, ipv6: Ipv6) -> Result<(
             (found, until)
         }
     };
-    if found.is_empty() { Err(Failure::NoAddress(name.to_owned())) } else { Ok((found, until)) }
+    if found.is_empty() { Err(UselessAnswer::NoAddress(name.to_owned())) } else { Ok((found, until)) }
 }
 
 /// The addresses of one family; none where the name has none of it.
@@ -233,12 +239,12 @@ async fn of_family(
     resolver: &TokioResolver,
     name: &str,
     kind: RecordType,
-) -> Result<(BTreeSet<IpAddr>, Instant), Failure> {
+) -> Result<(BTreeSet<IpAddr>, Instant), UselessAnswer> {
     let answer = match resolver.lookup(name, kind).await {
         Err(error) if error.is_no_records_found() && !error.is_nx_domain() => {
             return Ok((BTreeSet::new(), Instant::now()));
         }
-        answer => answer.map_err(|error| Failure::of(name, error))?,
+        answer => answer.map_err(|error| UselessAnswer::of(name, error))?,
     };
     let address = |data: &RData| match data {
         RData::A(address) => Some(IpAddr::V4(address.0)),
@@ -251,7 +257,7 @@ async fn of_family(
 
 /// Tells the board. Of several names each keeps its last good answer when it fails; of one name the whole answer is of
 /// no use.
-fn report(names: &[Name], listed: Option<&[Member]>, reporter: &Reporter) {
+fn report(names: &[Name], listed: Option<&[Member]>, reporter: &SourceReporter) {
     let problem = names.iter().find_map(|name| name.problem.as_deref());
     let found = names.iter().flat_map(|name| name.found.iter().flatten());
     match (listed, problem) {
@@ -287,13 +293,13 @@ fn resolver_of(lookup: &Lookup) -> Result<TokioResolver, NetError> {
     builder.build()
 }
 
-impl Failure {
+impl UselessAnswer {
     fn of(name: &str, error: NetError) -> Self {
         if error.is_nx_domain() { Self::NoSuchName(name.to_owned()) } else { Self::Failed(name.to_owned(), error) }
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for UselessAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSuchName(name) => write!(f, "there is no name {name} (NXDOMAIN)"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::board::Reporter;
+use super::board::SourceReporter;
 use crate::config::{self, ListedMember, MAX_BYTES, Stamp, open_regular};
 use crate::upstream::{Member, MemberSource};
 
@@ -14,7 +14,7 @@ use crate::upstream::{Member, MemberSource};
 ///
 /// Each look begins at the file's name and follows links, as for the configuration's file. So a file that is renamed
 /// into place and a link that changes its target (Kubernetes' ConfigMaps) count as changes, and a missing file as that.
-pub(super) async fn follow(path: PathBuf, reporter: Reporter) {
+pub(super) async fn follow(path: PathBuf, reporter: SourceReporter) {
     let mut told: Option<Option<Stamp>> = None;
     let mut good = false;
     loop {

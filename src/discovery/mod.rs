@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use self::board::{Board, Due, Key, Reporter};
+use self::board::{Board, Due, SourceKey, SourceReporter};
 use self::etcd::Order;
 use self::saved::StateFolder;
 use crate::config::{self, Config, Discover, DiscoverFrom, quoted};
@@ -34,7 +34,7 @@ pub use self::push::{MembersAction, PushedMember, WrongPush};
 /// The sources of a running gateway. Dropped, it ends them all.
 pub struct Sources {
     board: Arc<Board>,
-    tasks: Mutex<HashMap<Key, Task>>,
+    tasks: Mutex<HashMap<SourceKey, Task>>,
 }
 
 /// The members that are known of one upstream, on their way to a process that takes over.
@@ -151,13 +151,13 @@ impl Sources {
         let mut tasks = lock(&self.tasks);
         for upstream in &config.upstreams {
             let Some(discover) = &upstream.discover else { continue };
-            let (name, key) = (&*upstream.name, Key::new(&upstream.name, discover));
+            let (name, key) = (&*upstream.name, SourceKey::new(&upstream.name, discover));
             if tasks.contains_key(&key) {
                 continue;
             }
             let before = known.get(name).cloned();
             self.board.begin(&key, before, lasts.get(name).copied(), hold(upstream));
-            let reporter = Reporter::new(Arc::clone(&self.board), key.clone());
+            let reporter = SourceReporter::new(Arc::clone(&self.board), key.clone());
             tasks.insert(key, Task::start(&discover.from, reporter));
         }
     }
@@ -166,7 +166,7 @@ impl Sources {
     pub async fn first_answers(&self, config: &Config) {
         let begun = Instant::now();
         for (upstream, discover) in discovered(config) {
-            let key = Key::new(upstream, discover);
+            let key = SourceKey::new(upstream, discover);
             let answered = self.board.wait_until(|board| board.has_answered(&key));
             if tokio::time::timeout_at((begun + discover.wait).into(), answered).await.is_err() {
                 self.board.start_without(&key);
@@ -176,7 +176,8 @@ impl Sources {
 
     /// Ends the sources that a configuration does not name, and forgets their answers.
     pub fn keep_only(&self, config: &Config) {
-        let wanted = |key: &Key| discovered(config).any(|(upstream, discover)| *key == Key::new(upstream, discover));
+        let wanted =
+            |key: &SourceKey| discovered(config).any(|(upstream, discover)| *key == SourceKey::new(upstream, discover));
         lock(&self.tasks).retain(|key, _| wanted(key));
         self.board.keep_only(wanted);
     }
@@ -194,7 +195,7 @@ impl Sources {
         let (mut lists, mut news) = (MemberLists::default(), MemberLists::default());
         for upstream in &config.upstreams {
             let Some(discover) = &upstream.discover else { continue };
-            let due = self.board.take_due(&Key::new(&upstream.name, discover), hold(upstream), Instant::now());
+            let due = self.board.take_due(&SourceKey::new(&upstream.name, discover), hold(upstream), Instant::now());
             let Some(Due { members, is_new, absent }) = due else { continue };
             if is_new {
                 news.set(&upstream.name, Arc::clone(&members));
@@ -224,7 +225,7 @@ impl Sources {
         if discover.from != DiscoverFrom::Push {
             return Err(NotPushed::Elsewhere(upstream.to_owned()));
         }
-        self.board.push(&Key::new(upstream, discover), |before| Ok(push::apply(before, action, told)?))
+        self.board.push(&SourceKey::new(upstream, discover), |before| Ok(push::apply(before, action, told)?))
     }
 
     /// Tells every gateway with the same source that a backend is drained, or with `None` that it is not any more. This
@@ -239,7 +240,7 @@ impl Sources {
         backend: &str,
         drain: Option<Closing>,
     ) -> Result<(), NotTold> {
-        let orders = lock(&self.tasks).get(&Key::new(upstream, discover)).and_then(|task| task.orders.clone());
+        let orders = lock(&self.tasks).get(&SourceKey::new(upstream, discover)).and_then(|task| task.orders.clone());
         let orders = orders.ok_or_else(|| NotTold::Elsewhere(upstream.to_owned()))?;
         let (reply, answer) = oneshot::channel();
         let told = async {
@@ -253,7 +254,7 @@ impl Sources {
 
     /// The state of an upstream's source.
     pub fn status(&self, upstream: &str, discover: &Discover) -> Option<SourceStatus> {
-        self.board.status(&Key::new(upstream, discover), Instant::now())
+        self.board.status(&SourceKey::new(upstream, discover), Instant::now())
     }
 }
 
@@ -315,7 +316,7 @@ struct Task {
 }
 
 impl Task {
-    fn start(from: &DiscoverFrom, reporter: Reporter) -> Self {
+    fn start(from: &DiscoverFrom, reporter: SourceReporter) -> Self {
         let mut way = None;
         let handle = match from {
             DiscoverFrom::File(path) => Some(tokio::spawn(file::follow(path.clone(), reporter))),

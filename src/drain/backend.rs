@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Progress;
 use super::process::millis;
-use crate::snapshot::{Phase, Running};
+use crate::snapshot::{GatewayPhase, Running};
 use crate::tunnel::{Reason, Scope};
 use crate::upstream::BackendState;
 
@@ -138,7 +138,7 @@ impl BackendDrain {
     pub fn progress(&self, now: Instant) -> Progress {
         let tunnels = self.backend.tunnels();
         Progress {
-            phase: Phase::Serving,
+            phase: GatewayPhase::Serving,
             tunnels,
             // Two counters, read one after the other: a tunnel may open or end in between.
             requests: self.backend.load().saturating_sub(tunnels),

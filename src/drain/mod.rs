@@ -5,7 +5,7 @@ mod process;
 
 use serde::{Deserialize, Serialize};
 
-use crate::snapshot::Phase;
+use crate::snapshot::GatewayPhase;
 
 pub use backend::{BackendDrain, DrainedBackend, UnknownBackend, drained_backends, name_of, restore_drained};
 pub use process::{DrainEnd, ProcessDrain};
@@ -14,7 +14,7 @@ pub use process::{DrainEnd, ProcessDrain};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Phase of the gateway.
-    pub phase: Phase,
+    pub phase: GatewayPhase,
     /// Open tunnels left.
     pub tunnels: usize,
     /// Requests left.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Progress;
 use crate::config::Drain;
-use crate::snapshot::{Phase, Running};
+use crate::snapshot::{GatewayPhase, Running};
 use crate::tunnel::{Reason, Scope};
 
 /// A drain of the process that has begun.
@@ -37,7 +37,7 @@ impl ProcessDrain {
     /// later.
     pub fn begin(running: Arc<Running>, longest: Option<Duration>, now: Instant) -> Self {
         let settings = running.snapshot().config.drain;
-        running.phases.enter(Phase::Grace);
+        running.phases.enter(GatewayPhase::Grace);
         Self { closes_at: now + settings.grace, deadline: now + limit(settings, longest), running, settings }
     }
 
@@ -45,7 +45,7 @@ impl ProcessDrain {
     /// is left or the deadline comes. Must be awaited once.
     pub async fn run(&self, close_listeners: impl FnOnce()) -> DrainEnd {
         tokio::time::sleep_until(self.closes_at.into()).await;
-        self.running.phases.enter(Phase::Closing);
+        self.running.phases.enter(GatewayPhase::Closing);
         close_listeners();
         self.running.close_admission();
         self.running.tunnels.end(&Scope::All, self.reason(), self.settings.window);

@@ -7,7 +7,7 @@ use http::HeaderMap;
 use rustls::ProtocolVersion;
 
 use crate::proxy_protocol::{self, ProxiedConnection};
-use crate::snapshot::Asked;
+use crate::snapshot::RoutingInput;
 use crate::tls::{ClientCertificate, HandshakeFacts};
 
 /// The way on which a client came to the gateway; the same for every request of its connection.
@@ -59,9 +59,9 @@ impl Arrival {
         path: &'a str,
         query: Option<&'a str>,
         headers: &'a HeaderMap,
-    ) -> Asked<'a> {
+    ) -> RoutingInput<'a> {
         let certificate = self.certificate().map(|certificate| certificate.fingerprint.as_str());
-        Asked { host, path, query, headers, peer: self.peer.ip(), by_tls: self.by_tls(), certificate }
+        RoutingInput { host, path, query, headers, peer: self.peer.ip(), by_tls: self.by_tls(), certificate }
     }
 
     /// The certificate that the client presented.

@@ -6,7 +6,7 @@ use crate::http1::{FramingError, RequestRefused};
 
 /// Why a request, or a connection without one, is refused before a route is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Cause {
+pub(super) enum RefusalCause {
     /// Its head.
     #[error(transparent)]
     Head(#[from] RequestRefused),
@@ -15,7 +15,7 @@ pub(super) enum Cause {
     Admission(#[from] Reason),
 }
 
-impl Cause {
+impl RefusalCause {
     /// The reason's name in metrics and logs.
     pub(super) fn as_str(self) -> &'static str {
         match self {

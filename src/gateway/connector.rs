@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::rewind::Wire;
+use super::rewind::ClientWire;
 use super::runtimes;
 use crate::config::Timeouts;
 use crate::dial::{ConnectError, Dial, Dialer, Layers, OnTokio, PassedOn, Secured, Tcp, TryError};
@@ -94,13 +94,13 @@ impl Connector {
         let socket = socket.into_stream();
         match sealed {
             None => Ok(socket.into()),
-            Some(sealed) => self.carry_plaintext(Wire::new(socket, Some(sealed))),
+            Some(sealed) => self.carry_plaintext(ClientWire::new(socket, Some(sealed))),
         }
     }
 
     /// The near end of a pair of sockets whose plaintext is carried to the backend and back. Pingora's pool of kept
     /// connections tells them by their descriptors, and has no place for a stream without one.
-    fn carry_plaintext(&self, backend: Wire) -> Result<Stream, TryError> {
+    fn carry_plaintext(&self, backend: ClientWire) -> Result<Stream, TryError> {
         let (near, far) = UnixStream::pair().map_err(TryError::connect)?;
         if !self.dialer.admits(near.as_raw_fd()) || !self.dialer.admits(far.as_raw_fd()) {
             let text = "no descriptor is left for clients".to_owned();
@@ -113,7 +113,7 @@ impl Connector {
 
 /// Carries plaintext between Pingora and a backend, until Pingora closes its end or the backend breaks. `patience` is
 /// the longest time of one write to the backend: with it a backend that takes nothing cannot outlive the request.
-async fn carry(backend: Wire, pingora: UnixStream, address: SocketAddr, patience: Duration) {
+async fn carry(backend: ClientWire, pingora: UnixStream, address: SocketAddr, patience: Duration) {
     let (mut from_backend, mut to_backend) = tokio::io::split(backend);
     let (mut from_pingora, mut to_pingora) = pingora.into_split();
     let up = async {

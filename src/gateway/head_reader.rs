@@ -13,7 +13,7 @@ use crate::http1::framing::{self, Body, Encoded, Framing};
 use crate::http1::{HeadBounds, HeadReading, HeaderFields, RequestHead, RequestRefused, reading};
 
 /// A connection that heads come from.
-pub(super) trait Source {
+pub(super) trait HeadSource {
     /// Adds what has come to `bytes`, and tells how much; 0 is the end of the stream. Where nothing has come, waits
     /// until the moment `until`.
     ///
@@ -23,7 +23,7 @@ pub(super) trait Source {
     fn fill(&mut self, bytes: &mut Vec<u8>, until: Instant) -> impl Future<Output = io::Result<usize>>;
 }
 
-impl<T: Transport> Source for T {
+impl<T: Transport> HeadSource for T {
     async fn fill(&mut self, bytes: &mut Vec<u8>, until: Instant) -> io::Result<usize> {
         dial::read(self, bytes, until).await
     }
@@ -43,7 +43,7 @@ pub(super) struct HeadReader {
 
 /// A head that was read, checked, and made unambiguous.
 #[derive(Clone, Debug)]
-pub(super) struct Head {
+pub(super) struct CheckedHead {
     /// Its length, the blank line included.
     pub(super) length: usize,
     /// The body behind it.
@@ -56,7 +56,7 @@ pub(super) struct Head {
     pub(super) encoded: Option<Box<Encoded>>,
 }
 
-impl Head {
+impl CheckedHead {
     /// A head that stays as it came.
     pub(super) fn of(head: &RequestHead<'_>, body: Body) -> Self {
         let may_switch = head.lines.values_of(&UPGRADE).next().is_some();
@@ -109,7 +109,7 @@ impl HeadReader {
     /// Bytes of a head that is not whole are counted as kept, where there is an `admission` to count them.
     pub(super) async fn read(
         &mut self,
-        source: &mut impl Source,
+        source: &mut impl HeadSource,
         bytes: &mut Vec<u8>,
         admission: Option<&Admission>,
     ) -> Result<(), NoHead> {
@@ -164,9 +164,9 @@ pub(super) fn examine<'b>(bytes: &'b [u8], bounds: &HeadBounds) -> Result<(Reque
 ///
 /// # Errors
 /// Errors of `examine`.
-pub(super) fn settle(bytes: &mut Vec<u8>, bounds: &HeadBounds) -> Result<Head, RequestRefused> {
+pub(super) fn settle(bytes: &mut Vec<u8>, bounds: &HeadBounds) -> Result<CheckedHead, RequestRefused> {
     let (head, Framing { body, rewritten, encoded }) = examine(bytes, bounds)?;
-    let mut head = Head { encoded: encoded.map(Box::new), ..Head::of(&head, body) };
+    let mut head = CheckedHead { encoded: encoded.map(Box::new), ..CheckedHead::of(&head, body) };
     if let Some(rewritten) = rewritten {
         let length = std::mem::replace(&mut head.length, rewritten.len());
         bytes.splice(..length, rewritten);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::head_reader::Head;
+use super::head_reader::CheckedHead;
 use crate::http1::chunks::{BodyPart, Chunks};
 use crate::http1::{Body, RequestRefused};
 
@@ -22,7 +22,7 @@ pub(super) struct Lent {
     ahead: Vec<u8>,
     /// Bytes of `ahead` that were handed out.
     read: usize,
-    place: Place,
+    place: LentPosition,
     /// The request asks to switch protocols: bytes behind it may be no request.
     may_switch: bool,
     /// The client has ended its side, and is still taken for one that waits for so long.
@@ -31,7 +31,7 @@ pub(super) struct Lent {
 
 /// Place in the request that is lent.
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum LentPosition {
     /// In the head, so many bytes before its end; the body behind it.
     Head(usize, Body),
     /// In a body, so many bytes before its end.
@@ -47,17 +47,17 @@ enum Place {
 impl Lent {
     /// Nothing is lent of a connection of which `ahead` was read.
     pub(super) fn nothing(ahead: Vec<u8>) -> Self {
-        Self { ahead, read: 0, place: Place::Length(0), may_switch: false, patience: None }
+        Self { ahead, read: 0, place: LentPosition::Length(0), may_switch: false, patience: None }
     }
 
     /// Lends the answer of a backend, of which `ahead` was read.
     pub(super) fn answer(ahead: Vec<u8>) -> Self {
-        Self { place: Place::Answer, ..Self::nothing(ahead) }
+        Self { place: LentPosition::Answer, ..Self::nothing(ahead) }
     }
 
     /// Lends the request that `ahead` begins with.
-    pub(super) fn request(ahead: Vec<u8>, head: &Head) -> Self {
-        Self { place: Place::Head(head.length, head.body), may_switch: head.may_switch, ..Self::nothing(ahead) }
+    pub(super) fn request(ahead: Vec<u8>, head: &CheckedHead) -> Self {
+        Self { place: LentPosition::Head(head.length, head.body), may_switch: head.may_switch, ..Self::nothing(ahead) }
     }
 
     /// Takes the bytes that were read ahead and handed to nobody.
@@ -84,24 +84,24 @@ impl Lent {
 
     /// Tells if the client has yet to send a part of the body.
     pub(super) fn is_in_body(&self) -> bool {
-        !self.is_over() && matches!(self.place, Place::Length(_) | Place::Chunks(_))
+        !self.is_over() && matches!(self.place, LentPosition::Length(_) | LentPosition::Chunks(_))
     }
 
     /// Bytes of a body in chunks that have passed; 0 where its length was announced.
     pub(super) fn chunk_data(&self) -> u64 {
-        if let Place::Chunks(chunks) = self.place { chunks.data() } else { 0 }
+        if let LentPosition::Chunks(chunks) = self.place { chunks.data() } else { 0 }
     }
 
     /// Lends no more of the request: the rest of its body is unwanted.
     pub(super) fn give_up(&mut self) {
-        self.place = Place::Malformed;
+        self.place = LentPosition::Malformed;
     }
 
     fn is_over(&self) -> bool {
         match self.place {
-            Place::Length(left) => left == 0,
-            Place::Chunks(chunks) => chunks.is_over(),
-            Place::Head(..) | Place::Malformed | Place::Answer => false,
+            LentPosition::Length(left) => left == 0,
+            LentPosition::Chunks(chunks) => chunks.is_over(),
+            LentPosition::Head(..) | LentPosition::Malformed | LentPosition::Answer => false,
         }
     }
 
@@ -118,7 +118,7 @@ impl Lent {
             if self.is_over() {
                 return self.poll_behind(cx, stream);
             }
-            if matches!(self.place, Place::Malformed) {
+            if matches!(self.place, LentPosition::Malformed) {
                 return self.poll_unwanted(cx, stream);
             }
             if self.has_more() {
@@ -192,7 +192,7 @@ impl Lent {
     }
 }
 
-impl Place {
+impl LentPosition {
     /// Follows the next bytes; those that are lent are moved to the beginning of `bytes`.
     fn follow(&mut self, bytes: &mut [u8]) -> io::Result<BodyPart> {
         let all = |count| BodyPart { read: count, kept: count };
@@ -298,7 +298,7 @@ mod tests {
         ] {
             let bytes = format!("HEAD{text}{next}");
             for (size, ahead) in (1..bytes.len()).flat_map(|size| [(size, 4), (size, bytes.len())]) {
-                let head = Head { length: 4, body, may_switch: false, expects: false, encoded: None };
+                let head = CheckedHead { length: 4, body, may_switch: false, expects: false, encoded: None };
                 let lent = Lent::request(bytes.as_bytes()[..ahead].to_vec(), &head);
                 let mut reader = Reader(lent, &bytes.as_bytes()[ahead..], size);
                 let mut came = vec![0; 4 + read.len()];

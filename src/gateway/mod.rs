@@ -27,7 +27,7 @@ use crate::dial::{Dialer, TryError};
 use crate::snapshot::{Destination, Running};
 use crate::socket::descriptors::Descriptors;
 use crate::upstream::{Blame, FailedTry, FailureKind};
-pub use handshake::{Handshakes, offer};
+pub use handshake::{HandshakeHost, offer};
 pub use request::Ctx;
 pub use runtimes::Runtimes;
 

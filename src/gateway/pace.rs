@@ -18,7 +18,7 @@ use crate::config;
 /// Bytes are counted at a look, four of which come within the time of `idle`: a client that moves as much as it can
 /// costs next to nothing.
 #[derive(Default)]
-pub(super) struct Pace {
+pub(super) struct ClientPace {
     limits: Option<config::Pace>,
     /// Made when the client is first waited for.
     watch: Option<Box<Watch>>,
@@ -43,7 +43,7 @@ struct Watch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooSlow;
 
-impl Pace {
+impl ClientPace {
     /// A client at its beginning, under these limits.
     pub(super) fn new(limits: config::Pace) -> Self {
         let are_on = limits.idle.is_some() || limits.min_rate.is_some();
@@ -135,7 +135,7 @@ mod tests {
 
     /// Waits for a client that moves `bytes` a second; the seconds after which it was too slow, if it was within 1,000.
     async fn waited_for(limits: config::Pace, bytes: u64) -> Option<u64> {
-        let (mut pace, count, begun) = (Pace::new(limits), Cell::new(0), Instant::now());
+        let (mut pace, count, begun) = (ClientPace::new(limits), Cell::new(0), Instant::now());
         for _ in 0..1_000 {
             count.set(count.get() + bytes);
             if timeout(SECOND, poll_fn(|cx| pace.poll_wait(cx, || count.get()))).await.is_ok() {
@@ -163,7 +163,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn time_in_which_somebody_else_is_waited_for_does_not_count() {
-        let mut pace = Pace::new(limits(Some(10), 100));
+        let mut pace = ClientPace::new(limits(Some(10), 100));
         for _ in 0..100 {
             assert!(timeout(SECOND / 20, poll_fn(|cx| pace.poll_wait(cx, || 0))).await.is_err());
             pace.go_on();
@@ -176,7 +176,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_buys_no_more_than_the_whole_time() {
-        let (mut pace, count) = (Pace::new(limits(Some(20), 100)), Cell::new(0));
+        let (mut pace, count) = (ClientPace::new(limits(Some(20), 100)), Cell::new(0));
         assert!(timeout(SECOND, poll_fn(|cx| pace.poll_wait(cx, || count.get()))).await.is_err());
         count.set(1 << 30);
         let begun = Instant::now();

@@ -11,9 +11,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout_at;
 
 use super::Gateway;
-use super::cause::Cause;
+use super::cause::RefusalCause;
 use super::request::request_id;
-use super::rewind::{Client, Rewind};
+use super::rewind::{ArrivedClient, Rewind};
 use crate::client;
 use crate::http1::head::read_request;
 use crate::http1::{RequestRefused, fields};
@@ -21,7 +21,7 @@ use crate::tls::HandshakeFailure;
 
 /// A refused request, as far as its head can be read.
 #[derive(Default)]
-struct Asked<'b> {
+struct ReadableHead<'b> {
     method: Option<Cow<'b, str>>,
     host: Option<String>,
     path: Option<Cow<'b, str>>,
@@ -30,17 +30,17 @@ struct Asked<'b> {
 
 impl Gateway {
     /// Refuses what a client sent, and ends its connection.
-    pub(super) async fn refuse(&self, mut stream: Box<Rewind>, cause: Cause) {
+    pub(super) async fn refuse(&self, mut stream: Box<Rewind>, cause: RefusalCause) {
         let ahead = stream.take_ahead();
         let Some(client) = stream.client() else { return };
-        if let Cause::Head(refused) = cause {
+        if let RefusalCause::Head(refused) = cause {
             client.listener.metrics.refused(refused.as_str());
         }
-        if cause == Cause::Head(RequestRefused::Tls) {
+        if cause == RefusalCause::Head(RequestRefused::Tls) {
             self.tls_failed(client.arrival.peer, HandshakeFailure::PlainPort);
         }
         let Some(answer) = cause.answer() else { return };
-        let asked = Asked::of(&ahead, cause);
+        let asked = ReadableHead::of(&ahead, cause);
         let id = request_id(&asked.headers);
         let is_head = asked.method.as_deref() == Some("HEAD");
         self.record_refusal(client, &asked, &id, cause, answer.status().as_u16());
@@ -51,7 +51,14 @@ impl Gateway {
         }
     }
 
-    fn record_refusal(&self, client: &Client, asked: &Asked<'_>, id: &str, cause: Cause, status: u16) {
+    fn record_refusal(
+        &self,
+        client: &ArrivedClient,
+        asked: &ReadableHead<'_>,
+        id: &str,
+        cause: RefusalCause,
+        status: u16,
+    ) {
         self.running.log.write("request", |line| {
             line.text("request_id", id)
                 .text("client", self.address_of(client, &asked.headers))
@@ -65,16 +72,16 @@ impl Gateway {
         });
     }
 
-    fn address_of(&self, client: &Client, headers: &HeaderMap) -> IpAddr {
+    fn address_of(&self, client: &ArrivedClient, headers: &HeaderMap) -> IpAddr {
         let snapshot = self.running.snapshot();
         let arrival = &client.arrival;
         client::Client::of(arrival.peer.ip(), arrival.by_tls(), headers, &snapshot.config.trusted_proxies).address
     }
 }
 
-impl<'b> Asked<'b> {
-    fn of(bytes: &'b [u8], cause: Cause) -> Self {
-        if cause == Cause::Head(RequestRefused::Tls) {
+impl<'b> ReadableHead<'b> {
+    fn of(bytes: &'b [u8], cause: RefusalCause) -> Self {
+        if cause == RefusalCause::Head(RequestRefused::Tls) {
             return Self::default();
         }
         if let Ok(Some(head)) = read_request(bytes) {

@@ -14,9 +14,9 @@ use pingora::server::ShutdownWatch;
 use tokio::time::sleep_until;
 
 use super::Gateway;
-use super::cause::Cause;
-use super::head_reader::{HeadReader, NoHead, Source, settle};
-use super::rewind::{Begun, Rewind};
+use super::cause::RefusalCause;
+use super::head_reader::{HeadReader, HeadSource, NoHead, settle};
+use super::rewind::{FirstHead, Rewind};
 
 /// Serves the connections that workers pass on: heads are read and checked here, and `app` has the rest.
 pub(crate) struct Requests<A> {
@@ -31,15 +31,20 @@ impl<A: HttpServerApp + Send + Sync + 'static> Requests<A> {
     }
 
     /// Lends Pingora the next request, once its head is whole.
-    async fn lend_next(&self, stream: &mut Rewind, begun: Begun, shutdown: &mut ShutdownWatch) -> Result<(), Unlent> {
+    async fn lend_next(
+        &self,
+        stream: &mut Rewind,
+        begun: FirstHead,
+        shutdown: &mut ShutdownWatch,
+    ) -> Result<(), Unlent> {
         let mut ahead = stream.take_ahead();
         let mut reader = match begun {
-            Begun::Whole(head, continuation) => {
+            FirstHead::Whole(head, continuation) => {
                 stream.lend(ahead, &head, continuation, &self.gateway.running.limits());
                 return Ok(());
             }
-            Begun::Refused(cause) => return Err(Unlent::Refused(cause)),
-            Begun::Reading(reader) => reader,
+            FirstHead::Refused(cause) => return Err(Unlent::Refused(cause)),
+            FirstHead::Reading(reader) => reader,
         };
         let mut source = OnRuntime { stream, shutdown, closing_at: None };
         reader.read(&mut source, &mut ahead, Some(&self.gateway.running.admission)).await?;
@@ -72,7 +77,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Requests<A> {
                 debug!("a connection ends because bytes came behind a request for a tunnel");
                 return None;
             }
-            begun = Begun::Reading(HeadReader::next(self.gateway.running.limits()));
+            begun = FirstHead::Reading(HeadReader::next(self.gateway.running.limits()));
         }
     }
 
@@ -84,7 +89,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Requests<A> {
 /// Why Pingora is lent no further request of a connection.
 enum Unlent {
     /// The client is told, or at least counted.
-    Refused(Cause),
+    Refused(RefusalCause),
     /// The connection is over.
     Over,
 }
@@ -105,7 +110,7 @@ struct OnRuntime<'s> {
     closing_at: Option<Instant>,
 }
 
-impl Source for OnRuntime<'_> {
+impl HeadSource for OnRuntime<'_> {
     async fn fill(&mut self, bytes: &mut Vec<u8>, until: Instant) -> io::Result<usize> {
         let Self { stream, shutdown, closing_at } = self;
         let closing = async {

@@ -21,38 +21,38 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::arrival::Arrival;
-use super::cause::Cause;
+use super::cause::RefusalCause;
 use super::handshake::Continuation;
-use super::head_reader::{Head, HeadReader};
+use super::head_reader::{CheckedHead, HeadReader};
 use super::lent::{Lent, poll_more};
-use super::pace::Pace;
+use super::pace::ClientPace;
 use crate::admission::Kept;
 use crate::config::Limits;
 use crate::http1::RequestRefused;
 use crate::http1::framing::Encoded;
 use crate::tls::Sealed;
 use crate::tunnel::{Listener, Opened};
-pub(super) use wire::Wire;
+pub(super) use wire::ClientWire;
 
 /// A connection for Pingora, which may read of it what it is [lent](Self::lend). Bytes that a worker has read of it
 /// come first.
 pub(super) struct Rewind {
-    stream: BufWriter<Wire>,
+    stream: BufWriter<ClientWire>,
     /// The client at the other end; `None` where that is a backend.
-    client: Option<Client>,
+    client: Option<ArrivedClient>,
     lent: Lent,
     /// Counts the bytes that were read ahead; `None` of a backend's connection.
     kept: Option<Kept>,
     since: SystemTime,
     digest: Arc<SocketDigest>,
     /// The first head, as far as a worker came with it.
-    begun: Option<Begun>,
+    begun: Option<FirstHead>,
     continuation: Mutex<Option<Box<Continuation>>>,
     /// The target of the request that is lent, where Pingora reads it encoded.
     encoded: Option<Box<Encoded>>,
     body: BodyLimit,
     /// Pace at which the client takes its answer.
-    taking: Pace,
+    taking: ClientPace,
     /// Number of requests that Pingora was lent.
     requests: u32,
     /// The request that is lent is the last that the connection may have.
@@ -63,7 +63,7 @@ pub(super) struct Rewind {
 #[derive(Default)]
 struct BodyLimit {
     /// Pace at which the client sends it.
-    sending: Pace,
+    sending: ClientPace,
     /// A part of it is waited for.
     is_awaited: bool,
     /// Count of the bytes that had come when the client began to wait until it is told to send it.
@@ -73,7 +73,7 @@ struct BodyLimit {
 }
 
 /// A client, and how it came.
-pub(super) struct Client {
+pub(super) struct ArrivedClient {
     /// Its way to the gateway.
     pub(super) arrival: Arrival,
     /// The listener that accepted it.
@@ -83,19 +83,24 @@ pub(super) struct Client {
 }
 
 /// The first head of a connection, as far as a worker came with it.
-pub(super) enum Begun {
+pub(super) enum FirstHead {
     /// Still being read.
     Reading(HeadReader),
     /// Whole. The worker may have begun with the request.
-    Whole(Head, Option<Box<Continuation>>),
+    Whole(CheckedHead, Option<Box<Continuation>>),
     /// Refused.
-    Refused(Cause),
+    Refused(RefusalCause),
 }
 
 impl Rewind {
     /// The connection of a client, of which a worker has read `ahead` and made `begun`. `kept` counts what is read
     /// ahead of it.
-    pub(super) fn of_client(stream: Wire, client: Client, (ahead, kept): (Vec<u8>, Kept), begun: Begun) -> Self {
+    pub(super) fn of_client(
+        stream: ClientWire,
+        client: ArrivedClient,
+        (ahead, kept): (Vec<u8>, Kept),
+        begun: FirstHead,
+    ) -> Self {
         let peer = client.arrival.peer;
         Self {
             client: Some(client),
@@ -106,11 +111,11 @@ impl Rewind {
     }
 
     /// A connection to a backend that has begun to answer; `ahead` was read of that.
-    pub(super) fn of_backend(stream: Wire, peer: SocketAddr, ahead: Vec<u8>) -> Self {
+    pub(super) fn of_backend(stream: ClientWire, peer: SocketAddr, ahead: Vec<u8>) -> Self {
         Self::over(stream, peer, Lent::answer(ahead))
     }
 
-    fn over(stream: Wire, peer: SocketAddr, lent: Lent) -> Self {
+    fn over(stream: ClientWire, peer: SocketAddr, lent: Lent) -> Self {
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
         // Nobody else can have set it yet.
         let _ = digest.peer_addr.set(Some(Peer::Inet(peer)));
@@ -125,7 +130,7 @@ impl Rewind {
             continuation: Mutex::default(),
             encoded: None,
             body: BodyLimit::default(),
-            taking: Pace::default(),
+            taking: ClientPace::default(),
             requests: 0,
             is_last: false,
         }
@@ -195,12 +200,12 @@ impl Rewind {
     }
 
     /// The client at the other end.
-    pub(super) fn client(&self) -> Option<&Client> {
+    pub(super) fn client(&self) -> Option<&ArrivedClient> {
         self.client.as_ref()
     }
 
     /// Takes the first head, as far as a worker came with it.
-    pub(super) fn take_begun(&mut self) -> Option<Begun> {
+    pub(super) fn take_begun(&mut self) -> Option<FirstHead> {
         self.begun.take()
     }
 
@@ -224,7 +229,7 @@ impl Rewind {
     pub(super) fn lend(
         &mut self,
         ahead: Vec<u8>,
-        head: &Head,
+        head: &CheckedHead,
         continuation: Option<Box<Continuation>>,
         limits: &Limits,
     ) {
@@ -232,10 +237,10 @@ impl Rewind {
         self.is_last = limits.keep_alive.requests.is_some_and(|most| self.requests >= most.get());
         let is_held_back = head.expects && ahead.len() == head.length;
         self.lent = Lent::request(ahead, head);
-        let sending = Pace::new(limits.body.pace);
+        let sending = ClientPace::new(limits.body.pace);
         let held_back_at = is_held_back.then(|| self.stream.get_ref().received());
         self.body = BodyLimit { sending, is_awaited: false, held_back_at, most: AtomicU64::new(u64::MAX) };
-        self.taking = Pace::new(limits.answer);
+        self.taking = ClientPace::new(limits.answer);
         self.encoded.clone_from(&head.encoded);
         *self.continuation.get_mut().unwrap_or_else(PoisonError::into_inner) = continuation;
     }

@@ -11,7 +11,7 @@ use super::claim::Claim;
 /// A successor takes it before it accepts for the first time. So its predecessor can tell one that cannot have a client
 /// from one that may, whatever the successor has said.
 #[derive(Clone, Debug)]
-pub struct Entry(Arc<Inner>);
+pub struct EntryClaim(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -20,7 +20,7 @@ struct Inner {
     revoked: OnceLock<bool>,
 }
 
-impl Entry {
+impl EntryClaim {
     /// An entry that nobody has used.
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self(Arc::new(Inner { claim: Claim::new()?, revoked: OnceLock::new() })))
@@ -49,13 +49,13 @@ mod tests {
 
     #[test]
     fn an_entry_is_either_used_or_revoked_for_good() {
-        let revoked = Entry::new().unwrap();
+        let revoked = EntryClaim::new().unwrap();
         let successors = Claim::received(revoked.as_fd().try_clone_to_owned().unwrap());
         assert!(revoked.revoke() && !successors.take() && revoked.clone().revoke());
-        let used = Entry::new().unwrap();
+        let used = EntryClaim::new().unwrap();
         let successors = Claim::received(used.as_fd().try_clone_to_owned().unwrap());
         assert!(successors.take() && !used.revoke() && !used.clone().revoke());
-        let noted = Entry::new().unwrap();
+        let noted = EntryClaim::new().unwrap();
         noted.note_used();
         assert!(!noted.revoke());
     }

@@ -39,7 +39,7 @@ pub(super) enum FromSuccessor {
         #[serde(default, skip_serializing_if = "is_zero")]
         batch: u64,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        refused: Vec<Refusal>,
+        refused: Vec<RefusedTunnel>,
     },
     /// The successor has the batch; said before the first byte is moved.
     Taken {
@@ -58,7 +58,7 @@ pub(super) enum FromPredecessor {
     Welcome {
         protocol: u32,
         version: String,
-        sockets: Vec<ListeningSocket>,
+        sockets: Vec<PassedSocket>,
         /// Backends that the operator drains.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         drained: Vec<DrainedBackend>,
@@ -93,14 +93,14 @@ pub(super) enum FromPredecessor {
 
 /// A listening socket on its way.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct ListeningSocket {
+pub(super) struct PassedSocket {
     /// The address that the configuration names for it.
     pub(super) configured: SocketAddr,
 }
 
 /// A tunnel that the successor refuses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct RefusedTunnel {
     /// Its index in the batch.
     pub index: usize,
     /// The reason, for the predecessor's log.

@@ -6,7 +6,7 @@
 //! | sender | message | afterwards |
 //! |---|---|---|
 //! | successor | `hello` with the protocols it speaks | nothing has changed |
-//! | predecessor | `welcome`: sockets, their `Entry`, drained backends; or `refused` | only the predecessor accepts |
+//! | predecessor | `welcome`: sockets, their entry, drained backends; or `refused` | only the predecessor accepts |
 //! | successor | `serving`, once it has taken the entry and accepts | both accept; the predecessor stops accepting |
 //! | predecessor | `tunnels` without any, where hooks have a state of their own that goes on | as with tunnels, below |
 //! | predecessor | `tunnels`: a frozen batch, its sockets, its `Claim` | neither moves their bytes |
@@ -39,8 +39,8 @@ mod to_predecessor;
 mod to_successor;
 mod wire;
 
-pub use entry::Entry;
-pub use message::{PROTOCOL, Refusal};
+pub use entry::EntryClaim;
+pub use message::{PROTOCOL, RefusedTunnel};
 pub use to_predecessor::{Offered, Received, ToPredecessor, Welcome};
 pub use to_successor::{Handed, PATIENCE, START_WITHIN, ToSuccessor};
 

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::claim::Claim;
-use super::message::{CLAIMS_SINCE, FromPredecessor, FromSuccessor, OLDEST_PROTOCOL, PROTOCOL, Readable, Refusal};
+use super::message::{
+    CLAIMS_SINCE, FromPredecessor, FromSuccessor, OLDEST_PROTOCOL, PROTOCOL, Readable, RefusedTunnel,
+};
 use super::wire::Wire;
 use super::{HandoverError, PeerProcess};
 use crate::discovery::SavedMembers;
@@ -130,7 +132,7 @@ impl ToPredecessor {
     /// # Errors
     /// [`HandoverError::Gone`]; [`HandoverError::Unexpected`] where it refuses some, and the predecessor is of protocol
     /// 1, which knows no such thing.
-    pub fn ready(&mut self, refused: Vec<Refusal>) -> Result<(), HandoverError> {
+    pub fn ready(&mut self, refused: Vec<RefusedTunnel>) -> Result<(), HandoverError> {
         if self.protocol < CLAIMS_SINCE
             && let Some(refusal) = refused.first()
         {

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use tokio::io::Interest;
 
 use super::claim::Claim;
-use super::entry::Entry;
+use super::entry::EntryClaim;
 use super::message::{
-    CLAIMS_SINCE, FromPredecessor, FromSuccessor, ListeningSocket, OLDEST_PROTOCOL, PROTOCOL, Readable, Refusal,
+    CLAIMS_SINCE, FromPredecessor, FromSuccessor, OLDEST_PROTOCOL, PROTOCOL, PassedSocket, Readable, RefusedTunnel,
     TLS_SINCE,
 };
 use super::wire::Wire;
@@ -27,7 +27,7 @@ pub struct ToSuccessor {
     wire: Wire,
     successor: PeerProcess,
     protocol: u32,
-    entry: Entry,
+    entry: EntryClaim,
     /// Number of the latest batch; 0 with protocol 1, which numbers none.
     batch: u64,
     /// The answer that a silent successor still owes.
@@ -44,7 +44,7 @@ pub enum Handed {
     /// The successor has the batch, but for the tunnels that it refused.
     Taken {
         /// The tunnels that it refused.
-        refused: Vec<Refusal>,
+        refused: Vec<RefusedTunnel>,
         /// Its silence, where it took the batch without an answer.
         silent: Option<HandoverError>,
     },
@@ -88,7 +88,7 @@ impl ToSuccessor {
             wire,
             successor: PeerProcess { pid, version },
             protocol,
-            entry: Entry::new().map_err(HandoverError::Gone)?,
+            entry: EntryClaim::new().map_err(HandoverError::Gone)?,
             batch: 0,
             owed: None,
             has_taken: false,
@@ -102,7 +102,7 @@ impl ToSuccessor {
     }
 
     /// The successor's permission to accept.
-    pub fn entry(&self) -> Entry {
+    pub fn entry(&self) -> EntryClaim {
         self.entry.clone()
     }
 
@@ -120,10 +120,10 @@ impl ToSuccessor {
         ticket_keys: Option<SavedTicketKeys>,
         history: Option<serde_json::Value>,
     ) -> Result<(), HandoverError> {
-        let named = sockets.iter().map(|(configured, _)| ListeningSocket { configured: *configured }).collect();
+        let named = sockets.iter().map(|(configured, _)| PassedSocket { configured: *configured }).collect();
         let entry = self.has_claims().then(|| self.entry.clone());
         let mut descriptors: Vec<BorrowedFd<'_>> = sockets.iter().map(|(_, socket)| socket.as_fd()).collect();
-        descriptors.extend(entry.as_ref().map(Entry::as_fd));
+        descriptors.extend(entry.as_ref().map(EntryClaim::as_fd));
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let (protocol, sockets) = (self.protocol, named);
         let welcome = FromPredecessor::Welcome { protocol, version, sockets, drained, members, ticket_keys, history };
@@ -204,7 +204,7 @@ impl ToSuccessor {
         &mut self,
         failure: HandoverError,
         claim: &Claim,
-        refused: Vec<Refusal>,
+        refused: Vec<RefusedTunnel>,
     ) -> Result<Handed, HandoverError> {
         match failure {
             // It says `taken` before it moves a byte, and its last words have been read.
@@ -218,7 +218,11 @@ impl ToSuccessor {
 
     /// Decides the same with a successor of protocol 1. It cannot be told to leave a batch alone, so it is killed where
     /// it has no tunnels yet, and else waited for.
-    fn settle_without_claim(&mut self, failure: HandoverError, refused: Vec<Refusal>) -> Result<Handed, HandoverError> {
+    fn settle_without_claim(
+        &mut self,
+        failure: HandoverError,
+        refused: Vec<RefusedTunnel>,
+    ) -> Result<Handed, HandoverError> {
         if !self.has_taken {
             if let Some(pid) = self.wire.sender() {
                 // It may have ended by itself.
@@ -244,7 +248,7 @@ impl ToSuccessor {
         message: &FromPredecessor,
         descriptors: &[BorrowedFd<'_>],
         owed: Owed,
-    ) -> Result<Vec<Refusal>, HandoverError> {
+    ) -> Result<Vec<RefusedTunnel>, HandoverError> {
         let within = self.answer_within;
         if let Err(failure) = self.wire.send(name, message, descriptors, within) {
             // A message that was sent in part is sent to its end later, and answered.
@@ -256,7 +260,12 @@ impl ToSuccessor {
     }
 
     /// Reads the answer that is owed.
-    fn answer(&mut self, expected: &'static str, owed: Owed, within: Duration) -> Result<Vec<Refusal>, HandoverError> {
+    fn answer(
+        &mut self,
+        expected: &'static str,
+        owed: Owed,
+        within: Duration,
+    ) -> Result<Vec<RefusedTunnel>, HandoverError> {
         let (answer, _) = self.wire.receive(expected, Some(within))?;
         match (answer, owed) {
             (FromSuccessor::Serving, Owed::Serving) => {

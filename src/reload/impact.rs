@@ -15,7 +15,7 @@ use crate::upstream::Member;
 /// Reason for which a change touches a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Cause {
+pub enum ImpactCause {
     /// Its route (host and path) is gone.
     RouteGone,
     /// Its route leads to another upstream.
@@ -64,18 +64,18 @@ impl Impact {
     pub(super) fn verdict(&self, tunnel: &Standing<'_>) -> Verdict {
         match self.fate(tunnel) {
             None | Some((_, OnChange::Keep, _)) => Verdict::Keep,
-            Some((Cause::AwayFromHome, _, over)) => Verdict::End { reason: Reason::Rehomed, over },
-            Some((Cause::BackendLeaving, _, over)) => Verdict::End { reason: Reason::BackendDrained, over },
+            Some((ImpactCause::AwayFromHome, _, over)) => Verdict::End { reason: Reason::Rehomed, over },
+            Some((ImpactCause::BackendLeaving, _, over)) => Verdict::End { reason: Reason::BackendDrained, over },
             Some((_, OnChange::Close, over)) => Verdict::End { reason: Reason::Changed, over },
         }
     }
 
     /// Cause for which a tunnel is touched, with its upstream's policy; `None` for one that is not.
-    pub(super) fn fate(&self, tunnel: &Standing<'_>) -> Option<(Cause, OnChange, Duration)> {
+    pub(super) fn fate(&self, tunnel: &Standing<'_>) -> Option<(ImpactCause, OnChange, Duration)> {
         let record = tunnel.record;
         if let Some(cause) = self.cause(record) {
             let mut policy = self.policy(record.backend().upstream());
-            if cause == Cause::BackendLeaving {
+            if cause == ImpactCause::BackendLeaving {
                 // As with `longhaul drain backend`: it will not be there for long.
                 policy.on_change = OnChange::Close;
                 policy.drain_window = self.closing(record).unwrap_or(policy.drain_window);
@@ -89,34 +89,34 @@ impl Impact {
         let may_move = !tunnel.opening && self.changed_rings.contains(record.backend().upstream());
         let announced = tunnel.announced == Some(Reason::Rehomed);
         ((may_move || announced) && self.snapshot.is_away(record)).then_some((
-            Cause::AwayFromHome,
+            ImpactCause::AwayFromHome,
             OnChange::Close,
             over,
         ))
     }
 
-    fn cause(&self, record: &Record) -> Option<Cause> {
+    fn cause(&self, record: &Record) -> Option<ImpactCause> {
         let backend = record.backend();
         if self.snapshot.route_named(&record.route).is_none() {
-            return Some(Cause::RouteGone);
+            return Some(ImpactCause::RouteGone);
         }
-        let Some(to) = self.leads_to(record) else { return Some(Cause::BackendGone) };
+        let Some(to) = self.leads_to(record) else { return Some(ImpactCause::BackendGone) };
         let upstream = &to.upstream;
         if upstream.config().name != backend.upstream() {
-            return Some(Cause::RouteMoved);
+            return Some(ImpactCause::RouteMoved);
         }
-        let Some(index) = upstream.index_of(backend.name()) else { return Some(Cause::BackendGone) };
+        let Some(index) = upstream.index_of(backend.name()) else { return Some(ImpactCause::BackendGone) };
         let member = &upstream.members()[index];
         if member.is_absent() {
-            return Some(Cause::BackendGone);
+            return Some(ImpactCause::BackendGone);
         }
         if member.address != backend.address() {
-            return Some(Cause::BackendMoved);
+            return Some(ImpactCause::BackendMoved);
         }
         if member.leaving {
-            return Some(Cause::BackendLeaving);
+            return Some(ImpactCause::BackendLeaving);
         }
-        (member.weight == 0).then_some(Cause::BackendWeightZero)
+        (member.weight == 0).then_some(ImpactCause::BackendWeightZero)
     }
 
     /// Time that is left for the tunnels of a leaving backend, where its source says so.
@@ -149,7 +149,7 @@ pub(super) fn on_ring(members: &[Member]) -> Vec<(&str, u16)> {
     members
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for ImpactCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::RouteGone => "route removed",

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::impact::{Cause, Impact, on_ring};
+use super::impact::{Impact, ImpactCause, on_ring};
 use super::{Changes, ReloadError, note_former_policies};
 use crate::config::{Config, OnChange, Upstream};
 use crate::snapshot::{Running, Snapshot};
@@ -57,7 +57,7 @@ pub struct Fate {
     /// Their upstream.
     pub upstream: String,
     /// Reason for which they are touched.
-    pub cause: Cause,
+    pub cause: ImpactCause,
     /// True when they would be closed; else they are left, by `on_change: keep`.
     pub closed: bool,
     /// Over how many milliseconds.
@@ -146,7 +146,7 @@ fn moves(before: &Snapshot, after: &Snapshot, record: &Record) -> Option<bool> {
 #[derive(Default)]
 struct Tally {
     open: usize,
-    touched: BTreeMap<(String, Cause, bool, Duration), usize>,
+    touched: BTreeMap<(String, ImpactCause, bool, Duration), usize>,
     /// Tunnels with a key, and those of them that move, of upstreams whose ring differs.
     keys: BTreeMap<String, (usize, usize)>,
 }
@@ -156,7 +156,7 @@ impl Tally {
         Self { keys: changed.iter().map(|upstream| (upstream.clone(), (0, 0))).collect(), ..Self::default() }
     }
 
-    fn count(&mut self, record: &Record, fate: Option<(Cause, OnChange, Duration)>, moved: Option<bool>) {
+    fn count(&mut self, record: &Record, fate: Option<(ImpactCause, OnChange, Duration)>, moved: Option<bool>) {
         self.open += 1;
         let upstream = record.backend().upstream();
         if let Some((cause, on_change, over)) = fate {

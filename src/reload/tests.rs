@@ -10,7 +10,7 @@ use crate::affinity::KeySource;
 use crate::config::TunnelLimits;
 use crate::hook::{Hook, HookRegistry, Setup, SetupError, TunnelId};
 use crate::metrics::Metrics;
-use crate::snapshot::Origin;
+use crate::snapshot::SnapshotOrigin;
 use crate::tls::tickets::TicketKeys;
 use crate::tunnel::{NewTunnel, Record, Tunnels};
 use crate::upstream::Ring;
@@ -45,7 +45,7 @@ impl Subject {
         let tunnels = Arc::new(Tunnels::start(2, &log).unwrap());
         let (keys, metrics) = (TicketKeys::draw(SystemTime::now()), Arc::new(Metrics::new()));
         let running = Running::new(
-            Origin { config, members: MemberLists::default(), hooks: Arc::new(hooks) },
+            SnapshotOrigin { config, members: MemberLists::default(), hooks: Arc::new(hooks) },
             metrics,
             tunnels,
             log,
@@ -126,7 +126,7 @@ async fn what_is_planned_for_open_tunnels_is_what_a_reload_does() {
         let closed = if on_change == "close" { on_one } else { 0 };
         let fate = Fate {
             upstream: "a".into(),
-            cause: Cause::BackendGone,
+            cause: ImpactCause::BackendGone,
             closed: on_change == "close",
             over_ms: 86_400_000,
             tunnels: on_one,
@@ -159,7 +159,7 @@ async fn keys_that_are_planned_to_move_are_away_from_home_after_the_reload() {
     let planned = subject.planned(back()).await;
     let away = planned.touched.iter().map(|fate| (fate.cause, fate.tunnels)).collect::<Vec<_>>();
     let reloaded = subject.reload(back()).await;
-    assert_eq!(away, [(Cause::AwayFromHome, reloaded.rehoming)]);
+    assert_eq!(away, [(ImpactCause::AwayFromHome, reloaded.rehoming)]);
     assert!(reloaded.rehoming > moves.moved);
     // An announced end stays announced over reloads that have nothing to do with it, and is called off at home.
     let unrelated =
@@ -189,7 +189,7 @@ async fn a_named_backend_at_another_address_keeps_its_keys_and_its_old_tunnels_f
             format!("~ upstream a\n    ~ backend shard-0: address from {ONE} to {THREE}")
         );
         let [fate] = planned.tunnels.as_ref().unwrap().touched.as_slice() else { panic!("{planned:?}") };
-        assert_eq!((fate.cause, fate.tunnels), (Cause::BackendMoved, carried));
+        assert_eq!((fate.cause, fate.tunnels), (ImpactCause::BackendMoved, carried));
 
         let reloaded = subject.reload(with(THREE)).await;
         let closing = if on_change == "close" { carried } else { 0 };

@@ -14,8 +14,8 @@ use super::connections::Connections;
 use crate::admin::{self, Admin};
 use crate::control::Desk;
 use crate::gateway::requests::Requests;
-use crate::gateway::{Gateway, Handshakes, Runtimes};
-use crate::listen::{BindError, Bound};
+use crate::gateway::{Gateway, HandshakeHost, Runtimes};
+use crate::listen::{BindError, BoundSocket};
 use crate::snapshot::Running;
 use crate::socket::descriptors::Descriptors;
 use crate::tunnel::{Host, Listener, ListeningSocket};
@@ -24,9 +24,9 @@ use crate::tunnel::{Host, Listener, ListeningSocket};
 pub(super) struct Acceptor {
     pingora: Arc<ServerConf>,
     running: Arc<Running>,
-    listeners: Vec<Bound>,
-    metrics: Option<Bound>,
-    admin: Option<Bound>,
+    listeners: Vec<BoundSocket>,
+    metrics: Option<BoundSocket>,
+    admin: Option<BoundSocket>,
     /// Takes what is asked by the admin API; `None` until there is one.
     desk: Option<Desk>,
     /// Threads that serve plain HTTP.
@@ -57,17 +57,17 @@ impl Acceptor {
     }
 
     /// The listeners, in the order of the configuration.
-    pub(super) fn listeners(&self) -> &[Bound] {
+    pub(super) fn listeners(&self) -> &[BoundSocket] {
         &self.listeners
     }
 
     /// The metrics listener.
-    pub(super) fn metrics(&self) -> Option<&Bound> {
+    pub(super) fn metrics(&self) -> Option<&BoundSocket> {
         self.metrics.as_ref()
     }
 
     /// The admin listener.
-    pub(super) fn admin(&self) -> Option<&Bound> {
+    pub(super) fn admin(&self) -> Option<&BoundSocket> {
         self.admin.as_ref()
     }
 
@@ -83,7 +83,7 @@ impl Acceptor {
 
     /// Copies of the sockets for another process, each with the address that the configuration names for it.
     pub(super) fn copies(&self) -> io::Result<Vec<(SocketAddr, Socket)>> {
-        self.listeners.iter().chain(&self.metrics).chain(&self.admin).map(Bound::copy).collect()
+        self.listeners.iter().chain(&self.metrics).chain(&self.admin).map(BoundSocket::copy).collect()
     }
 
     /// Starts accepting; does nothing where it has started.
@@ -94,7 +94,7 @@ impl Acceptor {
         if self.stop.is_some() {
             return Ok(());
         }
-        let listen = |(number, bound): (usize, &Bound)| {
+        let listen = |(number, bound): (usize, &BoundSocket)| {
             let metrics = self.running.metrics.listener(&bound.address.to_string());
             let listener = Arc::new(Listener { address: bound.address, number, metrics });
             Ok(ListeningSocket { socket: bound.listen()?, listener })
@@ -112,10 +112,10 @@ impl Acceptor {
         Ok(())
     }
 
-    fn serve(&self, bound: &Bound, admin: Admin, stop: &watch::Sender<bool>) -> Result<(), BindError> {
+    fn serve(&self, bound: &BoundSocket, admin: Admin, stop: &watch::Sender<bool>) -> Result<(), BindError> {
         // Half of what is kept, for both listeners: the other half is for control and checks.
         let connections = Descriptors::kept_by_process() / 4;
-        let bounds = admin::Bounds { connections, under_way: self.connections.begin() };
+        let bounds = admin::ServerBounds { connections, under_way: self.connections.begin() };
         let listener = bound.listen()?;
         admin::serve(&listener, admin, bounds, stop.subscribe())
             .map_err(|error| BindError { address: bound.address, error })
@@ -157,7 +157,8 @@ impl Acceptor {
         let app =
             Arc::new(self.connections.of(Requests::new(gateway.clone(), http_proxy(&self.pingora, gateway.clone()))));
         let runtimes = Arc::clone(&self.runtimes);
-        let handshakes: Arc<dyn Host> = Arc::new(Handshakes::new(gateway, Arc::clone(&app), stopped.clone(), runtimes));
+        let handshakes: Arc<dyn Host> =
+            Arc::new(HandshakeHost::new(gateway, Arc::clone(&app), stopped.clone(), runtimes));
         self.running.tunnels.accept(sockets, &handshakes);
         tokio::spawn(async move {
             let mut stopped = stopped;
@@ -170,7 +171,7 @@ impl Acceptor {
 
 /// The listening sockets of a configuration.
 pub(super) struct ListeningSockets {
-    pub(super) listeners: Vec<Bound>,
-    pub(super) metrics: Option<Bound>,
-    pub(super) admin: Option<Bound>,
+    pub(super) listeners: Vec<BoundSocket>,
+    pub(super) metrics: Option<BoundSocket>,
+    pub(super) admin: Option<BoundSocket>,
 }

@@ -35,16 +35,16 @@ impl Connections {
     }
 
     /// Counts an application until it has stopped accepting and its last connection is closed.
-    pub(super) fn of<A>(&self, app: A) -> Counted<A> {
+    pub(super) fn of<A>(&self, app: A) -> CountedApp<A> {
         let connections = Activity::new(self.changes.clone());
-        Counted { app: Arc::new(app), connections, _application: self.applications.begin() }
+        CountedApp { app: Arc::new(app), connections, _application: self.applications.begin() }
     }
 }
 
 /// An application whose connections are counted.
 ///
 /// Pingora holds it for as long as it accepts, and with every connection from the moment that one is accepted.
-pub(super) struct Counted<A> {
+pub(super) struct CountedApp<A> {
     app: Arc<A>,
     /// Connections that are served.
     connections: Arc<Activity>,
@@ -52,7 +52,7 @@ pub(super) struct Counted<A> {
 }
 
 #[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> ServerApp for Counted<A> {
+impl<A: ServerApp + Send + Sync + 'static> ServerApp for CountedApp<A> {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let _served = self.connections.begin();
         self.app.process_new(stream, shutdown).await

@@ -7,7 +7,7 @@ use log::info;
 use tokio::sync::watch;
 
 use super::follow::{self, Whereabouts};
-use crate::control::{FailureKind, Reply, Responder};
+use crate::control::{CommandFailure, Reply, Responder};
 use crate::discovery::{NotTold, Sources};
 use crate::drain::{self, BackendDrain, UnknownBackend};
 use crate::snapshot::Running;
@@ -87,9 +87,9 @@ impl Everywhere {
         };
         told.map_err(|error| match error {
             NotTold::Elsewhere(_) | NotTold::Gone(_) | NotTold::NotDrained(_) => {
-                Reply::failed(FailureKind::WrongConfiguration, error.to_string())
+                Reply::failed(CommandFailure::WrongConfiguration, error.to_string())
             }
-            _ => Reply::failed(FailureKind::Failed, error.to_string()),
+            _ => Reply::failed(CommandFailure::Failed, error.to_string()),
         })
     }
 
@@ -106,13 +106,13 @@ impl Everywhere {
         });
         tokio::time::timeout(settle.unwrap_or_default() + HEARD_WITHIN, heard).await.map_err(|_| {
             let message = "etcd has taken it, and this gateway has not heard of it from there yet: see its status";
-            Reply::failed(FailureKind::Failed, message)
+            Reply::failed(CommandFailure::Failed, message)
         })
     }
 }
 
 fn wrong(unknown: &UnknownBackend) -> Reply {
-    Reply::failed(FailureKind::WrongConfiguration, unknown.to_string())
+    Reply::failed(CommandFailure::WrongConfiguration, unknown.to_string())
 }
 
 fn millis(time: Duration) -> u64 {

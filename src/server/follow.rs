@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::control::{FailureKind, HandedOver, Reply, Responder};
+use crate::control::{CommandFailure, HandedOver, Reply, Responder};
 use crate::drain::BackendDrain;
 
 /// The process that has the gateway's tunnels.
@@ -34,7 +34,7 @@ pub(super) async fn follow(drain: BackendDrain, whereabouts: watch::Receiver<Whe
         if responder.is_gone() {
             return;
         } else if drain.is_undone() {
-            break Reply::failed(FailureKind::Refused, format!("the drain of {} was called off", drain.name()));
+            break Reply::failed(CommandFailure::Refused, format!("the drain of {} was called off", drain.name()));
         } else if (progress.tunnels, progress.requests) == (0, 0) {
             match tunnels_are {
                 Whereabouts::Here => break Reply::done(format!("{} has nothing left", drain.name())),
@@ -45,7 +45,7 @@ pub(super) async fn follow(drain: BackendDrain, whereabouts: watch::Receiver<Whe
         } else if drain.is_due(now) {
             let left = format!("{} tunnels and {} requests", progress.tunnels, progress.requests);
             break Reply::failed(
-                FailureKind::Failed,
+                CommandFailure::Failed,
                 format!("{} still has {left}, and gets nothing new", drain.name()),
             );
         }

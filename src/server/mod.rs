@@ -30,7 +30,7 @@ use crate::config::{Config, LogTarget};
 use crate::diagnostics::Diagnostics;
 use crate::handover::{HandoverError, ToPredecessor, Welcome};
 use crate::hook::{HookRegistry, Injector};
-use crate::listen::{BindError, Bound, Inherited};
+use crate::listen::{BindError, BoundSocket, Inherited};
 use acceptor::ListeningSockets;
 pub use pid_file::PidFileError;
 use service::{GatewayService, Predecessor};
@@ -180,7 +180,7 @@ impl Server {
         raise_descriptor_limit();
         let (predecessor, mut inherited) =
             if options.upgrade { take_over(&config)? } else { (None, Inherited::take()) };
-        let mut bind = |address| inherited.find(address).map_or_else(|| Bound::bind(address), Ok);
+        let mut bind = |address| inherited.find(address).map_or_else(|| BoundSocket::bind(address), Ok);
         let listeners =
             config.listeners.iter().map(|listener| bind(listener.address)).collect::<Result<Vec<_>, _>>()?;
         let metrics = config.metrics.as_ref().map(|metrics| bind(metrics.address)).transpose()?;

@@ -15,7 +15,7 @@ use super::signals::{Signal, Signals};
 use super::take_over::HandoverEnd;
 use super::unix_sockets::{UnixSocketConfig, UnixSockets};
 use crate::config;
-use crate::control::{Command, FailureKind, Reply, Request, Responder};
+use crate::control::{Command, CommandFailure, ControlRequest, Reply, Responder};
 use crate::discovery::{self, MembersAction, NotPushed, PushedMember, Sources};
 use crate::drain::{BackendDrain, DrainEnd, ProcessDrain, UnknownBackend};
 use crate::reload::{self, TlsFiles, Watch};
@@ -72,11 +72,11 @@ impl Operator {
                     Signal::Reopen => self.running.log.reopen(),
                 },
                 Some(Command { request, responder }) = self.commands.recv() => match request {
-                    Request::Drain => {
+                    ControlRequest::Drain => {
                         self.drain(signals, Some(responder)).await;
                         return 0;
                     }
-                    Request::Upgrade { binary } => if self.upgrade(binary, responder, signals).await {
+                    ControlRequest::Upgrade { binary } => if self.upgrade(binary, responder, signals).await {
                         return 0;
                     },
                     request => self.execute(request, responder).await,
@@ -121,11 +121,11 @@ impl Operator {
     }
 
     /// Carries out a command after which the gateway goes on.
-    async fn execute(&mut self, request: Request, responder: Responder) {
+    async fn execute(&mut self, request: ControlRequest, responder: Responder) {
         match request {
-            Request::Reload => responder.finish(self.reload().await),
-            Request::Plan { file, text } => responder.finish(self.plan(&file, &text).await),
-            Request::DrainBackend { upstream, backend, over_ms, undo, follow, everywhere: true } => {
+            ControlRequest::Reload => responder.finish(self.reload().await),
+            ControlRequest::Plan { file, text } => responder.finish(self.plan(&file, &text).await),
+            ControlRequest::DrainBackend { upstream, backend, over_ms, undo, follow, everywhere: true } => {
                 let over = over_ms.map(Duration::from_millis);
                 let (running, sources) = (Arc::clone(&self.running), Arc::clone(&self.sources));
                 let (everywhere, whereabouts) =
@@ -139,16 +139,16 @@ impl Operator {
                     }
                 });
             }
-            Request::DrainBackend { upstream, backend, over_ms, undo: false, follow, .. } => {
+            ControlRequest::DrainBackend { upstream, backend, over_ms, undo: false, follow, .. } => {
                 let over = over_ms.map(Duration::from_millis);
                 match self.drain_of(&upstream, &backend, over, follow) {
                     Ok(drain) => drop(tokio::spawn(follow::follow(drain, self.whereabouts.subscribe(), responder))),
                     Err(unknown) => {
-                        responder.finish(Reply::failed(FailureKind::WrongConfiguration, unknown.to_string()))
+                        responder.finish(Reply::failed(CommandFailure::WrongConfiguration, unknown.to_string()))
                     }
                 }
             }
-            Request::DrainBackend { upstream, backend, undo: true, .. } => {
+            ControlRequest::DrainBackend { upstream, backend, undo: true, .. } => {
                 responder.finish(match BackendDrain::undo(&self.running, &upstream, &backend) {
                     Ok(true) => {
                         let message = format!("backend {upstream}/{backend} is no longer drained");
@@ -157,15 +157,18 @@ impl Operator {
                         Reply::done(format!("{upstream}/{backend} takes its share again"))
                     }
                     Ok(false) => Reply::done(format!("{upstream}/{backend} was not drained")),
-                    Err(unknown) => Reply::failed(FailureKind::WrongConfiguration, unknown.to_string()),
+                    Err(unknown) => Reply::failed(CommandFailure::WrongConfiguration, unknown.to_string()),
                 });
             }
-            Request::Members { upstream, action, members } => {
+            ControlRequest::Members { upstream, action, members } => {
                 responder.finish(self.push_members(&upstream, action, &members).await);
             }
             // The desk answers the first four, and `obey` carries out the others.
-            Request::Status | Request::Tunnels(_) | Request::Close(_) | Request::Where(_) => {}
-            Request::Drain | Request::Upgrade { .. } => {}
+            ControlRequest::Status
+            | ControlRequest::Tunnels(_)
+            | ControlRequest::Close(_)
+            | ControlRequest::Where(_) => {}
+            ControlRequest::Drain | ControlRequest::Upgrade { .. } => {}
         }
     }
 
@@ -199,7 +202,7 @@ impl Operator {
             }
             Err(error) => {
                 self.history.reloaded(false, error.to_string(), None);
-                Reply::failed(FailureKind::WrongConfiguration, format!("nothing has changed: {error}"))
+                Reply::failed(CommandFailure::WrongConfiguration, format!("nothing has changed: {error}"))
             }
         };
         notify::ready();
@@ -208,7 +211,7 @@ impl Operator {
 
     /// Changes the members of an upstream that are told by commands, and puts them in force.
     async fn push_members(&self, upstream: &str, action: MembersAction, members: &[PushedMember]) -> Reply {
-        let refused = |reason: String| Reply::failed(FailureKind::WrongConfiguration, reason);
+        let refused = |reason: String| Reply::failed(CommandFailure::WrongConfiguration, reason);
         let snapshot = self.running.snapshot();
         let Some(to) = snapshot.destination(upstream) else {
             return refused(UnknownBackend::Upstream(upstream.to_owned()).to_string());
@@ -227,7 +230,7 @@ impl Operator {
             }
             Err(error) => {
                 self.history.members_changed(false, error.to_string());
-                Reply::failed(FailureKind::Failed, error.to_string())
+                Reply::failed(CommandFailure::Failed, error.to_string())
             }
         }
     }
@@ -236,14 +239,16 @@ impl Operator {
     async fn plan(&self, file: &str, text: &str) -> Reply {
         let new = match config::parse(text, &**self.running.hooks()) {
             Ok(loaded) => loaded.config,
-            Err(problems) => return Reply::failed(FailureKind::WrongConfiguration, problems.in_file(file).to_string()),
+            Err(problems) => {
+                return Reply::failed(CommandFailure::WrongConfiguration, problems.in_file(file).to_string());
+            }
         };
         let mut members = discovery::known(&new);
         // What the gateway knows is newer than what it kept.
         self.running.snapshot().members.iter().for_each(|(upstream, known)| members.set(upstream, Arc::clone(known)));
         match reload::plan_running(&self.running, new, members).await {
             Ok(plan) => Reply::done_with(plan.to_string(), &plan),
-            Err(error) => Reply::failed(FailureKind::Failed, error.to_string()),
+            Err(error) => Reply::failed(CommandFailure::Failed, error.to_string()),
         }
     }
 
@@ -279,8 +284,11 @@ impl Operator {
                         Signal::Hangup => warn!("SIGHUP is refused: the gateway is draining"),
                     },
                     Some(Command { request, responder }) = self.commands.recv() => match request {
-                        Request::Drain => followers.push(responder),
-                        _ => responder.finish(Reply::failed(FailureKind::Refused, "the gateway is draining, and ends")),
+                        ControlRequest::Drain => followers.push(responder),
+                        _ => {
+                            let reason = "the gateway is draining, and ends";
+                            responder.finish(Reply::failed(CommandFailure::Refused, reason));
+                        }
                     },
                 }
             }
@@ -301,7 +309,7 @@ impl Operator {
         };
         let message = format!("{why}: {tunnels} tunnels and {requests} requests are cut off");
         warn!("{message}");
-        Reply::failed(FailureKind::Failed, message)
+        Reply::failed(CommandFailure::Failed, message)
     }
 }
 

@@ -28,7 +28,7 @@ use crate::handover::{PeerProcess, ToPredecessor};
 use crate::hook::HookRegistry;
 use crate::metrics::Metrics;
 use crate::reload::{TlsFiles, Watch};
-use crate::snapshot::{Origin, Running};
+use crate::snapshot::{Running, SnapshotOrigin};
 use crate::status::{History, StatusSource};
 use crate::tls::tickets::{SavedTicketKeys, TicketKeys};
 use crate::trace::{SpanCounts, Tracer};
@@ -200,7 +200,7 @@ impl GatewayService {
         let now = SystemTime::now();
         let ticket_keys = saved.map_or_else(|| TicketKeys::draw(now), |saved| TicketKeys::restore(saved, now));
         let running = Running::new(
-            Origin { config: &self.config, members, hooks },
+            SnapshotOrigin { config: &self.config, members, hooks },
             metrics,
             tunnels,
             log,

@@ -9,7 +9,7 @@ use log::{info, warn};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::speak_tls::SpeakTls;
-use crate::handover::{HandoverError, Offered, PeerProcess, Received, Refusal, ToPredecessor};
+use crate::handover::{HandoverError, Offered, PeerProcess, Received, RefusedTunnel, ToPredecessor};
 use crate::snapshot::{Running, SavedHooks};
 use crate::tunnel::Frozen;
 
@@ -114,7 +114,7 @@ impl Successor {
     }
 
     /// Makes tunnels of a batch, which nobody drives yet; the ones it cannot make are refused.
-    fn prepare(&mut self, batch: Vec<Offered>) -> Vec<Refusal> {
+    fn prepare(&mut self, batch: Vec<Offered>) -> Vec<RefusedTunnel> {
         let now = Instant::now();
         let mut refused = Vec::new();
         // A batch that was withdrawn may still be there: the predecessor goes on with it.
@@ -122,7 +122,7 @@ impl Successor {
         for (index, Offered { passport, sockets }) in batch.into_iter().enumerate() {
             match passport {
                 Ok(passport) => self.pending.push(self.running.adopt(passport, sockets, &mut self.routes, now)),
-                Err(reason) => refused.push(Refusal { index, reason }),
+                Err(reason) => refused.push(RefusedTunnel { index, reason }),
             }
         }
         refused

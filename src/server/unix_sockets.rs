@@ -9,10 +9,10 @@ use pingora::server::configuration::ServerConf;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::control::{Desk, Server};
+use crate::control::{ControlServer, Desk};
 use crate::handover::{HandoverError, ToSuccessor};
 use crate::status::History;
-use crate::unix_socket::{ListenError, Listener, SocketPath};
+use crate::unix_socket::{ListenError, SocketPath, UnixSocketListener};
 
 /// Paths of both sockets, and everything that the control socket's server needs.
 pub(super) struct UnixSocketConfig {
@@ -24,7 +24,7 @@ pub(super) struct UnixSocketConfig {
 /// The sockets that are open.
 #[derive(Default)]
 pub(super) struct UnixSockets {
-    pub(super) control: Option<Server>,
+    pub(super) control: Option<ControlServer>,
     pub(super) handover: Option<HandoverSocket>,
 }
 
@@ -58,7 +58,7 @@ impl UnixSocketConfig {
             warn!("no upgrade in place is possible: {error}");
             None
         });
-        let control = control.map(|socket| Server::start(socket, self.desk.clone()));
+        let control = control.map(|socket| ControlServer::start(socket, self.desk.clone()));
         Ok(UnixSockets { control, handover: handover.map(HandoverSocket::new) })
     }
 
@@ -68,12 +68,12 @@ impl UnixSocketConfig {
     }
 }
 
-fn open(what: &str, path: Option<&SocketPath>, replace: bool) -> Result<Option<Listener>, ListenError> {
+fn open(what: &str, path: Option<&SocketPath>, replace: bool) -> Result<Option<UnixSocketListener>, ListenError> {
     let Some(path) = path else {
         warn!("no {what}: there is no runtime folder for it; name one in the configuration");
         return Ok(None);
     };
-    if replace { Listener::replace(path) } else { Listener::bind(path) }.map(Some)
+    if replace { UnixSocketListener::replace(path) } else { UnixSocketListener::bind(path) }.map(Some)
 }
 
 impl UnixSockets {
@@ -91,12 +91,12 @@ impl UnixSockets {
 /// A process that only looks whether anybody listens (another gateway at its start) sends no `hello`, and delays
 /// nobody.
 pub(super) struct HandoverSocket {
-    socket: Listener,
+    socket: UnixSocketListener,
     hellos: JoinSet<Result<ToSuccessor, HandoverError>>,
 }
 
 impl HandoverSocket {
-    fn new(socket: Listener) -> Self {
+    fn new(socket: UnixSocketListener) -> Self {
         info!("successors are awaited at {}", socket.path().display());
         Self { socket, hellos: JoinSet::new() }
     }

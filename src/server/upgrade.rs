@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 use super::hand_over::{Moved, TOLD_TO_END};
 use super::operator::Operator;
 use super::signals::Signals;
-use crate::control::{FailureKind, Reply, Responder};
+use crate::control::{CommandFailure, Reply, Responder};
 use crate::handover::START_WITHIN;
 
 impl Operator {
@@ -33,7 +33,7 @@ impl Operator {
                 )));
                 true
             }
-            Err(Failed { kind, reason, halfway, told_to_end }) => {
+            Err(FailedUpgrade { kind, reason, halfway, told_to_end }) => {
                 if told_to_end {
                     info!("the upgrade is given up: {reason}");
                 } else {
@@ -48,19 +48,23 @@ impl Operator {
         }
     }
 
-    async fn try_to_upgrade(&mut self, binary: Option<PathBuf>, signals: &mut Signals) -> Result<(u32, Moved), Failed> {
+    async fn try_to_upgrade(
+        &mut self,
+        binary: Option<PathBuf>,
+        signals: &mut Signals,
+    ) -> Result<(u32, Moved), FailedUpgrade> {
         let file = self.running.snapshot().config.source.clone();
         let file = file.map(|source| source.path);
-        let file = file.ok_or_else(|| Failed::because("this gateway was not started from a file"))?;
+        let file = file.ok_or_else(|| FailedUpgrade::because("this gateway was not started from a file"))?;
         if self.unix_sockets.handover.is_none() {
-            return Err(Failed::because("there is no upgrade socket; name one with upgrade_sock"));
+            return Err(FailedUpgrade::because("there is no upgrade socket; name one with upgrade_sock"));
         }
-        let binary = binary.map_or_else(program, Ok).map_err(Failed::because)?;
+        let binary = binary.map_or_else(program, Ok).map_err(FailedUpgrade::because)?;
         tokio::select! {
             tried = try_configuration(&binary, &file) => tried?,
-            () = signals.told_to_end() => return Err(Failed::told_to_end()),
+            () = signals.told_to_end() => return Err(FailedUpgrade::told_to_end()),
         }
-        let mut child = start(&binary, &file).map_err(Failed::because)?;
+        let mut child = start(&binary, &file).map_err(FailedUpgrade::because)?;
         let pid = child.id().unwrap_or_default();
         info!("started process {pid} ({}) to take over", binary.display());
         let successor = tokio::select! {
@@ -68,16 +72,16 @@ impl Operator {
             status = child.wait() => {
                 let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
                 let reason = format!("the new process ended before it took over ({status}); its log says why");
-                return Err(Failed::because(reason));
+                return Err(FailedUpgrade::because(reason));
             }
             () = tokio::time::sleep(START_WITHIN) => {
                 end(child).await;
                 let within = humantime::format_duration(START_WITHIN);
-                return Err(Failed::because(format!("the new process did not ask to take over within {within}")));
+                return Err(FailedUpgrade::because(format!("the new process did not ask to take over within {within}")));
             }
             () = signals.told_to_end() => {
                 end(child).await;
-                return Err(Failed::told_to_end());
+                return Err(FailedUpgrade::told_to_end());
             }
         };
         let entry = successor.entry();
@@ -86,31 +90,31 @@ impl Operator {
             // The new process has accepted nobody, and never will.
             Err(stopped) if entry.revoke() => {
                 end(child).await;
-                Err(Failed { told_to_end: stopped.told_to_end, ..Failed::because(stopped) })
+                Err(FailedUpgrade { told_to_end: stopped.told_to_end, ..FailedUpgrade::because(stopped) })
             }
             // It may have clients, and finds this process gone.
             Err(stopped) if stopped.told_to_end => {
                 let reason = format!("{stopped}; the new process goes on alone");
-                Err(Failed { halfway: true, reason, ..Failed::told_to_end() })
+                Err(FailedUpgrade { halfway: true, reason, ..FailedUpgrade::told_to_end() })
             }
             // It may have clients, and ends by itself once they have left.
-            Err(stopped) => Err(Failed { halfway: true, ..Failed::because(stopped) }),
+            Err(stopped) => Err(FailedUpgrade { halfway: true, ..FailedUpgrade::because(stopped) }),
         }
     }
 }
 
 /// An upgrade that did not come to its end.
-struct Failed {
-    kind: FailureKind,
+struct FailedUpgrade {
+    kind: CommandFailure,
     reason: String,
     /// Set once the new process may have clients.
     halfway: bool,
     told_to_end: bool,
 }
 
-impl Failed {
+impl FailedUpgrade {
     fn because(reason: impl std::fmt::Display) -> Self {
-        Self { kind: FailureKind::Failed, reason: reason.to_string(), halfway: false, told_to_end: false }
+        Self { kind: CommandFailure::Failed, reason: reason.to_string(), halfway: false, told_to_end: false }
     }
 
     fn told_to_end() -> Self {
@@ -127,10 +131,11 @@ fn program() -> std::io::Result<PathBuf> {
 }
 
 /// Lets the new program test the configuration.
-async fn try_configuration(binary: &Path, file: &Path) -> Result<(), Failed> {
+async fn try_configuration(binary: &Path, file: &Path) -> Result<(), FailedUpgrade> {
     let mut command = Command::new(binary);
     command.arg("-t").arg("-c").arg(file).stdin(Stdio::null()).kill_on_drop(true);
-    let cannot_run = |error: String| Failed::because(format_args!("{} cannot be run: {error}", binary.display()));
+    let cannot_run =
+        |error: String| FailedUpgrade::because(format_args!("{} cannot be run: {error}", binary.display()));
     let output = match tokio::time::timeout(TEST_WITHIN, command.output()).await {
         Ok(output) => output.map_err(|error| cannot_run(error.to_string()))?,
         Err(_) => return Err(cannot_run(format!("it did not test the configuration within {TEST_WITHIN:?}"))),
@@ -140,7 +145,7 @@ async fn try_configuration(binary: &Path, file: &Path) -> Result<(), Failed> {
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     let reason = format!("{} refuses the configuration:\n{said}", binary.display());
-    Err(Failed { kind: FailureKind::WrongConfiguration, ..Failed::because(reason) })
+    Err(FailedUpgrade { kind: CommandFailure::WrongConfiguration, ..FailedUpgrade::because(reason) })
 }
 
 fn start(binary: &Path, file: &Path) -> Result<Child, String> {

@@ -1,11 +1,11 @@
 //! The snapshot: one compiled configuration, immutable, that a request pins and a reload replaces as a whole.
 
-mod asked;
 mod away;
 mod destination;
 mod listener;
 mod phase;
 mod readings;
+mod routing;
 mod running;
 mod saved;
 mod upstream_layers;
@@ -27,11 +27,11 @@ use crate::tls::server::TlsServer;
 use crate::tls::tickets::TicketKeys;
 use crate::upstream::{Member, MemberLists, Registry};
 
-pub use asked::{Asked, Located, Unclear};
 pub use destination::Destination;
 pub use listener::ListenerPolicy;
-pub use phase::{Phase, Phases};
-pub use running::{Origin, Running, TunnelPolicy, Turn};
+pub use phase::{GatewayPhase, Phases};
+pub use routing::{RoutedRequest, RoutingInput, Unclear};
+pub use running::{Running, SnapshotOrigin, TunnelPolicy, Turn};
 pub use saved::SavedHooks;
 
 /// One compiled configuration.

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 /// Phase of a running gateway.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Phase {
+pub enum GatewayPhase {
     /// The gateway is ready and accepts.
     #[default]
     Serving,
@@ -21,17 +21,17 @@ pub enum Phase {
 /// The current phase; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Phases {
-    phase: Arc<watch::Sender<Phase>>,
+    phase: Arc<watch::Sender<GatewayPhase>>,
 }
 
 impl Phases {
     /// The phase now.
-    pub fn now(&self) -> Phase {
+    pub fn now(&self) -> GatewayPhase {
         *self.phase.borrow()
     }
 
     /// Enters a phase.
-    pub fn enter(&self, phase: Phase) {
+    pub fn enter(&self, phase: GatewayPhase) {
         self.phase.send_replace(phase);
     }
 }

@@ -55,7 +55,7 @@ pub struct Running {
 }
 
 /// Origin of the first snapshot.
-pub struct Origin<'c> {
+pub struct SnapshotOrigin<'c> {
     /// The configuration.
     pub config: &'c Config,
     /// Members of upstreams that have them from elsewhere.
@@ -94,7 +94,7 @@ impl Running {
     /// # Errors
     /// Every problem that hooks found with their settings, or that there is with files of listeners.
     pub fn new(
-        Origin { config, members, hooks }: Origin<'_>,
+        SnapshotOrigin { config, members, hooks }: SnapshotOrigin<'_>,
         metrics: Arc<Metrics>,
         tunnels: Arc<Tunnels>,
         log: AccessLog,

@@ -31,7 +31,7 @@ pub struct CloseAsked {
 
 /// Outcome of a command to close tunnels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Closed {
+pub struct CloseOutcome {
     /// Tunnels that were meant.
     pub matched: usize,
     /// Tunnels that end by it; those that were ending already do not count. 0 where it is a rehearsal.
@@ -81,7 +81,7 @@ impl CloseAsked {
     ///
     /// # Errors
     /// [`CloseRefused`]; nothing is closed then.
-    pub async fn carry_out(&self, running: &Running) -> Result<Closed, CloseRefused> {
+    pub async fn carry_out(&self, running: &Running) -> Result<CloseOutcome, CloseRefused> {
         let code = self.checked_code()?;
         let over = Duration::from_millis(self.over_ms.unwrap_or(0));
         if over > LONGEST {
@@ -94,7 +94,7 @@ impl CloseAsked {
         }
         let closing = if self.dry_run { 0 } else { self.close(running, &meant, code, over).await };
         let over_ms = self.over_ms.unwrap_or(0);
-        Ok(Closed { matched: meant.len(), closing, by_backend, over_ms, code, dry_run: self.dry_run })
+        Ok(CloseOutcome { matched: meant.len(), closing, by_backend, over_ms, code, dry_run: self.dry_run })
     }
 
     fn checked_code(&self) -> Result<u16, CloseRefused> {
@@ -146,7 +146,7 @@ impl CloseAsked {
     }
 }
 
-impl std::fmt::Display for Closed {
+impl std::fmt::Display for CloseOutcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let tunnels = |count: usize| format!("{count} tunnel{}", if count == 1 { "" } else { "s" });
         let over = humantime::format_duration(Duration::from_millis(self.over_ms));

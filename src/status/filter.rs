@@ -62,7 +62,7 @@ pub enum FilterError {
 
 /// A filter that was read, to be held against tunnels.
 #[derive(Clone, Debug)]
-pub(super) struct Chosen {
+pub(super) struct CompiledFilter {
     ids: Vec<TunnelId>,
     upstream: Option<String>,
     backend: Option<NamedBackend>,
@@ -102,8 +102,8 @@ impl TunnelFilter {
     }
 
     /// Reads the filter.
-    pub(super) fn read(&self) -> Result<Chosen, FilterError> {
-        Ok(Chosen {
+    pub(super) fn read(&self) -> Result<CompiledFilter, FilterError> {
+        Ok(CompiledFilter {
             ids: self.ids.iter().map(|text| id(text)).collect::<Result<_, _>>()?,
             upstream: self.upstream.clone(),
             backend: self.backend.as_deref().map(NamedBackend::of),
@@ -150,7 +150,7 @@ impl TunnelFilter {
     }
 }
 
-impl Chosen {
+impl CompiledFilter {
     /// Tells whether a tunnel fits.
     pub(super) fn holds(&self, seen: &Seen<'_>) -> bool {
         let record = seen.record();

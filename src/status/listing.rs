@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::filter::{Chosen, FilterError, TunnelFilter};
-use super::rates::Counted;
+use super::filter::{CompiledFilter, FilterError, TunnelFilter};
+use super::rates::CountedBytes;
 use super::tunnel::{Row, TunnelStatus};
 use crate::hook::TunnelId;
 use crate::snapshot::Running;
@@ -47,7 +47,7 @@ pub enum Sort {
 
 /// Counts of a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Listed {
+pub struct ListingCounts {
     /// Open tunnels.
     pub open: usize,
     /// Tunnels that the filter fits.
@@ -81,12 +81,12 @@ pub struct Listing {
     look: Arc<Look>,
     /// Place at which the next slice begins; `None` once all tunnels were looked at.
     next: Option<NextSlice>,
-    chosen: Arc<Chosen>,
+    chosen: Arc<CompiledFilter>,
     sort: Option<Sort>,
     limit: usize,
     rate: Option<Duration>,
     /// Bytes of each tunnel when it was first looked at.
-    before: HashMap<TunnelId, Counted>,
+    before: HashMap<TunnelId, CountedBytes>,
     /// Rows in their order, once they are.
     sorted: Option<std::vec::IntoIter<TunnelStatus>>,
     shown: usize,
@@ -162,10 +162,10 @@ impl Listing {
     }
 
     /// The counts, complete once [`next`](Self::next) has returned `None`.
-    pub fn listed(&self) -> Listed {
+    pub fn listed(&self) -> ListingCounts {
         let matched = self.rows.matched.load(Ordering::Relaxed);
         let note = self.unknown.clone().filter(|_| matched == 0);
-        Listed { open: self.tunnels.count(), matched, shown: self.shown, note }
+        ListingCounts { open: self.tunnels.count(), matched, shown: self.shown, note }
     }
 
     async fn next_as_they_come(&mut self) -> Option<Vec<TunnelStatus>> {
@@ -210,7 +210,7 @@ impl Listing {
         let look = move |seen: &Seen<'_>| {
             if chosen.holds(seen) {
                 let mut counted = told.lock().unwrap_or_else(PoisonError::into_inner);
-                counted.insert(seen.record().id, Counted::of(seen));
+                counted.insert(seen.record().id, CountedBytes::of(seen));
             }
         };
         self.tunnels.visit(Arc::new(look)).await;
@@ -219,7 +219,7 @@ impl Listing {
 }
 
 /// A look that keeps `most` rows of tunnels that fit, and counts all.
-fn look(rows: Arc<Rows>, chosen: Arc<Chosen>, most: usize) -> Arc<Look> {
+fn look(rows: Arc<Rows>, chosen: Arc<CompiledFilter>, most: usize) -> Arc<Look> {
     Arc::new(move |seen: &Seen<'_>| {
         if chosen.holds(seen) && rows.matched.fetch_add(1, Ordering::Relaxed) < most {
             rows.found.lock().unwrap_or_else(PoisonError::into_inner).push(Row::of(seen));

@@ -7,7 +7,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use crate::affinity::{Digest, Key};
-use crate::snapshot::{self, Asked, Phase, Snapshot};
+use crate::snapshot::{self, GatewayPhase, RoutingInput, Snapshot};
 use crate::upstream::{KeyId, Ring, Upstream};
 
 /// A request to be located.
@@ -122,11 +122,11 @@ impl LocateAsked {
     ///
     /// # Errors
     /// [`LocateError`]
-    pub fn now(&self, snapshot: &Snapshot, phase: Phase) -> Result<Located, LocateError> {
+    pub fn now(&self, snapshot: &Snapshot, phase: GatewayPhase) -> Result<Located, LocateError> {
         let draining = match phase {
-            Phase::Serving => None,
-            Phase::Grace => Some("grace".to_owned()),
-            Phase::Closing => Some("closing".to_owned()),
+            GatewayPhase::Serving => None,
+            GatewayPhase::Grace => Some("grace".to_owned()),
+            GatewayPhase::Closing => Some("closing".to_owned()),
         };
         self.located(snapshot, |upstream, key| {
             let (backend, live) = live(snapshot.generation, upstream, key);
@@ -149,7 +149,7 @@ impl LocateAsked {
         };
         let certificate = self.certificate.as_deref();
         let (by_tls, host) = (self.tls || certificate.is_some(), &*self.host);
-        let asked = Asked { host, path, query, headers: &headers, peer: self.ip, by_tls, certificate };
+        let asked = RoutingInput { host, path, query, headers: &headers, peer: self.ip, by_tls, certificate };
         // The value of a minted cookie is random, so that its backend is not known beforehand.
         let found = snapshot.locate(&asked, String::new);
         let client = Some(found.client.address);
@@ -175,7 +175,7 @@ impl LocateAsked {
 fn way(
     snapshot: &Snapshot,
     route: usize,
-    found: &snapshot::Located<'_>,
+    found: &snapshot::RoutedRequest<'_>,
     look: impl Fn(&Upstream, Option<&[u8]>) -> Option<(Option<String>, Live)>,
 ) -> Located {
     let target = snapshot.target(route);

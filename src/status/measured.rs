@@ -12,7 +12,7 @@ use crate::access_log::AccessLog;
 use crate::config::{self, TunnelLimits};
 use crate::hook::{HookRegistry, TunnelId};
 use crate::metrics::Metrics;
-use crate::snapshot::{Origin, Running};
+use crate::snapshot::{Running, SnapshotOrigin};
 use crate::tls::tickets::TicketKeys;
 use crate::tunnel::{Look, NewTunnel, NextSlice, Record, Seen, Tunnels};
 
@@ -23,7 +23,8 @@ fn running() -> Running {
     let log = AccessLog::off();
     let tunnels = Arc::new(Tunnels::start(2, &log).unwrap());
     let keys = TicketKeys::draw(SystemTime::now());
-    let origin = Origin { config: &config, members: Default::default(), hooks: Arc::new(HookRegistry::empty()) };
+    let origin =
+        SnapshotOrigin { config: &config, members: Default::default(), hooks: Arc::new(HookRegistry::empty()) };
     Running::new(origin, Arc::new(Metrics::new()), tunnels, log, keys, Instant::now()).unwrap()
 }
 

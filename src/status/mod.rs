@@ -17,13 +17,13 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::discovery::{SourceStatus, Sources};
-use crate::snapshot::{Destination, Phase, Running};
+use crate::snapshot::{Destination, GatewayPhase, Running};
 use crate::upstream::Member;
 
-pub use close::{CloseAsked, CloseRefused, Closed};
+pub use close::{CloseAsked, CloseOutcome, CloseRefused};
 pub use filter::{FilterError, TunnelFilter};
 pub use history::{Event, Histories, History};
-pub use listing::{Listed, Listing, ListingError, MOST_SORTED, Sort, TunnelsAsked};
+pub use listing::{Listing, ListingCounts, ListingError, MOST_SORTED, Sort, TunnelsAsked};
 pub use located::{Live, LiveBackend, LocateAsked, LocateError, Located};
 pub use rates::Rates;
 pub use survey::{GenerationCount, HotKey, Survey, Surveyed};
@@ -38,7 +38,7 @@ pub struct Status {
     /// Process id.
     pub pid: u32,
     /// Phase of the process: serving or draining.
-    pub phase: Phase,
+    pub phase: GatewayPhase,
     /// Number of the configuration in force, from 1.
     pub generation: u64,
     /// Seconds since its start.

@@ -25,12 +25,12 @@ impl Rates {
 
 /// Bytes of a tunnel at one look.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Counted {
+pub(super) struct CountedBytes {
     bytes: Sides<u64>,
     at: Instant,
 }
 
-impl Counted {
+impl CountedBytes {
     pub(super) fn of(seen: &Seen<'_>) -> Self {
         Self::new(&seen.passed(), seen.now)
     }
@@ -59,8 +59,8 @@ mod tests {
     #[test]
     fn a_rate_is_of_the_time_between_two_looks() {
         let at = Instant::now();
-        let before = Counted::new(&Sides::new((100, 1), (1_000, 1)), at);
-        let after = Counted::new(&Sides::new((300, 2), (500, 2)), at + Duration::from_secs(2));
+        let before = CountedBytes::new(&Sides::new((100, 1), (1_000, 1)), at);
+        let after = CountedBytes::new(&Sides::new((300, 2), (500, 2)), at + Duration::from_secs(2));
         // Counts never fall; one that does is no reason to stop.
         assert_eq!(after.since(&before), Rates { from_client: 100, from_backend: 0 });
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Age;
-use super::rates::{Counted, Rates};
+use super::rates::{CountedBytes, Rates};
 use super::tunnel::{Row, TunnelStatus};
 use crate::affinity::{Digest, KeySource};
 use crate::hook::TunnelId;
@@ -20,7 +20,7 @@ use crate::upstream::BackendState;
 #[derive(Default)]
 pub struct Survey {
     /// Bytes of each tunnel at the last look; `None` where rates are not asked for.
-    before: Option<HashMap<TunnelId, Counted>>,
+    before: Option<HashMap<TunnelId, CountedBytes>>,
 }
 
 /// Findings of one survey.
@@ -97,8 +97,8 @@ impl Survey {
 /// Counts of a survey under way.
 #[derive(Default)]
 struct Tally {
-    before: Option<HashMap<TunnelId, Counted>>,
-    counted: HashMap<TunnelId, Counted>,
+    before: Option<HashMap<TunnelId, CountedBytes>>,
+    counted: HashMap<TunnelId, CountedBytes>,
     found: Found,
 }
 
@@ -136,7 +136,7 @@ impl Tally {
         found.places.entry(place).or_insert_with(|| (Arc::clone(backend), 0)).1 += 1;
         let Some(before) = &self.before else { return };
 
-        let counted = Counted::of(seen);
+        let counted = CountedBytes::of(seen);
         let rates = before.get(&record.id).map(|before| counted.since(before));
         self.counted.insert(record.id, counted);
         let rate = rates.map_or(0, Rates::total);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::listing::Sort;
-use super::rates::{Counted, Rates};
+use super::rates::{CountedBytes, Rates};
 use crate::affinity::{Digest, KeySource};
 use crate::hook::{Chain, TunnelId};
 use crate::tunnel::{Reason, Seen};
@@ -148,8 +148,8 @@ impl Row {
     }
 
     /// Bytes of the tunnel at this look.
-    pub(super) fn counted(&self) -> Counted {
-        Counted::new(&self.passed, self.at)
+    pub(super) fn counted(&self) -> CountedBytes {
+        CountedBytes::new(&self.passed, self.at)
     }
 }
 

@@ -41,14 +41,14 @@ pub enum ListenError {
 
 /// A listening Unix socket. Dropping it removes its file, unless another socket has taken its place.
 #[derive(Debug)]
-pub struct Listener {
+pub struct UnixSocketListener {
     listener: UnixListener,
     path: PathBuf,
     /// Device and inode of its file, which tell it from another socket at the same path.
     identity: (u64, u64),
 }
 
-impl Listener {
+impl UnixSocketListener {
     /// Makes the socket, with mode 0600, and its folder with mode 0700 where that is missing. Replaces the socket of a
     /// gateway that has ended.
     ///
@@ -118,7 +118,7 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+impl Drop for UnixSocketListener {
     fn drop(&mut self) {
         // As in `make`: a successor may be about to put its socket in the place of this one.
         let folder = self.path.parent().and_then(|folder| File::open(folder).ok());

@@ -5,5 +5,5 @@ mod listener;
 mod path;
 
 pub use client::connect;
-pub use listener::{ListenError, Listener, prepare_folder};
+pub use listener::{ListenError, UnixSocketListener, prepare_folder};
 pub use path::SocketPath;

@@ -10,7 +10,7 @@ use crate::access_log::AccessLog;
 use crate::config;
 use crate::discovery::Sources;
 use crate::hook::HookRegistry;
-use crate::snapshot::{Origin, Running};
+use crate::snapshot::{Running, SnapshotOrigin};
 use crate::status::History;
 use crate::tls::tickets::TicketKeys;
 use crate::tunnel::Tunnels;
@@ -23,7 +23,8 @@ fn feed() -> Arc<Feed> {
     let tunnels = Arc::new(Tunnels::start(1, &log).unwrap());
     let metrics = Arc::new(Metrics::new());
     let sources = Arc::new(Sources::new(None, &metrics));
-    let origin = Origin { config: &config, members: Default::default(), hooks: Arc::new(HookRegistry::empty()) };
+    let origin =
+        SnapshotOrigin { config: &config, members: Default::default(), hooks: Arc::new(HookRegistry::empty()) };
     let keys = TicketKeys::draw(SystemTime::now());
     let running = Arc::new(Running::new(origin, metrics, tunnels, log, keys, StdInstant::now()).unwrap());
     let history = History::default();

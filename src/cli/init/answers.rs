@@ -1,7 +1,7 @@
 //! Answers that a file is written from, each accepted by the reader of configuration files.
 
 use super::file;
-use super::questions::Given;
+use super::questions::GivenAnswers;
 use crate::config::{self, NoHooks};
 
 /// The three answers.
@@ -68,7 +68,7 @@ impl Answers {
     ///
     /// # Errors
     /// An answer is refused.
-    pub(super) fn of_options(given: &Given) -> Result<Self, Wrong> {
+    pub(super) fn of_options(given: &GivenAnswers) -> Result<Self, Wrong> {
         let mut answers = Self::preset();
         if let Some(listen) = &given.listen {
             answers.set_listen(listen)?;

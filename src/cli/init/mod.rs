@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use self::answers::{Answers, Wrong};
-use self::questions::{Given, ask};
+use self::questions::{GivenAnswers, ask};
 use super::output::{WRONG, complain, failed, say_last};
 
 /// Options of `longhaul init`.
@@ -38,7 +38,7 @@ pub(super) fn run(init: Init) -> ExitCode {
     if !to_output && init.output.symlink_metadata().is_ok() {
         return failed(is_there(&init.output));
     }
-    let given = Given { listen: init.listen, backends: init.backend, affinity: init.affinity };
+    let given = GivenAnswers { listen: init.listen, backends: init.backend, affinity: init.affinity };
     let mut answers = match Answers::of_options(&given) {
         Ok(answers) => answers,
         Err(wrong) => return refused(&wrong),

@@ -7,13 +7,13 @@ use crate::cli::output::complain;
 
 /// Answers that options gave.
 #[derive(Debug)]
-pub(super) struct Given {
+pub(super) struct GivenAnswers {
     pub(super) listen: Option<String>,
     pub(super) backends: Vec<String>,
     pub(super) affinity: Option<String>,
 }
 
-impl Given {
+impl GivenAnswers {
     /// Tells whether nothing is left to be asked.
     pub(super) fn is_whole(&self) -> bool {
         self.listen.is_some() && !self.backends.is_empty() && self.affinity.is_some()
@@ -24,7 +24,7 @@ impl Given {
 ///
 /// # Errors
 /// The input cannot be read, or ended before the last answer.
-pub(super) fn ask(input: &mut impl BufRead, given: &Given, mut answers: Answers) -> io::Result<Answers> {
+pub(super) fn ask(input: &mut impl BufRead, given: &GivenAnswers, mut answers: Answers) -> io::Result<Answers> {
     complain("Enter takes the answer in brackets.\n");
     if given.listen.is_none() {
         until_taken(input, LISTEN, |text| match text {

@@ -2,16 +2,16 @@
 
 use super::answers::{Affinity, Answers};
 use super::file;
-use super::questions::{Given, ask};
+use super::questions::{GivenAnswers, ask};
 use crate::config::{self, NoHooks};
 
-fn given(listen: &str, backends: &[&str], affinity: &str) -> Given {
+fn given(listen: &str, backends: &[&str], affinity: &str) -> GivenAnswers {
     let backends = backends.iter().map(|&backend| backend.to_owned()).collect();
-    Given { listen: Some(listen.to_owned()), backends, affinity: Some(affinity.to_owned()) }
+    GivenAnswers { listen: Some(listen.to_owned()), backends, affinity: Some(affinity.to_owned()) }
 }
 
-fn nothing() -> Given {
-    Given { listen: None, backends: Vec::new(), affinity: None }
+fn nothing() -> GivenAnswers {
+    GivenAnswers { listen: None, backends: Vec::new(), affinity: None }
 }
 
 /// Reads a file, which has neither a problem nor a warning.
@@ -112,7 +112,7 @@ fn answers_that_end_too_soon_write_nothing() {
 
 #[test]
 fn an_answer_given_by_an_option_is_not_asked_for() {
-    let rest = Given { affinity: None, ..given("127.0.0.1:81", &["127.0.0.1:2"], "none") };
+    let rest = GivenAnswers { affinity: None, ..given("127.0.0.1:81", &["127.0.0.1:2"], "none") };
     let from_options = Answers::of_options(&rest).unwrap();
     let answers = ask(&mut "client_ip\n".as_bytes(), &rest, from_options).unwrap();
     assert_eq!((&*answers.listen, answers.affinity), ("127.0.0.1:81", Affinity::ClientIp));

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use super::*;
 use crate::config::DiscoverFrom;
 
-fn key() -> Key {
+fn key() -> SourceKey {
     let from = DiscoverFrom::File(PathBuf::from("/members"));
-    Key::new("chat", &Discover { settle: Duration::from_secs(1), ..Discover::of(from) })
+    SourceKey::new("chat", &Discover { settle: Duration::from_secs(1), ..Discover::of(from) })
 }
 
 fn members(ports: &[u16]) -> Vec<Member> {
@@ -20,11 +20,11 @@ fn members(ports: &[u16]) -> Vec<Member> {
 }
 
 /// A board with one source, and the way to it.
-fn board(folder: Option<PathBuf>, before: Option<Vec<Member>>) -> (Arc<Board>, Reporter, Metrics) {
+fn board(folder: Option<PathBuf>, before: Option<Vec<Member>>) -> (Arc<Board>, SourceReporter, Metrics) {
     let metrics = Metrics::new();
     let board = Arc::new(Board::new(StateFolder::new(folder), &metrics));
     board.begin(&key(), before.map(Into::into), None, Duration::ZERO);
-    let reporter = Reporter::new(Arc::clone(&board), key());
+    let reporter = SourceReporter::new(Arc::clone(&board), key());
     (board, reporter, metrics)
 }
 

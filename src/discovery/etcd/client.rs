@@ -13,12 +13,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::messages::{Authenticated, Changed, Header, Range, Refused, Watched, in_words, message};
+use super::messages::{Authenticated, Changed, EtcdRefused, Range, ResponseHeader, Watched, in_words, message};
 use crate::causes::with_causes;
 use crate::config::{Etcd, Password, password};
 
 /// One server, and the token by which it knows the gateway.
-pub(super) struct Client {
+pub(super) struct EtcdClient {
     http: reqwest::Client,
     endpoint: Box<str>,
     token: Option<HeaderValue>,
@@ -27,29 +27,29 @@ pub(super) struct Client {
 /// Why a server cannot be used, with its endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{endpoint}: {reason}")]
-pub(super) struct Failure {
+pub(super) struct EndpointFailure {
     endpoint: Box<str>,
     reason: String,
 }
 
 /// A watch that is open.
-pub(super) struct Watch {
+pub(super) struct OpenWatch {
     answer: Response,
     endpoint: Box<str>,
     /// Bytes of a message that is not whole.
     read: Vec<u8>,
 }
 
-impl Client {
+impl EtcdClient {
     /// Reads the files that the configuration names, and asks for a token where there is a user.
     ///
     /// # Errors
     /// A file cannot be used, or the server does not answer, or does not know the user.
-    pub(super) async fn connect(etcd: &Etcd, endpoint: &str) -> Result<Self, Failure> {
+    pub(super) async fn connect(etcd: &Etcd, endpoint: &str) -> Result<Self, EndpointFailure> {
         let settings = etcd.clone();
         let is_plain = endpoint.starts_with("http:");
         let read = tokio::task::spawn_blocking(move || Ok((http(&settings, is_plain)?, secret(&settings)?))).await;
-        let failure = |reason| Failure { endpoint: endpoint.into(), reason };
+        let failure = |reason| EndpointFailure { endpoint: endpoint.into(), reason };
         let (http, user) = read.unwrap_or_else(|_| Err("reading the files panicked".to_owned())).map_err(failure)?;
         let mut client = Self { http, endpoint: endpoint.into(), token: None };
         if let Some((name, password)) = user {
@@ -64,7 +64,7 @@ impl Client {
     }
 
     /// The first keys of a range, with the values that they had at a revision, or have now.
-    pub(super) async fn range(&self, from: &[u8], end: &[u8], revision: Option<u64>) -> Result<Range, Failure> {
+    pub(super) async fn range(&self, from: &[u8], end: &[u8], revision: Option<u64>) -> Result<Range, EndpointFailure> {
         let mut asked = json!({ "key": text(from), "range_end": text(end), "limit": PAGE.to_string() });
         if let Some(revision) = revision {
             asked["revision"] = json!(revision.to_string());
@@ -74,14 +74,14 @@ impl Client {
 
     /// The state of the store, as most of the cluster's servers agree on it. A server that is cut off from them does
     /// not answer.
-    pub(super) async fn state(&self, prefix: &[u8]) -> Result<Header, Failure> {
+    pub(super) async fn state(&self, prefix: &[u8]) -> Result<ResponseHeader, EndpointFailure> {
         let asked = json!({ "key": text(prefix), "range_end": text(&end_of(prefix)), "count_only": true });
         let Range { header, .. } = self.ask("kv/range", &asked).await?;
         Ok(header)
     }
 
     /// Begins to watch the keys with a prefix, from a revision on. The first message says so.
-    pub(super) async fn watch(&self, prefix: &[u8], from: u64) -> Result<(Watch, Watched), Failure> {
+    pub(super) async fn watch(&self, prefix: &[u8], from: u64) -> Result<(OpenWatch, Watched), EndpointFailure> {
         let asked =
             json!({ "key": text(prefix), "range_end": text(&end_of(prefix)), "start_revision": from.to_string() });
         let asked = json!({ "create_request": asked });
@@ -91,7 +91,7 @@ impl Client {
             if !status.is_success() {
                 return Err(self.refused(status, &self.whole(answer).await?));
             }
-            let mut watch = Watch { answer, endpoint: self.endpoint.clone(), read: Vec::new() };
+            let mut watch = OpenWatch { answer, endpoint: self.endpoint.clone(), read: Vec::new() };
             let first = watch.next().await?;
             Ok((watch, first))
         };
@@ -105,7 +105,7 @@ impl Client {
         other: &[u8],
         created: u64,
         (key, value, lease): (&[u8], &str, Option<&Value>),
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, EndpointFailure> {
         let compare = json!({
             "key": text(other), "target": "CREATE", "result": "EQUAL", "create_revision": created.to_string(),
         });
@@ -119,17 +119,17 @@ impl Client {
     }
 
     /// Removes a key. Tells whether it was there.
-    pub(super) async fn remove(&self, key: &[u8]) -> Result<bool, Failure> {
+    pub(super) async fn remove(&self, key: &[u8]) -> Result<bool, EndpointFailure> {
         let Changed { deleted, .. } = self.ask("kv/deleterange", &json!({ "key": text(key) })).await?;
         Ok(deleted > 0)
     }
 
     /// A failure of this server.
-    pub(super) fn failed(&self, reason: impl Into<String>) -> Failure {
-        Failure { endpoint: self.endpoint.clone(), reason: reason.into() }
+    pub(super) fn failed(&self, reason: impl Into<String>) -> EndpointFailure {
+        EndpointFailure { endpoint: self.endpoint.clone(), reason: reason.into() }
     }
 
-    async fn ask<T: DeserializeOwned>(&self, path: &str, asked: &Value) -> Result<T, Failure> {
+    async fn ask<T: DeserializeOwned>(&self, path: &str, asked: &Value) -> Result<T, EndpointFailure> {
         let answered = async {
             let answer = self.request(path, asked).send().await.map_err(|error| self.no_answer(error))?;
             let status = answer.status();
@@ -149,7 +149,7 @@ impl Client {
         self.token.iter().fold(request, |request, token| request.header(AUTHORIZATION, token.clone()))
     }
 
-    async fn whole(&self, mut answer: Response) -> Result<Vec<u8>, Failure> {
+    async fn whole(&self, mut answer: Response) -> Result<Vec<u8>, EndpointFailure> {
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(|error| self.no_answer(error))? {
             if body.len() + chunk.len() > LONGEST {
@@ -160,12 +160,12 @@ impl Client {
         Ok(body)
     }
 
-    fn no_answer(&self, error: reqwest::Error) -> Failure {
+    fn no_answer(&self, error: reqwest::Error) -> EndpointFailure {
         self.failed(with_causes(&error.without_url()))
     }
 
-    fn refused(&self, status: StatusCode, body: &[u8]) -> Failure {
-        let Refused { message, error } = serde_json::from_slice(body).unwrap_or_default();
+    fn refused(&self, status: StatusCode, body: &[u8]) -> EndpointFailure {
+        let EtcdRefused { message, error } = serde_json::from_slice(body).unwrap_or_default();
         let said = if message.is_empty() { error } else { message };
         match said.is_empty() {
             true => self.failed(format!("the answer is {status}, not one of etcd's gateway")),
@@ -174,10 +174,10 @@ impl Client {
     }
 }
 
-impl Watch {
+impl OpenWatch {
     /// The next message. Dropping the future loses nothing.
-    pub(super) async fn next(&mut self) -> Result<Watched, Failure> {
-        let failed = |endpoint: &str, reason: String| Failure { endpoint: endpoint.into(), reason };
+    pub(super) async fn next(&mut self) -> Result<Watched, EndpointFailure> {
+        let failed = |endpoint: &str, reason: String| EndpointFailure { endpoint: endpoint.into(), reason };
         let mut looked_at = 0;
         loop {
             if let Some(end) = self.read[looked_at..].iter().position(|byte| *byte == b'\n') {

@@ -11,7 +11,7 @@ use crate::config::printable;
 /// State of the store when an answer was made.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Header {
+pub(super) struct ResponseHeader {
     #[serde(deserialize_with = "number")]
     pub(super) cluster_id: u64,
     #[serde(deserialize_with = "number")]
@@ -40,7 +40,7 @@ pub(super) struct KeyValue {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Range {
-    pub(super) header: Header,
+    pub(super) header: ResponseHeader,
     pub(super) kvs: Vec<KeyValue>,
     pub(super) more: bool,
 }
@@ -49,20 +49,20 @@ pub(super) struct Range {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Watched {
-    pub(super) header: Header,
+    pub(super) header: ResponseHeader,
     pub(super) created: bool,
     pub(super) canceled: bool,
     /// Above 0 where the watch ended because the revision that it began from has been compacted.
     #[serde(deserialize_with = "number")]
     pub(super) compact_revision: u64,
     pub(super) cancel_reason: String,
-    pub(super) events: Vec<Event>,
+    pub(super) events: Vec<KeyEvent>,
 }
 
 /// A change of one key.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Event {
+pub(super) struct KeyEvent {
     /// `DELETE`, or empty or `PUT` for a key that has a value.
     pub(super) r#type: String,
     pub(super) kv: KeyValue,
@@ -85,7 +85,7 @@ pub(super) struct Authenticated {
 /// An answer that says no. Older servers have the text under `error` alone.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Refused {
+pub(super) struct EtcdRefused {
     pub(super) message: String,
     pub(super) error: String,
 }
@@ -95,7 +95,7 @@ pub(super) fn message(line: &[u8]) -> Result<Watched, String> {
     #[derive(Deserialize)]
     struct Line {
         result: Option<Watched>,
-        error: Option<Refused>,
+        error: Option<EtcdRefused>,
     }
     match serde_json::from_slice(line) {
         Ok(Line { result: Some(watched), .. }) => Ok(watched),

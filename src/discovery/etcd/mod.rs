@@ -13,11 +13,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
-use self::client::{Client, Failure, Watch, end_of};
-use self::messages::{Header, Watched, in_words};
-use self::registered::{Place, Registered, drain_value};
+use self::client::{EndpointFailure, EtcdClient, OpenWatch, end_of};
+use self::messages::{ResponseHeader, Watched, in_words};
+use self::registered::{MemberKey, Registered, drain_value};
 use super::NotTold;
-use super::board::Reporter;
+use super::board::SourceReporter;
 use crate::config::Etcd;
 use crate::upstream::Closing;
 
@@ -31,7 +31,7 @@ pub(super) struct Order {
 }
 
 /// Follows the keys, and carries out orders.
-pub(super) async fn follow(etcd: Etcd, reporter: Reporter, mut orders: mpsc::Receiver<Order>) {
+pub(super) async fn follow(etcd: Etcd, reporter: SourceReporter, mut orders: mpsc::Receiver<Order>) {
     let mut source = Source { etcd, known: None, open_since: None, reporter };
     let (mut at, mut pause) = (0, FIRST_PAUSE);
     loop {
@@ -61,7 +61,7 @@ struct Source {
     known: Option<Known>,
     /// Moment since which a watch is open at the server that is asked.
     open_since: Option<Instant>,
-    reporter: Reporter,
+    reporter: SourceReporter,
 }
 
 /// Every key, at one revision of one cluster.
@@ -73,8 +73,8 @@ struct Known {
 
 impl Source {
     /// Follows the keys by one server until it fails. The keys known so far stay known.
-    async fn serve(&mut self, at: usize, orders: &mut mpsc::Receiver<Order>) -> Failure {
-        let client = match Client::connect(&self.etcd, &self.etcd.endpoints[at]).await {
+    async fn serve(&mut self, at: usize, orders: &mut mpsc::Receiver<Order>) -> EndpointFailure {
+        let client = match EtcdClient::connect(&self.etcd, &self.etcd.endpoints[at]).await {
             Ok(client) => client,
             Err(failure) => return failure,
         };
@@ -93,8 +93,8 @@ impl Source {
     /// Applies the messages of a watch until it ends.
     async fn watch(
         &mut self,
-        client: &Client,
-        mut watch: Watch,
+        client: &EtcdClient,
+        mut watch: OpenWatch,
         mut known: Known,
         orders: &mut mpsc::Receiver<Order>,
     ) -> Ended {
@@ -125,7 +125,7 @@ impl Source {
     }
 
     /// Opens a watch from what is known on, or from a new list where that is not possible, and reports the members.
-    async fn open(&mut self, client: &Client) -> Result<(Watch, Known), Failure> {
+    async fn open(&mut self, client: &EtcdClient) -> Result<(OpenWatch, Known), EndpointFailure> {
         let prefix = self.etcd.prefix.as_bytes();
         for _ in 0..TRIES {
             let known = match self.known.take() {
@@ -166,7 +166,7 @@ impl Source {
 enum Ended {
     /// The revision that it began from has been compacted.
     Compacted,
-    Failed(Failure),
+    Failed(EndpointFailure),
 }
 
 impl Known {
@@ -190,12 +190,12 @@ impl Known {
 }
 
 /// Lists every key, at one revision.
-async fn list(client: &Client, prefix: &str) -> Result<Known, Failure> {
+async fn list(client: &EtcdClient, prefix: &str) -> Result<Known, EndpointFailure> {
     let end = end_of(prefix.as_bytes());
     let (mut keys, mut from) = (Registered::new(prefix), prefix.as_bytes().to_vec());
     let mut header = None;
     loop {
-        let page = client.range(&from, &end, header.map(|header: Header| header.revision)).await?;
+        let page = client.range(&from, &end, header.map(|header: ResponseHeader| header.revision)).await?;
         let first = *header.get_or_insert(page.header);
         if let Some(last) = page.kvs.last() {
             // The key right behind it.
@@ -209,12 +209,12 @@ async fn list(client: &Client, prefix: &str) -> Result<Known, Failure> {
     }
 }
 
-fn report(known: &Known, reporter: &Reporter) {
+fn report(known: &Known, reporter: &SourceReporter) {
     let (members, passed_over) = known.keys.members();
     reporter.answer_without(members, passed_over.as_deref());
 }
 
-async fn carry_out(order: Order, client: &Client, known: &Known) {
+async fn carry_out(order: Order, client: &EtcdClient, known: &Known) {
     let Order { backend, drain, reply } = order;
     // Whoever gave the order may have been told by now that it was too late.
     if reply.is_closed() {
@@ -234,8 +234,15 @@ async fn carry_out(order: Order, client: &Client, known: &Known) {
     let _ = reply.send(outcome);
 }
 
-async fn drain_everywhere(client: &Client, known: &Known, backend: String, closing: Closing) -> Result<(), NotTold> {
-    let Some(Place { key, created, lease }) = known.keys.place(&backend) else { return Err(NotTold::Gone(backend)) };
+async fn drain_everywhere(
+    client: &EtcdClient,
+    known: &Known,
+    backend: String,
+    closing: Closing,
+) -> Result<(), NotTold> {
+    let Some(MemberKey { key, created, lease }) = known.keys.place(&backend) else {
+        return Err(NotTold::Gone(backend));
+    };
     let (at, value) = (known.keys.drain_key(backend.as_bytes()), drain_value(created, closing));
     match client.put_beside(key, created, (&at, &value, lease)).await {
         Ok(true) => Ok(()),

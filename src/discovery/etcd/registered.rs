@@ -32,7 +32,7 @@ struct Entry {
 
 /// A member's key, for a drain beside it.
 #[derive(Debug)]
-pub(super) struct Place<'r> {
+pub(super) struct MemberKey<'r> {
     pub(super) key: &'r [u8],
     pub(super) created: u64,
     pub(super) lease: Option<&'r Value>,
@@ -121,10 +121,10 @@ impl Registered {
     }
 
     /// The key of the member with this name.
-    pub(super) fn place(&self, name: &str) -> Option<Place<'_>> {
+    pub(super) fn place(&self, name: &str) -> Option<MemberKey<'_>> {
         let named = |(_, entry): &(_, &Entry)| entry.member.as_ref().is_ok_and(|member| *member.name == *name);
         let (key, entry) = self.keys.iter().find(named)?;
-        Some(Place { key, created: entry.created, lease: entry.lease.as_ref() })
+        Some(MemberKey { key, created: entry.created, lease: entry.lease.as_ref() })
     }
 
     /// Key of the drain of a backend.

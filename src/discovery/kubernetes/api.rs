@@ -22,7 +22,7 @@ pub(super) struct ListMetadata {
 
 /// A line of a watch.
 #[derive(Debug, Deserialize)]
-pub(super) struct Change {
+pub(super) struct WatchEvent {
     pub(super) r#type: String,
     pub(super) object: serde_json::Value,
 }
@@ -79,12 +79,12 @@ pub(super) struct Port {
 
 /// An error of the API's.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Status {
+pub(super) struct ApiStatus {
     pub(super) code: Option<u16>,
     pub(super) message: Option<String>,
 }
 
-impl fmt::Display for Status {
+impl fmt::Display for ApiStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let code = self.code.map_or_else(|| "an error".to_owned(), |code| code.to_string());
         write!(f, "{code}: {}", self.message.as_deref().unwrap_or("without a message"))

@@ -12,15 +12,15 @@ use std::time::Duration;
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use tokio::time::{sleep, timeout};
 
-use self::api::{Change, EndpointSlice, ListOfSlices, Status};
+use self::api::{ApiStatus, EndpointSlice, ListOfSlices, WatchEvent};
 use self::credentials::Access;
 use self::slices::Slices;
-use super::board::Reporter;
+use super::board::SourceReporter;
 use crate::causes::with_causes;
 use crate::config::KubernetesService;
 
 /// Lists and watches the endpoints again and again, and reports their members.
-pub(super) async fn follow(service: KubernetesService, reporter: Reporter) {
+pub(super) async fn follow(service: KubernetesService, reporter: SourceReporter) {
     let mut failures = 0;
     loop {
         let failed = match follow_from_a_list(&service, &reporter, &mut failures).await {
@@ -39,7 +39,7 @@ pub(super) async fn follow(service: KubernetesService, reporter: Reporter) {
 
 /// A question to the API that came to nothing.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+enum ApiFailure {
     #[error(transparent)]
     Access(#[from] credentials::NoAccess),
     #[error("{0}")]
@@ -60,12 +60,12 @@ enum Failed {
 /// Lists the slices of a service and watches them until they have to be listed anew.
 async fn follow_from_a_list(
     service: &KubernetesService,
-    reporter: &Reporter,
+    reporter: &SourceReporter,
     failures: &mut u32,
-) -> Result<(), Failed> {
+) -> Result<(), ApiFailure> {
     let mut access = Access::of(service).await?;
     let (mut slices, mut version) = list(&access, service).await?;
-    reporter.answer(slices.members(service.port.as_deref()).map_err(Failed::Port)?);
+    reporter.answer(slices.members(service.port.as_deref()).map_err(ApiFailure::Port)?);
     *failures = 0;
     loop {
         let seen = version.clone();
@@ -73,7 +73,7 @@ async fn follow_from_a_list(
             // The server, or a proxy before it, ends every watch after a while. The next one goes on from the same
             // version.
             Ok(()) => {}
-            Err(Failed::Expired) => return Ok(()),
+            Err(ApiFailure::Expired) => return Ok(()),
             Err(failed) => return Err(failed),
         }
         if version == seen {
@@ -85,7 +85,7 @@ async fn follow_from_a_list(
 }
 
 /// Lists all slices of a service, page by page; with the version to watch from.
-async fn list(access: &Access, service: &KubernetesService) -> Result<(Slices, String), Failed> {
+async fn list(access: &Access, service: &KubernetesService) -> Result<(Slices, String), ApiFailure> {
     let (mut slices, mut next) = (Slices::default(), String::new());
     for _ in 0..MOST_PAGES {
         let mut query = vec![("limit", PAGE.to_owned())];
@@ -100,7 +100,7 @@ async fn list(access: &Access, service: &KubernetesService) -> Result<(Slices, S
             return Ok((slices, list.metadata.resource_version.unwrap_or_default()));
         }
     }
-    Err(Failed::TooLong)
+    Err(ApiFailure::TooLong)
 }
 
 /// Watches from a version on, and reports each change, until the server ends the watch.
@@ -109,8 +109,8 @@ async fn watch(
     service: &KubernetesService,
     slices: &mut Slices,
     version: &mut String,
-    reporter: &Reporter,
-) -> Result<(), Failed> {
+    reporter: &SourceReporter,
+) -> Result<(), ApiFailure> {
     let query = [
         ("watch", "1".to_owned()),
         ("allowWatchBookmarks", "true".to_owned()),
@@ -131,10 +131,10 @@ async fn watch(
             }
         }
         if lines.len() > MOST_BYTES {
-            return Err(Failed::TooLong);
+            return Err(ApiFailure::TooLong);
         }
         if changed {
-            reporter.answer(slices.members(service.port.as_deref()).map_err(Failed::Port)?);
+            reporter.answer(slices.members(service.port.as_deref()).map_err(ApiFailure::Port)?);
         } else {
             reporter.same();
         }
@@ -142,13 +142,13 @@ async fn watch(
 }
 
 /// Applies one line of a watch; true where it may change members.
-fn apply(line: &[u8], slices: &mut Slices, version: &mut String) -> Result<bool, Failed> {
-    let change: Change = parsed(line)?;
+fn apply(line: &[u8], slices: &mut Slices, version: &mut String) -> Result<bool, ApiFailure> {
+    let change: WatchEvent = parsed(line)?;
     if change.r#type == "ERROR" {
-        let status: Status = serde_json::from_value(change.object).unwrap_or_default();
+        let status: ApiStatus = serde_json::from_value(change.object).unwrap_or_default();
         return Err(match status.code {
-            Some(GONE) => Failed::Expired,
-            _ => Failed::Refused(status.to_string()),
+            Some(GONE) => ApiFailure::Expired,
+            _ => ApiFailure::Refused(status.to_string()),
         });
     }
     let slice: EndpointSlice = serde_json::from_value(change.object).map_err(unreadable)?;
@@ -164,7 +164,7 @@ fn apply(line: &[u8], slices: &mut Slices, version: &mut String) -> Result<bool,
     Ok(true)
 }
 
-fn url(access: &Access, service: &KubernetesService, query: &[(&str, String)]) -> Result<Url, Failed> {
+fn url(access: &Access, service: &KubernetesService, query: &[(&str, String)]) -> Result<Url, ApiFailure> {
     let namespace = service.namespace.as_deref().unwrap_or(&access.namespace);
     let mut url = access.server.clone();
     let path = format!("{}{PATH}/namespaces/{namespace}/endpointslices", url.path().trim_end_matches('/'));
@@ -174,44 +174,44 @@ fn url(access: &Access, service: &KubernetesService, query: &[(&str, String)]) -
     Ok(url)
 }
 
-async fn answered(request: RequestBuilder) -> Result<Response, Failed> {
+async fn answered(request: RequestBuilder) -> Result<Response, ApiFailure> {
     let sent = timeout(LIST_WITHIN, request.send()).await;
-    let sent = sent.map_err(|_| Failed::NoAnswer("the API server does not answer".to_owned()))?;
+    let sent = sent.map_err(|_| ApiFailure::NoAnswer("the API server does not answer".to_owned()))?;
     let answer = sent.map_err(no_answer)?;
     let status = answer.status();
     if status.is_success() {
         return Ok(answer);
     }
     if status == StatusCode::GONE {
-        return Err(Failed::Expired);
+        return Err(ApiFailure::Expired);
     }
-    let said = whole(answer).await.ok().and_then(|body| serde_json::from_slice::<Status>(&body).ok());
+    let said = whole(answer).await.ok().and_then(|body| serde_json::from_slice::<ApiStatus>(&body).ok());
     let message = said.and_then(|status| status.message).map_or(String::new(), |message| format!(": {message}"));
-    Err(Failed::Refused(format!("{}{message}", status.as_u16())))
+    Err(ApiFailure::Refused(format!("{}{message}", status.as_u16())))
 }
 
-async fn whole(mut answer: Response) -> Result<Vec<u8>, Failed> {
+async fn whole(mut answer: Response) -> Result<Vec<u8>, ApiFailure> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(no_answer)? {
         body.extend_from_slice(&chunk);
         if body.len() > MOST_BYTES {
-            return Err(Failed::TooLong);
+            return Err(ApiFailure::TooLong);
         }
     }
     Ok(body)
 }
 
-fn no_answer(error: reqwest::Error) -> Failed {
+fn no_answer(error: reqwest::Error) -> ApiFailure {
     let server = error.url().map_or(String::new(), |url| format!("{}: ", url.origin().ascii_serialization()));
-    Failed::NoAnswer(format!("{server}{}", with_causes(&error.without_url())))
+    ApiFailure::NoAnswer(format!("{server}{}", with_causes(&error.without_url())))
 }
 
-fn parsed<T: serde::de::DeserializeOwned>(text: &[u8]) -> Result<T, Failed> {
+fn parsed<T: serde::de::DeserializeOwned>(text: &[u8]) -> Result<T, ApiFailure> {
     serde_json::from_slice(text).map_err(unreadable)
 }
 
-fn unreadable(error: serde_json::Error) -> Failed {
-    Failed::Unreadable(error.to_string())
+fn unreadable(error: serde_json::Error) -> ApiFailure {
+    ApiFailure::Unreadable(error.to_string())
 }
 
 /// Kubernetes API, `discovery.k8s.io/v1`.

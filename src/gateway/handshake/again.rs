@@ -11,7 +11,7 @@ use futures::future::{Either, select};
 use http::header::HeaderMap;
 use log::info;
 
-use super::{End, Ending, Gateway, Offered, Switched};
+use super::{End, Gateway, HandshakeEnding, Offered, Switched};
 use crate::dial::{Dialer, PassedOn};
 use crate::gateway::request::{Ctx, keeping};
 use crate::gateway::waits::Waits;
@@ -123,12 +123,12 @@ impl Gateway {
         let mut offered = Offered { to, offer: request.offer.clone(), request: request.head.clone(), client };
         match self.offer(dial, &mut ctx, &mut offered).await {
             Ok(switched) => self.attached(asking, request, &mut ctx, &offered.to, switched).map(Some),
-            Err(Ending::Refusal(refusal)) => {
+            Err(HandshakeEnding::Refusal(refusal)) => {
                 let status = read_response(&refusal.read).ok().flatten().map_or(0, |head| head.status.as_u16());
                 info!("request {}: its tunnel is not re-attached, the backend answered {status}", ctx.id());
                 Err(Outcome::Refused(status))
             }
-            Err(Ending::Answer(_) | Ending::Gone(_)) => Ok(None),
+            Err(HandshakeEnding::Answer(_) | HandshakeEnding::Gone(_)) => Ok(None),
         }
     }
 

@@ -38,9 +38,9 @@ use crate::upstream::{Blame, FailureKind, Ring};
 use crate::ws::Sides;
 use crate::ws::handshake::{self, BadAnswer, Offer};
 use in_progress::InProgress;
-use turn::Turns;
+use turn::HandshakeTurns;
 pub(super) use worker::Continuation;
-pub use worker::Handshakes;
+pub use worker::HandshakeHost;
 
 /// A handshake as backends are offered it.
 struct Offered {
@@ -62,17 +62,17 @@ struct Switched<S> {
 }
 
 /// Outcome of a handshake that did not open a tunnel.
-pub(super) enum Ending {
+pub(super) enum HandshakeEnding {
     /// An answer of the gateway's own.
     Answer(Answer),
     /// A backend's answer other than 101.
-    Refusal(Refusal),
+    Refusal(RefusedUpgrade),
     /// The client was gone before it was told.
     Gone(io::Error),
 }
 
 /// A backend's answer other than 101, to be relayed.
-pub(super) struct Refusal {
+pub(super) struct RefusedUpgrade {
     pub(super) socket: TcpStream,
     /// The TLS session on the socket; `None` of a plain connection.
     pub(super) sealed: Option<Box<Sealed>>,
@@ -137,9 +137,9 @@ impl Gateway {
         dial: &mut D,
         ctx: &mut Ctx,
         offered: &mut Offered,
-    ) -> Result<Switched<D::Stream>, Ending> {
-        self.admit_handshake(ctx).map_err(Ending::Answer)?;
-        ctx.hold_key(&offered.to).map_err(Ending::Answer)?;
+    ) -> Result<Switched<D::Stream>, HandshakeEnding> {
+        self.admit_handshake(ctx).map_err(HandshakeEnding::Answer)?;
+        ctx.hold_key(&offered.to).map_err(HandshakeEnding::Answer)?;
         self.offer(dial, ctx, offered).await
     }
 
@@ -149,8 +149,8 @@ impl Gateway {
         dial: &mut D,
         ctx: &mut Ctx,
         offered: &mut Offered,
-    ) -> Result<Switched<D::Stream>, Ending> {
-        let (since, mut turns) = (Instant::now(), Turns::default());
+    ) -> Result<Switched<D::Stream>, HandshakeEnding> {
+        let (since, mut turns) = (Instant::now(), HandshakeTurns::default());
         let (backend, answered, _in_progress) = self.ask_backends(dial, ctx, offered, since, &mut turns).await?;
         let switched = self.finish(ctx, offered, backend, answered).await?;
         let taken = since.elapsed().saturating_sub(turns.waited(ctx));
@@ -169,15 +169,15 @@ impl Gateway {
         ctx: &mut Ctx,
         offered: &mut Offered,
         since: Instant,
-        turns: &mut Turns,
-    ) -> Result<(Secured<D::Stream>, Answered<Judged>, InProgress), Ending> {
+        turns: &mut HandshakeTurns,
+    ) -> Result<(Secured<D::Stream>, Answered<Judged>, InProgress), HandshakeEnding> {
         let timeouts = offered.to.upstream.config().timeouts;
         loop {
             let address = self.turn(dial, ctx, &mut offered.to, turns, since + timeouts.handshake).await?;
             let to = &offered.to;
             let Some(in_progress) = InProgress::begin(&self.running.metrics.handshakes_in_progress) else {
                 ctx.pick = None;
-                return Err(Ending::Answer(Answer::too_many_handshakes()));
+                return Err(HandshakeEnding::Answer(Answer::too_many_handshakes()));
             };
             let (begun, until) = (Instant::now(), since + timeouts.handshake + turns.waited(ctx));
             let asked = self.ask(dial, address, ctx, offered, until).await;
@@ -188,12 +188,12 @@ impl Gateway {
                     let limit = humantime::format_duration(timeouts.handshake);
                     let reason = format!("no answer to the handshake within {limit}");
                     self.doubt(ctx, to, FailureKind::Handshake, &reason);
-                    return Err(Ending::Answer(Answer::too_slow()));
+                    return Err(HandshakeEnding::Answer(Answer::too_slow()));
                 }
                 Err(error) => {
                     self.try_failed(ctx, to, FailureKind::Handshake, &error);
                     if let Some(answer) = ctx.answer_instead_of_a_try(to, &error) {
-                        return Err(Ending::Answer(answer));
+                        return Err(HandshakeEnding::Answer(answer));
                     }
                 }
             }
@@ -244,7 +244,7 @@ impl Gateway {
         Offered { to, .. }: &Offered,
         backend: Secured<S>,
         answered: Answered<Judged>,
-    ) -> Result<Switched<S>, Ending> {
+    ) -> Result<Switched<S>, HandshakeEnding> {
         let Answered { judged, length, mut read } = answered;
         let agreed = match judged {
             Judged::Refusal(_) => {
@@ -254,18 +254,18 @@ impl Gateway {
             Judged::Wrong(bad @ (BadAnswer::ProtocolNotOffered(_) | BadAnswer::ExtensionNotOffered(_))) => {
                 // A client has this happen by not offering it, and nobody else need fail by it.
                 self.backend_failed(ctx, to, FailureKind::Handshake, Blame::Client, &bad.to_string());
-                return Err(Ending::Answer(Answer::backend_failed()));
+                return Err(HandshakeEnding::Answer(Answer::backend_failed()));
             }
             Judged::Wrong(bad) => Err(bad.to_string()),
             Judged::Right(head) => ctx.agree(&read).map(|()| head).map_err(|bad| bad.to_string()),
         };
         let mut head = agreed.map_err(|bad| {
             self.doubt(ctx, to, FailureKind::Handshake, &bad);
-            Ending::Answer(Answer::backend_failed())
+            HandshakeEnding::Answer(Answer::backend_failed())
         })?;
         self.backend_succeeded(ctx, to);
         if ctx.hooks.is_some() {
-            head = ctx.on_switching(&read).await.map_err(Ending::Answer)?;
+            head = ctx.on_switching(&read).await.map_err(HandshakeEnding::Answer)?;
         }
         Ok(Switched { backend, head, early: read.split_off(length) })
     }
@@ -314,18 +314,18 @@ fn judge(head: &ResponseHead<'_>, offer: &Offer, ctx: &Ctx) -> Judged {
 }
 
 /// The backend's answer, to be relayed from its socket.
-fn refusal(backend: Secured<impl Transport>, read: Vec<u8>, ctx: &Ctx) -> Ending {
+fn refusal(backend: Secured<impl Transport>, read: Vec<u8>, ctx: &Ctx) -> HandshakeEnding {
     let (backend, sealed) = backend.into_parts();
     let detached = backend.detach().and_then(|socket| {
         let address = socket.peer_addr()?;
-        Ok(Refusal { socket, sealed: sealed.map(Box::new), address, read })
+        Ok(RefusedUpgrade { socket, sealed: sealed.map(Box::new), address, read })
     });
     detached.map_or_else(
         |error| {
             debug!("a backend's answer cannot be relayed: {error} (request {})", ctx.id());
-            Ending::Answer(Answer::gateway_failed())
+            HandshakeEnding::Answer(Answer::gateway_failed())
         },
-        Ending::Refusal,
+        HandshakeEnding::Refusal,
     )
 }
 

@@ -9,11 +9,11 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 use tokio::io::AsyncWriteExt;
 
-use super::{Continuation, Ending, Offered, Refusal, Switched};
+use super::{Continuation, HandshakeEnding, Offered, RefusedUpgrade, Switched};
 use crate::dial::{self, Secured, Tcp};
 use crate::gateway::Gateway;
 use crate::gateway::request::{Ctx, count_refusal, headers};
-use crate::gateway::rewind::{Rewind, Wire};
+use crate::gateway::rewind::{ClientWire, Rewind};
 use crate::gateway::waits::Behind;
 use crate::hook::Answer;
 use crate::http1::forward::{Edited, upgrade_request};
@@ -62,24 +62,24 @@ impl Gateway {
         self.end(session, ctx, continuation.ending).await
     }
 
-    async fn end(&self, session: &mut Session, ctx: &mut Ctx, ending: Ending) -> Result<()> {
+    async fn end(&self, session: &mut Session, ctx: &mut Ctx, ending: HandshakeEnding) -> Result<()> {
         if session.downstream_session.stream().is_some_and(Rewind::has_more) {
             // They may be frames, and are nobody's now.
             session.set_keepalive(None);
         }
         match ending {
-            Ending::Answer(answer) => self.answer(session, ctx, answer).await,
-            Ending::Refusal(refusal) => self.relay(session, ctx, refusal).await,
-            Ending::Gone(error) => Err(Error::because(ErrorType::WriteError, "", error).into_down()),
+            HandshakeEnding::Answer(answer) => self.answer(session, ctx, answer).await,
+            HandshakeEnding::Refusal(refusal) => self.relay(session, ctx, refusal).await,
+            HandshakeEnding::Gone(error) => Err(Error::because(ErrorType::WriteError, "", error).into_down()),
         }
     }
 
     /// Relays a backend's answer that is not 101: status, headers, body.
-    async fn relay(&self, session: &mut Session, ctx: &mut Ctx, refusal: Refusal) -> Result<()> {
-        let Refusal { socket, sealed, address, read } = refusal;
+    async fn relay(&self, session: &mut Session, ctx: &mut Ctx, refusal: RefusedUpgrade) -> Result<()> {
+        let RefusedUpgrade { socket, sealed, address, read } = refusal;
         let failed = |error| Error::because(ErrorType::InternalError, "relaying", error);
         let socket = tokio::net::TcpStream::from_std(socket).map_err(failed)?;
-        let wire = Wire::new(socket, sealed.map(|sealed| *sealed));
+        let wire = ClientWire::new(socket, sealed.map(|sealed| *sealed));
         let mut backend = BackendSession::new(Box::new(Rewind::of_backend(wire, address, read)));
         backend.read_timeout = ctx.to().map(|to| to.upstream.config().timeouts.read);
         backend.read_response().await.map_err(Error::into_up)?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use super::{Ending, Gateway};
+use super::{Gateway, HandshakeEnding};
 use crate::dial::TryError;
 use crate::gateway::held::NotHeld;
 use crate::gateway::request::Ctx;
@@ -19,13 +19,13 @@ use crate::upstream::{Arrival, Demand, Entered, NotAdmitted, Told, Verdict, Wait
 /// The turns of one handshake: it takes one at each backend that it is offered to, and keeps its place in the order of
 /// arrival.
 #[derive(Default)]
-pub(super) struct Turns {
+pub(super) struct HandshakeTurns {
     arrival: Option<Arrival>,
     /// Time spent waiting for turns, which no backend is charged with.
     waited: Duration,
 }
 
-impl Turns {
+impl HandshakeTurns {
     /// Time spent waiting, for turns and for backends that were away.
     pub(super) fn waited(&self, ctx: &Ctx) -> Duration {
         self.waited + ctx.held_for()
@@ -40,9 +40,9 @@ impl Gateway {
         dial: &mut D,
         ctx: &mut Ctx,
         to: &mut Arc<Destination>,
-        turns: &mut Turns,
+        turns: &mut HandshakeTurns,
         until: Instant,
-    ) -> Result<SocketAddr, Ending> {
+    ) -> Result<SocketAddr, HandshakeEnding> {
         loop {
             match self.hold(dial, ctx, to).await {
                 Ok(()) => {}
@@ -50,7 +50,7 @@ impl Gateway {
                 Err(NotHeld::Left) => return Err(left(to)),
             }
             let end = until + turns.waited(ctx);
-            let address = ctx.choose(to, Demand::Tunnel, Some(end)).await.map_err(Ending::Answer)?;
+            let address = ctx.choose(to, Demand::Tunnel, Some(end)).await.map_err(HandshakeEnding::Answer)?;
             if !to.upstream.admission().is_on() {
                 return Ok(address);
             }
@@ -86,19 +86,25 @@ impl Gateway {
 }
 
 /// End of a handshake that is not admitted.
-fn refused(to: &Destination, why: NotAdmitted) -> Ending {
+fn refused(to: &Destination, why: NotAdmitted) -> HandshakeEnding {
     to.metrics.refused(label(why));
-    Ending::Answer(Answer::no_turn(why, longest_wait(to)))
+    HandshakeEnding::Answer(Answer::no_turn(why, longest_wait(to)))
 }
 
 /// End of a handshake whose client left while it waited.
-fn left(to: &Destination) -> Ending {
+fn left(to: &Destination) -> HandshakeEnding {
     to.metrics.refused("left");
-    Ending::Gone(io::ErrorKind::ConnectionAborted.into())
+    HandshakeEnding::Gone(io::ErrorKind::ConnectionAborted.into())
 }
 
 /// Waits for the turn at the backend that was picked; `None` where the client left.
-async fn wait<D: Waits>(dial: &mut D, ctx: &Ctx, to: &Destination, turns: &mut Turns, now: Instant) -> Option<Verdict> {
+async fn wait<D: Waits>(
+    dial: &mut D,
+    ctx: &Ctx,
+    to: &Destination,
+    turns: &mut HandshakeTurns,
+    now: Instant,
+) -> Option<Verdict> {
     let admission = to.upstream.admission();
     // A client that waited for a backend that was away came then.
     let came = ctx.holds.as_ref().and_then(|holds| holds.arrival);

@@ -15,14 +15,14 @@ use pingora::server::ShutdownWatch;
 use tokio::net::TcpStream;
 
 use super::offer::Plain;
-use super::{Ending, Offered, Switched};
+use super::{HandshakeEnding, Offered, Switched};
 use crate::admission::{Entry, Reason};
 use crate::dial::{self, Secured};
 use crate::gateway::arrival::Arrival;
-use crate::gateway::cause::Cause;
-use crate::gateway::head_reader::{Head, HeadReader, NoHead, examine, settle};
+use crate::gateway::cause::RefusalCause;
+use crate::gateway::head_reader::{CheckedHead, HeadReader, NoHead, examine, settle};
 use crate::gateway::request::Ctx;
-use crate::gateway::rewind::{Begun, Client, Rewind, Wire};
+use crate::gateway::rewind::{ArrivedClient, ClientWire, FirstHead, Rewind};
 use crate::gateway::waits::Waits;
 use crate::gateway::{Gateway, Runtimes};
 use crate::http1::{RequestHead, RequestRefused};
@@ -30,7 +30,7 @@ use crate::tunnel::{Connection, Handshake, Host, Listener, Shaken};
 use crate::ws::Sides;
 
 /// Receives clients on the workers' threads.
-pub struct Handshakes<A> {
+pub struct HandshakeHost<A> {
     gateway: Gateway,
     /// Serves the connections that are not for the workers.
     app: Arc<A>,
@@ -41,10 +41,10 @@ pub struct Handshakes<A> {
 /// A request that a worker began, for the session that ends it.
 pub(in crate::gateway) struct Continuation {
     pub(super) ctx: Ctx,
-    pub(super) ending: Ending,
+    pub(super) ending: HandshakeEnding,
 }
 
-impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
+impl<A: ServerApp + Send + Sync + 'static> HandshakeHost<A> {
     /// Carries out handshakes for `gateway`, and sends all other connections on to `app`, on one of `runtimes`.
     pub fn new(gateway: Gateway, app: Arc<A>, shutdown: ShutdownWatch, runtimes: Arc<Runtimes>) -> Self {
         Self { gateway, app, shutdown, runtimes }
@@ -80,7 +80,7 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
         client: Secured<Connection>,
         arrival: Arrival,
         read: Vec<u8>,
-        first: Result<(Ctx, Offered, Head), Option<Begun>>,
+        first: Result<(Ctx, Offered, CheckedHead), Option<FirstHead>>,
     ) -> Option<Pin<Box<impl Future<Output = Option<Shaken>>>>> {
         match first {
             // On the heap, too: a client that is silent has no room for it.
@@ -98,7 +98,7 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
         mut client: Secured<Connection>,
         arrival: Arrival,
         mut read: Vec<u8>,
-        (mut ctx, mut offered, head): (Ctx, Offered, Head),
+        (mut ctx, mut offered, head): (Ctx, Offered, CheckedHead),
     ) -> Option<Shaken> {
         let length = head.length;
         let ending = match self.gateway.shake_hands(client.raw_mut(), &mut ctx, &mut offered).await {
@@ -111,7 +111,7 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
                         let tunnel = tunnel.ok().flatten()?;
                         return Some(Shaken { tunnel, under_way: ctx.into_under_way() });
                     }
-                    Err(error) => Ending::Gone(error),
+                    Err(error) => HandshakeEnding::Gone(error),
                 }
             }
             Err(ending) => {
@@ -121,7 +121,7 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
                 ending
             }
         };
-        self.send_on(client, arrival, read, Begun::Whole(head, Some(Box::new(Continuation { ctx, ending }))));
+        self.send_on(client, arrival, read, FirstHead::Whole(head, Some(Box::new(Continuation { ctx, ending }))));
         None
     }
 
@@ -133,33 +133,33 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
         read: &mut Vec<u8>,
         arrival: &Arrival,
         accepted: Instant,
-    ) -> Result<(Ctx, Offered, Head), Option<Begun>> {
+    ) -> Result<(Ctx, Offered, CheckedHead), Option<FirstHead>> {
         if let Some(reason) = client.raw().refused() {
-            return Err(self.hear_out(client, read, reason).await.map(Begun::Refused));
+            return Err(self.hear_out(client, read, reason).await.map(FirstHead::Refused));
         }
         let mut reader = HeadReader::first(self.gateway.running.limits(), Instant::now());
         match reader.read(client, read, Some(&self.gateway.running.admission)).await {
             Ok(()) => {}
             Err(NoHead::Gone) => return Err(None),
-            Err(NoHead::Elsewhere) => return Err(Some(Begun::Reading(reader))),
+            Err(NoHead::Elsewhere) => return Err(Some(FirstHead::Reading(reader))),
             Err(NoHead::Refused(RequestRefused::Silent)) => {
                 client.raw().listener().metrics.refused(RequestRefused::Silent.as_str());
                 return Err(None);
             }
-            Err(NoHead::Refused(refused)) => return Err(Some(Begun::Refused(refused.into()))),
+            Err(NoHead::Refused(refused)) => return Err(Some(FirstHead::Refused(refused.into()))),
         }
         client.raw().listener().metrics.first_head(accepted.elapsed());
         let bounds = reader.bounds();
-        let (head, framing) = examine(read, &bounds).map_err(|refused| Some(Begun::Refused(refused.into())))?;
+        let (head, framing) = examine(read, &bounds).map_err(|refused| Some(FirstHead::Refused(refused.into())))?;
         if framing.rewritten.is_none() {
-            let whole = Head::of(&head, framing.body);
+            let whole = CheckedHead::of(&head, framing.body);
             let (ctx, offered) =
-                self.gateway.begin(head, arrival, client.raw()).ok_or(Some(Begun::Whole(whole.clone(), None)))?;
+                self.gateway.begin(head, arrival, client.raw()).ok_or(Some(FirstHead::Whole(whole.clone(), None)))?;
             return Ok((ctx, offered, whole));
         }
         Err(Some(
             settle(read, &bounds)
-                .map_or_else(|refused| Begun::Refused(refused.into()), |head| Begun::Whole(head, None)),
+                .map_or_else(|refused| FirstHead::Refused(refused.into()), |head| FirstHead::Whole(head, None)),
         ))
     }
 
@@ -168,7 +168,12 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
     ///
     /// Its bytes do not count as kept: else clients that are refused for what is kept would keep others out, too. They
     /// are as few as such answers at once.
-    async fn hear_out(&self, client: &mut Secured<Connection>, read: &mut Vec<u8>, reason: Reason) -> Option<Cause> {
+    async fn hear_out(
+        &self,
+        client: &mut Secured<Connection>,
+        read: &mut Vec<u8>,
+        reason: Reason,
+    ) -> Option<RefusalCause> {
         let mut reader = HeadReader::to_be_refused(self.gateway.running.limits(), Instant::now());
         match reader.read(client, read, None).await {
             Ok(()) | Err(NoHead::Refused(RequestRefused::Size | RequestRefused::Target | RequestRefused::Lines)) => {
@@ -180,9 +185,9 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
     }
 
     /// Passes a connection to Pingora. The worker has read `read` of it, and made `begun` of that.
-    fn send_on(&self, client: Secured<Connection>, arrival: Arrival, read: Vec<u8>, begun: Begun) {
+    fn send_on(&self, client: Secured<Connection>, arrival: Arrival, read: Vec<u8>, begun: FirstHead) {
         let (mut client, sealed) = client.into_parts();
-        let from = Client { arrival, listener: Arc::clone(client.listener()), _open: client.take_open() };
+        let from = ArrivedClient { arrival, listener: Arc::clone(client.listener()), _open: client.take_open() };
         let socket = match dial::Transport::detach(client) {
             Ok(socket) => socket,
             Err(error) => return debug!("a connection cannot be passed on: {error}"),
@@ -193,7 +198,7 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
             match TcpStream::from_std(socket) {
                 Ok(socket) => {
                     let stream: Stream =
-                        Box::new(Rewind::of_client(Wire::new(socket, sealed), from, (read, kept), begun));
+                        Box::new(Rewind::of_client(ClientWire::new(socket, sealed), from, (read, kept), begun));
                     app.process_new(stream, &shutdown).await;
                 }
                 Err(error) => debug!("a connection cannot be passed on: {error}"),
@@ -202,7 +207,7 @@ impl<A: ServerApp + Send + Sync + 'static> Handshakes<A> {
     }
 }
 
-impl<A: ServerApp + Send + Sync + 'static> Host for Handshakes<A> {
+impl<A: ServerApp + Send + Sync + 'static> Host for HandshakeHost<A> {
     fn admit(&self, listener: &Listener, peer: IpAddr, descriptor: RawFd) -> Option<Entry> {
         self.gateway.admit(listener, peer, descriptor)
     }

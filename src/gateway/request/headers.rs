@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
 
-use super::context::{Ctx, Request};
+use super::context::{Ctx, RequestIdentity};
 use crate::http1::Unwanted;
 use crate::http1::forward::{
     CLIENT_CERT, CLIENT_CERT_CHAIN, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REATTACH, REQUEST_ID, SESSION,
@@ -52,7 +52,11 @@ pub(super) fn length(request: &RequestHeader) -> Option<u64> {
 /// costs more than all the rest that is done here (bench/NOTES.md).
 ///
 /// `edit` makes further changes to the header.
-pub(super) fn identify(request: &mut RequestHeader, asked: &Request, edit: impl FnOnce(&mut HeaderMap)) -> Result<()> {
+pub(super) fn identify(
+    request: &mut RequestHeader,
+    asked: &RequestIdentity,
+    edit: impl FnOnce(&mut HeaderMap),
+) -> Result<()> {
     let invalid = |error| Error::because(ErrorType::InvalidHTTPHeader, "a header for the backend", error);
     // Parts have the target's URI alone: of an absolute one what follows the host, which `Host` names too.
     let nothing = RequestHeader::from(http::Request::new(()).into_parts().0);

@@ -8,7 +8,7 @@ use pingora::Result as Outcome;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::context::{Ctx, Key};
+use super::context::{Ctx, OwnedKey};
 use crate::affinity::{self, KeySource};
 use crate::client::Client;
 use crate::config::{Compression, Handshake, TunnelLimits};
@@ -155,7 +155,7 @@ impl Hooks {
         route: usize,
         client: &Client,
         arrival: &Arrival,
-    ) -> Option<Key> {
+    ) -> Option<OwnedKey> {
         let header = session.req_header();
         let asked = arrival.asked("", header.uri.path(), header.uri.query(), &header.headers);
         let request = asked.of(client);
@@ -163,7 +163,7 @@ impl Hooks {
             Some(bytes) => Some(affinity::Key { bytes, source: KeySource::Hook, issued: None }),
             None => snapshot.key(route, self.chosen.upstream.as_deref(), &request, affinity::mint),
         };
-        key.map(|key| Key::of(key, client))
+        key.map(|key| OwnedKey::of(key, client))
     }
 
     /// Asks about a backend as [`accept`](Self::accept) does. An answer that does not come by the moment `until` is one

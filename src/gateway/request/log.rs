@@ -4,7 +4,7 @@ use http::StatusCode;
 use pingora::Error;
 use pingora_proxy::Session;
 
-use super::context::{Ctx, Key};
+use super::context::{Ctx, OwnedKey};
 use super::error::describe;
 use crate::affinity::KeySource;
 use crate::gateway::Gateway;
@@ -47,7 +47,7 @@ impl Gateway {
                 .maybe("backend_name", pick.and_then(|pick| pick.state.own_name()))
                 .maybe("picked", pick.map(|pick| pick.how.as_str()))
                 .text("key_source", KeySource::name_of(ctx.key_source()))
-                .maybe("key", request.key.as_ref().map(Key::digest))
+                .maybe("key", request.key.as_ref().map(OwnedKey::digest))
                 .number("tries", ctx.tries())
                 .number("duration_ms", u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
                 .number("bytes_in", session.body_bytes_read() as u64)

@@ -29,7 +29,7 @@ use super::{Gateway, as_written, connector};
 use crate::dial::TryError;
 use crate::hook::Answer;
 use crate::http1::RequestRefused;
-use crate::snapshot::{Destination, Phase};
+use crate::snapshot::{Destination, GatewayPhase};
 use crate::upstream::{Demand, FailedTry, FailureKind, NotAdmitted};
 use crate::ws::handshake::UpgradeKind;
 pub use context::Ctx;
@@ -314,7 +314,7 @@ impl Gateway {
     /// the connection has had as many requests as it may.
     pub(super) fn close_after_the_last(&self, session: &mut Session) {
         let is_last = || session.downstream_session.stream().is_some_and(Rewind::is_last);
-        if self.running.phases.now() != Phase::Serving || is_last() {
+        if self.running.phases.now() != GatewayPhase::Serving || is_last() {
             session.set_keepalive(None);
         }
     }

@@ -15,7 +15,7 @@ use crate::socket::tcp_info;
 use crate::tls::Sealed;
 
 /// A TCP connection, plain or with a TLS session on it whose handshake is done.
-pub(in crate::gateway) struct Wire {
+pub(in crate::gateway) struct ClientWire {
     tcp: TcpStream,
     tls: Option<Box<Tls>>,
     /// Bytes that came, as they are on the wire.
@@ -32,13 +32,13 @@ struct Tls {
     closed: bool,
 }
 
-impl From<TcpStream> for Wire {
+impl From<TcpStream> for ClientWire {
     fn from(tcp: TcpStream) -> Self {
         Self::new(tcp, None)
     }
 }
 
-impl Wire {
+impl ClientWire {
     /// A connection with the session that is on it.
     pub(in crate::gateway) fn new(tcp: TcpStream, sealed: Option<Sealed>) -> Self {
         let tls = sealed.map(|sealed| Box::new(Tls { sealed, plain: Vec::new(), read: 0, closed: false }));
@@ -79,7 +79,7 @@ impl Wire {
     }
 }
 
-impl AsRawFd for Wire {
+impl AsRawFd for ClientWire {
     fn as_raw_fd(&self) -> RawFd {
         self.tcp.as_raw_fd()
     }
@@ -114,7 +114,7 @@ impl Tls {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for ClientWire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Self { tcp, tls, received } = &mut *self;
         let Some(tls) = tls else {
@@ -150,7 +150,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for ClientWire {
     /// Bytes for a TLS session are taken once those before them were sent.
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let Self { tcp, tls, .. } = &mut *self;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use log::warn;
 
-use super::stopped::Stopped;
-use crate::handover::{BATCH, Handed, HandoverError, Refusal, ToSuccessor};
+use super::stopped::StoppedHandover;
+use crate::handover::{BATCH, Handed, HandoverError, RefusedTunnel, ToSuccessor};
 use crate::server::signals::Signals;
 use crate::server::speak_tls::SpeakTls;
 use crate::snapshot::Running;
@@ -52,7 +52,7 @@ impl Course {
     }
 
     /// Moves tunnels until none is left, the successor is silent, or this process is told to end.
-    pub(super) async fn go_on(self, signals: &mut Signals) -> Result<(Self, Pause), Stopped> {
+    pub(super) async fn go_on(self, signals: &mut Signals) -> Result<(Self, Pause), StoppedHandover> {
         let (told_to_end, running, moved_before) =
             (Arc::clone(&self.told_to_end), Arc::clone(&self.running), self.moved.tunnels);
         let moving = tokio::task::spawn_blocking(move || self.move_tunnels());
@@ -66,12 +66,12 @@ impl Course {
         };
         moved.unwrap_or_else(|error| {
             let why = HandoverError::Refused(error.to_string());
-            Err(Stopped::halfway(moved_before, running.tunnels.count(), why))
+            Err(StoppedHandover::halfway(moved_before, running.tunnels.count(), why))
         })
     }
 
     /// Moves the states of hooks, where that was not done yet, and then tunnels, batch by batch.
-    fn move_tunnels(mut self) -> Result<(Self, Pause), Stopped> {
+    fn move_tunnels(mut self) -> Result<(Self, Pause), StoppedHandover> {
         match self.move_hooks() {
             Ok(None) => {}
             Ok(Some(pause)) => return Ok((self, pause)),
@@ -124,10 +124,10 @@ impl Course {
         })
     }
 
-    fn part_with(&mut self, batch: Vec<Frozen>, refused: &[Refusal]) {
+    fn part_with(&mut self, batch: Vec<Frozen>, refused: &[RefusedTunnel]) {
         for (index, frozen) in batch.into_iter().enumerate() {
             match refused.iter().find(|refusal| refusal.index == index) {
-                Some(Refusal { reason, .. }) => {
+                Some(RefusedTunnel { reason, .. }) => {
                     warn!("a tunnel stays here, the new process refuses it: {reason}");
                     self.running.tunnels.thaw(frozen.refuse());
                 }
@@ -150,7 +150,7 @@ impl Course {
         until: tokio::time::Instant,
         silence: HandoverError,
         signals: &mut Signals,
-    ) -> Result<(Self, bool), Stopped> {
+    ) -> Result<(Self, bool), StoppedHandover> {
         loop {
             tokio::select! {
                 stirs = self.successor.stirs() => if let Err(error) = stirs {
@@ -175,8 +175,8 @@ impl Course {
     }
 
     /// Ends the handover where it stands.
-    pub(super) fn abort(self, why: HandoverError) -> Stopped {
+    pub(super) fn abort(self, why: HandoverError) -> StoppedHandover {
         self.successor.abort(&why.to_string());
-        Stopped::halfway(self.moved.tunnels, self.running.tunnels.count(), why)
+        StoppedHandover::halfway(self.moved.tunnels, self.running.tunnels.count(), why)
     }
 }

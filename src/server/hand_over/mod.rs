@@ -20,7 +20,7 @@ use crate::reload;
 use crate::tunnel::{Reason, Scope};
 pub(super) use course::Moved;
 use course::{Course, Pause};
-use stopped::Stopped;
+use stopped::StoppedHandover;
 pub(super) use stopped::TOLD_TO_END;
 
 impl Operator {
@@ -28,7 +28,11 @@ impl Operator {
     ///
     /// # Errors
     /// The reason why it stopped. This process accepts again, and has every tunnel that the successor has not taken.
-    pub(super) async fn give_way(&mut self, successor: ToSuccessor, signals: &mut Signals) -> Result<Moved, Stopped> {
+    pub(super) async fn give_way(
+        &mut self,
+        successor: ToSuccessor,
+        signals: &mut Signals,
+    ) -> Result<Moved, StoppedHandover> {
         self.whereabouts.send_replace(Whereabouts::Moving);
         // Clients that wait here for their turn at a backend go on by what becomes of it.
         let meanwhile = Meanwhile::begin(&self.running, &self.sources, &self.history);
@@ -54,7 +58,7 @@ impl Operator {
         handed_over
     }
 
-    async fn hand_over(&mut self, successor: ToSuccessor, signals: &mut Signals) -> Result<Moved, Stopped> {
+    async fn hand_over(&mut self, successor: ToSuccessor, signals: &mut Signals) -> Result<Moved, StoppedHandover> {
         let (successor, silence) = self.let_serve(successor, signals).await?;
         let course = Course::new(successor, Arc::clone(&self.running));
         let course = self.move_all(course, silence, signals).await?;
@@ -81,9 +85,9 @@ impl Operator {
         &self,
         mut successor: ToSuccessor,
         signals: &mut Signals,
-    ) -> Result<(ToSuccessor, Option<HandoverError>), Stopped> {
+    ) -> Result<(ToSuccessor, Option<HandoverError>), StoppedHandover> {
         let entry = successor.entry();
-        let failed = |failure| Stopped::before_any(failure, !entry.revoke());
+        let failed = |failure| StoppedHandover::before_any(failure, !entry.revoke());
         let sockets = self.acceptor.copies().map_err(HandoverError::Gone).map_err(failed)?;
         let (drained, revocable) = (drain::drained_backends(&self.running), entry.clone());
         let speaks_tls = self.running.snapshot().listeners().iter().any(|listener| listener.tls.is_some());
@@ -104,7 +108,7 @@ impl Operator {
         tokio::select! {
             serving = serving => serving.map_err(failed),
             // A successor that comes to serve finds this process gone, and goes on alone.
-            () = signals.told_to_end() => Err(Stopped::told_to_end()),
+            () = signals.told_to_end() => Err(StoppedHandover::told_to_end()),
         }
     }
 
@@ -115,7 +119,7 @@ impl Operator {
         mut course: Course,
         mut silence: Option<HandoverError>,
         signals: &mut Signals,
-    ) -> Result<Course, Stopped> {
+    ) -> Result<Course, StoppedHandover> {
         let mut patient_until = None;
         loop {
             if let Some(failure) = silence.take() {

@@ -6,7 +6,7 @@ use crate::handover::HandoverError;
 
 /// A handover that ended before its end. This process remains the gateway.
 #[derive(Debug)]
-pub(in crate::server) struct Stopped {
+pub(in crate::server) struct StoppedHandover {
     /// Tunnels that had moved. They are the successor's, and end with it.
     pub(in crate::server) moved: usize,
     /// Tunnels that stayed, and go on here.
@@ -18,7 +18,7 @@ pub(in crate::server) struct Stopped {
     pub(in crate::server) why: HandoverError,
 }
 
-impl Stopped {
+impl StoppedHandover {
     pub(super) fn before_any(why: HandoverError, accepted: bool) -> Self {
         Self { moved: 0, stayed: 0, accepted, told_to_end: false, why }
     }
@@ -33,7 +33,7 @@ impl Stopped {
     }
 }
 
-impl fmt::Display for Stopped {
+impl fmt::Display for StoppedHandover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { moved, stayed, accepted, why, .. } = self;
         match why {

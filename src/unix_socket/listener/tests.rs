@@ -16,7 +16,7 @@ fn mode(path: &Path) -> u32 {
 async fn the_socket_and_a_folder_made_for_it_are_ours_alone() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("run");
-    let socket = Listener::bind(&socket_path(&folder)).unwrap();
+    let socket = UnixSocketListener::bind(&socket_path(&folder)).unwrap();
     assert_eq!((mode(&folder), mode(socket.path())), (0o700, 0o600));
     assert!(UnixStream::connect(socket.path()).is_ok());
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
@@ -29,11 +29,11 @@ async fn a_folder_that_others_may_write_to_is_refused() {
     let home = tempfile::tempdir().unwrap();
     for mode in [0o720, 0o702, 0o777, 0o1777] {
         fs::set_permissions(home.path(), Permissions::from_mode(mode)).unwrap();
-        let error = Listener::bind(&socket_path(home.path())).unwrap_err();
+        let error = UnixSocketListener::bind(&socket_path(home.path())).unwrap_err();
         assert!(matches!(error, ListenError::Folder { .. }), "{mode:o}: {error}");
     }
     fs::set_permissions(home.path(), Permissions::from_mode(0o755)).unwrap();
-    Listener::bind(&socket_path(home.path())).unwrap();
+    UnixSocketListener::bind(&socket_path(home.path())).unwrap();
 }
 
 #[tokio::test]
@@ -52,8 +52,8 @@ async fn a_socket_left_behind_is_replaced_and_one_in_use_is_not() {
     let at = socket_path(home.path());
     drop(std::os::unix::net::UnixListener::bind(at.path()).unwrap());
     assert!(UnixStream::connect(at.path()).is_err());
-    let socket = Listener::bind(&at).unwrap();
-    assert!(matches!(Listener::bind(&at), Err(ListenError::InUse(_))));
+    let socket = UnixSocketListener::bind(&at).unwrap();
+    assert!(matches!(UnixSocketListener::bind(&at), Err(ListenError::InUse(_))));
     assert!(UnixStream::connect(at.path()).is_ok());
     drop(socket);
 }
@@ -62,8 +62,8 @@ async fn a_socket_left_behind_is_replaced_and_one_in_use_is_not() {
 async fn a_successor_may_take_the_path_and_keeps_it() {
     let home = tempfile::tempdir().unwrap();
     let at = socket_path(home.path());
-    let old = Listener::bind(&at).unwrap();
-    let new = Listener::replace(&at).unwrap();
+    let old = UnixSocketListener::bind(&at).unwrap();
+    let new = UnixSocketListener::replace(&at).unwrap();
     drop(old);
     let connected = UnixStream::connect(at.path());
     assert!(connected.is_ok());
@@ -75,10 +75,10 @@ async fn what_is_no_socket_is_left_alone() {
     let home = tempfile::tempdir().unwrap();
     let at = socket_path(home.path());
     fs::write(at.path(), "precious").unwrap();
-    assert!(matches!(Listener::bind(&at), Err(ListenError::NoSocket(_))));
+    assert!(matches!(UnixSocketListener::bind(&at), Err(ListenError::NoSocket(_))));
     assert_eq!(fs::read_to_string(at.path()).unwrap(), "precious");
 
     fs::remove_file(at.path()).unwrap();
     symlink("elsewhere", at.path()).unwrap();
-    assert!(matches!(Listener::bind(&at), Err(ListenError::NoSocket(_))));
+    assert!(matches!(UnixSocketListener::bind(&at), Err(ListenError::NoSocket(_))));
 }

@@ -12,7 +12,7 @@ use crate::trace::TraceContext;
 use crate::tunnel::ClientTls;
 
 /// A request's identity, and what was decided about it.
-pub(in crate::gateway) struct Request {
+pub(in crate::gateway) struct RequestIdentity {
     pub(in crate::gateway) id: String,
     pub(in crate::gateway) client: Client,
     pub(in crate::gateway) arrival: Arrival,
@@ -21,14 +21,14 @@ pub(in crate::gateway) struct Request {
     /// Without the query, which often carries secrets.
     pub(in crate::gateway) path: String,
     pub(in crate::gateway) route: Option<usize>,
-    pub(in crate::gateway) key: Option<Key>,
+    pub(in crate::gateway) key: Option<OwnedKey>,
     /// Its place in a trace; `None` where `tracing` is off.
     pub(in crate::gateway) trace: Option<TraceContext>,
     /// An element for this hop is added to `Forwarded`.
     pub(super) writes_forwarded: bool,
 }
 
-impl Request {
+impl RequestIdentity {
     /// Calls `with` with the gateway's own word to a backend on where the request came from.
     pub(in crate::gateway) fn with_origin<T>(&self, with: impl FnOnce(&ForwardedFrom<'_>) -> T) -> T {
         let peer = address::text(self.arrival.peer.ip().to_canonical());
@@ -59,14 +59,14 @@ impl Request {
 }
 
 /// A ring key, detached from the snapshot.
-pub(in crate::gateway) struct Key {
+pub(in crate::gateway) struct OwnedKey {
     pub(in crate::gateway) bytes: Vec<u8>,
     pub(in crate::gateway) source: affinity::KeySource,
     /// The `Set-Cookie` value, where a cookie is to be issued.
     pub(in crate::gateway) set_cookie: Option<String>,
 }
 
-impl Key {
+impl OwnedKey {
     /// The key of a request that came from `client`.
     pub(in crate::gateway) fn of(key: affinity::Key<'_>, client: &Client) -> Self {
         Self { source: key.source, set_cookie: key.set_cookie(client.secure), bytes: key.bytes }

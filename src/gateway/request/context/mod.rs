@@ -26,19 +26,19 @@ use crate::hook::Answer;
 use crate::http1::RequestRefused;
 use crate::http1::forward::OfOurs;
 use crate::http1::framing::Encoded;
-use crate::snapshot::{Asked, Destination, ListenerPolicy, Running, Snapshot, Target, Unclear};
+use crate::snapshot::{Destination, ListenerPolicy, RoutingInput, Running, Snapshot, Target, Unclear};
 use crate::trace::TraceContext;
 use crate::tunnel::UnderWay;
 use crate::tunnel::reattach::Asking;
 use crate::upstream::{HeldKey, KeyId, Pick, Ring};
-pub(super) use identity::{Key, Request};
+pub(super) use identity::{OwnedKey, RequestIdentity};
 
 /// The context of one request. It pins the snapshot that the request began with.
 pub struct Ctx {
     pub(in crate::gateway) snapshot: Arc<Snapshot>,
     pub(in crate::gateway) started: Instant,
     /// Known once the request's header has been looked at.
-    pub(in crate::gateway) request: Option<Request>,
+    pub(in crate::gateway) request: Option<RequestIdentity>,
     /// Of a route that has hooks.
     pub(in crate::gateway) hooks: Option<Box<Hooks>>,
     /// State for re-attachment, of a handshake whose route has it.
@@ -118,7 +118,7 @@ impl Ctx {
         let to = Arc::clone(to);
         let key = asking.kept.key.clone().zip(asking.key_source);
         let client = Client { address: asking.client, secure: false, via_trusted: false };
-        ctx.request = Some(Request {
+        ctx.request = Some(RequestIdentity {
             id: asking.request_id.to_string(),
             client,
             arrival: Arrival::plain(asking.peer, 0),
@@ -126,7 +126,7 @@ impl Ctx {
             host: String::new(),
             path: String::new(),
             route: Some(route),
-            key: key.map(|(bytes, source)| Key { bytes, source, set_cookie: None }),
+            key: key.map(|(bytes, source)| OwnedKey { bytes, source, set_cookie: None }),
             trace: None,
             writes_forwarded: false,
         });
@@ -142,21 +142,22 @@ impl Ctx {
     }
 
     /// Looks at what is asked for, as [`describe`](Self::describe) does.
-    pub(in crate::gateway) fn describe_as(&mut self, asked: &Asked<'_>, arrival: &Arrival, method: Method) {
+    pub(in crate::gateway) fn describe_as(&mut self, asked: &RoutingInput<'_>, arrival: &Arrival, method: Method) {
         let (client, route) = self.snapshot.receive(asked);
         self.unclear = self.snapshot.unclear(asked);
         self.hooks = route.and_then(|route| Hooks::of(&self.snapshot.target(route).hooks));
         let source = asked.of(&client);
         let key = route.filter(|_| self.hooks.is_none());
         let key = key.and_then(|route| self.snapshot.key(route, None, &source, affinity::mint));
-        let key = key.map(|key| Key::of(key, &client));
+        let key = key.map(|key| OwnedKey::of(key, &client));
         let id = headers::request_id(asked.headers);
         let (host, path) = (asked.host.to_owned(), asked.path.to_owned());
         let writes_forwarded = self.snapshot.config.forwarding.forwarded == Forwarded::Write;
         let tracing = self.snapshot.config.tracing.as_ref();
         let trace = tracing.map(|tracing| TraceContext::of(asked.headers, client.via_trusted, tracing.sample));
         let arrival = arrival.clone();
-        self.request = Some(Request { id, client, arrival, method, host, path, route, key, trace, writes_forwarded });
+        self.request =
+            Some(RequestIdentity { id, client, arrival, method, host, path, route, key, trace, writes_forwarded });
     }
 
     /// The listener that the client came to.

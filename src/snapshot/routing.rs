@@ -13,7 +13,7 @@ use crate::route::host;
 
 /// The parts of a request that decide where it goes.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct RoutingInput<'a> {
     /// The host, empty where none is named.
     pub host: &'a str,
     /// The path, without the query.
@@ -44,7 +44,7 @@ pub enum Unclear {
 
 /// Route, client and key of a request.
 #[derive(Debug)]
-pub struct Located<'s> {
+pub struct RoutedRequest<'s> {
     /// Client that sent the request.
     pub client: Client,
     /// The index of the route, if one matches.
@@ -53,7 +53,7 @@ pub struct Located<'s> {
     pub key: Option<affinity::Key<'s>>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> RoutingInput<'a> {
     /// The parts that affinity depends on, for a request of `client`.
     pub fn of(&self, client: &Client) -> affinity::AffinityInput<'a> {
         affinity::AffinityInput {
@@ -68,15 +68,15 @@ impl<'a> Asked<'a> {
 impl Snapshot {
     /// Finds the client, the route and the ring key of a request on a route without hooks. `mint` makes the value of an
     /// issued cookie.
-    pub fn locate(&self, asked: &Asked<'_>, mint: impl FnOnce() -> String) -> Located<'_> {
+    pub fn locate(&self, asked: &RoutingInput<'_>, mint: impl FnOnce() -> String) -> RoutedRequest<'_> {
         let (client, route) = self.receive(asked);
         let request = asked.of(&client);
         let key = route.and_then(|route| self.key(route, None, &request, mint));
-        Located { client, route, key }
+        RoutedRequest { client, route, key }
     }
 
     /// Finds the client, and the index of the route that matches, if one does.
-    pub fn receive(&self, asked: &Asked<'_>) -> (Client, Option<usize>) {
+    pub fn receive(&self, asked: &RoutingInput<'_>) -> (Client, Option<usize>) {
         let client = Client::of(asked.peer, asked.by_tls, asked.headers, &self.trusted_proxies);
         (client, self.routes.find((!asked.host.is_empty()).then_some(asked.host), asked.path))
     }
@@ -91,7 +91,7 @@ impl Snapshot {
     }
 
     /// The reason to refuse a request whose meaning depends on who reads it; `None` for the others.
-    pub fn unclear(&self, asked: &Asked<'_>) -> Option<Unclear> {
+    pub fn unclear(&self, asked: &RoutingInput<'_>) -> Option<Unclear> {
         if !host::is_valid(asked.host) {
             return Some(Unclear::Host);
         }
