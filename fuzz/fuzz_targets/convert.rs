@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use libfuzzer_sys::fuzz_target;
 use longhaul::config::{KnownHooks, Problem, Settings};
-use longhaul::convert::{Failure, Files, Kind, convert};
+use longhaul::convert::{ConvertError, Files, SourceFormat, convert};
 
 fuzz_target!(|input: &[u8]| {
     let Some((first, rest)) = input.split_first() else { return };
     let Ok(text) = std::str::from_utf8(rest) else { return };
-    let kind = [Kind::Nginx, Kind::Haproxy, Kind::Envoy][usize::from(first % 3)];
+    let kind = [SourceFormat::Nginx, SourceFormat::Haproxy, SourceFormat::Envoy][usize::from(first % 3)];
     match convert(Path::new("main"), Some(kind), &Alone(text), &Stock) {
         Ok(converted) => {
             let refused = converted.refused.map(|problems| problems.in_file("result").to_string());
@@ -20,7 +20,7 @@ fuzz_target!(|input: &[u8]| {
             let is_control = |c: char| c.is_control() && c != '\n';
             assert!(!converted.text.contains(is_control) && !converted.summary.contains(is_control));
         }
-        Err(Failure::Refused(problems)) => {
+        Err(ConvertError::Refused(problems)) => {
             // A carriage return alone ends a line of YAML, too.
             let lines = text.split(['\n', '\r']).count() + 1;
             assert!(!problems.is_empty() && problems.iter().all(|problem| (1..=lines).contains(&problem.place.line)));

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use super::output::{WRONG, complain, failed, say_last};
-use crate::convert::{self, Disk, Failure, Kind};
+use crate::convert::{self, ConvertError, Disk, SourceFormat};
 use crate::hook::HookRegistry;
 
 /// Arguments of `longhaul convert`.
@@ -51,17 +51,17 @@ none that a gateway takes, 2 wrong usage or a source with problems.";
 
 pub(super) fn run(arguments: &Convert, hooks: &HookRegistry) -> ExitCode {
     let kind = arguments.from.map(|from| match from {
-        From::Nginx => Kind::Nginx,
-        From::Haproxy => Kind::Haproxy,
-        From::Envoy => Kind::Envoy,
+        From::Nginx => SourceFormat::Nginx,
+        From::Haproxy => SourceFormat::Haproxy,
+        From::Envoy => SourceFormat::Envoy,
     });
     let file = arguments.file.display();
     let converted = match convert::convert(&arguments.file, kind, &Disk, hooks) {
         Ok(converted) => converted,
-        Err(error @ Failure::Unreadable(_)) => return failed(format_args!("{file} {error}")),
-        Err(Failure::Refused(problems)) => {
+        Err(error @ ConvertError::Unreadable(_)) => return failed(format_args!("{file} {error}")),
+        Err(ConvertError::Refused(problems)) => {
             let count = problems.len();
-            complain(Failure::Refused(problems));
+            complain(ConvertError::Refused(problems));
             complain(format_args!("{file}: {count} problem{}", if count == 1 { "" } else { "s" }));
             return WRONG.into();
         }

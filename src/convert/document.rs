@@ -13,13 +13,13 @@ pub(super) enum Yaml {
     Row(Vec<Yaml>),
     /// Keys on one line, in braces.
     Inline(Vec<(String, Yaml)>),
-    List(Vec<Entry>),
-    Map(Vec<Entry>),
+    List(Vec<DocumentEntry>),
+    Map(Vec<DocumentEntry>),
 }
 
 /// A key of a mapping, or an item of a list (without a key), with comments above it.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct DocumentEntry {
     pub(super) key: String,
     pub(super) value: Yaml,
     pub(super) comments: Vec<String>,
@@ -35,7 +35,7 @@ impl Yaml {
     }
 }
 
-impl Entry {
+impl DocumentEntry {
     pub(super) fn new(key: &str, value: Yaml) -> Self {
         Self { key: key.to_owned(), value, comments: Vec::new() }
     }
@@ -46,7 +46,7 @@ impl Entry {
 }
 
 /// The text of a document. An empty line stands before and behind each key of the top level that has others below it.
-pub(super) fn written(entries: &[Entry]) -> String {
+pub(super) fn written(entries: &[DocumentEntry]) -> String {
     let mut text = String::new();
     let mut after_block = false;
     for entry in entries {
@@ -60,7 +60,7 @@ pub(super) fn written(entries: &[Entry]) -> String {
     text
 }
 
-fn write_entry(text: &mut String, entry: &Entry, depth: usize) {
+fn write_entry(text: &mut String, entry: &DocumentEntry, depth: usize) {
     let indent = "  ".repeat(depth);
     for comment in &entry.comments {
         write_comment(text, &indent, comment);
@@ -81,7 +81,7 @@ fn write_entry(text: &mut String, entry: &Entry, depth: usize) {
     }
 }
 
-fn write_item(text: &mut String, item: &Entry, depth: usize) {
+fn write_item(text: &mut String, item: &DocumentEntry, depth: usize) {
     let indent = "  ".repeat(depth);
     for comment in &item.comments {
         write_comment(text, &indent, comment);
@@ -204,9 +204,12 @@ mod tests {
 
     #[test]
     fn comments_stand_above_what_they_are_about() {
-        let backend = Entry::item(Yaml::text("10.0.0.1:80"), vec!["a first".into(), "b".into()]);
-        let map = Entry::new("u", Yaml::Map(vec![Entry::new("backends", Yaml::List(vec![backend]))]));
-        let text = written(&[Entry::new("version", Yaml::word(1)), Entry::new("upstreams", Yaml::Map(vec![map]))]);
+        let backend = DocumentEntry::item(Yaml::text("10.0.0.1:80"), vec!["a first".into(), "b".into()]);
+        let map = DocumentEntry::new("u", Yaml::Map(vec![DocumentEntry::new("backends", Yaml::List(vec![backend]))]));
+        let text = written(&[
+            DocumentEntry::new("version", Yaml::word(1)),
+            DocumentEntry::new("upstreams", Yaml::Map(vec![map])),
+        ]);
         let expected =
             "version: 1\n\nupstreams:\n  u:\n    backends:\n      # a first\n      # b\n      - 10.0.0.1:80\n";
         assert_eq!(text, expected);

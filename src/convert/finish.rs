@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::fits;
 use super::model::{AccessLog, Backend, Keeps, Listener, Model, Route, Upstream};
-use super::place::Line;
+use super::place::SourceLine;
 use crate::config::{MAX_BACKENDS, MAX_TOTAL_WEIGHT};
 
 /// Most routes of a file: more than any source states, and a bound for those that rules make together.
@@ -35,7 +35,7 @@ fn names(model: &mut Model) {
         std::mem::take(&mut model.upstreams).into_iter().partition(|upstream| seen.insert(upstream.name.clone()));
     model.upstreams = kept;
     for upstream in again {
-        let line = Line::new(&upstream.place, &["upstream", &upstream.name]);
+        let line = SourceLine::new(&upstream.place, &["upstream", &upstream.name]);
         model.notes.push(line.unprotected("another upstream has this name: routes lead to that one"));
     }
 }
@@ -72,7 +72,7 @@ fn files(model: &mut Model) {
         wrong.extend(place);
     }
     for place in wrong {
-        let line = Line::new(&place, &["a file"]);
+        let line = SourceLine::new(&place, &["a file"]);
         model.notes.push(line.unprotected("a name that no file has: what needs it is left out"));
     }
 }
@@ -84,7 +84,7 @@ fn once(texts: Vec<String>) -> Vec<String> {
 
 /// Merges backends that stand twice, with the sum of their weights.
 fn backends(upstream: &mut Upstream) {
-    let line = Line::new(&upstream.place, &["upstream", &upstream.name]);
+    let line = SourceLine::new(&upstream.place, &["upstream", &upstream.name]);
     let mut kept: Vec<Backend> = Vec::new();
     let mut twice = 0;
     let mut left_out = 0;
@@ -132,7 +132,7 @@ fn weights(upstream: &mut Upstream) {
         let weight = u64::from(backend.weight).div_ceil(divisor);
         backend.weight = u32::try_from(weight).unwrap_or(u32::MAX);
     }
-    let line = Line::new(&upstream.place, &["upstream", &upstream.name]);
+    let line = SourceLine::new(&upstream.place, &["upstream", &upstream.name]);
     upstream.notes.push(line.changed(format!("weights are divided by {divisor}, for they take room on the ring")));
     if let Keeps::Yes(_) = upstream.keeps {
         upstream.keeps = Keeps::No("weights had to be divided".to_owned());
@@ -158,7 +158,7 @@ fn without_backends(model: &mut Model) {
     let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut model.upstreams).into_iter().partition(usable);
     model.upstreams = kept;
     for upstream in gone {
-        let line = Line::new(&upstream.place, &["upstream", &upstream.name]);
+        let line = SourceLine::new(&upstream.place, &["upstream", &upstream.name]);
         model.notes.extend(upstream.notes);
         model.notes.push(line.left_out("no backend that can be used: its routes are left out, and answer 404"));
     }
@@ -176,7 +176,7 @@ fn routes(model: &mut Model) {
     for mut route in std::mem::take(&mut model.routes) {
         let Some(path) = fits::path(&route.path).filter(|_| kept.len() < MAX_ROUTES) else {
             model.notes.append(&mut route.notes);
-            let line = Line::new(&route.place, &["route", &route.path]);
+            let line = SourceLine::new(&route.place, &["route", &route.path]);
             model.notes.push(line.left_out(format!("no path that a route may have, or beyond {MAX_ROUTES} routes")));
             continue;
         };
@@ -189,7 +189,7 @@ fn routes(model: &mut Model) {
         };
         model.notes.append(&mut route.notes);
         if first.upstream != route.upstream || first.hooks != route.hooks {
-            let line = Line::new(&route.place, &[route.host.as_deref().unwrap_or("any host"), &route.path]);
+            let line = SourceLine::new(&route.place, &[route.host.as_deref().unwrap_or("any host"), &route.path]);
             let words = format!("{} has a route for the same host and path, on every listener", first.place);
             // The route that is left out had hooks that the kept one has not: what they protected may be open now.
             let is_guarded = !route.hooks.is_empty() && first.hooks != route.hooks;
@@ -221,7 +221,7 @@ fn listeners(model: &mut Model) {
         other.notes.extend(listener.notes);
         if !same {
             let place = model.routes.first().map(|route| route.place.clone());
-            let line = place.map(|place| Line::new(&place, &["listen", &mine.to_string()]));
+            let line = place.map(|place| SourceLine::new(&place, &["listen", &mine.to_string()]));
             let words = format!("{mine} and {theirs} cannot both be bound: the first one's TLS and redirect hold");
             model.notes.extend(line.map(|line| line.unprotected(words)));
         }

@@ -27,11 +27,11 @@ use self::model::Model;
 use crate::config::{self, KnownHooks, Problems};
 
 pub use files::{Disk, Files};
-pub use place::{Note, Place, Problem, Weight};
+pub use place::{Note, SourcePlace, SourceProblem, Weight};
 
 /// The program that a source is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum SourceFormat {
     /// `nginx.conf`, or a file of sites.
     Nginx,
     /// `haproxy.cfg`.
@@ -40,7 +40,7 @@ pub enum Kind {
     Envoy,
 }
 
-impl Kind {
+impl SourceFormat {
     /// The program's name.
     pub fn name(self) -> &'static str {
         match self {
@@ -92,7 +92,7 @@ pub struct Converted {
 /// Why nothing was converted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Failure {
+pub enum ConvertError {
     /// The main file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(#[from] io::Error),
@@ -101,13 +101,13 @@ pub enum Failure {
     Unknown,
     /// Problems of the source, in the order of their places.
     #[error("{}", listed(.0))]
-    Refused(Vec<Problem>),
+    Refused(Vec<SourceProblem>),
 }
 
 /// Most problems that are shown of one source.
 const MAX_PROBLEMS: usize = 100;
 
-fn listed(problems: &[Problem]) -> String {
+fn listed(problems: &[SourceProblem]) -> String {
     let mut lines: Vec<String> = problems.iter().take(MAX_PROBLEMS).map(ToString::to_string).collect();
     if problems.len() > MAX_PROBLEMS {
         lines.push(format!("and {} more problems", problems.len() - MAX_PROBLEMS));
@@ -121,30 +121,30 @@ fn listed(problems: &[Problem]) -> String {
 /// The file cannot be read, is for none of the three programs, or has problems of which none is left out.
 pub fn convert(
     path: &Path,
-    kind: Option<Kind>,
+    kind: Option<SourceFormat>,
     files: &dyn Files,
     hooks: &dyn KnownHooks,
-) -> Result<Converted, Failure> {
+) -> Result<Converted, ConvertError> {
     let text = files.read(path)?;
     let name: Arc<str> = path.to_string_lossy().into();
     if let Some(line) = text.lines().position(|line| line.contains('\0')) {
-        let place = Place { file: name, line: line + 1 };
-        return Err(Failure::Refused(vec![Problem::new(&place, "a NUL in the file", "text")]));
+        let place = SourcePlace { file: name, line: line + 1 };
+        return Err(ConvertError::Refused(vec![SourceProblem::new(&place, "a NUL in the file", "text")]));
     }
-    let kind = kind.or_else(|| Kind::of(&text)).ok_or(Failure::Unknown)?;
+    let kind = kind.or_else(|| SourceFormat::of(&text)).ok_or(ConvertError::Unknown)?;
     let read = match kind {
-        Kind::Nginx => nginx::read(path, &text, files),
-        Kind::Haproxy => haproxy::read(path, &text, files),
-        Kind::Envoy => envoy::read(path, &text),
+        SourceFormat::Nginx => nginx::read(path, &text, files),
+        SourceFormat::Haproxy => haproxy::read(path, &text, files),
+        SourceFormat::Envoy => envoy::read(path, &text),
     };
     let mut model = read.map_err(|mut problems| {
         problems.sort_by(|one, other| one.place.cmp(&other.place));
-        Failure::Refused(problems)
+        ConvertError::Refused(problems)
     })?;
     finish::finish(&mut model);
     let missing = missing(&model, &name);
     if !missing.is_empty() {
-        return Err(Failure::Refused(missing));
+        return Err(ConvertError::Refused(missing));
     }
     let source = format!("{} ({})", place::visible(&name), kind.name());
     let notes = summary::notes(&model);
@@ -155,19 +155,19 @@ pub fn convert(
 }
 
 /// Problems of a source of which no gateway can be made. Its notes are told, too: there is no file to have them.
-fn missing(model: &Model, name: &Arc<str>) -> Vec<Problem> {
+fn missing(model: &Model, name: &Arc<str>) -> Vec<SourceProblem> {
     let parts = [("listener", model.listeners.is_empty()), ("route to a backend", model.routes.is_empty())];
     let expected = "a site that proxies HTTP or WebSockets to a backend by address or name";
     let problem = |thing: &str| {
-        let place = Place { file: Arc::clone(name), line: 1 };
-        Problem::new(&place, format!("nothing in the files becomes a {thing}"), expected)
+        let place = SourcePlace { file: Arc::clone(name), line: 1 };
+        SourceProblem::new(&place, format!("nothing in the files becomes a {thing}"), expected)
     };
-    let mut problems: Vec<Problem> =
+    let mut problems: Vec<SourceProblem> =
         parts.iter().filter(|(_, is_missing)| *is_missing).map(|(thing, _)| problem(thing)).collect();
     if !problems.is_empty() {
         let told = |note: &Note| {
             let message = format!("`{}`: {}", note.line, note.text);
-            Problem::new(&note.place, message, "a line that Longhaul has an equivalent for")
+            SourceProblem::new(&note.place, message, "a line that Longhaul has an equivalent for")
         };
         problems.extend(summary::notes(model).iter().map(told));
     }

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use super::place::{Note, Place};
+use super::place::{Note, SourcePlace};
 
 /// The configuration of a source, in Longhaul's terms.
 #[derive(Debug, Default)]
@@ -98,7 +98,7 @@ pub(super) struct Route {
     pub(super) hooks: Vec<Hook>,
     pub(super) body_size: Option<Bytes>,
     pub(super) notes: Vec<Note>,
-    pub(super) place: Place,
+    pub(super) place: SourcePlace,
 }
 
 /// A stock hook with its settings.
@@ -186,7 +186,7 @@ pub(super) struct Upstream {
     pub(super) wait: Option<u64>,
     pub(super) proxy_protocol: Option<&'static str>,
     pub(super) notes: Vec<Note>,
-    pub(super) place: Place,
+    pub(super) place: SourcePlace,
 }
 
 /// Settings that a source may state for each way to the same backends.
@@ -249,7 +249,7 @@ pub(super) const PRIVATE: [&str; 6] =
     ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1", "fc00::/7"];
 
 impl Upstream {
-    pub(super) fn new(name: impl Into<String>, place: &Place) -> Self {
+    pub(super) fn new(name: impl Into<String>, place: &SourcePlace) -> Self {
         Self {
             name: name.into(),
             backends: Vec::new(),

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 /// A line of a source's file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct SourcePlace {
     /// The file, as the command line or an `include` names it.
     pub file: Arc<str>,
     /// From 1.
     pub line: usize,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SourcePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", visible(&self.file), self.line)
     }
@@ -20,22 +20,22 @@ impl fmt::Display for Place {
 
 /// A fault of the source that prevents the conversion.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct SourceProblem {
     /// The line it was noticed at.
-    pub place: Place,
+    pub place: SourcePlace,
     /// The fault, in words.
     pub message: String,
     /// Text that is read there.
     pub expected: String,
 }
 
-impl Problem {
-    pub(super) fn new(place: &Place, message: impl Into<String>, expected: impl Into<String>) -> Self {
+impl SourceProblem {
+    pub(super) fn new(place: &SourcePlace, message: impl Into<String>, expected: impl Into<String>) -> Self {
         Self { place: place.clone(), message: message.into(), expected: expected.into() }
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for SourceProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { place, message, expected } = self;
         write!(f, "{place}: {}\n  expected: {}", visible(message), visible(expected))
@@ -70,7 +70,7 @@ pub struct Note {
     /// Importance of the difference.
     pub weight: Weight,
     /// The line of the source.
-    pub place: Place,
+    pub place: SourcePlace,
     /// The line's text, shortened; header values are left out, for they may be secrets.
     pub line: String,
     /// The difference, in words.
@@ -128,13 +128,13 @@ pub(super) fn shown(words: &[&str]) -> String {
 
 /// A line of the source, for notes about it.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
-    pub(super) place: Place,
+pub(super) struct SourceLine {
+    pub(super) place: SourcePlace,
     pub(super) text: String,
 }
 
-impl Line {
-    pub(super) fn new(place: &Place, words: &[&str]) -> Self {
+impl SourceLine {
+    pub(super) fn new(place: &SourcePlace, words: &[&str]) -> Self {
         Self { place: place.clone(), text: shown(words) }
     }
 

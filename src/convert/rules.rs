@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::model::{Hook, Route};
-use super::place::{Line, Note};
+use super::place::{Note, SourceLine};
 
 /// Most rules that are compared with each other.
 const MAX_RULES: usize = 5_000;
@@ -57,7 +57,7 @@ pub(super) fn routes(rules: Vec<Route>, notes: &mut Vec<Note>) -> Vec<Route> {
     let mut considered: Vec<Route> = Vec::new();
     for mut rule in rules {
         let region = Region::of(&rule);
-        let line = Line::new(&rule.place, &[region.host.as_deref().unwrap_or("any host"), &region.path]);
+        let line = SourceLine::new(&rule.place, &[region.host.as_deref().unwrap_or("any host"), &region.path]);
         if considered.len() >= MAX_RULES {
             notes.push(line.left_out(format!("beyond {MAX_RULES} rules")));
             continue;
@@ -128,7 +128,7 @@ pub(super) fn guard(routes: &mut Vec<Route>, region: &Region, hook: &Hook) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::convert::place::Place;
+    use crate::convert::place::SourcePlace;
 
     fn rule(host: &str, path: &str, upstream: &str) -> Route {
         Route {
@@ -139,7 +139,7 @@ mod tests {
             hooks: Vec::new(),
             body_size: None,
             notes: Vec::new(),
-            place: Place { file: "f".into(), line: 1 },
+            place: SourcePlace { file: "f".into(), line: 1 },
         }
     }
 

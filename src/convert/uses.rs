@@ -2,7 +2,7 @@
 //! differ.
 
 use super::model::{Policy, Upstream};
-use super::place::Line;
+use super::place::SourceLine;
 
 /// The upstreams so far, each with the name that the source has for it.
 #[derive(Debug, Default)]
@@ -12,7 +12,7 @@ pub(super) struct Uses {
 
 impl Uses {
     /// The name of an upstream like `fresh`, whose settings are added to one that is there where they agree.
-    pub(super) fn name_of(&mut self, mut fresh: Upstream, line: &Line) -> String {
+    pub(super) fn name_of(&mut self, mut fresh: Upstream, line: &SourceLine) -> String {
         let base = fresh.name.clone();
         for (other, upstream) in &mut self.list {
             if *other == base

@@ -1,6 +1,6 @@
 //! The Longhaul file of a model.
 
-use super::document::{Entry, Yaml, comment, written};
+use super::document::{DocumentEntry, Yaml, comment, written};
 use super::model::{
     AccessLog, Backend, Bytes, Discover, Health, Hook, Listener, Model, Process, Route, Source, Upstream,
 };
@@ -10,14 +10,14 @@ use super::quantity::{duration, size};
 /// The text of the file. `source` is what it was converted from, in words.
 pub(super) fn text(model: &Model, source: &str) -> String {
     let mut text = head(model, source);
-    let mut top = vec![Entry::new("version", Yaml::word(1))];
+    let mut top = vec![DocumentEntry::new("version", Yaml::word(1))];
     let listeners = model.listeners.iter().map(listener).collect();
     let process = &model.process;
-    top.extend(process.threads.map(|threads| Entry::new("threads", Yaml::word(threads))));
-    top.push(Entry::new("listeners", Yaml::List(listeners)));
+    top.extend(process.threads.map(|threads| DocumentEntry::new("threads", Yaml::word(threads))));
+    top.push(DocumentEntry::new("listeners", Yaml::List(listeners)));
     top.extend(of_process(process));
-    top.push(Entry::new("routes", Yaml::List(model.routes.iter().map(route).collect())));
-    top.push(Entry::new("upstreams", Yaml::Map(model.upstreams.iter().map(upstream).collect())));
+    top.push(DocumentEntry::new("routes", Yaml::List(model.routes.iter().map(route).collect())));
+    top.push(DocumentEntry::new("upstreams", Yaml::Map(model.upstreams.iter().map(upstream).collect())));
     text.push_str(&written(&top));
     if !model.notes.is_empty() {
         text.push_str("\n# Lines of the source that have no place above:\n");
@@ -45,7 +45,7 @@ fn comments(notes: &[Note]) -> Vec<String> {
     notes.iter().map(ToString::to_string).collect()
 }
 
-fn with_notes(mut entry: Entry, notes: &[Note]) -> Entry {
+fn with_notes(mut entry: DocumentEntry, notes: &[Note]) -> DocumentEntry {
     entry.comments = comments(notes);
     entry
 }
@@ -74,35 +74,35 @@ fn bytes(bytes: Bytes) -> Yaml {
 }
 
 /// The entry of a mapping on one line, unless it is empty.
-fn inlined(key: &str, entries: Vec<(&str, Option<Yaml>)>) -> Option<Entry> {
+fn inlined(key: &str, entries: Vec<(&str, Option<Yaml>)>) -> Option<DocumentEntry> {
     let value = inline(entries);
     match &value {
         Yaml::Inline(entries) if entries.is_empty() => None,
-        _ => Some(Entry::new(key, value)),
+        _ => Some(DocumentEntry::new(key, value)),
     }
 }
 
-fn listener(listener: &Listener) -> Entry {
-    let mut entries = vec![Entry::new("address", Yaml::text(listener.address.to_string()))];
+fn listener(listener: &Listener) -> DocumentEntry {
+    let mut entries = vec![DocumentEntry::new("address", Yaml::text(listener.address.to_string()))];
     let lists = [("allow", &listener.allow), ("deny", &listener.deny)];
     let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
-    entries.extend(lists.map(|(key, list)| Entry::new(key, row(list))));
+    entries.extend(lists.map(|(key, list)| DocumentEntry::new(key, row(list))));
     entries.extend(inlined("limits", vec![("connections", number(listener.connections))]));
     if listener.proxy_protocol {
-        entries.push(Entry::new("proxy_protocol", Yaml::word("required")));
+        entries.push(DocumentEntry::new("proxy_protocol", Yaml::word("required")));
     }
     if let Some(tls) = &listener.tls {
         let pair = |(cert, key): &(String, String)| {
             inline(vec![("cert", Some(Yaml::text(cert))), ("key", Some(Yaml::text(key)))])
         };
-        let pairs = tls.certificates.iter().map(|pair_of| Entry::item(pair(pair_of), Vec::new())).collect();
-        let mut below = vec![Entry::new("certificates", Yaml::List(pairs))];
-        below.extend(tls.only_1_3.then(|| Entry::new("min_version", Yaml::text("1.3"))));
+        let pairs = tls.certificates.iter().map(|pair_of| DocumentEntry::item(pair(pair_of), Vec::new())).collect();
+        let mut below = vec![DocumentEntry::new("certificates", Yaml::List(pairs))];
+        below.extend(tls.only_1_3.then(|| DocumentEntry::new("min_version", Yaml::text("1.3"))));
         below.extend(tls.client_auth.as_ref().and_then(|(ca, required)| {
             let mode = (!required).then(|| Yaml::word("optional"));
             inlined("client_auth", vec![("ca", Some(Yaml::text(ca))), ("mode", mode)])
         }));
-        entries.push(Entry::new("tls", Yaml::Map(below)));
+        entries.push(DocumentEntry::new("tls", Yaml::Map(below)));
     }
     if let Some(hsts) = &listener.hsts {
         let flag = |set: bool| set.then(|| Yaml::word(true));
@@ -117,18 +117,18 @@ fn listener(listener: &Listener) -> Entry {
     }
     entries.extend(listener.redirect.map(|port| {
         let to = if port == 443 { "https".to_owned() } else { format!("https:{port}") };
-        Entry::new("redirect", Yaml::Word(to))
+        DocumentEntry::new("redirect", Yaml::Word(to))
     }));
-    Entry::item(Yaml::Map(entries), comments(&listener.notes))
+    DocumentEntry::item(Yaml::Map(entries), comments(&listener.notes))
 }
 
-fn of_process(process: &Process) -> Vec<Entry> {
+fn of_process(process: &Process) -> Vec<DocumentEntry> {
     let mut entries = Vec::new();
     if !process.trusted_proxies.is_empty() {
-        entries.push(Entry::new("trusted_proxies", row(&process.trusted_proxies)));
+        entries.push(DocumentEntry::new("trusted_proxies", row(&process.trusted_proxies)));
     }
     if process.keep_underscores {
-        entries.push(Entry::new("underscores_in_headers", Yaml::word("keep")));
+        entries.push(DocumentEntry::new("underscores_in_headers", Yaml::word("keep")));
     }
     entries.extend(inlined(
         "forwarding",
@@ -138,12 +138,14 @@ fn of_process(process: &Process) -> Vec<Entry> {
         ],
     ));
     entries.extend(process.access_log.as_ref().map(|log| match log {
-        AccessLog::Off => Entry::new("access_log", Yaml::word("off")),
-        AccessLog::File(path) => Entry::new("access_log", Yaml::Inline(vec![("to".to_owned(), Yaml::text(path))])),
+        AccessLog::Off => DocumentEntry::new("access_log", Yaml::word("off")),
+        AccessLog::File(path) => {
+            DocumentEntry::new("access_log", Yaml::Inline(vec![("to".to_owned(), Yaml::text(path))]))
+        }
     }));
     let per_client = [("connections", number(process.client_connections)), ("tunnels", number(process.client_tunnels))];
-    let limits: Vec<Entry> = [
-        process.connections.map(|most| Entry::new("connections", Yaml::word(most))),
+    let limits: Vec<DocumentEntry> = [
+        process.connections.map(|most| DocumentEntry::new("connections", Yaml::word(most))),
         inlined("per_client", per_client.into()),
         inlined("head", vec![("time", time(process.head_time))]),
         inlined("body", vec![("size", process.body_size.map(bytes)), ("idle", time(process.body_idle))]),
@@ -157,30 +159,31 @@ fn of_process(process: &Process) -> Vec<Entry> {
     .flatten()
     .collect();
     if !limits.is_empty() {
-        entries.push(Entry::new("limits", Yaml::Map(limits)));
+        entries.push(DocumentEntry::new("limits", Yaml::Map(limits)));
     }
     entries.extend(inlined("drain", vec![("window", time(process.drain_window))]));
     entries
 }
 
-fn route(route: &Route) -> Entry {
+fn route(route: &Route) -> DocumentEntry {
     let mut entries = Vec::new();
-    entries.extend(route.host.as_ref().map(|host| Entry::new("host", Yaml::text(host))));
+    entries.extend(route.host.as_ref().map(|host| DocumentEntry::new("host", Yaml::text(host))));
     if route.path != "/" {
-        entries.push(Entry::new("path", Yaml::text(&route.path)));
+        entries.push(DocumentEntry::new("path", Yaml::text(&route.path)));
     }
-    entries.push(Entry::new("upstream", Yaml::text(&route.upstream)));
+    entries.push(DocumentEntry::new("upstream", Yaml::text(&route.upstream)));
     entries.extend(route.affinity.as_ref().map(|sources| affinity(sources)));
     if !route.hooks.is_empty() {
-        let hooks = route.hooks.iter().map(|one| Entry::item(Yaml::Map(hook(one)), Vec::new())).collect();
-        entries.push(Entry::new("hooks", Yaml::List(hooks)));
+        let hooks = route.hooks.iter().map(|one| DocumentEntry::item(Yaml::Map(hook(one)), Vec::new())).collect();
+        entries.push(DocumentEntry::new("hooks", Yaml::List(hooks)));
     }
     entries.extend(inlined("body", vec![("size", route.body_size.map(bytes))]));
-    Entry::item(Yaml::Map(entries), comments(&route.notes))
+    DocumentEntry::item(Yaml::Map(entries), comments(&route.notes))
 }
 
-fn hook(hook: &Hook) -> Vec<Entry> {
-    let named = |name: &str, with: Yaml| vec![Entry::new("hook", Yaml::word(name)), Entry::new("with", with)];
+fn hook(hook: &Hook) -> Vec<DocumentEntry> {
+    let named =
+        |name: &str, with: Yaml| vec![DocumentEntry::new("hook", Yaml::word(name)), DocumentEntry::new("with", with)];
     let some = |list: &[String]| (!list.is_empty()).then(|| row(list));
     match hook {
         Hook::IpFilter { allow, deny, otherwise_deny } => {
@@ -211,17 +214,17 @@ fn hook(hook: &Hook) -> Vec<Entry> {
     }
 }
 
-fn affinity(sources: &[Source]) -> Entry {
+fn affinity(sources: &[Source]) -> DocumentEntry {
     if sources.is_empty() {
-        return Entry::new("affinity", Yaml::Row(Vec::new()));
+        return DocumentEntry::new("affinity", Yaml::Row(Vec::new()));
     }
-    let items = sources.iter().map(|one| Entry::item(source(one), Vec::new())).collect();
-    Entry::new("affinity", Yaml::List(items))
+    let items = sources.iter().map(|one| DocumentEntry::item(source(one), Vec::new())).collect();
+    DocumentEntry::new("affinity", Yaml::List(items))
 }
 
 fn source(source: &Source) -> Yaml {
     // A mapping of one key, as an item of a list on a line of its own.
-    let keyed = |key: &str, value: Yaml| Yaml::Map(vec![Entry::new(key, value)]);
+    let keyed = |key: &str, value: Yaml| Yaml::Map(vec![DocumentEntry::new(key, value)]);
     match source {
         Source::Cookie(name) => keyed("cookie", Yaml::text(name)),
         Source::BackendCookie(name) => {
@@ -251,25 +254,27 @@ fn source(source: &Source) -> Yaml {
     }
 }
 
-fn upstream(upstream: &Upstream) -> Entry {
+fn upstream(upstream: &Upstream) -> DocumentEntry {
     let mut entries = Vec::new();
     if !upstream.affinity.is_empty() {
         entries.push(affinity(&upstream.affinity));
     }
     entries.push(match &upstream.discover {
-        None => Entry::new("backends", Yaml::List(upstream.backends.iter().map(backend).collect())),
+        None => DocumentEntry::new("backends", Yaml::List(upstream.backends.iter().map(backend).collect())),
         Some(Discover::Dns { name, port }) => {
             let dns = inline(vec![("name", Some(Yaml::text(name))), ("port", Some(Yaml::word(port)))]);
-            Entry::new("discover", Yaml::Inline(vec![("dns".to_owned(), dns)]))
+            DocumentEntry::new("discover", Yaml::Inline(vec![("dns".to_owned(), dns)]))
         }
-        Some(Discover::Srv(name)) => Entry::new("discover", Yaml::Inline(vec![("srv".to_owned(), Yaml::text(name))])),
+        Some(Discover::Srv(name)) => {
+            DocumentEntry::new("discover", Yaml::Inline(vec![("srv".to_owned(), Yaml::text(name))]))
+        }
     });
     if let Some(factor) = upstream.balance_factor {
-        entries.push(Entry::new("balance_factor", Yaml::Word(format!("{}.{:02}", factor / 100, factor % 100))));
+        entries.push(DocumentEntry::new("balance_factor", Yaml::Word(format!("{}.{:02}", factor / 100, factor % 100))));
     }
     entries.extend(upstream.health.as_ref().and_then(health));
-    entries.extend(upstream.fail_open.then(|| Entry::new("fail_open", Yaml::word(true))));
-    entries.extend(number(upstream.tries).map(|tries| Entry::new("tries", tries)));
+    entries.extend(upstream.fail_open.then(|| DocumentEntry::new("fail_open", Yaml::word(true))));
+    entries.extend(number(upstream.tries).map(|tries| DocumentEntry::new("tries", tries)));
     let policy = &upstream.policy;
     entries.extend(inlined(
         "timeouts",
@@ -286,7 +291,7 @@ fn upstream(upstream: &Upstream) -> Entry {
     entries.extend(inlined("admission", vec![("wait", time(upstream.wait))]));
     entries.extend(policy.tls.as_ref().map(|tls| {
         let (certificate, key) = tls.certificate.clone().unzip();
-        Entry::new(
+        DocumentEntry::new(
             "tls",
             inline(vec![
                 ("server_name", tls.server_name.as_ref().map(Yaml::text)),
@@ -297,11 +302,11 @@ fn upstream(upstream: &Upstream) -> Entry {
             ]),
         )
     }));
-    entries.extend(upstream.proxy_protocol.map(|version| Entry::new("proxy_protocol", Yaml::word(version))));
-    with_notes(Entry::new(&upstream.name, Yaml::Map(entries)), &upstream.notes)
+    entries.extend(upstream.proxy_protocol.map(|version| DocumentEntry::new("proxy_protocol", Yaml::word(version))));
+    with_notes(DocumentEntry::new(&upstream.name, Yaml::Map(entries)), &upstream.notes)
 }
 
-fn backend(backend: &Backend) -> Entry {
+fn backend(backend: &Backend) -> DocumentEntry {
     let value = if backend.name.is_none() && backend.weight == 1 {
         Yaml::text(&backend.address)
     } else {
@@ -311,12 +316,12 @@ fn backend(backend: &Backend) -> Entry {
             ("weight", (backend.weight != 1).then(|| Yaml::word(backend.weight))),
         ])
     };
-    Entry::item(value, comments(&backend.notes))
+    DocumentEntry::item(value, comments(&backend.notes))
 }
 
-fn health(health: &Health) -> Option<Entry> {
+fn health(health: &Health) -> Option<DocumentEntry> {
     if health.off {
-        return Some(Entry::new("health", Yaml::word("off")));
+        return Some(DocumentEntry::new("health", Yaml::word("off")));
     }
     let text = |text: &Option<String>| text.as_ref().map(Yaml::text);
     let headers = health.headers.iter().map(|(name, value)| (name.clone(), Yaml::text(value))).collect::<Vec<_>>();

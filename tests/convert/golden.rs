@@ -84,17 +84,17 @@ fn every_expected_file_has_its_source() {
 
 #[test]
 fn each_kind_is_found_by_its_content() {
-    use longhaul::convert::Kind;
+    use longhaul::convert::SourceFormat;
     for source in sources() {
         let content = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&source)).unwrap();
         let kind = match source.parent().unwrap().file_name().unwrap().to_str().unwrap() {
-            "nginx" => Kind::Nginx,
-            "haproxy" => Kind::Haproxy,
-            _ => Kind::Envoy,
+            "nginx" => SourceFormat::Nginx,
+            "haproxy" => SourceFormat::Haproxy,
+            _ => SourceFormat::Envoy,
         };
-        assert_eq!(Kind::of(&content), Some(kind), "{}", source.display());
+        assert_eq!(SourceFormat::of(&content), Some(kind), "{}", source.display());
     }
     for text in ["", "# nothing\n", "hello world\n", "version: 1\nlisteners: []\n"] {
-        assert_eq!(Kind::of(text), None, "{text:?}");
+        assert_eq!(SourceFormat::of(text), None, "{text:?}");
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use longhaul::config::{KnownHooks, Problem, Settings};
-use longhaul::convert::{Failure, Files, Kind, convert};
+use longhaul::convert::{ConvertError, Files, SourceFormat, convert};
 use proptest::prelude::*;
 use proptest::sample;
 
@@ -45,14 +45,14 @@ impl KnownHooks for Names {
 fn convertible(text: &str) -> usize {
     let files = Folder(BTreeMap::from([(PathBuf::from("main"), text.to_owned())]));
     let mut count = 0;
-    for kind in [Kind::Nginx, Kind::Haproxy, Kind::Envoy] {
+    for kind in [SourceFormat::Nginx, SourceFormat::Haproxy, SourceFormat::Envoy] {
         match convert(Path::new("main"), Some(kind), &files, &Names) {
             Ok(converted) => {
                 let refused = converted.refused.map(|problems| problems.in_file("result").to_string());
                 assert_eq!(refused, None, "{kind:?} of {text}\nbecame {}", converted.text);
                 count += 1;
             }
-            Err(Failure::Refused(problems)) => {
+            Err(ConvertError::Refused(problems)) => {
                 let lines = text.lines().count().max(1) + 1;
                 assert!(!problems.is_empty());
                 assert!(problems.iter().all(|problem| (1..=lines).contains(&problem.place.line)), "{problems:?}");

@@ -4,7 +4,7 @@ use super::tls;
 use super::tree::At;
 use crate::convert::fits;
 use crate::convert::model::{Backend, Discover, Health, Keeps, Policy, Source, Upstream};
-use crate::convert::place::{Line, Note};
+use crate::convert::place::{Note, SourceLine};
 use crate::convert::uses::Uses;
 
 /// Keys of a cluster that are read, or need nothing.
@@ -64,7 +64,7 @@ impl Clusters {
         cluster: &str,
         policy: Policy,
         sources: Vec<Source>,
-        line: &Line,
+        line: &SourceLine,
     ) -> Option<(String, Option<Vec<Source>>)> {
         let (_, upstream, hashes) = self.list.iter().find(|(name, ..)| name == cluster)?;
         let mut fresh = upstream.clone();

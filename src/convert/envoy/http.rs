@@ -1,7 +1,7 @@
 //! The HTTP connection manager: its routes, and its settings for every request.
 
 use super::cluster::Clusters;
-use super::routes::{self, Given};
+use super::routes::{self, ManagerSettings};
 use super::tree::At;
 use crate::convert::model::{Hook, Model};
 use crate::convert::place::Note;
@@ -64,7 +64,7 @@ pub(super) fn read(manager: &At<'_>, clusters: &mut Clusters, model: &mut Model)
     let common = manager.get("common_http_protocol_options");
     process.keep_alive = common.and_then(|common| common.time("idle_timeout", 1_000, DAY)).or(process.keep_alive);
     let hooks = filters(manager, &mut notes);
-    let given = Given { hooks, idle: manager.time("stream_idle_timeout", 0, 365 * DAY) };
+    let given = ManagerSettings { hooks, idle: manager.time("stream_idle_timeout", 0, 365 * DAY) };
     let Some(config) = manager.get("route_config") else {
         model.notes.extend(notes);
         return false;

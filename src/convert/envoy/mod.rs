@@ -15,7 +15,7 @@ use std::sync::Arc;
 use self::cluster::Clusters;
 use self::tree::At;
 use super::model::Model;
-use super::place::{Place, Problem};
+use super::place::{SourcePlace, SourceProblem};
 use crate::config::read_yaml;
 
 /// Differences that hold wherever a file of Envoy's says nothing.
@@ -32,17 +32,17 @@ const DEFAULTS: &[&str] = &[
 ///
 /// # Errors
 /// The problem of a file that is no YAML, or has nothing static in it.
-pub(super) fn read(path: &Path, text: &str) -> Result<Model, Vec<Problem>> {
+pub(super) fn read(path: &Path, text: &str) -> Result<Model, Vec<SourceProblem>> {
     let name: Arc<str> = path.to_string_lossy().into();
-    let at = |line: usize| Place { file: Arc::clone(&name), line };
+    let at = |line: usize| SourcePlace { file: Arc::clone(&name), line };
     let tree = read_yaml(text).map_err(|problem| {
         let expected = problem.expected.unwrap_or_else(|| "YAML or JSON".to_owned());
-        vec![Problem::new(&at(problem.line), problem.message, expected)]
+        vec![SourceProblem::new(&at(problem.line), problem.message, expected)]
     })?;
     let root = tree.as_ref().map(|node| At::new(node, &name));
     let Some(resources) = root.and_then(|root| root.get("static_resources")).filter(At::is_mapping) else {
         let expected = "a bootstrap file with `static_resources: { listeners: …, clusters: … }`";
-        return Err(vec![Problem::new(&at(1), "the file has no `static_resources`", expected)]);
+        return Err(vec![SourceProblem::new(&at(1), "the file has no `static_resources`", expected)]);
     };
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).count();
     let mut model = Model { defaults: DEFAULTS.to_vec(), lines, ..Model::default() };

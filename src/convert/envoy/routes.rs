@@ -39,7 +39,7 @@ const YEAR: u64 = 365 * 86_400_000;
 const WEEK: u64 = 7 * 86_400_000;
 
 /// Settings that a connection manager states of all its routes.
-pub(super) struct Given {
+pub(super) struct ManagerSettings {
     pub(super) hooks: Vec<Hook>,
     /// Longest silence; 0 lifts the limit.
     pub(super) idle: Option<u64>,
@@ -48,7 +48,7 @@ pub(super) struct Given {
 /// The routes of a configuration, and whether it sends clients to https.
 pub(super) fn read(
     config: &At<'_>,
-    given: &Given,
+    given: &ManagerSettings,
     clusters: &mut Clusters,
     notes: &mut Vec<Note>,
 ) -> (Vec<Route>, bool) {
@@ -114,7 +114,7 @@ fn domains(host: &At<'_>, notes: &mut Vec<Note>) -> Vec<Option<String>> {
 
 fn rule(
     route: &At<'_>,
-    given: &Given,
+    given: &ManagerSettings,
     clusters: &mut Clusters,
     of_host: &Headers,
     notes: &mut Vec<Note>,
@@ -200,7 +200,7 @@ fn path(found: &At<'_>) -> Option<(String, Option<&'static str>)> {
     Some((path, Some("a prefix in place of the regular expression")))
 }
 
-fn policy(action: &At<'_>, given: &Given, notes: &mut Vec<Note>) -> Policy {
+fn policy(action: &At<'_>, given: &ManagerSettings, notes: &mut Vec<Note>) -> Policy {
     let mut policy = Policy::default();
     if let Some(timeout) = action.get("timeout").filter(|timeout| timeout.text() != "0s") {
         policy.read = action.time("timeout", 1, WEEK);

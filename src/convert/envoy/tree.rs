@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{Content, Node};
-use crate::convert::place::{Line, Note, Place};
+use crate::convert::place::{Note, SourceLine, SourcePlace};
 use crate::convert::quantity::envoy_time;
 
 /// A value, and the key that it stands under.
@@ -81,16 +81,16 @@ impl<'n> At<'n> {
         envoy_time(self.word(key)).map(|time| time.clamp(least, most))
     }
 
-    pub(super) fn place(&self) -> Place {
-        Place { file: Arc::clone(self.file), line: self.line }
+    pub(super) fn place(&self) -> SourcePlace {
+        SourcePlace { file: Arc::clone(self.file), line: self.line }
     }
 
     /// The key and the text of a scalar behind it, for notes.
-    pub(super) fn line(&self) -> Line {
+    pub(super) fn line(&self) -> SourceLine {
         let key = if self.key.is_empty() { "-".to_owned() } else { format!("{}:", self.key) };
         // A filter or a cluster is known by its name.
         let text = if self.is_mapping() { self.word("name") } else { self.text() };
-        Line::new(&self.place(), &[&key, text])
+        SourceLine::new(&self.place(), &[&key, text])
     }
 
     /// Tells of keys that no reader knows.

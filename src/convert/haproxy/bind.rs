@@ -6,7 +6,7 @@ use std::path::Path;
 use super::Reading;
 use super::words::Statement;
 use crate::convert::model::{Listener, Tls};
-use crate::convert::place::{Line, Note};
+use crate::convert::place::{Note, SourceLine};
 
 /// Parameters of one value that nothing depends on.
 const WITH_VALUE: &[&str] = &[
@@ -107,7 +107,7 @@ pub(super) fn read(bind: &Statement, reading: &Reading<'_>, notes: &mut Vec<Note
 }
 
 impl Said {
-    fn take<'w>(&mut self, word: &str, value: &mut dyn FnMut() -> &'w str, line: &Line, reading: &Reading<'_>) {
+    fn take<'w>(&mut self, word: &str, value: &mut dyn FnMut() -> &'w str, line: &SourceLine, reading: &Reading<'_>) {
         match word {
             "ssl" => self.is_tls = true,
             "crt" => self.tls.certificates.extend(certificates(value(), reading)),
@@ -133,7 +133,7 @@ impl Said {
 }
 
 /// The note about a parameter that has no equivalent on a listener.
-fn other<'w>(word: &str, value: &mut dyn FnMut() -> &'w str, line: &Line) -> Option<Note> {
+fn other<'w>(word: &str, value: &mut dyn FnMut() -> &'w str, line: &SourceLine) -> Option<Note> {
     const SUITES: &str = "suites are not chosen: those of TLS 1.3, and the AEAD suites of 1.2";
     let with_value = WITH_VALUE.contains(&word);
     let text = if with_value { value() } else { "" };

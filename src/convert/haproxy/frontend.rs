@@ -9,7 +9,7 @@ use super::words::Statement;
 use super::{Reading, backend, bind, header, needs_nothing, process};
 use crate::convert::fits;
 use crate::convert::model::{Headers, Hook, Hsts, Listener, Model, PRIVATE, Route};
-use crate::convert::place::{Line, Note};
+use crate::convert::place::{Note, SourceLine};
 use crate::convert::rules::{self, Region};
 
 /// A section that binds sockets.
@@ -23,7 +23,7 @@ pub(super) struct Frontend<'f, 's> {
 struct Guard {
     region: Region,
     hook: Hook,
-    line: Line,
+    line: SourceLine,
 }
 
 /// Most hosts that one map file adds.
@@ -346,7 +346,7 @@ impl Frontend<'_, '_> {
     }
 }
 
-fn route(region: Region, backend: &str, place: &crate::convert::place::Place, notes: Vec<Note>) -> Route {
+fn route(region: Region, backend: &str, place: &crate::convert::place::SourcePlace, notes: Vec<Note>) -> Route {
     Route {
         host: region.host,
         path: region.path,

@@ -21,7 +21,7 @@ use self::proxy::Proxy;
 use self::words::{Section, Statement};
 use super::files::Files;
 use super::model::{Model, Upstream};
-use super::place::{Place, Problem};
+use super::place::{SourcePlace, SourceProblem};
 
 /// Differences that hold wherever a file of HAProxy's says nothing.
 const DEFAULTS: &[&str] = &[
@@ -46,7 +46,7 @@ struct Reading<'r> {
 ///
 /// # Errors
 /// Every problem of the file.
-pub(super) fn read(path: &Path, text: &str, files: &dyn Files) -> Result<Model, Vec<Problem>> {
+pub(super) fn read(path: &Path, text: &str, files: &dyn Files) -> Result<Model, Vec<SourceProblem>> {
     let name: Arc<str> = path.to_string_lossy().into();
     let mut problems = Vec::new();
     let sections = words::sections(&name, text, files, &mut problems);
@@ -57,12 +57,12 @@ pub(super) fn read(path: &Path, text: &str, files: &dyn Files) -> Result<Model, 
         let wanted = statement.word(1);
         if names_one && !wanted.contains('%') && !names.contains(wanted) {
             let message = format!("`{wanted}` is no backend of the file");
-            problems.push(Problem::new(&statement.place, message, "the name of a `backend` or `listen` section"));
+            problems.push(SourceProblem::new(&statement.place, message, "the name of a `backend` or `listen` section"));
         }
     }
     if !sections.iter().any(|section| matches!(section.kind.as_str(), "frontend" | "listen")) {
-        let place = Place { file: Arc::clone(&name), line: 1 };
-        problems.push(Problem::new(
+        let place = SourcePlace { file: Arc::clone(&name), line: 1 };
+        problems.push(SourceProblem::new(
             &place,
             "the file has no `frontend` and no `listen`",
             "a section that binds a socket",

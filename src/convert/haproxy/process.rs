@@ -61,7 +61,7 @@ pub(super) fn read(sections: &[Section], model: &mut Model) {
                     "cache" => "there is no cache",
                     _ => "no equivalent",
                 };
-                let line = crate::convert::place::Line::new(&section.place, &[kind, &section.name]);
+                let line = crate::convert::place::SourceLine::new(&section.place, &[kind, &section.name]);
                 let is_guard = kind == "userlist";
                 model.notes.push(if is_guard { line.unprotected(words) } else { line.left_out(words) });
             }

@@ -1,7 +1,7 @@
 //! A frontend, backend or listen section with the defaults that it inherits.
 
 use super::words::{Section, Statement};
-use crate::convert::place::Line;
+use crate::convert::place::SourceLine;
 use crate::convert::quantity::haproxy_time;
 
 /// A section that traffic goes through.
@@ -42,11 +42,11 @@ impl<'s> Proxy<'s> {
         self.kind != "frontend"
     }
 
-    pub(super) fn line(&self) -> Line {
-        Line::new(&self.section.place, &[self.kind, self.name])
+    pub(super) fn line(&self) -> SourceLine {
+        SourceLine::new(&self.section.place, &[self.kind, self.name])
     }
 
-    pub(super) fn place(&self) -> &'s crate::convert::place::Place {
+    pub(super) fn place(&self) -> &'s crate::convert::place::SourcePlace {
         &self.section.place
     }
 

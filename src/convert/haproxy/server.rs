@@ -5,7 +5,7 @@ use super::proxy::Proxy;
 use super::words::Statement;
 use crate::convert::fits;
 use crate::convert::model::{Backend, Discover, Health, Upstream, UpstreamTls};
-use crate::convert::place::{Line, Note};
+use crate::convert::place::{Note, SourceLine};
 use crate::convert::quantity::haproxy_time;
 
 /// Parameters of one value that nothing depends on.
@@ -147,7 +147,7 @@ fn template(statement: &Statement, upstream: &mut Upstream) {
     }
 }
 
-fn parameters(words: &[&str], line: &Line, reading: &Reading<'_>) -> Said {
+fn parameters(words: &[&str], line: &SourceLine, reading: &Reading<'_>) -> Said {
     let mut said = Said {
         weight: 1,
         backup: false,
@@ -191,7 +191,7 @@ fn tls_or_other<'w>(
     word: &str,
     value: &mut impl FnMut() -> &'w str,
     said: &mut Said,
-    line: &Line,
+    line: &SourceLine,
     reading: &Reading<'_>,
 ) {
     match word {
@@ -230,7 +230,7 @@ fn tls_or_other<'w>(
 }
 
 /// `sni` and `verifyhost`, of which the latter one decides.
-fn server_name(word: &str, text: &str, said: &mut Said, line: &Line) {
+fn server_name(word: &str, text: &str, said: &mut Said, line: &SourceLine) {
     let name = text.strip_prefix("str(").and_then(|rest| rest.strip_suffix(')')).unwrap_or(text);
     let tls = said.tls.get_or_insert_default();
     match fits::host_name(name) {
@@ -243,7 +243,7 @@ fn server_name(word: &str, text: &str, said: &mut Said, line: &Line) {
 }
 
 /// Takes settings that an upstream has once from its first server, and notes other servers that differ.
-fn together(all: Vec<(Said, Line)>, upstream: &mut Upstream) {
+fn together(all: Vec<(Said, SourceLine)>, upstream: &mut Upstream) {
     let any_checked = all.iter().any(|(said, _)| said.checked);
     let mut first: Option<(Health, Option<UpstreamTls>, Option<&str>)> = None;
     for (mut said, line) in all {

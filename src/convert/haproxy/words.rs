@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use crate::convert::files::Files;
-use crate::convert::place::{Line, Place, Problem};
+use crate::convert::place::{SourceLine, SourcePlace, SourceProblem};
 
 /// A line of a section.
 #[derive(Clone, Debug)]
 pub(super) struct Statement {
     pub(super) words: Vec<String>,
-    pub(super) place: Place,
+    pub(super) place: SourcePlace,
 }
 
 impl Statement {
@@ -20,10 +20,10 @@ impl Statement {
     }
 
     /// The words as notes show them; of header values only the names.
-    pub(super) fn line(&self) -> Line {
+    pub(super) fn line(&self) -> SourceLine {
         let is_header = matches!(self.word(1), "set-header" | "add-header" | "send");
         let shown = if is_header { 3 } else { self.words.len() };
-        Line::new(&self.place, &self.words.iter().take(shown).map(String::as_str).collect::<Vec<_>>())
+        SourceLine::new(&self.place, &self.words.iter().take(shown).map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Tells whether the line begins with these words.
@@ -40,7 +40,7 @@ pub(super) struct Section {
     /// The name behind `from`.
     pub(super) from: Option<String>,
     pub(super) statements: Vec<Statement>,
-    pub(super) place: Place,
+    pub(super) place: SourcePlace,
 }
 
 const SECTIONS: [&str; 17] = [
@@ -64,11 +64,16 @@ const SECTIONS: [&str; 17] = [
 ];
 
 /// Reads all sections of a file; problems are added to `problems`.
-pub(super) fn sections(file: &Arc<str>, text: &str, files: &dyn Files, problems: &mut Vec<Problem>) -> Vec<Section> {
+pub(super) fn sections(
+    file: &Arc<str>,
+    text: &str,
+    files: &dyn Files,
+    problems: &mut Vec<SourceProblem>,
+) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     let mut set: Vec<(String, String)> = Vec::new();
     for (index, line) in text.lines().enumerate() {
-        let place = Place { file: Arc::clone(file), line: index + 1 };
+        let place = SourcePlace { file: Arc::clone(file), line: index + 1 };
         let line = line.trim_start_matches('\u{feff}');
         let variable = |name: &str| {
             let own = set.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone());
@@ -77,7 +82,7 @@ pub(super) fn sections(file: &Arc<str>, text: &str, files: &dyn Files, problems:
         let words = match words(line, &variable) {
             Ok(words) => words,
             Err((message, expected)) => {
-                problems.push(Problem::new(&place, message, expected));
+                problems.push(SourceProblem::new(&place, message, expected));
                 continue;
             }
         };
@@ -86,7 +91,7 @@ pub(super) fn sections(file: &Arc<str>, text: &str, files: &dyn Files, problems:
             let word = |index: usize| words.get(index).cloned();
             let needs_name = matches!(first.as_str(), "frontend" | "backend" | "listen");
             if needs_name && word(1).is_none() {
-                problems.push(Problem::new(
+                problems.push(SourceProblem::new(
                     &place,
                     format!("`{first}` without a name"),
                     "a name, such as `frontend web`",
@@ -99,12 +104,12 @@ pub(super) fn sections(file: &Arc<str>, text: &str, files: &dyn Files, problems:
         }
         if first.starts_with('.') {
             let expected = "a file without conditions: they are decided by the HAProxy that reads them";
-            problems.push(Problem::new(&place, format!("`{first}` is not evaluated"), expected));
+            problems.push(SourceProblem::new(&place, format!("`{first}` is not evaluated"), expected));
             continue;
         }
         let Some(section) = sections.last_mut() else {
             let expected = "a section first: `global`, `defaults`, `frontend NAME`, `backend NAME`, `listen NAME`";
-            problems.push(Problem::new(&place, format!("`{first}` outside of a section"), expected));
+            problems.push(SourceProblem::new(&place, format!("`{first}` outside of a section"), expected));
             continue;
         };
         if section.kind == "global" && matches!(first.as_str(), "setenv" | "presetenv") && words.len() > 2 {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::header;
 use super::lex::Directive;
-use super::scope::Scope;
+use super::scope::NginxScope;
 use crate::convert::fits;
 use crate::convert::model::Hook;
 use crate::convert::place::Note;
@@ -40,7 +40,12 @@ impl<'d> Zones<'d> {
 }
 
 /// The hooks of a route in `scope`, in the order in which they are asked.
-pub(super) fn hooks(scope: &Scope<'_>, zones: &Zones<'_>, hsts_is_carried: bool, notes: &mut Vec<Note>) -> Vec<Hook> {
+pub(super) fn hooks(
+    scope: &NginxScope<'_>,
+    zones: &Zones<'_>,
+    hsts_is_carried: bool,
+    notes: &mut Vec<Note>,
+) -> Vec<Hook> {
     let mut hooks = Vec::new();
     if scope.is_protected() {
         hooks.push(Hook::Closed);
@@ -56,7 +61,7 @@ pub(super) fn hooks(scope: &Scope<'_>, zones: &Zones<'_>, hsts_is_carried: bool,
 }
 
 /// nginx goes by the first rule that fits, Longhaul by the most specific one.
-fn filter(scope: &Scope<'_>, notes: &mut Vec<Note>) -> Option<Hook> {
+fn filter(scope: &NginxScope<'_>, notes: &mut Vec<Note>) -> Option<Hook> {
     let (mut allow, mut deny, mut otherwise_deny) = (Vec::new(), Vec::new(), false);
     let mut seen: Vec<ipnet::IpNet> = Vec::new();
     for rule in scope.all("allow") {
@@ -84,7 +89,7 @@ fn filter(scope: &Scope<'_>, notes: &mut Vec<Note>) -> Option<Hook> {
     Some(Hook::IpFilter { allow, deny, otherwise_deny })
 }
 
-fn limits(scope: &Scope<'_>, zones: &Zones<'_>, notes: &mut Vec<Note>) -> Option<Hook> {
+fn limits(scope: &NginxScope<'_>, zones: &Zones<'_>, notes: &mut Vec<Note>) -> Option<Hook> {
     let (mut requests, mut tunnels) = (None, None);
     for rule in scope.all("limit_req") {
         let zone = rule.arguments.iter().find_map(|argument| argument.strip_prefix("zone="));

@@ -1,7 +1,7 @@
 //! `proxy_set_header`, `add_header` and `proxy_hide_header`: what Longhaul does by itself, and the hook `headers`.
 
 use super::lex::Directive;
-use super::scope::Scope;
+use super::scope::NginxScope;
 use crate::convert::fits;
 use crate::convert::model::Headers;
 use crate::convert::place::Note;
@@ -125,7 +125,7 @@ pub(super) fn note_of_answer(directive: &Directive) -> Option<Note> {
 }
 
 /// Settings of the hook `headers` that the directives in force come to.
-pub(super) fn headers(scope: &Scope<'_>, hsts_is_carried: bool) -> Headers {
+pub(super) fn headers(scope: &NginxScope<'_>, hsts_is_carried: bool) -> Headers {
     let mut headers = Headers::default();
     for directive in scope.all("proxy_set_header") {
         let name = directive.argument(0).to_owned();
@@ -160,7 +160,7 @@ pub(super) fn headers(scope: &Scope<'_>, hsts_is_carried: bool) -> Headers {
 }
 
 /// Tells whether the directives in force drop what clients say of their address.
-pub(super) fn drops_strangers(scope: &Scope<'_>) -> bool {
+pub(super) fn drops_strangers(scope: &NginxScope<'_>) -> bool {
     scope.all("proxy_set_header").iter().any(|directive| {
         directive.argument(0).eq_ignore_ascii_case("x-forwarded-for")
             && matches!(directive.argument(1), "$remote_addr" | "")

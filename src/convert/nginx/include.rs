@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::lex::{self, Directive};
 use crate::convert::files::{Files, MAX_FILES};
-use crate::convert::place::{Place, Problem};
+use crate::convert::place::{SourcePlace, SourceProblem};
 
 /// Most files inside of each other.
 const MAX_DEPTH: usize = 16;
@@ -18,7 +18,7 @@ const TABLES: [&str; 6] =
     ["mime.types", "fastcgi_params", "fastcgi.conf", "uwsgi_params", "scgi_params", "proxy_params"];
 
 /// Reads files, and takes included ones in.
-pub(super) struct Reader<'r> {
+pub(super) struct SourceReader<'r> {
     files: &'r dyn Files,
     /// Folder that relative names begin in.
     folder: PathBuf,
@@ -26,10 +26,10 @@ pub(super) struct Reader<'r> {
     within: Vec<PathBuf>,
     read: usize,
     directives: usize,
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<SourceProblem>,
 }
 
-impl<'r> Reader<'r> {
+impl<'r> SourceReader<'r> {
     pub(super) fn new(files: &'r dyn Files, main: &Path) -> Self {
         let folder = main.parent().unwrap_or(Path::new("")).to_owned();
         Self { files, folder, within: vec![main.to_owned()], read: 0, directives: 0, problems: Vec::new() }
@@ -49,7 +49,7 @@ impl<'r> Reader<'r> {
                 if self.directives == MAX_DIRECTIVES + 1 {
                     let message = "the files have too many directives";
                     let expected = format!("at most {MAX_DIRECTIVES}, included ones each time they are");
-                    self.problems.push(Problem::new(&directive.place, message, expected));
+                    self.problems.push(SourceProblem::new(&directive.place, message, expected));
                 }
                 return expanded;
             }
@@ -83,7 +83,7 @@ impl<'r> Reader<'r> {
         self.file(&path, &include.place)
     }
 
-    fn file(&mut self, path: &Path, place: &Place) -> Vec<Directive> {
+    fn file(&mut self, path: &Path, place: &SourcePlace) -> Vec<Directive> {
         if self.within.iter().any(|open| open == path) {
             let message = format!("`{}` includes itself", path.display());
             self.refuse(place, &message, "files that do not lead back to each other");
@@ -116,7 +116,7 @@ impl<'r> Reader<'r> {
         }
     }
 
-    fn refuse(&mut self, place: &Place, message: &str, expected: &str) {
-        self.problems.push(Problem::new(place, message, expected));
+    fn refuse(&mut self, place: &SourcePlace, message: &str, expected: &str) {
+        self.problems.push(SourceProblem::new(place, message, expected));
     }
 }

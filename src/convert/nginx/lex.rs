@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::convert::place::{Line, Place, Problem};
+use crate::convert::place::{SourceLine, SourcePlace, SourceProblem};
 
 /// A directive with its arguments, and what stands in its block.
 #[derive(Clone, Debug)]
@@ -10,7 +10,7 @@ pub(super) struct Directive {
     pub(super) name: String,
     pub(super) arguments: Vec<String>,
     pub(super) block: Option<Vec<Directive>>,
-    pub(super) place: Place,
+    pub(super) place: SourcePlace,
 }
 
 impl Directive {
@@ -20,14 +20,14 @@ impl Directive {
     }
 
     /// The line as notes show it; of header values only the names.
-    pub(super) fn line(&self) -> Line {
+    pub(super) fn line(&self) -> SourceLine {
         let shown = match self.name.as_str() {
             "proxy_set_header" | "add_header" | "auth_basic" => 1,
             _ => self.arguments.len(),
         };
         let mut words = vec![self.name.as_str()];
         words.extend(self.arguments.iter().take(shown).map(String::as_str));
-        Line::new(&self.place, &words)
+        SourceLine::new(&self.place, &words)
     }
 
     pub(super) fn below(&self) -> &[Directive] {
@@ -39,7 +39,7 @@ impl Directive {
 const MAX_DEPTH: usize = 32;
 
 /// Reads the directives of a text. Problems are added to `problems`; what could be read is returned all the same.
-pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Vec<Problem>) -> Vec<Directive> {
+pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Vec<SourceProblem>) -> Vec<Directive> {
     let mut reader = Reader { file, rest: text.chars().peekable(), line: 1, problems };
     let mut open: Vec<Open> = Vec::new();
     let mut directives = Vec::new();
@@ -89,7 +89,7 @@ pub(super) fn read(file: &Arc<str>, text: &str, problems: &mut Vec<Problem>) -> 
     }
 }
 
-fn directive(mut words: Vec<String>, block: Option<Vec<Directive>>, place: Place) -> Directive {
+fn directive(mut words: Vec<String>, block: Option<Vec<Directive>>, place: SourcePlace) -> Directive {
     let arguments = words.split_off(1);
     Directive { name: words.pop().unwrap_or_default(), arguments, block, place }
 }
@@ -98,7 +98,7 @@ fn directive(mut words: Vec<String>, block: Option<Vec<Directive>>, place: Place
 struct Open {
     /// At least one.
     words: Vec<String>,
-    place: Place,
+    place: SourcePlace,
     directives: Vec<Directive>,
 }
 
@@ -115,7 +115,7 @@ struct Reader<'r> {
     file: &'r Arc<str>,
     rest: std::iter::Peekable<std::str::Chars<'r>>,
     line: usize,
-    problems: &'r mut Vec<Problem>,
+    problems: &'r mut Vec<SourceProblem>,
 }
 
 impl Reader<'_> {
@@ -125,16 +125,16 @@ impl Reader<'_> {
         next
     }
 
-    fn place(&self) -> Place {
-        Place { file: Arc::clone(self.file), line: self.line }
+    fn place(&self) -> SourcePlace {
+        SourcePlace { file: Arc::clone(self.file), line: self.line }
     }
 
-    fn problem(&mut self, place: &Place, message: &str, expected: &str) {
-        self.problems.push(Problem::new(place, message, expected));
+    fn problem(&mut self, place: &SourcePlace, message: &str, expected: &str) {
+        self.problems.push(SourceProblem::new(place, message, expected));
     }
 
     /// Words up to the end of a directive or to a brace, the place of the first one, and that end.
-    fn words(&mut self) -> (Vec<String>, Place, End) {
+    fn words(&mut self) -> (Vec<String>, SourcePlace, End) {
         let mut words = Vec::new();
         let mut place = None;
         loop {
@@ -168,7 +168,7 @@ impl Reader<'_> {
         }
     }
 
-    fn word(&mut self, at: &Place) -> String {
+    fn word(&mut self, at: &SourcePlace) -> String {
         match self.rest.peek().copied() {
             Some(quote @ ('"' | '\'')) => {
                 self.next();
@@ -179,7 +179,7 @@ impl Reader<'_> {
     }
 
     /// A word in quotes, up to the quote that closes it.
-    fn quoted(&mut self, quote: char, at: &Place) -> String {
+    fn quoted(&mut self, quote: char, at: &SourcePlace) -> String {
         let mut word = String::new();
         loop {
             match self.next() {

@@ -20,13 +20,13 @@ use std::sync::Arc;
 
 use self::guard::Zones;
 use self::lex::Directive;
-use self::scope::Scope;
-use self::site::{Reading, Site};
+use self::scope::NginxScope;
+use self::site::{ServerBlock, SiteReading};
 use self::target::Targets;
 use self::variables::Maps;
 use super::files::Files;
 use super::model::{Bytes, Model, Upstream};
-use super::place::{Place, Problem};
+use super::place::{SourcePlace, SourceProblem};
 use super::uses::Uses;
 
 /// Differences that hold wherever a file of nginx's says nothing.
@@ -42,9 +42,9 @@ const DEFAULTS: &[&str] = &[
 ///
 /// # Errors
 /// Every problem of the files.
-pub(super) fn read(path: &Path, text: &str, files: &dyn Files) -> Result<Model, Vec<Problem>> {
+pub(super) fn read(path: &Path, text: &str, files: &dyn Files) -> Result<Model, Vec<SourceProblem>> {
     let name: Arc<str> = path.to_string_lossy().into();
-    let mut reader = include::Reader::new(files, path);
+    let mut reader = include::SourceReader::new(files, path);
     let mut directives = reader.directives(&name, text);
     if !reader.problems.is_empty() {
         return Err(reader.problems);
@@ -70,14 +70,14 @@ pub(super) fn read(path: &Path, text: &str, files: &dyn Files) -> Result<Model, 
     if !http.iter().any(|directive| directive.name == "server") {
         let message = "the files have no `server` block";
         let expected = "`http { server { … } }`, or a file of `server` and `upstream` blocks";
-        return Err(vec![Problem::new(&Place { file: name, line: 1 }, message, expected)]);
+        return Err(vec![SourceProblem::new(&SourcePlace { file: name, line: 1 }, message, expected)]);
     }
     of_http(&http, &mut model);
     Ok(model)
 }
 
 fn of_http(http: &[Directive], model: &mut Model) {
-    let scope = Scope::default().inside(http);
+    let scope = NginxScope::default().inside(http);
     let zones = Zones::of(http, &mut model.notes);
     let body_size = site::body_size(&scope).unwrap_or(Bytes::At(1 << 20));
     let upstreams = http.iter().filter(|directive| directive.name == "upstream" && !directive.arguments.is_empty());
@@ -87,8 +87,8 @@ fn of_http(http: &[Directive], model: &mut Model) {
     for directive in http {
         match directive.name.as_str() {
             "server" => {
-                let mut reading = Reading { targets: &mut targets, zones: &zones, body_size };
-                let mut site = Site::read(directive, &scope, &mut reading);
+                let mut reading = SiteReading { targets: &mut targets, zones: &zones, body_size };
+                let mut site = ServerBlock::read(directive, &scope, &mut reading);
                 site.close_refused();
                 sites.push(site);
             }
@@ -119,7 +119,7 @@ fn unused(http: &[Directive], used: &[Upstream], maps: &Maps<'_>) -> Vec<Upstrea
 }
 
 /// The routes of all sites, those of the default servers for any host.
-fn routes(sites: Vec<Site<'_>>, model: &mut Model) {
+fn routes(sites: Vec<ServerBlock<'_>>, model: &mut Model) {
     let defaults = sockets::defaults(&sites);
     let is_public = sites.iter().any(|site| site.listens.iter().any(|listen| !listen.address.ip().is_loopback()));
     let names: Vec<Vec<String>> = sites.iter().map(|site| site.names.clone()).collect();

@@ -2,8 +2,8 @@
 
 use super::header;
 use super::lex::Directive;
-use super::scope::Scope;
-use super::site::Site;
+use super::scope::NginxScope;
+use super::site::ServerBlock;
 use crate::convert::fits;
 use crate::convert::model::{AccessLog, Model, Process};
 use crate::convert::quantity::nginx_time;
@@ -22,7 +22,7 @@ pub(super) fn main(directive: &Directive, process: &mut Process) {
 }
 
 /// The directives of `http`, and those of servers where `http` says nothing.
-pub(super) fn of_http(http: &[Directive], scope: &Scope<'_>, sites: &[Site<'_>], model: &mut Model) {
+pub(super) fn of_http(http: &[Directive], scope: &NginxScope<'_>, sites: &[ServerBlock<'_>], model: &mut Model) {
     let process = &mut model.process;
     let time = |name: &str, least, most| {
         let of_sites = || sites.iter().find_map(|site| site.scope.time(name, least, most));
@@ -62,7 +62,7 @@ const PROCESS_WIDE: [&str; 7] = [
     "set_real_ip_from",
 ];
 
-fn drops_below(directive: &Directive, outer: &Scope<'_>, depth: usize) -> bool {
+fn drops_below(directive: &Directive, outer: &NginxScope<'_>, depth: usize) -> bool {
     let scope = outer.inside(directive.below());
     directive.name == "location"
         && depth < 16
@@ -71,7 +71,7 @@ fn drops_below(directive: &Directive, outer: &Scope<'_>, depth: usize) -> bool {
 }
 
 /// `set_real_ip_from`: the proxies that may name the client's address.
-fn proxies(http: &Scope<'_>, sites: &[Site<'_>], process: &mut Process) {
+fn proxies(http: &NginxScope<'_>, sites: &[ServerBlock<'_>], process: &mut Process) {
     let all = std::iter::once(http).chain(sites.iter().map(|site| &site.scope));
     let mut seen = Vec::new();
     for scope in all {

@@ -7,11 +7,11 @@ use super::lex::Directive;
 use crate::convert::quantity::nginx_time;
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Scope<'d> {
+pub(super) struct NginxScope<'d> {
     by_name: HashMap<&'d str, Vec<&'d Directive>>,
 }
 
-impl<'d> Scope<'d> {
+impl<'d> NginxScope<'d> {
     /// The directives in force in a block that stands in this scope.
     pub(super) fn inside(&self, block: &'d [Directive]) -> Self {
         let mut here: HashMap<&str, Vec<&Directive>> = HashMap::new();

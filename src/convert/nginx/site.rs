@@ -4,18 +4,18 @@ use super::guard::{self, Zones};
 use super::lex::Directive;
 use super::listen::{self, Listen};
 use super::paths::{self, Paths};
-use super::scope::Scope;
-use super::target::{Target, Targets};
+use super::scope::NginxScope;
+use super::target::{ProxyTarget, Targets};
 use super::verdicts;
 use crate::convert::fits;
 use crate::convert::model::{Bytes, Hook, Hsts, Route};
-use crate::convert::place::{Line, Note};
+use crate::convert::place::{Note, SourceLine};
 use crate::convert::quantity::nginx_size;
 
 /// A `server` block, read.
-pub(super) struct Site<'d> {
+pub(super) struct ServerBlock<'d> {
     pub(super) block: &'d Directive,
-    pub(super) scope: Scope<'d>,
+    pub(super) scope: NginxScope<'d>,
     /// Hosts that routes can have.
     pub(super) names: Vec<String>,
     pub(super) listens: Vec<Listen>,
@@ -30,7 +30,7 @@ pub(super) struct Site<'d> {
 }
 
 /// Everything that a site's locations are read with.
-pub(super) struct Reading<'r, 'd> {
+pub(super) struct SiteReading<'r, 'd> {
     pub(super) targets: &'r mut Targets<'d>,
     pub(super) zones: &'r Zones<'d>,
     /// Most bytes of a body where a location sets no other limit.
@@ -40,8 +40,8 @@ pub(super) struct Reading<'r, 'd> {
 /// Most locations inside of each other.
 const MAX_DEPTH: usize = 16;
 
-impl<'d> Site<'d> {
-    pub(super) fn read(block: &'d Directive, outer: &Scope<'d>, reading: &mut Reading<'_, 'd>) -> Self {
+impl<'d> ServerBlock<'d> {
+    pub(super) fn read(block: &'d Directive, outer: &NginxScope<'d>, reading: &mut SiteReading<'_, 'd>) -> Self {
         let scope = outer.inside(block.below());
         let mut site = Self {
             block,
@@ -118,8 +118,8 @@ impl<'d> Site<'d> {
     fn block_of_locations(
         &mut self,
         block: &'d [Directive],
-        scope: &Scope<'d>,
-        reading: &mut Reading<'_, 'd>,
+        scope: &NginxScope<'d>,
+        reading: &mut SiteReading<'_, 'd>,
         depth: usize,
     ) {
         // Of locations that come to the same prefix, the one that is a prefix has it.
@@ -145,7 +145,13 @@ impl<'d> Site<'d> {
         }
     }
 
-    fn location(&mut self, location: &'d Directive, outer: &Scope<'d>, reading: &mut Reading<'_, 'd>, depth: usize) {
+    fn location(
+        &mut self,
+        location: &'d Directive,
+        outer: &NginxScope<'d>,
+        reading: &mut SiteReading<'_, 'd>,
+        depth: usize,
+    ) {
         let scope = outer.inside(location.below());
         let line = location.line();
         let mut notes: Vec<Note> = location.below().iter().filter_map(verdicts::of).collect();
@@ -185,11 +191,11 @@ impl<'d> Site<'d> {
     /// Adds the routes of a location to its upstreams; the first one has the notes.
     fn lead_to(
         &mut self,
-        targets: Vec<Target>,
+        targets: Vec<ProxyTarget>,
         prefixes: &[String],
         location: &Directive,
-        scope: &Scope<'_>,
-        reading: &Reading<'_, '_>,
+        scope: &NginxScope<'_>,
+        reading: &SiteReading<'_, '_>,
         notes: &mut Vec<Note>,
     ) {
         let hooks = guard::hooks(scope, reading.zones, self.hsts.is_some() && self.is_tls(), notes);
@@ -224,7 +230,7 @@ impl<'d> Site<'d> {
         };
         other.notes.append(&mut route.notes);
         if other.upstream != route.upstream || other.hooks != route.hooks {
-            let line = Line::new(&route.place, &["location", &route.path]);
+            let line = SourceLine::new(&route.place, &["location", &route.path]);
             let words = format!("the location at {} takes this path, too, and has it", other.place);
             let is_guarded = !route.hooks.is_empty() && other.hooks != route.hooks;
             other.notes.push(if is_guarded { line.unprotected(words) } else { line.left_out(words) });
@@ -268,7 +274,7 @@ impl<'d> Site<'d> {
 }
 
 /// Most bytes of a body in `scope`; `None` where it sets no limit.
-pub(super) fn body_size(scope: &Scope<'_>) -> Option<Bytes> {
+pub(super) fn body_size(scope: &NginxScope<'_>) -> Option<Bytes> {
     let size = nginx_size(scope.one("client_max_body_size")?.argument(0))?;
     Some(if size == 0 { Bytes::Off } else { Bytes::At(size.min(1 << 40)) })
 }

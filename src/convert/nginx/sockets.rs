@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::listen::Listen;
-use super::scope::Scope;
-use super::site::Site;
+use super::scope::NginxScope;
+use super::site::ServerBlock;
 use crate::convert::model::{Listener, Model, PRIVATE, Tls};
 
 /// Indices of the sites that are the default of one of their sockets.
-pub(super) fn defaults(sites: &[Site<'_>]) -> BTreeSet<usize> {
+pub(super) fn defaults(sites: &[ServerBlock<'_>]) -> BTreeSet<usize> {
     let mut defaults = BTreeSet::new();
     for address in addresses(sites) {
         let on = on(sites, address);
@@ -22,7 +22,7 @@ pub(super) fn defaults(sites: &[Site<'_>]) -> BTreeSet<usize> {
     serving.take(1).collect()
 }
 
-fn addresses(sites: &[Site<'_>]) -> Vec<SocketAddr> {
+fn addresses(sites: &[ServerBlock<'_>]) -> Vec<SocketAddr> {
     let mut addresses = Vec::new();
     for listen in sites.iter().flat_map(|site| &site.listens) {
         if !addresses.contains(&listen.address) {
@@ -32,13 +32,13 @@ fn addresses(sites: &[Site<'_>]) -> Vec<SocketAddr> {
     addresses
 }
 
-fn on<'s>(sites: &'s [Site<'_>], address: SocketAddr) -> Vec<(usize, &'s Listen)> {
+fn on<'s>(sites: &'s [ServerBlock<'_>], address: SocketAddr) -> Vec<(usize, &'s Listen)> {
     let listens = sites.iter().enumerate().flat_map(|(index, site)| site.listens.iter().map(move |one| (index, one)));
     listens.filter(|(_, listen)| listen.address == address).collect()
 }
 
 /// Makes the listeners.
-pub(super) fn listeners(sites: &mut [Site<'_>], model: &mut Model) {
+pub(super) fn listeners(sites: &mut [ServerBlock<'_>], model: &mut Model) {
     for address in addresses(sites) {
         let on: Vec<(usize, Listen)> =
             on(sites, address).into_iter().map(|(index, one)| (index, one.clone())).collect();
@@ -69,7 +69,7 @@ pub(super) fn listeners(sites: &mut [Site<'_>], model: &mut Model) {
     }
 }
 
-fn redirect(sites: &mut [Site<'_>], on: &[(usize, Listen)], listener: &mut Listener) {
+fn redirect(sites: &mut [ServerBlock<'_>], on: &[(usize, Listen)], listener: &mut Listener) {
     let sends = |index: &usize| sites[*index].redirect;
     let serves = |index: &usize| sites[*index].redirect.is_none() && !sites[*index].routes.is_empty();
     let port = on.iter().find_map(|(index, _)| sends(index));
@@ -92,7 +92,7 @@ fn redirect(sites: &mut [Site<'_>], on: &[(usize, Listen)], listener: &mut Liste
     }
 }
 
-fn tls(sites: &[Site<'_>], indices: &[usize], listener: &mut Listener) -> Tls {
+fn tls(sites: &[ServerBlock<'_>], indices: &[usize], listener: &mut Listener) -> Tls {
     let mut tls = Tls { only_1_3: true, ..Tls::default() };
     let mut protocols_said = false;
     let mut auths: Vec<Option<(String, bool)>> = Vec::new();
@@ -132,7 +132,7 @@ fn tls(sites: &[Site<'_>], indices: &[usize], listener: &mut Listener) -> Tls {
     tls
 }
 
-fn client_auth(scope: &Scope<'_>, listener: &mut Listener) -> Option<(String, bool)> {
+fn client_auth(scope: &NginxScope<'_>, listener: &mut Listener) -> Option<(String, bool)> {
     let verify = scope.one("ssl_verify_client")?;
     let mode = verify.argument(0);
     if mode == "off" {

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use super::lex::Directive;
-use super::scope::Scope;
+use super::scope::NginxScope;
 use super::upstream;
 use super::variables::Maps;
 use crate::convert::fits;
 use crate::convert::model::{Backend, Policy, Upstream, UpstreamTls};
-use crate::convert::place::{Note, Place};
+use crate::convert::place::{Note, SourcePlace};
 use crate::convert::uses::Uses;
 
 /// The longest times that a Longhaul file takes, in milliseconds.
@@ -24,7 +24,7 @@ pub(super) struct Targets<'d> {
 }
 
 /// An upstream, and the host that it is for where a `map` chose it.
-pub(super) struct Target {
+pub(super) struct ProxyTarget {
     pub(super) host: Option<String>,
     pub(super) upstream: String,
 }
@@ -34,10 +34,10 @@ impl Targets<'_> {
     pub(super) fn of(
         &mut self,
         pass: &Directive,
-        scope: &Scope<'_>,
+        scope: &NginxScope<'_>,
         prefix: &str,
         notes: &mut Vec<Note>,
-    ) -> Vec<Target> {
+    ) -> Vec<ProxyTarget> {
         let line = pass.line();
         let text = Maps::with_set(pass.argument(0), scope.all("set"));
         let Some((scheme, rest)) = text.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"))
@@ -77,7 +77,7 @@ impl Targets<'_> {
                 notes.push(line.left_out(format!("`{authority}` is no address that can be connected to")));
                 continue;
             }
-            targets.push(Target { host, upstream: self.uses.name_of(found, &line) });
+            targets.push(ProxyTarget { host, upstream: self.uses.name_of(found, &line) });
         }
         targets
     }
@@ -89,14 +89,14 @@ impl Targets<'_> {
         }
         let mut upstream = Upstream::new(fits::upstream_name(authority), &pass.place);
         // The same address from several locations is one upstream.
-        upstream.place = Place { file: "".into(), line: 0 };
+        upstream.place = SourcePlace { file: "".into(), line: 0 };
         let backend = |address| Backend { name: None, address, weight: 1, notes: Vec::new() };
         upstream.backends.extend(fits::address(authority, port).map(backend));
         upstream
     }
 }
 
-fn policy(scope: &Scope<'_>, is_https: bool, authority: &str, pass: &Directive, notes: &mut Vec<Note>) -> Policy {
+fn policy(scope: &NginxScope<'_>, is_https: bool, authority: &str, pass: &Directive, notes: &mut Vec<Note>) -> Policy {
     Policy {
         connect: scope.time("proxy_connect_timeout", 1, HOUR),
         read: scope.time("proxy_read_timeout", 1, WEEK),
@@ -107,7 +107,7 @@ fn policy(scope: &Scope<'_>, is_https: bool, authority: &str, pass: &Directive, 
     }
 }
 
-fn tls(scope: &Scope<'_>, authority: &str, pass: &Directive, notes: &mut Vec<Note>) -> UpstreamTls {
+fn tls(scope: &NginxScope<'_>, authority: &str, pass: &Directive, notes: &mut Vec<Note>) -> UpstreamTls {
     let verifies = scope.word("proxy_ssl_verify") == "on";
     let asks = scope.word("proxy_ssl_server_name") == "on";
     let named = scope.one("proxy_ssl_name").map_or_else(|| fits::without_port(authority), |name| name.argument(0));
