@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::snapshot::Destination;
-use crate::upstream::Arrival;
+use crate::upstream::PlaceInLine;
 
 /// Waits of one request.
 #[derive(Default)]
 pub(super) struct Holds {
     /// Place of the request in the order of arrival at its upstream.
-    pub(super) arrival: Option<Arrival>,
+    pub(super) arrival: Option<PlaceInLine>,
     /// Time spent waiting, which no backend is charged with.
     pub(super) waited: Duration,
     /// Number of backends that could not be connected to, and that were waited for.

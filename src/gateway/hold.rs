@@ -13,7 +13,7 @@ use super::held::NotHeld;
 use super::request::Ctx;
 use super::waits::Waits;
 use crate::snapshot::{Destination, Running};
-use crate::upstream::{Arrival, Held, HeldEnd};
+use crate::upstream::{Held, HeldEnd, PlaceInLine};
 
 impl Gateway {
     /// Waits while the backend that the request belongs to is away. `to` is the upstream as it is in force afterwards.
@@ -60,7 +60,7 @@ async fn wait<D: Waits>(
     dial: &mut D,
     to: &Destination,
     index: usize,
-    arrival: Arrival,
+    arrival: PlaceInLine,
     deadline: Instant,
 ) -> Option<HeldEnd> {
     let (admission, backend) = (to.upstream.admission(), &to.upstream.states()[index]);

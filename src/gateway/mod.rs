@@ -26,7 +26,7 @@ use log::warn;
 use crate::dial::{Dialer, TryError};
 use crate::snapshot::{Destination, Running};
 use crate::socket::descriptors::Descriptors;
-use crate::upstream::{Blame, FailedTry, FailureKind};
+use crate::upstream::{Blame, FailedStep, FailedTry};
 pub use handshake::{HandshakeHost, offer};
 pub use request::Ctx;
 pub use runtimes::Runtimes;
@@ -49,9 +49,9 @@ impl Gateway {
 
     /// Charges a failed try to the party it is blamed on, and gives up the backend at work. `step` is the one that
     /// follows the connect.
-    fn try_failed(&self, ctx: &mut Ctx, to: &Destination, step: FailureKind, error: &TryError) {
+    fn try_failed(&self, ctx: &mut Ctx, to: &Destination, step: FailedStep, error: &TryError) {
         ctx.timed_out = error.is_timeout();
-        let (reason, connect) = (error.to_string(), FailureKind::Connect);
+        let (reason, connect) = (error.to_string(), FailedStep::Connect);
         if let Some(failure) = error.tls() {
             to.metrics.tls_failure(failure);
         }
@@ -67,14 +67,14 @@ impl Gateway {
 
     /// Notes that the backend at work failed after a request was sent, and gives it up. A request charges one backend
     /// at most: where several fail over it, the request may be the reason.
-    fn doubt(&self, ctx: &mut Ctx, to: &Destination, step: FailureKind, reason: &str) {
+    fn doubt(&self, ctx: &mut Ctx, to: &Destination, step: FailedStep, reason: &str) {
         ctx.sent += 1;
         let blame = if ctx.sent > 1 { Blame::Client } else { Blame::Backend(step) };
         self.backend_failed(ctx, to, step, blame, reason);
     }
 
     /// Charges a failure at `step` to the party it is blamed on, and gives up the backend at work.
-    fn backend_failed(&self, ctx: &mut Ctx, to: &Destination, step: FailureKind, blame: Blame, reason: &str) {
+    fn backend_failed(&self, ctx: &mut Ctx, to: &Destination, step: FailedStep, blame: Blame, reason: &str) {
         let on_trial = ctx.pick.as_ref().is_some_and(|pick| pick.guard.is_on_trial());
         let Some(index) = ctx.give_up_on_pick() else { return };
         let (step, backend) = (step.as_str(), &to.upstream.states()[index]);

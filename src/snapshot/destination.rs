@@ -12,7 +12,7 @@ use crate::dial::Layers;
 use crate::metrics::{Metrics, UpstreamMetrics};
 use crate::tunnel::{Reason, Scope, Tunnels};
 use crate::upstream::{
-    BackendState, Blame, Change, FailedRequest, FailedTry, FailureKind, HealthHistory, Member, Registry, Upstream,
+    BackendState, Blame, FailedRequest, FailedStep, FailedTry, HealthChange, HealthHistory, Member, Registry, Upstream,
 };
 
 /// A compiled upstream with what is counted for it.
@@ -63,15 +63,15 @@ impl Destination {
         self.metrics.backend_failure(kind.as_str());
         let reason = format!("{} of real traffic failed: {}", kind.as_str(), failed.reason);
         let change = match kind {
-            FailureKind::Connect => self.upstream.connect_failed(index, &reason),
-            FailureKind::Handshake | FailureKind::Request => {
+            FailedStep::Connect => self.upstream.connect_failed(index, &reason),
+            FailedStep::Handshake | FailedStep::Request => {
                 let request = FailedRequest { network: failed.client.into(), on_trial: failed.on_trial };
                 self.upstream.request_failed(index, request, &reason, Instant::now())
             }
         };
         let (state, config) = (&self.upstream.states()[index], self.upstream.config());
         match config.health.as_ref().and(config.absent) {
-            Some(_) if kind == FailureKind::Connect => state.refused(Instant::now()),
+            Some(_) if kind == FailedStep::Connect => state.refused(Instant::now()),
             _ => state.observe(Instant::now()),
         }
         state.check_wanted().notify_one();
@@ -105,36 +105,36 @@ impl Destination {
         }
         let scope = Scope::Address(Arc::clone(state));
         match change {
-            Some(Change::Down { .. } | Change::Confirmed { .. }) => {
+            Some(HealthChange::Down { .. } | HealthChange::Confirmed { .. }) => {
                 tunnels.end(&scope, Reason::BackendDown, config.drain_window);
             }
-            Some(Change::Up { .. }) => tunnels.spare(&scope, Reason::BackendDown),
-            Some(Change::Ejected { .. } | Change::Returned) | None => {}
+            Some(HealthChange::Up { .. }) => tunnels.spare(&scope, Reason::BackendDown),
+            Some(HealthChange::Ejected { .. } | HealthChange::Returned) | None => {}
         }
     }
 
     /// Logs, counts and notes a turn of a backend's health.
-    fn log_change(&self, index: usize, change: Option<&Change>) {
+    fn log_change(&self, index: usize, change: Option<&HealthChange>) {
         let Some(change) = change else { return };
         let state = &self.upstream.states()[index];
         let backend: &BackendState = state;
         self.history.note(SystemTime::now(), backend, change);
         match change {
-            Change::Up { reason } => {
+            HealthChange::Up { reason } => {
                 info!("backend {backend} is up: {reason}");
                 self.metrics.health_change(true);
             }
-            Change::Down { reason, .. } => {
+            HealthChange::Down { reason, .. } => {
                 warn!("backend {backend} is down: {reason}");
                 self.metrics.health_change(false);
             }
-            Change::Confirmed { reason } => info!("backend {backend} is down by checks too: {reason}"),
-            Change::Ejected { reason, length } => {
+            HealthChange::Confirmed { reason } => info!("backend {backend} is down by checks too: {reason}"),
+            HealthChange::Ejected { reason, length } => {
                 let length = humantime::format_duration(*length);
                 warn!("backend {backend} is ejected for {length}: {reason}");
                 self.metrics.ejections.inc();
             }
-            Change::Returned => info!("backend {backend} is no longer ejected: a request on trial succeeded"),
+            HealthChange::Returned => info!("backend {backend} is no longer ejected: a request on trial succeeded"),
         }
     }
 

@@ -24,7 +24,7 @@ pub struct FailedTry<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
     /// The backend.
-    Backend(FailureKind),
+    Backend(FailedStep),
     /// The gateway, which was short of something.
     Gateway(LocalFailure),
     /// The client: nobody else's requests fail in this way, and no backend is charged.
@@ -33,7 +33,7 @@ pub enum Blame {
 
 /// The step of a try at which a backend failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FailureKind {
+pub enum FailedStep {
     /// The connection to the backend. No client can cause that by its choice of a request.
     Connect,
     /// A WebSocket handshake, after the request was sent.
@@ -44,12 +44,12 @@ pub enum FailureKind {
 
 impl Blame {
     /// Charges an I/O error at this step: to the gateway where it was short of something, else to the backend.
-    pub fn of(step: FailureKind, error: &io::Error) -> Self {
+    pub fn of(step: FailedStep, error: &io::Error) -> Self {
         LocalFailure::of(error).map_or(Self::Backend(step), Self::Gateway)
     }
 }
 
-impl FailureKind {
+impl FailedStep {
     /// The `kind` label of metrics, and the word in logs.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -27,7 +27,7 @@ impl From<&config::Health> for Thresholds {
 
 /// A turn of a backend's health.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum HealthChange {
     /// The backend was down and is up.
     Up {
         /// Text given with the result that decided.
@@ -103,7 +103,7 @@ impl HealthState {
     }
 
     /// Notes a check that passed.
-    pub fn check_passed(&mut self, thresholds: Thresholds, reason: &str, now: Instant) -> Option<Change> {
+    pub fn check_passed(&mut self, thresholds: Thresholds, reason: &str, now: Instant) -> Option<HealthChange> {
         self.checks.any = true;
         self.checks.failures = 0;
         if self.is_up() {
@@ -116,11 +116,11 @@ impl HealthState {
         }
         // Older results are about a backend that has been down since.
         *self = Self { checks: Checks { any: true, ..Checks::default() }, ..Self::default() };
-        Some(Change::Up { reason: reason.to_owned() })
+        Some(HealthChange::Up { reason: reason.to_owned() })
     }
 
     /// Notes a check that failed. The first one of a backend takes it down at once, whatever `fall` says.
-    pub fn check_failed(&mut self, thresholds: Thresholds, reason: &str) -> Option<Change> {
+    pub fn check_failed(&mut self, thresholds: Thresholds, reason: &str) -> Option<HealthChange> {
         let first = !std::mem::replace(&mut self.checks.any, true);
         self.checks.passes = 0;
         if self.checks.down {
@@ -133,13 +133,13 @@ impl HealthState {
         self.checks.down = true;
         let reason = reason.to_owned();
         match self.connects.down {
-            true => Some(Change::Confirmed { reason }),
-            false => Some(Change::Down { reason, by: DownBy::Checks }),
+            true => Some(HealthChange::Confirmed { reason }),
+            false => Some(HealthChange::Down { reason, by: DownBy::Checks }),
         }
     }
 
     /// Notes that traffic could not connect. While the backend is down it changes nothing.
-    pub fn connect_failed(&mut self, thresholds: Thresholds, reason: &str) -> Option<Change> {
+    pub fn connect_failed(&mut self, thresholds: Thresholds, reason: &str) -> Option<HealthChange> {
         if !self.is_up() {
             return None;
         }
@@ -149,7 +149,7 @@ impl HealthState {
         }
         self.connects = Connects { down: true, failures: 0 };
         self.checks.passes = 0;
-        Some(Change::Down { reason: reason.to_owned(), by: DownBy::Connects })
+        Some(HealthChange::Down { reason: reason.to_owned(), by: DownBy::Connects })
     }
 
     /// Notes that traffic was connected. The request may yet fail.
@@ -165,14 +165,14 @@ impl HealthState {
     }
 
     /// Ejects the backend.
-    pub fn eject(&mut self, reason: &str, now: Instant) -> Change {
-        Change::Ejected { reason: reason.to_owned(), length: self.doubt.eject(now) }
+    pub fn eject(&mut self, reason: &str, now: Instant) -> HealthChange {
+        HealthChange::Ejected { reason: reason.to_owned(), length: self.doubt.eject(now) }
     }
 
     /// Notes a request of traffic that was answered as it should be.
-    pub fn traffic_succeeded(&mut self, now: Instant) -> Option<Change> {
+    pub fn traffic_succeeded(&mut self, now: Instant) -> Option<HealthChange> {
         self.connected();
-        self.doubt.succeeded(now).then_some(Change::Returned)
+        self.doubt.succeeded(now).then_some(HealthChange::Returned)
     }
 }
 

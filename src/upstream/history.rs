@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::health::Change;
+use super::health::HealthChange;
 use super::state::{BackendState, lock};
 
 /// The last turns of backends' health.
@@ -57,15 +57,15 @@ pub enum Turned {
 
 impl HealthHistory {
     /// Notes a turn of a backend's health.
-    pub fn note(&self, at: SystemTime, backend: &BackendState, change: &Change) {
+    pub fn note(&self, at: SystemTime, backend: &BackendState, change: &HealthChange) {
         let (to, reason) = match change {
-            Change::Up { reason } => (Turned::Up, reason.clone()),
-            Change::Down { reason, .. } => (Turned::Down, reason.clone()),
-            Change::Confirmed { reason } => (Turned::Confirmed, reason.clone()),
-            Change::Ejected { reason, length } => {
+            HealthChange::Up { reason } => (Turned::Up, reason.clone()),
+            HealthChange::Down { reason, .. } => (Turned::Down, reason.clone()),
+            HealthChange::Confirmed { reason } => (Turned::Confirmed, reason.clone()),
+            HealthChange::Ejected { reason, length } => {
                 (Turned::Ejected, format!("for {}: {reason}", humantime::format_duration(*length)))
             }
-            Change::Returned => (Turned::Returned, "a request on trial succeeded".to_owned()),
+            HealthChange::Returned => (Turned::Returned, "a request on trial succeeded".to_owned()),
         };
         self.push(HealthEvent {
             at: at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
@@ -125,7 +125,7 @@ mod tests {
 
     fn note(history: &HealthHistory, backend: &str, second: u64) {
         let state = Registry::default().backend("u", backend, "127.0.0.1:9001".parse().unwrap());
-        let change = Change::Down { reason: format!("reason {second}"), by: DownBy::Checks };
+        let change = HealthChange::Down { reason: format!("reason {second}"), by: DownBy::Checks };
         history.note(UNIX_EPOCH + Duration::from_secs(second), &state, &change);
     }
 
@@ -164,7 +164,7 @@ mod tests {
     fn a_long_reason_is_cut() {
         let history = HealthHistory::default();
         let state = Registry::default().backend("u", "a", "127.0.0.1:9001".parse().unwrap());
-        history.note(UNIX_EPOCH, &state, &Change::Up { reason: "é".repeat(10_000) });
+        history.note(UNIX_EPOCH, &state, &HealthChange::Up { reason: "é".repeat(10_000) });
         assert_eq!(history.events()[0].reason.chars().count(), LONGEST_REASON);
     }
 }

@@ -21,17 +21,17 @@ use std::time::{Duration, Instant};
 use crate::config::{self, TrafficHealth};
 
 pub use self::admission::{
-    Absences, Admission, Arrival, Awaited, Backend, Entered, Held, HeldEnd, HeldKey, KeyId, KeySlot, NotAdmitted,
-    Presence, Rules, Told, Verdict, Waiting,
+    Absences, Awaited, Entered, Held, HeldEnd, HeldKey, KeyId, KeySlot, NotAdmitted, PlaceInLine, Presence, QueueRules,
+    QueuedBackend, TimedHandshake, TurnVerdict, UpstreamAdmission, Waiting,
 };
-pub use self::blame::{Blame, FailedTry, FailureKind};
+pub use self::blame::{Blame, FailedStep, FailedTry};
 pub use self::doubt::{Doubt, FailedRequest};
-pub use self::health::{Change, DownBy, HealthState, Thresholds};
+pub use self::health::{DownBy, HealthChange, HealthState, Thresholds};
 pub use self::history::{HealthEvent, HealthHistory, Turned};
 pub use self::members::{Closing, Member, MemberLists, MemberSource, WrongMembers};
 pub use self::network::ClientNetwork;
 use self::network::Visitors;
-pub use self::pick::{Hindrance, Obstacle, Pick, Picked, Unavailable};
+pub use self::pick::{Hindrance, Obstacle, Picked, PickedBackend, Unavailable};
 pub use self::registry::Registry;
 pub use self::ring::{Ring, Walk};
 pub use self::state::{BackendState, Demand, LoadGuard, Room};
@@ -55,7 +55,7 @@ pub struct Upstream {
     /// Counter that takes equally loaded backends in turn; see `pick`.
     turn: AtomicU64,
     visitors: Visitors,
-    admission: Arc<Admission>,
+    admission: Arc<UpstreamAdmission>,
     /// Held while a backend is ejected, so that no two ejections together pass the bound.
     ejecting: Mutex<()>,
 }
@@ -98,7 +98,7 @@ impl Upstream {
         ring: Ring,
         states: Vec<Arc<BackendState>>,
         (members, came, now): (Arc<[Member]>, Vec<Option<Instant>>, Option<Instant>),
-        admission: Arc<Admission>,
+        admission: Arc<UpstreamAdmission>,
     ) -> Self {
         let is_new = |index: usize| came[index].zip(now).is_some_and(|(came, now)| now - came < NEW);
         let replaces = members.iter().any(|member| member.leaving) && (0..came.len()).any(is_new);
@@ -131,19 +131,19 @@ impl Upstream {
     /// Puts the configuration's rules of admission in force, for clients that wait, too.
     pub fn enforce_admission(&self, now: Instant) {
         let config = &self.config;
-        let rules = Rules {
+        let rules = QueueRules {
             admission: config.admission,
             tunnels: config.limits.tunnels,
             is_checked: config.health.is_some(),
             counts_keys: config.limits.per_key.is_some(),
         };
         let listed = self.members.iter().zip(&self.states).filter(|(member, _)| member.takes_new());
-        self.admission.enforce(rules, listed.map(|(_, state)| Arc::clone(state) as Arc<dyn Backend>), now);
+        self.admission.enforce(rules, listed.map(|(_, state)| Arc::clone(state) as Arc<dyn QueuedBackend>), now);
         self.admission.absent().enforce(config.absent, self.members.iter().map(|member| Arc::from(&*member.name)));
     }
 
     /// The admission to its backends.
-    pub fn admission(&self) -> &Arc<Admission> {
+    pub fn admission(&self) -> &Arc<UpstreamAdmission> {
         &self.admission
     }
 
@@ -184,7 +184,12 @@ impl Upstream {
     ///
     /// # Panics
     /// `index` is not one of the members.
-    pub fn traffic_succeeded(&self, index: usize, network: ClientNetwork, now: impl Fn() -> Instant) -> Option<Change> {
+    pub fn traffic_succeeded(
+        &self,
+        index: usize,
+        network: ClientNetwork,
+        now: impl Fn() -> Instant,
+    ) -> Option<HealthChange> {
         self.visitors.visited(network, &now);
         self.states[index].traffic_succeeded(now)
     }
@@ -193,7 +198,7 @@ impl Upstream {
     ///
     /// # Panics
     /// `index` is not one of the members.
-    pub fn connect_failed(&self, index: usize, reason: &str) -> Option<Change> {
+    pub fn connect_failed(&self, index: usize, reason: &str) -> Option<HealthChange> {
         let health = self.config.health.as_ref().filter(|health| health.traffic != TrafficHealth::Off)?;
         self.states[index].connect_failed(health.into(), reason)
     }
@@ -203,7 +208,13 @@ impl Upstream {
     ///
     /// # Panics
     /// `index` is not one of the members.
-    pub fn request_failed(&self, index: usize, request: FailedRequest, reason: &str, now: Instant) -> Option<Change> {
+    pub fn request_failed(
+        &self,
+        index: usize,
+        request: FailedRequest,
+        reason: &str,
+        now: Instant,
+    ) -> Option<HealthChange> {
         let state = &self.states[index];
         self.visitors.visited(request.network, || now);
         let health = self.config.health.as_ref()?;

@@ -21,7 +21,7 @@ pub use preview::{Hindrance, Obstacle};
 
 /// One backend, chosen for one request and already counted as loaded with it.
 #[derive(Debug)]
-pub struct Pick {
+pub struct PickedBackend {
     /// Index of the backend among the members.
     pub index: usize,
     /// Live state of the backend.
@@ -58,7 +58,7 @@ pub enum Unavailable {
     AllFull,
 }
 
-impl Pick {
+impl PickedBackend {
     fn new(index: usize, guard: LoadGuard, how: Picked) -> Self {
         Self { index, state: Arc::clone(guard.state()), guard, how }
     }
@@ -80,7 +80,7 @@ impl Upstream {
     ///
     /// # Errors
     /// [`Unavailable`], where there is no backend left to choose.
-    pub fn pick(&self, key: Option<&[u8]>, tried: &[usize]) -> Result<Pick, Unavailable> {
+    pub fn pick(&self, key: Option<&[u8]>, tried: &[usize]) -> Result<PickedBackend, Unavailable> {
         self.choose(key, tried, Room::unbounded(Demand::Request))
     }
 
@@ -89,7 +89,12 @@ impl Upstream {
     ///
     /// # Errors
     /// [`Unavailable`], where there is no backend left to choose.
-    pub fn pick_within(&self, demand: Demand, key: Option<&[u8]>, tried: &[usize]) -> Result<Pick, Unavailable> {
+    pub fn pick_within(
+        &self,
+        demand: Demand,
+        key: Option<&[u8]>,
+        tried: &[usize],
+    ) -> Result<PickedBackend, Unavailable> {
         let limits = &self.config.limits;
         let (limit, may_wait) = match demand {
             Demand::Request => (limits.requests, false),
@@ -110,7 +115,7 @@ impl Upstream {
     ///
     /// An empty key is no key. Backends of weight 0 and those being drained are never chosen. With every backend down
     /// and `fail_open` set, all are taken as up.
-    fn choose(&self, key: Option<&[u8]>, tried: &[usize], room: Room) -> Result<Pick, Unavailable> {
+    fn choose(&self, key: Option<&[u8]>, tried: &[usize], room: Room) -> Result<PickedBackend, Unavailable> {
         let key = key.filter(|key| !key.is_empty());
         let unavailable = if tried.is_empty() { Unavailable::AllDown } else { Unavailable::AllTried };
         self.select(key, tried, room, |choice| choice.pick(key)).ok_or(unavailable)
@@ -150,7 +155,7 @@ struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    fn pick(self, key: Option<&[u8]>) -> Option<Pick> {
+    fn pick(self, key: Option<&[u8]>) -> Option<PickedBackend> {
         if self.is_empty() {
             return None;
         }
@@ -165,14 +170,14 @@ impl Choice<'_> {
         }
     }
 
-    fn first_with_room(self, key: &[u8], factor: f64) -> Option<Pick> {
+    fn first_with_room(self, key: &[u8], factor: f64) -> Option<PickedBackend> {
         let (load, weight) = (self.eligible.load(), self.eligible.weight());
         // Requests that came in since can only have made the limit higher: together they never pass it.
         self.first_within(key, |index| load_limit(factor, load, self.weight(index), weight))
     }
 
     /// The first backend on the ring that may be chosen and carries less than `limit` allows it.
-    fn first_within(self, key: &[u8], limit: impl Fn(usize) -> usize) -> Option<Pick> {
+    fn first_within(self, key: &[u8], limit: impl Fn(usize) -> usize) -> Option<PickedBackend> {
         let mut first = None;
         for (place, index) in self.upstream.ring.points_from(Ring::hash(key)).enumerate() {
             let first = *first.get_or_insert(index);
@@ -180,7 +185,7 @@ impl Choice<'_> {
                 && let Some(guard) = self.upstream.states[index].occupy_within(limit(index), self.room)
             {
                 let how = if index == first { Picked::Ring } else { Picked::NextOnRing };
-                return Some(Pick::new(index, guard, how));
+                return Some(PickedBackend::new(index, guard, how));
             }
             // A whole round costs far more than looking at each backend: first see whether it can lead anywhere.
             if place == FAR {
@@ -191,13 +196,13 @@ impl Choice<'_> {
         None
     }
 
-    fn least_loaded(self) -> Option<Pick> {
+    fn least_loaded(self) -> Option<PickedBackend> {
         for _ in 0..ROUNDS {
             let of_two = if self.upstream.states.len() > FEW { self.less_loaded_of_two() } else { None };
             let index = of_two.or_else(|| self.least_loaded_of_all())?;
             // Others may have taken its last room meanwhile.
             if let Some(guard) = self.upstream.states[index].occupy_within(usize::MAX, self.room) {
-                return Some(Pick::new(index, guard, Picked::LeastLoaded));
+                return Some(PickedBackend::new(index, guard, Picked::LeastLoaded));
             }
         }
         None

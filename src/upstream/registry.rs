@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, Weak};
 
-use super::admission::Admission;
+use super::admission::UpstreamAdmission;
 use super::history::HealthHistory;
 use super::state::{BackendState, lock};
 
@@ -23,7 +23,7 @@ struct Backends {
     /// By upstream and name: the states of one identity, one for each address that anyone uses.
     by_upstream: HashMap<String, HashMap<Box<str>, Vec<Weak<BackendState>>>>,
     /// By upstream.
-    admissions: HashMap<String, Weak<Admission>>,
+    admissions: HashMap<String, Weak<UpstreamAdmission>>,
     /// Names, those that nobody uses any more included.
     entries: usize,
     /// Names left by the last clearing.
@@ -56,12 +56,12 @@ impl Registry {
     }
 
     /// The admission to an upstream's backends, made anew (off) where no one uses a backend of it.
-    pub fn admission(&self, upstream: &str) -> Arc<Admission> {
+    pub fn admission(&self, upstream: &str) -> Arc<UpstreamAdmission> {
         lock(&self.backends).admission(upstream)
     }
 
     /// The admissions of all upstreams, by name.
-    pub fn admissions(&self) -> Vec<(String, Arc<Admission>)> {
+    pub fn admissions(&self) -> Vec<(String, Arc<UpstreamAdmission>)> {
         let backends = lock(&self.backends);
         let all = backends.admissions.iter();
         all.filter_map(|(upstream, admission)| Some((upstream.clone(), admission.upgrade()?))).collect()
@@ -75,7 +75,7 @@ impl Registry {
 }
 
 impl Backends {
-    fn admission(&mut self, upstream: &str) -> Arc<Admission> {
+    fn admission(&mut self, upstream: &str) -> Arc<UpstreamAdmission> {
         if let Some(admission) = self.admissions.get(upstream).and_then(Weak::upgrade) {
             return admission;
         }

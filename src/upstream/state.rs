@@ -12,9 +12,9 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use super::FailedRequest;
-use super::admission::{Admission, Backend};
-use super::health::{Change, HealthState, Thresholds};
-use super::tally::{Share, Standing, Tally};
+use super::admission::{QueuedBackend, UpstreamAdmission};
+use super::health::{HealthChange, HealthState, Thresholds};
+use super::tally::{Share, TalliedState, Tally};
 use absence::Absence;
 pub(super) use absence::Listed;
 pub use load::{Demand, LoadGuard, Room};
@@ -43,7 +43,7 @@ struct Live {
     tunnels: AtomicUsize,
     /// Tunnels, and requests that may become some.
     claims: AtomicUsize,
-    admission: Arc<Admission>,
+    admission: Arc<UpstreamAdmission>,
     /// `health.is_up()`, to be read without the lock.
     up: AtomicBool,
     /// `health.is_doubted()`, to be read without the lock.
@@ -81,7 +81,7 @@ struct Seat {
 }
 
 impl Live {
-    fn new(upstream: &str, name: &str, address: SocketAddr, admission: Arc<Admission>) -> Self {
+    fn new(upstream: &str, name: &str, address: SocketAddr, admission: Arc<UpstreamAdmission>) -> Self {
         Self {
             upstream: upstream.to_owned(),
             name: name.into(),
@@ -108,7 +108,7 @@ impl Live {
 
 impl BackendState {
     /// The state of an identity that nobody uses yet: up, without load.
-    pub(super) fn new(upstream: &str, name: &str, address: SocketAddr, admission: Arc<Admission>) -> Self {
+    pub(super) fn new(upstream: &str, name: &str, address: SocketAddr, admission: Arc<UpstreamAdmission>) -> Self {
         let live = Arc::new(Live::new(upstream, name, address, admission));
         Self { address, named: name != address.to_string(), live }
     }
@@ -178,7 +178,7 @@ impl BackendState {
     }
 
     /// The admission to the upstream's backends.
-    pub fn admission(&self) -> &Arc<Admission> {
+    pub fn admission(&self) -> &Arc<UpstreamAdmission> {
         &self.live.admission
     }
 
@@ -215,18 +215,18 @@ impl BackendState {
     }
 
     /// A check passed; see [`HealthState::check_passed`].
-    pub fn check_passed(&self, thresholds: Thresholds, reason: &str, now: Instant) -> Option<Change> {
+    pub fn check_passed(&self, thresholds: Thresholds, reason: &str, now: Instant) -> Option<HealthChange> {
         self.connects_again();
         self.update(|health| health.check_passed(thresholds, reason, now))
     }
 
     /// A check failed; see [`HealthState::check_failed`].
-    pub fn check_failed(&self, thresholds: Thresholds, reason: &str) -> Option<Change> {
+    pub fn check_failed(&self, thresholds: Thresholds, reason: &str) -> Option<HealthChange> {
         self.update(|health| health.check_failed(thresholds, reason))
     }
 
     /// Traffic succeeded; costs one load where nothing had failed. `now` is asked for otherwise.
-    pub fn traffic_succeeded(&self, now: impl FnOnce() -> Instant) -> Option<Change> {
+    pub fn traffic_succeeded(&self, now: impl FnOnce() -> Instant) -> Option<HealthChange> {
         if !self.live.doubted.load(Relaxed) {
             return None;
         }
@@ -234,7 +234,7 @@ impl BackendState {
     }
 
     /// Traffic could not connect; see [`HealthState::connect_failed`].
-    pub fn connect_failed(&self, thresholds: Thresholds, reason: &str) -> Option<Change> {
+    pub fn connect_failed(&self, thresholds: Thresholds, reason: &str) -> Option<HealthChange> {
         self.update(|health| health.connect_failed(thresholds, reason))
     }
 
@@ -250,7 +250,7 @@ impl BackendState {
         }
     }
 
-    pub(super) fn eject(&self, reason: &str, now: Instant) -> Option<Change> {
+    pub(super) fn eject(&self, reason: &str, now: Instant) -> Option<HealthChange> {
         self.update(|health| Some(health.eject(reason, now)))
     }
 
@@ -299,8 +299,13 @@ impl BackendState {
         result
     }
 
-    fn standing(&self) -> Standing {
-        Standing { up: self.is_up(), ejected: self.is_ejected(), admits: self.admits(), draining: self.is_draining() }
+    fn standing(&self) -> TalliedState {
+        TalliedState {
+            up: self.is_up(),
+            ejected: self.is_ejected(),
+            admits: self.admits(),
+            draining: self.is_draining(),
+        }
     }
 
     fn share(&self, seat: &Seat) -> Share {
@@ -327,7 +332,7 @@ impl BackendState {
     }
 }
 
-impl Backend for BackendState {
+impl QueuedBackend for BackendState {
     fn name(&self) -> &str {
         self.name()
     }

@@ -20,7 +20,7 @@ pub(super) struct Tally {
 
 /// The part of a backend's live state that decides where it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct TalliedState {
     pub(super) up: bool,
     pub(super) ejected: bool,
     /// Not ejected, or waiting for a request on trial.
@@ -40,15 +40,15 @@ impl Tally {
     }
 
     /// Counts a backend that stood `before` (`None`: not at all) as it stands `after`.
-    pub(super) fn change(&self, share: Share, before: Option<Standing>, after: Option<Standing>) {
-        let is_up = |standing: Standing| standing.up && standing.admits && !standing.draining;
+    pub(super) fn change(&self, share: Share, before: Option<TalliedState>, after: Option<TalliedState>) {
+        let is_up = |standing: TalliedState| standing.up && standing.admits && !standing.draining;
         self.up.change(share, before.is_some_and(is_up), after.is_some_and(is_up));
         if let Some(replacing) = self.replacing.as_ref().filter(|_| share.replaces) {
             replacing.change(share, before.is_some_and(is_up), after.is_some_and(is_up));
         }
-        let is_there = |standing: Standing| !standing.draining;
+        let is_there = |standing: TalliedState| !standing.draining;
         self.up_or_down.change(share, before.is_some_and(is_there), after.is_some_and(is_there));
-        let is_ejected = |standing: Option<Standing>| standing.is_some_and(|standing| standing.ejected);
+        let is_ejected = |standing: Option<TalliedState>| standing.is_some_and(|standing| standing.ejected);
         match (is_ejected(before), is_ejected(after)) {
             (false, true) => _ = self.ejected.fetch_add(1, Relaxed),
             (true, false) => _ = self.ejected.fetch_sub(1, Relaxed),

@@ -53,7 +53,7 @@ fn take_down(upstream: &Upstream, index: usize) {
     assert!(!upstream.is_up(index));
 }
 
-fn index_and_rule(pick: Result<Pick, Unavailable>) -> Result<(usize, Picked), Unavailable> {
+fn index_and_rule(pick: Result<PickedBackend, Unavailable>) -> Result<(usize, Picked), Unavailable> {
     pick.map(|pick| (pick.index, pick.how))
 }
 
@@ -268,7 +268,7 @@ fn keyless_requests_avoid_the_loaded() {
 fn the_bound_passes_a_hot_key_on_along_the_ring_and_takes_it_back() {
     let upstream = bounded(&[1; 4], 1.25);
     let order = upstream.order(b"hot");
-    let mut kept: Vec<Pick> = (0..40).map(|_| upstream.pick(Some(b"hot"), &[]).unwrap()).collect();
+    let mut kept: Vec<PickedBackend> = (0..40).map(|_| upstream.pick(Some(b"hot"), &[]).unwrap()).collect();
     // 1.25 × 40 ÷ 4 = 12.5, so 13 at most. The bound grew with the load, and what came before it grew stayed where it
     // was.
     let loads: Vec<_> = order.iter().map(|&index| upstream.states()[index].load()).collect();
@@ -283,7 +283,7 @@ fn the_bound_is_reckoned_over_backends_that_are_up() {
     let order = upstream.order(b"hot");
     let dead: Vec<_> = (0..30).map(|_| upstream.states()[order[0]].occupy()).collect();
     take_down(&upstream, order[0]);
-    let _kept: Vec<Pick> = (0..8).map(|_| upstream.pick(Some(b"hot"), &[]).unwrap()).collect();
+    let _kept: Vec<PickedBackend> = (0..8).map(|_| upstream.pick(Some(b"hot"), &[]).unwrap()).collect();
     // 1.5 × 8 ÷ 2 = 6.
     assert_eq!([1, 2].map(|place| upstream.states()[order[place]].load()), [6, 2]);
     drop(dead);
@@ -302,7 +302,7 @@ fn a_burst_from_many_threads_never_passes_the_bound() {
         let weights = [1, 2, 3, 4];
         let upstream = bounded(&weights, factor);
         let together = std::sync::Barrier::new(8);
-        let kept: Vec<Pick> = std::thread::scope(|scope| {
+        let kept: Vec<PickedBackend> = std::thread::scope(|scope| {
             let burst = || {
                 together.wait();
                 (0..250).map(|_| upstream.pick(Some(b"hot"), &[]).unwrap()).collect::<Vec<_>>()
@@ -369,7 +369,7 @@ proptest! {
     ) {
         let upstream = bounded(&weights, factor);
         let total_weight = weights.iter().map(|&weight| u64::from(weight)).sum();
-        let mut kept: Vec<Pick> = Vec::new();
+        let mut kept: Vec<PickedBackend> = Vec::new();
         for (key, leave, which) in steps {
             if leave && !kept.is_empty() {
                 kept.swap_remove(which.index(kept.len()));

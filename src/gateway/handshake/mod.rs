@@ -34,7 +34,7 @@ use crate::snapshot::Destination;
 use crate::socket::keepalive;
 use crate::tls::Sealed;
 use crate::tunnel::{Connection, NewTunnel, Rare, Record, Socket};
-use crate::upstream::{Blame, FailureKind, Ring};
+use crate::upstream::{Blame, FailedStep, Ring};
 use crate::ws::Sides;
 use crate::ws::handshake::{self, BadAnswer, Offer};
 use in_progress::InProgress;
@@ -187,11 +187,11 @@ impl Gateway {
                 Err(error) if Instant::now() >= until && error.is_timeout() => {
                     let limit = humantime::format_duration(timeouts.handshake);
                     let reason = format!("no answer to the handshake within {limit}");
-                    self.doubt(ctx, to, FailureKind::Handshake, &reason);
+                    self.doubt(ctx, to, FailedStep::Handshake, &reason);
                     return Err(HandshakeEnding::Answer(Answer::too_slow()));
                 }
                 Err(error) => {
-                    self.try_failed(ctx, to, FailureKind::Handshake, &error);
+                    self.try_failed(ctx, to, FailedStep::Handshake, &error);
                     if let Some(answer) = ctx.answer_instead_of_a_try(to, &error) {
                         return Err(HandshakeEnding::Answer(answer));
                     }
@@ -253,14 +253,14 @@ impl Gateway {
             }
             Judged::Wrong(bad @ (BadAnswer::ProtocolNotOffered(_) | BadAnswer::ExtensionNotOffered(_))) => {
                 // A client has this happen by not offering it, and nobody else need fail by it.
-                self.backend_failed(ctx, to, FailureKind::Handshake, Blame::Client, &bad.to_string());
+                self.backend_failed(ctx, to, FailedStep::Handshake, Blame::Client, &bad.to_string());
                 return Err(HandshakeEnding::Answer(Answer::backend_failed()));
             }
             Judged::Wrong(bad) => Err(bad.to_string()),
             Judged::Right(head) => ctx.agree(&read).map(|()| head).map_err(|bad| bad.to_string()),
         };
         let mut head = agreed.map_err(|bad| {
-            self.doubt(ctx, to, FailureKind::Handshake, &bad);
+            self.doubt(ctx, to, FailedStep::Handshake, &bad);
             HandshakeEnding::Answer(Answer::backend_failed())
         })?;
         self.backend_succeeded(ctx, to);

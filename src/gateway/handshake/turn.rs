@@ -14,13 +14,13 @@ use crate::gateway::request::Ctx;
 use crate::gateway::waits::Waits;
 use crate::hook::Answer;
 use crate::snapshot::Destination;
-use crate::upstream::{Arrival, Demand, Entered, NotAdmitted, Told, Verdict, Waiting};
+use crate::upstream::{Demand, Entered, NotAdmitted, PlaceInLine, TimedHandshake, TurnVerdict, Waiting};
 
 /// The turns of one handshake: it takes one at each backend that it is offered to, and keeps its place in the order of
 /// arrival.
 #[derive(Default)]
 pub(super) struct HandshakeTurns {
-    arrival: Option<Arrival>,
+    arrival: Option<PlaceInLine>,
     /// Time spent waiting for turns, which no backend is charged with.
     waited: Duration,
 }
@@ -58,21 +58,21 @@ impl Gateway {
             let verdict = wait(dial, ctx, to, turns, asked).await;
             turns.waited += asked.elapsed();
             match verdict {
-                Some(Verdict::Admitted) => {
+                Some(TurnVerdict::Admitted) => {
                     to.metrics.admitted.inc();
                     to.metrics.wait_seconds.observe(turns.waited.as_secs_f64());
                     return Ok(address);
                 }
-                Some(Verdict::Again) => ctx.pick = None,
-                Some(Verdict::Gone) if to.upstream.config().absent.is_some() => {
+                Some(TurnVerdict::Again) => ctx.pick = None,
+                Some(TurnVerdict::Gone) if to.upstream.config().absent.is_some() => {
                     ctx.pick = None;
                     ctx.renew(to, &self.running);
                 }
-                Some(Verdict::Gone) => {
+                Some(TurnVerdict::Gone) => {
                     ctx.give_up_on_pick();
                     ctx.passed_over += 1;
                 }
-                Some(Verdict::Refused(why)) => {
+                Some(TurnVerdict::Refused(why)) => {
                     ctx.pick = None;
                     return Err(refused(to, why));
                 }
@@ -104,7 +104,7 @@ async fn wait<D: Waits>(
     to: &Destination,
     turns: &mut HandshakeTurns,
     now: Instant,
-) -> Option<Verdict> {
+) -> Option<TurnVerdict> {
     let admission = to.upstream.admission();
     // A client that waited for a backend that was away came then.
     let came = ctx.holds.as_ref().and_then(|holds| holds.arrival);
@@ -143,7 +143,7 @@ pub(super) fn note(ctx: &Ctx, to: &Destination, begun: Instant, outcome: Result<
         Err(_) => true,
     };
     if let Some(pick) = &ctx.pick {
-        admission.told(pick.state.name(), Told { begun, ended: Instant::now(), failed });
+        admission.told(pick.state.name(), TimedHandshake { begun, ended: Instant::now(), failed });
     }
 }
 

@@ -4,7 +4,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::hook::Answer;
 use crate::http1::RequestRefused;
-use crate::upstream::{Blame, FailureKind};
+use crate::upstream::{Blame, FailedStep};
 
 /// The refusal of a request behind its head: of its body, or of a client that does not take its answer.
 pub(super) fn refusal(error: &Error) -> Option<RequestRefused> {
@@ -56,7 +56,7 @@ pub(super) fn is_timeout(error: &Error) -> bool {
 }
 
 /// The party that an error at this step is charged to.
-pub(super) fn blame(step: FailureKind, error: &Error) -> Blame {
+pub(super) fn blame(step: FailedStep, error: &Error) -> Blame {
     match error.root_cause().downcast_ref::<std::io::Error>() {
         Some(cause) => Blame::of(step, cause),
         None => Blame::Backend(step),

@@ -21,7 +21,7 @@ use crate::http1::head::read_response;
 use crate::http1::{ResponseHead, fields};
 use crate::snapshot::{Destination, Snapshot, Target};
 use crate::tunnel::{Hooked, Record};
-use crate::upstream::Pick;
+use crate::upstream::PickedBackend;
 use crate::ws::deflate::{self, Agreement, BadAgreement, DeflateOffer};
 use crate::ws::handshake::{self, ClientKeys, UpgradeKind, UpgradeRefused};
 
@@ -170,7 +170,7 @@ impl Hooks {
     /// too late.
     pub(super) async fn accept_until(
         &mut self,
-        pick: &Pick,
+        pick: &PickedBackend,
         tries: usize,
         until: Option<Instant>,
     ) -> Result<bool, Answer> {
@@ -182,7 +182,7 @@ impl Hooks {
     }
 
     /// Asks about a backend that was picked, after so many others; whether it is to be connected to.
-    async fn accept(&mut self, pick: &Pick, tries: usize) -> Result<bool, Answer> {
+    async fn accept(&mut self, pick: &PickedBackend, tries: usize) -> Result<bool, Answer> {
         let (chain, contexts) = self.parts();
         let state = &pick.state;
         let backend = Backend {

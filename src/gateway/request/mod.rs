@@ -30,7 +30,7 @@ use crate::dial::TryError;
 use crate::hook::Answer;
 use crate::http1::RequestRefused;
 use crate::snapshot::{Destination, GatewayPhase};
-use crate::upstream::{Demand, FailedTry, FailureKind, NotAdmitted};
+use crate::upstream::{Demand, FailedStep, FailedTry, NotAdmitted};
 use crate::ws::handshake::UpgradeKind;
 pub use context::Ctx;
 use context::tries::is_of_one_backend;
@@ -171,7 +171,7 @@ impl ProxyHttp for Gateway {
         let Some(to) = ctx.destination() else { return error };
         // The connector gives no other error.
         let Some(failed) = error.root_cause().downcast_ref::<TryError>().cloned() else { return error };
-        self.try_failed(ctx, &to, FailureKind::Connect, &failed);
+        self.try_failed(ctx, &to, FailedStep::Connect, &failed);
         match failed {
             // No other backend is reached either.
             TryError::Local(shortage, _) if !is_of_one_backend(shortage) => {
@@ -213,7 +213,7 @@ impl ProxyHttp for Gateway {
         {
             // It stays the backend of the request: the access log names it.
             let (index, reason) = (pick.index, describe(&error));
-            let blame = blame(FailureKind::Request, &error);
+            let blame = blame(FailedStep::Request, &error);
             let (client, on_trial) = (ctx.client_address(), pick.guard.is_on_trial());
             to.try_failed(index, &FailedTry { blame, client, on_trial, reason: &reason });
         }

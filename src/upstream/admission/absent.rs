@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::lines::{MOST_AT_ONCE, PAUSE, Ticket};
-use super::{Admission, Arrival};
+use super::{PlaceInLine, UpstreamAdmission};
 use crate::config;
 
 /// A backend, as those who wait for it see it.
@@ -85,7 +85,7 @@ pub struct Absences {
 #[derive(Debug)]
 #[must_use = "dropped at once it is no place"]
 pub struct Held {
-    admission: Arc<Admission>,
+    admission: Arc<UpstreamAdmission>,
     ticket: Ticket,
 }
 
@@ -157,7 +157,7 @@ impl Absences {
     }
 }
 
-impl Admission {
+impl UpstreamAdmission {
     /// Lets a client wait for a backend that is away, until `deadline` at the latest. `waker` is called when it is
     /// told.
     ///
@@ -166,7 +166,7 @@ impl Admission {
     pub fn hold<B: Awaited>(
         self: &Arc<Self>,
         backend: &Arc<B>,
-        arrival: Arrival,
+        arrival: PlaceInLine,
         deadline: Instant,
         waker: impl FnOnce() -> Waker,
     ) -> Result<Held, HeldEnd> {

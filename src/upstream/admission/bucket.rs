@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// A token bucket that begins full. Within any time it gives at most `burst` tokens and as many as its rate makes of
 /// that time.
 #[derive(Clone, Debug)]
-pub(super) struct Bucket {
+pub(super) struct TokenBucket {
     /// Tokens as of `at`, never above `burst`.
     tokens: f64,
     at: Instant,
@@ -14,7 +14,7 @@ pub(super) struct Bucket {
     burst: f64,
 }
 
-impl Bucket {
+impl TokenBucket {
     /// A full bucket. A `rate` is above 0.
     pub(super) fn new(rate: Option<f64>, burst: u32, now: Instant) -> Self {
         let burst = f64::from(burst.max(1));
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn a_burst_comes_first_and_then_the_rate() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(Some(10.0), 3, start);
+        let mut bucket = TokenBucket::new(Some(10.0), 3, start);
         assert_eq!((0..5).filter(|_| bucket.take(start)).count(), 3);
         let next = bucket.next(start);
         assert!(next > start + Duration::from_millis(99) && next < start + Duration::from_millis(101));
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn a_token_that_is_put_back_can_be_taken_again() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(Some(1.0), 1, start);
+        let mut bucket = TokenBucket::new(Some(1.0), 1, start);
         assert!(bucket.take(start));
         assert!(!bucket.take(start));
         bucket.put_back();
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn another_rate_counts_from_the_moment_it_is_set() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(Some(1.0), 1, start);
+        let mut bucket = TokenBucket::new(Some(1.0), 1, start);
         assert!(bucket.take(start));
         bucket.change(Some(100.0), 5, start);
         assert!(!bucket.take(start + Duration::from_millis(9)));
@@ -129,7 +129,7 @@ mod tests {
             steps in prop::collection::vec((0..50_000u64, 1..20usize), 1..200),
         ) {
             let start = Instant::now();
-            let mut bucket = Bucket::new(Some(rate), burst, start);
+            let mut bucket = TokenBucket::new(Some(rate), burst, start);
             let mut now = start;
             let mut taken = 0;
             for (microseconds, asked) in steps {
@@ -143,7 +143,7 @@ mod tests {
         #[test]
         fn a_token_is_there_at_the_moment_that_is_named(rate in 0.01..1_000_000.0f64, burst in 1..200u32) {
             let start = Instant::now();
-            let mut bucket = Bucket::new(Some(rate), burst, start);
+            let mut bucket = TokenBucket::new(Some(rate), burst, start);
             while bucket.take(start) {}
             prop_assert!(bucket.take(bucket.next(start)));
         }

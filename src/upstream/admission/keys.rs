@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use slab::Slab;
 
-use super::Admission;
+use super::UpstreamAdmission;
 
 /// Identity of a key: its place on the ring and the digest of logs, 64 bits together. Tunnels keep both, also when they
 /// move to another process, and not the key itself, which may be a secret.
@@ -26,7 +26,7 @@ impl KeyId {
 ///
 /// Bound: an entry for each key that has a tunnel.
 #[derive(Debug, Default)]
-pub struct Keys {
+pub struct KeyTunnels {
     counted: AtomicBool,
     counts: Mutex<Counts>,
 }
@@ -42,7 +42,7 @@ struct Counts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeySlot(NonZeroU32);
 
-impl Keys {
+impl KeyTunnels {
     /// True while tunnels are counted.
     pub fn are_counted(&self) -> bool {
         self.counted.load(Relaxed)
@@ -103,13 +103,13 @@ impl Keys {
 #[derive(Debug)]
 #[must_use = "dropped at once it counts nothing"]
 pub struct HeldKey {
-    admission: Arc<Admission>,
+    admission: Arc<UpstreamAdmission>,
     slot: Option<KeySlot>,
 }
 
 impl HeldKey {
     /// Counts one more of a key; `None` where the key has as many as it may.
-    pub fn within(admission: &Arc<Admission>, id: KeyId, most: usize) -> Option<Self> {
+    pub fn within(admission: &Arc<UpstreamAdmission>, id: KeyId, most: usize) -> Option<Self> {
         let slot = admission.keys.add(id, most)?;
         Some(Self { admission: Arc::clone(admission), slot: Some(slot) })
     }
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn tunnels_of_a_key_are_counted_while_they_live_and_no_longer() {
-        let admission = Arc::new(Admission::default());
+        let admission = Arc::new(UpstreamAdmission::default());
         let (key, other) = (KeyId::new(7, "0000002a"), KeyId::new(7, "0000002b"));
         let kept: Vec<_> = (0..2).map(|_| HeldKey::within(&admission, key, 2).unwrap()).collect();
         assert!(HeldKey::within(&admission, key, 2).is_none());

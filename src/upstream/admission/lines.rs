@@ -9,8 +9,8 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::bucket::Bucket;
-use super::pace::{Pace, Told};
+use super::bucket::TokenBucket;
+use super::pace::{BackendPace, TimedHandshake};
 use crate::config::{self, HandshakeRate};
 
 /// Order of arrival at an upstream.
@@ -18,7 +18,7 @@ pub(super) type Ticket = u64;
 
 /// Rules of an upstream's queues.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Rules {
+pub struct QueueRules {
     /// `admission`; `None` when `off`: everybody is admitted.
     pub admission: Option<config::Admission>,
     /// `limits.tunnels`
@@ -30,7 +30,7 @@ pub struct Rules {
 }
 
 /// A backend, as its line sees it.
-pub trait Backend: fmt::Debug + Send + Sync + 'static {
+pub trait QueuedBackend: fmt::Debug + Send + Sync + 'static {
     /// Name within the upstream.
     fn name(&self) -> &str;
 
@@ -43,7 +43,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
 /// Decision about a client that asked for its turn at a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum TurnVerdict {
     /// The client has its turn: a token was taken for it.
     Admitted,
     /// The backend takes nobody now, or another one has room: a backend is to be chosen again.
@@ -71,7 +71,7 @@ pub enum NotAdmitted {
 /// verdicts that were not fetched yet are of clients that are being woken.
 #[derive(Debug)]
 pub(super) struct Lines<W> {
-    rules: Rules,
+    rules: QueueRules,
     /// Names of the backends that the configuration in force lists and that take clients.
     listed: HashSet<Arc<str>>,
     lines: HashMap<Arc<str>, Line>,
@@ -79,17 +79,17 @@ pub(super) struct Lines<W> {
     busy: BTreeSet<Arc<str>>,
     waiting: HashMap<Ticket, Client<W>>,
     deadlines: BTreeSet<(Instant, Ticket)>,
-    told: HashMap<Ticket, (Verdict, Arc<str>)>,
+    told: HashMap<Ticket, (TurnVerdict, Arc<str>)>,
     /// The process ends: nobody is admitted any more.
     closing: bool,
 }
 
 #[derive(Debug)]
 struct Line {
-    backend: Weak<dyn Backend>,
-    bucket: Bucket,
+    backend: Weak<dyn QueuedBackend>,
+    bucket: TokenBucket,
     /// With `handshakes: auto`.
-    pace: Option<Pace>,
+    pace: Option<BackendPace>,
     /// Clients that wait for their turn.
     waiting: BTreeSet<Ticket>,
     /// Clients that are sent away: they stood here when the backend stopped taking anybody.
@@ -108,7 +108,7 @@ struct Client<W> {
 impl<W> Default for Lines<W> {
     fn default() -> Self {
         Self {
-            rules: Rules::default(),
+            rules: QueueRules::default(),
             listed: HashSet::new(),
             lines: HashMap::new(),
             busy: BTreeSet::new(),
@@ -123,7 +123,12 @@ impl<W> Default for Lines<W> {
 impl<W> Lines<W> {
     /// Puts rules in force; `listed` are the backends that take clients. Clients that wait go on by them; their
     /// deadlines stay.
-    pub(super) fn enforce(&mut self, rules: Rules, listed: impl Iterator<Item = Arc<dyn Backend>>, now: Instant) {
+    pub(super) fn enforce(
+        &mut self,
+        rules: QueueRules,
+        listed: impl Iterator<Item = Arc<dyn QueuedBackend>>,
+        now: Instant,
+    ) {
         self.rules = rules;
         self.listed.clear();
         for backend in listed {
@@ -153,7 +158,7 @@ impl<W> Lines<W> {
     pub(super) fn reading(&self, backend: &str) -> (usize, Option<f64>) {
         let rate = |admission: config::Admission| match admission.handshakes {
             HandshakeRate::Off => None,
-            HandshakeRate::Auto => Some(Pace::FIRST),
+            HandshakeRate::Auto => Some(BackendPace::FIRST),
             HandshakeRate::PerSecond(rate) => Some(rate),
         };
         match self.lines.get(backend) {
@@ -163,30 +168,30 @@ impl<W> Lines<W> {
     }
 
     /// Asks for a turn at a backend, whose load has the client in it. `None`: the client stands in the line.
-    pub(super) fn join<B: Backend>(
+    pub(super) fn join<B: QueuedBackend>(
         &mut self,
         backend: &Arc<B>,
         (ticket, since): (Ticket, Instant),
         wake: impl FnOnce() -> W,
         now: Instant,
-    ) -> Option<Verdict> {
-        let Some(admission) = self.rules.admission else { return Some(Verdict::Admitted) };
+    ) -> Option<TurnVerdict> {
+        let Some(admission) = self.rules.admission else { return Some(TurnVerdict::Admitted) };
         if self.closing {
-            return Some(Verdict::Refused(NotAdmitted::Draining));
+            return Some(TurnVerdict::Refused(NotAdmitted::Draining));
         }
-        let Some(name) = self.listed.get(backend.name()) else { return Some(Verdict::Gone) };
+        let Some(name) = self.listed.get(backend.name()) else { return Some(TurnVerdict::Gone) };
         let line = self.lines.entry(Arc::clone(name)).or_insert_with(|| Line::new(backend, admission, now));
         // The client itself is in the load, and not in the line.
         let has_room = self.rules.tunnels.is_none_or(|most| line.held() <= most);
         if line.waiting.is_empty() && has_room && line.bucket.take(now) {
-            return Some(Verdict::Admitted);
+            return Some(TurnVerdict::Admitted);
         }
         let deadline = since + admission.wait;
         if deadline <= now {
-            return Some(Verdict::Refused(NotAdmitted::Deadline));
+            return Some(TurnVerdict::Refused(NotAdmitted::Deadline));
         }
         if line.len() >= admission.queue {
-            return Some(Verdict::Refused(NotAdmitted::QueueFull));
+            return Some(TurnVerdict::Refused(NotAdmitted::QueueFull));
         }
         if let Some(pace) = &mut line.pace {
             pace.wanted();
@@ -199,7 +204,7 @@ impl<W> Lines<W> {
     }
 
     /// Takes the verdict on a client, if there is one. Until then `wake` is to wake it.
-    pub(super) fn fetch(&mut self, ticket: Ticket, wake: impl FnOnce(&W) -> Option<W>) -> Option<Verdict> {
+    pub(super) fn fetch(&mut self, ticket: Ticket, wake: impl FnOnce(&W) -> Option<W>) -> Option<TurnVerdict> {
         if let Some(client) = self.waiting.get_mut(&ticket) {
             if let Some(other) = wake(&client.wake) {
                 client.wake = other;
@@ -215,7 +220,7 @@ impl<W> Lines<W> {
             return false;
         }
         match self.told.remove(&ticket) {
-            Some((Verdict::Admitted, at)) => {
+            Some((TurnVerdict::Admitted, at)) => {
                 if let Some(line) = self.lines.get_mut(&at) {
                     line.bucket.put_back();
                 }
@@ -226,7 +231,7 @@ impl<W> Lines<W> {
     }
 
     /// Notes a handshake that a backend carried out, for `handshakes: auto`.
-    pub(super) fn told(&mut self, backend: &str, told: Told) {
+    pub(super) fn told(&mut self, backend: &str, told: TimedHandshake) {
         let Some(line) = self.lines.get_mut(backend) else { return };
         if let Some(rate) = line.pace.as_mut().and_then(|pace| pace.told(told)) {
             line.bucket.pace(rate, told.ended);
@@ -239,13 +244,13 @@ impl<W> Lines<W> {
     pub(super) fn turn(&mut self, freed: &[Arc<str>], now: Instant, wakes: &mut Vec<W>) -> Option<Instant> {
         if self.closing {
             let oldest = self.oldest(MOST_AT_ONCE);
-            oldest.into_iter().for_each(|ticket| self.tell(ticket, Verdict::Refused(NotAdmitted::Draining), wakes));
+            oldest.into_iter().for_each(|ticket| self.tell(ticket, TurnVerdict::Refused(NotAdmitted::Draining), wakes));
         }
         while let Some(&(deadline, ticket)) = self.deadlines.first()
             && deadline <= now
             && wakes.len() < MOST_AT_ONCE
         {
-            self.tell(ticket, Verdict::Refused(NotAdmitted::Deadline), wakes);
+            self.tell(ticket, TurnVerdict::Refused(NotAdmitted::Deadline), wakes);
         }
         let busy: Vec<_> = self.busy.iter().cloned().collect();
         busy.iter().for_each(|backend| self.admit(backend, now, wakes));
@@ -276,13 +281,13 @@ impl<W> Lines<W> {
             if wakes.len() >= MOST_AT_ONCE || !line.has_room(self.rules.tunnels) || !line.bucket.take(now) {
                 return;
             }
-            self.tell(first, Verdict::Admitted, wakes);
+            self.tell(first, TurnVerdict::Admitted, wakes);
         }
     }
 
     /// Sends clients away whose backend takes nobody any more.
     fn send_away(&mut self, backend: &str, wakes: &mut Vec<W>) {
-        let verdict = if self.listed.contains(backend) { Verdict::Again } else { Verdict::Gone };
+        let verdict = if self.listed.contains(backend) { TurnVerdict::Again } else { TurnVerdict::Gone };
         while wakes.len() < MOST_AT_ONCE
             && let Some(&first) = self.lines.get(backend).and_then(|line| line.leaving.first())
         {
@@ -299,11 +304,11 @@ impl<W> Lines<W> {
         }
         let full = self.busy.iter().filter_map(|busy| self.lines.get(busy)).filter(|line| !line.has_room(most));
         if let Some(oldest) = full.filter_map(|line| line.waiting.first().copied()).min() {
-            self.tell(oldest, Verdict::Again, wakes);
+            self.tell(oldest, TurnVerdict::Again, wakes);
         }
     }
 
-    fn tell(&mut self, ticket: Ticket, verdict: Verdict, wakes: &mut Vec<W>) {
+    fn tell(&mut self, ticket: Ticket, verdict: TurnVerdict, wakes: &mut Vec<W>) {
         if let Some(Client { at, wake, .. }) = self.take(ticket) {
             self.told.insert(ticket, (verdict, at));
             wakes.push(wake);
@@ -330,10 +335,10 @@ impl<W> Lines<W> {
 }
 
 impl Line {
-    fn new<B: Backend>(backend: &Arc<B>, admission: config::Admission, now: Instant) -> Self {
+    fn new<B: QueuedBackend>(backend: &Arc<B>, admission: config::Admission, now: Instant) -> Self {
         let mut line = Self {
             backend: weak(backend),
-            bucket: Bucket::new(None, admission.burst, now),
+            bucket: TokenBucket::new(None, admission.burst, now),
             pace: None,
             waiting: BTreeSet::new(),
             leaving: BTreeSet::new(),
@@ -348,7 +353,7 @@ impl Line {
         let rate = match handshakes {
             HandshakeRate::Off => None,
             HandshakeRate::PerSecond(rate) => Some(rate),
-            HandshakeRate::Auto => Some(self.pace.get_or_insert_with(|| Pace::new(now)).rate()),
+            HandshakeRate::Auto => Some(self.pace.get_or_insert_with(|| BackendPace::new(now)).rate()),
         };
         if handshakes != HandshakeRate::Auto {
             self.pace = None;
@@ -386,7 +391,7 @@ impl Line {
     }
 }
 
-fn weak<B: Backend>(backend: &Arc<B>) -> Weak<dyn Backend> {
+fn weak<B: QueuedBackend>(backend: &Arc<B>) -> Weak<dyn QueuedBackend> {
     // A local of this type, because the result is not coerced through `Arc::downgrade`.
     let weak: Weak<B> = Arc::downgrade(backend);
     weak

@@ -2,7 +2,7 @@
 //! the clients that wait for backends that are away.
 //!
 //! Queues and counts are live state, as that of backends is: they outlive reloads, and a reload puts other rules in
-//! force. A waiting client is woken once, by the caller of [`Admission::turn`], and costs nothing before.
+//! force. A waiting client is woken once, by the caller of [`UpstreamAdmission::turn`], and costs nothing before.
 
 mod absent;
 mod bucket;
@@ -20,13 +20,13 @@ use tokio::sync::Notify;
 use crate::config::HandshakeRate;
 pub use absent::{Absences, Awaited, Held, HeldEnd, Presence};
 pub use keys::{HeldKey, KeyId, KeySlot};
-pub use lines::{Backend, NotAdmitted, Rules, Verdict};
 use lines::{Lines, Ticket};
-pub use pace::Told;
+pub use lines::{NotAdmitted, QueueRules, QueuedBackend, TurnVerdict};
+pub use pace::TimedHandshake;
 
 /// The admission of one upstream.
 #[derive(Debug, Default)]
-pub struct Admission {
+pub struct UpstreamAdmission {
     /// Clients ask for their turn.
     on: AtomicBool,
     /// Latencies are asked for.
@@ -41,13 +41,13 @@ pub struct Admission {
     freed: Mutex<Vec<Arc<str>>>,
     lines: Mutex<Lines<Waker>>,
     stirred: Arc<Notify>,
-    keys: keys::Keys,
+    keys: keys::KeyTunnels,
     absent: Absences,
 }
 
 /// Arrival of one client at an upstream: it keeps its place by it wherever it has to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
+pub struct PlaceInLine {
     ticket: Ticket,
     /// The moment at which it came.
     pub since: Instant,
@@ -57,7 +57,7 @@ pub struct Arrival {
 #[derive(Debug)]
 #[must_use = "dropped at once it is no place"]
 pub struct Waiting {
-    admission: Arc<Admission>,
+    admission: Arc<UpstreamAdmission>,
     ticket: Ticket,
 }
 
@@ -65,12 +65,12 @@ pub struct Waiting {
 #[derive(Debug)]
 pub enum Entered {
     /// There is nothing to wait for.
-    Told(Verdict),
+    Told(TurnVerdict),
     /// The client waits for its turn.
     Waits(Waiting),
 }
 
-impl Admission {
+impl UpstreamAdmission {
     /// True while clients of the upstream ask for their turn.
     pub fn is_on(&self) -> bool {
         self.on.load(Relaxed)
@@ -87,7 +87,7 @@ impl Admission {
     }
 
     /// Puts rules in force; `listed` are the backends that take new clients. Clients that wait go on by them.
-    pub fn enforce(&self, rules: Rules, listed: impl Iterator<Item = Arc<dyn Backend>>, now: Instant) {
+    pub fn enforce(&self, rules: QueueRules, listed: impl Iterator<Item = Arc<dyn QueuedBackend>>, now: Instant) {
         self.lines().enforce(rules, listed, now);
         self.on.store(rules.admission.is_some(), Relaxed);
         let is_auto = rules.admission.is_some_and(|admission| admission.handshakes == HandshakeRate::Auto);
@@ -98,7 +98,7 @@ impl Admission {
 
     /// Lifts the rules of an upstream that has left the configuration: clients that wait are told so.
     pub fn lift(&self, now: Instant) {
-        self.enforce(Rules::default(), std::iter::empty(), now);
+        self.enforce(QueueRules::default(), std::iter::empty(), now);
         self.absent.enforce(None, std::iter::empty());
     }
 
@@ -108,20 +108,20 @@ impl Admission {
     }
 
     /// Counts of tunnels by key.
-    pub fn keys(&self) -> &keys::Keys {
+    pub fn keys(&self) -> &keys::KeyTunnels {
         &self.keys
     }
 
     /// Notes the arrival of a client.
-    pub fn arrive(&self, now: Instant) -> Arrival {
-        Arrival { ticket: self.arrivals.fetch_add(1, Relaxed), since: now }
+    pub fn arrive(&self, now: Instant) -> PlaceInLine {
+        PlaceInLine { ticket: self.arrivals.fetch_add(1, Relaxed), since: now }
     }
 
     /// Asks for a turn at a backend that was picked for the client. `waker` is called if it has to wait.
-    pub fn enter<B: Backend>(
+    pub fn enter<B: QueuedBackend>(
         self: &Arc<Self>,
         backend: &Arc<B>,
-        arrival: Arrival,
+        arrival: PlaceInLine,
         waker: impl FnOnce() -> Waker,
         now: Instant,
     ) -> Entered {
@@ -167,7 +167,7 @@ impl Admission {
     }
 
     /// Notes a handshake that a backend carried out, for `handshakes: auto`.
-    pub fn told(&self, backend: &str, told: Told) {
+    pub fn told(&self, backend: &str, told: TimedHandshake) {
         self.lines().told(backend, told);
     }
 
@@ -203,7 +203,7 @@ impl Admission {
     }
 }
 
-impl Drop for Admission {
+impl Drop for UpstreamAdmission {
     fn drop(&mut self) {
         // Whoever attends to it has nothing more to do.
         self.stir();
@@ -213,7 +213,7 @@ impl Drop for Admission {
 
 impl Waiting {
     /// The verdict, or pending until `waker` is woken. A verdict is given once.
-    pub fn poll(&mut self, waker: impl FnOnce() -> Waker) -> Poll<Verdict> {
+    pub fn poll(&mut self, waker: impl FnOnce() -> Waker) -> Poll<TurnVerdict> {
         let ticket = self.ticket;
         let other = |known: &Waker| Some(waker()).filter(|waker| !known.will_wake(waker));
         self.admission.change(|lines| lines.fetch(ticket, other)).map_or(Poll::Pending, Poll::Ready)

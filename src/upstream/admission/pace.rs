@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// The rate of one backend, and the latencies that make it.
 #[derive(Clone, Debug)]
-pub(super) struct Pace {
+pub(super) struct BackendPace {
     rate: f64,
     /// The least latency, in seconds; `None` before the first.
     least: Option<f64>,
@@ -29,7 +29,7 @@ pub(super) struct Pace {
 
 /// A handshake as its backend carried it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct TimedHandshake {
     /// The moment at which it began.
     pub begun: Instant,
     /// The moment at which it was answered or failed.
@@ -38,7 +38,7 @@ pub struct Told {
     pub failed: bool,
 }
 
-impl Pace {
+impl BackendPace {
     /// Handshakes a second at first: what a small application server takes.
     pub(super) const FIRST: f64 = 100.0;
 
@@ -67,7 +67,7 @@ impl Pace {
     }
 
     /// Notes a handshake. Returns the rate where it has changed.
-    pub(super) fn told(&mut self, told: Told) -> Option<f64> {
+    pub(super) fn told(&mut self, told: TimedHandshake) -> Option<f64> {
         if told.begun >= self.since {
             let latency = told.ended.saturating_duration_since(told.begun).as_secs_f64();
             self.failed |= told.failed;
@@ -126,12 +126,12 @@ mod tests {
     /// A backend that takes one handshake at a time, `each` long. Returns the rate after `seconds` of a long queue.
     fn settled(each: Duration, seconds: u64) -> (f64, usize) {
         let start = Instant::now();
-        let mut pace = Pace::new(start);
+        let mut pace = BackendPace::new(start);
         let (mut now, mut free, mut longest) = (start, start, 0);
         let mut told = std::collections::VecDeque::new();
         while now < start + Duration::from_secs(seconds) {
             free = free.max(now) + each;
-            told.push_back(Told { begun: now, ended: free, failed: false });
+            told.push_back(TimedHandshake { begun: now, ended: free, failed: false });
             longest = longest.max(told.len());
             now += Duration::from_secs_f64(1.0 / pace.rate());
             while told.front().is_some_and(|told| told.ended <= now) {
@@ -154,16 +154,16 @@ mod tests {
     #[test]
     fn it_stays_within_its_bounds() {
         let start = Instant::now();
-        let mut pace = Pace::new(start);
+        let mut pace = BackendPace::new(start);
         for window in 1..2_000 {
             pace.wanted();
             let begun = start + (WINDOW + MS) * window;
-            pace.told(Told { begun, ended: begun + MS, failed: false });
+            pace.told(TimedHandshake { begun, ended: begun + MS, failed: false });
         }
         assert_eq!(pace.rate(), HIGHEST);
         for window in 2_000..2_100 {
             let begun = start + (WINDOW + MS) * window;
-            pace.told(Told { begun, ended: begun + MS, failed: true });
+            pace.told(TimedHandshake { begun, ended: begun + MS, failed: true });
         }
         assert_eq!(pace.rate(), LOWEST);
     }
@@ -171,33 +171,33 @@ mod tests {
     #[test]
     fn a_rate_that_nobody_needs_does_not_grow() {
         let start = Instant::now();
-        let mut pace = Pace::new(start);
+        let mut pace = BackendPace::new(start);
         for window in 1..50 {
             let begun = start + (WINDOW + MS) * window;
-            assert_eq!(pace.told(Told { begun, ended: begun + MS, failed: false }), None);
+            assert_eq!(pace.told(TimedHandshake { begun, ended: begun + MS, failed: false }), None);
         }
-        assert_eq!(pace.rate(), Pace::FIRST);
+        assert_eq!(pace.rate(), BackendPace::FIRST);
     }
 
     #[test]
     fn handshakes_that_began_before_a_cut_do_not_cause_the_next() {
         let start = Instant::now();
-        let mut pace = Pace::new(start);
-        let late = |begun, ended| Told { begun: start + MS * begun, ended: start + MS * ended, failed: true };
-        assert_eq!(pace.told(late(1, 201)), Some(Pace::FIRST * DECREASE));
+        let mut pace = BackendPace::new(start);
+        let late = |begun, ended| TimedHandshake { begun: start + MS * begun, ended: start + MS * ended, failed: true };
+        assert_eq!(pace.told(late(1, 201)), Some(BackendPace::FIRST * DECREASE));
         assert_eq!(pace.told(late(150, 402)), None);
-        assert_eq!(pace.told(late(202, 603)), Some(Pace::FIRST * DECREASE * DECREASE));
+        assert_eq!(pace.told(late(202, 603)), Some(BackendPace::FIRST * DECREASE * DECREASE));
     }
 
     #[test]
     fn a_backend_that_is_slower_for_good_is_not_starved() {
         let start = Instant::now();
-        let mut pace = Pace::new(start);
+        let mut pace = BackendPace::new(start);
         let mut at = start;
         let mut window = |latency: u32| {
             at += WINDOW + MS;
             pace.wanted();
-            pace.told(Told { begun: at, ended: at + MS * latency, failed: false });
+            pace.told(TimedHandshake { begun: at, ended: at + MS * latency, failed: false });
             at += MS * latency;
             pace.rate()
         };

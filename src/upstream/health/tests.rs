@@ -5,20 +5,20 @@ use crate::upstream::ClientNetwork;
 
 const RULES: Thresholds = Thresholds { rise: 2, fall: 3 };
 
-fn down() -> Option<Change> {
+fn down() -> Option<HealthChange> {
     down_by(DownBy::Checks)
 }
 
-fn down_by(by: DownBy) -> Option<Change> {
-    Some(Change::Down { reason: "refused".to_owned(), by })
+fn down_by(by: DownBy) -> Option<HealthChange> {
+    Some(HealthChange::Down { reason: "refused".to_owned(), by })
 }
 
 fn network(number: u8) -> ClientNetwork {
     std::net::IpAddr::from([10, 0, number, 1]).into()
 }
 
-fn up() -> Option<Change> {
-    Some(Change::Up { reason: "passed".to_owned() })
+fn up() -> Option<HealthChange> {
+    Some(HealthChange::Up { reason: "passed".to_owned() })
 }
 
 /// A backend whose first check has passed.
@@ -112,7 +112,7 @@ fn checks_that_fail_confirm_what_connects_said_once() {
     (0..3).for_each(|_| _ = health.connect_failed(RULES, "refused"));
     assert_eq!(health.check_failed(RULES, "refused"), None);
     assert_eq!(health.check_failed(RULES, "refused"), None);
-    assert_eq!(health.check_failed(RULES, "refused"), Some(Change::Confirmed { reason: "refused".to_owned() }));
+    assert_eq!(health.check_failed(RULES, "refused"), Some(HealthChange::Confirmed { reason: "refused".to_owned() }));
     assert_eq!(health.check_failed(RULES, "refused"), None);
     assert!(!health.is_up());
 }

@@ -39,10 +39,13 @@ fn a_change_of_health_is_seen_without_the_lock() {
     let state = Registry::default().backend("u", "a", address(1));
     assert_eq!(
         state.check_failed(RULES, "refused"),
-        Some(Change::Down { reason: "refused".to_owned(), by: DownBy::Checks })
+        Some(HealthChange::Down { reason: "refused".to_owned(), by: DownBy::Checks })
     );
     assert!(!state.is_up());
-    assert_eq!(state.check_passed(RULES, "passed", Instant::now()), Some(Change::Up { reason: "passed".to_owned() }));
+    assert_eq!(
+        state.check_passed(RULES, "passed", Instant::now()),
+        Some(HealthChange::Up { reason: "passed".to_owned() })
+    );
     assert!(state.is_up());
 }
 

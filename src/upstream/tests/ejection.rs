@@ -15,12 +15,12 @@ fn usual(number: u8) -> FailedRequest {
 }
 
 /// Failures of three networks at one backend, as many as it takes.
-fn doubt(upstream: &Upstream, index: usize, now: Instant) -> Option<Change> {
+fn doubt(upstream: &Upstream, index: usize, now: Instant) -> Option<HealthChange> {
     (0..3).find_map(|number| upstream.request_failed(index, usual(number), "closed", now))
 }
 
-fn is_ejected(change: Option<&Change>) -> bool {
-    matches!(change, Some(Change::Ejected { .. }))
+fn is_ejected(change: Option<&HealthChange>) -> bool {
+    matches!(change, Some(HealthChange::Ejected { .. }))
 }
 
 fn ejected(upstream: &Upstream) -> usize {
@@ -111,7 +111,7 @@ fn one_request_at_a_time_is_on_trial_and_its_success_ends_the_ejection() {
 
     state.attend(now + Duration::from_secs(100));
     let on_trial = first(&upstream);
-    assert_eq!(upstream.traffic_succeeded(order[0], network(9), || now), Some(Change::Returned));
+    assert_eq!(upstream.traffic_succeeded(order[0], network(9), || now), Some(HealthChange::Returned));
     assert_eq!((on_trial.index, first(&upstream).index), (order[0], order[0]));
     drop(on_trial);
     assert_eq!((ejected(&upstream), state.load()), (0, 0));

@@ -30,7 +30,7 @@ use crate::snapshot::{Destination, ListenerPolicy, RoutingInput, Running, Snapsh
 use crate::trace::TraceContext;
 use crate::tunnel::UnderWay;
 use crate::tunnel::reattach::Asking;
-use crate::upstream::{HeldKey, KeyId, Pick, Ring};
+use crate::upstream::{HeldKey, KeyId, PickedBackend, Ring};
 pub(super) use identity::{OwnedKey, RequestIdentity};
 
 /// The context of one request. It pins the snapshot that the request began with.
@@ -44,7 +44,7 @@ pub struct Ctx {
     /// State for re-attachment, of a handshake whose route has it.
     pub(in crate::gateway) keeping: Option<Box<Keeping>>,
     /// The backend at work for this request.
-    pub(in crate::gateway) pick: Option<Pick>,
+    pub(in crate::gateway) pick: Option<PickedBackend>,
     /// When the backend at work was about to be connected to.
     pub(in crate::gateway) connecting: Option<Instant>,
     /// Backends that failed this request, or that hooks vetoed.

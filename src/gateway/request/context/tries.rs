@@ -9,7 +9,7 @@ use crate::dial::TryError;
 use crate::hook::Answer;
 use crate::metrics::LocalFailure;
 use crate::snapshot::Destination;
-use crate::upstream::{Demand, Pick, Unavailable};
+use crate::upstream::{Demand, PickedBackend, Unavailable};
 
 impl Ctx {
     /// Chooses a backend that was not tried yet and that no hook vetoes; the error is the answer to give. Hooks are
@@ -31,7 +31,7 @@ impl Ctx {
         Ok(self.pick.insert(pick).state.address())
     }
 
-    fn next_pick(&self, to: &Destination, demand: Demand) -> Result<Pick, Answer> {
+    fn next_pick(&self, to: &Destination, demand: Demand) -> Result<PickedBackend, Answer> {
         let not_asked = self.not_asked();
         match to.upstream.pick_within(demand, self.key(), &self.tried) {
             Ok(pick) => {

@@ -43,19 +43,19 @@ impl Lab {
         now: Instant,
     ) {
         let admission = config::Admission { handshakes, burst, queue: 5, wait: MS * 1000 };
-        let rules = Rules { admission: Some(admission), tunnels, is_checked: true, counts_keys: false };
+        let rules = QueueRules { admission: Some(admission), tunnels, is_checked: true, counts_keys: false };
         let listed = self.backends.iter().filter(|backend| listed.contains(&backend.name()));
-        self.lines.enforce(rules, listed.map(|backend| Arc::clone(backend) as Arc<dyn Backend>), now);
+        self.lines.enforce(rules, listed.map(|backend| Arc::clone(backend) as Arc<dyn QueuedBackend>), now);
     }
 
     /// A client comes to a backend.
-    fn come(&mut self, backend: usize, now: Instant) -> (Ticket, Option<Verdict>) {
+    fn come(&mut self, backend: usize, now: Instant) -> (Ticket, Option<TurnVerdict>) {
         self.next += 1;
         (self.next, self.join(backend, self.next, now))
     }
 
     /// A client that came before, now at the beginning, joins the line of a backend.
-    fn join(&mut self, backend: usize, ticket: Ticket, now: Instant) -> Option<Verdict> {
+    fn join(&mut self, backend: usize, ticket: Ticket, now: Instant) -> Option<TurnVerdict> {
         let state = &self.backends[backend];
         let guard = state.occupy_within(usize::MAX, Room::unbounded(Demand::Tunnel)).unwrap();
         self.guards.insert(ticket, guard);
@@ -63,11 +63,11 @@ impl Lab {
     }
 
     /// A turn: those who were told, in the order of their wakes, and the next moment.
-    fn turn(&mut self, now: Instant) -> (Vec<(Ticket, Verdict)>, Option<Instant>) {
+    fn turn(&mut self, now: Instant) -> (Vec<(Ticket, TurnVerdict)>, Option<Instant>) {
         self.turn_after(&[], now)
     }
 
-    fn turn_after(&mut self, freed: &[Arc<str>], now: Instant) -> (Vec<(Ticket, Verdict)>, Option<Instant>) {
+    fn turn_after(&mut self, freed: &[Arc<str>], now: Instant) -> (Vec<(Ticket, TurnVerdict)>, Option<Instant>) {
         let mut woken = Vec::new();
         let next = self.lines.turn(freed, now, &mut woken);
         let told = woken.into_iter().map(|ticket| (ticket, self.lines.fetch(ticket, |_| None).unwrap()));
@@ -75,7 +75,7 @@ impl Lab {
     }
 }
 
-const ADMITTED: Verdict = Verdict::Admitted;
+const ADMITTED: TurnVerdict = TurnVerdict::Admitted;
 
 #[test]
 fn clients_have_their_turns_in_order_of_arrival_and_at_the_rate() {
@@ -121,11 +121,11 @@ fn a_deadline_that_passes_and_a_full_queue_are_refused() {
     let mut lab = Lab::new(HandshakeRate::PerSecond(0.1), 1, None);
     let start = lab.start;
     (0..6).for_each(|_| _ = lab.come(0, start));
-    assert_eq!(lab.come(0, start).1, Some(Verdict::Refused(NotAdmitted::QueueFull)));
+    assert_eq!(lab.come(0, start).1, Some(TurnVerdict::Refused(NotAdmitted::QueueFull)));
     let (told, next) = lab.turn(start);
     assert_eq!((told.len(), next), (0, Some(start + MS * 1000)));
     let (told, _) = lab.turn(start + MS * 1000);
-    assert_eq!(told, (2..7).map(|ticket| (ticket, Verdict::Refused(NotAdmitted::Deadline))).collect::<Vec<_>>());
+    assert_eq!(told, (2..7).map(|ticket| (ticket, TurnVerdict::Refused(NotAdmitted::Deadline))).collect::<Vec<_>>());
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_backend_that_dies_sends_its_clients_away_and_they_keep_their_order() {
     }
     lab.backends[0].set_draining(true);
     let (told, _) = lab.turn(start);
-    assert_eq!(told, [(3, Verdict::Again), (5, Verdict::Again)]);
+    assert_eq!(told, [(3, TurnVerdict::Again), (5, TurnVerdict::Again)]);
     for (ticket, _) in told {
         assert_eq!(lab.join(1, ticket, start), None);
     }
@@ -151,7 +151,7 @@ fn where_nobody_else_is_left_clients_wait_at_a_backend_that_is_closed() {
     let start = lab.start;
     (0..2).for_each(|_| _ = lab.come(0, start));
     lab.backends[0].set_draining(true);
-    assert_eq!(lab.turn(start).0, [(2, Verdict::Again)]);
+    assert_eq!(lab.turn(start).0, [(2, TurnVerdict::Again)]);
     assert_eq!(lab.join(0, 2, start), None);
     assert_eq!(lab.turn(start).0, [], "it is not sent away again");
     assert_eq!(lab.turn(start + MS * 11).0, [(2, ADMITTED)]);
@@ -163,8 +163,8 @@ fn clients_of_a_backend_that_left_the_configuration_go_elsewhere() {
     let start = lab.start;
     (0..2).for_each(|_| _ = lab.come(0, start));
     lab.enforce(HandshakeRate::PerSecond(100.0), 1, None, &["two"], start);
-    assert_eq!(lab.turn(start).0, [(2, Verdict::Gone)]);
-    assert_eq!(lab.come(0, start).1, Some(Verdict::Gone));
+    assert_eq!(lab.turn(start).0, [(2, TurnVerdict::Gone)]);
+    assert_eq!(lab.come(0, start).1, Some(TurnVerdict::Gone));
     assert_eq!(lab.come(1, start).1, Some(ADMITTED));
 }
 
@@ -200,7 +200,7 @@ fn room_at_another_backend_is_offered_to_the_oldest_once() {
     }
     drop(lab.guards.remove(&2));
     let freed = ["two".into()];
-    assert_eq!(lab.turn_after(&freed, start).0, [(3, Verdict::Again)]);
+    assert_eq!(lab.turn_after(&freed, start).0, [(3, TurnVerdict::Again)]);
     assert_eq!(lab.turn(start).0, []);
     assert_eq!(lab.join(1, 3, start), Some(ADMITTED));
 }
@@ -211,7 +211,7 @@ fn the_end_of_the_process_is_told_to_all() {
     let start = lab.start;
     (0..3).for_each(|_| _ = lab.come(0, start));
     lab.lines.close();
-    let draining = Verdict::Refused(NotAdmitted::Draining);
+    let draining = TurnVerdict::Refused(NotAdmitted::Draining);
     assert_eq!(lab.turn(start).0, [(2, draining), (3, draining)]);
     assert_eq!(lab.come(0, start).1, Some(draining));
 }
