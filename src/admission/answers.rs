@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// Bounds of the answers to connections that are refused.
 #[derive(Debug)]
-pub(super) struct Answers {
+pub(super) struct RefusalAnswers {
     under_way: AtomicUsize,
     /// Most at once: each holds a descriptor.
     most: usize,
@@ -15,7 +15,7 @@ pub(super) struct Answers {
     due: Mutex<Instant>,
 }
 
-impl Answers {
+impl RefusalAnswers {
     /// At most half of `descriptors` at once: the others are for connections to backends.
     pub(super) fn new(descriptors: usize, now: Instant) -> Self {
         let most = (descriptors / 2).max(LEAST_AT_ONCE);
@@ -54,11 +54,11 @@ mod tests {
     #[test]
     fn answers_are_bounded_at_once_and_in_a_second() {
         let now = Instant::now();
-        let answers = Answers::new(12, now);
+        let answers = RefusalAnswers::new(12, now);
         assert_eq!((0..20).filter(|_| answers.begin(now)).count(), 6, "half of the descriptors at once");
         answers.end();
         assert!(answers.begin(now));
-        let answers = Answers::new(10_000, now);
+        let answers = RefusalAnswers::new(10_000, now);
         let given = (0..1_000)
             .filter(|_| {
                 answers.begin(now) && {

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Reason;
+use super::RefusalReason;
 use super::network::{Network, Seed};
 use crate::config::{PerClient, Rate};
 
@@ -44,7 +44,7 @@ pub(super) struct Counts {
 
 /// Things of a network that are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum NetworkCount {
     Connection,
     Tunnel,
 }
@@ -57,7 +57,7 @@ impl Clients {
     }
 
     /// Counts one more of a network, unless it has `most` of them.
-    pub(super) fn add(&self, network: Network, kind: Kind, most: Option<NonZeroU32>) -> bool {
+    pub(super) fn add(&self, network: Network, kind: NetworkCount, most: Option<NonZeroU32>) -> bool {
         let mut shard = self.shard(network);
         let count = shard.entry(network, || 0).of(kind);
         if most.is_some_and(|most| *count >= most.get()) {
@@ -68,24 +68,24 @@ impl Clients {
     }
 
     /// Counts the tunnel that a handshake is to open, unless the network has too many or shakes hands too fast.
-    pub(super) fn shake_hands(&self, network: Network, limits: &PerClient, now: Instant) -> Result<(), Reason> {
+    pub(super) fn shake_hands(&self, network: Network, limits: &PerClient, now: Instant) -> Result<(), RefusalReason> {
         let now = || u64::try_from((now.saturating_duration_since(self.start)).as_nanos()).unwrap_or(u64::MAX);
         let mut shard = self.shard(network);
         let counts = shard.entry(network, now);
         if limits.tunnels.is_some_and(|most| counts.tunnels >= most.get()) {
-            return Err(Reason::ClientTunnels);
+            return Err(RefusalReason::ClientTunnels);
         }
         if let Some(rate) = limits.handshakes
             && !counts.takes(rate, now())
         {
-            return Err(Reason::ClientHandshakes);
+            return Err(RefusalReason::ClientHandshakes);
         }
         counts.tunnels += 1;
         Ok(())
     }
 
     /// Counts one less of a network.
-    pub(super) fn remove(&self, network: Network, kind: Kind) {
+    pub(super) fn remove(&self, network: Network, kind: NetworkCount) {
         let mut shard = self.shard(network);
         if let Some(counts) = shard.counts.get_mut(&network) {
             let count = counts.of(kind);
@@ -139,10 +139,10 @@ impl Shard {
 }
 
 impl Counts {
-    fn of(&mut self, kind: Kind) -> &mut u32 {
+    fn of(&mut self, kind: NetworkCount) -> &mut u32 {
         match kind {
-            Kind::Connection => &mut self.connections,
-            Kind::Tunnel => &mut self.tunnels,
+            NetworkCount::Connection => &mut self.connections,
+            NetworkCount::Tunnel => &mut self.tunnels,
         }
     }
 

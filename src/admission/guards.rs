@@ -6,18 +6,18 @@ use std::time::Instant;
 
 use super::listeners::{Listening, Open, Process};
 use super::routes::{Route, RouteRequest, RouteTunnel};
-use super::{Admission, Kind, Network, Reason};
+use super::{Admission, Network, NetworkCount, RefusalReason};
 use crate::config::{Limits, PerClient};
 
 /// A connection of a client: one of the process, of its listener, and of the client's network.
 #[derive(Debug)]
 #[must_use = "dropped at once it counts nothing"]
-pub struct Connection {
+pub struct ConnectionGuard {
     open: Open,
     network: Option<Network>,
 }
 
-impl Connection {
+impl ConnectionGuard {
     /// Counts one more of the process and of a listener.
     pub(super) fn begin(listening: &Arc<Listening>) -> Self {
         Self { open: Open::begin(listening), network: None }
@@ -28,38 +28,38 @@ impl Connection {
     ///
     /// # Errors
     /// The network has too many.
-    pub fn is_of(&mut self, client: IpAddr, limits: &Limits) -> Result<(), Reason> {
+    pub fn is_of(&mut self, client: IpAddr, limits: &Limits) -> Result<(), RefusalReason> {
         let (network, clients) = (Network::of(client, &limits.per_client), &self.open.listening.process.clients);
-        if !clients.add(network, Kind::Connection, limits.per_client.connections) {
-            return Err(Reason::ClientConnections);
+        if !clients.add(network, NetworkCount::Connection, limits.per_client.connections) {
+            return Err(RefusalReason::ClientConnections);
         }
         if let Some(before) = self.network.replace(network) {
-            clients.remove(before, Kind::Connection);
+            clients.remove(before, NetworkCount::Connection);
         }
         Ok(())
     }
 }
 
-impl Drop for Connection {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         if let Some(network) = self.network {
-            self.open.listening.process.clients.remove(network, Kind::Connection);
+            self.open.listening.process.clients.remove(network, NetworkCount::Connection);
         }
     }
 }
 
 /// A connection that was accepted, on its way.
 #[derive(Debug)]
-pub enum Entry {
+pub enum ConnectionVerdict {
     /// Served.
-    Admitted(Connection),
+    Admitted(ConnectionGuard),
     /// Refused, and told why.
-    Refused(Reason, Answering),
+    Refused(RefusalReason, Answering),
 }
 
-impl Entry {
+impl ConnectionVerdict {
     /// Why the connection is refused, if it is.
-    pub fn refused(&self) -> Option<Reason> {
+    pub fn refused(&self) -> Option<RefusalReason> {
         match self {
             Self::Admitted(_) => None,
             Self::Refused(reason, _) => Some(*reason),
@@ -71,18 +71,18 @@ impl Entry {
 /// named the client.
 #[derive(Debug)]
 #[must_use = "dropped at once it counts nothing"]
-pub struct Request {
+pub struct RequestGuard {
     _named: Option<Named>,
     _of_route: Option<RouteRequest>,
 }
 
-impl Request {
+impl RequestGuard {
     pub(super) fn begin(
         process: &Arc<Process>,
         limits: &Limits,
         named: Option<IpAddr>,
         route: Option<&Route>,
-    ) -> Result<Self, Reason> {
+    ) -> Result<Self, RefusalReason> {
         let named = named.map(|client| Named::begin(process, &limits.per_client, client)).transpose()?;
         Ok(Self { _named: named, _of_route: route.map(Route::request).transpose()? })
     }
@@ -96,10 +96,10 @@ struct Named {
 }
 
 impl Named {
-    fn begin(process: &Arc<Process>, limits: &PerClient, client: IpAddr) -> Result<Self, Reason> {
+    fn begin(process: &Arc<Process>, limits: &PerClient, client: IpAddr) -> Result<Self, RefusalReason> {
         let network = Network::of(client, limits);
-        if !process.clients.add(network, Kind::Connection, limits.connections) {
-            return Err(Reason::ClientConnections);
+        if !process.clients.add(network, NetworkCount::Connection, limits.connections) {
+            return Err(RefusalReason::ClientConnections);
         }
         Ok(Self { process: Arc::clone(process), network })
     }
@@ -107,13 +107,13 @@ impl Named {
 
 impl Drop for Named {
     fn drop(&mut self) {
-        self.process.clients.remove(self.network, Kind::Connection);
+        self.process.clients.remove(self.network, NetworkCount::Connection);
     }
 }
 
 /// Place that a handshake is asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct HandshakeScope<'a> {
     /// The listener's place in the configuration.
     pub listener: usize,
     /// The route; `None` where none matches.
@@ -124,20 +124,20 @@ pub struct Place<'a> {
 /// that is let in.
 #[derive(Debug)]
 #[must_use = "dropped at once it counts nothing"]
-pub struct Handshake {
+pub struct HandshakeGuard {
     listening: Arc<Listening>,
     network: Option<Network>,
     of_route: Option<RouteTunnel>,
 }
 
-impl Handshake {
+impl HandshakeGuard {
     pub(super) fn begin(
         listening: &Arc<Listening>,
         limits: &PerClient,
         client: Option<IpAddr>,
         route: Option<&Route>,
         now: Instant,
-    ) -> Result<Self, Reason> {
+    ) -> Result<Self, RefusalReason> {
         // First, so that a refusal takes nothing of the client's rate.
         let of_route = route.map(Route::tunnel).transpose()?;
         let network = client.map(|client| Network::of(client, limits));
@@ -148,54 +148,58 @@ impl Handshake {
     }
 
     /// The tunnel that was opened. Its client's connection is counted as one of the process until then.
-    pub fn opened(mut self) -> Tunnel {
-        Tunnel { open: Open::begin(&self.listening), network: self.network.take(), _of_route: self.of_route.take() }
+    pub fn opened(mut self) -> TunnelGuard {
+        TunnelGuard {
+            open: Open::begin(&self.listening),
+            network: self.network.take(),
+            _of_route: self.of_route.take(),
+        }
     }
 }
 
-impl Drop for Handshake {
+impl Drop for HandshakeGuard {
     fn drop(&mut self) {
         if let Some(network) = self.network {
-            self.listening.process.clients.remove(network, Kind::Tunnel);
+            self.listening.process.clients.remove(network, NetworkCount::Tunnel);
         }
     }
 }
 
 /// The counts of one request.
 #[derive(Debug, Default)]
-pub struct Admitted {
+pub struct RequestCounts {
     /// Counts the request.
-    pub request: Option<Request>,
+    pub request: Option<RequestGuard>,
     /// Counts a handshake as the tunnel that it is to open.
-    pub handshake: Option<Handshake>,
+    pub handshake: Option<HandshakeGuard>,
     /// Reason for which the request is refused, if it is.
-    pub refused: Option<Reason>,
+    pub refused: Option<RefusalReason>,
 }
 
 /// A tunnel: one of the connections of the process and of its listener, and one of the tunnels of its route and of the
 /// client's network.
 #[derive(Debug)]
 #[must_use = "dropped at once it counts nothing"]
-pub struct Tunnel {
+pub struct TunnelGuard {
     open: Open,
     network: Option<Network>,
     _of_route: Option<RouteTunnel>,
 }
 
-impl Tunnel {
+impl TunnelGuard {
     pub(super) fn adopt(listening: &Arc<Listening>, limits: &PerClient, client: Option<IpAddr>, route: &Route) -> Self {
         let network = client.map(|client| Network::of(client, limits));
         if let Some(network) = network {
-            listening.process.clients.add(network, Kind::Tunnel, None);
+            listening.process.clients.add(network, NetworkCount::Tunnel, None);
         }
         Self { open: Open::begin(listening), network, _of_route: Some(route.adopt()) }
     }
 }
 
-impl Drop for Tunnel {
+impl Drop for TunnelGuard {
     fn drop(&mut self) {
         if let Some(network) = self.network {
-            self.open.listening.process.clients.remove(network, Kind::Tunnel);
+            self.open.listening.process.clients.remove(network, NetworkCount::Tunnel);
         }
     }
 }

@@ -5,12 +5,12 @@ use prometheus::IntGauge;
 /// The bytes that are kept for one client; they count in `longhaul_kept_bytes` as long as this lives.
 #[derive(Debug)]
 #[must_use = "dropped at once it counts nothing"]
-pub struct Kept {
+pub struct KeptBytes {
     gauge: IntGauge,
     bytes: usize,
 }
 
-impl Kept {
+impl KeptBytes {
     /// Nothing is kept yet.
     pub(super) fn nothing(gauge: &IntGauge) -> Self {
         Self { gauge: gauge.clone(), bytes: 0 }
@@ -26,7 +26,7 @@ impl Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for KeptBytes {
     fn drop(&mut self) {
         self.set(0);
     }

@@ -25,23 +25,26 @@ use prometheus::IntGauge;
 
 use crate::config::{Limits, RouteLimits};
 use crate::socket::descriptors::Descriptors;
-use answers::Answers;
-use clients::Kind;
-pub use guards::{Admitted, Answering, Connection, Entry, Handshake, Place, Request, Tunnel};
-pub use kept::Kept;
+use answers::RefusalAnswers;
+use clients::NetworkCount;
+pub use guards::{
+    Answering, ConnectionGuard, ConnectionVerdict, HandshakeGuard, HandshakeScope, RequestCounts, RequestGuard,
+    TunnelGuard,
+};
+pub use kept::KeptBytes;
 use listeners::Listeners;
 use network::Network;
-pub use networks::{Networks, Rule};
-pub use reason::Reason;
+pub use networks::{NetworkRule, Networks};
+pub use reason::RefusalReason;
+use routes::CountsByRoute;
 pub use routes::Route;
-use routes::Routes;
 
 /// The counts that admission is decided by.
 #[derive(Debug)]
 pub struct Admission {
     listeners: Listeners,
-    routes: Routes,
-    answers: Answers,
+    routes: CountsByRoute,
+    answers: RefusalAnswers,
     descriptors: Descriptors,
     /// Bytes that are kept for clients.
     kept: IntGauge,
@@ -60,8 +63,8 @@ impl Admission {
     /// Nothing is open yet. `listeners` is their number; `kept` are the bytes that are kept for clients, those of open
     /// tunnels among them.
     pub fn new(descriptors: Descriptors, kept: IntGauge, listeners: usize, now: Instant) -> Arc<Self> {
-        let answers = Answers::new(descriptors.for_refusals(), now);
-        let (listeners, routes) = (Listeners::new(listeners, now), Routes::default());
+        let answers = RefusalAnswers::new(descriptors.for_refusals(), now);
+        let (listeners, routes) = (Listeners::new(listeners, now), CountsByRoute::default());
         Arc::new(Self { listeners, routes, answers, descriptors, kept })
     }
 
@@ -89,19 +92,19 @@ impl Admission {
         at: AtListener,
         client: Option<IpAddr>,
         descriptor: RawFd,
-    ) -> Result<Connection, Reason> {
+    ) -> Result<ConnectionGuard, RefusalReason> {
         if self.descriptors.is_scarce(descriptor) {
-            return Err(Reason::Descriptors);
+            return Err(RefusalReason::Descriptors);
         }
         self.memory(limits)?;
         let listening = self.listeners.number(at.number);
-        let mut connection = Connection::begin(listening);
+        let mut connection = ConnectionGuard::begin(listening);
         // Counted first, so that two who ask at the same moment are not both the last that is let in.
         if limits.connections.is_some_and(|most| self.open() > most.get() as usize) {
-            return Err(Reason::Connections);
+            return Err(RefusalReason::Connections);
         }
         if at.most.is_some_and(|most| listening.open() > most.get() as usize) {
-            return Err(Reason::ListenerConnections);
+            return Err(RefusalReason::ListenerConnections);
         }
         if let Some(client) = client {
             connection.is_of(client, limits)?;
@@ -115,19 +118,24 @@ impl Admission {
     /// # Errors
     /// That client's network has too many connections and requests, the route has too many requests, or too much is
     /// kept.
-    pub fn request(&self, limits: &Limits, named: Option<IpAddr>, route: Option<&Route>) -> Result<Request, Reason> {
+    pub fn request(
+        &self,
+        limits: &Limits,
+        named: Option<IpAddr>,
+        route: Option<&Route>,
+    ) -> Result<RequestGuard, RefusalReason> {
         self.memory(limits)?;
-        Request::begin(&self.listeners.process, limits, named, route)
+        RequestGuard::begin(&self.listeners.process, limits, named, route)
     }
 
-    fn memory(&self, limits: &Limits) -> Result<(), Reason> {
+    fn memory(&self, limits: &Limits) -> Result<(), RefusalReason> {
         let is_short = limits.memory.is_some_and(|most| self.kept.get() > i64::try_from(most).unwrap_or(i64::MAX));
-        if is_short { Err(Reason::Memory) } else { Ok(()) }
+        if is_short { Err(RefusalReason::Memory) } else { Ok(()) }
     }
 
     /// Counts the bytes that are kept for a client which is no tunnel.
-    pub fn keep(&self) -> Kept {
-        Kept::nothing(&self.kept)
+    pub fn keep(&self) -> KeptBytes {
+        KeptBytes::nothing(&self.kept)
     }
 
     /// Asks for a handshake at a place, and the tunnel that it is to open, of `client`; `None` where that is a trusted
@@ -139,17 +147,23 @@ impl Admission {
         &self,
         limits: &Limits,
         client: Option<IpAddr>,
-        at: Place<'_>,
+        at: HandshakeScope<'_>,
         now: Instant,
-    ) -> Result<Handshake, Reason> {
-        Handshake::begin(self.listeners.number(at.listener), &limits.per_client, client, at.route, now)
+    ) -> Result<HandshakeGuard, RefusalReason> {
+        HandshakeGuard::begin(self.listeners.number(at.listener), &limits.per_client, client, at.route, now)
     }
 
     /// Counts a tunnel that is open already: a predecessor hands it over. It is never refused. `local` is the address
     /// that its client connected to.
-    pub fn adopt(&self, limits: &Limits, client: Option<IpAddr>, local: Option<SocketAddr>, route: &str) -> Tunnel {
+    pub fn adopt(
+        &self,
+        limits: &Limits,
+        client: Option<IpAddr>,
+        local: Option<SocketAddr>,
+        route: &str,
+    ) -> TunnelGuard {
         let route = self.route(route, RouteLimits::default());
-        Tunnel::adopt(self.listeners.of(local), &limits.per_client, client, &route)
+        TunnelGuard::adopt(self.listeners.of(local), &limits.per_client, client, &route)
     }
 
     /// Asks to answer a connection that is refused. Without, it is closed.

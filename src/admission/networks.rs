@@ -9,7 +9,7 @@ use ipnet::IpNet;
 /// Decision about a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Rule {
+pub enum NetworkRule {
     /// The network is let in.
     Allow,
     /// The network is kept out.
@@ -24,11 +24,11 @@ pub struct Networks {
 }
 
 /// By length, the longest first, and then by what stands before it.
-type Family = BTreeMap<Reverse<u8>, HashMap<u128, Rule>>;
+type Family = BTreeMap<Reverse<u8>, HashMap<u128, NetworkRule>>;
 
 impl Networks {
     /// Says something of a network, in place of what was said before.
-    pub fn add(&mut self, network: IpNet, rule: Rule) {
+    pub fn add(&mut self, network: IpNet, rule: NetworkRule) {
         let length = network.prefix_len();
         let (family, bits) = match network {
             IpNet::V4(network) => (&mut self.ipv4, head(network.network().to_bits().into(), 32, length)),
@@ -38,7 +38,7 @@ impl Networks {
     }
 
     /// Decision about the most specific network that an address is in.
-    pub fn rule(&self, address: IpAddr) -> Option<Rule> {
+    pub fn rule(&self, address: IpAddr) -> Option<NetworkRule> {
         let (family, bits, width) = match address.to_canonical() {
             IpAddr::V4(address) => (&self.ipv4, address.to_bits().into(), 32),
             IpAddr::V6(address) => (&self.ipv6, address.to_bits(), 128),

@@ -5,7 +5,7 @@ use http::StatusCode;
 /// Why one more is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum RefusalReason {
     /// The listener's `allow` and `deny` keep the address out. The connection is closed without an answer.
     #[error("this address may not connect")]
     Address,
@@ -38,7 +38,7 @@ pub enum Reason {
     ClientHandshakes,
 }
 
-impl Reason {
+impl RefusalReason {
     /// The reason's name in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::Reason;
+use super::RefusalReason;
 use crate::config::RouteLimits;
 
 /// A route: its limits, and its counts, which it has in common with the route of that name in other snapshots.
@@ -34,18 +34,18 @@ impl Route {
     }
 
     /// Counts the tunnel that a handshake is to open.
-    pub(super) fn tunnel(&self) -> Result<RouteTunnel, Reason> {
+    pub(super) fn tunnel(&self) -> Result<RouteTunnel, RefusalReason> {
         // Counted first, so that two who ask at the same moment are not both the last that is let in.
         let counted = RouteTunnel::begin(&self.counts);
         let open = self.counts.tunnels.load(Ordering::Relaxed);
-        if exceeds(open, self.limits.tunnels) { Err(Reason::RouteTunnels) } else { Ok(counted) }
+        if exceeds(open, self.limits.tunnels) { Err(RefusalReason::RouteTunnels) } else { Ok(counted) }
     }
 
     /// Counts a request.
-    pub(super) fn request(&self) -> Result<RouteRequest, Reason> {
+    pub(super) fn request(&self) -> Result<RouteRequest, RefusalReason> {
         let counted = RouteRequest::begin(&self.counts);
         let open = self.counts.requests.load(Ordering::Relaxed);
-        if exceeds(open, self.limits.requests) { Err(Reason::RouteRequests) } else { Ok(counted) }
+        if exceeds(open, self.limits.requests) { Err(RefusalReason::RouteRequests) } else { Ok(counted) }
     }
 
     /// Counts a tunnel that is open already.
@@ -96,7 +96,7 @@ impl Drop for RouteRequest {
 ///
 /// Bound: twice the names that are in use, and [`LEAST_SWEEP`].
 #[derive(Debug, Default)]
-pub(super) struct Routes {
+pub(super) struct CountsByRoute {
     by_name: Mutex<Names>,
 }
 
@@ -107,7 +107,7 @@ struct Names {
     sweep_at: usize,
 }
 
-impl Routes {
+impl CountsByRoute {
     /// The route of this name.
     pub(super) fn named(&self, name: &str, limits: RouteLimits) -> Route {
         let mut names = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,25 +136,25 @@ mod tests {
 
     #[test]
     fn routes_of_one_name_count_together_and_each_by_its_own_limits() {
-        let routes = Routes::default();
+        let routes = CountsByRoute::default();
         let (before, other) = (routes.named("* /", limits(3, 1)), routes.named("* /other", limits(1, 1)));
         let first = before.tunnel().unwrap();
         let _second = before.tunnel().unwrap();
         let after = routes.named("* /", limits(2, 0));
-        assert_eq!(after.tunnel().unwrap_err(), Reason::RouteTunnels);
+        assert_eq!(after.tunnel().unwrap_err(), RefusalReason::RouteTunnels);
         let _third = before.tunnel().unwrap();
         let request = before.request().unwrap();
-        assert_eq!(before.request().unwrap_err(), Reason::RouteRequests);
+        assert_eq!(before.request().unwrap_err(), RefusalReason::RouteRequests);
         let _unbound = after.request().unwrap();
         let _elsewhere = (other.tunnel().unwrap(), other.request().unwrap());
         drop((first, request));
-        assert_eq!(after.tunnel().unwrap_err(), Reason::RouteTunnels, "refused ones count for nothing");
+        assert_eq!(after.tunnel().unwrap_err(), RefusalReason::RouteTunnels, "refused ones count for nothing");
         assert!(before.tunnel().is_ok());
     }
 
     #[test]
     fn a_route_that_is_gone_and_comes_back_still_has_its_tunnels() {
-        let routes = Routes::default();
+        let routes = CountsByRoute::default();
         let route = routes.named("* /", limits(1, 1));
         let tunnel = route.tunnel().unwrap();
         drop(route);

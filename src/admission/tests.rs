@@ -14,7 +14,7 @@ fn client(number: u8) -> Option<IpAddr> {
 }
 
 /// No route.
-const NOWHERE: Place<'_> = Place { listener: 0, route: None };
+const NOWHERE: HandshakeScope<'_> = HandshakeScope { listener: 0, route: None };
 /// A listener without a limit.
 const AT: AtListener = AtListener { number: 0, most: None };
 
@@ -32,7 +32,7 @@ fn the_process_takes_so_many_connections_and_a_refused_one_counts_for_nothing() 
     let first = admission.connection(&limits, AT, client(1), 5).unwrap();
     let _second = admission.connection(&limits, AT, None, 5).unwrap();
     for _ in 0..3 {
-        assert_eq!(admission.connection(&limits, AT, client(2), 5).unwrap_err(), Reason::Connections);
+        assert_eq!(admission.connection(&limits, AT, client(2), 5).unwrap_err(), RefusalReason::Connections);
     }
     assert_eq!(admission.open(), 2);
     drop(first);
@@ -48,12 +48,12 @@ fn a_tunnel_takes_the_place_of_its_connection() {
         let handshake = admission.handshake(&limits, client(1), NOWHERE, Instant::now())?;
         let tunnel = handshake.opened();
         drop(connection);
-        Ok::<_, Reason>(tunnel)
+        Ok::<_, RefusalReason>(tunnel)
     };
     let first = open().unwrap();
     let _second = open().unwrap();
     assert_eq!(admission.open(), 2);
-    assert_eq!(open().unwrap_err(), Reason::ClientTunnels);
+    assert_eq!(open().unwrap_err(), RefusalReason::ClientTunnels);
     assert_eq!(admission.open(), 2, "the connection of the refused one is gone, too");
     drop(first);
     assert!(open().is_ok());
@@ -65,7 +65,10 @@ fn tunnels_of_a_predecessor_are_counted_and_never_refused() {
     let (admission, limits) = (admission(), limits(Some(1), per_client));
     let adopted: Vec<_> = (0..5).map(|_| admission.adopt(&limits, client(1), None, "* /")).collect();
     assert_eq!(admission.open(), 5);
-    assert_eq!(admission.handshake(&limits, client(1), NOWHERE, Instant::now()).unwrap_err(), Reason::ClientTunnels);
+    assert_eq!(
+        admission.handshake(&limits, client(1), NOWHERE, Instant::now()).unwrap_err(),
+        RefusalReason::ClientTunnels
+    );
     drop(adopted);
     assert_eq!((admission.open(), admission.networks()), (0, 0));
 }
@@ -78,11 +81,11 @@ fn a_listener_takes_so_many_connections_and_tunnels_and_the_others_none_the_less
     let ask = |at| admission.connection(&limits, at, None, 5);
     let first = ask(ports[0]).unwrap();
     let tunnel = admission.handshake(&limits, None, NOWHERE, Instant::now()).unwrap().opened();
-    assert_eq!(ask(ports[0]).unwrap_err(), Reason::ListenerConnections);
+    assert_eq!(ask(ports[0]).unwrap_err(), RefusalReason::ListenerConnections);
     assert!(ask(ports[1]).is_ok());
     drop((first, tunnel));
     let adopted: Vec<_> = [80, 80, 81].map(|port| admission.adopt(&limits, None, local(port), "* /")).into();
-    assert_eq!(ask(ports[0]).unwrap_err(), Reason::ListenerConnections);
+    assert_eq!(ask(ports[0]).unwrap_err(), RefusalReason::ListenerConnections);
     drop(adopted);
     assert!(ask(ports[0]).is_ok());
 }
@@ -93,17 +96,17 @@ fn a_route_counts_tunnels_that_a_predecessor_handed_over_and_a_refusal_takes_not
     let limits = limits(None, PerClient { handshakes, ..PerClient::default() });
     let admission = admission();
     let route = admission.route("* /", RouteLimits { tunnels: NonZeroU32::new(1), requests: NonZeroU32::new(1) });
-    let at = Place { listener: 0, route: Some(&route) };
+    let at = HandshakeScope { listener: 0, route: Some(&route) };
     let now = Instant::now();
     let adopted = admission.adopt(&limits, client(1), None, "* /");
-    assert_eq!(admission.handshake(&limits, client(1), at, now).unwrap_err(), Reason::RouteTunnels);
+    assert_eq!(admission.handshake(&limits, client(1), at, now).unwrap_err(), RefusalReason::RouteTunnels);
     let request = admission.request(&limits, None, Some(&route)).unwrap();
-    assert_eq!(admission.request(&limits, None, Some(&route)).unwrap_err(), Reason::RouteRequests);
+    assert_eq!(admission.request(&limits, None, Some(&route)).unwrap_err(), RefusalReason::RouteRequests);
     drop((adopted, request));
     let tunnel = admission.handshake(&limits, client(1), at, now).unwrap().opened();
-    assert_eq!(admission.handshake(&limits, client(2), at, now).unwrap_err(), Reason::RouteTunnels);
+    assert_eq!(admission.handshake(&limits, client(2), at, now).unwrap_err(), RefusalReason::RouteTunnels);
     drop(tunnel);
-    assert_eq!(admission.handshake(&limits, client(1), at, now).unwrap_err(), Reason::ClientHandshakes);
+    assert_eq!(admission.handshake(&limits, client(1), at, now).unwrap_err(), RefusalReason::ClientHandshakes);
     assert!(admission.handshake(&limits, client(2), at, now).is_ok());
     assert!(admission.request(&limits, None, Some(&route)).is_ok());
 }
@@ -116,8 +119,8 @@ fn a_connection_that_a_proxy_header_names_counts_for_the_client_and_not_for_the_
     first.is_of(client(2).unwrap(), &limits).unwrap();
     let _another = admission.connection(&limits, AT, client(1), 5).unwrap();
     let mut third = admission.connection(&limits, AT, None, 5).unwrap();
-    assert_eq!(third.is_of(client(2).unwrap(), &limits).unwrap_err(), Reason::ClientConnections);
-    assert_eq!(admission.request(&limits, client(2), None).unwrap_err(), Reason::ClientConnections);
+    assert_eq!(third.is_of(client(2).unwrap(), &limits).unwrap_err(), RefusalReason::ClientConnections);
+    assert_eq!(admission.request(&limits, client(2), None).unwrap_err(), RefusalReason::ClientConnections);
     drop(first);
     assert!(admission.request(&limits, client(2), None).is_ok());
 }
@@ -125,7 +128,7 @@ fn a_connection_that_a_proxy_header_names_counts_for_the_client_and_not_for_the_
 #[test]
 fn scarce_descriptors_refuse_and_the_last_answers_are_bounded() {
     let (admission, limits) = (admission(), Limits::default());
-    assert_eq!(admission.connection(&limits, AT, client(1), i32::MAX).unwrap_err(), Reason::Descriptors);
+    assert_eq!(admission.connection(&limits, AT, client(1), i32::MAX).unwrap_err(), RefusalReason::Descriptors);
     let now = Instant::now();
     let given: Vec<_> = std::iter::from_fn(|| admission.answer(now)).collect();
     assert!(!given.is_empty() && given.len() <= 256, "{}", given.len());
@@ -141,9 +144,9 @@ fn nothing_new_is_admitted_while_more_is_kept_than_allowed() {
     other.set(100);
     assert!(admission.connection(&limits, AT, client(1), 5).is_ok());
     one.set(901);
-    assert_eq!(admission.connection(&limits, AT, client(1), 5).unwrap_err(), Reason::Memory);
-    assert_eq!(admission.request(&limits, None, None).unwrap_err(), Reason::Memory);
-    assert_eq!(admission.request(&limits, client(1), None).unwrap_err(), Reason::Memory);
+    assert_eq!(admission.connection(&limits, AT, client(1), 5).unwrap_err(), RefusalReason::Memory);
+    assert_eq!(admission.request(&limits, None, None).unwrap_err(), RefusalReason::Memory);
+    assert_eq!(admission.request(&limits, client(1), None).unwrap_err(), RefusalReason::Memory);
     assert!(admission.request(&Limits::default(), None, None).is_ok(), "without a limit");
     drop(other);
     assert!(admission.request(&limits, client(1), None).is_ok());
@@ -151,6 +154,6 @@ fn nothing_new_is_admitted_while_more_is_kept_than_allowed() {
 
 #[test]
 fn refused_clients_are_asked_to_come_back_at_different_times() {
-    let drawn: std::collections::HashSet<u64> = (0..1_000).map(|_| Reason::Connections.retry_after()).collect();
+    let drawn: std::collections::HashSet<u64> = (0..1_000).map(|_| RefusalReason::Connections.retry_after()).collect();
     assert_eq!(drawn, (1..=8).collect());
 }

@@ -9,7 +9,7 @@ use log::warn;
 
 use super::Gateway;
 use super::request::Ctx;
-use crate::admission::{AtListener, Entry, Place, Reason};
+use crate::admission::{AtListener, ConnectionVerdict, HandshakeScope, RefusalReason};
 use crate::client::is_trusted;
 use crate::config::ProxyProtocol;
 use crate::hook::Answer;
@@ -19,19 +19,19 @@ use crate::tunnel::{Connection, Listener};
 impl Gateway {
     /// Decides on a connection that a worker accepted just now as `descriptor`; see
     /// [`Host::admit`](crate::tunnel::Host::admit).
-    pub(super) fn admit(&self, listener: &Listener, peer: IpAddr, descriptor: RawFd) -> Option<Entry> {
+    pub(super) fn admit(&self, listener: &Listener, peer: IpAddr, descriptor: RawFd) -> Option<ConnectionVerdict> {
         let snapshot = self.running.snapshot_now();
         let policy = snapshot.listeners().get(listener.number)?;
         let is_proxy = is_trusted(peer, &snapshot.trusted_proxies);
         // Where the header of a proxy names a client, that is the one who is looked up.
         let speaks_for_another = is_proxy && policy.config.proxy_protocol != ProxyProtocol::Off;
         if !speaks_for_another && !policy.lets_in(peer) {
-            return self.turn_away(listener, peer, Reason::Address);
+            return self.turn_away(listener, peer, RefusalReason::Address);
         }
         let client = (!is_proxy).then_some(peer);
         let at = AtListener { number: listener.number, most: policy.config.connections };
         match self.running.admission.connection(&snapshot.config.limits, at, client, descriptor) {
-            Ok(connection) => Some(Entry::Admitted(connection)),
+            Ok(connection) => Some(ConnectionVerdict::Admitted(connection)),
             Err(reason) => self.turn_away(listener, peer, reason),
         }
     }
@@ -46,9 +46,9 @@ impl Gateway {
         let listener = Arc::clone(connection.listener());
         let Some(entry) = connection.entry_mut() else { return true };
         let decided = match entry {
-            _ if !policy.lets_in(client) => Err(Reason::Address),
-            Entry::Admitted(counted) => counted.is_of(client, &snapshot.config.limits),
-            Entry::Refused(..) => Ok(()),
+            _ if !policy.lets_in(client) => Err(RefusalReason::Address),
+            ConnectionVerdict::Admitted(counted) => counted.is_of(client, &snapshot.config.limits),
+            ConnectionVerdict::Refused(..) => Ok(()),
         };
         let Err(reason) = decided else { return true };
         let refused = self.turn_away(&listener, client, reason);
@@ -59,13 +59,13 @@ impl Gateway {
     }
 
     /// Counts a connection that is refused. It goes on as far as an answer takes, where one may be given.
-    fn turn_away(&self, listener: &Listener, client: IpAddr, reason: Reason) -> Option<Entry> {
+    fn turn_away(&self, listener: &Listener, client: IpAddr, reason: RefusalReason) -> Option<ConnectionVerdict> {
         listener.metrics.refused(reason.as_str());
         let answering = reason.status().and_then(|_| self.running.admission.answer(Instant::now()));
         if answering.is_none() {
             warn!("a connection to {} is closed: {reason} (client {client})", listener.address);
         }
-        Some(Entry::Refused(reason, answering?))
+        Some(ConnectionVerdict::Refused(reason, answering?))
     }
 
     /// Decides on a request that is no handshake, once its client and route are known.
@@ -89,7 +89,7 @@ impl Gateway {
         let (admission, limits) = (&self.running.admission, &ctx.snapshot.config.limits);
         let client = Some(request.client.address).filter(|client| !is_trusted(*client, &ctx.snapshot.trusted_proxies));
         let route = ctx.target().map(|target| &target.admission);
-        let at = Place { listener: request.arrival.listener, route };
+        let at = HandshakeScope { listener: request.arrival.listener, route };
         let admitted = admission.request(limits, named(ctx), None).and_then(|request| {
             let handshake = admission.handshake(limits, client, at, Instant::now())?;
             Ok((request, handshake))
@@ -109,7 +109,7 @@ fn named(ctx: &Ctx) -> Option<IpAddr> {
 
 impl Ctx {
     /// Notes why the request is refused; returns the answer to give.
-    fn refuse(&mut self, reason: Reason) -> Answer {
+    fn refuse(&mut self, reason: RefusalReason) -> Answer {
         self.failure = Some(reason.as_str().to_owned());
         self.admitted.refused = Some(reason);
         Answer::not_admitted(reason)

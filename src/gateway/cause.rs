@@ -1,6 +1,6 @@
 //! Causes of refusals before a route is looked for.
 
-use crate::admission::Reason;
+use crate::admission::RefusalReason;
 use crate::hook::Answer;
 use crate::http1::{FramingError, RequestRefused};
 
@@ -12,7 +12,7 @@ pub(super) enum RefusalCause {
     Head(#[from] RequestRefused),
     /// Admission. It was counted when that was decided.
     #[error(transparent)]
-    Admission(#[from] Reason),
+    Admission(#[from] RefusalReason),
 }
 
 impl RefusalCause {

@@ -26,7 +26,7 @@ use super::handshake::Continuation;
 use super::head_reader::{CheckedHead, HeadReader};
 use super::lent::{Lent, poll_more};
 use super::pace::ClientPace;
-use crate::admission::Kept;
+use crate::admission::KeptBytes;
 use crate::config::Limits;
 use crate::http1::RequestRefused;
 use crate::http1::framing::Encoded;
@@ -42,7 +42,7 @@ pub(super) struct Rewind {
     client: Option<ArrivedClient>,
     lent: Lent,
     /// Counts the bytes that were read ahead; `None` of a backend's connection.
-    kept: Option<Kept>,
+    kept: Option<KeptBytes>,
     since: SystemTime,
     digest: Arc<SocketDigest>,
     /// The first head, as far as a worker came with it.
@@ -98,7 +98,7 @@ impl Rewind {
     pub(super) fn of_client(
         stream: ClientWire,
         client: ArrivedClient,
-        (ahead, kept): (Vec<u8>, Kept),
+        (ahead, kept): (Vec<u8>, KeptBytes),
         begun: FirstHead,
     ) -> Self {
         let peer = client.arrival.peer;

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use http::HeaderValue;
 
-use crate::admission::{Networks, Rule};
+use crate::admission::{NetworkRule, Networks};
 use crate::config::{self, ListenerTls, Problem, ProxyProtocol, Severity, TlsVersion};
 use crate::tls;
 use crate::tls::server::{ServerSettings, TlsServer};
@@ -37,15 +37,15 @@ impl ListenerPolicy {
             HeaderValue::try_from(hsts.header_value()).expect("words and digits are the value of a header")
         });
         let mut networks = Networks::default();
-        config.allow.iter().for_each(|network| networks.add(*network, Rule::Allow));
-        config.deny.iter().for_each(|network| networks.add(*network, Rule::Deny));
+        config.allow.iter().for_each(|network| networks.add(*network, NetworkRule::Allow));
+        config.deny.iter().for_each(|network| networks.add(*network, NetworkRule::Deny));
         Ok(Self { config: config.clone(), tls, hsts, networks })
     }
 
     /// Tells if a client of this address may connect.
     pub fn lets_in(&self, address: IpAddr) -> bool {
-        let otherwise = if self.config.allow.is_empty() { Rule::Allow } else { Rule::Deny };
-        self.networks.rule(address).unwrap_or(otherwise) == Rule::Allow
+        let otherwise = if self.config.allow.is_empty() { NetworkRule::Allow } else { NetworkRule::Deny };
+        self.networks.rule(address).unwrap_or(otherwise) == NetworkRule::Allow
     }
 
     /// True when a request is the first that comes of a connection.

@@ -45,7 +45,7 @@ pub struct Record {
     /// Counts the tunnel on its backend for as long as it is open.
     pub guard: LoadGuard,
     /// Counts the tunnel as one of its client's and of the process; `None` where nobody counts them.
-    pub admitted: Option<admission::Tunnel>,
+    pub admitted: Option<admission::TunnelGuard>,
     /// Metrics of its upstream.
     pub metrics: Arc<UpstreamMetrics>,
 }

@@ -17,7 +17,7 @@ fn rate(count: u32) -> PerClient {
 fn one_more_than_allowed_is_refused_until_another_ends() {
     let clients = Clients::new(Instant::now());
     let most = NonZeroU32::new(2);
-    for kind in [Kind::Connection, Kind::Tunnel] {
+    for kind in [NetworkCount::Connection, NetworkCount::Tunnel] {
         assert!(clients.add(network(1), kind, most));
         assert!(clients.add(network(1), kind, most));
         assert!(!clients.add(network(1), kind, most));
@@ -31,12 +31,12 @@ fn one_more_than_allowed_is_refused_until_another_ends() {
 fn a_lower_limit_refuses_until_so_many_have_ended() {
     let clients = Clients::new(Instant::now());
     for _ in 0..5 {
-        assert!(clients.add(network(1), Kind::Tunnel, None));
+        assert!(clients.add(network(1), NetworkCount::Tunnel, None));
     }
     let most = NonZeroU32::new(3);
     for left in (0..5).rev() {
-        assert!(!clients.add(network(1), Kind::Tunnel, most) || left < 2);
-        clients.remove(network(1), Kind::Tunnel);
+        assert!(!clients.add(network(1), NetworkCount::Tunnel, most) || left < 2);
+        clients.remove(network(1), NetworkCount::Tunnel);
     }
 }
 
@@ -49,14 +49,14 @@ fn a_rate_lets_so_many_come_at_once_and_then_one_an_interval() {
     for _ in 0..10 {
         assert_eq!(shakes(0), Ok(()));
     }
-    assert_eq!(shakes(0), Err(Reason::ClientHandshakes));
-    assert_eq!(shakes(99), Err(Reason::ClientHandshakes));
+    assert_eq!(shakes(0), Err(RefusalReason::ClientHandshakes));
+    assert_eq!(shakes(99), Err(RefusalReason::ClientHandshakes));
     assert_eq!(shakes(100), Ok(()));
-    assert_eq!(shakes(100), Err(Reason::ClientHandshakes));
+    assert_eq!(shakes(100), Err(RefusalReason::ClientHandshakes));
     for _ in 0..10 {
         assert_eq!(shakes(5_000), Ok(()), "who was quiet may have all of it again, and no more");
     }
-    assert_eq!(shakes(5_000), Err(Reason::ClientHandshakes));
+    assert_eq!(shakes(5_000), Err(RefusalReason::ClientHandshakes));
 }
 
 #[test]
@@ -66,25 +66,25 @@ fn a_handshake_that_is_refused_counts_for_nothing() {
     let limits = PerClient { tunnels: NonZeroU32::new(1), ..rate(2) };
     assert_eq!(clients.shake_hands(network(1), &limits, now), Ok(()));
     for _ in 0..9 {
-        assert_eq!(clients.shake_hands(network(1), &limits, now), Err(Reason::ClientTunnels));
+        assert_eq!(clients.shake_hands(network(1), &limits, now), Err(RefusalReason::ClientTunnels));
     }
-    clients.remove(network(1), Kind::Tunnel);
+    clients.remove(network(1), NetworkCount::Tunnel);
     assert_eq!(clients.shake_hands(network(1), &limits, now), Ok(()), "the second of two is left");
-    clients.remove(network(1), Kind::Tunnel);
-    assert_eq!(clients.shake_hands(network(1), &limits, now), Err(Reason::ClientHandshakes));
+    clients.remove(network(1), NetworkCount::Tunnel);
+    assert_eq!(clients.shake_hands(network(1), &limits, now), Err(RefusalReason::ClientHandshakes));
 }
 
 #[test]
 fn a_network_with_nothing_open_takes_no_place() {
     let clients = Clients::new(Instant::now());
     for number in 0..10_000 {
-        assert!(clients.add(network(number), Kind::Connection, None));
-        assert!(clients.add(network(number), Kind::Tunnel, None));
+        assert!(clients.add(network(number), NetworkCount::Connection, None));
+        assert!(clients.add(network(number), NetworkCount::Tunnel, None));
     }
     assert_eq!(clients.len(), 10_000);
     for number in 0..10_000 {
-        clients.remove(network(number), Kind::Connection);
-        clients.remove(network(number), Kind::Tunnel);
+        clients.remove(network(number), NetworkCount::Connection);
+        clients.remove(network(number), NetworkCount::Tunnel);
     }
     assert_eq!(clients.len(), 0);
 }
@@ -98,7 +98,7 @@ fn networks_that_shook_hands_are_forgotten_when_they_may_again() {
         // Each is new, and the one before is as good as new when it comes.
         let now = start + Duration::from_millis(u64::from(number) * 101);
         clients.shake_hands(network(number), &rate(10), now).unwrap();
-        clients.remove(network(number), Kind::Tunnel);
+        clients.remove(network(number), NetworkCount::Tunnel);
     }
     assert!(clients.len() <= most, "{} entries", clients.len());
 }
@@ -108,16 +108,16 @@ fn a_flood_of_networks_under_a_rate_has_a_bound_and_forgets_nothing_that_is_open
     let now = Instant::now();
     let clients = Clients::new(now);
     for number in 0..1_000 {
-        assert!(clients.add(network(number), Kind::Connection, None));
+        assert!(clients.add(network(number), NetworkCount::Connection, None));
     }
     for number in 1_000..1_000_000 {
         clients.shake_hands(network(number), &rate(1), now).unwrap();
-        clients.remove(network(number), Kind::Tunnel);
+        clients.remove(network(number), NetworkCount::Tunnel);
     }
     let bound = SHARDS * 2 * (MOST_IDLE + LEAST_SWEEP);
     assert!(clients.len() <= bound, "{} entries, at most {bound}", clients.len());
     let one = NonZeroU32::new(1);
-    assert!((0..1_000).all(|number| !clients.add(network(number), Kind::Connection, one)));
+    assert!((0..1_000).all(|number| !clients.add(network(number), NetworkCount::Connection, one)));
 }
 
 /// The figures that docs/limits.md states.
@@ -126,7 +126,7 @@ fn an_entry_costs_32_bytes_and_its_share_of_the_table_no_more_than_76() {
     assert_eq!(size_of::<(Network, Counts)>(), 32);
     let clients = Clients::new(Instant::now());
     for number in 0..100_000 {
-        assert!(clients.add(network(number), Kind::Tunnel, None));
+        assert!(clients.add(network(number), NetworkCount::Tunnel, None));
     }
     let each = clients.bytes() / clients.len();
     assert!((33..=76).contains(&each), "{each} bytes a network");

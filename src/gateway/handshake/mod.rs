@@ -24,7 +24,7 @@ use log::debug;
 use super::Gateway;
 use super::request::Ctx;
 use super::waits::Waits;
-use crate::admission::Handshake;
+use crate::admission::HandshakeGuard;
 use crate::config::TunnelLimits;
 use crate::dial::{Answered, Dial, ExchangeLimits, HeadExchange, PassedOn, Secured, Tcp, Transport, TryError};
 use crate::hook::{Answer, TunnelId};
@@ -349,7 +349,7 @@ fn record(ctx: &mut Ctx, to: &Destination, id: TunnelId) -> Option<Record> {
         key_hash: request.key.as_ref().map(|key| Ring::hash(&key.bytes)),
         by_hook: ctx.hooks.as_ref().is_some_and(|hooks| hooks.to().is_some()),
         guard,
-        admitted: ctx.admitted.handshake.take().map(Handshake::opened),
+        admitted: ctx.admitted.handshake.take().map(HandshakeGuard::opened),
         metrics: to.metrics.clone(),
     })
 }

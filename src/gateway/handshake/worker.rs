@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 
 use super::offer::Plain;
 use super::{HandshakeEnding, Offered, Switched};
-use crate::admission::{Entry, Reason};
+use crate::admission::{ConnectionVerdict, RefusalReason};
 use crate::dial::{self, Secured};
 use crate::gateway::arrival::Arrival;
 use crate::gateway::cause::RefusalCause;
@@ -172,7 +172,7 @@ impl<A: ServerApp + Send + Sync + 'static> HandshakeHost<A> {
         &self,
         client: &mut Secured<Connection>,
         read: &mut Vec<u8>,
-        reason: Reason,
+        reason: RefusalReason,
     ) -> Option<RefusalCause> {
         let mut reader = HeadReader::to_be_refused(self.gateway.running.limits(), Instant::now());
         match reader.read(client, read, None).await {
@@ -208,7 +208,7 @@ impl<A: ServerApp + Send + Sync + 'static> HandshakeHost<A> {
 }
 
 impl<A: ServerApp + Send + Sync + 'static> Host for HandshakeHost<A> {
-    fn admit(&self, listener: &Listener, peer: IpAddr, descriptor: RawFd) -> Option<Entry> {
+    fn admit(&self, listener: &Listener, peer: IpAddr, descriptor: RawFd) -> Option<ConnectionVerdict> {
         self.gateway.admit(listener, peer, descriptor)
     }
 

@@ -9,7 +9,7 @@ use pingora::protocols::http::date::get_cached_date;
 use pingora::{Error, Result};
 use pingora_proxy::Session;
 
-use crate::admission::Reason;
+use crate::admission::RefusalReason;
 use crate::hook::Answer;
 use crate::http1::RequestRefused;
 use crate::http1::forward::REQUEST_ID;
@@ -70,7 +70,7 @@ impl Answer {
     }
 
     /// The request is not admitted.
-    pub(in crate::gateway) fn not_admitted(reason: Reason) -> Self {
+    pub(in crate::gateway) fn not_admitted(reason: RefusalReason) -> Self {
         // A reason without a status closes the connection before there is a request.
         let status = reason.status().unwrap_or(StatusCode::FORBIDDEN);
         let after = reason.retry_after().to_string();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::de::value::Error as Said;
 use serde::de::{Deserialize, IntoDeserializer};
 
-use crate::admission::{Networks, Rule};
+use crate::admission::{NetworkRule, Networks};
 use crate::config::Cidr;
 use crate::hook::{Answer, Hook, Next, Request, Result, Setup, SetupError};
 
@@ -16,7 +16,7 @@ use crate::hook::{Answer, Hook, Next, Request, Result, Setup, SetupError};
 pub struct IpFilter {
     on: On,
     networks: Networks,
-    otherwise: Rule,
+    otherwise: NetworkRule,
 }
 
 /// Settings under `with:`. docs/hooks/ip_filter.md is the reference.
@@ -33,7 +33,7 @@ pub struct Settings {
     /// A file with more of them, one on each line.
     pub deny_file: Option<PathBuf>,
     /// Fate of addresses in no list: by default denied if there is `allow` or `allow_file`, else allowed.
-    pub otherwise: Option<Rule>,
+    pub otherwise: Option<NetworkRule>,
     /// Address that counts: the client's or the peer's.
     #[serde(default)]
     pub on: On,
@@ -59,19 +59,21 @@ impl Hook for IpFilter {
         if allow.is_empty() && allow_file.is_none() && deny.is_empty() && deny_file.is_none() {
             return Err(SetupError::new("there is no list: give one of `allow`, `deny`, `allow_file` and `deny_file`"));
         }
-        let by_default = if allow.is_empty() && allow_file.is_none() { Rule::Allow } else { Rule::Deny };
+        let by_default = if allow.is_empty() && allow_file.is_none() { NetworkRule::Allow } else { NetworkRule::Deny };
         let mut networks = Networks::default();
         for (index, Cidr(network)) in allow.iter().enumerate() {
             if deny.contains(&Cidr(*network)) {
                 return Err(SetupError::at(format!("allow[{index}]"), format!("{network} is also denied")));
             }
-            networks.add(*network, Rule::Allow);
+            networks.add(*network, NetworkRule::Allow);
         }
         for Cidr(network) in deny {
-            networks.add(network, Rule::Deny);
+            networks.add(network, NetworkRule::Deny);
         }
         // What is denied last wins where both files have the same network.
-        for (field, file, rule) in [("allow_file", allow_file, Rule::Allow), ("deny_file", deny_file, Rule::Deny)] {
+        for (field, file, rule) in
+            [("allow_file", allow_file, NetworkRule::Allow), ("deny_file", deny_file, NetworkRule::Deny)]
+        {
             let Some(file) = file else { continue };
             for Cidr(network) in read(&file).map_err(|why| SetupError::at(field, why))? {
                 networks.add(network, rule);
@@ -86,8 +88,8 @@ impl Hook for IpFilter {
             On::Peer => request.peer().ip(),
         };
         Ok(match self.networks.rule(address).unwrap_or(self.otherwise) {
-            Rule::Allow => Next::Continue,
-            Rule::Deny => Answer::new(403, "this address may not come here").into(),
+            NetworkRule::Allow => Next::Continue,
+            NetworkRule::Deny => Answer::new(403, "this address may not come here").into(),
         })
     }
 }

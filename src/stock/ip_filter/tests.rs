@@ -145,10 +145,10 @@ proptest! {
         addresses in prop::collection::vec(any::<u32>(), 1..20),
     ) {
         let mut networks = Networks::default();
-        let mut all: Vec<(IpNet, Rule)> = Vec::new();
+        let mut all: Vec<(IpNet, NetworkRule)> = Vec::new();
         // Few bits differ, so that networks lie in each other.
         for (bits, length, allow) in rules {
-            let rule = if allow { Rule::Allow } else { Rule::Deny };
+            let rule = if allow { NetworkRule::Allow } else { NetworkRule::Deny };
             let network = IpNet::new(IpAddr::V4((bits & 0xc000_0003).into()), length).unwrap().trunc();
             networks.add(network, rule);
             all.retain(|(other, _)| *other != network);

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use super::Listener;
-use crate::admission::{Entry, Reason};
+use crate::admission::{ConnectionVerdict, RefusalReason};
 use crate::dial::{Dial, READ_BYTES, Transport};
 use crate::metrics::OpenConnection;
 use crate::socket::peer;
@@ -32,7 +32,7 @@ use crate::ws::Side;
 pub trait Host: Send + Sync {
     /// Decides on a connection that was accepted just now as `descriptor`, before it costs anything. `None`: it is
     /// closed, and that was counted and logged.
-    fn admit(&self, listener: &Listener, peer: IpAddr, descriptor: RawFd) -> Option<Entry>;
+    fn admit(&self, listener: &Listener, peer: IpAddr, descriptor: RawFd) -> Option<ConnectionVerdict>;
 
     /// Begins a client's handshake.
     fn receive(self: Arc<Self>, client: Connection, peer: SocketAddr) -> Handshake;
@@ -84,7 +84,7 @@ impl From<Connection> for Socket {
 /// The counts that a client's connection stands in.
 pub struct Opened {
     /// Decision of admission.
-    pub entry: Entry,
+    pub entry: ConnectionVerdict,
     /// Counts the connection as open at its listener.
     pub gauge: OpenConnection,
 }
@@ -131,12 +131,12 @@ impl Connection {
     }
 
     /// Decision of admission about a client's connection.
-    pub fn entry_mut(&mut self) -> Option<&mut Entry> {
+    pub fn entry_mut(&mut self) -> Option<&mut ConnectionVerdict> {
         self.open.as_mut().map(|open| &mut open.entry)
     }
 
     /// Why the client's connection is refused, if it is.
-    pub fn refused(&self) -> Option<Reason> {
+    pub fn refused(&self) -> Option<RefusalReason> {
         self.open.as_ref().and_then(|open| open.entry.refused())
     }
 

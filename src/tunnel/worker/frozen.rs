@@ -107,7 +107,7 @@ pub struct Place {
     /// Counts the tunnel on its backend.
     pub guard: LoadGuard,
     /// Counts the tunnel as one of its client's and of the process.
-    pub admitted: Option<admission::Tunnel>,
+    pub admitted: Option<admission::TunnelGuard>,
     /// Metrics of its upstream.
     pub metrics: Arc<UpstreamMetrics>,
     /// Hooks of its route. A tunnel that was opened without hooks goes on without.

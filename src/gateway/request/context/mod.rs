@@ -15,7 +15,7 @@ use pingora_proxy::Session;
 use super::headers;
 use super::hooks::Hooks;
 use super::keeping::Keeping;
-use crate::admission::Admitted;
+use crate::admission::RequestCounts;
 use crate::affinity;
 use crate::client::Client;
 use crate::config::{Forwarded, Handshake};
@@ -72,7 +72,7 @@ pub struct Ctx {
     /// Waits for backends that are away, where the upstream has any.
     pub(in crate::gateway) holds: Option<Box<Holds>>,
     /// Counts that the request stands in.
-    pub(in crate::gateway) admitted: Admitted,
+    pub(in crate::gateway) admitted: RequestCounts,
     /// The connection is a tunnel now and logged by its worker; Pingora's session is an empty shell.
     pub(in crate::gateway) taken_over: bool,
     under_way: UnderWay,
@@ -100,7 +100,7 @@ impl Ctx {
             short: false,
             timed_out: false,
             holds: None,
-            admitted: Admitted::default(),
+            admitted: RequestCounts::default(),
             taken_over: false,
             under_way: running.request(),
         }
