@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use libfuzzer_sys::fuzz_target;
 use longhaul::access_log::AccessLog;
 use longhaul::metrics::{Metrics, UpstreamMetrics};
-use longhaul::tunnel::{Passport, Place, Tunnels};
+use longhaul::tunnel::{Passport, Surroundings, Tunnels};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -76,7 +76,7 @@ fn drive(passport: Passport) {
     // Some tunnels wait for the other side's last word, for seconds.
     let others = wait_until_at_most(LINGERING, Duration::from_secs(10));
     let ((mut client, near), (mut far, at_backend)) = (connected(), connected());
-    let place = Place::alone(([127, 0, 0, 1], 9001).into(), Arc::clone(metrics));
+    let place = Surroundings::alone(([127, 0, 0, 1], 9001).into(), Arc::clone(metrics));
     tunnels.thaw(tunnels.adopt(passport, [near.into(), at_backend.into()], place, Instant::now()));
     // Either side may be closed by then.
     let _ = client

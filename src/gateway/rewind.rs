@@ -31,7 +31,7 @@ use crate::config::Limits;
 use crate::http1::RequestRefused;
 use crate::http1::framing::Encoded;
 use crate::tls::Sealed;
-use crate::tunnel::{Listener, Opened};
+use crate::tunnel::{ConnectionCounts, Listener};
 pub(super) use wire::ClientWire;
 
 /// A connection for Pingora, which may read of it what it is [lent](Self::lend). Bytes that a worker has read of it
@@ -79,7 +79,7 @@ pub(super) struct ArrivedClient {
     /// The listener that accepted it.
     pub(super) listener: Arc<Listener>,
     /// Counts its connection as open.
-    pub(super) _open: Option<Opened>,
+    pub(super) _open: Option<ConnectionCounts>,
 }
 
 /// The first head of a connection, as far as a worker came with it.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::config::OnChange;
 use crate::snapshot::{Destination, Snapshot, TunnelPolicy};
-use crate::tunnel::{Reason, Record, Standing, Verdict};
+use crate::tunnel::{Reason, Record, RuleVerdict, Standing};
 use crate::upstream::Member;
 
 /// Reason for which a change touches a tunnel.
@@ -61,12 +61,12 @@ impl Impact {
     }
 
     /// Decides over a tunnel.
-    pub(super) fn verdict(&self, tunnel: &Standing<'_>) -> Verdict {
+    pub(super) fn verdict(&self, tunnel: &Standing<'_>) -> RuleVerdict {
         match self.fate(tunnel) {
-            None | Some((_, OnChange::Keep, _)) => Verdict::Keep,
-            Some((ImpactCause::AwayFromHome, _, over)) => Verdict::End { reason: Reason::Rehomed, over },
-            Some((ImpactCause::BackendLeaving, _, over)) => Verdict::End { reason: Reason::BackendDrained, over },
-            Some((_, OnChange::Close, over)) => Verdict::End { reason: Reason::Changed, over },
+            None | Some((_, OnChange::Keep, _)) => RuleVerdict::Keep,
+            Some((ImpactCause::AwayFromHome, _, over)) => RuleVerdict::End { reason: Reason::Rehomed, over },
+            Some((ImpactCause::BackendLeaving, _, over)) => RuleVerdict::End { reason: Reason::BackendDrained, over },
+            Some((_, OnChange::Close, over)) => RuleVerdict::End { reason: Reason::Changed, over },
         }
     }
 

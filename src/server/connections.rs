@@ -9,18 +9,18 @@ use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use tokio::time::Instant;
 
-use crate::tunnel::{Activity, Changes, UnderWay};
+use crate::tunnel::{Activity, ChangeSignal, UnderWay};
 
 /// The connections of this process.
 pub(super) struct Connections {
-    changes: Changes,
+    changes: ChangeSignal,
     /// Applications that accept, or have a connection open.
     applications: Arc<Activity>,
 }
 
 impl Connections {
     /// No connections yet. The end of the last one is told to `changes`.
-    pub(super) fn new(changes: Changes) -> Self {
+    pub(super) fn new(changes: ChangeSignal) -> Self {
         Self { applications: Activity::new(changes.clone()), changes }
     }
 

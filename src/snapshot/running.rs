@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::socket::descriptors::Descriptors;
 use crate::tls::tickets::TicketKeys;
 use crate::trace::Tracer;
-use crate::tunnel::{Activity, Frozen, Passport, Place, RateTable, Tunnels, UnderWay};
+use crate::tunnel::{Activity, Frozen, Passport, RateTable, Surroundings, Tunnels, UnderWay};
 use crate::upstream::{HealthHistory, MemberLists, Registry};
 use crate::ws::Side;
 
@@ -209,7 +209,7 @@ impl Running {
         let hooks = snapshot.route_named(route).map(|target| Arc::clone(&target.hooks));
         let client = Some(passport.client).filter(|client| !is_trusted(*client, &snapshot.trusted_proxies));
         let local = getsockname(&sockets[Side::Client as usize]).ok().and_then(|local| local.try_into().ok());
-        let place = Place {
+        let place = Surroundings {
             hooks: hooks.unwrap_or_else(|| Arc::new(Chain::empty())),
             injector: self.injector.clone(),
             route: Arc::clone(route),

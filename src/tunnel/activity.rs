@@ -7,11 +7,11 @@ use tokio::sync::Notify;
 
 /// Tells waiting tasks that a count changed in a way that may matter to them; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Changes {
+pub struct ChangeSignal {
     notify: Arc<Notify>,
 }
 
-impl Changes {
+impl ChangeSignal {
     /// Wakes every task that waits.
     pub(super) fn tell(&self) {
         self.notify.notify_waiters();
@@ -41,12 +41,12 @@ impl Changes {
 #[derive(Debug)]
 pub struct Activity {
     count: AtomicUsize,
-    changes: Changes,
+    changes: ChangeSignal,
 }
 
 impl Activity {
     /// None yet. The end of the last one is told to `changes`.
-    pub fn new(changes: Changes) -> Arc<Self> {
+    pub fn new(changes: ChangeSignal) -> Arc<Self> {
         Arc::new(Self { count: AtomicUsize::new(0), changes })
     }
 
@@ -88,7 +88,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_the_last_one_wakes_whoever_waits() {
-        let activity = Activity::new(Changes::default());
+        let activity = Activity::new(ChangeSignal::default());
         let (first, second) = (activity.begin(), activity.begin());
         let waiting = tokio::spawn({
             let activity = Arc::clone(&activity);

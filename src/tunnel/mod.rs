@@ -27,23 +27,25 @@ use tokio::sync::oneshot;
 use crate::access_log::AccessLog;
 use crate::hook::{Item, Outlet, To};
 use crate::metrics::WorkerMetrics;
-pub use accept::{Connection, Handshake, Host, Listener, ListeningSocket, Opened, Redial, Shaken, Socket};
-pub use activity::{Activity, Changes, UnderWay};
+pub use accept::{Connection, ConnectionCounts, Handshake, Host, Listener, ListeningSocket, Redial, Shaken, Socket};
+pub use activity::{Activity, ChangeSignal, UnderWay};
 use inspect::Farewells;
 pub use new_tunnel::{Hooked, NewTunnel};
 pub use rates::RateTable;
 pub use reason::Reason;
 use reattach::{Asker, Heads};
 pub use record::{ClientTls, Rare, Record};
-pub use worker::{Batch, Frozen, Judged, Look, Passport, Place, Rule, Scope, Seen, Spot, Standing, Verdict};
-use worker::{Command, Handle, MemoryLimits};
+pub use worker::{
+    Batch, Frozen, Judged, Look, Passport, RuleVerdict, Scope, Seen, Spot, Standing, Surroundings, TunnelRule,
+};
+use worker::{Handle, MemoryLimits, WorkerCommand};
 
 /// The workers, and every open tunnel on them. Dropping it ends them all.
 pub struct Tunnels {
     workers: Vec<Handle>,
     farewells: Farewells,
     limits: Arc<MemoryLimits>,
-    changes: Changes,
+    changes: ChangeSignal,
     metrics: WorkerMetrics,
     heads: Heads,
 }
@@ -62,7 +64,7 @@ impl Tunnels {
     /// # Errors
     /// A poller or a thread cannot be made.
     pub fn start(threads: usize, log: &AccessLog) -> io::Result<Self> {
-        let (farewells, changes, metrics) = (Farewells::new(), Changes::default(), WorkerMetrics::new());
+        let (farewells, changes, metrics) = (Farewells::new(), ChangeSignal::default(), WorkerMetrics::new());
         let limits = Arc::default();
         let workers = Handle::start(threads.max(1), log, &farewells, &limits, &changes, &metrics)?;
         Ok(Self { workers, farewells, limits, changes, metrics, heads: Heads::default() })
@@ -86,12 +88,12 @@ impl Tunnels {
     pub fn limit_rates(&self, rates: RateTable) {
         let rates = Arc::new(rates);
         for worker in &self.workers {
-            worker.command(Command::LimitRates(Arc::clone(&rates)));
+            worker.command(WorkerCommand::LimitRates(Arc::clone(&rates)));
         }
     }
 
     /// Told when a tunnel opens on a worker, when a worker's last tunnel leaves it, and when a call of a hook ends.
-    pub fn changes(&self) -> &Changes {
+    pub fn changes(&self) -> &ChangeSignal {
         &self.changes
     }
 
@@ -107,27 +109,27 @@ impl Tunnels {
 
     /// Opens a tunnel on the worker that has the fewest.
     pub fn open(&self, tunnel: NewTunnel) {
-        self.freest().add(Command::Open(Box::new(tunnel)));
+        self.freest().add(WorkerCommand::Open(Box::new(tunnel)));
     }
 
     /// Accepts clients on `sockets` until [`accept_no_more`](Self::accept_no_more); `host` makes their handshakes.
     pub fn accept(&self, sockets: &[ListeningSocket], host: &Arc<dyn Host>) {
         let sockets: Arc<[ListeningSocket]> = sockets.into();
         for worker in &self.workers {
-            worker.command(Command::Accept { sockets: Arc::clone(&sockets), host: Arc::clone(host) });
+            worker.command(WorkerCommand::Accept { sockets: Arc::clone(&sockets), host: Arc::clone(host) });
         }
     }
 
     /// Lets `asker` find the next backends of tunnels that may be re-attached. Before the first call they end with
     /// their backends.
     pub fn reattach_by(&self, asker: &Arc<dyn Asker>) {
-        self.workers.iter().for_each(|worker| worker.command(Command::ReattachBy(Arc::clone(asker))));
+        self.workers.iter().for_each(|worker| worker.command(WorkerCommand::ReattachBy(Arc::clone(asker))));
     }
 
     /// Stops accepting, and lets go of the sockets. Connections that have not sent a byte yet are returned to their
     /// host.
     pub fn accept_no_more(&self) {
-        self.workers.iter().for_each(|worker| worker.command(Command::AcceptNoMore));
+        self.workers.iter().for_each(|worker| worker.command(WorkerCommand::AcceptNoMore));
     }
 
     /// Takes up to `most` tunnels off their worker as they stand; none when none are left. Blocks until the worker has
@@ -140,7 +142,7 @@ impl Tunnels {
         let mut left = Batch::default();
         for worker in self.workers.iter().filter(|worker| worker.count() > 0) {
             let (reply, frozen) = mpsc::channel();
-            worker.command(Command::Freeze { most, with_tls, reply });
+            worker.command(WorkerCommand::Freeze { most, with_tls, reply });
             match frozen.recv() {
                 Ok(batch) if !batch.frozen.is_empty() => return batch,
                 Ok(batch) => {
@@ -155,14 +157,14 @@ impl Tunnels {
     }
 
     /// Builds a tunnel of another process from its passport and its sockets. It opens with [`thaw`](Self::thaw).
-    pub fn adopt(&self, mut passport: Passport, sockets: [OwnedFd; 2], place: Place, now: Instant) -> Frozen {
+    pub fn adopt(&self, mut passport: Passport, sockets: [OwnedFd; 2], place: Surroundings, now: Instant) -> Frozen {
         passport.share_head(&self.heads);
         Frozen::adopt(passport, sockets, place, self.freest().caller(), now)
     }
 
     /// Takes on a frozen tunnel of this or another process; bytes flow again.
     pub fn thaw(&self, frozen: Frozen) {
-        self.freest().add(Command::Thaw(frozen));
+        self.freest().add(WorkerCommand::Thaw(frozen));
     }
 
     fn freest(&self) -> &Handle {
@@ -175,14 +177,14 @@ impl Tunnels {
     /// With [`Scope::All`] tunnels that open later, from handshakes under way, end within the rest of the time.
     pub fn end(&self, scope: &Scope, reason: Reason, over: Duration) {
         for worker in &self.workers {
-            worker.command(Command::End { scope: scope.clone(), reason, over });
+            worker.command(WorkerCommand::End { scope: scope.clone(), reason, over });
         }
     }
 
     /// Calls off the ends in `scope` that were announced for `reason` and have not begun.
     pub fn spare(&self, scope: &Scope, reason: Reason) {
         for worker in &self.workers {
-            worker.command(Command::Spare { scope: scope.clone(), reason });
+            worker.command(WorkerCommand::Spare { scope: scope.clone(), reason });
         }
     }
 
@@ -210,7 +212,7 @@ impl Tunnels {
             let some: Arc<[_]> = some.into();
             for worker in &self.workers {
                 let (done, answer) = oneshot::channel();
-                worker.command(Command::Close { ends: Arc::clone(&some), code, words: words.cloned(), done });
+                worker.command(WorkerCommand::Close { ends: Arc::clone(&some), code, words: words.cloned(), done });
                 // A worker that is gone has no tunnels to close.
                 closed += answer.await.unwrap_or(0);
             }
@@ -220,7 +222,7 @@ impl Tunnels {
 
     /// Lets `rule` decide over every open tunnel now, over tunnels that open later, and once more when an end that it
     /// announced is due; until another rule takes its place. Returns when the open ones have been judged.
-    pub async fn judge(&self, rule: Arc<Rule>) -> Judged {
+    pub async fn judge(&self, rule: Arc<TunnelRule>) -> Judged {
         let judging: Vec<_> = self.workers.iter().map(|worker| judge(worker, &rule)).collect();
         let mut all = Judged::default();
         for judged in judging {
@@ -248,7 +250,7 @@ impl Tunnels {
     /// Ends the loop of the first worker, as a fault of its own would.
     #[cfg(test)]
     pub(crate) fn lose_a_worker(&self) {
-        self.workers[0].command(Command::Panic);
+        self.workers[0].command(WorkerCommand::Panic);
     }
 
     /// Returns when the hooks of every tunnel that has ended know of it, after 5 s at the most.
@@ -268,7 +270,7 @@ impl Tunnels {
 impl Outlet for Tunnels {
     fn deliver(&self, to: To, item: Item, done: UnboundedSender<usize>) {
         for worker in &self.workers {
-            worker.deliver(Command::Deliver { to: to.clone(), item: item.clone(), done: done.clone() });
+            worker.deliver(WorkerCommand::Deliver { to: to.clone(), item: item.clone(), done: done.clone() });
         }
     }
 }
@@ -289,13 +291,13 @@ async fn visit(worker: &Handle, look: &Arc<Look>) {
 /// Shows a slice; returns the slot to go on from. A worker that is gone has no tunnels to show.
 async fn visit_from(worker: &Handle, look: &Arc<Look>, from: usize) -> Option<usize> {
     let (done, next) = oneshot::channel();
-    worker.command(Command::Visit { look: Arc::clone(look), from, done });
+    worker.command(WorkerCommand::Visit { look: Arc::clone(look), from, done });
     next.await.ok().flatten()
 }
 
-fn judge(worker: &Handle, rule: &Arc<Rule>) -> oneshot::Receiver<Judged> {
+fn judge(worker: &Handle, rule: &Arc<TunnelRule>) -> oneshot::Receiver<Judged> {
     let (done, judged) = oneshot::channel();
-    worker.command(Command::Judge { rule: Arc::clone(rule), done });
+    worker.command(WorkerCommand::Judge { rule: Arc::clone(rule), done });
     judged
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::accept::Socket;
-use super::reattach::Kept;
+use super::reattach::KeptRequest;
 use super::record::Record;
 use crate::config::TunnelLimits;
 use crate::hook::{self, Chain, Contexts};
@@ -23,7 +23,7 @@ pub struct NewTunnel {
     /// Identity of the tunnel.
     pub record: Record,
     /// State with which it is re-attached; `None` where it ends with its backend.
-    pub kept: Option<Box<Kept>>,
+    pub kept: Option<Box<KeptRequest>>,
     /// Hooks of its route; `None` on a route without hooks.
     pub hooks: Option<Hooked>,
 }

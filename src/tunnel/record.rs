@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::reason::Reason;
-use super::reattach::{Outcome, Told};
+use super::reattach::{ReattachOutcome, ReattachReport};
 use crate::access_log::{AccessLog, LogLine};
 use crate::admission;
 use crate::affinity::{Digest, KeySource};
@@ -111,14 +111,14 @@ impl Record {
     }
 
     /// Counts and logs the outcome of a re-attachment, by its backend after it.
-    pub(super) fn log_reattached(&self, log: &AccessLog, told: &Told) {
+    pub(super) fn log_reattached(&self, log: &AccessLog, told: &ReattachReport) {
         self.metrics.reattached(told.loss.as_str(), told.outcome.as_str(), told.dropped);
-        if told.outcome == Outcome::Attached {
+        if told.outcome == ReattachOutcome::Attached {
             self.metrics.reattach_gap_seconds.observe(told.gap.as_secs_f64());
         }
         log.write("tunnel_reattach", |line| {
             let status = match told.outcome {
-                Outcome::Refused(status) => Some(status),
+                ReattachOutcome::Refused(status) => Some(status),
                 _ => None,
             };
             self.describe(line)

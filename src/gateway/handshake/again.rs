@@ -19,7 +19,7 @@ use crate::http1::fields;
 use crate::http1::forward::{REATTACH, add, without};
 use crate::http1::head::{read_request, read_response};
 use crate::snapshot::{Destination, Running};
-use crate::tunnel::reattach::{Asked, Asker, Asking, Asks, Attached, Outcome};
+use crate::tunnel::reattach::{Asker, Asking, Attached, ReattachOutcome, Search, SearchOutcome};
 use crate::tunnel::{Connection, Redial};
 use crate::ws::deflate;
 use crate::ws::handshake::{ClientKeys, Offer, UpgradeKind, classify_with};
@@ -39,13 +39,13 @@ impl Gateway {
 }
 
 impl Asker for Again {
-    fn ask(self: Arc<Self>, asking: Asking, dial: Redial) -> Asks {
+    fn ask(self: Arc<Self>, asking: Asking, dial: Redial) -> Search {
         Box::pin(async move {
-            let Some(running) = self.running.upgrade() else { return Asked::Failed(Outcome::Ended) };
+            let Some(running) = self.running.upgrade() else { return SearchOutcome::Failed(ReattachOutcome::Ended) };
             let gateway = Gateway { running, dialer: Arc::clone(&self.dialer) };
             match gateway.ask_again(asking, dial).await {
-                Ok(attached) => Asked::Attached(Box::new(attached)),
-                Err(outcome) => Asked::Failed(outcome),
+                Ok(attached) => SearchOutcome::Attached(Box::new(attached)),
+                Err(outcome) => SearchOutcome::Failed(outcome),
             }
         })
     }
@@ -76,8 +76,8 @@ struct Request {
 
 impl Gateway {
     /// Asks one backend after another, with growing pauses, until one goes on or gives an answer that is final.
-    async fn ask_again(&self, asking: Asking, mut dial: Redial) -> Result<Attached, Outcome> {
-        let request = Request::of(&asking).ok_or(Outcome::Fault)?;
+    async fn ask_again(&self, asking: Asking, mut dial: Redial) -> Result<Attached, ReattachOutcome> {
+        let request = Request::of(&asking).ok_or(ReattachOutcome::Fault)?;
         let mut pause = FIRST_PAUSE;
         let mut next = asking.not_before;
         loop {
@@ -86,7 +86,7 @@ impl Gateway {
             }
             poll_fn(|_| dial.poll_until(next)).await;
             if Instant::now() >= asking.until {
-                return Err(Outcome::Nobody);
+                return Err(ReattachOutcome::Nobody);
             }
             if let Some(attached) = self.ask_in_time(&asking, &request, &mut dial).await? {
                 return Ok(attached);
@@ -102,13 +102,13 @@ impl Gateway {
         asking: &Asking,
         request: &Request,
         dial: &mut Redial,
-    ) -> Result<Option<Attached>, Outcome> {
+    ) -> Result<Option<Attached>, ReattachOutcome> {
         let late = dial.again();
         let asked = pin!(self.ask_once(asking, request, dial));
         let late = pin!(poll_fn(|_| late.poll_until(asking.until)));
         match select(asked, late).await {
             Either::Left((asked, _)) => asked,
-            Either::Right(_) => Err(Outcome::Nobody),
+            Either::Right(_) => Err(ReattachOutcome::Nobody),
         }
     }
 
@@ -117,8 +117,8 @@ impl Gateway {
         asking: &Asking,
         request: &Request,
         dial: &mut Redial,
-    ) -> Result<Option<Attached>, Outcome> {
-        let (mut ctx, to) = Ctx::again(&self.running, asking).ok_or(Outcome::RouteGone)?;
+    ) -> Result<Option<Attached>, ReattachOutcome> {
+        let (mut ctx, to) = Ctx::again(&self.running, asking).ok_or(ReattachOutcome::RouteGone)?;
         let client = asking.kept.passed_on.map(|(source, destination)| PassedOn { source, destination });
         let mut offered = Offered { to, offer: request.offer.clone(), request: request.head.clone(), client };
         match self.offer(dial, &mut ctx, &mut offered).await {
@@ -126,7 +126,7 @@ impl Gateway {
             Err(HandshakeEnding::Refusal(refusal)) => {
                 let status = read_response(&refusal.read).ok().flatten().map_or(0, |head| head.status.as_u16());
                 info!("request {}: its tunnel is not re-attached, the backend answered {status}", ctx.id());
-                Err(Outcome::Refused(status))
+                Err(ReattachOutcome::Refused(status))
             }
             Err(HandshakeEnding::Answer(_) | HandshakeEnding::Gone(_)) => Ok(None),
         }
@@ -140,17 +140,17 @@ impl Gateway {
         ctx: &mut Ctx,
         to: &Destination,
         Switched { backend, head, early }: Switched<Connection>,
-    ) -> Result<Attached, Outcome> {
+    ) -> Result<Attached, ReattachOutcome> {
         let headers = read_response(&head).ok().flatten().and_then(|head| fields::map(&head.lines));
-        let headers: HeaderMap = headers.ok_or(Outcome::Fault)?;
+        let headers: HeaderMap = headers.ok_or(ReattachOutcome::Fault)?;
         if keeping::protocol(&headers) != asking.kept.protocol {
-            return Err(Outcome::Protocol);
+            return Err(ReattachOutcome::Protocol);
         }
         if keeping::agreed(request.compression.as_ref(), &headers) != Ok(asking.kept.compression) {
-            return Err(Outcome::Compression);
+            return Err(ReattachOutcome::Compression);
         }
-        let guard = ctx.pick.take().ok_or(Outcome::Fault)?.guard;
-        let backend = backend.into_socket().map_err(|_: io::Error| Outcome::Fault)?;
+        let guard = ctx.pick.take().ok_or(ReattachOutcome::Fault)?.guard;
+        let backend = backend.into_socket().map_err(|_: io::Error| ReattachOutcome::Fault)?;
         let generation = u32::try_from(ctx.snapshot.generation).unwrap_or(u32::MAX);
         Ok(Attached { backend, early, guard, metrics: Arc::clone(&to.metrics), generation })
     }

@@ -10,7 +10,7 @@ use crate::dial::PassedOn;
 use crate::http1::HeaderFields;
 use crate::http1::fields::FieldLine;
 use crate::http1::forward::{SESSION, add};
-use crate::tunnel::reattach::{Heads, Kept, MOST_HEAD};
+use crate::tunnel::reattach::{Heads, KeptRequest, MOST_HEAD};
 use crate::ws::deflate::{self, Agreement, BadAgreement};
 use crate::ws::handshake::Offer;
 
@@ -60,7 +60,7 @@ impl Ctx {
     }
 
     /// State for the tunnel that the handshake has become; `None` where it ends with its backend.
-    pub(in crate::gateway) fn kept(&mut self, heads: &Heads) -> Option<Box<Kept>> {
+    pub(in crate::gateway) fn kept(&mut self, heads: &Heads) -> Option<Box<KeptRequest>> {
         let Keeping { policy, agreement, protocol, head, passed_on, .. } = *self.keeping.take()?;
         if head.len() > MOST_HEAD {
             log::warn!("request {}: its head is too long to be kept, its tunnel is not re-attached", self.id());
@@ -69,7 +69,7 @@ impl Ctx {
         let head = heads.keep(&head);
         let key = self.request.as_ref().and_then(|request| request.key.as_ref()).map(|key| key.bytes.clone());
         let passed_on = passed_on.map(|passed| (passed.source, passed.destination));
-        Some(Box::new(Kept { policy, head, key, passed_on, protocol, compression: agreement }))
+        Some(Box::new(KeptRequest { policy, head, key, passed_on, protocol, compression: agreement }))
     }
 }
 

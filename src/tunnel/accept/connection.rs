@@ -82,7 +82,7 @@ impl From<Connection> for Socket {
 }
 
 /// The counts that a client's connection stands in.
-pub struct Opened {
+pub struct ConnectionCounts {
     /// Decision of admission.
     pub entry: ConnectionVerdict,
     /// Counts the connection as open at its listener.
@@ -98,7 +98,7 @@ pub struct Connection {
     /// The listener that accepted the client; `None` of a backend's connection.
     listener: Option<Arc<Listener>>,
     /// Counts the client's connection as open; `None` of a backend's.
-    open: Option<Opened>,
+    open: Option<ConnectionCounts>,
     slot: Slot,
     /// The end of accepting does not interrupt a wait for the client's bytes.
     uninterrupted: bool,
@@ -112,7 +112,7 @@ impl AsFd for Connection {
 
 impl Connection {
     /// The connection of a client whose handshake has `slot`.
-    pub(super) fn of_client(stream: TcpStream, listener: Arc<Listener>, open: Opened, slot: Slot) -> Self {
+    pub(super) fn of_client(stream: TcpStream, listener: Arc<Listener>, open: ConnectionCounts, slot: Slot) -> Self {
         let listener = Some(listener);
         Self { stream, side: Side::Client, watched: None, listener, open: Some(open), slot, uninterrupted: false }
     }
@@ -126,7 +126,7 @@ impl Connection {
     }
 
     /// Takes the guard that counts a client's connection as open, for a connection that goes on elsewhere.
-    pub fn take_open(&mut self) -> Option<Opened> {
+    pub fn take_open(&mut self) -> Option<ConnectionCounts> {
         self.open.take()
     }
 

@@ -17,7 +17,7 @@ use slab::Slab;
 use super::Accepted;
 use super::connection::{Connection, Handshake, Redial, Shaken, Slot, WakeSlot};
 use crate::tunnel::deadlines::Deadlines;
-use crate::tunnel::reattach::{Asked, Asker, Asking, Asks, Outcome};
+use crate::tunnel::reattach::{Asker, Asking, ReattachOutcome, Search, SearchOutcome};
 use crate::tunnel::worker::Spot;
 
 /// The handshakes of one worker.
@@ -40,16 +40,16 @@ enum Task {
     /// The handshake of a client.
     Handshake(Handshake),
     /// The search for the next backend of a tunnel.
-    Asks(Spot, Asks),
+    Asks(Spot, Search),
 }
 
 /// Outcome of a handshake, or of a search for a backend.
 #[expect(clippy::large_enum_variant, reason = "moved once; in a box it would cost each handshake an allocation")]
-pub(in crate::tunnel) enum Done {
+pub(in crate::tunnel) enum TaskOutcome {
     /// A tunnel is to be opened.
     Shaken(Shaken),
     /// The next backend of a tunnel, or that there is none.
-    Asked(Spot, Asked),
+    Asked(Spot, SearchOutcome),
 }
 
 impl Handshakes {
@@ -96,14 +96,18 @@ impl Handshakes {
     }
 
     /// Carries a handshake or a search on as far as it goes; returns its outcome, if it has come so far.
-    pub(in crate::tunnel) fn poll(&mut self, slot: usize) -> Option<Done> {
+    pub(in crate::tunnel) fn poll(&mut self, slot: usize) -> Option<TaskOutcome> {
         let UnderWay { task, due } = self.under_way.get_mut(slot)?;
         due.set(None);
         let mut context = Context::from_waker(Waker::noop());
         // A handshake that panics ends alone, and not with every tunnel of its worker.
         let polled = catch_unwind(AssertUnwindSafe(|| match task {
-            Task::Handshake(handshake) => handshake.as_mut().poll(&mut context).map(|shaken| shaken.map(Done::Shaken)),
-            Task::Asks(spot, asks) => asks.as_mut().poll(&mut context).map(|asked| Some(Done::Asked(*spot, asked))),
+            Task::Handshake(handshake) => {
+                handshake.as_mut().poll(&mut context).map(|shaken| shaken.map(TaskOutcome::Shaken))
+            }
+            Task::Asks(spot, asks) => {
+                asks.as_mut().poll(&mut context).map(|asked| Some(TaskOutcome::Asked(*spot, asked)))
+            }
         }));
         match polled {
             Ok(Poll::Pending) => {
@@ -120,7 +124,9 @@ impl Handshakes {
                 error!("a handshake panicked and ends");
                 let failed = match task {
                     Task::Handshake(_) => None,
-                    Task::Asks(spot, _) => Some(Done::Asked(*spot, Asked::Failed(Outcome::Fault))),
+                    Task::Asks(spot, _) => {
+                        Some(TaskOutcome::Asked(*spot, SearchOutcome::Failed(ReattachOutcome::Fault)))
+                    }
                 };
                 self.remove(slot);
                 failed

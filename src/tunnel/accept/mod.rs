@@ -24,12 +24,12 @@ use crate::metrics::{AcceptError, LocalFailure};
 use crate::socket::descriptors::Descriptors;
 use crate::ws::Side;
 pub(super) use connection::WakeSlot;
-pub use connection::{Connection, Handshake, Host, Opened, Redial, Shaken, Socket};
-pub(super) use handshakes::{Done, Handshakes};
+pub use connection::{Connection, ConnectionCounts, Handshake, Host, Redial, Shaken, Socket};
+pub(super) use handshakes::{Handshakes, TaskOutcome};
 pub use listener::{Listener, ListeningSocket};
 
 /// The listening sockets of one worker, and the host that receives their clients.
-pub(super) struct Acceptor {
+pub(super) struct WorkerAcceptor {
     registry: Rc<Registry>,
     sockets: Arc<[ListeningSocket]>,
     host: Arc<dyn Host>,
@@ -49,12 +49,12 @@ pub(super) struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
     listener: Arc<Listener>,
-    open: Opened,
+    open: ConnectionCounts,
     host: Arc<dyn Host>,
 }
 
 /// Outcome of a look for a client.
-pub(super) enum Next {
+pub(super) enum NextClient {
     /// There was one.
     Client(Accepted),
     /// There was one, and its connection was refused and is closed.
@@ -63,7 +63,7 @@ pub(super) enum Next {
     Nobody,
 }
 
-impl Acceptor {
+impl WorkerAcceptor {
     /// Begins to accept on `sockets`.
     pub(super) fn start(registry: Rc<Registry>, sockets: Arc<[ListeningSocket]>, host: Arc<dyn Host>) -> Self {
         let (closing, descriptors) = (Rc::default(), Descriptors::of_process());
@@ -100,28 +100,28 @@ impl Acceptor {
     }
 
     /// Takes the next client of a listener, if one waits there.
-    pub(super) fn accept(&mut self, number: usize, now: Instant) -> Next {
-        let Some(ListeningSocket { socket, listener }) = self.sockets.get(number) else { return Next::Nobody };
+    pub(super) fn accept(&mut self, number: usize, now: Instant) -> NextClient {
+        let Some(ListeningSocket { socket, listener }) = self.sockets.get(number) else { return NextClient::Nobody };
         if !self.descriptors.has_room(self.latest, &**socket) {
             listener.metrics.accept_failed(AcceptError::Kept);
             self.pause(now, "the descriptors that are left are kept for control, metrics and checks");
-            return Next::Nobody;
+            return NextClient::Nobody;
         }
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         match rustix::net::acceptfrom_with(&**socket, flags) {
             Ok((stream, Some(peer))) => {
-                let Ok(peer) = SocketAddr::try_from(peer) else { return Next::Closed };
+                let Ok(peer) = SocketAddr::try_from(peer) else { return NextClient::Closed };
                 self.latest = Some(stream.as_raw_fd());
                 self.short = false;
                 let gauge = listener.metrics.accepted();
                 let Some(entry) = self.host.admit(listener, peer.ip(), stream.as_raw_fd()) else {
-                    return Next::Closed;
+                    return NextClient::Closed;
                 };
                 let (stream, listener) = (TcpStream::from(stream), Arc::clone(listener));
-                let (open, host) = (Opened { entry, gauge }, Arc::clone(&self.host));
-                Next::Client(Accepted { stream, peer, listener, open, host })
+                let (open, host) = (ConnectionCounts { entry, gauge }, Arc::clone(&self.host));
+                NextClient::Client(Accepted { stream, peer, listener, open, host })
             }
-            Ok((_, None)) => Next::Closed,
+            Ok((_, None)) => NextClient::Closed,
             Err(error) => {
                 let error = io::Error::from(error);
                 match error.kind() {
@@ -134,7 +134,7 @@ impl Acceptor {
                         self.pause(now, error);
                     }
                 }
-                Next::Nobody
+                NextClient::Nobody
             }
         }
     }
@@ -169,9 +169,9 @@ impl Acceptor {
         for number in 0..self.sockets.len() {
             for _ in 0..MOST_LAST {
                 match self.accept(number, now) {
-                    Next::Client(accepted) => last.push(accepted),
-                    Next::Closed => {}
-                    Next::Nobody => break,
+                    NextClient::Client(accepted) => last.push(accepted),
+                    NextClient::Closed => {}
+                    NextClient::Nobody => break,
                 }
             }
         }
@@ -181,14 +181,14 @@ impl Acceptor {
 
 /// The parts of the accept path that a poller's token can stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ready {
+pub(super) enum AcceptToken {
     /// A handshake under way, at one of its connections.
     Handshake(usize, Side),
     /// A listening socket.
     Listener(usize),
 }
 
-impl Ready {
+impl AcceptToken {
     /// The part that `token` stands for; `None` for the token of a tunnel.
     pub(super) fn of(token: Token) -> Option<Self> {
         if let Some((slot, side)) = connection::slot_of(token) {

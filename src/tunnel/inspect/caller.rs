@@ -26,7 +26,7 @@ pub(in crate::tunnel) struct Callee {
 
 /// Outcome of a call.
 #[derive(Debug)]
-pub(in crate::tunnel) enum Outcome {
+pub(in crate::tunnel) enum CallOutcome {
     /// Result of [`on_open`](crate::hook::Hook::on_open).
     Opened(Result<(), Failure>),
     /// Verdict on a message, and the message as it was shown.
@@ -38,8 +38,8 @@ pub(in crate::tunnel) enum Outcome {
 }
 
 /// State of a call after its first poll.
-pub(super) enum Begun {
-    Done(Outcome),
+pub(super) enum CallState {
+    Done(CallOutcome),
     /// The call goes on on the runtime, and its outcome is reported.
     Waits(AbortHandle),
 }
@@ -47,14 +47,14 @@ pub(super) enum Begun {
 /// Carries out the calls of one worker.
 pub(in crate::tunnel) struct Caller {
     runtime: Handle,
-    report: Box<Report>,
+    report: Box<ReportOutcome>,
     /// One for all tunnels of the worker: every message is compressed, or restored, as a whole.
     codec: Mutex<Codec>,
     farewells: Farewells,
 }
 
 /// Takes what came of a call that waited; called on a thread of the runtime.
-pub(in crate::tunnel) type Report = dyn Fn(TunnelId, Outcome) + Send + Sync;
+pub(in crate::tunnel) type ReportOutcome = dyn Fn(TunnelId, CallOutcome) + Send + Sync;
 
 impl Callee {
     pub(super) fn new(chain: Arc<Chain>, tunnel: hook::Tunnel, contexts: Contexts) -> Self {
@@ -75,7 +75,7 @@ impl Callee {
 
 impl Caller {
     /// Calls that wait go on on `runtime`, and what comes of them is told to `report`.
-    pub(in crate::tunnel) fn new(runtime: Handle, farewells: Farewells, report: Box<Report>) -> Self {
+    pub(in crate::tunnel) fn new(runtime: Handle, farewells: Farewells, report: Box<ReportOutcome>) -> Self {
         Self { runtime, report, codec: Mutex::default(), farewells }
     }
 
@@ -91,11 +91,11 @@ impl Caller {
     }
 
     /// Tells the hooks that their tunnel is open. Returns the items that they sent at once too.
-    pub(super) fn open(self: &Arc<Self>, callee: &Arc<Callee>) -> (Begun, Vec<Item>) {
+    pub(super) fn open(self: &Arc<Self>, callee: &Arc<Callee>) -> (CallState, Vec<Item>) {
         let hooks = Arc::clone(callee);
         self.call(&callee.tunnel, async move {
             let mut contexts = hooks.contexts.lock().await;
-            Outcome::Opened(hooks.chain.on_open(&hooks.tunnel, &mut contexts).await)
+            CallOutcome::Opened(hooks.chain.on_open(&hooks.tunnel, &mut contexts).await)
         })
     }
 
@@ -105,23 +105,23 @@ impl Caller {
         callee: &Arc<Callee>,
         direction: Direction,
         message: Message,
-    ) -> (Begun, Vec<Item>) {
+    ) -> (CallState, Vec<Item>) {
         let hooks = Arc::clone(callee);
         self.call(&callee.tunnel, async move {
             let mut contexts = hooks.contexts.lock().await;
             let verdict = hooks.chain.on_message_async(&hooks.tunnel, direction, &message, &mut contexts).await;
             drop(contexts);
-            Outcome::Judged(verdict, message)
+            CallOutcome::Judged(verdict, message)
         })
     }
 
     /// Tells the hooks that their tunnel changes its backend. Returns the items that they sent at once too.
-    pub(super) fn change(self: &Arc<Self>, callee: &Arc<Callee>, mut change: Reattach) -> (Begun, Vec<Item>) {
+    pub(super) fn change(self: &Arc<Self>, callee: &Arc<Callee>, mut change: Reattach) -> (CallState, Vec<Item>) {
         let hooks = Arc::clone(callee);
         self.call(&callee.tunnel, async move {
             let mut contexts = hooks.contexts.lock().await;
             let told = hooks.chain.on_reattach(&hooks.tunnel, &mut change, &mut contexts).await;
-            Outcome::Changed(told, Box::new(change))
+            CallOutcome::Changed(told, Box::new(change))
         })
     }
 
@@ -129,19 +129,19 @@ impl Caller {
     fn call(
         self: &Arc<Self>,
         tunnel: &hook::Tunnel,
-        call: impl Future<Output = Outcome> + Send + 'static,
-    ) -> (Begun, Vec<Item>) {
+        call: impl Future<Output = CallOutcome> + Send + 'static,
+    ) -> (CallState, Vec<Item>) {
         let id = tunnel.id;
         let (begun, sent) = tunnel.outbox.collect(|| self.begin(call));
         let begun = match begun {
-            Ok(outcome) => Begun::Done(outcome),
+            Ok(outcome) => CallState::Done(outcome),
             Err(call) => {
                 let caller = Arc::clone(self);
                 let task = self.runtime.spawn(async move {
                     let outcome = AssertUnwindSafe(call).catch_unwind().await;
-                    (caller.report)(id, outcome.unwrap_or(Outcome::Lost));
+                    (caller.report)(id, outcome.unwrap_or(CallOutcome::Lost));
                 });
-                Begun::Waits(task.abort_handle())
+                CallState::Waits(task.abort_handle())
             }
         };
         (begun, sent)

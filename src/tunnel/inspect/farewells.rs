@@ -11,16 +11,16 @@ pub(in crate::tunnel) struct Farewells {
 }
 
 /// One of them, counted while it lives.
-pub(super) struct Counted(watch::Sender<usize>);
+pub(super) struct CountedFarewell(watch::Sender<usize>);
 
 impl Farewells {
     pub(in crate::tunnel) fn new() -> Self {
         Self { count: watch::Sender::new(0) }
     }
 
-    pub(super) fn begin(&self) -> Counted {
+    pub(super) fn begin(&self) -> CountedFarewell {
         self.count.send_modify(|count| *count += 1);
-        Counted(self.count.clone())
+        CountedFarewell(self.count.clone())
     }
 
     /// Returns when all have been told, or after the time `within`; how many have not.
@@ -32,7 +32,7 @@ impl Farewells {
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedFarewell {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
     }

@@ -29,7 +29,7 @@ pub(super) struct Inbound {
 }
 
 /// Bytes read and not yet inspected, taken out for inspection.
-pub(in crate::tunnel) struct Held {
+pub(in crate::tunnel) struct HeldBytes {
     bytes: Vec<u8>,
     seen: usize,
 }
@@ -67,12 +67,12 @@ impl Inbound {
         self.seen < self.held.len()
     }
 
-    pub(super) fn take_held(&mut self) -> Held {
-        Held { bytes: std::mem::take(&mut self.held), seen: std::mem::take(&mut self.seen) }
+    pub(super) fn take_held(&mut self) -> HeldBytes {
+        HeldBytes { bytes: std::mem::take(&mut self.held), seen: std::mem::take(&mut self.seen) }
     }
 
     /// Puts back what was taken out, but for what has been looked at; an emptied buffer is given back.
-    pub(super) fn put_back(&mut self, held: Held, left: usize) {
+    pub(super) fn put_back(&mut self, held: HeldBytes, left: usize) {
         if left > 0 {
             self.seen = held.bytes.len() - left;
             self.held = held.bytes;
@@ -105,7 +105,7 @@ impl Inbound {
     }
 }
 
-impl Held {
+impl HeldBytes {
     pub(in crate::tunnel) fn bytes(&self) -> &[u8] {
         &self.bytes[self.seen..]
     }

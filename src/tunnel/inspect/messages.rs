@@ -1,7 +1,7 @@
 //! The way of a message: assembled, restored where it is compressed, shown to the hooks, and passed on as they decide.
 
 use super::budget::COST_OF_A_MESSAGE;
-use super::caller::{Begun, Outcome};
+use super::caller::{CallOutcome, CallState};
 use super::encoding::{encode, kind, mask};
 use super::inbound::Inflation;
 use super::{Call, Inspector, Original, Step};
@@ -114,9 +114,11 @@ impl Inspector {
         let (begun, sent) = self.caller.judge(&self.callee, side.into(), message);
         self.note_sent(sent, out.len());
         match begun {
-            Begun::Done(Outcome::Judged(verdict, message)) => self.carry_out(side, &original, verdict, &message, out),
-            Begun::Done(Outcome::Opened(_) | Outcome::Changed(..) | Outcome::Lost) => Step::On,
-            Begun::Waits(task) => {
+            CallState::Done(CallOutcome::Judged(verdict, message)) => {
+                self.carry_out(side, &original, verdict, &message, out)
+            }
+            CallState::Done(CallOutcome::Opened(_) | CallOutcome::Changed(..) | CallOutcome::Lost) => Step::On,
+            CallState::Waits(task) => {
                 self.call = Some(Call::Message { from: side, original, task });
                 Step::Wait
             }
@@ -127,21 +129,21 @@ impl Inspector {
     /// `out`.
     pub(in crate::tunnel) fn heard(
         &mut self,
-        outcome: Outcome,
+        outcome: CallOutcome,
         deaf: impl Fn(Side) -> bool,
         out: &mut Vec<u8>,
     ) -> (Side, Step) {
         match (outcome, self.call.take()) {
-            (Outcome::Opened(Ok(())), _) => {
+            (CallOutcome::Opened(Ok(())), _) => {
                 self.opened = true;
                 (Side::Client, Step::On)
             }
-            (Outcome::Opened(Err(_)) | Outcome::Lost, _) => (Side::Client, Step::End(Reason::HookFailed)),
-            (Outcome::Judged(verdict, message), Some(Call::Message { from, original, .. })) if !deaf(from) => {
+            (CallOutcome::Opened(Err(_)) | CallOutcome::Lost, _) => (Side::Client, Step::End(Reason::HookFailed)),
+            (CallOutcome::Judged(verdict, message), Some(Call::Message { from, original, .. })) if !deaf(from) => {
                 (from, self.carry_out(from, &original, verdict, &message, out))
             }
             // Nobody is left to whom it could matter. The pair has heard of a change itself.
-            (Outcome::Judged(..) | Outcome::Changed(..), _) => (Side::Client, Step::On),
+            (CallOutcome::Judged(..) | CallOutcome::Changed(..), _) => (Side::Client, Step::On),
         }
     }
 

@@ -23,12 +23,12 @@ use crate::hook::{self, Chain, Closed, Mode, Packed};
 use crate::ws::deflate::Agreement;
 use crate::ws::{MessageKind, Side, Sides};
 use caller::Callee;
-pub(super) use caller::{Caller, Outcome};
+pub(super) use caller::{CallOutcome, Caller};
 pub(super) use encoding::encode;
 pub(super) use farewells::Farewells;
-pub(super) use inbound::Held;
+pub(super) use inbound::HeldBytes;
 use inbound::{Inbound, Inflation};
-pub(super) use state::{State, Travels};
+pub(super) use state::{InspectorState, Travels};
 
 /// The hooks of one tunnel, and where they stand.
 pub(super) struct Inspector {
@@ -44,7 +44,7 @@ pub(super) struct Inspector {
     /// The call that is waited for.
     call: Option<Call>,
     /// Items of the last call that the worker made, for the pair to put in.
-    sent: Option<Sent>,
+    sent: Option<SentItems>,
     /// By the side that the bytes come from.
     ways: Sides<Inbound>,
     /// Compressed messages that are being restored, by the side that they come from.
@@ -79,7 +79,7 @@ struct Original {
 }
 
 /// Items that hooks sent during a call.
-pub(super) struct Sent {
+pub(super) struct SentItems {
     pub(super) items: Vec<hook::Item>,
     /// Their place among the frames that are to be passed on: those before it came before the call.
     pub(super) at: usize,
@@ -136,13 +136,13 @@ impl Inspector {
     }
 
     /// Tells the hooks that the tunnel is open; what came of it, if that is known at once.
-    pub(super) fn open(&mut self) -> Option<Outcome> {
+    pub(super) fn open(&mut self) -> Option<CallOutcome> {
         self.told = true;
         let (begun, sent) = self.caller.open(&self.callee);
         self.note_sent(sent, 0);
         match begun {
-            caller::Begun::Done(outcome) => Some(outcome),
-            caller::Begun::Waits(task) => {
+            caller::CallState::Done(outcome) => Some(outcome),
+            caller::CallState::Waits(task) => {
                 self.call = Some(Call::Open(task));
                 None
             }
@@ -150,11 +150,11 @@ impl Inspector {
     }
 
     fn note_sent(&mut self, items: Vec<hook::Item>, at: usize) {
-        self.sent = (!items.is_empty()).then_some(Sent { items, at });
+        self.sent = (!items.is_empty()).then_some(SentItems { items, at });
     }
 
     /// Takes the items that hooks sent during the last call. They are put in before what that call decided.
-    pub(super) fn take_sent(&mut self) -> Option<Sent> {
+    pub(super) fn take_sent(&mut self) -> Option<SentItems> {
         self.sent.take()
     }
 
@@ -228,12 +228,12 @@ impl Inspector {
     }
 
     /// See [`Inbound::take_held`].
-    pub(super) fn take_held(&mut self, side: Side) -> Held {
+    pub(super) fn take_held(&mut self, side: Side) -> HeldBytes {
         self.ways[side].take_held()
     }
 
     /// See [`Inbound::put_back`].
-    pub(super) fn put_back(&mut self, side: Side, held: Held, left: usize) {
+    pub(super) fn put_back(&mut self, side: Side, held: HeldBytes, left: usize) {
         self.ways[side].put_back(held, left);
     }
 
@@ -288,12 +288,12 @@ impl Inspector {
     }
 
     /// Tells the hooks that their tunnel changes its backend; what came of it, if that is known at once.
-    pub(super) fn change(&mut self, change: hook::Reattach) -> Option<Outcome> {
+    pub(super) fn change(&mut self, change: hook::Reattach) -> Option<CallOutcome> {
         let (begun, sent) = self.caller.change(&self.callee, change);
         self.note_sent(sent, 0);
         match begun {
-            caller::Begun::Done(outcome) => Some(outcome),
-            caller::Begun::Waits(task) => {
+            caller::CallState::Done(outcome) => Some(outcome),
+            caller::CallState::Waits(task) => {
                 self.call = Some(Call::Change(task));
                 None
             }

@@ -12,7 +12,7 @@ use crate::ws::{Side, Sides};
 
 /// An inspector between two calls.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in crate::tunnel) struct State {
+pub(in crate::tunnel) struct InspectorState {
     pub(in crate::tunnel) id: TunnelId,
     pub(in crate::tunnel) key: Option<KeyTag>,
     contexts: Vec<Packed>,
@@ -32,7 +32,7 @@ pub(in crate::tunnel) enum Travels {
     Never,
 }
 
-impl State {
+impl InspectorState {
     /// Tells whether an inspector can go on in this state.
     pub(in crate::tunnel) fn is_sound(&self) -> bool {
         Side::ALL.into_iter().all(|side| self.ways[side].is_sound(side))
@@ -63,8 +63,8 @@ impl Inspector {
     }
 
     /// The state of a tunnel whose hooks were [packed](Self::pack).
-    pub(in crate::tunnel) fn state(&self) -> State {
-        State {
+    pub(in crate::tunnel) fn state(&self) -> InspectorState {
+        InspectorState {
             id: self.callee.tunnel.id,
             key: self.callee.tunnel.key,
             contexts: self.packed.clone(),
@@ -78,7 +78,7 @@ impl Inspector {
     ///
     /// Messages of a direction are assembled here if they were assembled there: the stream may be in the middle of one.
     pub(in crate::tunnel) fn resume(
-        state: State,
+        state: InspectorState,
         chain: Arc<Chain>,
         tunnel: hook::Tunnel,
         caller: Arc<Caller>,

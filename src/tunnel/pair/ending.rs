@@ -6,7 +6,7 @@ use std::io;
 
 use super::flow::Flow;
 use super::{End, Pair, Reason, Side};
-use crate::tunnel::reattach::Outcome;
+use crate::tunnel::reattach::ReattachOutcome;
 
 impl<E: End> Pair<E> {
     /// Ends the flow from `side`, whose stream is at its end.
@@ -119,7 +119,7 @@ impl<E: End> Pair<E> {
     /// for the answers.
     pub(in crate::tunnel) fn end(&mut self, reason: Reason, now: Instant) {
         if self.is_special {
-            self.call_off(Outcome::Ended, now);
+            self.call_off(ReattachOutcome::Ended, now);
         }
         self.reason.get_or_insert(reason);
         if let Some(rare) = &mut self.rare {

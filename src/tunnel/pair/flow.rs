@@ -69,7 +69,7 @@ enum Cut {
 
 /// Result of following a chunk.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Taken {
+pub(super) struct FollowedChunk {
     /// Bytes of the chunk that are to be passed on.
     pub(super) pass: usize,
     /// Messages that ended in the chunk.
@@ -131,21 +131,21 @@ impl Flow {
     }
 
     /// Follows a chunk from the sender; tells how much of it is to be passed on.
-    pub(super) fn take(&mut self, chunk: &[u8], max_message: Option<u64>) -> Taken {
+    pub(super) fn take(&mut self, chunk: &[u8], max_message: Option<u64>) -> FollowedChunk {
         let messages = self.cursor.messages();
         let mut taken = match (self.cut, max_message) {
             (Cut::Open, None) => {
                 self.cursor.advance(chunk, &mut |_| {});
-                Taken { pass: chunk.len(), messages: 0, close: None, too_big: false }
+                FollowedChunk { pass: chunk.len(), messages: 0, close: None, too_big: false }
             }
             (Cut::Open, Some(limit)) => self.take_limited(chunk, limit),
             (Cut::Due(reason), _) => {
                 let pass = self.cursor.next_boundary(chunk, &mut |_| {});
-                Taken { pass, messages: 0, close: self.cut_here(reason), too_big: false }
+                FollowedChunk { pass, messages: 0, close: self.cut_here(reason), too_big: false }
             }
             (Cut::Made | Cut::Held, _) => {
                 self.cursor.advance(chunk, &mut |_| {});
-                return Taken { pass: 0, messages: 0, close: None, too_big: false };
+                return FollowedChunk { pass: 0, messages: 0, close: None, too_big: false };
             }
         };
         taken.messages = self.cursor.messages() - messages;
@@ -158,7 +158,7 @@ impl Flow {
     }
 
     /// Follows a chunk frame by frame, and cuts before the frame whose header announces too long a message.
-    fn take_limited(&mut self, chunk: &[u8], limit: u64) -> Taken {
+    fn take_limited(&mut self, chunk: &[u8], limit: u64) -> FollowedChunk {
         let mut pass = 0;
         while pass < chunk.len() {
             let header_starts_here = self.cursor.at_boundary();
@@ -173,12 +173,12 @@ impl Flow {
                 // can one follow the sender's own Close.
                 let ours = header_starts_here && self.cursor.closed().is_none();
                 let close = ours.then_some(Reason::MessageTooBig);
-                return Taken { pass, messages: 0, close, too_big };
+                return FollowedChunk { pass, messages: 0, close, too_big };
             }
             self.cursor = ahead;
             pass += step;
         }
-        Taken { pass, messages: 0, close: None, too_big: false }
+        FollowedChunk { pass, messages: 0, close: None, too_big: false }
     }
 
     /// Ends the flow with a Close frame at its next boundary, behind everything passed on before. Returns the reason

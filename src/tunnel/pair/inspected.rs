@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{End, Pair, Pinging, Reason, Side};
 use crate::hook::{Chain, Item, Message, Tunnel, sendable};
 use crate::metrics::UpstreamMetrics;
-use crate::tunnel::inspect::{self, Caller, Inspector, Outcome, Step, Travels};
+use crate::tunnel::inspect::{self, CallOutcome, Caller, Inspector, Step, Travels};
 
 impl<E: End> Pair<E> {
     /// Lets the hooks of its route look at the tunnel from its first byte on.
@@ -39,7 +39,7 @@ impl<E: End> Pair<E> {
     /// Lets the hooks of its route go on with a tunnel that comes from another process.
     pub(in crate::tunnel) fn watch_on(
         &mut self,
-        state: inspect::State,
+        state: inspect::InspectorState,
         chain: Arc<Chain>,
         tunnel: Tunnel,
         caller: Arc<Caller>,
@@ -75,10 +75,10 @@ impl<E: End> Pair<E> {
     }
 
     /// Acts on what came of a call that was waited for; the pair is to be driven then.
-    pub(in crate::tunnel) fn heard(&mut self, outcome: Outcome, now: Instant, counters: &UpstreamMetrics) {
+    pub(in crate::tunnel) fn heard(&mut self, outcome: CallOutcome, now: Instant, counters: &UpstreamMetrics) {
         let Some(inspector) = &mut self.inspector else { return };
         let outcome = match outcome {
-            Outcome::Changed(told, change) => {
+            CallOutcome::Changed(told, change) => {
                 inspector.end_call();
                 return self.heard_of_change(told, change, now);
             }
@@ -109,7 +109,7 @@ impl<E: End> Pair<E> {
     }
 
     /// Does what the hooks of the tunnel asked for during a call.
-    pub(super) fn put_in_sent(&mut self, sent: Option<inspect::Sent>, now: Instant) {
+    pub(super) fn put_in_sent(&mut self, sent: Option<inspect::SentItems>, now: Instant) {
         for item in sent.iter().flat_map(|sent| &sent.items) {
             // `Tunnel::send` does not tell whether a message arrived.
             let _ = self.inject(item, now);
@@ -181,7 +181,7 @@ impl<E: End> Pair<E> {
         !held_up && self.inspector.as_ref().is_some_and(|inspector| !inspector.has_held(side))
     }
 
-    fn put_back(&mut self, side: Side, held: inspect::Held, left: usize) {
+    fn put_back(&mut self, side: Side, held: inspect::HeldBytes, left: usize) {
         if let Some(inspector) = &mut self.inspector {
             inspector.put_back(side, held, left);
         }

@@ -7,7 +7,7 @@ use crate::config::TunnelLimits;
 
 /// [`TunnelLimits`] in half the room; none of them is ever zero.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct PairLimits {
     idle: Option<Nanoseconds>,
     max_age: Option<Nanoseconds>,
     stall: Option<Milliseconds>,
@@ -16,7 +16,7 @@ pub(super) struct Limits {
     tcp_user_timeout: Option<Milliseconds>,
 }
 
-impl Limits {
+impl PairLimits {
     /// As [`TunnelLimits::idle`].
     pub(super) fn idle(&self) -> Option<Duration> {
         self.idle.map(Nanoseconds::duration)
@@ -48,7 +48,7 @@ impl Limits {
     }
 }
 
-impl From<TunnelLimits> for Limits {
+impl From<TunnelLimits> for PairLimits {
     fn from(limits: TunnelLimits) -> Self {
         let TunnelLimits { idle, max_age, ping, max_message, tcp_user_timeout, stall } = limits;
         Self {
@@ -62,8 +62,8 @@ impl From<TunnelLimits> for Limits {
     }
 }
 
-impl From<Limits> for TunnelLimits {
-    fn from(limits: Limits) -> Self {
+impl From<PairLimits> for TunnelLimits {
+    fn from(limits: PairLimits) -> Self {
         Self {
             idle: limits.idle(),
             max_age: limits.max_age(),
@@ -138,13 +138,13 @@ mod tests {
             stall: None,
         };
         for limits in [all, none] {
-            assert_eq!(TunnelLimits::from(Limits::from(limits)), limits);
+            assert_eq!(TunnelLimits::from(PairLimits::from(limits)), limits);
         }
     }
 
     #[test]
     fn limits_that_no_file_may_say_are_brought_into_bounds() {
-        let of = |idle| Limits::from(TunnelLimits { idle: Some(idle), ..TunnelLimits::default() }).idle();
+        let of = |idle| PairLimits::from(TunnelLimits { idle: Some(idle), ..TunnelLimits::default() }).idle();
         assert_eq!(of(Duration::MAX), Some(MOST));
         assert_eq!(of(Duration::ZERO), Some(LEAST));
     }

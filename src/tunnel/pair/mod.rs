@@ -24,17 +24,17 @@ pub(super) use clock::Checked;
 use end::Read;
 pub(super) use end::{End, Sealing, TunnelStream};
 use flow::Flow;
-use limits::Limits;
-use reattached::Reattach;
+use limits::PairLimits;
+use reattached::ReattachProgress;
 pub(super) use reattached::Wanted;
-pub(super) use state::State;
+pub(super) use state::PairState;
 
 /// Two ends and what passes between them. Reads no clock: `now` is handed in.
 pub(super) struct Pair<E> {
     ends: Sides<Leg<E>>,
     /// Flows by the side that sends their bytes.
     flows: Sides<Flow>,
-    limits: Limits,
+    limits: PairLimits,
     /// Moment at which `max_age`, shortened by its jitter, is reached.
     too_old: Option<Instant>,
     /// Parts that few tunnels have.
@@ -84,9 +84,9 @@ struct Rare {
     /// Rates of the client; `None` where they are not limited.
     throttle: Option<Box<Throttle>>,
     /// State of the throttle in the process that the pair came from, until it is given rates here.
-    crossed: Option<Box<rates::State>>,
+    crossed: Option<Box<rates::ThrottleState>>,
     /// State of a pair that may be re-attached.
-    reattach: Option<Box<Reattach>>,
+    reattach: Option<Box<ReattachProgress>>,
 }
 
 /// Moments at which a tunnel ends that was told to.
@@ -165,7 +165,7 @@ impl<E: End> Pair<E> {
             ends: Sides::new(Leg::new(client, now), Leg::new(backend, now)),
             flows: Sides::from_fn(Flow::new),
             limits: limits.into(),
-            too_old: Limits::from(limits).max_age().and_then(|age| now.checked_add(age.mul_f64(1.0 - jitter))),
+            too_old: PairLimits::from(limits).max_age().and_then(|age| now.checked_add(age.mul_f64(1.0 - jitter))),
             rare: None,
             reason: None,
             refused: None,

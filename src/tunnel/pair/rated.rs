@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use super::{End, Pair, Rare, Reason, Side};
 use crate::metrics::UpstreamMetrics;
-use crate::tunnel::rates::{Given, Throttle};
+use crate::tunnel::rates::{RatesInForce, Throttle};
 use crate::ws::Cursor;
 
 impl<E: End> Pair<E> {
     /// Holds the client to these rates from now on. Moments of buckets are counted from `start`.
-    pub(in crate::tunnel) fn limit_rates(&mut self, given: Given, start: Instant, now: Instant) {
+    pub(in crate::tunnel) fn limit_rates(&mut self, given: RatesInForce, start: Instant, now: Instant) {
         if let Some(state) = self.rare.as_mut().and_then(|rare| rare.crossed.take()) {
             // What it held has yet to pass, whatever the rates are here.
             self.rare.get_or_insert_default().throttle = Some(Box::new(Throttle::resume(*state, given, start, now)));

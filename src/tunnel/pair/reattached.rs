@@ -23,13 +23,13 @@ use serde::{Deserialize, Serialize};
 use super::{End, Leg, Pair, Reason, Side};
 use crate::hook::{self, Loss};
 use crate::metrics::UpstreamMetrics;
-use crate::tunnel::reattach::{Heads, Holding, Kept, MOST_HEAD, Outcome, Tail, Told};
+use crate::tunnel::reattach::{Heads, Holding, KeptRequest, MOST_HEAD, ReattachOutcome, ReattachReport, Tail};
 use crate::ws::{Cursor, frame};
 use greeting::Greeting;
 
 /// State of a pair that may be re-attached.
-pub(super) struct Reattach {
-    kept: Arc<Kept>,
+pub(super) struct ReattachProgress {
+    kept: Arc<KeptRequest>,
     /// Number of re-attachments.
     times: u32,
     /// Backends that went soon after they were attached, in a row.
@@ -45,7 +45,7 @@ pub(super) struct Reattach {
     /// Slot of the last search for a backend.
     search: Option<usize>,
     /// Outcome that the worker has yet to tell of.
-    told: Option<Told>,
+    told: Option<ReattachReport>,
 }
 
 enum Stage {
@@ -78,7 +78,7 @@ struct Between {
 
 /// Search for the next backend that a pair asks for.
 pub(in crate::tunnel) struct Wanted {
-    pub(in crate::tunnel) kept: Arc<Kept>,
+    pub(in crate::tunnel) kept: Arc<KeptRequest>,
     pub(in crate::tunnel) loss: Loss,
     pub(in crate::tunnel) number: u32,
     pub(in crate::tunnel) not_before: Instant,
@@ -89,16 +89,16 @@ pub(in crate::tunnel) struct Wanted {
 
 impl<E: End> Pair<E> {
     /// Lets the pair be re-attached with this state.
-    pub(in crate::tunnel) fn reattach_with(&mut self, kept: Arc<Kept>, now: Instant) {
-        self.rare.get_or_insert_default().reattach = Some(Box::new(Reattach::new(kept, now)));
+    pub(in crate::tunnel) fn reattach_with(&mut self, kept: Arc<KeptRequest>, now: Instant) {
+        self.rare.get_or_insert_default().reattach = Some(Box::new(ReattachProgress::new(kept, now)));
         self.note_special();
     }
 
-    pub(super) fn reattach(&self) -> Option<&Reattach> {
+    pub(super) fn reattach(&self) -> Option<&ReattachProgress> {
         self.rare.as_ref()?.reattach.as_deref()
     }
 
-    fn reattach_mut(&mut self) -> Option<&mut Reattach> {
+    fn reattach_mut(&mut self) -> Option<&mut ReattachProgress> {
         self.rare.as_mut()?.reattach.as_deref_mut()
     }
 
@@ -131,7 +131,7 @@ impl<E: End> Pair<E> {
     }
 
     /// Takes the outcome of a re-attachment that has yet to be told of.
-    pub(in crate::tunnel) fn take_told(&mut self) -> Option<Told> {
+    pub(in crate::tunnel) fn take_told(&mut self) -> Option<ReattachReport> {
         if !self.is_special { None } else { self.reattach_mut()?.told.take() }
     }
 
@@ -288,7 +288,7 @@ impl<E: End> Pair<E> {
         reattach.times += 1;
         reattach.since = now;
         (reattach.closing, reattach.search) = (Vec::new(), None);
-        reattach.tell(&between, Outcome::Attached, now);
+        reattach.tell(&between, ReattachOutcome::Attached, now);
         self.ends[Side::Backend] = Leg::new(backend, now);
         Side::ALL.into_iter().for_each(|side| self.flows[side].restart());
         // A client that ended its stream while it was held ends the tunnel.
@@ -320,15 +320,15 @@ impl<E: End> Pair<E> {
 
 /// State of a pair that may be re-attached, for another process.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct State {
-    kept: Kept,
+pub(super) struct ReattachState {
+    kept: KeptRequest,
     times: u32,
     failures: u32,
     /// See [`Tail`]; `None` where it was too long to be kept.
     tail: Option<String>,
 }
 
-impl State {
+impl ReattachState {
     pub(super) fn share_head(&mut self, heads: &Heads) {
         heads.keep_again(&mut self.kept.head);
     }
@@ -338,22 +338,22 @@ impl State {
     }
 }
 
-impl Reattach {
+impl ReattachProgress {
     /// The state of a pair that is attached.
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> ReattachState {
         let tail = self.tail.bytes().map(|bytes| STANDARD.encode(bytes));
-        State { kept: (*self.kept).clone(), times: self.times, failures: self.failures, tail }
+        ReattachState { kept: (*self.kept).clone(), times: self.times, failures: self.failures, tail }
     }
 
     /// Goes on in this process.
-    pub(super) fn resume(state: State, now: Instant) -> Self {
-        let State { kept, times, failures, tail } = state;
+    pub(super) fn resume(state: ReattachState, now: Instant) -> Self {
+        let ReattachState { kept, times, failures, tail } = state;
         // A sound state can be decoded.
         let tail = Tail::of(tail.and_then(|tail| STANDARD.decode(tail).ok()));
         Self { times, failures, tail, ..Self::new(Arc::new(kept), now) }
     }
 
-    fn new(kept: Arc<Kept>, since: Instant) -> Self {
+    fn new(kept: Arc<KeptRequest>, since: Instant) -> Self {
         Self {
             kept,
             times: 0,
@@ -375,10 +375,10 @@ impl Reattach {
     }
 
     /// Notes an outcome for the worker to tell of.
-    fn tell(&mut self, between: &Between, outcome: Outcome, now: Instant) {
-        let number = if outcome == Outcome::Attached { self.times } else { self.times + 1 };
+    fn tell(&mut self, between: &Between, outcome: ReattachOutcome, now: Instant) {
+        let number = if outcome == ReattachOutcome::Attached { self.times } else { self.times + 1 };
         let gap = now.saturating_duration_since(between.since);
-        self.told = Some(Told { loss: between.loss, outcome, number, gap, dropped: between.dropped });
+        self.told = Some(ReattachReport { loss: between.loss, outcome, number, gap, dropped: between.dropped });
     }
 }
 

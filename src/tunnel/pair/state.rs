@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{End, Flow, Leg, Pair, Pinging, Plans, Rare, Reason, Reattach, Side, reattached};
+use super::{End, Flow, Leg, Pair, Pinging, Plans, Rare, Reason, ReattachProgress, Side, reattached};
 use crate::config::TunnelLimits;
 use crate::tunnel::rates;
 use crate::tunnel::reattach::Heads;
@@ -12,7 +12,7 @@ use crate::ws::Sides;
 
 /// The state of a pair, with moments as distances from the moment it was taken.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in crate::tunnel) struct State {
+pub(in crate::tunnel) struct PairState {
     flows: Sides<Flow>,
     limits: TunnelLimits,
     legs: Sides<LegState>,
@@ -26,10 +26,10 @@ pub(in crate::tunnel) struct State {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     words: Option<Box<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    throttle: Option<Box<rates::State>>,
+    throttle: Option<Box<rates::ThrottleState>>,
     /// A process that does not know this field goes on with a tunnel that is not re-attached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    reattach: Option<Box<reattached::State>>,
+    reattach: Option<Box<reattached::ReattachState>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ struct LegState {
     ping_after_in: Duration,
 }
 
-impl State {
+impl PairState {
     /// Tells whether a pair can go on in this state.
     pub(in crate::tunnel) fn is_sound(&self) -> bool {
         Side::ALL.into_iter().all(|side| self.flows[side].is_sound(side))
@@ -61,11 +61,11 @@ impl State {
 
 impl<E: End> Pair<E> {
     /// The state as it is `now`; the pair must not be driven any more once another process goes on with it.
-    pub(in crate::tunnel) fn state(&self, now: Instant) -> State {
+    pub(in crate::tunnel) fn state(&self, now: Instant) -> PairState {
         let until = |moment: Instant| moment.saturating_duration_since(now);
         let since = |moment: Instant| now.saturating_duration_since(moment);
         let Plans { planned, changing, deadline, ref words } = *self.plans();
-        State {
+        PairState {
             flows: self.flows.clone(),
             limits: self.limits.into(),
             legs: self.ends.each_ref().map(|leg| LegState {
@@ -86,7 +86,7 @@ impl<E: End> Pair<E> {
     }
 
     /// A pair that goes on `now` where another left off.
-    pub(in crate::tunnel) fn resume(client: E, backend: E, state: State, now: Instant) -> Self {
+    pub(in crate::tunnel) fn resume(client: E, backend: E, state: PairState, now: Instant) -> Self {
         // A moment before the machine started cannot be told; then it was now.
         let before = |ago: Duration| now.checked_sub(ago).unwrap_or(now);
         // A moment that cannot be told never comes.
@@ -106,7 +106,7 @@ impl<E: End> Pair<E> {
         };
         let is_planned = plans.planned.is_some() || plans.changing.is_some() || plans.deadline.is_some();
         let is_rare = is_planned || state.throttle.is_some() || state.reattach.is_some();
-        let reattach = state.reattach.map(|state| Box::new(Reattach::resume(*state, now)));
+        let reattach = state.reattach.map(|state| Box::new(ReattachProgress::resume(*state, now)));
         let is_special = reattach.is_some();
         let [client_leg, backend_leg] = state.legs.each_ref().into_array();
         Self {

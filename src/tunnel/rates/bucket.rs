@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 ///
 /// Moments are nanoseconds since any moment that is the same for all calls.
 #[derive(Debug, Default)]
-pub(super) struct Bucket {
+pub(super) struct RateBucket {
     /// Moment at which it will be full.
     full_at: AtomicU64,
 }
@@ -19,7 +19,7 @@ pub(super) struct Bucket {
 /// A second.
 pub(super) const SECOND: u64 = 1_000_000_000;
 
-impl Bucket {
+impl RateBucket {
     /// A bucket that will be full at a moment.
     pub(super) fn full_at(moment: u64) -> Self {
         Self { full_at: moment.into() }
@@ -103,7 +103,7 @@ mod tests {
             rate in prop_oneof![1_u64..50, 50_u64..1 << 30],
             steps in proptest::collection::vec((0_u64..3_000_000_000, 0_u64..5_000), 1..60),
         ) {
-            let (rate, bucket, mut now) = (NonZeroU64::new(rate).unwrap(), Bucket::default(), 0);
+            let (rate, bucket, mut now) = (NonZeroU64::new(rate).unwrap(), RateBucket::default(), 0);
             let mut passed: Vec<(u64, u128)> = Vec::new();
             for (later, most) in steps {
                 now += later;
@@ -121,7 +121,7 @@ mod tests {
 
         #[test]
         fn whoever_takes_all_there_is_at_the_moment_told_gets_the_whole_rate(rate in 1_u64..1_000_000) {
-            let (rate, bucket) = (NonZeroU64::new(rate).unwrap(), Bucket::default());
+            let (rate, bucket) = (NonZeroU64::new(rate).unwrap(), RateBucket::default());
             let (mut now, mut passed) = (0, bucket.take(u64::MAX, rate, 0));
             while now < 10 * SECOND {
                 now = bucket.holds_at(1, rate).max(now + 1);
@@ -136,12 +136,12 @@ mod tests {
 
     #[test]
     fn an_empty_bucket_says_when_it_holds_something() {
-        let (rate, bucket) = (NonZeroU64::new(4).unwrap(), Bucket::default());
+        let (rate, bucket) = (NonZeroU64::new(4).unwrap(), RateBucket::default());
         assert_eq!(bucket.take(10, rate, 5 * SECOND), 4);
         assert_eq!((bucket.holds(rate, 5 * SECOND), bucket.holds_at(1, rate)), (0, 5 * SECOND + SECOND / 4));
         assert_eq!(bucket.holds_at(100, rate), 6 * SECOND, "more than fits never comes");
         for rate in [1, 3, 7, 999, 1_000_000].map(|rate| NonZeroU64::new(rate).unwrap()) {
-            let bucket = Bucket::default();
+            let bucket = RateBucket::default();
             let at_once = (0..=rate.get()).filter(|_| bucket.take(1, rate, 77) == 1).count();
             assert_eq!(at_once as u64, rate.get(), "one after the other");
         }

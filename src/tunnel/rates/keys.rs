@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::bucket::{Bucket, SECOND, cost};
+use super::bucket::{RateBucket, SECOND, cost};
 use crate::affinity::Digest;
 use crate::tunnel::record::Record;
 
@@ -14,7 +14,7 @@ use crate::tunnel::record::Record;
 ///
 /// Bound: twice the number of those keys; a key without a tunnel is kept until its buckets are full again, so that
 /// coming back gains nothing.
-pub(in crate::tunnel) struct Keys {
+pub(in crate::tunnel) struct RatedKeys {
     start: Instant,
     known: Mutex<Known>,
 }
@@ -37,14 +37,14 @@ struct KeyId {
 /// The buckets of one key, and whose turn it is.
 #[derive(Debug, Default)]
 pub(in crate::tunnel) struct KeyRates {
-    pub(super) messages: Bucket,
-    pub(super) bytes: Bucket,
+    pub(super) messages: RateBucket,
+    pub(super) bytes: RateBucket,
     /// Moment at which everybody who waits has had a turn. Whoever has to wait stands behind it, and is given so much
     /// time as what it waits for takes: so the tunnels of a key go on in the order in which they came to wait.
     turns_until: AtomicU64,
 }
 
-impl Keys {
+impl RatedKeys {
     pub(in crate::tunnel) fn new() -> Self {
         Self { start: Instant::now(), known: Mutex::default() }
     }

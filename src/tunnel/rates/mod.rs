@@ -10,8 +10,8 @@ use std::sync::Arc;
 use crate::config::TunnelRates;
 use crate::tunnel::record::Record;
 pub(super) use keys::KeyRates;
-pub(super) use keys::Keys;
-pub(super) use throttle::{State, Throttle};
+pub(super) use keys::RatedKeys;
+pub(super) use throttle::{Throttle, ThrottleState};
 
 /// The rates of every upstream, those without a limit included.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +21,7 @@ pub struct RateTable {
 }
 
 /// The rates that one tunnel is under.
-pub(in crate::tunnel) struct Given {
+pub(in crate::tunnel) struct RatesInForce {
     pub(in crate::tunnel) rates: Arc<TunnelRates>,
     /// Buckets that the tunnels of its key share; `None` where that has no limit, or the tunnel no key.
     pub(in crate::tunnel) key: Option<Arc<KeyRates>>,
@@ -35,11 +35,11 @@ impl RateTable {
     }
 
     /// The rates of a tunnel's upstream; `None` where the upstream is not known, and the tunnel keeps those it has.
-    pub(in crate::tunnel) fn of(&self, record: &Record, keys: &Keys) -> Option<Given> {
+    pub(in crate::tunnel) fn of(&self, record: &Record, keys: &RatedKeys) -> Option<RatesInForce> {
         let upstream = record.backend().upstream();
         let rates = Arc::clone(self.upstreams.get(upstream)?);
         let key = if rates.per_key.are_on() { keys.of(record) } else { None };
-        Some(Given { rates, key })
+        Some(RatesInForce { rates, key })
     }
 
     /// Tells if one of them is limited.
@@ -48,7 +48,7 @@ impl RateTable {
     }
 }
 
-impl Given {
+impl RatesInForce {
     /// No limits.
     pub(in crate::tunnel) fn none() -> Self {
         Self { rates: Arc::default(), key: None }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::Given;
-use super::bucket::Bucket;
+use super::RatesInForce;
+use super::bucket::RateBucket;
 use super::keys::{KeyRates, nanoseconds};
 use crate::config::{OverRate, TunnelRates};
 use crate::metrics::LimitedRate;
@@ -22,8 +22,8 @@ pub(in crate::tunnel) struct Throttle {
     key: Option<Arc<KeyRates>>,
     /// Moment from which those of the buckets are counted; the same for all tunnels of a process.
     start: Instant,
-    messages: Bucket,
-    bytes: Bucket,
+    messages: RateBucket,
+    bytes: RateBucket,
     /// Place of the client's stream, as far as it was let pass; `None` where a tunnel with hooks stands within a
     /// message that nobody has followed: until its end no message is counted.
     cursor: Option<Cursor>,
@@ -40,7 +40,7 @@ pub(in crate::tunnel) struct Throttle {
 
 /// The part of some bytes that passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::tunnel) struct Admitted {
+pub(in crate::tunnel) struct PassingBytes {
     /// So many bytes, from the first on.
     pub(in crate::tunnel) pass: usize,
     /// The limit that holds the client back from now on; `None` where none does, or one did before.
@@ -49,7 +49,7 @@ pub(in crate::tunnel) struct Admitted {
 
 /// State of a throttle, with moments as nanoseconds from now, for another process.
 #[derive(Debug, Serialize, Deserialize)]
-pub(in crate::tunnel) struct State {
+pub(in crate::tunnel) struct ThrottleState {
     #[serde(with = "crate::base64_text")]
     held: Vec<u8>,
     cursor: Option<Cursor>,
@@ -74,13 +74,13 @@ struct Share {
 
 impl Throttle {
     /// A client that has sent up to where `cursor` stands. Moments are counted from `start`.
-    pub(in crate::tunnel) fn new(given: Given, cursor: Option<Cursor>, start: Instant) -> Self {
+    pub(in crate::tunnel) fn new(given: RatesInForce, cursor: Option<Cursor>, start: Instant) -> Self {
         Self {
             rates: given.rates,
             key: given.key,
             start,
-            messages: Bucket::default(),
-            bytes: Bucket::default(),
+            messages: RateBucket::default(),
+            bytes: RateBucket::default(),
             cursor,
             held: Vec::new(),
             seen: 0,
@@ -91,7 +91,7 @@ impl Throttle {
     }
 
     /// Puts other rates in force, from now on. What was taken of the buckets before counts.
-    pub(in crate::tunnel) fn change(&mut self, given: Given, now: Instant) {
+    pub(in crate::tunnel) fn change(&mut self, given: RatesInForce, now: Instant) {
         if *self.rates != *given.rates {
             (self.resume_at, self.turn) = (self.resume_at.map(|_| now), None);
         }
@@ -152,7 +152,7 @@ impl Throttle {
     }
 
     /// Decides how much of a chunk passes now. What passes takes its place in the buckets.
-    pub(in crate::tunnel) fn admit(&mut self, chunk: &[u8], now: Instant) -> Admitted {
+    pub(in crate::tunnel) fn admit(&mut self, chunk: &[u8], now: Instant) -> PassingBytes {
         let moment = nanoseconds(self.start, now);
         let mut share = self.share(moment);
         let (mut pass, mut limit) = (0, None);
@@ -176,7 +176,7 @@ impl Throttle {
             self.wait(limit, (chunk.len() - pass) as u64, moment);
         }
         let was_over = std::mem::replace(&mut self.is_over, limit.is_some());
-        Admitted { pass, begins: limit.filter(|_| !was_over) }
+        PassingBytes { pass, begins: limit.filter(|_| !was_over) }
     }
 
     /// Most that may be taken of the key's buckets now: nothing while others wait for their turn, as much as it waited
@@ -271,10 +271,10 @@ impl Throttle {
     }
 
     /// The state as of `now`.
-    pub(in crate::tunnel) fn state(&self, now: Instant) -> State {
+    pub(in crate::tunnel) fn state(&self, now: Instant) -> ThrottleState {
         let moment = nanoseconds(self.start, now);
-        let full_in = |[messages, bytes]: [&Bucket; 2]| [messages.full_in(moment), bytes.full_in(moment)];
-        State {
+        let full_in = |[messages, bytes]: [&RateBucket; 2]| [messages.full_in(moment), bytes.full_in(moment)];
+        ThrottleState {
             held: self.held[self.seen..].to_vec(),
             cursor: self.cursor.clone(),
             full_in: full_in([&self.messages, &self.bytes]),
@@ -283,9 +283,9 @@ impl Throttle {
     }
 
     /// A throttle that goes on `now` where another process left off.
-    pub(in crate::tunnel) fn resume(state: State, given: Given, start: Instant, now: Instant) -> Self {
+    pub(in crate::tunnel) fn resume(state: ThrottleState, given: RatesInForce, start: Instant, now: Instant) -> Self {
         let moment = nanoseconds(start, now);
-        let [messages, bytes] = state.full_in.map(|time| Bucket::full_at(moment.saturating_add(time)));
+        let [messages, bytes] = state.full_in.map(|time| RateBucket::full_at(moment.saturating_add(time)));
         if let Some(key) = &given.key {
             let [messages, bytes] = state.key_full_in.map(|time| moment.saturating_add(time));
             key.messages.no_fuller_than(messages);

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use http::{HeaderName, HeaderValue};
 
-use super::kept::Kept;
-use super::outcome::Outcome;
+use super::kept::KeptRequest;
+use super::outcome::ReattachOutcome;
 use crate::affinity::KeySource;
 use crate::hook::Loss;
 use crate::metrics::UpstreamMetrics;
@@ -19,17 +19,17 @@ use crate::upstream::LoadGuard;
 /// Asks backends for tunnels that are held.
 pub trait Asker: Send + Sync {
     /// Asks for the next backend of a tunnel. The answer comes by [`Asking::until`].
-    fn ask(self: Arc<Self>, asking: Asking, dial: Redial) -> Asks;
+    fn ask(self: Arc<Self>, asking: Asking, dial: Redial) -> Search;
 }
 
 /// A search for the next backend. It stays on its worker's thread and must not block it; it is polled as a
 /// [`Handshake`](crate::tunnel::Handshake) is.
-pub type Asks = Pin<Box<dyn Future<Output = Asked>>>;
+pub type Search = Pin<Box<dyn Future<Output = SearchOutcome>>>;
 
 /// A tunnel whose next backend is to be found.
 pub struct Asking {
     /// State with which backends are asked.
-    pub kept: Arc<Kept>,
+    pub kept: Arc<KeptRequest>,
     /// Reason why the backend before was lost.
     pub loss: Loss,
     /// Number of this re-attachment, from 1.
@@ -55,11 +55,11 @@ pub struct Asking {
 }
 
 /// Outcome of a search.
-pub enum Asked {
+pub enum SearchOutcome {
     /// A backend goes on.
     Attached(Box<Attached>),
     /// No backend goes on with it.
-    Failed(Outcome),
+    Failed(ReattachOutcome),
 }
 
 /// A backend that goes on with a tunnel.

@@ -16,7 +16,7 @@ pub struct Heads {
 
 /// The head of a request. Lines that many requests share stand before its own; lines of one name keep their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct KeptHead {
     shared: Arc<[u8]>,
     /// The request line, the lines that are this request's own, the blank line.
     own: Box<[u8]>,
@@ -24,17 +24,17 @@ pub struct Head {
 
 impl Heads {
     /// Keeps a head.
-    pub fn keep(&self, head: &[u8]) -> Head {
+    pub fn keep(&self, head: &[u8]) -> KeptHead {
         let (mut own, mut shared) = (Vec::new(), Vec::new());
         for (number, line) in head.split_inclusive(|byte| *byte == b'\n').enumerate() {
             let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
             if number > 0 && is_shared(name) { &mut shared } else { &mut own }.extend_from_slice(line);
         }
-        Head { shared: self.part(shared), own: own.into() }
+        KeptHead { shared: self.part(shared), own: own.into() }
     }
 
     /// The same head, its part shared with others.
-    pub(in crate::tunnel) fn keep_again(&self, head: &mut Head) {
+    pub(in crate::tunnel) fn keep_again(&self, head: &mut KeptHead) {
         *head = self.keep(&head.to_bytes());
     }
 
@@ -55,7 +55,7 @@ impl Heads {
     }
 }
 
-impl Head {
+impl KeptHead {
     /// The whole head, to be sent.
     pub fn to_bytes(&self) -> Vec<u8> {
         let first = self.own.iter().position(|byte| *byte == b'\n').map_or(self.own.len(), |end| end + 1);
@@ -69,14 +69,14 @@ impl Head {
     }
 }
 
-impl Serialize for Head {
+impl Serialize for KeptHead {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         base64_text::serialize(&self.to_bytes(), serializer)
     }
 }
 
 /// Reads a head that shares nothing yet.
-impl<'d> Deserialize<'d> for Head {
+impl<'d> Deserialize<'d> for KeptHead {
     fn deserialize<D: Deserializer<'d>>(deserializer: D) -> Result<Self, D::Error> {
         let own = base64_text::deserialize(deserializer)?.into();
         Ok(Self { shared: Arc::default(), own })
@@ -143,7 +143,7 @@ mod tests {
     fn a_head_comes_whole_to_another_process_and_shares_again_there() {
         let heads = Heads::default();
         let kept = heads.keep(head(1, "same").as_bytes());
-        let mut read: Head = serde_json::from_str(&serde_json::to_string(&kept).unwrap()).unwrap();
+        let mut read: KeptHead = serde_json::from_str(&serde_json::to_string(&kept).unwrap()).unwrap();
         assert_eq!(read.to_bytes(), kept.to_bytes());
         heads.keep_again(&mut read);
         assert!(Arc::ptr_eq(&read.shared, &kept.shared));

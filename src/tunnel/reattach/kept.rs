@@ -4,17 +4,17 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::heads::Head;
+use super::heads::KeptHead;
 use crate::config::Reattach;
 use crate::ws::deflate::Agreement;
 
 /// State with which the next backend is asked for a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct KeptRequest {
     /// Settings of the route when the tunnel opened.
     pub policy: Reattach,
     /// Head of the request as the first backend was sent it, `Longhaul-Session` included; at most [`MOST_HEAD`] bytes.
-    pub head: Head,
+    pub head: KeptHead,
     /// The affinity key; `None` when the tunnel was picked without one.
     pub key: Option<Vec<u8>>,
     /// Source and destination of the client's connection, for backends that are sent a PROXY header.

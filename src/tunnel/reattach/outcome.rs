@@ -6,7 +6,7 @@ use crate::hook::Loss;
 
 /// Outcome of a re-attachment; the `outcome` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ReattachOutcome {
     /// The conversation goes on with another backend.
     Attached,
     /// The next backend answered with this status instead of 101.
@@ -33,7 +33,7 @@ pub enum Outcome {
     Fault,
 }
 
-impl Outcome {
+impl ReattachOutcome {
     /// The `outcome` label.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -55,9 +55,9 @@ impl Outcome {
 
 /// Outcome of a re-attachment, for logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::tunnel) struct Told {
+pub(in crate::tunnel) struct ReattachReport {
     pub(in crate::tunnel) loss: Loss,
-    pub(in crate::tunnel) outcome: Outcome,
+    pub(in crate::tunnel) outcome: ReattachOutcome,
     /// Number of the re-attachment, from 1.
     pub(in crate::tunnel) number: u32,
     /// Time for which the client's messages were held.

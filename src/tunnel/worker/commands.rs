@@ -8,19 +8,19 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use super::frozen::{Batch, Frozen};
-use super::rule::{Judged, Rule};
+use super::rule::{Judged, TunnelRule};
 use super::seen::{Look, Spot};
 use super::tunnel::Scope;
 use crate::hook::{Item, To, TunnelId};
 use crate::tunnel::accept::{Accepted, Host, ListeningSocket};
-use crate::tunnel::inspect::Outcome;
+use crate::tunnel::inspect::CallOutcome;
 use crate::tunnel::new_tunnel::NewTunnel;
 use crate::tunnel::rates::RateTable;
 use crate::tunnel::reason::Reason;
 use crate::tunnel::reattach::Asker;
 
 /// A command to a worker.
-pub(in crate::tunnel) enum Command {
+pub(in crate::tunnel) enum WorkerCommand {
     /// Opens a tunnel, which the sender has counted.
     Open(Box<NewTunnel>),
     /// Ends the tunnels in a scope, evenly spread over a time.
@@ -37,13 +37,13 @@ pub(in crate::tunnel) enum Command {
     /// Ends the tunnels that are still in their places at these moments, for an operator; replies how many.
     Close { ends: Arc<[(Spot, Instant)]>, code: u16, words: Option<Arc<str>>, done: oneshot::Sender<usize> },
     /// Lets a rule decide over every tunnel, and over tunnels that open later.
-    Judge { rule: Arc<Rule>, done: oneshot::Sender<Judged> },
+    Judge { rule: Arc<TunnelRule>, done: oneshot::Sender<Judged> },
     /// Holds clients to these rates, those of tunnels that open later too.
     LimitRates(Arc<RateTable>),
     /// Carries an item of a hook to the tunnels meant.
     Deliver { to: To, item: Item, done: UnboundedSender<usize> },
     /// Reports the outcome of a hook's call that waited.
-    Hear { tunnel: TunnelId, outcome: Outcome },
+    Hear { tunnel: TunnelId, outcome: CallOutcome },
     /// Lets this asker find the next backends of tunnels.
     ReattachBy(Arc<dyn Asker>),
     /// Accepts clients for a host.

@@ -18,7 +18,7 @@ use crate::metrics::UpstreamMetrics;
 use crate::tls;
 use crate::trace::TraceId;
 use crate::tunnel::inspect::{self, Caller, Inspector, Travels};
-use crate::tunnel::pair::{Pair, Sealing, State, TunnelStream};
+use crate::tunnel::pair::{Pair, PairState, Sealing, TunnelStream};
 use crate::tunnel::reason::Reason;
 use crate::tunnel::reattach::Heads;
 use crate::tunnel::record::{ClientTls, Rare, Record};
@@ -61,9 +61,9 @@ pub struct Passport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trace: Option<Box<TraceId>>,
     age: Duration,
-    pair: State,
+    pair: PairState,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    hooks: Option<inspect::State>,
+    hooks: Option<inspect::InspectorState>,
     /// TLS of the ends that have it. A process that does not know this field would take sealed bytes for frames: it is
     /// sent to one that speaks protocol 3 only.
     #[serde(default, skip_serializing_if = "is_plain")]
@@ -80,7 +80,7 @@ impl Passport {
     fn is_sound(&self) -> bool {
         let ends = Side::ALL.into_iter().map(|side| (&self.tls[side], self.pair.kept_for(side)));
         self.pair.is_sound()
-            && self.hooks.as_ref().is_none_or(inspect::State::is_sound)
+            && self.hooks.as_ref().is_none_or(inspect::InspectorState::is_sound)
             && ends.into_iter().all(|(tls, kept)| tls.as_ref().is_none_or(|tls| tls.is_sound(kept)))
     }
 }
@@ -101,7 +101,7 @@ impl<'d> Deserialize<'d> for Passport {
 }
 
 /// Surroundings that a tunnel of another process is given in this one.
-pub struct Place {
+pub struct Surroundings {
     /// [`Passport::route`], shared with the tunnels that have the same.
     pub route: Arc<str>,
     /// Counts the tunnel on its backend.
@@ -116,7 +116,7 @@ pub struct Place {
     pub injector: Injector,
 }
 
-impl Place {
+impl Surroundings {
     /// Surroundings of a tunnel without hooks that is counted by its upstream's metrics alone, for the fuzz targets.
     pub fn alone(backend: SocketAddr, metrics: Arc<UpstreamMetrics>) -> Self {
         Self {
@@ -218,11 +218,11 @@ impl Frozen {
     pub(in crate::tunnel) fn adopt(
         passport: Passport,
         sockets: [OwnedFd; 2],
-        place: Place,
+        place: Surroundings,
         caller: Option<Arc<Caller>>,
         now: Instant,
     ) -> Self {
-        let Place { route, mut guard, admitted, metrics, hooks, injector } = place;
+        let Surroundings { route, mut guard, admitted, metrics, hooks, injector } = place;
         passport.count(&mut guard);
         let (id, [client, backend]) = (passport.id(), streams(sockets, passport.tls));
         let mut pair = Pair::resume(client, backend, passport.pair, now);

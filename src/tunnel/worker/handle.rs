@@ -7,15 +7,15 @@ use std::thread::JoinHandle;
 
 use mio::{Poll, Waker};
 
-use super::commands::Command;
+use super::commands::WorkerCommand;
 use super::mailbox::{Inbox, Mailbox};
 use super::tunnels::{MemoryLimits, Shared};
 use super::{WAKE, Worker};
 use crate::access_log::AccessLog;
 use crate::metrics::WorkerMetrics;
-use crate::tunnel::activity::Changes;
+use crate::tunnel::activity::ChangeSignal;
 use crate::tunnel::inspect::{Caller, Farewells};
-use crate::tunnel::rates::Keys;
+use crate::tunnel::rates::RatedKeys;
 
 /// A worker, as other threads see it.
 pub(in crate::tunnel) struct Handle {
@@ -34,16 +34,16 @@ impl Handle {
         log: &AccessLog,
         farewells: &Farewells,
         limits: &Arc<MemoryLimits>,
-        changes: &Changes,
+        changes: &ChangeSignal,
         metrics: &WorkerMetrics,
     ) -> io::Result<Vec<Self>> {
-        let keys = Arc::new(Keys::new());
+        let keys = Arc::new(RatedKeys::new());
         let ready = (0..count).map(|_| prepare(changes.clone())).collect::<io::Result<Vec<_>>>()?;
         let peers: Arc<[Arc<Mailbox>]> = ready.iter().map(|(_, mailbox, _)| Arc::clone(mailbox)).collect();
         let start = |(number, (poll, mailbox, inbox)): (usize, (Poll, Arc<Mailbox>, Inbox))| {
             let caller = tokio::runtime::Handle::try_current().ok().map(|runtime| {
                 let mailbox = Arc::clone(&mailbox);
-                let report = move |tunnel, outcome| mailbox.put(Command::Hear { tunnel, outcome });
+                let report = move |tunnel, outcome| mailbox.put(WorkerCommand::Hear { tunnel, outcome });
                 Arc::new(Caller::new(runtime, farewells.clone(), Box::new(report)))
             });
             let registry = poll.registry().try_clone()?;
@@ -65,18 +65,18 @@ impl Handle {
     }
 
     /// Sends a command.
-    pub(in crate::tunnel) fn command(&self, command: Command) {
+    pub(in crate::tunnel) fn command(&self, command: WorkerCommand) {
         self.mailbox.put(command);
     }
 
     /// Sends an item of a hook, unless the worker is too far behind.
-    pub(in crate::tunnel) fn deliver(&self, item: Command) {
+    pub(in crate::tunnel) fn deliver(&self, item: WorkerCommand) {
         self.mailbox.deliver(item);
     }
 
     /// Sends a command that opens a tunnel, and counts the tunnel at once: whoever looks for tunnels must not overlook
     /// one on its way.
-    pub(in crate::tunnel) fn add(&self, command: Command) {
+    pub(in crate::tunnel) fn add(&self, command: WorkerCommand) {
         self.mailbox.tunnels().fetch_add(1, Ordering::Relaxed);
         self.mailbox.put(command);
     }
@@ -106,12 +106,12 @@ impl Handle {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         // A worker that ended before it was told to is lost, and stays so.
         self.stopped.store(self.is_open(), Ordering::Release);
-        self.command(Command::Stop);
+        self.command(WorkerCommand::Stop);
         Some(thread)
     }
 }
 
-fn prepare(changes: Changes) -> io::Result<(Poll, Arc<Mailbox>, Inbox)> {
+fn prepare(changes: ChangeSignal) -> io::Result<(Poll, Arc<Mailbox>, Inbox)> {
     let poll = Poll::new()?;
     let (mailbox, inbox) = Mailbox::new(Waker::new(poll.registry(), WAKE)?, changes);
     Ok((poll, mailbox, inbox))

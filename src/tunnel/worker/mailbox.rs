@@ -7,15 +7,15 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use log::{error, warn};
 use mio::Waker;
 
-use super::commands::Command;
-use crate::tunnel::activity::Changes;
+use super::commands::WorkerCommand;
+use crate::tunnel::activity::ChangeSignal;
 
 /// The end of a worker's mailbox that others put commands in.
 ///
 /// Bounds: items of hooks are limited by [`MOST_UNDELIVERED`]; other commands are as many as there are handshakes,
 /// reloads and calls of hooks under way, each of which has a bound of its own.
 pub(super) struct Mailbox {
-    commands: Sender<Command>,
+    commands: Sender<WorkerCommand>,
     waker: Waker,
     /// Items of hooks that the worker has not come to.
     undelivered: AtomicUsize,
@@ -26,17 +26,17 @@ pub(super) struct Mailbox {
     /// The worker takes no more commands.
     closed: AtomicBool,
     /// Told when the number of tunnels changes.
-    changes: Changes,
+    changes: ChangeSignal,
 }
 
 /// The worker's end of its mailbox.
 pub(super) struct Inbox {
-    received: Receiver<Command>,
+    received: Receiver<WorkerCommand>,
     mailbox: Arc<Mailbox>,
 }
 
 impl Mailbox {
-    pub(super) fn new(waker: Waker, changes: Changes) -> (Arc<Self>, Inbox) {
+    pub(super) fn new(waker: Waker, changes: ChangeSignal) -> (Arc<Self>, Inbox) {
         let (commands, received) = channel();
         let (tunnels, handshakes) = (Arc::default(), Arc::default());
         let (undelivered, closed) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -45,7 +45,7 @@ impl Mailbox {
     }
 
     /// Puts a command in and wakes the worker. A worker that has ended drops the command.
-    pub(super) fn put(&self, command: Command) {
+    pub(super) fn put(&self, command: WorkerCommand) {
         if self.closed.load(Ordering::Acquire) || self.commands.send(command).is_err() {
             return;
         }
@@ -55,7 +55,7 @@ impl Mailbox {
     }
 
     /// Puts an item of a hook in, unless the worker is too far behind.
-    pub(super) fn deliver(&self, item: Command) {
+    pub(super) fn deliver(&self, item: WorkerCommand) {
         if self.undelivered.fetch_add(1, Ordering::Relaxed) >= MOST_UNDELIVERED {
             self.undelivered.fetch_sub(1, Ordering::Relaxed);
             warn!("a tunnel worker is {MOST_UNDELIVERED} messages of hooks behind, one is dropped");
@@ -87,16 +87,16 @@ impl Mailbox {
 
 impl Inbox {
     /// The next command. Those that were put in when everybody else has gone tell the worker to stop.
-    pub(super) fn next(&self) -> Option<Command> {
+    pub(super) fn next(&self) -> Option<WorkerCommand> {
         match self.received.try_recv() {
             Ok(command) => {
-                if matches!(command, Command::Deliver { .. }) {
+                if matches!(command, WorkerCommand::Deliver { .. }) {
                     self.mailbox.undelivered.fetch_sub(1, Ordering::Relaxed);
                 }
                 Some(command)
             }
             Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(Command::Stop),
+            Err(TryRecvError::Disconnected) => Some(WorkerCommand::Stop),
         }
     }
 

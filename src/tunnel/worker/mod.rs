@@ -22,17 +22,17 @@ use std::time::{Duration, Instant};
 use log::error;
 use mio::{Events, Poll, Registry, Token};
 
-use super::accept::{Accepted, Acceptor, Done, Handshakes, Next, Ready, Shaken, WakeSlot};
+use super::accept::{AcceptToken, Accepted, Handshakes, NextClient, Shaken, TaskOutcome, WakeSlot, WorkerAcceptor};
 use super::pair::Readiness;
-use super::reattach::{Asked, Asker, Outcome};
+use super::reattach::{Asker, ReattachOutcome, SearchOutcome};
 use crate::metrics::WorkerTurns;
 use crate::ws::Side;
-pub(super) use commands::Command;
-pub use frozen::{Batch, Frozen, Passport, Place};
+pub(super) use commands::WorkerCommand;
+pub use frozen::{Batch, Frozen, Passport, Surroundings};
 pub(super) use handle::Handle;
 use mailbox::{Inbox, Mailbox};
 use ready::ReadyHandshakes;
-pub use rule::{Judged, Rule, Standing, Verdict};
+pub use rule::{Judged, RuleVerdict, Standing, TunnelRule};
 pub use seen::{Look, Seen, Spot};
 pub use tunnel::Scope;
 #[cfg(test)]
@@ -51,7 +51,7 @@ struct Worker {
     /// Finds the next backends of tunnels; `None` before the gateway has one.
     asker: Option<Arc<dyn Asker>>,
     /// Accepts clients, while they are accepted.
-    acceptor: Option<Acceptor>,
+    acceptor: Option<WorkerAcceptor>,
     /// Handshakes at which something happened.
     ready: ReadyHandshakes,
     /// Listeners where clients wait, as the poller said in this turn; it says so again in the next one.
@@ -74,7 +74,7 @@ impl Worker {
         let (registry, now) = (Rc::new(registry), Instant::now());
         let [tunnels, handshakes] = [inbox.mailbox().tunnels(), inbox.mailbox().handshakes()].map(Arc::clone);
         let mailbox = Arc::clone(inbox.mailbox());
-        let wake: WakeSlot = Arc::new(move |slot| mailbox.put(Command::Poll(slot)));
+        let wake: WakeSlot = Arc::new(move |slot| mailbox.put(WorkerCommand::Poll(slot)));
         Self {
             poll,
             inbox,
@@ -146,7 +146,7 @@ impl Worker {
 
     /// The next deadline of a tunnel, of a handshake, of a pause of accepting, or of the report about turns.
     fn due(&self) -> Option<Instant> {
-        let pause = self.acceptor.as_ref().and_then(Acceptor::due);
+        let pause = self.acceptor.as_ref().and_then(WorkerAcceptor::due);
         earlier(earlier(self.tunnels.due(), self.turns.due()), earlier(self.handshakes.due(), pause))
     }
 
@@ -160,10 +160,10 @@ impl Worker {
     }
 
     fn note(&mut self, token: Token, event: &mio::event::Event) {
-        match Ready::of(token) {
-            Some(Ready::Handshake(slot, Side::Client)) => return self.ready.arriving(slot),
-            Some(Ready::Handshake(slot, Side::Backend)) => return self.ready.at_backend(slot),
-            Some(Ready::Listener(number)) => return self.crowded.push(number),
+        match AcceptToken::of(token) {
+            Some(AcceptToken::Handshake(slot, Side::Client)) => return self.ready.arriving(slot),
+            Some(AcceptToken::Handshake(slot, Side::Backend)) => return self.ready.at_backend(slot),
+            Some(AcceptToken::Listener(number)) => return self.crowded.push(number),
             None => {}
         }
         let hung_up = event.is_read_closed() || event.is_error();
@@ -179,36 +179,36 @@ impl Worker {
     fn obey(&mut self, now: Instant) -> bool {
         while let Some(command) = self.inbox.next() {
             match command {
-                Command::Open(tunnel) => self.tunnels.open(*tunnel, now),
-                Command::End { scope, reason, over } => self.tunnels.end(&scope, reason, over, now),
-                Command::Freeze { most, with_tls, reply } => {
+                WorkerCommand::Open(tunnel) => self.tunnels.open(*tunnel, now),
+                WorkerCommand::End { scope, reason, over } => self.tunnels.end(&scope, reason, over, now),
+                WorkerCommand::Freeze { most, with_tls, reply } => {
                     if let Err(returned) = reply.send(self.tunnels.freeze(most, with_tls)) {
                         self.tunnels.take_back(returned.0);
                     }
                 }
-                Command::Thaw(frozen) => self.tunnels.thaw(frozen),
-                Command::Spare { scope, reason } => self.tunnels.spare(&scope, reason),
+                WorkerCommand::Thaw(frozen) => self.tunnels.thaw(frozen),
+                WorkerCommand::Spare { scope, reason } => self.tunnels.spare(&scope, reason),
                 // Nobody may wait for the answer any more, to this command and to those below.
-                Command::Visit { look, from, done } => drop(done.send(self.tunnels.visit(&*look, from))),
-                Command::Close { ends, code, words, done } => {
+                WorkerCommand::Visit { look, from, done } => drop(done.send(self.tunnels.visit(&*look, from))),
+                WorkerCommand::Close { ends, code, words, done } => {
                     let _ = done.send(self.tunnels.close(&ends, code, words.as_ref()));
                 }
-                Command::Judge { rule, done } => drop(done.send(self.tunnels.judge(rule, now))),
-                Command::LimitRates(rates) => self.tunnels.limit_rates(rates, now),
-                Command::Deliver { to, item, done } => drop(done.send(self.tunnels.deliver(&to, &item, now))),
-                Command::Hear { tunnel, outcome } => self.tunnels.hear(tunnel, outcome, now),
-                Command::ReattachBy(asker) => self.asker = Some(asker),
-                Command::Accept { sockets, host } => {
+                WorkerCommand::Judge { rule, done } => drop(done.send(self.tunnels.judge(rule, now))),
+                WorkerCommand::LimitRates(rates) => self.tunnels.limit_rates(rates, now),
+                WorkerCommand::Deliver { to, item, done } => drop(done.send(self.tunnels.deliver(&to, &item, now))),
+                WorkerCommand::Hear { tunnel, outcome } => self.tunnels.hear(tunnel, outcome, now),
+                WorkerCommand::ReattachBy(asker) => self.asker = Some(asker),
+                WorkerCommand::Accept { sockets, host } => {
                     let registry = Rc::clone(self.handshakes.registry());
-                    self.acceptor = Some(Acceptor::start(registry, sockets, host));
+                    self.acceptor = Some(WorkerAcceptor::start(registry, sockets, host));
                 }
                 // Both behind the tunnels, which come first.
-                Command::Receive(accepted) => self.receive(accepted),
-                Command::Poll(slot) => self.ready.at_backend(slot),
-                Command::AcceptNoMore => self.accept_no_more(now),
-                Command::Stop => return false,
+                WorkerCommand::Receive(accepted) => self.receive(accepted),
+                WorkerCommand::Poll(slot) => self.ready.at_backend(slot),
+                WorkerCommand::AcceptNoMore => self.accept_no_more(now),
+                WorkerCommand::Stop => return false,
                 #[cfg(test)]
-                Command::Panic => panic!("as told"),
+                WorkerCommand::Panic => panic!("as told"),
             }
         }
         true
@@ -255,14 +255,14 @@ impl Worker {
 
     fn accept(&mut self, number: usize, now: Instant) {
         let next = self.acceptor.as_mut().map(|acceptor| acceptor.accept(number, now));
-        let Some(Next::Client(accepted)) = next else { return };
+        let Some(NextClient::Client(accepted)) = next else { return };
         let here = self.inbox.mailbox();
         // Without this the worker that is woken most would have all clients in the end.
         let freest = self.peers.iter().filter(|peer| !peer.is_closed()).min_by_key(|peer| peer.load());
         match freest.filter(|peer| here.load() >= peer.load() + UNEVEN) {
             Some(peer) => {
                 peer.handshakes().fetch_add(1, Ordering::Relaxed);
-                peer.put(Command::Receive(accepted));
+                peer.put(WorkerCommand::Receive(accepted));
             }
             None => {
                 here.handshakes().fetch_add(1, Ordering::Relaxed);
@@ -273,14 +273,14 @@ impl Worker {
 
     /// Takes on the handshake of a client that is counted already.
     fn receive(&mut self, accepted: Accepted) {
-        let closing = self.acceptor.as_ref().map_or_else(|| Rc::new(Cell::new(true)), Acceptor::closing);
+        let closing = self.acceptor.as_ref().map_or_else(|| Rc::new(Cell::new(true)), WorkerAcceptor::closing);
         self.ready.arriving(self.handshakes.begin(accepted, closing));
     }
 
-    fn settle(&mut self, done: Option<Done>, now: Instant) {
+    fn settle(&mut self, done: Option<TaskOutcome>, now: Instant) {
         match done {
-            Some(Done::Shaken(Shaken { tunnel, under_way })) => self.tunnels.open_own(tunnel, under_way, now),
-            Some(Done::Asked(spot, asked)) => self.tunnels.asked(spot, asked, now),
+            Some(TaskOutcome::Shaken(Shaken { tunnel, under_way })) => self.tunnels.open_own(tunnel, under_way, now),
+            Some(TaskOutcome::Asked(spot, asked)) => self.tunnels.asked(spot, asked, now),
             None => {}
         }
     }
@@ -292,7 +292,7 @@ impl Worker {
         }
         for (spot, asking) in self.tunnels.take_asking() {
             let Some(asker) = &self.asker else {
-                self.tunnels.asked(spot, Asked::Failed(Outcome::Fault), now);
+                self.tunnels.asked(spot, SearchOutcome::Failed(ReattachOutcome::Fault), now);
                 continue;
             };
             let slot = self.handshakes.ask(spot, asking, Arc::clone(asker));
@@ -316,7 +316,7 @@ impl Worker {
         let give = |command| {
             if let Some(freest) = others.iter().min_by_key(|peer| peer.load()) {
                 let counter =
-                    if matches!(command, Command::Receive(_)) { freest.handshakes() } else { freest.tunnels() };
+                    if matches!(command, WorkerCommand::Receive(_)) { freest.handshakes() } else { freest.tunnels() };
                 counter.fetch_add(1, Ordering::Relaxed);
                 freest.put(command);
             }
@@ -325,11 +325,11 @@ impl Worker {
         if others.is_empty() {
             return self.tunnels.stop(now);
         }
-        self.tunnels.give_up(now).into_iter().map(Command::Thaw).for_each(give);
+        self.tunnels.give_up(now).into_iter().map(WorkerCommand::Thaw).for_each(give);
         while let Some(command) = self.inbox.next() {
             match command {
-                Command::Stop => break,
-                Command::Open(_) | Command::Thaw(_) | Command::Receive(_) => give(command),
+                WorkerCommand::Stop => break,
+                WorkerCommand::Open(_) | WorkerCommand::Thaw(_) | WorkerCommand::Receive(_) => give(command),
                 _ => {}
             }
         }

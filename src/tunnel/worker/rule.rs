@@ -10,7 +10,7 @@ use crate::tunnel::reason::Reason;
 use crate::tunnel::record::Record;
 
 /// A decision over tunnels after a change of the configuration. Called on the workers' threads: it must not block.
-pub type Rule = dyn Fn(&Standing<'_>) -> Verdict + Send + Sync;
+pub type TunnelRule = dyn Fn(&Standing<'_>) -> RuleVerdict + Send + Sync;
 
 /// A tunnel as a rule sees it.
 pub struct Standing<'t> {
@@ -24,7 +24,7 @@ pub struct Standing<'t> {
 
 /// Decision over a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RuleVerdict {
     /// The tunnel stays. An end that an earlier change announced and that has not begun is called off.
     Keep,
     /// The tunnel ends. An end announced before for the same reason stays as it is, unless that is too late now.
@@ -65,13 +65,13 @@ pub(super) struct Touched {
 }
 
 /// Judges every tunnel that is not ending yet.
-pub(super) fn judge(rule: &Rule, tunnels: &mut Slab<Box<Tunnel>>, now: Instant) -> (Judged, Touched) {
+pub(super) fn judge(rule: &TunnelRule, tunnels: &mut Slab<Box<Tunnel>>, now: Instant) -> (Judged, Touched) {
     let (mut judged, mut touched) = (Judged::default(), Touched::default());
     let mut told: Vec<(Duration, Reason, usize)> = Vec::new();
     for (slot, tunnel) in tunnels.iter_mut().filter(|(_, tunnel)| !tunnel.pair.is_ending()) {
         match tunnel.guarded(now, |tunnel| verdict(rule, tunnel)) {
-            Ok(Some(Verdict::Keep)) => judged.called_off += usize::from(tunnel.pair.call_off_change()),
-            Ok(Some(Verdict::End { reason, over })) => {
+            Ok(Some(RuleVerdict::Keep)) => judged.called_off += usize::from(tunnel.pair.call_off_change()),
+            Ok(Some(RuleVerdict::End { reason, over })) => {
                 match reason {
                     Reason::Rehomed => judged.rehomed += 1,
                     _ => judged.changed += 1,
@@ -101,23 +101,23 @@ pub(super) fn later(now: Instant, time: Duration) -> Instant {
 }
 
 /// Asks about a tunnel that opens. Its handshake may have begun under another configuration.
-pub(super) fn judge_opening(rule: Option<&Rule>, tunnel: &mut Tunnel, now: Instant) {
+pub(super) fn judge_opening(rule: Option<&TunnelRule>, tunnel: &mut Tunnel, now: Instant) {
     let Some(rule) = rule else { return };
     let standing = Standing { record: &tunnel.record, announced: None, opening: true };
-    if let Verdict::End { reason, over } = rule(&standing) {
+    if let RuleVerdict::End { reason, over } = rule(&standing) {
         tunnel.pair.plan_change(later(now, over.mul_f64(rand::random())), reason);
     }
 }
 
 /// Asks once more about a tunnel whose end is due: the reason for it may be gone.
-pub(super) fn judge_again(rule: Option<&Rule>, tunnel: &mut Tunnel, now: Instant) {
+pub(super) fn judge_again(rule: Option<&TunnelRule>, tunnel: &mut Tunnel, now: Instant) {
     let due = tunnel.pair.changing().is_some_and(|(at, _)| now >= at);
-    if due && rule.is_some_and(|rule| verdict(rule, tunnel) == Verdict::Keep) {
+    if due && rule.is_some_and(|rule| verdict(rule, tunnel) == RuleVerdict::Keep) {
         tunnel.pair.call_off_change();
     }
 }
 
-fn verdict(rule: &Rule, tunnel: &Tunnel) -> Verdict {
+fn verdict(rule: &TunnelRule, tunnel: &Tunnel) -> RuleVerdict {
     let announced = tunnel.pair.changing().map(|(_, reason)| reason);
     rule(&Standing { record: &tunnel.record, announced, opening: false })
 }

@@ -21,7 +21,7 @@ use crate::hook::{
     Result, Setup, SetupError, To, Tunnel, TunnelId, Verdict,
 };
 use crate::metrics::Metrics;
-use crate::tunnel::{Batch, Hooked, NewTunnel, Passport, Place, Reason, Record, Scope, Tunnels};
+use crate::tunnel::{Batch, Hooked, NewTunnel, Passport, Reason, Record, Scope, Surroundings, Tunnels};
 use crate::upstream;
 
 /// Waits at the gate for messages, and to be told of ends; notes what it is told.
@@ -295,7 +295,7 @@ async fn a_tunnel_goes_on_among_other_tunnels_and_is_reached_there() {
     let written = serde_json::to_string(&frozen.passport(std::time::Instant::now())).unwrap();
     let passport: Passport = serde_json::from_str(&written).unwrap();
     let sockets = frozen.sockets().map(|socket| socket.try_clone_to_owned().unwrap());
-    let place = Place {
+    let place = Surroundings {
         route: "* /".into(),
         guard: there.backend.occupy(),
         admitted: None,

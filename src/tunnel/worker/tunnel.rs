@@ -63,22 +63,26 @@ impl Tunnel {
     ///
     /// # Errors
     /// The tunnel has to be removed as it is.
-    pub(super) fn guarded<T>(&mut self, now: Instant, call: impl FnOnce(&mut Self) -> T) -> Result<Option<T>, Broken> {
+    pub(super) fn guarded<T>(
+        &mut self,
+        now: Instant,
+        call: impl FnOnce(&mut Self) -> T,
+    ) -> Result<Option<T>, BrokenTunnel> {
         match catch_unwind(AssertUnwindSafe(|| call(self))) {
             Ok(done) => Ok(Some(done)),
-            Err(panic) if self.panicked => Err(Broken(panic)),
+            Err(panic) if self.panicked => Err(BrokenTunnel(panic)),
             Err(panic) => {
                 self.panicked = true;
                 let record = &self.record;
                 error!("request {}: its tunnel ends, the gateway panicked on it: {}", record.request_id, text(&*panic));
-                catch_unwind(AssertUnwindSafe(|| self.pair.fail(now))).map(|()| None).map_err(Broken)
+                catch_unwind(AssertUnwindSafe(|| self.pair.fail(now))).map(|()| None).map_err(BrokenTunnel)
             }
         }
     }
 }
 
 /// The panic after which a tunnel cannot even be ended in order.
-pub(super) struct Broken(#[expect(dead_code, reason = "dropped where the tunnel is")] Box<dyn Any + Send>);
+pub(super) struct BrokenTunnel(#[expect(dead_code, reason = "dropped where the tunnel is")] Box<dyn Any + Send>);
 
 /// Calls code that may panic where nothing can be done about it but to say so.
 pub(super) fn caught<T>(of: &str, call: impl FnOnce() -> T) -> Option<T> {

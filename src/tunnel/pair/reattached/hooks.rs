@@ -9,7 +9,7 @@ use crate::hook;
 use crate::metrics::UpstreamMetrics;
 use crate::tunnel::inspect;
 use crate::tunnel::pair::{End, Pair, Reason};
-use crate::tunnel::reattach::{Holding, Outcome};
+use crate::tunnel::reattach::{Holding, ReattachOutcome};
 
 impl<E: End> Pair<E> {
     /// Tells whether the hooks of a held pair have been asked about its next backend. Asks them where they have not.
@@ -25,7 +25,7 @@ impl<E: End> Pair<E> {
         let Some(inspector) = &mut self.inspector else { return true };
         let (outcome, sent) = (inspector.change(change), inspector.take_sent());
         self.put_in_sent(sent, now);
-        if let Some(inspect::Outcome::Changed(told, change)) = outcome {
+        if let Some(inspect::CallOutcome::Changed(told, change)) = outcome {
             self.heard_of_change(told, change, now);
         }
         self.reattach().and_then(|reattach| super::between(&reattach.stage)).is_some_and(|it| it.by_hooks.is_some())
@@ -48,7 +48,7 @@ impl<E: End> Pair<E> {
             if let Some(inspector) = &self.inspector {
                 info!("tunnel {} is not re-attached: {why}", inspector.tunnel().id);
             }
-            return self.not_reattached(Outcome::RefusedByHook, now);
+            return self.not_reattached(ReattachOutcome::RefusedByHook, now);
         }
         if let Some(between) = self.reattach_mut().and_then(|reattach| between_mut(&mut reattach.stage)) {
             between.by_hooks = Some(change);

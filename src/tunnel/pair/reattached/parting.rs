@@ -6,7 +6,7 @@ use super::{Between, Stage, Wanted, between, between_mut};
 use crate::config::Reattach;
 use crate::hook::Loss;
 use crate::tunnel::pair::{End, Pair, Reason, Side};
-use crate::tunnel::reattach::{Holding, Outcome};
+use crate::tunnel::reattach::{Holding, ReattachOutcome};
 use crate::ws::frame;
 
 impl<E: End> Pair<E> {
@@ -174,9 +174,9 @@ impl<E: End> Pair<E> {
         }
         let failures = reattach.failures;
         if is_broken {
-            self.not_reattached(Outcome::HalfMessage, now);
+            self.not_reattached(ReattachOutcome::HalfMessage, now);
         } else if failures > MOST_FAILURES {
-            self.not_reattached(Outcome::TooOften, now);
+            self.not_reattached(ReattachOutcome::TooOften, now);
         } else {
             self.note_client_left(now);
         }
@@ -190,19 +190,19 @@ impl<E: End> Pair<E> {
         let is_empty = between.holding.as_ref().is_none_or(|holding| holding.len() == 0);
         if is_empty && self.flows[Side::Client].ended {
             self.reason.get_or_insert(Reason::ClientGone);
-            self.call_off(Outcome::Ended, now);
+            self.call_off(ReattachOutcome::Ended, now);
         }
     }
 
     /// Ends a pair for which there is no next backend.
-    pub(in crate::tunnel) fn not_reattached(&mut self, outcome: Outcome, now: Instant) {
+    pub(in crate::tunnel) fn not_reattached(&mut self, outcome: ReattachOutcome, now: Instant) {
         let Some(code) = self.reattach().map(|reattach| reattach.kept.policy.code) else { return };
         self.call_off(outcome, now);
         self.end(Reason::NotReattached { code }, now);
     }
 
     /// Gives a re-attachment up that is under way: the pair ends as any other.
-    pub(in crate::tunnel::pair) fn call_off(&mut self, outcome: Outcome, now: Instant) {
+    pub(in crate::tunnel::pair) fn call_off(&mut self, outcome: ReattachOutcome, now: Instant) {
         self.end_greeting();
         if !self.is_between_backends() {
             return;
@@ -262,7 +262,7 @@ impl<E: End> Pair<E> {
         let Some(between) = between(&reattach.stage) else { return false };
         let Reattach { within, on, .. } = reattach.kept.policy;
         if !between.is_asking && now.saturating_duration_since(between.since) >= within {
-            self.not_reattached(Outcome::Unfinished, now);
+            self.not_reattached(ReattachOutcome::Unfinished, now);
             return true;
         }
         let is_silent = matches!(reattach.stage, Stage::Parting(_))
@@ -274,7 +274,7 @@ impl<E: End> Pair<E> {
             return false;
         }
         if !on.crash {
-            self.not_reattached(Outcome::Unfinished, now);
+            self.not_reattached(ReattachOutcome::Unfinished, now);
         } else {
             if let Some(between) = self.reattach_mut().and_then(|reattach| between_mut(&mut reattach.stage)) {
                 between.loss = Loss::Crash;

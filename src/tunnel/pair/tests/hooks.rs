@@ -25,7 +25,7 @@ use crate::hook::{
 };
 use crate::metrics::Metrics;
 use crate::tunnel::Hooked;
-use crate::tunnel::inspect::{Caller, Farewells, Inspector, Outcome};
+use crate::tunnel::inspect::{CallOutcome, Caller, Farewells, Inspector};
 use crate::ws::Side::{self, Backend, Client};
 use crate::ws::deflate::{self, Agreement, Codec};
 
@@ -146,7 +146,7 @@ pub(super) struct HookedRig {
     script: Arc<Script>,
     caller: Arc<Caller>,
     farewells: Farewells,
-    heard: mpsc::Receiver<(TunnelId, Outcome)>,
+    heard: mpsc::Receiver<(TunnelId, CallOutcome)>,
     metrics: Metrics,
     /// Dropped last: calls go on there.
     _runtime: Runtime,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Frame, Rig, begun_frames, binary, close, frame_from, none};
 use crate::config::{OverRate, Rates, TunnelLimits, TunnelRates};
-use crate::tunnel::rates::{Given, KeyRates};
+use crate::tunnel::rates::{KeyRates, RatesInForce};
 use crate::tunnel::reason::Reason;
 use crate::ws::Side::{Backend, Client};
 
@@ -28,7 +28,7 @@ fn rig(limits: TunnelLimits, rates: TunnelRates, key: Option<&Arc<KeyRates>>) ->
 }
 
 fn limit(rig: &mut Rig, rates: TunnelRates, key: Option<&Arc<KeyRates>>) {
-    let (given, now) = (Given { rates: Arc::new(rates), key: key.cloned() }, rig.now);
+    let (given, now) = (RatesInForce { rates: Arc::new(rates), key: key.cloned() }, rig.now);
     rig.pair.limit_rates(given, rig.begun, now);
     rig.drive();
 }

@@ -34,8 +34,8 @@ fn tunnel(now: Instant) -> Tunnel {
     Tunnel::new(Pair::new(client.into(), backend.into(), limits, 0.0, now), record, now)
 }
 
-fn end(reason: Reason) -> impl Fn(&Standing<'_>) -> Verdict {
-    move |_| Verdict::End { reason, over: Duration::ZERO }
+fn end(reason: Reason) -> impl Fn(&Standing<'_>) -> RuleVerdict {
+    move |_| RuleVerdict::End { reason, over: Duration::ZERO }
 }
 
 #[test]
@@ -52,14 +52,14 @@ fn every_tunnel_gets_a_slot_of_the_window_of_its_own() {
 fn an_end_that_is_due_comes_only_if_there_is_still_a_reason_for_it() {
     let now = Instant::now();
     let due = now + Duration::from_secs(1);
-    for (rule, comes) in [(None, true), (Some(Verdict::Keep), false)] {
+    for (rule, comes) in [(None, true), (Some(RuleVerdict::Keep), false)] {
         let mut tunnel = tunnel(now);
         tunnel.pair.plan_change(due, Reason::Rehomed);
         let rule = rule.map(|verdict| move |_: &Standing<'_>| verdict);
-        judge_again(rule.as_ref().map(|rule| rule as &Rule), &mut tunnel, now);
+        judge_again(rule.as_ref().map(|rule| rule as &TunnelRule), &mut tunnel, now);
         assert!(tunnel.pair.changing().is_some(), "it is asked about when it is due, not before");
         assert_eq!(tunnel.pair.due(), Some(due));
-        judge_again(rule.as_ref().map(|rule| rule as &Rule), &mut tunnel, due);
+        judge_again(rule.as_ref().map(|rule| rule as &TunnelRule), &mut tunnel, due);
         assert_eq!(tunnel.pair.check(due), if comes { Checked::Changed } else { Checked::Fine });
         assert_eq!(tunnel.pair.is_ending(), comes);
     }

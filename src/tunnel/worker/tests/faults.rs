@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::plain::{Far, plain};
 use crate::access_log::AccessLog;
 use crate::config::TunnelLimits;
-use crate::tunnel::{Reason, Scope, Seen, Tunnels, Verdict};
+use crate::tunnel::{Reason, RuleVerdict, Scope, Seen, Tunnels};
 
 fn open(tunnels: &Tunnels, name: &str, limits: TunnelLimits) -> Far {
     let (tunnel, far) = plain(name, limits);
@@ -25,7 +25,7 @@ async fn a_rule_that_panics_costs_the_tunnel_that_it_was_asked_about() {
         ["one", "bad", "other"].map(|name| open(&tunnels, name, TunnelLimits::default()));
     let rule = |standing: &crate::tunnel::Standing<'_>| {
         assert_ne!(&*standing.record.request_id, "bad");
-        Verdict::Keep
+        RuleVerdict::Keep
     };
     tunnels.judge(Arc::new(rule)).await;
     assert_eq!(bad.close_frame(), (1011, "internal_error".into()));

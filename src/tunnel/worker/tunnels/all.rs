@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::OpenTunnels;
 use crate::hook::{Item, To, TunnelId};
-use crate::tunnel::inspect::{Outcome, Travels};
-use crate::tunnel::rates::{Given, RateTable};
+use crate::tunnel::inspect::{CallOutcome, Travels};
+use crate::tunnel::rates::{RateTable, RatesInForce};
 use crate::tunnel::reason::Reason;
 use crate::tunnel::worker::frozen::{self, Batch, Frozen};
-use crate::tunnel::worker::rule::{self, Judged, Rule, later};
+use crate::tunnel::worker::rule::{self, Judged, TunnelRule, later};
 use crate::tunnel::worker::seen::{Look, Seen, Spot};
 use crate::tunnel::worker::tunnel::{Scope, caught};
 use crate::ws::{Side, Sides};
@@ -73,7 +73,7 @@ impl OpenTunnels {
     }
 
     /// Lets a rule decide over every tunnel, and keeps it for tunnels that open later.
-    pub(in crate::tunnel::worker) fn judge(&mut self, rule: Arc<Rule>, now: Instant) -> Judged {
+    pub(in crate::tunnel::worker) fn judge(&mut self, rule: Arc<TunnelRule>, now: Instant) -> Judged {
         let (judged, touched) = rule::judge(&*rule, &mut self.slots, now);
         for slot in touched.changed {
             self.set_deadline(slot);
@@ -106,7 +106,7 @@ impl OpenTunnels {
 
     /// Acts on the outcome of a hook's call that waited. The hooks of a tunnel that has ended since know of the end
     /// already.
-    pub(in crate::tunnel::worker) fn hear(&mut self, id: TunnelId, outcome: Outcome, now: Instant) {
+    pub(in crate::tunnel::worker) fn hear(&mut self, id: TunnelId, outcome: CallOutcome, now: Instant) {
         if let Some(slot) = self.directory.find(id) {
             self.act_on(slot, now, |tunnel| tunnel.pair.heard(outcome, now, &tunnel.record.metrics));
             self.changes.tell();
@@ -143,7 +143,7 @@ impl OpenTunnels {
         tunnel.pair.forget_readiness();
         let given = self.rates.of(&tunnel.record, &self.keys);
         // What was held in another process has to pass here, whatever the rates are.
-        if let Some(given) = given.or_else(|| tunnel.pair.has_crossed().then(Given::none)) {
+        if let Some(given) = given.or_else(|| tunnel.pair.has_crossed().then(RatesInForce::none)) {
             tunnel.pair.limit_rates(given, self.keys.start(), now);
         }
         // A rule may have come while it was off; the end that an earlier rule announced stays.

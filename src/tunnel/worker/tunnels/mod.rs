@@ -1,9 +1,9 @@
 //! Open tunnels of one worker: where they stand, their deadlines and their ends.
 
 mod all;
-mod asks;
 mod memory;
 mod opening;
+mod searches;
 mod turns;
 
 use std::collections::VecDeque;
@@ -17,21 +17,21 @@ use prometheus::IntGauge;
 use slab::Slab;
 
 use super::directory::Directory;
-use super::rule::{self, Rule};
+use super::rule::{self, TunnelRule};
 use super::tunnel::{Queued, Tunnel, caught};
 use crate::access_log::AccessLog;
 use crate::hook::Closed;
-use crate::tunnel::activity::Changes;
+use crate::tunnel::activity::ChangeSignal;
 use crate::tunnel::deadlines::{Deadlines, STEP};
 use crate::tunnel::inspect::Caller;
 use crate::tunnel::pair::{Checked, Readiness};
-use crate::tunnel::rates::{Keys, RateTable};
+use crate::tunnel::rates::{RateTable, RatedKeys};
 use crate::tunnel::reason::Reason;
 use crate::tunnel::record::Ending;
 use crate::ws::Side;
-use asks::Asks;
 use memory::Memory;
 pub(in crate::tunnel) use memory::MemoryLimits;
+use searches::Searches;
 
 /// The open tunnels of one worker.
 pub(super) struct OpenTunnels {
@@ -49,22 +49,22 @@ pub(super) struct OpenTunnels {
     deadlines: Deadlines,
     directory: Directory,
     /// Rule of the last change of the configuration.
-    rule: Option<Arc<Rule>>,
+    rule: Option<Arc<TunnelRule>>,
     /// Rates of clients, by the upstreams of their tunnels.
     rates: Arc<RateTable>,
     /// Rates that the tunnels of one affinity key share, on all workers.
-    keys: Arc<Keys>,
+    keys: Arc<RatedKeys>,
     /// Reason and moment by which every tunnel is being ended, tunnels that open now as well.
     ending: Option<(Instant, Reason)>,
     /// Number of tunnels, for whoever chooses a worker.
     count: Arc<AtomicUsize>,
     /// Told when a tunnel opens and when the last one leaves.
-    changes: Changes,
+    changes: ChangeSignal,
     log: AccessLog,
     /// Calls hooks; `None` where there is no runtime to do so on.
     caller: Option<Arc<Caller>>,
     memory: Memory,
-    asks: Asks,
+    asks: Searches,
     scratch: Box<[u8]>,
 }
 
@@ -77,9 +77,9 @@ pub(in crate::tunnel::worker) struct Shared {
     /// Bytes that all workers keep.
     pub(in crate::tunnel::worker) kept: IntGauge,
     /// Told when a tunnel opens and when the last one leaves.
-    pub(in crate::tunnel::worker) changes: Changes,
+    pub(in crate::tunnel::worker) changes: ChangeSignal,
     /// Rates that the tunnels of one affinity key share.
-    pub(in crate::tunnel::worker) keys: Arc<Keys>,
+    pub(in crate::tunnel::worker) keys: Arc<RatedKeys>,
 }
 
 impl OpenTunnels {
@@ -104,7 +104,7 @@ impl OpenTunnels {
             log,
             caller,
             memory: Memory::new(limits, kept, now),
-            asks: Asks::default(),
+            asks: Searches::default(),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
         }
     }

@@ -26,8 +26,8 @@ impl Bench {
         let (poll, now) = (Poll::new().unwrap(), Instant::now());
         let registry = Rc::new(poll.registry().try_clone().unwrap());
         let kept = WorkerMetrics::new().kept().clone();
-        let (log, changes) = (AccessLog::off(), Changes::default());
-        let keys = Arc::new(Keys::new());
+        let (log, changes) = (AccessLog::off(), ChangeSignal::default());
+        let keys = Arc::new(RatedKeys::new());
         let shared = Shared { log, caller: None, limits: Arc::default(), kept: kept.clone(), changes, keys };
         let tunnels = OpenTunnels::new(registry, Arc::default(), shared, now);
         Self { _poll: poll, tunnels, kept, now }

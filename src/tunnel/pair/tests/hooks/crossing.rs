@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::tunnel::inspect::{self, Travels};
-use crate::tunnel::pair::{Pair, State};
+use crate::tunnel::pair::{Pair, PairState};
 
 impl HookedRig {
     /// The tunnel goes on in another process whose route has these hooks, if it can.
@@ -13,7 +13,7 @@ impl HookedRig {
         }
         let state = (self.rig.pair.state(self.rig.now), self.rig.pair.inspector().unwrap().state());
         let written = serde_json::to_string(&state).unwrap();
-        let (pair, hooks): (State, inspect::State) = serde_json::from_str(&written).unwrap();
+        let (pair, hooks): (PairState, inspect::InspectorState) = serde_json::from_str(&written).unwrap();
         let [client, backend] = Side::ALL.map(|side| std::mem::take(self.rig.end(side)));
         self.rig.pair = Pair::resume(client, backend, pair, self.rig.now);
         let tunnel = Tunnel { id: hooks.id, ..tunnel() };

@@ -9,7 +9,7 @@ use super::{OpenTunnels, token_of};
 use crate::socket::keepalive;
 use crate::tunnel::accept::Socket;
 use crate::tunnel::pair::{TunnelStream, Wanted};
-use crate::tunnel::reattach::{Asked, Asking, Attached, Outcome};
+use crate::tunnel::reattach::{Asking, Attached, ReattachOutcome, SearchOutcome};
 use crate::tunnel::worker::rule;
 use crate::tunnel::worker::seen::Spot;
 use crate::tunnel::worker::tunnel::Tunnel;
@@ -17,7 +17,7 @@ use crate::ws::Side;
 
 /// Searches that have yet to begin, or to be given up; as many as there are tunnels at the most.
 #[derive(Default)]
-pub(super) struct Asks {
+pub(super) struct Searches {
     wanted: Vec<(Spot, Asking)>,
     /// Slots of the searches for tunnels that have ended.
     given_up: Vec<(usize, Spot)>,
@@ -80,14 +80,14 @@ impl OpenTunnels {
     }
 
     /// Goes on with the backend that a search found, or ends the tunnel. A tunnel that has ended since lets go of it.
-    pub(in crate::tunnel::worker) fn asked(&mut self, spot: Spot, asked: Asked, now: Instant) {
+    pub(in crate::tunnel::worker) fn asked(&mut self, spot: Spot, asked: SearchOutcome, now: Instant) {
         if !self.in_spot(spot).is_some_and(|tunnel| tunnel.pair.is_held() && !tunnel.pair.is_ending()) {
             return;
         }
         let slot = spot.slot;
         let failed = match asked {
-            Asked::Attached(attached) => self.attach(slot, *attached, now),
-            Asked::Failed(outcome) => Err(outcome),
+            SearchOutcome::Attached(attached) => self.attach(slot, *attached, now),
+            SearchOutcome::Failed(outcome) => Err(outcome),
         };
         if let Err(outcome) = failed {
             self.act_on(slot, now, |tunnel| tunnel.pair.not_reattached(outcome, now));
@@ -96,7 +96,7 @@ impl OpenTunnels {
     }
 
     /// Gives a tunnel its next backend.
-    fn attach(&mut self, slot: usize, attached: Attached, now: Instant) -> Result<(), Outcome> {
+    fn attach(&mut self, slot: usize, attached: Attached, now: Instant) -> Result<(), ReattachOutcome> {
         let Attached { backend, early, guard, metrics, generation } = attached;
         let stream = self.watch_next(slot, backend)?;
         let tunnel = &mut self.slots[slot];
@@ -123,7 +123,7 @@ impl OpenTunnels {
     }
 
     /// Makes the poller watch the next backend's connection in place of the old one's.
-    fn watch_next(&mut self, slot: usize, backend: Socket) -> Result<TunnelStream, Outcome> {
+    fn watch_next(&mut self, slot: usize, backend: Socket) -> Result<TunnelStream, ReattachOutcome> {
         let (mut stream, watched) = (backend.stream, backend.watched);
         let (token, interest) = (token_of(slot, Side::Backend), Interest::READABLE | Interest::WRITABLE);
         let pair = &mut self.slots[slot].pair;
@@ -135,7 +135,7 @@ impl OpenTunnels {
         };
         if let Err(error) = registered {
             warn!("a backend's connection could not be registered with the poller: {error}");
-            return Err(Outcome::Fault);
+            return Err(ReattachOutcome::Fault);
         }
         let timeout = pair.tcp_user_timeout();
         if let Err(error) = keepalive::watch(pair.stream(Side::Client), &stream, timeout, timeout) {
