@@ -11,6 +11,8 @@ mod circles;
 mod prose;
 #[path = "layers/source.rs"]
 mod source;
+#[path = "layers/types.rs"]
+mod types;
 
 use std::collections::BTreeSet;
 
