@@ -159,25 +159,29 @@ mod tests {
 
     #[test]
     fn the_text_says_what_the_status_does() {
-        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let backend = |port, up, draining| BackendStatus {
-            name: if up { "shard-0".into() } else { address(port).to_string() },
-            address: address(port),
-            weight: 2,
-            up,
-            checked: true,
-            draining,
-            leaving: !up,
-            absent: false,
-            away_seconds: (!up).then_some(3),
-            held: usize::from(!up) * 5,
-            ejected: false,
-            tunnels: 3,
-            load: 4,
-            waiting: if draining { 12 } else { 0 },
-            rate: draining.then_some(500.0),
-        };
-        let status = Status {
+        let expected = "\
+state        serving
+version      1.2.3, pid 7, up 1h 1m
+generation   5
+last reload  none
+last upgrade none
+listeners    127.0.0.1:8080, 127.0.0.1:8081
+metrics      http://127.0.0.1:9090/metrics
+admin API    127.0.0.1:9099
+requests     1 under way
+tunnels      6 open, 3 with TLS (1 of which an upgrade does not move), 1 away from home
+by age       under 1m: 2, 10m or more: 4
+
+upstream chat, 2 members by file, answered 1m ago; half of it is missing
+  shard-0  127.0.0.1:9001   up         weight 2, 3 tunnels, load 4, 12 waiting for 500/s, draining
+           127.0.0.1:19002  down       weight 2, 3 tunnels, load 4, leaving, away for 3s, 5 clients wait for it
+";
+        assert_eq!(text(&status()), expected);
+    }
+
+    /// A gateway with one upstream: a backend that is up and drained, and one that is down and leaves.
+    fn status() -> Status {
+        Status {
             version: "1.2.3".into(),
             pid: 7,
             phase: GatewayPhase::Serving,
@@ -209,24 +213,30 @@ mod tests {
             }],
             certificates: Vec::new(),
             history: None,
-        };
-        let expected = "\
-state        serving
-version      1.2.3, pid 7, up 1h 1m
-generation   5
-last reload  none
-last upgrade none
-listeners    127.0.0.1:8080, 127.0.0.1:8081
-metrics      http://127.0.0.1:9090/metrics
-admin API    127.0.0.1:9099
-requests     1 under way
-tunnels      6 open, 3 with TLS (1 of which an upgrade does not move), 1 away from home
-by age       under 1m: 2, 10m or more: 4
+        }
+    }
 
-upstream chat, 2 members by file, answered 1m ago; half of it is missing
-  shard-0  127.0.0.1:9001   up         weight 2, 3 tunnels, load 4, 12 waiting for 500/s, draining
-           127.0.0.1:19002  down       weight 2, 3 tunnels, load 4, leaving, away for 3s, 5 clients wait for it
-";
-        assert_eq!(text(&status), expected);
+    fn backend(port: u16, up: bool, draining: bool) -> BackendStatus {
+        BackendStatus {
+            name: if up { "shard-0".into() } else { address(port).to_string() },
+            address: address(port),
+            weight: 2,
+            up,
+            checked: true,
+            draining,
+            leaving: !up,
+            absent: false,
+            away_seconds: (!up).then_some(3),
+            held: usize::from(!up) * 5,
+            ejected: false,
+            tunnels: 3,
+            load: 4,
+            waiting: if draining { 12 } else { 0 },
+            rate: draining.then_some(500.0),
+        }
+    }
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
     }
 }

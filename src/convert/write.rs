@@ -2,7 +2,7 @@
 
 use super::document::{DocumentEntry, Yaml, comment, written};
 use super::model::{
-    AccessLog, Backend, Bytes, Discover, Health, Hook, Listener, Model, Process, Route, Source, Upstream,
+    AccessLog, Backend, Bytes, Discover, Health, Hook, Listener, Model, Process, Route, Source, Upstream, UpstreamTls,
 };
 use super::place::Note;
 use super::quantity::{duration, size};
@@ -289,21 +289,21 @@ fn upstream(upstream: &Upstream) -> DocumentEntry {
     let limits = vec![("tunnels", number(upstream.tunnels)), ("requests", number(upstream.requests))];
     entries.extend(inlined("limits", limits));
     entries.extend(inlined("admission", vec![("wait", time(upstream.wait))]));
-    entries.extend(policy.tls.as_ref().map(|tls| {
-        let (certificate, key) = tls.certificate.clone().unzip();
-        DocumentEntry::new(
-            "tls",
-            inline(vec![
-                ("server_name", tls.server_name.as_ref().map(Yaml::text)),
-                ("ca", tls.ca.as_ref().map(Yaml::text)),
-                ("certificate", certificate.map(Yaml::Text)),
-                ("key", key.map(Yaml::Text)),
-                ("verify", tls.unverified.then(|| Yaml::word(false))),
-            ]),
-        )
-    }));
+    entries.extend(policy.tls.as_ref().map(upstream_tls));
     entries.extend(upstream.proxy_protocol.map(|version| DocumentEntry::new("proxy_protocol", Yaml::word(version))));
     with_notes(DocumentEntry::new(&upstream.name, Yaml::Map(entries)), &upstream.notes)
+}
+
+fn upstream_tls(tls: &UpstreamTls) -> DocumentEntry {
+    let (certificate, key) = tls.certificate.clone().unzip();
+    let keys = inline(vec![
+        ("server_name", tls.server_name.as_ref().map(Yaml::text)),
+        ("ca", tls.ca.as_ref().map(Yaml::text)),
+        ("certificate", certificate.map(Yaml::Text)),
+        ("key", key.map(Yaml::Text)),
+        ("verify", tls.unverified.then(|| Yaml::word(false))),
+    ]);
+    DocumentEntry::new("tls", keys)
 }
 
 fn backend(backend: &Backend) -> DocumentEntry {

@@ -3,6 +3,7 @@
 use prometheus::core::Collector;
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 
+use super::BackendReading;
 use super::listener::ListenerFamilies;
 
 /// The families whose children belong to one upstream.
@@ -16,16 +17,29 @@ pub(crate) struct Families {
     pub(super) failures: IntCounterVec,
     /// Of the whole gateway: without a label for the upstream.
     pub(super) local_failures: IntCounterVec,
-    pub(super) open: IntGaugeVec,
     pub(super) tls_failures: IntCounterVec,
+    pub(super) health_changes: IntCounterVec,
+    pub(super) ejections: IntCounterVec,
+    pub(super) admission: AdmissionFamilies,
+    pub(super) tunnels: TunnelFamilies,
+    pub(super) backends: BackendFamilies,
+}
+
+/// Clients before they are let through to a backend.
+pub(super) struct AdmissionFamilies {
+    pub(super) not_admitted: IntCounterVec,
+    pub(super) admitted: IntCounterVec,
+    pub(super) wait_seconds: HistogramVec,
+    pub(super) holds: IntCounterVec,
+    pub(super) hold_seconds: HistogramVec,
+}
+
+/// Tunnels and their bytes.
+pub(super) struct TunnelFamilies {
+    pub(super) open: IntGaugeVec,
     pub(super) opened: IntCounterVec,
     pub(super) ended: IntCounterVec,
     pub(super) close_codes: IntCounterVec,
-    pub(super) not_admitted: IntCounterVec,
-    pub(super) holds: IntCounterVec,
-    pub(super) hold_seconds: HistogramVec,
-    pub(super) admitted: IntCounterVec,
-    pub(super) wait_seconds: HistogramVec,
     pub(super) throttled: IntCounterVec,
     pub(super) reattached: IntCounterVec,
     pub(super) dropped: IntCounterVec,
@@ -34,27 +48,25 @@ pub(crate) struct Families {
     pub(super) adopted: IntCounterVec,
     pub(super) bytes: IntCounterVec,
     pub(super) messages: IntCounterVec,
-    pub(super) health_changes: IntCounterVec,
-    pub(super) ejections: IntCounterVec,
-    pub(super) backend_up: IntGaugeVec,
-    pub(super) backend_draining: IntGaugeVec,
-    pub(super) backend_ejected: IntGaugeVec,
-    pub(super) backend_tunnels: IntGaugeVec,
-    pub(super) backend_load: IntGaugeVec,
-    pub(super) backend_waiting: IntGaugeVec,
-    pub(super) backend_held: IntGaugeVec,
-    pub(super) backend_rate: GaugeVec,
+}
+
+/// State of each backend, set at each scrape.
+pub(super) struct BackendFamilies {
+    pub(super) up: IntGaugeVec,
+    pub(super) draining: IntGaugeVec,
+    pub(super) ejected: IntGaugeVec,
+    pub(super) tunnels: IntGaugeVec,
+    pub(super) load: IntGaugeVec,
+    pub(super) waiting: IntGaugeVec,
+    pub(super) held: IntGaugeVec,
+    pub(super) rate: GaugeVec,
 }
 
 impl Families {
     pub(super) fn register(registry: &Registry) -> Self {
         let upstream = &["upstream"];
         let counter = |name, help, labels: &[&str]| counters(registry, name, help, labels);
-        let gauge = |name, help| add(registry, IntGaugeVec::new(Opts::new(name, help), &["upstream", "backend"]));
-        let seconds = |name: &str, help: &str| {
-            let opts = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
-            add(registry, HistogramVec::new(opts, upstream))
-        };
+        let seconds = |name, help| seconds(registry, name, help);
         Self {
             requests: counter("longhaul_requests_total", "HTTP requests answered.", &["upstream", "code"]),
             request_seconds: seconds("longhaul_request_duration_seconds", "From a request's header to its last byte."),
@@ -79,26 +91,37 @@ impl Families {
                 "Failures for want of something of the gateway's own.",
                 &["kind"],
             ),
-            open: add(
-                registry,
-                IntGaugeVec::new(
-                    Opts::new("longhaul_tunnels_open", "Open tunnels, by the part that seals them."),
-                    &["tls"],
-                ),
-            ),
             tls_failures: counter(
                 "longhaul_backend_tls_failures_total",
                 "Connections to backends, of traffic and checks, that TLS failed on.",
                 &["upstream", "failure"],
             ),
-            opened: counter("longhaul_tunnels_opened_total", "Tunnels opened.", upstream),
-            ended: counter("longhaul_tunnels_ended_total", "Tunnels ended, by reason.", &["upstream", "reason"]),
+            health_changes: counter(
+                "longhaul_health_changes_total",
+                "Backends that went up or down.",
+                &["upstream", "to"],
+            ),
+            ejections: counter("longhaul_ejections_total", "Ejections of backends.", upstream),
+            admission: AdmissionFamilies::register(registry),
+            tunnels: TunnelFamilies::register(registry),
+            backends: BackendFamilies::register(registry),
+        }
+    }
+}
+
+impl AdmissionFamilies {
+    fn register(registry: &Registry) -> Self {
+        let upstream = &["upstream"];
+        let counter = |name, help, labels: &[&str]| counters(registry, name, help, labels);
+        let seconds = |name, help| seconds(registry, name, help);
+        Self {
             not_admitted: counter(
                 "longhaul_upstream_refused_total",
                 "Clients not admitted to a backend, by reason.",
                 &["upstream", "reason"],
             ),
             admitted: counter("longhaul_handshakes_admitted_total", "Handshakes given their turn.", upstream),
+            wait_seconds: seconds("longhaul_handshake_wait_seconds", "From a handshake's arrival to its turn."),
             holds: counter(
                 "longhaul_holds_total",
                 "Waits of clients for a backend that was away.",
@@ -108,7 +131,25 @@ impl Families {
                 "longhaul_hold_wait_seconds",
                 "Time that a client waited for a backend that was away.",
             ),
-            wait_seconds: seconds("longhaul_handshake_wait_seconds", "From a handshake's arrival to its turn."),
+        }
+    }
+}
+
+impl TunnelFamilies {
+    fn register(registry: &Registry) -> Self {
+        let upstream = &["upstream"];
+        let counter = |name, help, labels: &[&str]| counters(registry, name, help, labels);
+        let seconds = |name, help| seconds(registry, name, help);
+        Self {
+            open: add(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new("longhaul_tunnels_open", "Open tunnels, by the part that seals them."),
+                    &["tls"],
+                ),
+            ),
+            opened: counter("longhaul_tunnels_opened_total", "Tunnels opened.", upstream),
+            ended: counter("longhaul_tunnels_ended_total", "Tunnels ended, by reason.", &["upstream", "reason"]),
             close_codes: counter(
                 "longhaul_tunnel_close_codes_total",
                 "Tunnels ended, by who ended them and with which code.",
@@ -137,26 +178,49 @@ impl Families {
             adopted: counter("longhaul_tunnels_adopted_total", "Tunnels taken over from a predecessor.", upstream),
             bytes: counter("longhaul_tunnel_bytes_total", "Bytes taken from a side.", &["upstream", "direction"]),
             messages: counter("longhaul_tunnel_messages_total", "Messages passed on.", &["upstream", "direction"]),
-            health_changes: counter(
-                "longhaul_health_changes_total",
-                "Backends that went up or down.",
-                &["upstream", "to"],
-            ),
-            ejections: counter("longhaul_ejections_total", "Ejections of backends.", upstream),
-            backend_up: gauge("longhaul_backend_up", "1 when the backend is taken as up."),
-            backend_ejected: gauge("longhaul_backend_ejected", "1 while doubt keeps the backend out."),
-            backend_draining: gauge("longhaul_backend_draining", "1 while the operator drains the backend."),
-            backend_tunnels: gauge("longhaul_backend_tunnels", "Open tunnels."),
-            backend_load: gauge("longhaul_backend_load", "Open tunnels and running requests."),
-            backend_waiting: gauge("longhaul_backend_waiting", "Clients that wait for the backend."),
-            backend_held: gauge("longhaul_backend_held", "Clients that wait until the backend is back."),
-            backend_rate: add(
+        }
+    }
+}
+
+impl BackendFamilies {
+    fn register(registry: &Registry) -> Self {
+        let labels = &["upstream", "backend"];
+        let gauge = |name, help| add(registry, IntGaugeVec::new(Opts::new(name, help), labels));
+        Self {
+            up: gauge("longhaul_backend_up", "1 when the backend is taken as up."),
+            draining: gauge("longhaul_backend_draining", "1 while the operator drains the backend."),
+            ejected: gauge("longhaul_backend_ejected", "1 while doubt keeps the backend out."),
+            tunnels: gauge("longhaul_backend_tunnels", "Open tunnels."),
+            load: gauge("longhaul_backend_load", "Open tunnels and running requests."),
+            waiting: gauge("longhaul_backend_waiting", "Clients that wait for the backend."),
+            held: gauge("longhaul_backend_held", "Clients that wait until the backend is back."),
+            rate: add(
                 registry,
                 GaugeVec::new(
                     Opts::new("longhaul_backend_handshake_rate", "Handshakes a second that the backend is given."),
-                    &["upstream", "backend"],
+                    labels,
                 ),
             ),
+        }
+    }
+
+    /// Sets every gauge anew, so that no pair of `inc` and `dec` can drift and a backend that is gone leaves.
+    pub(super) fn set<'a>(&self, backends: impl Iterator<Item = BackendReading<'a>>) {
+        let gauges = [&self.up, &self.draining, &self.ejected, &self.tunnels, &self.load, &self.waiting, &self.held];
+        gauges.into_iter().for_each(IntGaugeVec::reset);
+        self.rate.reset();
+        for reading in backends {
+            let labels = [reading.upstream, reading.backend.as_str()];
+            self.up.with_label_values(&labels).set(i64::from(reading.up));
+            self.draining.with_label_values(&labels).set(i64::from(reading.draining));
+            self.ejected.with_label_values(&labels).set(i64::from(reading.ejected));
+            self.tunnels.with_label_values(&labels).set(reading.tunnels.cast_signed());
+            self.load.with_label_values(&labels).set(reading.load.cast_signed());
+            self.waiting.with_label_values(&labels).set(reading.waiting.cast_signed());
+            self.held.with_label_values(&labels).set(reading.held.cast_signed());
+            if let Some(rate) = reading.rate {
+                self.rate.with_label_values(&labels).set(rate);
+            }
         }
     }
 }
@@ -189,6 +253,12 @@ pub(super) fn listener_families(registry: &Registry) -> ListenerFamilies {
 
 pub(super) fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     add(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+/// A family of histograms by upstream, in [`SECONDS`].
+fn seconds(registry: &Registry, name: &str, help: &str) -> HistogramVec {
+    let opts = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+    add(registry, HistogramVec::new(opts, &["upstream"]))
 }
 
 pub(super) fn add<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheus::Result<C>) -> C {

@@ -1,6 +1,8 @@
-//! Counters of one hook.
+//! Counters of hooks.
 
-use prometheus::IntCounterVec;
+use prometheus::{IntCounterVec, Registry};
+
+use super::families::counters;
 
 /// The counters of one hook, by its name in the configuration.
 #[derive(Debug)]
@@ -10,9 +12,34 @@ pub struct HookMetrics {
     verdicts: IntCounterVec,
 }
 
+/// The counters of all hooks.
+pub(super) struct HookFamilies {
+    failures: IntCounterVec,
+    verdicts: IntCounterVec,
+}
+
+impl HookFamilies {
+    pub(super) fn register(registry: &Registry) -> Self {
+        Self {
+            failures: counters(
+                registry,
+                "longhaul_hook_failures_total",
+                "Calls of hooks that failed.",
+                &["hook", "phase", "cause"],
+            ),
+            verdicts: counters(
+                registry,
+                "longhaul_hook_verdicts_total",
+                "Calls by which hooks changed the course of a request or message.",
+                &["hook", "phase", "verdict"],
+            ),
+        }
+    }
+}
+
 impl HookMetrics {
-    pub(super) fn new(hook: &str, failures: &IntCounterVec, verdicts: &IntCounterVec) -> Self {
-        Self { hook: hook.to_owned(), failures: failures.clone(), verdicts: verdicts.clone() }
+    pub(super) fn new(hook: &str, families: &HookFamilies) -> Self {
+        Self { hook: hook.to_owned(), failures: families.failures.clone(), verdicts: families.verdicts.clone() }
     }
 
     /// Counts a call that failed; `cause` is `error`, `panic` or `timeout`.

@@ -7,6 +7,7 @@ mod families;
 mod hook;
 mod listener;
 mod local_failure;
+mod reload;
 mod tls;
 mod totals;
 mod upstream;
@@ -14,7 +15,7 @@ mod worker;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -23,10 +24,13 @@ use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts
 
 pub use discovery::DiscoveryMetrics;
 use families::{Families, add, counters, listener_families};
+use hook::HookFamilies;
 pub use hook::HookMetrics;
 use listener::ListenerFamilies;
 pub use listener::{AcceptError, ListenerMetrics, OpenConnection};
 pub use local_failure::LocalFailure;
+use reload::ReloadMetrics;
+pub use reload::ReloadOutcome;
 pub use tls::TlsMetrics;
 pub use totals::{CloseCodes, Directions, Distribution, Totals};
 pub use upstream::{LimitedRate, UpstreamMetrics};
@@ -49,11 +53,8 @@ pub struct Metrics {
     pub client_networks: IntGauge,
     /// The running snapshot's generation.
     pub generation: IntGauge,
-    reloads: IntCounterVec,
-    last_reload_succeeded: IntGauge,
-    last_reload_seconds: IntGauge,
-    hook_failures: IntCounterVec,
-    hook_verdicts: IntCounterVec,
+    reloads: ReloadMetrics,
+    hooks: HookFamilies,
     unverified: IntGaugeVec,
     /// Counters of TLS at the listeners.
     pub tls: TlsMetrics,
@@ -89,122 +90,45 @@ pub struct BackendReading<'a> {
     pub rate: Option<f64>,
 }
 
-/// Outcome of a reload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ReloadOutcome {
-    /// Everything in the file is in force.
-    Done,
-    /// Keys that need an upgrade kept their values; the rest is in force.
-    Partly,
-    /// The file was refused, and nothing changed.
-    Failed,
-}
-
-impl ReloadOutcome {
-    /// Every value.
-    pub const ALL: [Self; 3] = [Self::Done, Self::Partly, Self::Failed];
-
-    /// The `outcome` label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Partly => "partly",
-            Self::Failed => "failed",
-        }
-    }
-}
-
 impl Metrics {
     /// A new registry with every family in it.
     pub fn new() -> Self {
         let registry = Registry::new();
-        let families = Families::register(&registry);
-        let build = Opts::new("longhaul_build_info", "Always 1; the label names the version.")
-            .const_label("version", env!("CARGO_PKG_VERSION"));
-        let build = add(&registry, IntGauge::with_opts(build));
-        build.set(1);
-        registry
-            .register(Box::new(ProcessCollector::for_self()))
-            .expect("the process collector's names are its own and it is registered once");
+        describe_process(&registry);
+        let counter = |name, help| add(&registry, IntCounter::new(name, help));
+        let gauge = |name, help| add(&registry, IntGauge::new(name, help));
+        let by = |label, name, help| counters(&registry, name, help, &[label]);
         let unverified = Opts::new(
             "longhaul_upstream_tls_unverified",
             "1 for an upstream whose backends' certificates nobody verifies.",
         );
         let metrics = Self {
-            families,
+            families: Families::register(&registry),
             listeners: listener_families(&registry),
             upstreams: Mutex::default(),
             scrape: Mutex::default(),
-            access_log_dropped: add(
-                &registry,
-                IntCounter::new("longhaul_access_log_dropped_total", "Access log lines dropped for a full queue."),
+            access_log_dropped: counter(
+                "longhaul_access_log_dropped_total",
+                "Access log lines dropped for a full queue.",
             ),
-            handshakes_in_progress: add(
-                &registry,
-                IntGauge::new("longhaul_handshakes_in_progress", "WebSocket handshakes in progress."),
-            ),
-            refused: counters(
-                &registry,
-                "longhaul_unrouted_requests_total",
-                "Requests that no route matched.",
-                &["code"],
-            ),
-            client_networks: add(
-                &registry,
-                IntGauge::new("longhaul_client_networks", "Networks of clients in the table that counts them."),
-            ),
-            generation: add(
-                &registry,
-                IntGauge::new("longhaul_config_generation", "The generation of the running configuration."),
-            ),
-            reloads: counters(&registry, "longhaul_reloads_total", "Reloads, by their outcome.", &["outcome"]),
-            last_reload_succeeded: add(
-                &registry,
-                IntGauge::new("longhaul_last_reload_succeeded", "1 unless the last reload was refused."),
-            ),
-            last_reload_seconds: add(
-                &registry,
-                IntGauge::new("longhaul_last_reload_timestamp_seconds", "When the last reload ended; 0 before any."),
-            ),
-            hook_failures: counters(
-                &registry,
-                "longhaul_hook_failures_total",
-                "Calls of hooks that failed.",
-                &["hook", "phase", "cause"],
-            ),
-            hook_verdicts: counters(
-                &registry,
-                "longhaul_hook_verdicts_total",
-                "Calls by which hooks changed the course of a request or message.",
-                &["hook", "phase", "verdict"],
-            ),
+            handshakes_in_progress: gauge("longhaul_handshakes_in_progress", "WebSocket handshakes in progress."),
+            refused: by("code", "longhaul_unrouted_requests_total", "Requests that no route matched."),
+            client_networks: gauge("longhaul_client_networks", "Networks of clients in the table that counts them."),
+            generation: gauge("longhaul_config_generation", "The generation of the running configuration."),
+            reloads: ReloadMetrics::register(&registry),
+            hooks: HookFamilies::register(&registry),
             unverified: add(&registry, IntGaugeVec::new(unverified, &["upstream"])),
             tls: TlsMetrics::register(&registry),
-            proxy_headers: counters(
-                &registry,
+            proxy_headers: by(
+                "failure",
                 "longhaul_proxy_header_failures_total",
                 "Connections closed for their PROXY header.",
-                &["failure"],
             ),
-            spans: counters(
-                &registry,
-                "longhaul_spans_total",
-                "Spans of traces, by what became of them.",
-                &["outcome"],
-            ),
-            viewers: add(
-                &registry,
-                IntGauge::new("longhaul_live_viewers", "Dashboards and programs that follow the gateway live."),
-            ),
-            live_updates: add(
-                &registry,
-                IntCounter::new("longhaul_live_updates_total", "Updates made for live viewers, one for all of them."),
-            ),
+            spans: by("outcome", "longhaul_spans_total", "Spans of traces, by what became of them."),
+            viewers: gauge("longhaul_live_viewers", "Dashboards and programs that follow the gateway live."),
+            live_updates: counter("longhaul_live_updates_total", "Updates made for live viewers, one for all of them."),
             registry,
         };
-        for outcome in ReloadOutcome::ALL {
-            metrics.reloads.with_label_values(&[outcome.as_str()]);
-        }
         for failure in LocalFailure::ALL {
             metrics.families.local_failures.with_label_values(&[failure.as_str()]);
         }
@@ -212,16 +136,12 @@ impl Metrics {
             metrics.spans.with_label_values(&[outcome]);
         }
         metrics.proxy_headers.with_label_values(&["malformed"]);
-        metrics.last_reload_succeeded.set(1);
         metrics
     }
 
     /// Counts a reload that ended `at`.
     pub fn reloaded(&self, outcome: ReloadOutcome, at: SystemTime) {
-        self.reloads.with_label_values(&[outcome.as_str()]).inc();
-        self.last_reload_succeeded.set(i64::from(outcome != ReloadOutcome::Failed));
-        let seconds = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        self.last_reload_seconds.set(seconds.cast_signed());
+        self.reloads.ended(outcome, at);
     }
 
     /// Sets the upstreams whose backends' certificates nobody verifies (`verify: false`).
@@ -253,7 +173,7 @@ impl Metrics {
 
     /// The counters of the hook of this name.
     pub fn hook(&self, name: &str) -> Arc<HookMetrics> {
-        Arc::new(HookMetrics::new(name, &self.hook_failures, &self.hook_verdicts))
+        Arc::new(HookMetrics::new(name, &self.hooks))
     }
 
     /// The counters of the listener of this address.
@@ -268,7 +188,8 @@ impl Metrics {
 
     /// Open tunnels by the part that seals them: none, the record layer, rustls.
     pub fn tunnels_open(&self) -> [u64; 3] {
-        upstream::SEALING.map(|by| u64::try_from(self.families.open.with_label_values(&[by]).get()).unwrap_or(0))
+        upstream::SEALING
+            .map(|by| u64::try_from(self.families.tunnels.open.with_label_values(&[by]).get()).unwrap_or(0))
     }
 
     /// Counts a request that no route matched.
@@ -279,32 +200,7 @@ impl Metrics {
     /// The text exposition format, with the gauges of `backends` as they are now.
     pub fn render<'a>(&self, backends: impl Iterator<Item = BackendReading<'a>>) -> Vec<u8> {
         let _scrape = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
-        let families = &self.families;
-        // Set anew at every scrape, so that no pair of `inc` and `dec` can drift and a backend that is gone leaves.
-        let gauges = [
-            &families.backend_up,
-            &families.backend_draining,
-            &families.backend_ejected,
-            &families.backend_tunnels,
-            &families.backend_load,
-            &families.backend_waiting,
-            &families.backend_held,
-        ];
-        gauges.into_iter().for_each(IntGaugeVec::reset);
-        families.backend_rate.reset();
-        for reading in backends {
-            let labels = [reading.upstream, reading.backend.as_str()];
-            families.backend_up.with_label_values(&labels).set(i64::from(reading.up));
-            families.backend_draining.with_label_values(&labels).set(i64::from(reading.draining));
-            families.backend_ejected.with_label_values(&labels).set(i64::from(reading.ejected));
-            families.backend_tunnels.with_label_values(&labels).set(reading.tunnels.cast_signed());
-            families.backend_load.with_label_values(&labels).set(reading.load.cast_signed());
-            families.backend_waiting.with_label_values(&labels).set(reading.waiting.cast_signed());
-            families.backend_held.with_label_values(&labels).set(reading.held.cast_signed());
-            if let Some(rate) = reading.rate {
-                families.backend_rate.with_label_values(&labels).set(rate);
-            }
-        }
+        self.families.backends.set(backends);
         let mut text = Vec::with_capacity(16 * 1024);
         let mut all = self.registry.gather();
         let own = |family: &MetricFamily| all.iter().all(|ours| ours.name() != family.name());
@@ -321,4 +217,14 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Registers the version of the build and the numbers of the process (CPU, memory, descriptors).
+fn describe_process(registry: &Registry) {
+    let build = Opts::new("longhaul_build_info", "Always 1; the label names the version.")
+        .const_label("version", env!("CARGO_PKG_VERSION"));
+    add(registry, IntGauge::with_opts(build)).set(1);
+    registry
+        .register(Box::new(ProcessCollector::for_self()))
+        .expect("the process collector's names are its own and it is registered once");
 }

@@ -61,9 +61,11 @@ pub struct UpstreamMetrics {
 impl UpstreamMetrics {
     pub(super) fn new(families: &Families, name: &str) -> Self {
         let both = |family: &IntCounterVec| Sides::from_fn(|from| family.with_label_values(&[name, direction(from)]));
-        REATTACHED.iter().for_each(|reason| _ = families.reattached.with_label_values(&[name, reason, "attached"]));
-        NOT_ADMITTED.iter().for_each(|reason| _ = families.not_admitted.with_label_values(&[name, reason]));
-        HOLDS.iter().for_each(|outcome| _ = families.holds.with_label_values(&[name, outcome]));
+        REATTACHED
+            .iter()
+            .for_each(|reason| _ = families.tunnels.reattached.with_label_values(&[name, reason, "attached"]));
+        NOT_ADMITTED.iter().for_each(|reason| _ = families.admission.not_admitted.with_label_values(&[name, reason]));
+        HOLDS.iter().for_each(|outcome| _ = families.admission.holds.with_label_values(&[name, outcome]));
         Self {
             name: name.to_owned(),
             requests: Children::of(&families.requests, name),
@@ -71,29 +73,29 @@ impl UpstreamMetrics {
             failures: families.failures.clone(),
             local_failures: families.local_failures.clone(),
             tls_failures: families.tls_failures.clone(),
-            ended: families.ended.clone(),
-            close_codes: families.close_codes.clone(),
-            not_admitted: families.not_admitted.clone(),
-            holds: families.holds.clone(),
-            hold_seconds: families.hold_seconds.with_label_values(&[name]),
-            admitted: families.admitted.with_label_values(&[name]),
-            wait_seconds: families.wait_seconds.with_label_values(&[name]),
+            ended: families.tunnels.ended.clone(),
+            close_codes: families.tunnels.close_codes.clone(),
+            not_admitted: families.admission.not_admitted.clone(),
+            holds: families.admission.holds.clone(),
+            hold_seconds: families.admission.hold_seconds.with_label_values(&[name]),
+            admitted: families.admission.admitted.with_label_values(&[name]),
+            wait_seconds: families.admission.wait_seconds.with_label_values(&[name]),
             health_changes: families.health_changes.clone(),
-            throttled: families.throttled.clone(),
-            reattached: families.reattached.clone(),
-            dropped: families.dropped.with_label_values(&[name]),
-            reattach_gap_seconds: families.reattach_gap_seconds.with_label_values(&[name]),
+            throttled: families.tunnels.throttled.clone(),
+            reattached: families.tunnels.reattached.clone(),
+            dropped: families.tunnels.dropped.with_label_values(&[name]),
+            reattach_gap_seconds: families.tunnels.reattach_gap_seconds.with_label_values(&[name]),
             request_seconds: families.request_seconds.with_label_values(&[name]),
             connect_seconds: families.connect_seconds.with_label_values(&[name]),
             handshake_seconds: families.handshake_seconds.with_label_values(&[name]),
             failovers: families.failovers.with_label_values(&[name]),
             ejections: families.ejections.with_label_values(&[name]),
-            opened: families.opened.with_label_values(&[name]),
-            open: SEALING.map(|by| families.open.with_label_values(&[by])),
-            handed_over: families.handed_over.with_label_values(&[name]),
-            adopted: families.adopted.with_label_values(&[name]),
-            bytes: both(&families.bytes),
-            messages: both(&families.messages),
+            opened: families.tunnels.opened.with_label_values(&[name]),
+            open: SEALING.map(|by| families.tunnels.open.with_label_values(&[by])),
+            handed_over: families.tunnels.handed_over.with_label_values(&[name]),
+            adopted: families.tunnels.adopted.with_label_values(&[name]),
+            bytes: both(&families.tunnels.bytes),
+            messages: both(&families.tunnels.messages),
         }
     }
 

@@ -11,7 +11,7 @@ use super::hand_over::{Moved, TOLD_TO_END};
 use super::operator::Operator;
 use super::signals::Signals;
 use crate::control::{CommandFailure, Reply, Responder};
-use crate::handover::START_WITHIN;
+use crate::handover::{START_WITHIN, ToSuccessor};
 
 impl Operator {
     /// Starts `binary` (or the program that runs now) and hands everything over to it. Returns whether this process
@@ -64,26 +64,10 @@ impl Operator {
             tried = try_configuration(&binary, &file) => tried?,
             () = signals.told_to_end() => return Err(FailedUpgrade::told_to_end()),
         }
-        let mut child = start(&binary, &file).map_err(FailedUpgrade::because)?;
+        let child = start(&binary, &file).map_err(FailedUpgrade::because)?;
         let pid = child.id().unwrap_or_default();
         info!("started process {pid} ({}) to take over", binary.display());
-        let successor = tokio::select! {
-            successor = self.unix_sockets.successor() => successor,
-            status = child.wait() => {
-                let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-                let reason = format!("the new process ended before it took over ({status}); its log says why");
-                return Err(FailedUpgrade::because(reason));
-            }
-            () = tokio::time::sleep(START_WITHIN) => {
-                end(child).await;
-                let within = humantime::format_duration(START_WITHIN);
-                return Err(FailedUpgrade::because(format!("the new process did not ask to take over within {within}")));
-            }
-            () = signals.told_to_end() => {
-                end(child).await;
-                return Err(FailedUpgrade::told_to_end());
-            }
-        };
+        let (child, successor) = self.asked_by(child, signals).await?;
         let entry = successor.entry();
         match self.give_way(successor, signals).await {
             Ok(moved) => Ok((pid, moved)),
@@ -99,6 +83,31 @@ impl Operator {
             }
             // It may have clients, and ends by itself once they have left.
             Err(stopped) => Err(FailedUpgrade { halfway: true, ..FailedUpgrade::because(stopped) }),
+        }
+    }
+
+    /// Waits until the new process asks to take over.
+    async fn asked_by(
+        &mut self,
+        mut child: Child,
+        signals: &mut Signals,
+    ) -> Result<(Child, ToSuccessor), FailedUpgrade> {
+        tokio::select! {
+            successor = self.unix_sockets.successor() => Ok((child, successor)),
+            status = child.wait() => {
+                let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+                let reason = format!("the new process ended before it took over ({status}); its log says why");
+                Err(FailedUpgrade::because(reason))
+            }
+            () = tokio::time::sleep(START_WITHIN) => {
+                end(child).await;
+                let within = humantime::format_duration(START_WITHIN);
+                Err(FailedUpgrade::because(format!("the new process did not ask to take over within {within}")))
+            }
+            () = signals.told_to_end() => {
+                end(child).await;
+                Err(FailedUpgrade::told_to_end())
+            }
         }
     }
 }

@@ -18,8 +18,8 @@ const ROOMS: [&str; 3] = [
 /// Names that are the same word by right.
 const SAME_WORD: [&str; 4] = [
     // Every stock hook has a context, `Hook::Context`; `hook/erased.rs` has it without its type.
-    "Context", // The gateway as a program embeds it, and as Pingora calls it.
-    "Gateway", // Every stock hook has settings, `Hook::Settings`; `config` reads them all.
+    "Context",  // The gateway as a program embeds it, and as Pingora calls it.
+    "Gateway",  // Every stock hook has settings, `Hook::Settings`; `config` reads them all.
     "Settings", // A tunnel as hooks see it, and as its worker has it.
     "Tunnel",
 ];

@@ -88,18 +88,7 @@ pub(super) fn sections(
         };
         let Some(first) = words.first() else { continue };
         if SECTIONS.contains(&first.as_str()) {
-            let word = |index: usize| words.get(index).cloned();
-            let needs_name = matches!(first.as_str(), "frontend" | "backend" | "listen");
-            if needs_name && word(1).is_none() {
-                problems.push(SourceProblem::new(
-                    &place,
-                    format!("`{first}` without a name"),
-                    "a name, such as `frontend web`",
-                ));
-            }
-            let from = words.iter().position(|word| word == "from").and_then(|at| word(at + 1));
-            let name = word(1).filter(|name| name != "from").unwrap_or_default();
-            sections.push(Section { kind: first.clone(), name, from, statements: Vec::new(), place });
+            sections.push(begun(first, &words, place, problems));
             continue;
         }
         if first.starts_with('.') {
@@ -118,6 +107,18 @@ pub(super) fn sections(
         section.statements.push(Statement { words, place });
     }
     sections
+}
+
+/// The section that the line `words` begins, without statements.
+fn begun(kind: &str, words: &[String], place: SourcePlace, problems: &mut Vec<SourceProblem>) -> Section {
+    let word = |index: usize| words.get(index).cloned();
+    if matches!(kind, "frontend" | "backend" | "listen") && word(1).is_none() {
+        let message = format!("`{kind}` without a name");
+        problems.push(SourceProblem::new(&place, message, "a name, such as `frontend web`"));
+    }
+    let from = words.iter().position(|word| word == "from").and_then(|at| word(at + 1));
+    let name = word(1).filter(|name| name != "from").unwrap_or_default();
+    Section { kind: kind.to_owned(), name, from, statements: Vec::new(), place }
 }
 
 /// The fault of a line, and what is expected there.

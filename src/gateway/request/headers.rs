@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue, InvalidHeaderValue};
 use http::{HeaderMap, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
@@ -84,9 +84,23 @@ pub(super) fn identify(
             host => drop(headers.insert(FORWARDED_HOST.clone(), host.parse().map_err(invalid)?)),
         }
     }
+    name_certificate(headers, asked).map_err(invalid)?;
+    if let Some(trace) = asked.trace {
+        headers.insert(TRACEPARENT.clone(), trace.header().parse().map_err(invalid)?);
+        if trace.parent.is_none() {
+            headers.remove(&TRACESTATE);
+        }
+    }
+    headers.insert(REQUEST_ID.clone(), asked.id.parse().map_err(invalid)?);
+    *request = parts.into();
+    Ok(())
+}
+
+/// Tells the backend of the client's certificate, or takes out what the client says of one.
+fn name_certificate(headers: &mut HeaderMap, asked: &RequestIdentity) -> Result<(), InvalidHeaderValue> {
     match asked.arrival.certificate() {
         Some(certificate) => {
-            headers.insert(CLIENT_CERT.clone(), certificate.header_value().parse().map_err(invalid)?);
+            headers.insert(CLIENT_CERT.clone(), certificate.header_value().parse()?);
             headers.remove(&CLIENT_CERT_CHAIN);
         }
         // A trusted proxy that ended TLS speaks of the client; anybody else speaks of himself.
@@ -96,14 +110,6 @@ pub(super) fn identify(
             headers.remove(&CLIENT_CERT_CHAIN);
         }
     }
-    if let Some(trace) = asked.trace {
-        headers.insert(TRACEPARENT.clone(), trace.header().parse().map_err(invalid)?);
-        if trace.parent.is_none() {
-            headers.remove(&TRACESTATE);
-        }
-    }
-    headers.insert(REQUEST_ID.clone(), asked.id.parse().map_err(invalid)?);
-    *request = parts.into();
     Ok(())
 }
 

@@ -36,6 +36,7 @@ pub use context::Ctx;
 use context::tries::is_of_one_backend;
 use error::{answer_to, blame, client_is_gone, describe, refusal};
 pub(super) use headers::request_id;
+use hooks::Classified;
 
 #[async_trait]
 impl ProxyHttp for Gateway {
@@ -55,34 +56,13 @@ impl ProxyHttp for Gateway {
             self.continue_with(session, ctx, *continuation).await?;
             return Ok(true);
         }
-        let arrival = Rewind::arrival(session.downstream_session.stream());
-        let unwanted = ctx.snapshot.unwanted(arrival.peer.ip());
-        headers::drop_unwanted(session.req_header_mut(), unwanted);
-        ctx.encoded = session.downstream_session.stream().and_then(Rewind::encoded);
-        ctx.describe(session, &arrival);
-        if let Some(unclear) = ctx.unclear {
-            self.answer(session, ctx, Answer::unclear(unclear)).await?;
-            return Ok(true);
-        }
-        if let Some(port) = ctx.redirect() {
-            let answer = Answer::use_https(headers::host(session.req_header()), &session.req_header().uri, port);
-            self.answer(session, ctx, answer).await?;
-            return Ok(true);
-        }
-        let wanted = hooks::classify(session, ctx.is_lenient());
-        let admitted = match &wanted {
-            Ok(UpgradeKind::WebSocket(_)) => self.admit_handshake(ctx),
-            _ => self.admit_request(ctx),
+        let wanted = match self.receive(session, ctx) {
+            Ok(wanted) => wanted,
+            Err(answer) => {
+                self.answer(session, ctx, answer).await?;
+                return Ok(true);
+            }
         };
-        if let Err(answer) = admitted {
-            count_refusal(session, ctx);
-            self.answer(session, ctx, answer).await?;
-            return Ok(true);
-        }
-        if ctx.target().is_none() {
-            self.answer(session, ctx, Answer::no_route()).await?;
-            return Ok(true);
-        }
         if limit_body(session, ctx) {
             return self.refuse_body(session, ctx).await;
         }
@@ -91,36 +71,13 @@ impl ProxyHttp for Gateway {
             // On the heap, so that requests without hooks are not given room for it.
             Some(_) => Box::pin(ctx.ask_hooks(session, wanted, &self.running.injector)).await,
         };
-        let wanted = match asked {
-            Ok(wanted) => wanted,
-            Err(answer) => {
-                self.answer(session, ctx, answer).await?;
-                return Ok(true);
-            }
+        let answer = match asked {
+            Ok(_) if ctx.leads_nowhere() => Answer::no_route(),
+            Ok(wanted) => return self.carry_out(session, ctx, wanted).await,
+            Err(answer) => answer,
         };
-        if ctx.leads_nowhere() {
-            self.answer(session, ctx, Answer::no_route()).await?;
-            return Ok(true);
-        }
-        let timeouts = ctx.to().ok_or_else(no_destination)?.upstream.config().timeouts;
-        session.set_read_timeout(Some(timeouts.read));
-        match wanted {
-            Ok(UpgradeKind::Plain) => Ok(false),
-            Ok(UpgradeKind::DropUpgrade) => {
-                headers::drop_upgrade(session.req_header_mut());
-                Ok(false)
-            }
-            Ok(UpgradeKind::WebSocket(offer)) => {
-                let to = ctx.destination().ok_or_else(no_destination)?;
-                // On the heap for the same reason.
-                Box::pin(self.upgrade(session, ctx, to, offer)).await?;
-                Ok(true)
-            }
-            Err(refused) => {
-                self.answer(session, ctx, Answer::upgrade_refused(refused)).await?;
-                Ok(true)
-            }
-        }
+        self.answer(session, ctx, answer).await?;
+        Ok(true)
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
@@ -316,6 +273,54 @@ impl Gateway {
         let is_last = || session.downstream_session.stream().is_some_and(Rewind::is_last);
         if self.running.phases.now() != GatewayPhase::Serving || is_last() {
             session.set_keepalive(None);
+        }
+    }
+
+    /// Finds a request's client, route and key, and admits the request. Returns what its header asks for.
+    ///
+    /// # Errors
+    /// The request goes no further: the answer to it.
+    fn receive(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Classified, Answer> {
+        let arrival = Rewind::arrival(session.downstream_session.stream());
+        let unwanted = ctx.snapshot.unwanted(arrival.peer.ip());
+        headers::drop_unwanted(session.req_header_mut(), unwanted);
+        ctx.encoded = session.downstream_session.stream().and_then(Rewind::encoded);
+        ctx.describe(session, &arrival);
+        if let Some(unclear) = ctx.unclear {
+            return Err(Answer::unclear(unclear));
+        }
+        if let Some(port) = ctx.redirect() {
+            return Err(Answer::use_https(headers::host(session.req_header()), &session.req_header().uri, port));
+        }
+        let wanted = hooks::classify(session, ctx.is_lenient());
+        let admitted = match &wanted {
+            Ok(UpgradeKind::WebSocket(_)) => self.admit_handshake(ctx),
+            _ => self.admit_request(ctx),
+        };
+        admitted.inspect_err(|_| count_refusal(session, ctx))?;
+        if ctx.target().is_none() { Err(Answer::no_route()) } else { Ok(wanted) }
+    }
+
+    /// Carries out an upgrade, and returns true. Returns false for plain HTTP, which Pingora carries out.
+    async fn carry_out(&self, session: &mut Session, ctx: &mut Ctx, wanted: Classified) -> Result<bool> {
+        let timeouts = ctx.to().ok_or_else(no_destination)?.upstream.config().timeouts;
+        session.set_read_timeout(Some(timeouts.read));
+        match wanted {
+            Ok(UpgradeKind::Plain) => Ok(false),
+            Ok(UpgradeKind::DropUpgrade) => {
+                headers::drop_upgrade(session.req_header_mut());
+                Ok(false)
+            }
+            Ok(UpgradeKind::WebSocket(offer)) => {
+                let to = ctx.destination().ok_or_else(no_destination)?;
+                // On the heap for the same reason as hooks.
+                Box::pin(self.upgrade(session, ctx, to, offer)).await?;
+                Ok(true)
+            }
+            Err(refused) => {
+                self.answer(session, ctx, Answer::upgrade_refused(refused)).await?;
+                Ok(true)
+            }
         }
     }
 

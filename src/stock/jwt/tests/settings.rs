@@ -17,10 +17,7 @@ fn each_problem_is_told_where_it_is() {
         ("secret_file: /nowhere/secret".to_owned(), "1:14: secret_file: /nowhere/secret: No such file"),
         ("secret_env: LONGHAUL_NO_SUCH".to_owned(), "1:13: secret_env: LONGHAUL_NO_SUCH: environment variable not"),
         (format!("secret_file: {key}"), "1:14: secret_file: this is a PEM file, not a secret"),
-        (
-            format!("secret_file: {}", issuer.file("short", "hush\n")),
-            "a secret of at least 32 bytes, and this one has 4",
-        ),
+        (format!("secret_file: {}", issuer.file("s", "hush\n")), "a secret of at least 32 bytes, and this one has 4"),
         (format!("secret_file: {secret}\nalgorithms: [HS256, HS512]"), "2:13: algorithms: HS512 needs a secret of at"),
         (
             format!("secret_file: {secret}\nalgorithms: [ES256]"),
