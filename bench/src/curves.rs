@@ -19,7 +19,7 @@ use crate::ws::Message;
 pub struct Plan {
     /// The peers, in the order in which they take turns.
     pub peers: Vec<Peer>,
-    /// Rounds.
+    /// Number of rounds.
     pub repeats: usize,
     /// Length of each load.
     pub load: Duration,

@@ -75,7 +75,7 @@ impl Admin {
         Some(self.running.snapshot().admin_tls()?.config())
     }
 
-    /// The answer to a request.
+    /// Answers a request: of the API, of the dashboard, for metrics or for probes.
     async fn answer<B>(&self, request: Request<B>, visitor: &Visitor) -> Response<Body>
     where
         B: body::Body<Data = Bytes> + Send,

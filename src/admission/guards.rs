@@ -18,7 +18,7 @@ pub struct ConnectionGuard {
 }
 
 impl ConnectionGuard {
-    /// Counts one more of the process and of a listener.
+    /// Counts one more connection of the process and of a listener.
     pub(super) fn begin(listening: &Arc<Listening>) -> Self {
         Self { open: Open::begin(listening), network: None }
     }

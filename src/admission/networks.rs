@@ -6,13 +6,13 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// Decision about a network.
+/// Decision about connections from a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NetworkRule {
-    /// The network is let in.
+    /// They are accepted.
     Allow,
-    /// The network is kept out.
+    /// They are refused.
     Deny,
 }
 

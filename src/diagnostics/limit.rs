@@ -134,9 +134,10 @@ impl Budgets {
     }
 }
 
-/// Hashes the place and the kind of a line. Runs the line's own formatting code, so no lock may be held.
+/// Hashes the place and the kind of a line. No lock may be held: the line's own formatting code runs here.
 ///
-/// Pingora's lines have no subject: what they say of a request comes before any colon.
+/// The kind of a line is its text up to the first colon. A line of Pingora's has no kind beside its place, because its
+/// text names the request before any colon.
 pub(super) fn kind_of(record: &Record<'_>, hashing: &RandomState) -> LineKind {
     let mut hasher = hashing.build_hasher();
     hasher.write(record.file().unwrap_or_default().as_bytes());

@@ -71,9 +71,10 @@ impl Board {
         Self { entries: Mutex::default(), changed: watch::Sender::new(()), metrics, folder }
     }
 
-    /// Makes room for a source. Until it answers, its members are those `before`, else those that were kept, else those
-    /// that the configuration lists beside it. `last` is the moment of an answer to the process before. Clients wait
-    /// for the absent among those before for the time of `hold`.
+    /// Begins to follow a source. Until it answers, its members are `before`, the ones that an earlier snapshot had.
+    /// Without them, they are the ones that the state folder kept, else the ones that the configuration lists. `last`
+    /// is the moment of the last answer that the predecessor had. Clients wait for absent members among `before` as
+    /// long as `hold`.
     pub(super) fn begin(&self, key: &SourceKey, before: Option<Arc<[Member]>>, last: Option<Instant>, hold: Duration) {
         let kept = || match self.folder.read(&key.upstream) {
             Ok(members) => members.map(Arc::<[Member]>::from),
@@ -282,8 +283,8 @@ impl SourceReporter {
         });
     }
 
-    /// Notes an answer from which entries are left out, where `passed_over` is the reason. It counts as complete: the
-    /// source works, and the entries that others wrote into it are wrong.
+    /// Notes an answer of a source some of whose entries cannot be read. `passed_over` is the reason; `None` when every
+    /// entry was read. The answer counts as complete, because the source works: its entries were written by others.
     pub(super) fn answer_without(&self, members: Vec<Member>, passed_over: Option<&str>) {
         if let Err(wrong) = Member::check(&members) {
             return self.failed(&wrong.to_string());

@@ -289,7 +289,8 @@ impl AsyncRead for Rewind {
 }
 
 impl Rewind {
-    /// Follows the pace of a client that takes an answer, by what came of a write to it.
+    /// Follows the pace of a client that takes an answer. `polled` is the result of a write to the client; it is
+    /// replaced by an error when the client has been too slow.
     fn follow<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.taking.go_on();

@@ -147,7 +147,7 @@ fn moves(before: &Snapshot, after: &Snapshot, record: &Record) -> Option<bool> {
 struct Tally {
     open: usize,
     touched: BTreeMap<(String, ImpactCause, bool, Duration), usize>,
-    /// Tunnels with a key, and those of them that move, of upstreams whose ring differs.
+    /// For each upstream whose ring changes: the number of tunnels with a key, and how many of them move.
     keys: BTreeMap<String, (usize, usize)>,
 }
 

@@ -1,4 +1,4 @@
-//! Tunnels of a handover that speak TLS, for people.
+//! Text for the log: how many tunnels of a handover speak TLS, and on which side.
 
 use std::fmt;
 
@@ -24,7 +24,7 @@ impl SpeakTls {
     }
 }
 
-/// Nothing where no tunnel speaks TLS.
+/// Writes nothing when no tunnel speaks TLS.
 impl fmt::Display for SpeakTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { client, backend, both } = self;

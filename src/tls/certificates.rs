@@ -102,7 +102,7 @@ pub enum CertificateError {
     Expired {
         /// The file.
         file: PathBuf,
-        /// Date and time.
+        /// Date and time of its end.
         on: String,
     },
     /// The certificate is not valid yet.
@@ -110,7 +110,7 @@ pub enum CertificateError {
     NotYetValid {
         /// The file.
         file: PathBuf,
-        /// Date and time.
+        /// Date and time of its end.
         from: String,
     },
 }
@@ -137,7 +137,7 @@ pub enum CertificateWarning {
     ExpiresSoon {
         /// The file.
         file: PathBuf,
-        /// Date and time.
+        /// Date and time of its end.
         on: String,
     },
     /// Another certificate of the chain has expired.
@@ -147,7 +147,7 @@ pub enum CertificateWarning {
         file: PathBuf,
         /// Place in the chain, from 1.
         number: usize,
-        /// Date and time.
+        /// Date and time of its end.
         on: String,
     },
     /// Clients look for names in `subjectAltName` alone (RFC 9525 §2).

@@ -194,8 +194,9 @@ impl Tunnels {
         futures::future::join_all(self.workers.iter().map(|worker| visit(worker, &look))).await;
     }
 
-    /// Shows a slice of one worker's tunnels to `look`, as many as fit a fraction of a millisecond, from the place on
-    /// that a call before returned. `None` where none is left.
+    /// Shows some tunnels of one worker to `look`, as many as take a fraction of a millisecond. `from` is the place
+    /// that the call before returned. Returns the place where the next call goes on; `None` when every tunnel was
+    /// shown.
     pub async fn visit_slice(&self, look: &Arc<Look>, from: NextSlice) -> Option<NextSlice> {
         let worker = self.workers.get(from.worker)?;
         Some(match visit_from(worker, look, from.slot).await {

@@ -17,7 +17,7 @@ async fn list(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, Vec<Value>
     (said.code, rows(&said))
 }
 
-/// The number of tunnels that fit.
+/// The number of open tunnels that the filter in `arguments` selects.
 async fn count(gateway: &Gateway, arguments: &[&str]) -> usize {
     list(gateway, arguments).await.1.len()
 }

@@ -8,7 +8,8 @@ use crate::client::{Client, VERSIONS, config};
 use crate::lab::{Lab, yaml};
 use crate::support::{Named, PATIENCE};
 
-/// A client that sends these bytes and then waits for the end of its connection; how much it was sent before that.
+/// Starts a client that sends these bytes and waits for the end of its connection. Returns the number of bytes that the
+/// gateway sent to it.
 fn waiting(to: SocketAddr, bytes: &[u8]) -> JoinHandle<usize> {
     let mut stream = TcpStream::connect(to).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

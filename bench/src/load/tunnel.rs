@@ -10,7 +10,8 @@ use crate::ws::Message;
 /// A tunnel, and what is under way on it.
 pub(super) struct Tunnel {
     stream: Stream,
-    /// When each message that is not answered yet was sent, or should have been. Bounded by who offers.
+    /// The moment at which each unanswered message was sent, or should have been sent. Its length is bounded by the
+    /// caller of `offer`.
     awaited: VecDeque<Instant>,
     /// Messages not wholly written, and how much of the first one is.
     unsent: usize,

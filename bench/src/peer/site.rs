@@ -65,9 +65,9 @@ pub struct Setting {
 /// Backends that take one handshake at a time.
 #[derive(Clone, Copy, Debug)]
 pub struct Storm {
-    /// Handshakes a second that each takes.
+    /// Handshakes a second that each backend takes.
     pub rate: u32,
-    /// Handshakes that may wait at each; one more is answered 503.
+    /// Handshakes that may wait at each backend; one more is answered 503.
     pub queue: usize,
     /// Descriptors that a gateway may have.
     pub descriptors: u64,

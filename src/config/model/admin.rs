@@ -7,7 +7,7 @@ use super::listener::ListenerTls;
 
 /// `admin`: the listener of the admin API, beside `/metrics`, `/ready` and `/live`.
 ///
-/// Beyond loopback it has tokens, or a `client_auth` that asks each client for a certificate.
+/// A listener on another address than loopback has tokens, or a `client_auth` that asks each client for a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
     /// `address`: IP and port that answers.

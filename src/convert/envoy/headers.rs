@@ -65,7 +65,8 @@ fn usable(name: &str, is_request: bool) -> bool {
         && lower != "host"
 }
 
-/// A value with Envoy's operators as the hook has them.
+/// A header's value with Envoy's operators (`%…%`) written as variables of the hook `headers` (`${…}`). `None` where
+/// the hook has no such variable.
 fn translated(value: &str) -> Option<String> {
     let mut written = String::new();
     let mut rest = value;

@@ -255,9 +255,9 @@ const REQUIRE_LEADER: (&str, &str) = ("grpc-metadata-hasleader", "true");
 const CONNECT: Duration = Duration::from_secs(2);
 /// Time for an answer. etcd itself gives up after about seven seconds without a leader.
 const WITHIN: Duration = Duration::from_secs(5);
-/// Keys of one answer.
+/// Most keys of one answer.
 const PAGE: u64 = 500;
-/// Bytes of an answer, and of a message of a watch: a page of values far longer than those of members.
+/// Most bytes of an answer, and of a message of a watch. A page of members takes far less.
 const LONGEST: usize = 16 << 20;
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ pub(super) enum NoAccess {
     File {
         /// The file.
         path: PathBuf,
-        /// The reason.
+        /// The reason, as the system or a parser gives it.
         error: String,
     },
     /// A kubeconfig lacks something.
@@ -47,7 +47,7 @@ pub(super) enum NoAccess {
     Unusable {
         /// The part.
         what: &'static str,
-        /// The reason.
+        /// The reason, as the system or a parser gives it.
         error: String,
     },
 }

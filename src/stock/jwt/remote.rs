@@ -108,7 +108,8 @@ impl Remote {
         self.current()
     }
 
-    /// The keys after `known`, in which a token's was not found: fetched at once, unless that was done a moment ago.
+    /// Waits for keys newer than `known`, which lack the key of a token. Fetches them at once, unless the last fetch
+    /// began less than the time of `cooldown` ago.
     pub(super) async fn after(&self, known: &Arc<Fetched>) -> Option<Arc<Fetched>> {
         let mut awaited = None;
         self.state.send_if_modified(|state| {

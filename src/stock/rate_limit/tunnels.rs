@@ -18,7 +18,7 @@ pub(super) struct CountedTunnel {
 }
 
 impl TunnelCounts {
-    /// Counts one more of a key's, unless it has `most`.
+    /// Counts one more tunnel of a key, unless the key has `most` tunnels already.
     pub(super) fn enter(self: &Arc<Self>, key: LimitKey, most: NonZeroU32) -> Option<CountedTunnel> {
         let mut open = self.open();
         let count = open.entry(key).or_default();

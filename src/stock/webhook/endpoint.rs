@@ -28,7 +28,7 @@ pub(super) struct WebhookEndpoint {
 /// Why an event was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotTaken {
-    /// The endpoint does not want it; to send it again would not help.
+    /// The endpoint refuses the event; to send it again would not help.
     #[error("{0}")]
     Refused(OutgoingError),
     /// The event did not arrive, or the endpoint cannot take it at the moment.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hook::{Closed, Direction, Tunnel};
 
-/// Which events there are.
+/// The kinds of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum EventKind {

@@ -42,7 +42,7 @@ pub(super) struct Ledger {
     failing: AtomicBool,
 }
 
-/// Families of the default registry belong to the process, as that registry does.
+/// Counter of events. It is a static because it is registered with the default registry, which is one of the process.
 static EVENTS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     let about = "Events of webhooks, by what became of them.";
     let events = IntCounterVec::new(Opts::new("longhaul_webhook_events_total", about), &LABELS);

@@ -1,6 +1,6 @@
 //! Alerts of TLS (RFC 8446 §6), as far as a record layer sends them.
 
-/// Alert that ends a connection, by its fault.
+/// Alert that ends a connection; each variant is a fault of the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Alert {
     /// A message that has no place here.

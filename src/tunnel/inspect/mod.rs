@@ -45,7 +45,7 @@ pub(super) struct Inspector {
     call: Option<Call>,
     /// Items of the last call that the worker made, for the pair to put in.
     sent: Option<SentItems>,
-    /// By the side that the bytes come from.
+    /// Bytes on their way through the hooks, by the side that they come from.
     ways: Sides<Inbound>,
     /// Compressed messages that are being restored, by the side that they come from.
     inflations: Sides<Option<Box<Inflation>>>,

@@ -49,7 +49,7 @@ impl RatedKeys {
         Self { start: Instant::now(), known: Mutex::default() }
     }
 
-    /// Moment from which those of the buckets are counted.
+    /// Moment that the buckets count their time from.
     pub(in crate::tunnel) fn start(&self) -> Instant {
         self.start
     }

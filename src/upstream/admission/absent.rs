@@ -133,7 +133,7 @@ impl Absences {
         self.on.load(Relaxed) && !self.attended.swap(true, Relaxed)
     }
 
-    /// Asks for a turn to be taken now, where anybody waits.
+    /// Wakes the task that calls [`turn`](Self::turn), if a client waits.
     pub(in super::super) fn stir(&self) {
         if self.waiting.load(SeqCst) > 0 {
             self.stirred.notify_one();

@@ -197,7 +197,8 @@ impl UpstreamAdmission {
         changed
     }
 
-    /// Nothing that runs under the lock panics half-way.
+    /// Locks the lines. The state behind a poisoned lock is used all the same: no code panics in the middle of a
+    /// change.
     fn lines(&self) -> MutexGuard<'_, Lines<Waker>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -126,7 +126,7 @@ impl Client {
         Ok(stream)
     }
 
-    /// One message, there and back.
+    /// Sends the message, and reads its answer.
     async fn exchange(&self, stream: &mut TcpStream, answer: &mut [u8]) -> Result<()> {
         let (mut reader, mut writer) = stream.split();
         tokio::try_join!(writer.write_all(&self.message.frame), reader.read_exact(answer))?;
@@ -134,7 +134,8 @@ impl Client {
         Ok(())
     }
 
-    /// Closed loop on all tunnels. Lost ones are taken out.
+    /// Exchanges messages on every tunnel for the time of `window`: the next one is sent when the last one was
+    /// answered. Tunnels that fail are taken out.
     async fn echo(self: &Arc<Self>, tunnels: &mut Vec<TcpStream>, window: Duration) -> Outcome {
         let begun = Instant::now();
         let end = begun + window;
