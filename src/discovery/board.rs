@@ -1,4 +1,4 @@
-//! The board: the last good answer of each source, whether it is in force, and how old it is.
+//! The board keeps the last good answer of each source, and knows whether it is in force and how old it is.
 
 mod absent;
 
@@ -28,19 +28,19 @@ pub(super) struct SourceKey {
 /// The last answers of all sources.
 pub(super) struct Board {
     entries: Mutex<HashMap<SourceKey, Entry>>,
-    /// Told of every change of the entries.
+    /// Wakes its receivers at every change of the entries.
     changed: watch::Sender<()>,
     metrics: DiscoveryMetrics,
     folder: StateFolder,
 }
 
-/// Knowledge from one source.
+/// State of one source.
 struct Entry {
     /// Members to be in force, as far as any are known.
     members: Option<Arc<[Member]>>,
-    /// An answer that differs, and when it is due.
+    /// An answer that differs from `members`, and the moment at which it takes their place.
     pending: Option<(Instant, Arc<[Member]>)>,
-    /// The source has answered, or nobody waits for it any more.
+    /// The source has answered, or the time to wait for its first answer is over.
     answered: bool,
     /// Moment of the last good answer.
     last: Option<Instant>,
@@ -109,7 +109,7 @@ impl Board {
         lock(&self.entries).get(key).is_none_or(|entry| entry.answered)
     }
 
-    /// Notes that nobody waits for the first answer any more.
+    /// Ends the wait for a source's first answer.
     pub(super) fn start_without(&self, key: &SourceKey) {
         let mut entries = lock(&self.entries);
         let Some(entry) = entries.get_mut(key).filter(|entry| !entry.answered) else { return };
@@ -150,8 +150,8 @@ impl Board {
         }
     }
 
-    /// The members to be in force, those that are due among them, and whether they are new. Members that are gone and
-    /// may return stay behind them for the time of `hold`, as absent.
+    /// Puts the members of a source that are due in force, and returns all of its members. A member that its source
+    /// names no longer is absent for the time of `hold`, because it may return.
     pub(super) fn take_due(&self, key: &SourceKey, hold: Duration, now: Instant) -> Option<Due> {
         let mut entries = lock(&self.entries);
         let entry = entries.get_mut(key)?;
@@ -174,7 +174,7 @@ impl Board {
         lists.iter().for_each(|(upstream, members)| self.folder.write(upstream, members));
     }
 
-    /// Changes the members of a source that answers when it is told to. They are due at once.
+    /// Changes the members of a source that is filled by commands. They are due at once.
     pub(super) fn push(
         &self,
         key: &SourceKey,
@@ -226,13 +226,13 @@ impl Board {
 pub(super) struct Due {
     /// Members as the source names them.
     pub(super) members: Arc<[Member]>,
-    /// The source has named them since they were last asked for.
+    /// The source has given another answer since the last call.
     pub(super) is_new: bool,
     /// Members that it names no longer and that clients wait for.
     pub(super) absent: Vec<Member>,
 }
 
-/// The way from one source to the board.
+/// Reports the answers and failures of one source to the board.
 #[derive(Clone)]
 pub(super) struct SourceReporter {
     board: Arc<Board>,
@@ -263,7 +263,7 @@ impl SourceReporter {
         self.answer_with(members, None);
     }
 
-    /// Notes an answer that is incomplete where there is a `problem`, which is the reason.
+    /// Notes an answer. A `problem` is the reason why the answer is incomplete.
     pub(super) fn answer_with(&self, members: Vec<Member>, problem: Option<&str>) {
         if let Err(wrong) = Member::check(&members) {
             return self.failed(&wrong.to_string());
@@ -312,8 +312,8 @@ impl SourceReporter {
 }
 
 impl Entry {
-    /// Notes the problem of an answer, or that it has none, and logs a change of that. An answer without members is a
-    /// problem of its own.
+    /// Notes the problem of an answer; `None` for an answer without one. Logs a problem that is new or over. An answer
+    /// without members is a problem of its own.
     fn note_problem(&mut self, key: &SourceKey, problem: Option<&str>, in_part: bool, is_empty: bool) {
         let (upstream, source) = (&key.upstream, key.source().as_str());
         match problem {
@@ -336,7 +336,7 @@ impl Entry {
         }
     }
 
-    /// Moment at which something about the members is due.
+    /// Moment at which the next change of the members is due.
     fn next(&self) -> Option<Instant> {
         let pending = self.pending.iter().map(|(due, _)| *due);
         pending.chain(self.absent.next()).min()

@@ -1,7 +1,7 @@
 //! Members by DNS: the addresses of a name, the targets of SRV records, and the host names among `backends`.
 //!
-//! Each name is asked for again when its answer's time to live is over, within bounds. A failure leaves the last good
-//! answer in force: SERVFAIL, a server that is silent, a name that is gone.
+//! Each name is asked for again when the time to live of its answer is over, which is taken within bounds. A failure
+//! leaves the last good answer in force. Failures are SERVFAIL, a silent server, and a name that is gone.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -44,8 +44,8 @@ pub(super) async fn follow(from: DiscoverFrom, reporter: SourceReporter) {
     }
 }
 
-/// The names to ask for, the members that need no answer (`None` where there is one name and nothing else), and the
-/// servers to ask.
+/// The names to ask for, the members that are addresses already, and the servers to ask. The members are `None` where
+/// the source is one name and nothing else.
 fn names_of(from: DiscoverFrom, reporter: &SourceReporter) -> Option<(Vec<Name>, Option<Vec<Member>>, Lookup)> {
     match from {
         DiscoverFrom::Dns(DnsName { name, port, lookup }) => {
@@ -68,7 +68,7 @@ fn names_of(from: DiscoverFrom, reporter: &SourceReporter) -> Option<(Vec<Name>,
     }
 }
 
-/// One name that is asked for.
+/// A name to resolve, and its last good answer.
 struct Name {
     query: Query,
     /// Members of the last good answer.
@@ -119,7 +119,8 @@ impl Name {
 }
 
 impl Query {
-    /// The members, those of the last answer being `before`, and the moment until which they may be believed.
+    /// Asks for one name. `before` are the members of its last answer. Returns its members, and the moment at which to
+    /// ask again.
     async fn ask(
         &self,
         resolver: &TokioResolver,
@@ -149,9 +150,9 @@ impl Query {
     }
 }
 
-/// The members of a host name: the text itself is the name of one of its addresses, so that a name of one address keeps
-/// its identity when the address is another. Each further address has a name of its own and shares the text's place on
-/// the ring. An address that stays keeps its name.
+/// The members of a host name. One address is named by the text itself, so that a host with one address keeps its
+/// identity when the address changes. Each further address has a name of its own and shares the text's place on the
+/// ring. An address that stays keeps its name.
 fn members_of_host(host: &Host, mut addresses: BTreeSet<SocketAddr>, before: &[Member]) -> Vec<Member> {
     let mut members: Vec<Member> = Vec::new();
     for known in before {
@@ -255,8 +256,8 @@ async fn of_family(
     Ok((found, Instant::from_std(answer.valid_until())))
 }
 
-/// Tells the board. Of several names each keeps its last good answer when it fails; of one name the whole answer is of
-/// no use.
+/// Reports the members of all names to the board. Where one of several names fails, its last good answer is used. Where
+/// the only name fails, the failure is reported.
 fn report(names: &[Name], listed: Option<&[Member]>, reporter: &SourceReporter) {
     let problem = names.iter().find_map(|name| name.problem.as_deref());
     let found = names.iter().flat_map(|name| name.found.iter().flatten());
@@ -310,10 +311,10 @@ impl fmt::Display for UselessAnswer {
     }
 }
 
-/// Names of one upstream that are asked for at once.
+/// Most names of one upstream that are asked for at the same time.
 const AT_ONCE: usize = 16;
-/// Bounds of the time for which an answer is believed. Shorter ones would have servers asked without end; longer ones
-/// would leave clients where a backend was.
+/// Bounds of the time to live. With a shorter one the servers would be asked without end. With a longer one clients
+/// would be sent to addresses that a backend has left.
 const SHORTEST_TTL: Duration = Duration::from_secs(1);
 const LONGEST_TTL: Duration = Duration::from_secs(60);
 /// Time until a name that failed is asked for again; twice as long each time.

@@ -1,8 +1,8 @@
 //! Discovery: the sources that know the members of upstreams, and what is known of each.
 //!
-//! A source reports answers and failures to the `Board`. An answer that differs becomes due when it has
-//! settled; whoever puts members in force waits for that ([`Sources::due`]) and asks for what is known
-//! ([`Sources::known`]). A source that is silent, broken or empty changes nothing.
+//! A source reports answers and failures to the `Board`. An answer that differs becomes due when it has settled. The
+//! operator's task waits for that ([`Sources::due`]), asks for the members ([`Sources::known`]) and puts them in force.
+//! A source that is silent, broken or empty changes nothing.
 
 mod board;
 mod dns;
@@ -128,14 +128,15 @@ impl Sources {
         self.begin_from(config, known, &HashMap::new());
     }
 
-    /// As [`begin`](Self::begin), with what a process before this one knew: answers to it keep their age.
+    /// Does what [`begin`](Self::begin) does, with the members that the predecessor knew. The age of its last answers
+    /// is kept.
     pub fn take_over(&self, config: &Config, saved: &[SavedMembers]) {
         let last = |one: &SavedMembers| Instant::now().checked_sub(Duration::from_millis(one.age_ms?));
         let lasts = saved.iter().filter_map(|one| Some((one.upstream.as_str(), last(one)?))).collect();
         self.begin_from(config, &saved.iter().cloned().collect(), &lasts);
     }
 
-    /// Everything in such lists, for a process that takes over.
+    /// The members in `lists` with the age of each answer, for a process that takes over.
     pub fn save(&self, lists: &MemberLists) -> Vec<SavedMembers> {
         let age = |last: Instant| u64::try_from(last.elapsed().as_millis()).unwrap_or(u64::MAX);
         let saved = lists.iter().map(|(upstream, members)| SavedMembers {
@@ -211,7 +212,7 @@ impl Sources {
         lists
     }
 
-    /// Changes the members of an upstream that are told by commands. They are due at once.
+    /// Changes the members of an upstream that has them by commands. They are due at once.
     ///
     /// # Errors
     /// [`NotPushed`], and nothing has changed.
@@ -311,7 +312,7 @@ fn discovered(config: &Config) -> impl Iterator<Item = (&str, &Discover)> {
 /// The task of one source. Dropped, it ends.
 struct Task {
     handle: Option<JoinHandle<()>>,
-    /// Way to a source that can tell other gateways something.
+    /// Sends orders to a source that can tell other gateways of drains; `None` for other sources.
     orders: Option<mpsc::Sender<Order>>,
 }
 
@@ -346,12 +347,12 @@ impl Drop for Task {
     }
 }
 
-/// Nothing that runs under these locks panics half-way, so a poisoned one is as good as any.
+/// Locks a mutex. The state behind a poisoned one is used all the same: no code panics in the middle of a change.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Orders that may wait for a source. More operators do not act on one upstream at once.
+/// Most orders that wait for a source. It is the number of operators that may act on one upstream at the same time.
 const ORDERS: usize = 8;
 /// Time within which an order is answered.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);

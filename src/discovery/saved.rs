@@ -1,4 +1,4 @@
-//! Members that are kept in the state folder, for a start at which their source is silent.
+//! Members in files of the state folder. They are used at the next start for as long as their source is silent.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -58,7 +58,7 @@ fn write(folder: &Path, upstream: &str, members: &[Member]) -> io::Result<()> {
     fs::rename(&fresh, &path)
 }
 
-/// Names of upstreams are made of letters, digits, `.`, `_` and `-`.
+/// The file of an upstream. Its name is safe in a path: it has letters, digits, `.`, `_` and `-` only.
 fn file(folder: &Path, upstream: &str) -> PathBuf {
     folder.join(format!("members-{upstream}.json"))
 }

@@ -35,10 +35,10 @@ pub enum ImpactCause {
 /// The decision over tunnels that comes with a snapshot.
 pub(super) struct Impact {
     snapshot: Arc<Snapshot>,
-    /// Upstreams whose backends or weights are others than before.
+    /// Upstreams whose backends or weights have changed.
     changed_rings: HashSet<String>,
     former_policies: HashMap<String, TunnelPolicy>,
-    /// One moment for all tunnels: those of one backend are spread over one time.
+    /// The moment of the decision; one for all tunnels, so that the tunnels of one backend are spread over one time.
     now: SystemTime,
 }
 
@@ -60,7 +60,7 @@ impl Impact {
         Self { snapshot, changed_rings, former_policies, now }
     }
 
-    /// Decides over a tunnel.
+    /// Decides whether a tunnel stays or ends.
     pub(super) fn verdict(&self, tunnel: &Standing<'_>) -> RuleVerdict {
         match self.fate(tunnel) {
             None | Some((_, OnChange::Keep, _)) => RuleVerdict::Keep,

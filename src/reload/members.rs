@@ -1,4 +1,5 @@
-//! Members that come, go, move and leave: put in force by the turn of a reload and under the same law for open tunnels.
+//! Puts members that come, go, move and leave in force. Such a change takes its turn among reloads, and is applied to
+//! open tunnels by the same rules.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::snapshot::{Running, Snapshot};
 use crate::tunnel::Judged;
 use crate::upstream::MemberLists;
 
-/// Effects of other members.
+/// Effects of a change of members.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MembersChanged {
     /// Differences, by upstream. None of them is empty.
@@ -26,8 +27,8 @@ pub struct MembersChanged {
     pub called_off: usize,
 }
 
-/// Puts other members in force; `None` where they are those that are in force. The generation stays: it counts
-/// configurations.
+/// Puts members in force. Returns `None` when they are in force already. The generation stays the same, because it
+/// counts configurations.
 ///
 /// Waits for its turn among reloads. To be called on the Tokio runtime of the health checks.
 ///

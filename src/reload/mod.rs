@@ -1,4 +1,5 @@
-//! Reload: another configuration in the same process, swapped at once, and only what it changes is touched.
+//! Reload: another configuration is put in force in the same process, all of it at once. Only the tunnels that it
+//! changes something for are touched.
 
 mod changes;
 mod impact;
@@ -52,7 +53,7 @@ pub enum ReloadError {
     /// The gateway was not started from a file.
     #[error("the configuration did not come from a file: there is nothing to read again")]
     NoFile,
-    /// The file cannot be read, or there are errors in it; those that hooks find in their settings count too.
+    /// The file cannot be read, or has errors. Errors that hooks find in their settings are among them.
     #[error(transparent)]
     Load(#[from] LoadError),
     /// A bug: compiling the configuration panicked.
@@ -60,8 +61,8 @@ pub enum ReloadError {
     Panicked,
 }
 
-/// Reads the file that the gateway was started from again, and puts it in force. Sources of members that it names and
-/// that are new are asked first, and waited for as long as the file says.
+/// Reads the file again that the gateway was started from, and puts it in force. New sources of members are asked
+/// first; their answers are waited for as long as the file says.
 ///
 /// Success and failure are logged and counted.
 ///
@@ -110,7 +111,7 @@ pub async fn reload(running: &Arc<Running>, config: Config) -> Result<Reloaded, 
     reload_with(running, config, members).await
 }
 
-/// [`reload`], with these members of upstreams that have them from elsewhere.
+/// Does what [`reload`] does, with the given members of upstreams that have a source of members.
 async fn reload_with(running: &Arc<Running>, config: Config, members: MemberLists) -> Result<Reloaded, ReloadError> {
     let mut turn = running.turn().await;
     let before = running.snapshot();
@@ -138,8 +139,8 @@ async fn reload_with(running: &Arc<Running>, config: Config, members: MemberList
     Ok(reloaded)
 }
 
-/// Applies the configuration in force to every open tunnel, as a reload does: for tunnels that came by another way than
-/// the listeners. No tunnel is re-homed by it.
+/// Applies the configuration in force to every open tunnel, as a reload does. It is meant for tunnels that were taken
+/// over from a predecessor. No tunnel is re-homed by it.
 pub async fn enforce(running: &Running) -> Judged {
     let turn = running.turn().await;
     let snapshot = running.snapshot();

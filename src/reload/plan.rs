@@ -1,4 +1,4 @@
-//! The plan: what a reload would do, told beforehand.
+//! The plan: the effects that a reload would have.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -60,7 +60,7 @@ pub struct Fate {
     pub cause: ImpactCause,
     /// True when they would be closed; else they are left, by `on_change: keep`.
     pub closed: bool,
-    /// Over how many milliseconds.
+    /// Milliseconds over which their ends are spread.
     pub over_ms: u64,
     /// Number of such tunnels.
     pub tunnels: usize,
@@ -111,7 +111,8 @@ pub async fn plan_running(running: &Arc<Running>, new: Config, members: MemberLi
     Ok(plan)
 }
 
-/// Places looked at, evenly over all hashes: the share they give is off by less than one in a thousand.
+/// Number of places on the ring that are looked at, evenly spaced. The share of keys that they give is off by less than
+/// one in a thousand.
 const PLACES: u32 = 10_000;
 
 /// The keys of an upstream that move; `None` where its ring stays as it is.
@@ -142,7 +143,7 @@ fn moves(before: &Snapshot, after: &Snapshot, record: &Record) -> Option<bool> {
     Some(!before.is_same(&after))
 }
 
-/// Open tunnels as they are counted.
+/// Counts of open tunnels.
 #[derive(Default)]
 struct Tally {
     open: usize,

@@ -1,4 +1,4 @@
-//! Plans against what reloads then do, with tunnels made by hand.
+//! Plans compared with the effects of the reloads themselves, on tunnels made by hand.
 
 use std::collections::BTreeMap;
 use std::net::{TcpListener, TcpStream};
@@ -29,7 +29,7 @@ const ONE: &str = "127.0.0.1:9001";
 const TWO: &str = "127.0.0.1:9002";
 const THREE: &str = "127.0.0.1:9003";
 
-/// A gateway without listeners, and the far ends of the tunnels that were opened in it.
+/// A gateway without listeners, and the far ends of the tunnels that it has open.
 struct Subject {
     running: Arc<Running>,
     far_ends: Vec<TcpStream>,
@@ -56,7 +56,8 @@ impl Subject {
         Self { running: Arc::new(running), far_ends: Vec::new() }
     }
 
-    /// Opens a tunnel by the route `/` to where the ring has `key`, or to the first backend without one.
+    /// Opens a tunnel by the route `/`: to the backend that the ring gives for `key`, or without a key to the first
+    /// one.
     fn open(&mut self, key: Option<&str>) {
         let snapshot = self.running.snapshot();
         let to = snapshot.destination("a").unwrap();

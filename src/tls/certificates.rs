@@ -110,7 +110,7 @@ pub enum CertificateError {
     NotYetValid {
         /// The file.
         file: PathBuf,
-        /// Date and time of its end.
+        /// Date and time from which it is valid.
         from: String,
     },
 }

@@ -11,7 +11,7 @@ use crate::upstream::Member;
 pub(super) struct Absent(Vec<(Instant, Member)>);
 
 impl Absent {
-    /// The absent among members that were known before, to be waited for until a moment.
+    /// The members among `known` that were absent already. Clients wait for them until `until`.
     pub(super) fn among(known: &[Member], until: Instant) -> Self {
         Self(known.iter().filter(|member| member.is_absent()).map(|member| (until, member.clone())).collect())
     }
@@ -25,7 +25,7 @@ impl Absent {
         self.0.extend(awaited.map(|member| (until, member.gone())));
     }
 
-    /// Forgets those whose clients have waited long enough; all of them where nobody waits any more.
+    /// Forgets the members whose clients have waited long enough. Forgets all of them when `hold` is zero.
     pub(super) fn forget(&mut self, hold: Duration, now: Instant) {
         self.0.retain(|(until, _)| *until > now && !hold.is_zero());
     }

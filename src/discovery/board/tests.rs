@@ -143,7 +143,7 @@ async fn whoever_waits_is_told_when_an_answer_has_settled() {
     assert_eq!(ports(&board, SOON), Some(vec![2]));
 }
 
-/// The members in force for clients that wait for ten seconds: those that are named, and those that are absent.
+/// The members in force, where clients wait for ten seconds: first the named ones, then the absent ones.
 fn held(board: &Board, after: Duration) -> [Vec<String>; 2] {
     let due = board.take_due(&key(), Duration::from_secs(10), Instant::now() + after).unwrap();
     let names = |members: &[Member]| members.iter().map(|member| member.name.to_string()).collect();

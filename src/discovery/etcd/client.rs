@@ -17,7 +17,7 @@ use super::messages::{Authenticated, Changed, EtcdRefused, Range, ResponseHeader
 use crate::causes::with_causes;
 use crate::config::{Etcd, Password, password};
 
-/// One server, and the token by which it knows the gateway.
+/// One server, and the token that the gateway authenticates with.
 pub(super) struct EtcdClient {
     http: reqwest::Client,
     endpoint: Box<str>,
@@ -80,7 +80,8 @@ impl EtcdClient {
         Ok(header)
     }
 
-    /// Begins to watch the keys with a prefix, from a revision on. The first message says so.
+    /// Begins to watch the keys with a prefix, from a revision on. Returns the server's first message, too, by which it
+    /// confirms the watch.
     pub(super) async fn watch(&self, prefix: &[u8], from: u64) -> Result<(OpenWatch, Watched), EndpointFailure> {
         let asked =
             json!({ "key": text(prefix), "range_end": text(&end_of(prefix)), "start_revision": from.to_string() });
@@ -98,8 +99,8 @@ impl EtcdClient {
         timeout(WITHIN, begun).await.unwrap_or_else(|_| Err(self.failed("no watch begins in time")))
     }
 
-    /// Puts a value, with another key's lease, where that other key is still the one that was created at a revision.
-    /// Tells whether it is.
+    /// Puts a value under the lease of another key, if that other key is still the one that was created at the given
+    /// revision. Returns whether it is.
     pub(super) async fn put_beside(
         &self,
         other: &[u8],
@@ -248,10 +249,11 @@ fn text(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// Header by which a server that knows no leader refuses at once, and ends its watches (etcd's `WithRequireLeader`, as
-/// its gateway takes it).
+/// Header that asks a server without a leader to refuse at once and to end its watches: etcd's `WithRequireLeader`, as
+/// its JSON gateway takes it.
 const REQUIRE_LEADER: (&str, &str) = ("grpc-metadata-hasleader", "true");
-/// Time for a connection, TLS included: with the first of three servers dead the second one answers within `wait`.
+/// Time for a connection, TLS included. It is short enough for the second of three servers to answer within `wait` when
+/// the first one is dead.
 const CONNECT: Duration = Duration::from_secs(2);
 /// Time for an answer. etcd itself gives up after about seven seconds without a leader.
 const WITHIN: Duration = Duration::from_secs(5);

@@ -24,7 +24,7 @@ pub(super) struct ResponseHeader {
 pub(super) struct KeyValue {
     #[serde(deserialize_with = "bytes")]
     pub(super) key: Vec<u8>,
-    /// Revision of the store at which the key came to be. Whoever puts another value leaves it as it is.
+    /// Revision of the store at which the key was created. Another value of the key does not change it.
     #[serde(deserialize_with = "number")]
     pub(super) create_revision: u64,
     /// Revision of the store at which it last changed.
@@ -82,7 +82,7 @@ pub(super) struct Authenticated {
     pub(super) token: String,
 }
 
-/// An answer that says no. Older servers have the text under `error` alone.
+/// An answer by which the server refuses. Older servers have the text under `error` alone.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct EtcdRefused {
@@ -130,7 +130,7 @@ fn number<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     }
 }
 
-/// Letters of an error that are shown.
+/// Most letters of an error that are shown.
 const LONGEST_REASON: usize = 300;
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Members in etcd: listed once, then watched, from the revision of the last answer on.
 //!
-//! The servers are tried in turn, the last good one first. While a watch is open the state of the store is asked for,
-//! which a server that hangs or is cut off from its cluster does not tell. A watch that cannot go on where the last one
-//! ended (compaction, another cluster, a store that was restored) begins with a list again.
+//! The servers are tried in turn, the last good one first. While a watch is open, its server is asked for the state of
+//! the store from time to time: a server that hangs or is cut off from its cluster does not answer. Where a watch
+//! cannot go on at the revision at which the last one ended, all keys are listed again. That is so after a compaction,
+//! with another cluster, and with a store that was restored.
 
 mod client;
 mod messages;
@@ -21,7 +22,7 @@ use super::board::SourceReporter;
 use crate::config::Etcd;
 use crate::upstream::Closing;
 
-/// An order to tell every gateway something by way of etcd.
+/// An order to tell every gateway, by way of etcd, that a backend is drained or is not drained any more.
 pub(super) struct Order {
     /// Name of the backend.
     pub(super) backend: String,

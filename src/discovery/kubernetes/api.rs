@@ -27,7 +27,7 @@ pub(super) struct WatchEvent {
     pub(super) object: serde_json::Value,
 }
 
-/// Part of the endpoints of a service.
+/// Some of the endpoints of a service; Kubernetes divides them into slices.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EndpointSlice {
@@ -77,7 +77,7 @@ pub(super) struct Port {
     pub(super) port: Option<u16>,
 }
 
-/// An error of the API's.
+/// An error, as the API reports it.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct ApiStatus {
     pub(super) code: Option<u16>,

@@ -45,7 +45,7 @@ pub(super) enum NoAccess {
     /// A certificate or key cannot be used.
     #[error("{what} cannot be used: {error}")]
     Unusable {
-        /// The part.
+        /// Which one: the name of the part in the kubeconfig.
         what: &'static str,
         /// The reason, as the system or a parser gives it.
         error: String,
@@ -78,7 +78,7 @@ impl Access {
     }
 }
 
-/// Access by what Kubernetes puts into every pod.
+/// Access by the token and the certificate that Kubernetes puts into every pod.
 fn of_a_pod(host: &str, port: &str, folder: &Path) -> Result<Access, NoAccess> {
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let server = url(&format!("https://{host}:{port}"))?;
@@ -242,7 +242,8 @@ struct User {
 /// kubernetes.io, "Accessing the Kubernetes API from a Pod".
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// A watch is silent for long; a server that is gone is noticed by this, within a minute.
+/// Time between probes of a silent connection. A watch may be silent for long, and by these probes a server that is
+/// gone is noticed within a minute.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_AGAIN: Duration = Duration::from_secs(10);
 const KEEPALIVES: u32 = 3;

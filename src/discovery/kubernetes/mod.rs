@@ -37,7 +37,7 @@ pub(super) async fn follow(service: KubernetesService, reporter: SourceReporter)
     }
 }
 
-/// A question to the API that came to nothing.
+/// Reason for which a request to the API gave no result.
 #[derive(Debug, thiserror::Error)]
 enum ApiFailure {
     #[error(transparent)]
@@ -220,16 +220,16 @@ const PATH: &str = "/apis/discovery.k8s.io/v1";
 const LABEL: &str = "kubernetes.io/service-name";
 /// Slices of a page; each has 100 endpoints at the most.
 const PAGE: &str = "100";
-/// As many as hold the 65,535 members that an upstream may have, with room for slices that are half full.
+/// Most pages of a list. They hold the 65,535 members that an upstream may have, even in slices that are half full.
 const MOST_PAGES: usize = 20;
 const MOST_BYTES: usize = 64 << 20;
 const GONE: u16 = 410;
 const LIST_WITHIN: Duration = Duration::from_secs(10);
 /// Time after which the server ends a watch.
 const WATCH: Duration = Duration::from_secs(240);
-/// Time that the server may be late with that.
+/// Time by which the server may be late in ending a watch.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Pause after a watch that told of no change. A server may end every watch at once.
+/// Pause after a watch that told of no change, because a server may end every watch at once.
 const BETWEEN_WATCHES: Duration = Duration::from_millis(500);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);

@@ -8,11 +8,11 @@ use serde::Serialize;
 use super::pairs::pairs;
 use crate::upstream::Member;
 
-/// Difference of a backend.
+/// Difference of a backend between two configurations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum BackendChange {
-    /// New.
+    /// The backend is new.
     Added {
         /// Its name.
         backend: String,
@@ -22,12 +22,12 @@ pub enum BackendChange {
         /// Its weight.
         weight: u16,
     },
-    /// Gone.
+    /// The backend is gone.
     Removed {
         /// Its name.
         backend: String,
     },
-    /// Another address: tunnels that lead to the one before are touched.
+    /// The backend has another address. Tunnels to the old address are touched.
     Moved {
         /// Its name.
         backend: String,
@@ -41,7 +41,7 @@ pub enum BackendChange {
         /// Its name.
         backend: String,
     },
-    /// No longer about to leave.
+    /// Its source does not say any more that it leaves.
     Stays {
         /// Its name.
         backend: String,

@@ -87,7 +87,7 @@ impl Changes {
         *self == Self::default()
     }
 
-    /// One line: how much of what differs, keys that need an upgrade left out.
+    /// One line: the number of routes, upstreams and other keys that differ. Keys that need an upgrade are left out.
     pub fn summary(&self) -> String {
         let mut parts = Vec::new();
         let mut count = |number: usize, thing: &str, what: &str| {

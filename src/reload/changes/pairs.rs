@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-/// Entries of the same identity in both lists, side by side: first all of the new list, in its order, then those it
-/// lacks.
+/// Pairs the entries of two lists by identity. The entries of the new list come first, in its order. The entries that
+/// only the old list has follow.
 pub(super) fn pairs<'l, T, I: Eq + std::hash::Hash>(
     old: &'l [T],
     new: &'l [T],

@@ -11,21 +11,21 @@ use crate::config::{AffinitySource, Config, Route};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum RouteChange {
-    /// New.
+    /// The route is new.
     Added {
         /// Its name.
         route: String,
         /// Upstream it leads to.
         upstream: String,
     },
-    /// Gone.
+    /// The route is gone.
     Removed {
         /// Its name.
         route: String,
         /// Upstream it led to.
         upstream: String,
     },
-    /// Leads to another upstream.
+    /// The route leads to another upstream.
     Moved {
         /// Its name.
         route: String,

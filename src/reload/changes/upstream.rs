@@ -12,21 +12,21 @@ use crate::upstream::Member;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum UpstreamChange {
-    /// New.
+    /// The upstream is new.
     Added {
         /// Its name.
         upstream: String,
         /// Number of backends.
         backends: usize,
     },
-    /// Gone.
+    /// The upstream is gone.
     Removed {
         /// Its name.
         upstream: String,
         /// Number of backends it had.
         backends: usize,
     },
-    /// There before and after.
+    /// Both configurations have the upstream, and it differs.
     Changed {
         /// Its name.
         upstream: String,

@@ -1,4 +1,4 @@
-//! Whom something counts for.
+//! The keys that limits count by.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,13 +8,13 @@ use sha1::{Digest, Sha1};
 use super::settings::{By, Prefixes};
 use crate::hook::Request;
 
-/// Whom something counts for: the head of a SHA-1, so that neither long keys nor secret ones are kept.
+/// A key that a limit counts by: the first 16 bytes of a SHA-1, so that neither long keys nor secret ones are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct LimitKey(u128);
 
 impl LimitKey {
-    /// The key of a request; its client's address stands in where it has not what `by` asks for, so that leaving it out
-    /// lifts no limit.
+    /// The key of a request. The client's address takes the place of a value that `by` asks for and the request lacks,
+    /// so that no client escapes a limit by leaving the value out.
     pub(super) fn of(by: &By, request: &Request<'_>) -> Self {
         let named = match by {
             By::ClientIp(prefixes) => return Self::of_address(request.client(), *prefixes),
@@ -30,7 +30,7 @@ impl LimitKey {
         }
     }
 
-    /// The key of a tunnel of which nothing more is known.
+    /// The key of a tunnel of which only the client's address is known.
     pub(super) fn of_client(by: &By, client: IpAddr) -> Self {
         match by {
             By::ClientIp(prefixes) => Self::of_address(client, *prefixes),
@@ -64,7 +64,7 @@ impl LimitKey {
         Self(rand::random())
     }
 
-    /// `kind` keeps an address from being taken for a value that is written like one.
+    /// Hashes a value. `kind` tells an address from a header's value that looks like an address.
     fn digest(kind: &[u8], value: &[u8]) -> Self {
         let digest = Sha1::new().chain_update(kind).chain_update(b" ").chain_update(value).finalize();
         Self(u128::from_be_bytes(*digest.first_chunk().expect("SHA-1 has 20 bytes")))

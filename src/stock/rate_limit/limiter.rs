@@ -1,4 +1,4 @@
-//! One limit: how much each key has had lately (GCRA, by `governor`), for a bounded number of keys.
+//! One limit: the amount that each key has used lately (GCRA, by `governor`), for a bounded number of keys.
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
@@ -15,7 +15,7 @@ use lru::LruCache;
 use super::key::LimitKey;
 use super::settings::Rate;
 
-/// A rate, and who has had how much of it.
+/// A rate, and the amount of it that each key has used.
 pub(super) struct Limiter<C: Clock = MonotonicClock> {
     rate: Rate,
     max_keys: NonZeroU32,
@@ -27,7 +27,7 @@ pub(super) struct Limiter<C: Clock = MonotonicClock> {
     limiter: RateLimiter<LimitKey, Shared, C, NoOpMiddleware<C::Instant>>,
 }
 
-/// Why something cannot pass now.
+/// Why an amount cannot pass now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Excess {
     /// The amount would pass after this time, if nothing else came.
@@ -61,7 +61,7 @@ impl<C: Clock> Limiter<C> {
         self.rate.burst
     }
 
-    /// Lets `amount` (at least 1) of a key's pass, all or nothing.
+    /// Takes `amount` (at least 1) from a key's limit, all of it or nothing.
     pub(super) fn take(&self, key: &LimitKey, amount: u64) -> Result<(), Excess> {
         let units = u32::try_from(amount.max(1).div_ceil(self.unit)).ok().and_then(NonZeroU32::new);
         let taken = units.map(|units| self.limiter.check_key_n(key, units));
@@ -72,7 +72,8 @@ impl<C: Clock> Limiter<C> {
         }
     }
 
-    /// The keys that have lately had something, the latest first, and how long until nothing of that is left.
+    /// The keys that have used some of their limit lately, the latest first. With each key: the nanoseconds until its
+    /// count is back at zero.
     pub(super) fn save(&self, most: usize) -> Vec<(LimitKey, u64)> {
         let now = self.now();
         let mut saved = Vec::new();
@@ -84,7 +85,7 @@ impl<C: Clock> Limiter<C> {
         saved
     }
 
-    /// Takes on what [`save`](Self::save) gave, without forgetting what came since.
+    /// Adds the counts that [`save`](Self::save) gave to those that are there already.
     pub(super) fn restore(&self, saved: &[(LimitKey, u64)]) {
         let now = self.now();
         // What another rate made of a key must not outlast what this one would.
@@ -114,7 +115,7 @@ struct Table {
     hasher: RandomState,
 }
 
-/// Threads that count different keys seldom wait for each other.
+/// Number of parts with a lock each, so that threads that count different keys seldom wait for each other.
 const SHARDS: usize = 16;
 
 impl Table {
@@ -150,7 +151,7 @@ fn locked<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A table that others hold too.
+/// The table, shared with the limiter.
 struct Shared(Arc<Table>);
 
 impl StateStore for Shared {

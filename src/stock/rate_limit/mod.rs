@@ -26,8 +26,8 @@ pub use settings::{By, ByteRate, OnExcess, Prefixes, Rate, Settings};
 /// Bounds what clients may ask for: requests and upgrades over the limit are answered 429, messages end their tunnel
 /// with Close 1008, are dropped, or wait.
 ///
-/// Limits are those of this gateway alone. A reload takes over what was counted where the limit and `by` stay the same,
-/// a handover always.
+/// Each gateway counts for itself. A reload keeps the counts of a limit whose value and `by` stay the same. A handover
+/// keeps all counts.
 pub struct RateLimit {
     settings: Settings,
     requests: Option<Arc<Limiter>>,
@@ -64,7 +64,7 @@ struct Saved {
     bytes: Vec<(LimitKey, u64)>,
 }
 
-/// Of each limit so many keys go to another process: those seen last. Half a megabyte.
+/// Most keys of each limit that go to another process: the latest ones, half a megabyte.
 const MOST_SAVED: usize = 10_000;
 
 impl RateLimit {
@@ -72,20 +72,22 @@ impl RateLimit {
         *context.key.get_or_insert_with(|| LimitKey::of(&self.settings.by, request))
     }
 
-    /// The key of a tunnel's messages. Its request gave one, unless another release of this hook saw that request.
+    /// The key of a tunnel's messages. It is the request's key; a tunnel whose request was seen by another release of
+    /// this hook has none, and is counted by its client's address.
     fn tunnel_key(&self, client: IpAddr, context: &mut Context) -> LimitKey {
         *context.key.get_or_insert_with(|| LimitKey::of_client(&self.settings.by, client))
     }
 
-    /// The limits that a message falls under, how much of each it takes, and what there is too much of otherwise.
+    /// The limits that a message falls under. With each limit: the amount that the message takes, and the word for an
+    /// excess.
     fn costs(&self, message: &Message) -> impl Iterator<Item = (&Limiter, u64, &'static str)> {
         let bytes = u64::try_from(message.as_bytes().len()).unwrap_or(u64::MAX);
         let messages = self.messages.as_deref().map(|limiter| (limiter, 1, "too many messages"));
         messages.into_iter().chain(self.bytes.as_deref().map(|limiter| (limiter, bytes, "too many bytes")))
     }
 
-    /// Waits until `amount` has passed, piece by piece where it is more than may come at once; `false` if that would
-    /// take more than what is `left` to wait.
+    /// Waits until `amount` has passed. An amount that is more than the burst passes in pieces. Returns false when the
+    /// wait would be longer than `left`.
     async fn pace(limiter: &Limiter, key: &LimitKey, amount: u64, left: &mut Duration) -> bool {
         let mut to_take = amount.max(1);
         while to_take > 0 {
@@ -215,7 +217,7 @@ impl Hook for RateLimit {
 /// RFC 6455 §7.4.1.
 const POLICY_VIOLATION: u16 = 1008;
 
-/// Lets one of a key's pass, or answers 429 (RFC 6585 §4).
+/// Counts one request of a key, or answers 429 (RFC 6585 §4).
 fn pass(limiter: Option<&Limiter>, key: &LimitKey, what: &'static str) -> Next {
     match limiter.map(|limiter| limiter.take(key, 1)) {
         None | Some(Ok(())) => Next::Continue,
@@ -260,7 +262,7 @@ fn check(settings: &Settings) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// About a gigabyte for each limit.
+/// Most keys of a limit. They take about a gigabyte.
 const MOST_KEYS: u32 = 10_000_000;
 
 #[cfg(test)]

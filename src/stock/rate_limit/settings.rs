@@ -1,4 +1,4 @@
-//! The settings of `rate_limit`: whose requests count together, and how many of what there may be.
+//! The settings of `rate_limit`: the key that is counted by, and the limits.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -15,15 +15,15 @@ pub struct Settings {
     /// Key by which is counted; by default the client's address.
     #[serde(default)]
     pub by: By,
-    /// Requests, upgrades too; no limit if left out, as with the limits that follow.
+    /// Rate of requests, upgrades included. No limit if left out; the same holds for the limits that follow.
     pub requests: Option<Rate>,
-    /// WebSocket upgrades.
+    /// Rate of WebSocket upgrades.
     pub upgrades: Option<Rate>,
-    /// Tunnels open at once.
+    /// Most tunnels that are open at the same time.
     pub tunnels: Option<NonZeroU32>,
-    /// Messages from clients.
+    /// Rate of messages from clients.
     pub messages: Option<Rate>,
-    /// Bytes of messages from clients.
+    /// Rate of bytes in messages from clients.
     pub bytes: Option<ByteRate>,
     /// Fate of a message over the limit.
     #[serde(default)]
@@ -36,7 +36,7 @@ pub struct Settings {
     pub max_keys: NonZeroU32,
 }
 
-/// Below the 5 s that a call of a hook may take by default.
+/// The default is below the 5 s that a call of a hook may take by default.
 fn max_delay() -> Period {
     Period(Duration::from_secs(4))
 }
@@ -54,24 +54,24 @@ pub enum OnExcess {
     Close,
     /// Drops the message. The tunnel goes on.
     Drop,
-    /// Makes the message wait. Its sender is read no further.
+    /// The message waits. Meanwhile nothing more is read from its sender.
     Delay,
 }
 
 /// Key by which is counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum By {
-    /// All of one client address, or of a network of addresses.
+    /// One count for each client address, or for each network of addresses.
     ClientIp(Prefixes),
-    /// All with the same value of a header.
+    /// One count for each value of a header.
     Header(String),
-    /// All with the same value of a cookie.
+    /// One count for each value of a cookie.
     Cookie(String),
-    /// All with the same value of a query argument.
+    /// One count for each value of a query argument.
     Query(String),
-    /// All of the route.
+    /// One count for the whole route.
     Route,
-    /// The messages of one tunnel.
+    /// One count for each tunnel.
     Tunnel,
 }
 
@@ -159,7 +159,7 @@ impl<'de> Deserialize<'de> for By {
     }
 }
 
-/// So many in a period, and so many at once: `100/s`, `100/s burst 200`. The period is `s`, `m`, `h` or `d`.
+/// A number in a period, and a number at once: `100/s`, `100/s burst 200`. The period is `s`, `m`, `h` or `d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// Amount that a period brings: 1 to 1,000,000 a second.
@@ -238,5 +238,5 @@ impl<R: Fn(&str) -> Option<u64>> Visitor<'_> for Text<R> {
     }
 }
 
-/// The limiter counts nanoseconds in 64 bits.
+/// The longest time until a burst is allowed again. The limiter counts nanoseconds in 64 bits.
 const LONGEST_RECOVERY: Duration = Duration::from_secs(365 * 86_400);

@@ -1,4 +1,4 @@
-//! Sends one event to an endpoint: signed, and again if it did not arrive.
+//! Sends one event to an endpoint. The event is signed, and sent again if it did not arrive.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -90,7 +90,7 @@ fn signature(secret: &hmac::Key, id: &str, at: &str, body: &[u8]) -> String {
     format!("v1,{}", STANDARD.encode(context.sign()))
 }
 
-/// RFC 9110 §15.5.9, RFC 6585 §4: those say "later"; others below 500 say "no".
+/// Tells whether an event is sent again after this answer: 408 (RFC 9110 §15.5.9), 429 (RFC 6585 §4), or 500 and above.
 fn is_worth_another_try(status: StatusCode) -> bool {
     status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT || status == StatusCode::TOO_MANY_REQUESTS
 }
@@ -102,7 +102,7 @@ fn text(value: &str) -> HeaderValue {
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Nothing in it is looked at; it is read so that the connection can be used again.
+/// Most bytes of an answer's body that are read, so that the connection can be used again. The body is not looked at.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
 #[cfg(test)]

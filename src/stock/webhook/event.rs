@@ -31,12 +31,12 @@ impl EventKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct WebhookEvent {
     pub(super) kind: EventKind,
-    /// The same for every try, and for no other event.
+    /// Id of the event. Every try to send the event has the same id.
     pub(super) id: String,
     pub(super) body: Vec<u8>,
 }
 
-/// Fields are named as in the access log.
+/// The event as JSON. Its fields are named as in the access log.
 #[derive(Serialize)]
 struct Body<'t> {
     event: EventKind,

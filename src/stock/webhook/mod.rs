@@ -28,11 +28,11 @@ pub struct Webhook {
     ledger: Arc<Ledger>,
     timeout: Duration,
     gate: Option<Gate>,
-    /// One permit for each call of `gate` that may be under way.
+    /// Has one permit for each call of `gate` that may be under way.
     calls: Semaphore,
 }
 
-/// The endpoint decides which tunnels may go on.
+/// Settings of `gate`, by which the endpoint decides which tunnels may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Gate {
     /// Close code of tunnels that the endpoint refuses.

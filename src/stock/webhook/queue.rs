@@ -1,4 +1,5 @@
-//! Events on their way: bounded, in order for each tunnel, and counted whatever becomes of them.
+//! The queue of events that are to be sent. It is bounded, keeps the order of each tunnel's events, and counts the
+//! outcome of every event.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,12 +14,13 @@ use super::event::{EventKind, WebhookEvent};
 use crate::hook::TunnelId;
 use crate::stock::outgoing;
 
-/// Events that wait for their turn. A tunnel's take the same lane, where one is sent after the other.
+/// Events that wait to be sent, in lanes. A lane sends one event after the other, and all events of a tunnel take the
+/// same lane.
 #[derive(Debug)]
 pub(super) struct EventQueue {
     endpoint: Arc<WebhookEndpoint>,
     lanes: Vec<mpsc::UnboundedSender<Job>>,
-    /// Ends of lanes that are not worked on yet.
+    /// Receiving ends of the lanes, until the tasks start that send their events.
     idle: Mutex<Vec<mpsc::UnboundedReceiver<Job>>>,
     room: Arc<Semaphore>,
     ledger: Arc<Ledger>,
@@ -61,8 +63,8 @@ impl EventQueue {
         Self { endpoint, lanes, idle: Mutex::new(idle), room: Arc::new(Semaphore::new(length)), ledger }
     }
 
-    /// Sends what is queued from now on. Must be called on a Tokio runtime; what is queued when `self` is dropped is
-    /// still sent.
+    /// Starts the tasks that send queued events. Must be called on a Tokio runtime. Events that are queued when `self`
+    /// is dropped are still sent.
     pub(super) fn start(&self) {
         let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
         for lane in idle {
@@ -70,8 +72,8 @@ impl EventQueue {
         }
     }
 
-    /// Queues an event, and returns what tells that it is done with, whatever became of it; `None` where there is no
-    /// room.
+    /// Queues an event. The receiver that is returned resolves when the event was sent or given up. Returns `None` when
+    /// the queue is full.
     pub(super) fn push(&self, tunnel: TunnelId, event: WebhookEvent) -> Option<oneshot::Receiver<()>> {
         let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
             self.ledger.lost(event.kind, "dropped", "too many events are waiting");
@@ -124,8 +126,8 @@ impl Ledger {
         }
     }
 
-    /// Counts an event that nobody will get. The first in a row is logged; while an endpoint is down, all the others
-    /// are the same story.
+    /// Counts an event that was lost. Only the first one in a row is logged, because an endpoint that is down loses all
+    /// of them for one reason.
     fn lost(&self, kind: EventKind, outcome: &str, why: &str) {
         self.count(kind, outcome);
         self.lost.fetch_add(1, Ordering::Relaxed);
@@ -139,5 +141,5 @@ impl Ledger {
     }
 }
 
-/// So many requests at most are under way at a time.
+/// Number of lanes, and so the most requests that are under way at the same time.
 const LANES: usize = 16;

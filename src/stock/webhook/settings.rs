@@ -41,7 +41,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Which events are sent.
+    /// The kinds of events that are sent.
     pub(super) fn events(&self) -> Result<Vec<EventKind>, SetupError> {
         match self.events.as_slice() {
             [] => Err(SetupError::at("events", "no event is sent")),
@@ -65,7 +65,7 @@ impl Settings {
         is_possible.then_some(self.timeout.0).ok_or_else(error)
     }
 
-    /// Decision left to the endpoint, if any.
+    /// The settings by which the endpoint decides about tunnels; `None` when it does not decide.
     pub(super) fn gate(&self) -> Result<Option<Gate>, SetupError> {
         let needless = [("refused_code", self.refused_code.is_some()), ("on_failure", self.on_failure.is_some())];
         match needless.iter().find(|(_, given)| *given && !self.gate) {
@@ -146,8 +146,8 @@ fn default_retries() -> u32 {
 const PREFIX: &[u8] = b"whsec_";
 const SHORTEST_SECRET: usize = 24;
 
-/// An event takes about a kilobyte.
+/// Most events in the queue. Each takes about a kilobyte.
 const LONGEST_QUEUE: usize = 100_000;
 
-/// The pauses between them add up to a minute and a half.
+/// Most tries after the first one. The pauses between them add up to a minute and a half.
 const MOST_RETRIES: u32 = 8;

@@ -21,7 +21,7 @@ use crate::config::{HookEntry, KnownHooks, Settings};
 use crate::hook::{Chain, Closed, Injector, Item, Outlet, To, Tunnel, TunnelId};
 use crate::metrics::Metrics;
 
-/// An endpoint that notes what it is told.
+/// An endpoint that records the requests that it gets.
 struct Listening {
     address: SocketAddr,
     told: mpsc::UnboundedReceiver<(HeaderMap, Bytes)>,
@@ -70,7 +70,7 @@ async fn take(State(page): State<Arc<Page>>, headers: HeaderMap, body: Bytes) ->
     page.answers.lock().unwrap().pop().unwrap_or(StatusCode::NO_CONTENT)
 }
 
-/// Notes what tunnels are told.
+/// An outlet that records the items that hooks send to tunnels.
 struct Tunnels(mpsc::UnboundedSender<(To, Item)>);
 
 impl Outlet for Tunnels {
