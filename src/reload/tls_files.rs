@@ -1,5 +1,5 @@
-//! The watch of the files that the TLS of listeners and upstreams is made from, and their renewal while connections go
-//! on.
+//! Watches the files of TLS, those of listeners and of upstreams, and reads them again when they change. Open
+//! connections go on.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -17,20 +17,19 @@ use crate::snapshot::Running;
 /// A file is looked at by name, through links, as [`Watch`](super::Watch) looks at the configuration's.
 pub struct TlsFiles {
     running: Arc<Running>,
-    /// State of each file when it was told of last; `None` of one that was away.
+    /// State of each file when [`changed`](Self::changed) returned it last; `None` of a file that was away.
     told: HashMap<PathBuf, Option<Stamp>>,
 }
 
 impl TlsFiles {
-    /// A watch over the files of the listeners and upstreams in force. Each file counts as changed at first, because it
-    /// may have been since it was read.
+    /// A watch over the files of the listeners and upstreams in force. At first each file counts as changed, because it
+    /// may have changed since it was read.
     pub fn new(running: Arc<Running>) -> Self {
         Self { running, told: HashMap::new() }
     }
 
-    /// Returns the files that have changed and been still for 300 ms. Dropping the future loses nothing; to be asked
-    /// anew after each reload, because only a reload names other files, and until then nobody wakes where there are
-    /// none.
+    /// Returns the files that have changed and been still for 300 ms. Dropping the future loses nothing. Must be called
+    /// again after each reload: where the configuration names no files, the future sleeps until it is dropped.
     pub async fn changed(&mut self) -> BTreeSet<PathBuf> {
         let files = self.files();
         self.told.retain(|file, _| files.contains(file));
@@ -49,8 +48,8 @@ impl TlsFiles {
         }
     }
 
-    /// The files of the configuration in force. Its snapshot is let go of here: hooks of an old configuration end with
-    /// the last user of its snapshot.
+    /// The files of the configuration in force. Does not keep its snapshot, because the hooks of an old configuration
+    /// end with the last user of its snapshot.
     fn files(&self) -> BTreeSet<PathBuf> {
         let snapshot = self.running.snapshot();
         let servers = snapshot.tls_servers();
@@ -59,8 +58,8 @@ impl TlsFiles {
     }
 }
 
-/// Reads files again that have `changed`. Each that can be used takes force for connections that begin from now on;
-/// each other one leaves what was read before in force, which is logged and counted. Open connections are not touched.
+/// Reads the `changed` files again. A file that can be used is in force for connections that begin from now on. A file
+/// that cannot be used is logged and counted, and its former contents stay in force. Open connections are not touched.
 pub async fn renew(running: &Arc<Running>, changed: BTreeSet<PathBuf>) {
     let running = Arc::clone(running);
     // Whatever happens in there has been logged.
@@ -97,8 +96,8 @@ fn renew_now(running: &Running, changed: &BTreeSet<PathBuf>) {
     running.metrics.tls.files_read(renewed.len(), failed.len());
 }
 
-/// The files' states, in their order, once all have been the same for [`STILL_FOR`]: a certificate and its key are
-/// seldom replaced in one moment.
+/// Waits until all files have been the same for [`STILL_FOR`], and returns their states in order. A certificate and its
+/// key are seldom replaced in one moment.
 async fn still(files: &BTreeSet<PathBuf>) -> Vec<Option<Stamp>> {
     let states = || -> Vec<_> { files.iter().map(|file| Stamp::of(file)).collect() };
     let mut since = Instant::now();

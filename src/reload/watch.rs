@@ -1,4 +1,4 @@
-//! The watch of the configuration's file: it tells when the file has changed and been still for a while.
+//! Watches the configuration's file, and tells when it has changed and then been still for a while.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use crate::snapshot::Running;
 
 /// Looks at the file once a second, as long as the configuration in force says `watch: true`.
 ///
-/// The file is looked at by name, through links: an editor's rename-and-replace, a link that is made to lead elsewhere
-/// and a file that is away for a moment are seen for what they are. Looking is one `stat`; unlike the system's
-/// notifications it also works on network file systems and bind mounts.
+/// The file is looked at by name, through links. So a file that an editor replaces by renaming counts as changed, and
+/// so does a link with another target. A file that is away for a moment is waited for. Looking is one `stat`. Unlike
+/// the system's notifications, it also works on network file systems and bind mounts.
 pub struct Watch {
     running: Arc<Running>,
-    /// State that [`changed`](Self::changed) told of last. It is not told of again where the file was refused.
+    /// State of the file when [`changed`](Self::changed) returned last. A file that was refused is not reported again.
     told: Option<Stamp>,
 }
 
@@ -26,9 +26,9 @@ impl Watch {
         Self { running, told: None }
     }
 
-    /// Returns when the file is not what the configuration in force was read from, and has been still for 300 ms. A
-    /// file that is away is waited for. Dropping the future loses nothing; to be asked anew after each reload, because
-    /// only a reload can begin the watch, and until then nobody wakes for it.
+    /// Returns when the file differs from the one that the configuration in force was read from, and has been still for
+    /// 300 ms. A file that is away is waited for. Dropping the future loses nothing. Must be called again after each
+    /// reload: with `watch: false` the future sleeps until it is dropped.
     pub async fn changed(&mut self) {
         let snapshot = self.running.snapshot();
         let Some(source) = snapshot.config.source.as_ref().filter(|_| snapshot.config.watch) else {

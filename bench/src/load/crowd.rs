@@ -1,5 +1,5 @@
-//! The clients of a storm, in a process of their own: all ask for a WebSocket at once, and those that are refused come
-//! again, until each is in.
+//! The clients of a storm, in a process of their own. All of them ask for a WebSocket at the same moment. Clients that
+//! are refused ask again, until each has a tunnel.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -28,28 +28,28 @@ pub struct Job {
     pub count: usize,
     /// The certificate of a gateway that speaks TLS, and whether sessions are resumed.
     pub tls: Option<(PathBuf, bool)>,
-    /// Clients that are in stay; otherwise they leave after their first message.
+    /// Clients keep their tunnel; otherwise they leave after their first message.
     pub stay: bool,
-    /// The longest time until the last is in.
+    /// The longest time until the last client has its tunnel.
     pub patience: Duration,
 }
 
 /// Outcome of a storm.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Told {
-    /// Time at which each client was in, in milliseconds from the beginning.
+    /// Time at which each client had its tunnel, in milliseconds from the beginning.
     pub admitted: Vec<u64>,
     /// Refusals, by status.
     pub refused: BTreeMap<u16, u64>,
     /// Connections that could not be made, or ended without an answer.
     pub broken: u64,
-    /// Clients that are in, and got no echo.
+    /// Clients with a tunnel that got no echo.
     pub silent: u64,
     /// Clients that were to resume a session and did not.
     pub unresumed: u64,
 }
 
-/// Runs the job when a line comes on standard input, and says how it went on standard output.
+/// Runs the job when a line comes on standard input, and writes its outcome to standard output.
 ///
 /// # Errors
 /// When epoll fails.
@@ -90,19 +90,19 @@ struct Crowd {
     clients: Vec<Client>,
     message: Message,
     told: Told,
-    /// Clients that come again, with the moment.
+    /// Clients that are to ask again, each with the moment.
     again: BinaryHeap<Reverse<(Instant, usize)>>,
     left: usize,
 }
 
 enum Client {
-    /// Not there: it comes, or comes again.
+    /// The client has no connection. It will ask for the first time, or again.
     Away,
-    /// Asks; bytes of its request that are sent, and of the answer that came.
+    /// The client asks. The number counts bytes of its request that are sent; the bytes are those of the answer so far.
     Asks(Stream, usize, Vec<u8>),
-    /// In; bytes of its first echo that came.
+    /// The client has a tunnel. The number counts bytes of its first echo.
     In(Stream, usize),
-    /// In, and had its echo.
+    /// The client has a tunnel, and had its echo.
     Stays(#[expect(dead_code, reason = "keeps the connection")] Stream),
     Done,
 }
@@ -149,7 +149,7 @@ impl Crowd {
         Ok(std::mem::take(&mut self.told))
     }
 
-    /// A client comes to the gateway.
+    /// Connects a client to the gateway.
     fn come(&mut self, at: usize) {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let connected = self.targets.connect((self.job.first + at) % SOURCES).and_then(|mut stream| {
@@ -230,7 +230,7 @@ impl Crowd {
         self.clients[at] = if self.job.stay { Client::Stays(stream) } else { Client::Done };
     }
 
-    /// A client was in, and lost its tunnel.
+    /// Notes that a client had a tunnel and has lost it.
     fn leave(&mut self, at: usize) {
         self.told.broken += 1;
         self.left -= 1;
@@ -242,7 +242,7 @@ impl Crowd {
         self.come_again(at, None);
     }
 
-    /// Comes again when it was told to, else after one to two seconds.
+    /// Has a client ask again at the moment that `Retry-After` gave, else after one to two seconds.
     fn come_again(&mut self, at: usize, after: Option<u64>) {
         let jitter = Duration::from_millis((self.job.first + at) as u64 * 7919 % 1000);
         let after = Duration::from_secs(after.unwrap_or(1)) + jitter;
@@ -265,7 +265,7 @@ fn refusal(head: &[u8]) -> (u16, Option<u64>) {
     (response.code.unwrap_or_default(), after)
 }
 
-/// Source addresses of all clients: as many as one /24 has.
+/// Number of source addresses that clients share: as many as one /24 has.
 const SOURCES: usize = 250;
 /// The longest sleep, after which the time limit is looked at.
 const TICK: Duration = Duration::from_millis(100);

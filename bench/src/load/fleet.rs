@@ -19,7 +19,7 @@ pub struct Fleet<'a> {
     poll: Poll,
     events: Events,
     scratch: Vec<u8>,
-    /// `None`: lost.
+    /// The tunnels; `None` for one that was lost.
     tunnels: Vec<Option<Tunnel>>,
     targets: Targets,
     /// Clients that have no tunnel yet; each has a source address of its own.
@@ -28,7 +28,7 @@ pub struct Fleet<'a> {
     stop: &'a Stop,
 }
 
-/// Connections under way at once: no listener's backlog is shorter.
+/// Most connections that are being opened at the same time. No listener's backlog is shorter.
 const OPENING_AT_ONCE: usize = 64;
 /// The longest wait for a handshake, or for the last answers of a load.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ impl<'a> Fleet<'a> {
     /// Opens `count` tunnels, to the targets in turn.
     ///
     /// # Errors
-    /// When any of them does not open within 10 s of the last one's progress: figures with fewer would be others.
+    /// A tunnel does not open, and none has made progress for 10 s. Figures of fewer tunnels could not be compared.
     pub fn open(targets: &Targets, count: usize, stop: &'a Stop) -> Result<Self> {
         Self::open_for(targets, count, Box::new(0..), stop)
     }
@@ -71,8 +71,8 @@ impl<'a> Fleet<'a> {
         Ok(fleet)
     }
 
-    /// Closes `count` tunnels without a Close frame, and opens as many from other addresses. `from`: place of the first
-    /// one.
+    /// Closes `count` tunnels without a Close frame, and opens as many from other addresses. `from` is the place of the
+    /// first one.
     ///
     /// # Errors
     /// As for [`Fleet::open`].
@@ -156,8 +156,9 @@ impl<'a> Fleet<'a> {
         Ok(outcome)
     }
 
-    /// Open loop: `rate` messages a second, evenly spread, one tunnel after the other, whether answers come or not.
-    /// Latency counts from the moment a message was due, so that a stall is felt by all it holds up.
+    /// Open loop: sends `rate` messages a second, evenly spread, on one tunnel after the other, and does not wait for
+    /// answers. Latency counts from the moment at which a message was due, so that a stall counts for every message
+    /// that it delays.
     ///
     /// # Errors
     /// When epoll or the timer fails, or the user wants an end.
@@ -196,7 +197,7 @@ impl<'a> Fleet<'a> {
         Ok(outcome)
     }
 
-    /// Notices, for `window`, tunnels that the other side closes.
+    /// Watches the tunnels for the time of `window`, and notes those that the other side closes.
     ///
     /// # Errors
     /// When epoll fails or the user wants an end.

@@ -77,7 +77,7 @@ struct Script {
     request: Vec<u8>,
     message: Message,
     close: Vec<u8>,
-    /// Whoever does not take up an earlier session has failed.
+    /// A client that does not resume an earlier TLS session counts as failed.
     is_resuming: bool,
 }
 
@@ -96,7 +96,7 @@ enum Stage {
 }
 
 impl Stage {
-    /// Goes on as far as the socket allows. `None`: it failed.
+    /// Goes on as far as the socket allows. Returns `None` for a handshake that failed.
     fn drive(mut self, script: &Script) -> Option<Self> {
         loop {
             let (stage, goes_on) = match self {
@@ -143,7 +143,8 @@ enum Reading {
     End,
 }
 
-/// Reads on towards `wanted`, of which `before` bytes came earlier. `None`: something else came, or the socket failed.
+/// Reads the rest of `wanted`, of which `before` bytes came earlier. Returns `None` when other bytes came or the socket
+/// failed.
 fn read(stream: &mut Stream, wanted: &[u8], mut before: usize) -> Option<Reading> {
     let mut chunk = [0; 512];
     loop {

@@ -1,4 +1,4 @@
-//! Single HTTP requests, which tell the backend of a client.
+//! Single HTTP requests, by whose answers the backend of a client is known.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};

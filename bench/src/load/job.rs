@@ -29,7 +29,7 @@ pub struct Job {
 pub enum Kind {
     /// Closed loop: a message on every tunnel, the next when its answer has come.
     Echo,
-    /// Open loop: so many messages a second over all tunnels.
+    /// Open loop: the number of messages a second over all tunnels.
     Paced(f64),
     /// Connect, handshake, one echo, Close.
     Handshake,

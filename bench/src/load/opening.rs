@@ -18,7 +18,7 @@ pub(super) enum Progress {
     Waiting(Opening),
     /// The 101 is there, and nothing after it was read.
     Open(Stream),
-    /// Refused, closed or answered with anything else.
+    /// The connection was refused or closed, or the answer was another one.
     Failed,
 }
 

@@ -12,7 +12,7 @@ use rustix::time::{
 /// Token of the timer's events.
 pub(super) const TIMER: Token = Token(usize::MAX);
 
-/// A steady pace. epoll waits in whole milliseconds, so it needs a timer.
+/// A steady pace. It has a timer of its own, because epoll waits in whole milliseconds.
 pub struct Pace {
     timer: OwnedFd,
     gap: Duration,

@@ -55,15 +55,15 @@ impl<'a> Remote<'a> {
         Ok(remote)
     }
 
-    /// Its process.
+    /// Id of the other process.
     pub fn pid(&self) -> Pid {
         self.child.id() as Pid
     }
 
-    /// Lets it do the load.
+    /// Lets the other process run the load.
     ///
     /// # Errors
-    /// When it fails, or the user wants an end.
+    /// The load fails, or the user wants an end.
     pub fn run(&mut self) -> Result<Outcome> {
         self.input.write_all(b"go\n").context("the generator has ended")?;
         let line = self.line(self.job.window + PATIENCE)?;

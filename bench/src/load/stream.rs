@@ -41,7 +41,8 @@ impl Targets {
     }
 }
 
-/// A connection. As with a plain socket, a short read means that no more is there, and its end is a read of nothing.
+/// A connection. It reads as a plain socket does: a short read means that no more has come, and a read of 0 bytes is
+/// the end.
 pub(super) struct Stream {
     socket: TcpStream,
     tls: Option<Box<Tls>>,
@@ -141,7 +142,7 @@ impl Tls {
         Ok(())
     }
 
-    /// Gives rustls more of what came. At the end it is given nothing, by which it knows the end.
+    /// Gives rustls more of the bytes that came. At the end of the stream it is given an empty read.
     fn receive(&mut self, socket: &mut TcpStream) -> Result<()> {
         if self.unread.is_empty() {
             // rustls itself would read 4 KiB at once.

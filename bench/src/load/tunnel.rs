@@ -1,4 +1,4 @@
-//! An open tunnel of the generator: messages go out, their echo is awaited in order.
+//! An open tunnel of the generator. It sends messages, and awaits their echoes in order.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -13,7 +13,7 @@ pub(super) struct Tunnel {
     /// The moment at which each unanswered message was sent, or should have been sent. Its length is bounded by the
     /// caller of `offer`.
     awaited: VecDeque<Instant>,
-    /// Messages not wholly written, and how much of the first one is.
+    /// Number of messages that are not written completely; of the first one, `sent` bytes are.
     unsent: usize,
     sent: usize,
     /// Bytes of the current answer that came.
@@ -60,7 +60,8 @@ impl Tunnel {
         Ok(())
     }
 
-    /// Reads what there is; `answered` is told of every whole answer, with the moment its message counts from.
+    /// Reads the bytes that have come. Calls `answered` for every complete answer, with the moment from which the
+    /// latency of its message counts.
     pub(super) fn receive(
         &mut self,
         message: &Message,

@@ -1,4 +1,4 @@
-//! A core for the gateway alone, and priority on the other one for what measures it.
+//! Gives one core to the gateway alone, and priority on the other core to the load generator.
 
 use std::process::Command;
 
@@ -12,7 +12,7 @@ pub(super) const GATEWAY: &str = "0";
 /// The core of the generator and the backends.
 pub(super) const OTHERS: &str = "1";
 
-/// The calling thread on the core of the generator, before all others there. Undone when dropped.
+/// Binds the calling thread to the core of the generator, with priority over all others there. Undone when dropped.
 pub struct Isolated {
     before: CpuSet,
 }
@@ -42,7 +42,7 @@ pub(super) fn pin(pid: Pid, core: &str) -> Result<()> {
     run("taskset", &["--all-tasks", "--cpu-list", "--pid", core, &pid.to_string()])
 }
 
-/// Lets a thread run whenever it can. Threads that it starts are not given that.
+/// Gives a thread real-time priority. Threads that it starts do not have it.
 pub(super) fn come_first(thread: Pid) -> Result<()> {
     run("chrt", &["--fifo", "--reset-on-fork", "--pid", "1", &thread.to_string()])
 }

@@ -29,7 +29,7 @@ pub struct Ratio {
 }
 
 impl Ratio {
-    /// A program beside itself has a ratio of 1.00; a median further off than this is chance.
+    /// Greatest distance from 1.00 at which the ratio of a program to itself counts as 1.00.
     pub const TOLERANCE: f64 = 0.03;
 
     /// True for a ratio that a program beside itself may have.
@@ -108,7 +108,7 @@ fn spread(figures: &[f64]) -> Option<Spread> {
     Some(Spread { median: quantile(&sorted, 0.5)?, least, most })
 }
 
-/// The quantile of sorted figures, between two of them where it falls there.
+/// The quantile of sorted figures, interpolated between two of them where needed.
 fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
     let place = part * (sorted.len().checked_sub(1)? as f64);
     let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);

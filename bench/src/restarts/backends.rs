@@ -1,4 +1,4 @@
-//! Backends that end and start again: each says its number on a new tunnel, and then reads until the tunnel ends.
+//! Backends that end and start again. Each sends its number on a new tunnel, and then reads until the tunnel ends.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

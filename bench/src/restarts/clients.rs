@@ -24,15 +24,15 @@ struct Counts {
     clients: Vec<Client>,
     refused: BTreeMap<u16, usize>,
     failed: usize,
-    /// Times that clients were without a tunnel.
+    /// Lengths of the times that clients were without a tunnel.
     without: Vec<Duration>,
 }
 
 #[derive(Clone, Default)]
 struct Client {
-    /// Number of the backend that it is at.
+    /// Number of the backend that the client's tunnel leads to.
     at: Option<usize>,
-    /// The one that it was at when counting began.
+    /// Number of the backend that it led to when counting began.
     home: Option<usize>,
     opened: usize,
 }

@@ -1,4 +1,4 @@
-//! The gateways of a rolling restart: how each is told of its backends, and of their absence.
+//! The gateways of a rolling restart, and the way in which each learns of its backends and of their absence.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -31,7 +31,7 @@ pub enum Case {
     Replaced,
     /// A list in the configuration, and backends that return at their addresses; clients wait.
     ListedAndHeld,
-    /// The same, and nobody waits. All that other gateways have without a controller beside them.
+    /// The same, and nobody waits. Other gateways have no other way without a controller beside them.
     Listed,
 }
 
@@ -116,7 +116,7 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Tells it which backends there are. Gateways with a list find out by themselves.
+    /// Tells the gateway of the backends that are there. A gateway with a list of backends is told nothing.
     pub(super) fn tell(&mut self, backends: &Backends) -> Result<()> {
         tell(self.dir.path(), self.case, backends)
     }

@@ -34,13 +34,14 @@ pub struct Plan {
 /// Figures of one case.
 #[derive(Debug)]
 struct Outcome {
-    /// Tunnels opened again, by client.
+    /// Number of tunnels that were opened again, for each client.
     reconnects: f64,
-    /// Part of the clients that are at the backend they began with. `None` where none is left of those.
+    /// Share of the clients whose tunnel leads to the backend that they began with. `None` where every such backend was
+    /// replaced.
     at_home: Option<f64>,
     /// Answers by status, other than 101.
     refused: Vec<(u16, usize)>,
-    /// Connections that came to nothing else.
+    /// Number of connections that failed in another way.
     failed: usize,
     /// Median and longest time that a client was without its tunnel.
     without: [Duration; 2],
@@ -53,7 +54,7 @@ const GOAL_REPLACED: f64 = 1.3;
 /// Longest wait for all clients to have a tunnel, at the beginning and at the end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs it, prints the figures, and writes them as `restarts.md` into `out`.
+/// Runs the plan, prints the figures, and writes them as `restarts.md` into `out`.
 ///
 /// # Errors
 /// When Longhaul misses its goals; when the user wants an end.

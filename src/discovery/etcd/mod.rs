@@ -125,7 +125,8 @@ impl Source {
         Ended::Failed(failure)
     }
 
-    /// Opens a watch from what is known on, or from a new list where that is not possible, and reports the members.
+    /// Opens a watch that goes on at the revision that is known. Where that is not possible, lists the keys anew,
+    /// reports the members and watches from there.
     async fn open(&mut self, client: &EtcdClient) -> Result<(OpenWatch, Known), EndpointFailure> {
         let prefix = self.etcd.prefix.as_bytes();
         for _ in 0..TRIES {
@@ -252,7 +253,7 @@ async fn drain_everywhere(
     }
 }
 
-/// Waits, and refuses the orders that come meanwhile.
+/// Waits for a time, and refuses the orders that come in it.
 async fn refuse_for(time: Duration, orders: &mut mpsc::Receiver<Order>, reason: &str) {
     let wait = sleep(time);
     tokio::pin!(wait);
@@ -266,17 +267,18 @@ async fn refuse_for(time: Duration, orders: &mut mpsc::Receiver<Order>, reason: 
     }
 }
 
-/// Gateways whose servers went away at one time do not come back at one time.
+/// Varies a pause at random, so that gateways whose servers went away at the same moment do not come back at the same
+/// moment.
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.75 + rand::random::<f64>() / 2.0)
 }
 
 /// Interval at which the state of the store is asked for.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// A server that served for so long is no reason to wait before it is asked again.
+/// Time after which a server counts as steady: when it fails after that, it is asked again without a pause.
 const STEADY: Duration = Duration::from_secs(2);
 /// Pause after all servers have failed; twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
-/// Most lists in a row whose watch cannot begin where the list ended.
+/// Most lists in a row. A list is repeated when no watch can begin at its revision.
 const TRIES: usize = 3;

@@ -1,7 +1,7 @@
 //! Keys of etcd as members: the last part of a key is a member's name, its value is the member as JSON.
 //!
-//! Below `.drain/` are drains that were told to every gateway. Each holds for the key that it was told for: a backend
-//! that registers anew is not drained.
+//! Keys below `.drain/` are drains that hold for every gateway. A drain holds for one registration of a backend: a
+//! backend that registers anew is not drained.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ struct Entry {
     member: Result<Member, String>,
 }
 
-/// A member's key, for a drain beside it.
+/// A member's key, for a drain that is to be put beside it.
 #[derive(Debug)]
 pub(super) struct MemberKey<'r> {
     pub(super) key: &'r [u8],
@@ -138,7 +138,7 @@ impl Registered {
         Some(rest.to_vec())
     }
 
-    /// The member, leaving where a drain was told for the key that was created at this revision.
+    /// The member. It is leaving where a drain holds for the key that was created at this revision.
     fn drained_by(&self, member: &Member, created: u64) -> Member {
         match self.drains.get(member.name.as_bytes()) {
             Some(Ok(Drain { of, begun_ms, over_ms })) if *of == created => {
@@ -187,9 +187,9 @@ fn one() -> u16 {
 
 /// Begin of the keys of drains, behind the prefix.
 const DRAIN: &str = ".drain/";
-/// As many as an upstream can have backends.
+/// Most keys: as many as an upstream can have backends.
 const MOST: usize = 65_535;
-/// Keys that a message names.
+/// Most keys that a message for people names.
 const NAMED: usize = 8;
 
 #[cfg(test)]

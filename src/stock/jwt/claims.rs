@@ -6,25 +6,25 @@ use serde_json::Value;
 use super::verify::{Claims, claim};
 use crate::hook::{Request, Result};
 
-/// A claim that backends are told in a header.
+/// A claim that the gateway passes on to backends in a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ToldClaim {
     /// The claim's name.
     pub(super) claim: String,
-    /// The header that it is told in, which no client may send.
+    /// The header that carries it. A header of this name that a client sends is removed.
     pub(super) header: HeaderName,
 }
 
-/// Tells the backend the claims that there are.
+/// Adds the headers of those claims that the token has.
 ///
 /// # Errors
-/// None that a token can lead to.
+/// A value cannot stand in a header. No token leads to this, because values are encoded.
 pub(super) fn tell(told: &[ToldClaim], claims: &Claims, request: &mut Request<'_>) -> Result<()> {
     let there = told.iter().filter_map(|told| Some((&told.header, claim(claims, &told.claim)?)));
     there.into_iter().try_for_each(|(header, value)| request.set_header(header.as_str(), header_text(value)))
 }
 
-/// Takes out what only the gateway may say.
+/// Removes the headers of claims that the client sent: only the gateway may send them.
 pub(super) fn forget(told: &[ToldClaim], request: &mut Request<'_>) {
     told.iter().for_each(|told| request.remove_header(told.header.as_str()));
 }
@@ -37,9 +37,9 @@ pub(super) fn key(value: &Value) -> Vec<u8> {
     }
 }
 
-/// A claim as the value of a header: texts, numbers and truth values as they are, a list of such with `,` between them,
-/// and anything else as JSON. What a header cannot hold is percent-encoded, and so is `%`, and `,` within an item of a
-/// list: whoever decodes it has exactly what the token said.
+/// A claim as the value of a header. Texts, numbers and truth values stand as they are, a list of them with `,` between
+/// its items, and anything else as JSON. Bytes that a header cannot hold are percent-encoded. So are `%`, and `,`
+/// within an item, so that a backend can decode exactly the token's value.
 fn header_text(value: &Value) -> String {
     let is_plain = |value: &Value| !value.is_array() && !value.is_object();
     match value {

@@ -1,4 +1,4 @@
-//! The end of tunnels whose token has expired: one task for all tunnels of a hook, and no timer for each.
+//! Closes tunnels whose token has expired: by one task for all tunnels of a hook, without a timer for each.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -10,18 +10,18 @@ use tokio::time;
 
 use crate::hook::{Injector, Item, To, TunnelId};
 
-/// When which tunnel is to be closed, and what it is told.
+/// The moments at which tunnels are to be closed, and the code that they are closed with.
 #[derive(Debug)]
 pub(super) struct Expiry {
     code: u16,
     leeway: u64,
     deadlines: Mutex<Deadlines>,
-    /// Something became due earlier than what was waited for, or all of this was dropped.
+    /// Wakes the task when a deadline was added before all others, or when this was dropped.
     changed: Arc<Notify>,
 }
 
-/// Deadlines in seconds since 1970, each with how often its tunnel was told. As many as the hook has tunnels open, and
-/// for a few minutes those that another process has taken over.
+/// Deadlines in seconds since 1970, each with the number of times that its tunnel was told to close. There is one for
+/// each open tunnel of the hook, and for a few minutes one for each tunnel that another process has taken over.
 #[derive(Debug, Default)]
 struct Deadlines(BTreeMap<(u64, TunnelId), u32>);
 
@@ -70,7 +70,7 @@ impl Deadlines {
         earliest
     }
 
-    /// Takes out what is due at `now`, the time since 1970.
+    /// Removes and returns the deadlines that are due at `now`, the time since 1970.
     fn due(&mut self, now: Duration) -> Vec<(TunnelId, u32)> {
         let mut due = Vec::new();
         while let Some(first) = self.0.first_entry().filter(|first| Duration::from_secs(first.key().0) <= now) {
@@ -80,7 +80,7 @@ impl Deadlines {
         due
     }
 
-    /// Time until the next deadline, with a bound: the clock may be set meanwhile.
+    /// Time until the next deadline. It has an upper bound, because the clock may be set meanwhile.
     fn pause(&self, now: Duration) -> Option<Duration> {
         let (first, _) = self.0.keys().next()?;
         Some(Duration::from_secs(*first).saturating_sub(now).min(LONGEST_PAUSE))
@@ -105,8 +105,8 @@ async fn run(expiry: Weak<Expiry>, changed: Arc<Notify>, injector: Injector) {
     }
 }
 
-/// Closes a tunnel, and tries again later where nobody took the order: it may be on its way to another process and come
-/// back.
+/// Closes a tunnel. Where no worker has the tunnel, another try follows later: the tunnel may be on its way to another
+/// process, and may come back.
 async fn close(expiry: &Weak<Expiry>, injector: &Injector, tunnel: TunnelId, code: u16, told: u32) {
     let item = Item::Close { code, reason: REASON.to_owned() };
     if injector.send(To::Tunnel(tunnel), item).await > 0 {
@@ -130,7 +130,8 @@ const REASON: &str = "token expired";
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// The gaps double from a second: together about four minutes, longer than a handover takes.
+/// Most tries to close a tunnel. The pauses between them double from a second; together they are about four minutes,
+/// longer than a handover takes.
 const MOST_TRIES: u32 = 8;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The keys that signatures are verified with, and which algorithms each is for.
+//! The keys that signatures are verified with, and the algorithms of each.
 
 use std::slice;
 
@@ -8,8 +8,8 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, 
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use serde::Deserialize;
 
-/// Keys, each for the algorithms that it may verify and no other: a token's own word (`alg`) chooses among them, and
-/// never turns a public key into a secret one (RFC 8725 §3.1).
+/// Keys, each with the only algorithms that it may verify. The `alg` of a token chooses among the keys. It cannot have
+/// a public key used as a secret (RFC 8725 §3.1).
 #[derive(Debug)]
 pub(super) struct KeySet {
     keys: Vec<Key>,
@@ -22,42 +22,42 @@ struct Key {
     key: DecodingKey,
 }
 
-/// Why there is no key in what was given for one.
+/// Why a file or a text gives no key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub(super) enum KeysError {
     /// The secret is too easily guessed for an algorithm that is to be accepted.
     #[error("{algorithm:?} needs a secret of at least {least} bytes, and this one has {has} (RFC 7518 §3.2)")]
     SecretShort { algorithm: Algorithm, least: usize, has: usize },
-    /// A PEM file where a secret should be: a public key as a secret is one that everybody knows.
+    /// A PEM file stands where a secret should be. A public key that is used as a secret is known to everybody.
     #[error("this is a PEM file, not a secret: a public key is given as `public_key_file`")]
     SecretIsPem,
-    /// A private key is nothing that a gateway should have.
+    /// The key is a private one, which a gateway should not have.
     #[error("this is a private key, and the public one is needed: `openssl pkey -in KEY -pubout` gives it")]
     KeyIsPrivate,
-    /// A certificate has more in it than its key.
+    /// The file is a certificate, and not a key alone.
     #[error("this is a certificate, and its key is needed: `openssl x509 -in FILE -pubkey -noout` gives it")]
     KeyIsCertificate,
-    /// No PEM file with a key of a known kind.
+    /// The file is not PEM, or has no key of a known kind.
     #[error("no public key (RSA, P-256, P-384 or Ed25519) in PEM form, `-----BEGIN PUBLIC KEY-----`")]
     NotAPublicKey,
     /// The key is not for any of the algorithms that are to be accepted.
     #[error("this key is for {}, and none of them is accepted", names(.0))]
     OtherAlgorithms(Vec<Algorithm>),
-    /// No JWK Set.
+    /// The text is not a JWK Set.
     #[error("not a JWK Set (RFC 7517 §5): {0}")]
     NotAKeySet(String),
-    /// A JWK Set without anything in it that could be used.
+    /// The JWK Set has no key that can be used.
     #[error("none of its {0} keys can verify a signature of an algorithm that is accepted")]
     NoUsableKey(usize),
-    /// More keys than are taken.
+    /// The JWK Set has more keys than are accepted.
     #[error("it has {0} keys, and at most {MOST_KEYS} are taken")]
     TooManyKeys(usize),
 }
 
 impl KeySet {
-    /// A shared secret, for the algorithms of `accepted`; for those of HS256, HS384 and HS512 that it is long enough
-    /// for where that is `None`.
+    /// A shared secret, for the algorithms of `accepted`. With `None` it is for those of HS256, HS384 and HS512 that it
+    /// is long enough for.
     ///
     /// # Errors
     /// The secret is a PEM file, or too short.
@@ -84,7 +84,7 @@ impl KeySet {
         }
     }
 
-    /// A public key in PEM form, for those of its algorithms that are in `accepted`, all where that is `None`.
+    /// A public key in PEM form, for those of its algorithms that are in `accepted`; with `None` for all of them.
     ///
     /// # Errors
     /// The PEM holds no public key, or one for none of the algorithms.
@@ -114,9 +114,8 @@ impl KeySet {
         Ok(Self::of(Key { id: None, algorithms, key }))
     }
 
-    /// The keys of a JWK Set (RFC 7517 §5), each for those of its algorithms that are in `accepted`; where that is
-    /// `None`, for all but the symmetric ones. Keys that are for something else, or of an unknown kind, are passed
-    /// over, as §5 asks.
+    /// The keys of a JWK Set (RFC 7517 §5), each for those of its algorithms that are in `accepted`; with `None` for
+    /// all but the symmetric ones. Keys for another use and keys of an unknown kind are skipped, as §5 asks.
     ///
     /// # Errors
     /// The text is no JWK Set, or none of its keys is of use.
@@ -208,7 +207,7 @@ impl Key {
     }
 }
 
-/// Members of `able` that are accepted.
+/// The algorithms of `able` that are accepted.
 fn both(able: &[Algorithm], accepted: Option<&[Algorithm]>) -> Vec<Algorithm> {
     able.iter().copied().filter(|algorithm| accepted.is_none_or(|accepted| accepted.contains(algorithm))).collect()
 }
@@ -227,9 +226,10 @@ pub(super) fn names(algorithms: &[Algorithm]) -> String {
     algorithms.iter().map(|algorithm| format!("{algorithm:?}")).collect::<Vec<_>>().join(", ")
 }
 
-/// A point of the curve, not compressed (SEC 1 §2.3.3).
+/// Bytes of a point of the curve P-256, not compressed (SEC 1 §2.3.3).
 const P256_POINT: usize = 65;
 const P384_POINT: usize = 97;
 
-/// A token without a key id is tried with every key of its algorithm; that must stay cheap. Providers have two to ten.
+/// Most keys of a set. A token without a key id is tried with every key of its algorithm, which must stay cheap.
+/// Providers have two to ten keys.
 const MOST_KEYS: usize = 64;

@@ -1,4 +1,4 @@
-//! `jwt`: lets in clients with a valid JSON Web Token, and ends tunnels when it expires. See docs/hooks/jwt.md.
+//! `jwt`: admits clients with a valid JSON Web Token, and ends tunnels when it expires. See docs/hooks/jwt.md.
 
 mod claims;
 mod expiry;
@@ -53,12 +53,12 @@ enum Keys {
 /// State that `jwt` keeps of a request, and of its tunnel.
 #[derive(Debug, Default)]
 pub struct Context {
-    /// When the token expires, in seconds since 1970.
+    /// Moment at which the token expires, in seconds since 1970.
     expires: Option<u64>,
     tunnel: Option<TunnelId>,
-    /// The subprotocol that the token came as.
+    /// The subprotocol that the token came in.
     entry: Option<Box<str>>,
-    /// Why the request was not let in.
+    /// Why the request was refused.
     refused: Option<&'static str>,
 }
 
@@ -76,7 +76,7 @@ struct Saved {
     jwks: String,
 }
 
-/// Why a request is not let in.
+/// Why a request is refused.
 enum Denied {
     NoToken,
     Ambiguous,
@@ -207,7 +207,8 @@ impl Jwt {
         outcome.map_err(Denied::Refused)
     }
 
-    /// Lets a request in: tells the backend who it is from, and takes out what it is not to see.
+    /// Admits a request: adds the headers with the token's claims, and removes the token where the backend is not to
+    /// see it.
     fn admit(
         &self,
         request: &mut Request<'_>,
@@ -238,7 +239,7 @@ impl Jwt {
         }
     }
 
-    /// RFC 6750 §3; without a token there is no error to name.
+    /// The answer to a request that is refused (RFC 6750 §3). A request without a token is told of no error.
     fn answer(&self, denied: &Denied) -> Answer {
         let challenge = |error: &str, why: &str| {
             format!(r#"Bearer realm="{}", error="{error}", error_description="{why}""#, self.realm)

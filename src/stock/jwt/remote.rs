@@ -1,4 +1,4 @@
-//! Keys from a URL: fetched at the start, again and again, and when a token names one that is not known.
+//! Keys from a URL. They are fetched at the start, then at intervals, and when a token names a key that is not known.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -19,25 +19,25 @@ use crate::stock::outgoing;
 pub(super) struct KeySetSource {
     /// URL of a JWK Set.
     pub(super) url: Url,
-    /// The certificates that an `https` one is verified with, those of the system where there are none.
+    /// The authorities that an `https` URL is verified with; `None` for those of the system.
     pub(super) ca_file: Option<std::path::PathBuf>,
-    /// The longest that one fetch takes, and that a request waits for one.
+    /// The longest time that a fetch takes, and that a request waits for one.
     pub(super) timeout: Duration,
     /// The time from one fetch to the next.
     pub(super) refresh: Duration,
     /// The least time between fetches that unknown keys lead to.
     pub(super) cooldown: Duration,
-    /// The algorithms that are accepted, all but the symmetric ones where that is `None`.
+    /// The algorithms that are accepted; `None` for all but the symmetric ones.
     pub(super) accepted: Option<Vec<Algorithm>>,
 }
 
-/// The keys of a URL. While it cannot be reached, those that were there last go on counting.
+/// The keys of a URL. While the URL cannot be reached, the keys of the last fetch stay valid.
 #[derive(Debug)]
 pub(super) struct Remote {
     origin: KeySetSource,
     client: Client,
     state: watch::Sender<State>,
-    /// Somebody wants a fetch at once, or all of this was dropped.
+    /// Wakes the task when a request wants a fetch at once, or when this was dropped.
     wanted: Arc<Notify>,
     started: AtomicBool,
 }
@@ -47,7 +47,7 @@ struct State {
     current: Option<Arc<Fetched>>,
     /// Number of fetches that have ended.
     fetches: u64,
-    /// When the last one began or was asked for; `None` before the first.
+    /// Moment at which the last fetch began or was asked for; `None` before the first.
     began: Option<Instant>,
     under_way: bool,
 }
@@ -60,7 +60,7 @@ pub(super) struct Fetched {
 }
 
 impl Remote {
-    /// The keys of `origin`, which is not asked before [`start`](Self::start).
+    /// The keys of `origin`. The first fetch begins with [`start`](Self::start).
     pub(super) fn new(origin: KeySetSource, client: Client) -> Self {
         Self {
             origin,
@@ -76,7 +76,7 @@ impl Remote {
         &self.origin
     }
 
-    /// Takes keys that are known from elsewhere, unless there are any. Whether they are of use.
+    /// Takes keys that the predecessor had, unless there are keys already. Returns true for keys that can be used.
     pub(super) fn seed(&self, text: Bytes) -> bool {
         let Ok(keys) = KeySet::jwks(&text, self.origin.accepted.as_deref()) else { return false };
         self.state.send_if_modified(|state| {
@@ -92,14 +92,15 @@ impl Remote {
         self.state.borrow().current.clone()
     }
 
-    /// Fetches from now on, until `self` is dropped. Once is enough: hooks of several configurations may share one.
+    /// Starts the task that fetches, until `self` is dropped. Further calls do nothing: hooks of several configurations
+    /// may share one `Remote`.
     pub(super) fn start(self: &Arc<Self>) {
         if !self.started.swap(true, Ordering::Relaxed) {
             tokio::spawn(run(Arc::downgrade(self), Arc::clone(&self.wanted)));
         }
     }
 
-    /// The keys, waited for where there are none yet.
+    /// The keys. Waits for the first fetch where there are none yet.
     pub(super) async fn keys(&self) -> Option<Arc<Fetched>> {
         if let Some(current) = self.current() {
             return Some(current);
@@ -140,7 +141,7 @@ impl Remote {
         let _ = time::timeout(self.origin.timeout, state.wait_for(reached)).await;
     }
 
-    /// Fetches once, and returns how long to wait before the next time. `failures` counts those in a row.
+    /// Fetches once, and returns the time until the next fetch. `failures` counts the failures in a row.
     async fn fetch(&self, failures: &mut u32) -> Duration {
         self.state.send_if_modified(|state| {
             (state.under_way, state.began) = (true, Some(Instant::now()));
@@ -196,8 +197,8 @@ async fn run(remote: Weak<Remote>, wanted: Arc<Notify>) {
     }
 }
 
-/// Doubled with every failure, up to a minute, and never more than `refresh`.
+/// Pause after the first failure. It doubles with every further one, up to a minute, and is never more than `refresh`.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 
-/// Far more than any provider publishes.
+/// Most bytes of a JWK Set: far more than any provider publishes.
 const LONGEST_SET: usize = 1024 * 1024;

@@ -1,4 +1,4 @@
-//! The settings of `jwt`, and what they are made into.
+//! The settings of `jwt`, and the values that are made of them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -65,10 +65,10 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Encoding {
-    /// As it is.
+    /// The text is the secret.
     #[default]
     Text,
-    /// In base64 (RFC 4648 §4).
+    /// The text is the secret in base64 (RFC 4648 §4).
     Base64,
 }
 
@@ -101,7 +101,7 @@ pub(super) enum OneOrMore {
 }
 
 impl Settings {
-    /// Source of keys, with the keys where that is a file or the environment.
+    /// The source of keys. Keys of a file or of the environment are read at once.
     pub(super) fn keys(&self, setup: &Setup<'_, Jwt>) -> Result<Keys, SetupError> {
         self.only_one_source()?;
         let accepted = self.accepted()?;
@@ -241,7 +241,7 @@ impl Settings {
         self.from.iter().enumerate().map(|(index, from)| from.place(index)).collect()
     }
 
-    /// The claims that backends are told.
+    /// The claims that are passed on to backends.
     pub(super) fn told(&self) -> Result<Vec<ToldClaim>, SetupError> {
         let each = self.claims.iter().map(|(claim, name)| {
             let field = || format!("claims.{claim}");
@@ -306,7 +306,7 @@ impl OneOrMore {
     }
 }
 
-/// RFC 9110 §5.6.2.
+/// Tells whether a text is a token of HTTP (RFC 9110 §5.6.2).
 fn is_token(text: &str) -> bool {
     let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(is_tchar)
@@ -316,7 +316,7 @@ fn read(field: &str, path: &Path) -> Result<Vec<u8>, SetupError> {
     fs::read(path).map_err(|error| SetupError::at(field, format!("{}: {error}", path.display())))
 }
 
-/// Editors end files with one, and it is never meant.
+/// Removes the newline at the end. Editors end files with one, and it is never part of a secret.
 fn without_newline(mut text: Vec<u8>) -> Vec<u8> {
     if text.last() == Some(&b'\n') {
         text.pop();
@@ -349,7 +349,7 @@ fn default_realm() -> String {
     "longhaul".to_owned()
 }
 
-/// In seconds.
+/// Most seconds of `leeway`.
 const LONGEST_LEEWAY: u64 = 3600;
 
 /// Headers that the gateway needs for itself.

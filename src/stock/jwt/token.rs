@@ -13,11 +13,12 @@ pub(super) enum TokenSource {
     Cookie(String),
     /// An argument of the query.
     Query(String),
-    /// An entry of `Sec-WebSocket-Protocol` that begins with this; or, where an entry is just this, the entry after it.
+    /// An entry of `Sec-WebSocket-Protocol` that begins with this text. Where an entry is this text alone, the entry
+    /// behind it.
     Protocol(String),
 }
 
-/// A token, and where it was.
+/// A token, and the place where it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FoundToken {
     /// The token as sent, not looked at yet.
@@ -28,7 +29,7 @@ pub(super) struct FoundToken {
     pub(super) entry: Option<String>,
 }
 
-/// A place carries more than one token: which of them the backend would believe, nobody knows.
+/// A place carries more than one token. The gateway cannot know which of them the backend would use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ambiguous;
 
@@ -98,7 +99,7 @@ fn lines<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = 
     headers.get_all(name).iter().filter_map(|line| line.to_str().ok())
 }
 
-/// RFC 6750 §2.1; the scheme's name is in any case (RFC 9110 §11.1).
+/// The token of a header's line (RFC 6750 §2.1). The scheme's name may have any letter case (RFC 9110 §11.1).
 fn of_header<'l>(name: &HeaderName, line: &'l str) -> Option<&'l str> {
     let scheme = line.get(..BEARER.len()).filter(|scheme| scheme.eq_ignore_ascii_case(BEARER));
     let token = match scheme {

@@ -21,17 +21,17 @@ pub(super) struct TokenRules {
 /// Rules for tokens beyond their signature, as configured.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Terms {
-    /// One of these must be the issuer; any may be where there are none.
+    /// Issuers that are accepted; any issuer when there are none here.
     pub(super) issuers: Vec<String>,
-    /// One of these must be among the audience; it is not looked at where there are none.
+    /// Audiences, one of which the token must name. `aud` is not looked at when there are none here.
     pub(super) audience: Vec<String>,
     /// Tolerated difference of clocks, in seconds.
     pub(super) leeway: u64,
-    /// Claims that must be there.
+    /// Claims that a token must have.
     pub(super) required: Vec<String>,
 }
 
-/// Why a token is not believed.
+/// Why a token is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub(super) enum TokenRefused {
@@ -93,7 +93,7 @@ impl TokenRules {
         Self { validations: validations.into(), required: terms.required }
     }
 
-    /// Verifies a token with whichever of the keys signed it, and returns what it says.
+    /// Verifies a token with the keys that may have signed it, and returns its claims.
     ///
     /// # Errors
     /// See [`TokenRefused`].
@@ -136,7 +136,7 @@ impl TokenRules {
     }
 }
 
-/// The claim of this name; where there is none, a name with dots leads into claims within claims.
+/// The claim of this name. Where there is none, the dots of a name lead into claims within claims.
 pub(super) fn claim<'c>(claims: &'c Claims, name: &str) -> Option<&'c Value> {
     let exact = claims.get(name);
     let nested = || {
@@ -146,7 +146,7 @@ pub(super) fn claim<'c>(claims: &'c Claims, name: &str) -> Option<&'c Value> {
     exact.or_else(nested).filter(|value| !value.is_null())
 }
 
-/// When a token expires, in seconds since 1970; never where it does not say so.
+/// Moment at which a token expires, in seconds since 1970; `None` for a token that does not expire.
 pub(super) fn expires(claims: &Claims) -> Option<u64> {
     let exp = claims.get("exp")?;
     // NumericDate may have a fraction (RFC 7519 §2).
@@ -190,5 +190,5 @@ fn refused(kind: &ErrorKind) -> TokenRefused {
     }
 }
 
-/// Longer ones are not looked at: HTTP servers take 8 KiB of headers as often as not.
+/// Most bytes of a token. Many HTTP servers take no more than 8 KiB of headers.
 const LONGEST_TOKEN: usize = 16 * 1024;

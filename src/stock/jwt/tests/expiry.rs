@@ -1,4 +1,4 @@
-//! Tunnels whose tokens expire: when they are closed, and by which process.
+//! Tunnels whose tokens expire: the moment at which they are closed, and the process that closes them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::stock::jwt::expiry::Expiry;
 use crate::stock::jwt::keys::KeySet;
 use crate::stock::jwt::{Context, Keys};
 
-/// Tells what tunnels are told, and says of each that it took it, as often as `taken` allows.
+/// An outlet that passes orders to tunnels on to the test. It counts an order as taken as often as `taken` allows.
 struct Tunnels {
     told: mpsc::UnboundedSender<(To, Item)>,
     refusals: std::sync::Mutex<usize>,
@@ -37,7 +37,7 @@ fn injector(refusals: usize) -> (Injector, mpsc::UnboundedReceiver<(To, Item)>) 
     (Injector::new(Arc::new(Tunnels { told, refusals: refusals.into() })), receiver)
 }
 
-/// A started chain whose tunnels take the order to close after so many refusals.
+/// A started chain whose tunnels refuse the order to close as often as `refusals` says, and then take it.
 fn started(with: &str, refusals: usize) -> (Chain, Injector, mpsc::UnboundedReceiver<(To, Item)>) {
     let chain = chain(with);
     let (injector, told) = injector(refusals);
@@ -59,7 +59,7 @@ fn tunnel(injector: &Injector) -> Tunnel {
     }
 }
 
-/// Opens a tunnel by a token with this end.
+/// Opens a tunnel with a token that expires at `exp`.
 async fn open(chain: &Chain, injector: &Injector, issuer: &Issuer, exp: Value) -> (Tunnel, Outcome) {
     let mut outcome = bear(chain, &issuer.token(&claims(json!({ "exp": exp })))).await;
     assert_eq!(outcome.status(), 200, "{}", outcome.challenge());

@@ -23,7 +23,7 @@ pub(super) struct Issuer {
     folder: TempDir,
 }
 
-/// Making an RSA key takes a second.
+/// One RSA key for all tests: making one takes a second.
 static RSA: LazyLock<RsaKeyPair> = LazyLock::new(|| RsaKeyPair::generate(KeySize::Rsa2048).unwrap());
 
 impl Issuer {
@@ -60,7 +60,7 @@ impl Issuer {
         Self { algorithm, signing, public, folder: TempDir::new().unwrap() }
     }
 
-    /// A token that says this.
+    /// A token with these claims.
     pub(super) fn token(&self, claims: &Value) -> String {
         encode(&Header::new(self.algorithm), claims, &self.signing).unwrap()
     }

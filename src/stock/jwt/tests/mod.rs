@@ -1,4 +1,4 @@
-//! Whom `jwt` lets in, what the backend learns of them, and what becomes of their tunnels.
+//! Tests of `jwt`: the clients that it admits, the headers that backends get of them, and the end of their tunnels.
 
 mod expiry;
 mod issuer;
@@ -33,7 +33,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// 200 for a request that was let in, else the status of the answer.
+    /// 200 for a request that was admitted, else the status of the answer.
     fn status(&self) -> u16 {
         match &self.next {
             Next::Continue => 200,
@@ -104,7 +104,7 @@ async fn ask(chain: &Chain, target: &str, headers: &[(&str, &str)]) -> Outcome {
     Outcome { next, header, key, contexts }
 }
 
-/// Asks with the token as it is sent most often.
+/// Sends a request with the token in `Authorization`, as is usual.
 async fn bear(chain: &Chain, token: &str) -> Outcome {
     ask(chain, "/", &[("authorization", &format!("Bearer {token}"))]).await
 }
@@ -123,7 +123,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// Claims that expire in an hour, with these beside or in place.
+/// Claims that expire in an hour. The claims of `more` are added, or take the place of the usual ones.
 fn claims(more: Value) -> Value {
     let mut claims = json!({ "sub": "u-1", "exp": now() + 3600 });
     let all: BTreeMap<String, Value> = serde_json::from_value(more).unwrap();
@@ -131,14 +131,14 @@ fn claims(more: Value) -> Value {
     claims
 }
 
-/// Whoever may sign with HS256, and the settings that believe them.
+/// An issuer that signs by HS256, and the settings under which its tokens are valid.
 fn with_secret() -> (Issuer, String) {
     let issuer = Issuer::new(Algorithm::HS256);
     let with = format!("secret_file: {}", issuer.key_file());
     (issuer, with)
 }
 
-/// A hook that takes tokens under no terms, with these keys.
+/// A hook with these keys that asks nothing of a token but its signature.
 fn jwt(keys: Keys, expiry: Option<Expiry>) -> Jwt {
     Jwt {
         places: Vec::new(),

@@ -1,4 +1,5 @@
-//! Keys from a URL: when they are fetched, what counts meanwhile, and what a hook leaves to the next.
+//! Keys from a URL: the moments at which they are fetched, the keys that are valid meanwhile, and those that a hook
+//! leaves to its successor.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -18,7 +19,7 @@ use crate::stock::jwt::Keys;
 use crate::stock::jwt::remote::{KeySetSource, Remote};
 use crate::stock::outgoing;
 
-/// Publishes keys.
+/// An HTTP server that publishes keys.
 struct Provider {
     address: SocketAddr,
     page: Arc<Mutex<Page>>,
@@ -63,7 +64,7 @@ impl Provider {
     }
 }
 
-/// Takes nothing.
+/// An outlet that leads to no tunnel.
 struct Nowhere;
 
 impl Outlet for Nowhere {
@@ -75,7 +76,7 @@ fn started(chain: Chain) -> Chain {
     chain
 }
 
-/// Keys of the provider that may be fetched again `cooldown` after the last time.
+/// The keys of the provider. They may be fetched again when `cooldown` is over.
 fn remote(provider: &Provider, cooldown: Duration) -> Arc<Remote> {
     let url = provider.url().parse().unwrap();
     let timeout = Duration::from_secs(5);

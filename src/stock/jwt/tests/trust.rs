@@ -1,4 +1,4 @@
-//! Which tokens are believed.
+//! Tokens that are valid, and tokens that are not.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
