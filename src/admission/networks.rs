@@ -10,9 +10,9 @@ use ipnet::IpNet;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NetworkRule {
-    /// They are accepted.
+    /// Connections from it are accepted.
     Allow,
-    /// They are refused.
+    /// Connections from it are refused.
     Deny,
 }
 

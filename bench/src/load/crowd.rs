@@ -242,7 +242,7 @@ impl Crowd {
         self.come_again(at, None);
     }
 
-    /// Has a client ask again at the moment that `Retry-After` gave, else after one to two seconds.
+    /// Makes a client ask again: when `Retry-After` says, else after one to two seconds.
     fn come_again(&mut self, at: usize, after: Option<u64>) {
         let jitter = Duration::from_millis((self.job.first + at) as u64 * 7919 % 1000);
         let after = Duration::from_secs(after.unwrap_or(1)) + jitter;

@@ -28,7 +28,7 @@ pub struct Webhook {
     ledger: Arc<Ledger>,
     timeout: Duration,
     gate: Option<Gate>,
-    /// Has one permit for each call of `gate` that may be under way.
+    /// Permits, one for each call of `gate` that may be under way.
     calls: Semaphore,
 }
 
