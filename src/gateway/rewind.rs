@@ -250,8 +250,8 @@ impl Rewind {
         poll_more(cx, &mut self.stream, bytes)
     }
 
-    /// The connection alone, the TLS session on it, and the bytes that were read of it and asked for by nobody. To be
-    /// flushed before.
+    /// The parts of the connection: its socket, the TLS session on it, and the bytes that were read and not asked for.
+    /// Must be flushed before.
     pub(super) fn into_parts(mut self) -> (TcpStream, Option<Sealed>, Vec<u8>) {
         let mut ahead = self.lent.take_ahead();
         let (stream, sealed, opened) = self.stream.into_inner().into_parts();

@@ -15,7 +15,7 @@ pub(super) enum Whereabouts {
     Here,
     /// Both processes: tunnels are moving to a successor.
     Moving,
-    /// A handover stopped halfway: a successor that is told to end may still have some.
+    /// Both processes, because a handover stopped halfway: a successor that was told to end may still have tunnels.
     Split,
     /// A successor with this process id; a few may have stayed here.
     There(u32),

@@ -32,11 +32,12 @@ pub struct CloseAsked {
 /// Outcome of a command to close tunnels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloseOutcome {
-    /// Tunnels that were meant.
+    /// Number of tunnels that the command selects.
     pub matched: usize,
-    /// Tunnels that end by it; those that were ending already do not count. 0 where it is a rehearsal.
+    /// Number of tunnels that the command ends. Tunnels that were ending already do not count. 0 for a rehearsal.
     pub closing: usize,
-    /// Tunnels that were meant, by backend, as `UPSTREAM/NAME`, with the address where that is another text.
+    /// Number of selected tunnels for each backend, which is named `UPSTREAM/NAME`, and its address where the name is
+    /// another text.
     pub by_backend: BTreeMap<String, usize>,
     /// Milliseconds over which they end.
     pub over_ms: u64,

@@ -110,7 +110,7 @@ impl Record {
         (self.metrics, self.generation) = (metrics, generation);
     }
 
-    /// Counts and logs the outcome of a re-attachment, by its backend after it.
+    /// Counts and logs the outcome of a re-attachment. The record names the new backend by then.
     pub(super) fn log_reattached(&self, log: &AccessLog, told: &ReattachReport) {
         self.metrics.reattached(told.loss.as_str(), told.outcome.as_str(), told.dropped);
         if told.outcome == ReattachOutcome::Attached {

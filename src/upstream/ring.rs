@@ -289,7 +289,7 @@ impl std::fmt::Debug for Ring {
     }
 }
 
-/// Share of new points, one in so many, above which a ring is made anew.
+/// A ring is made anew when more than one in this many of its points is new.
 const MANY: usize = 4;
 
 /// nginx: `npoints = peer->weight * 160`.

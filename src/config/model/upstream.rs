@@ -54,9 +54,9 @@ pub struct Upstream {
     pub admission: Option<Admission>,
     /// `absent`: clients of a backend that is away wait for it; `None` when `off` (the default).
     pub absent: Option<Absent>,
-    /// `tunnel`: how much clients may send through them.
+    /// `tunnel`: the rates at which clients may send through tunnels.
     pub rates: TunnelRates,
-    /// `tls`: backends are spoken to by TLS; plainly where left out.
+    /// `tls`: TLS to backends; plain connections if left out.
     pub tls: Option<UpstreamTls>,
     /// `proxy_protocol`: the version of the PROXY header that begins each connection to a backend; `None` when `off`
     /// (the default).

@@ -9,7 +9,7 @@ use crate::config::yaml::problem::{Problem, Report, quoted};
 use crate::config::yaml::scalar::{DurationBounds, decimal, duration, or_off, whole, whole_in};
 use crate::config::yaml::value::Value;
 
-/// Far beyond what one machine carries.
+/// Bounds of counts. The upper one is far beyond the load that one machine carries; so are the ones below.
 const COUNTS: RangeInclusive<u64> = 1..=10_000_000;
 const QUEUES: RangeInclusive<u64> = 1..=1_000_000;
 const BURSTS: RangeInclusive<u64> = 1..=1_000_000;

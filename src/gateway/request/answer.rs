@@ -92,7 +92,7 @@ impl Answer {
         Self::new(429, "too many tunnels are open for this key").try_again_within(FULL)
     }
 
-    /// The client could not be admitted to a backend; it may come again within so long a `wait`.
+    /// The answer to a client that is not admitted to a backend. `wait` is the upper bound of its `Retry-After`.
     pub(in crate::gateway) fn no_turn(why: NotAdmitted, wait: Duration) -> Self {
         match why {
             NotAdmitted::QueueFull => Self::new(503, "too many clients wait for this backend").try_again_within(wait),

@@ -104,8 +104,8 @@ impl<C: Clock> Limiter<C> {
     }
 }
 
-/// Units a second, at most: a unit is then at least a microsecond, and rounding it to whole nanoseconds is at most 0.1
-/// % off.
+/// Most units a second. A unit then takes a microsecond or more, and the error of rounding it to whole nanoseconds is
+/// at most 0.1 %.
 const FASTEST: u64 = 1_000_000;
 
 /// The state of every key that is remembered; those used longest ago are forgotten first.

@@ -53,8 +53,8 @@ impl JsonRules {
     }
 }
 
-/// Values at two paths of a JSON text: text behind a quotation mark, numbers as they print, so that `"1"` is not `1`.
-/// Reads no further than the second of them.
+/// Values at two paths of a JSON text. A text has a quotation mark before it and a number has none, so that `"1"` is
+/// not `1`. Reads no further than the second value.
 fn skim(payload: &[u8], paths: &[Vec<Box<str>>; 2]) -> [Option<String>; 2] {
     let mut found = [None, None];
     let wanted = [Some(&paths[0][..]), Some(&paths[1][..])];

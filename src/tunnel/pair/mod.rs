@@ -89,7 +89,7 @@ struct Rare {
     reattach: Option<Box<ReattachProgress>>,
 }
 
-/// Moments at which a tunnel ends that was told to.
+/// Moments at which a tunnel ends that was told to end.
 #[derive(Clone, Debug, Default)]
 struct Plans {
     /// End announced for later, so that many tunnels do not end at once.

@@ -46,7 +46,8 @@ impl RateBucket {
         }
     }
 
-    /// Moment at which it holds so much, if nobody takes of it; at most what fits.
+    /// Moment at which the bucket holds `amount`, if nothing is taken from it. An amount that does not fit counts as a
+    /// full bucket.
     pub(super) fn holds_at(&self, amount: u64, rate: NonZeroU64) -> u64 {
         self.full_at.load(Relaxed).saturating_add(cost(amount.min(rate.get()), rate)).saturating_sub(whole(rate))
     }

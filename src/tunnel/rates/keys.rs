@@ -88,5 +88,5 @@ pub(super) fn nanoseconds(start: Instant, moment: Instant) -> u64 {
     u64::try_from(moment.saturating_duration_since(start).as_nanos()).unwrap_or(u64::MAX / 2)
 }
 
-/// Keys that are not worth a sweep.
+/// Number of keys up to which the table is not swept.
 const LEAST_SWEPT: usize = 64;

@@ -1,7 +1,7 @@
 //! Clients that wait for backends that are away: one line before each, in order of arrival, bounded in number and time.
 //!
-//! A line ends with its backend's absence: those in it are told to choose again, the oldest first. When the backend has
-//! been away for `hold`, or is being drained, they are told to go on without it.
+//! When the backend is back, its line ends: its clients choose a backend again, the oldest first. When the backend has
+//! been away for `hold`, or is being drained, its clients go on without it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -16,12 +16,13 @@ use super::lines::{MOST_AT_ONCE, PAUSE, Ticket};
 use super::{PlaceInLine, UpstreamAdmission};
 use crate::config;
 
-/// A backend, as those who wait for it see it.
+/// A backend, as the line before it sees it.
 pub trait Awaited: fmt::Debug + Send + Sync + 'static {
     /// Name within the upstream.
     fn name(&self) -> &str;
 
-    /// Presence of the backend; where it is away, its clients wait for `hold` from when it went.
+    /// Presence of the backend. The clients of a backend that is away wait for `hold`, from the moment at which it
+    /// went.
     fn presence(&self, hold: Duration, now: Instant) -> Presence;
 
     /// Asks for a check before the next one is due.
@@ -44,13 +45,13 @@ pub enum Presence {
 /// End of a client's wait for a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeldEnd {
-    /// The backend is back: a backend is to be chosen again.
+    /// The backend is back: the client chooses a backend again.
     Returned,
-    /// The wait took as long as it may: the client is to go on without the backend.
+    /// The wait took as long as it may: the client goes on without the backend.
     Over,
-    /// As many clients wait for the backend as may: the client is to go on without it.
+    /// As many clients wait for the backend as may: the client goes on without it.
     Full,
-    /// The backend is drained, or nobody waits for it by other rules: a backend is to be chosen again.
+    /// The backend is drained, or a reload ended the wait for it: the client chooses a backend again.
     Elsewhere,
     /// The process ends.
     Draining,
@@ -73,7 +74,7 @@ impl HeldEnd {
 #[derive(Debug, Default)]
 pub struct Absences {
     on: AtomicBool,
-    /// Somebody calls [`turn`](Self::turn).
+    /// A task calls [`turn`](Self::turn).
     attended: AtomicBool,
     /// Number of clients that wait, to be read without the lock.
     waiting: AtomicUsize,
@@ -100,7 +101,7 @@ impl Absences {
         self.stir();
     }
 
-    /// Ends the waits: the process ends.
+    /// Ends all waits, because the process ends.
     pub fn close(&self) {
         self.lines().closing = true;
         self.stir();
@@ -111,8 +112,8 @@ impl Absences {
         if self.waiting.load(SeqCst) == 0 { 0 } else { self.lines().held(backend) }
     }
 
-    /// Tells those whose wait is over, and asks for checks of the backends that others wait for. Returns the next
-    /// moment to call this, unless it is stirred before.
+    /// Wakes the clients whose wait is over, and asks for checks of the backends that others wait for. Returns the
+    /// moment of the next call; [`stirred`](Self::stirred) may ask for an earlier one.
     pub fn turn(&self, now: Instant) -> Option<Instant> {
         if self.waiting.load(SeqCst) == 0 {
             return None;
@@ -123,12 +124,12 @@ impl Absences {
         next
     }
 
-    /// Notified when [`turn`](Self::turn) is to be called before its time.
+    /// Notifies the task that [`turn`](Self::turn) is to be called now.
     pub fn stirred(&self) -> &Arc<Notify> {
         &self.stirred
     }
 
-    /// True for the first who asks: it is to call [`turn`](Self::turn) from now on.
+    /// True at the first call. That caller starts the task that calls [`turn`](Self::turn).
     pub fn is_to_be_attended(&self) -> bool {
         self.on.load(Relaxed) && !self.attended.swap(true, Relaxed)
     }
@@ -151,18 +152,19 @@ impl Absences {
         changed
     }
 
-    /// Nothing that runs under the lock panics half-way.
+    /// Locks the lines. The state behind a poisoned lock is used all the same: no code panics in the middle of a
+    /// change.
     fn lines(&self) -> MutexGuard<'_, Lines<Waker>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl UpstreamAdmission {
-    /// Lets a client wait for a backend that is away, until `deadline` at the latest. `waker` is called when it is
-    /// told.
+    /// Lets a client wait for a backend that is away, until `deadline` at the latest. `waker` is woken at the end of
+    /// the wait.
     ///
     /// # Errors
-    /// The end of a wait that does not begin.
+    /// The client does not wait, for this reason.
     pub fn hold<B: Awaited>(
         self: &Arc<Self>,
         backend: &Arc<B>,
@@ -180,7 +182,7 @@ impl UpstreamAdmission {
 }
 
 impl Held {
-    /// The end of the wait, or pending until `waker` is woken. It is told once.
+    /// The end of the wait, or pending until `waker` is woken. Returns the end once.
     pub fn poll(&mut self, waker: impl FnOnce() -> Waker) -> Poll<HeldEnd> {
         let ticket = self.ticket;
         let other = |known: &Waker| Some(waker()).filter(|waker| !known.will_wake(waker));
@@ -197,8 +199,8 @@ impl Drop for Held {
 
 /// The lines. `W` wakes a client.
 ///
-/// Bounds: a line for each backend that clients wait for, `queue` clients in each; ends that were not fetched yet are
-/// of clients that are being woken.
+/// Bounds: there is a line for each backend that clients wait for, with `queue` clients at the most. An end is kept
+/// until its client, which has been woken, fetches it.
 #[derive(Debug)]
 struct Lines<W> {
     rules: Option<config::Absent>,
@@ -314,7 +316,7 @@ impl<W> Lines<W> {
         }
     }
 
-    /// Tells the first of a line, as many as may be told at once.
+    /// Ends the wait of the first clients of a line, of as many as may be woken at once.
     fn tell_first(&mut self, name: &str, end: HeldEnd, wakes: &mut Vec<W>) {
         while wakes.len() < MOST_AT_ONCE
             && let Some(&first) = self.lines.get(name).and_then(|line| line.waiting.first())
@@ -343,7 +345,8 @@ impl<W> Lines<W> {
     }
 }
 
-/// Time after which a backend that clients wait for is to be checked again. The checker keeps a least time between two.
+/// Time after which a backend that clients wait for is checked again. The checker keeps a least time between two
+/// checks.
 const AGAIN: Duration = Duration::from_millis(250);
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! The token bucket: so many handshakes at once, and so many a second from then on.
+//! The token bucket: a number of handshakes at once, and a rate of handshakes from then on.
 
 use std::time::{Duration, Instant};
 
-/// A token bucket that begins full. Within any time it gives at most `burst` tokens and as many as its rate makes of
-/// that time.
+/// A token bucket that begins full. In any span of time it gives at most `burst` tokens more than its rate yields in
+/// that span.
 #[derive(Clone, Debug)]
 pub(super) struct TokenBucket {
-    /// Tokens as of `at`, never above `burst`.
+    /// Tokens at the moment `at`, never more than `burst`.
     tokens: f64,
     at: Instant,
     /// Tokens a second; `None` where any number may be taken.
@@ -76,7 +76,7 @@ impl TokenBucket {
     }
 }
 
-/// A token, less what sums of fractions lose.
+/// One token, less the error that sums of fractions may have.
 const WHOLE: f64 = 1.0 - 1e-9;
 
 #[cfg(test)]

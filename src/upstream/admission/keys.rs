@@ -9,8 +9,8 @@ use slab::Slab;
 
 use super::UpstreamAdmission;
 
-/// Identity of a key: its place on the ring and the digest of logs, 64 bits together. Tunnels keep both, also when they
-/// move to another process, and not the key itself, which may be a secret.
+/// Identity of a key: its place on the ring and its digest in logs, 64 bits together. Tunnels keep both, and take them
+/// along to another process. They do not keep the key itself, which may be a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KeyId(u32, u32);
 
@@ -22,7 +22,7 @@ impl KeyId {
     }
 }
 
-/// Tunnels of an upstream by key, handshakes that may become some included.
+/// Number of tunnels of an upstream for each key. Handshakes that may become tunnels are included.
 ///
 /// Bound: an entry for each key that has a tunnel.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ impl KeyTunnels {
         self.counted.store(counted, Relaxed);
     }
 
-    /// Counts one tunnel more of a key; `None` where the key has as many as it may.
+    /// Counts one tunnel more of a key. Returns `None` for a key that has `most` tunnels.
     pub fn add(&self, id: KeyId, most: usize) -> Option<KeySlot> {
         let mut all = self.lock();
         let Counts { slots, counts } = &mut *all;
@@ -108,13 +108,13 @@ pub struct HeldKey {
 }
 
 impl HeldKey {
-    /// Counts one more of a key; `None` where the key has as many as it may.
+    /// Counts one handshake more of a key. Returns `None` for a key that has `most` tunnels.
     pub fn within(admission: &Arc<UpstreamAdmission>, id: KeyId, most: usize) -> Option<Self> {
         let slot = admission.keys.add(id, most)?;
         Some(Self { admission: Arc::clone(admission), slot: Some(slot) })
     }
 
-    /// Lets go of the count, which whoever has the slot ends.
+    /// Gives the count to the caller, who ends it by [`remove`](KeyTunnels::remove).
     pub(in crate::upstream) fn into_slot(mut self) -> Option<KeySlot> {
         self.slot.take()
     }

@@ -1,8 +1,9 @@
 //! The rules of the queues: one line of clients before each backend of an upstream, in order of arrival.
 //!
-//! A line gives its first client a turn when its backend has a token and room. A line whose backend is down, drained or
-//! gone from the configuration sends its clients away, the oldest first, to choose another backend; there they stand by
-//! their arrival again. So the clients of a backend that died go on at the rate of those that take over.
+//! A line gives its first client a turn when its backend has a token and room. When the backend is down, drained or
+//! gone from the configuration, the line sends its clients away, the oldest first, and they choose another backend. In
+//! the next line they keep the place that their arrival gives them. So the clients of a backend that died are admitted
+//! at the rate of the backends that take them over.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -34,7 +35,8 @@ pub trait QueuedBackend: fmt::Debug + Send + Sync + 'static {
     /// Name within the upstream.
     fn name(&self) -> &str;
 
-    /// Open tunnels, and handshakes that may become some: those that wait for their turn, too.
+    /// Number of open tunnels, and of handshakes that may become tunnels. Handshakes that wait for their turn are
+    /// included.
     fn claims(&self) -> usize;
 
     /// True while the backend takes new clients. Results of checks count where it `is_checked`.
@@ -46,9 +48,9 @@ pub trait QueuedBackend: fmt::Debug + Send + Sync + 'static {
 pub enum TurnVerdict {
     /// The client has its turn: a token was taken for it.
     Admitted,
-    /// The backend takes nobody now, or another one has room: a backend is to be chosen again.
+    /// The backend takes no clients now, or another one has room: the client chooses a backend again.
     Again,
-    /// The backend is gone from the configuration: another one is to be chosen.
+    /// The backend is gone from the configuration: the client chooses another one.
     Gone,
     /// The client is to be answered 503.
     Refused(NotAdmitted),
@@ -67,8 +69,8 @@ pub enum NotAdmitted {
 
 /// The lines of one upstream. `W` wakes a client that waits.
 ///
-/// Bounds: a line for each backend that was ever asked for since the last change of rules, and `queue` clients in each;
-/// verdicts that were not fetched yet are of clients that are being woken.
+/// Bounds: there is a line for each backend that was asked for since the last change of rules, with `queue` clients at
+/// the most. A verdict is kept until its client, which has been woken, fetches it.
 #[derive(Debug)]
 pub(super) struct Lines<W> {
     rules: QueueRules,
@@ -80,7 +82,7 @@ pub(super) struct Lines<W> {
     waiting: HashMap<Ticket, Client<W>>,
     deadlines: BTreeSet<(Instant, Ticket)>,
     told: HashMap<Ticket, (TurnVerdict, Arc<str>)>,
-    /// The process ends: nobody is admitted any more.
+    /// The process ends, and no client is admitted any more.
     closing: bool,
 }
 
@@ -88,11 +90,11 @@ pub(super) struct Lines<W> {
 struct Line {
     backend: Weak<dyn QueuedBackend>,
     bucket: TokenBucket,
-    /// With `handshakes: auto`.
+    /// The rate of `handshakes: auto`; `None` with another rate.
     pace: Option<BackendPace>,
     /// Clients that wait for their turn.
     waiting: BTreeSet<Ticket>,
-    /// Clients that are sent away: they stood here when the backend stopped taking anybody.
+    /// Clients that are to be sent away. They waited when the backend stopped taking clients.
     leaving: BTreeSet<Ticket>,
     /// The backend took clients when it was last looked at.
     open: bool,
@@ -121,8 +123,8 @@ impl<W> Default for Lines<W> {
 }
 
 impl<W> Lines<W> {
-    /// Puts rules in force; `listed` are the backends that take clients. Clients that wait go on by them; their
-    /// deadlines stay.
+    /// Puts rules in force; `listed` are the backends that take clients. The rules hold for clients that wait, too, but
+    /// these keep their deadlines.
     pub(super) fn enforce(
         &mut self,
         rules: QueueRules,
@@ -144,7 +146,7 @@ impl<W> Lines<W> {
         }
     }
 
-    /// Nobody is admitted any more.
+    /// Refuses all clients from now on, because the process ends.
     pub(super) fn close(&mut self) {
         self.closing = true;
     }
@@ -167,7 +169,8 @@ impl<W> Lines<W> {
         }
     }
 
-    /// Asks for a turn at a backend, whose load has the client in it. `None`: the client stands in the line.
+    /// Asks for a turn at a backend whose load includes the client. Returns `None` when the client has to wait in the
+    /// line.
     pub(super) fn join<B: QueuedBackend>(
         &mut self,
         backend: &Arc<B>,
@@ -203,7 +206,7 @@ impl<W> Lines<W> {
         None
     }
 
-    /// Takes the verdict on a client, if there is one. Until then `wake` is to wake it.
+    /// Takes the verdict on a client, if there is one. Otherwise `wake` gives the waker that is woken when there is.
     pub(super) fn fetch(&mut self, ticket: Ticket, wake: impl FnOnce(&W) -> Option<W>) -> Option<TurnVerdict> {
         if let Some(client) = self.waiting.get_mut(&ticket) {
             if let Some(other) = wake(&client.wake) {
@@ -214,7 +217,7 @@ impl<W> Lines<W> {
         self.told.remove(&ticket).map(|(verdict, _)| verdict)
     }
 
-    /// Takes a client out that left. True where others may have their turn sooner by it.
+    /// Removes a client that left. Returns true when other clients may have their turn sooner because of that.
     pub(super) fn leave(&mut self, ticket: Ticket) -> bool {
         if self.take(ticket).is_some() {
             return false;
@@ -238,9 +241,9 @@ impl<W> Lines<W> {
         }
     }
 
-    /// Gives turns, and tells those whose deadline has come; puts the wakers of all that were told in `wakes`. `freed`
-    /// are backends that have become less loaded. Returns the next moment to call this; `None` while nobody waits for
-    /// one.
+    /// Gives turns, and refuses the clients whose deadline has come. Adds the wakers of all these clients to `wakes`.
+    /// `freed` are backends that have become less loaded. Returns the moment of the next call; `None` when no client
+    /// waits for a moment.
     pub(super) fn turn(&mut self, freed: &[Arc<str>], now: Instant, wakes: &mut Vec<W>) -> Option<Instant> {
         if self.closing {
             let oldest = self.oldest(MOST_AT_ONCE);
@@ -268,7 +271,7 @@ impl<W> Lines<W> {
         turns.chain(deadline).min()
     }
 
-    /// Admits the first of a line, as many as there are tokens and room for.
+    /// Admits the first clients of a line, as many as there are tokens and room for.
     fn admit(&mut self, backend: &str, now: Instant, wakes: &mut Vec<W>) {
         let is_listed = self.listed.contains(backend);
         loop {
@@ -285,7 +288,7 @@ impl<W> Lines<W> {
         }
     }
 
-    /// Sends clients away whose backend takes nobody any more.
+    /// Sends the clients away whose backend has stopped taking clients.
     fn send_away(&mut self, backend: &str, wakes: &mut Vec<W>) {
         let verdict = if self.listed.contains(backend) { TurnVerdict::Again } else { TurnVerdict::Gone };
         while wakes.len() < MOST_AT_ONCE
@@ -379,8 +382,8 @@ impl Line {
         is_listed && self.backend.upgrade().is_some_and(|backend| backend.takes_new(is_checked))
     }
 
-    /// Notes whether the backend takes anybody. When it stops, those in the line are to leave, once: those that choose
-    /// it all the same, for want of another, wait for their turn.
+    /// Notes whether the backend takes clients. When it stops, the clients in the line are sent away, once. A client
+    /// that chooses the same backend again, for want of another one, waits for its turn.
     fn look(&mut self, is_listed: bool, is_checked: bool) {
         let open = self.is_open(is_listed, is_checked);
         match (std::mem::replace(&mut self.open, open), open) {
@@ -397,9 +400,9 @@ fn weak<B: QueuedBackend>(backend: &Arc<B>) -> Weak<dyn QueuedBackend> {
     weak
 }
 
-/// Clients that are told at once: each then takes some 50 µs of a worker, which has open tunnels to serve meanwhile.
+/// Most clients that are woken at once. Each then takes some 50 µs of a worker, which has open tunnels to serve.
 pub(super) const MOST_AT_ONCE: usize = 64;
-/// Time between two such groups.
+/// Time between two groups of clients that are woken.
 pub(super) const PAUSE: Duration = Duration::from_millis(2);
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Admission to backends: the queues of one upstream, from which clients are given their turns, its counts of keys, and
 //! the clients that wait for backends that are away.
 //!
-//! Queues and counts are live state, as that of backends is: they outlive reloads, and a reload puts other rules in
-//! force. A waiting client is woken once, by the caller of [`UpstreamAdmission::turn`], and costs nothing before.
+//! Queues and counts are live state, as the state of backends is: they outlive reloads, and a reload only puts other
+//! rules in force. A waiting client is woken once, by the caller of [`UpstreamAdmission::turn`]. Until then it costs no
+//! CPU.
 
 mod absent;
 mod bucket;
@@ -27,11 +28,11 @@ pub use pace::TimedHandshake;
 /// The admission of one upstream.
 #[derive(Debug, Default)]
 pub struct UpstreamAdmission {
-    /// Clients ask for their turn.
+    /// Clients have to ask for their turn.
     on: AtomicBool,
-    /// Latencies are asked for.
+    /// Latencies of handshakes are to be reported.
     auto: AtomicBool,
-    /// Somebody calls [`turn`](Self::turn).
+    /// A task calls [`turn`](Self::turn).
     attended: AtomicBool,
     /// Number of clients that wait, to be read without the lock.
     waiting: AtomicUsize,
@@ -45,15 +46,15 @@ pub struct UpstreamAdmission {
     absent: Absences,
 }
 
-/// Arrival of one client at an upstream: it keeps its place by it wherever it has to wait.
+/// Place that the arrival at an upstream gives a client. It holds in every line of the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlaceInLine {
     ticket: Ticket,
-    /// The moment at which it came.
+    /// The moment at which the client arrived.
     pub since: Instant,
 }
 
-/// Place of a client in a queue, until it is dropped.
+/// A client's wait for its turn. Dropped, the client leaves the line.
 #[derive(Debug)]
 #[must_use = "dropped at once it is no place"]
 pub struct Waiting {
@@ -64,7 +65,7 @@ pub struct Waiting {
 /// Outcome of asking for a turn.
 #[derive(Debug)]
 pub enum Entered {
-    /// There is nothing to wait for.
+    /// The verdict is there at once.
     Told(TurnVerdict),
     /// The client waits for its turn.
     Waits(Waiting),
@@ -76,7 +77,7 @@ impl UpstreamAdmission {
         self.on.load(Relaxed)
     }
 
-    /// True where handshakes are to be [told](Self::told) of.
+    /// True where handshakes are to be reported by [`told`](Self::told).
     pub fn is_auto(&self) -> bool {
         self.auto.load(Relaxed)
     }
@@ -86,7 +87,7 @@ impl UpstreamAdmission {
         self.waiting.load(SeqCst)
     }
 
-    /// Puts rules in force; `listed` are the backends that take new clients. Clients that wait go on by them.
+    /// Puts rules in force, for clients that wait, too. `listed` are the backends that take new clients.
     pub fn enforce(&self, rules: QueueRules, listed: impl Iterator<Item = Arc<dyn QueuedBackend>>, now: Instant) {
         self.lines().enforce(rules, listed, now);
         self.on.store(rules.admission.is_some(), Relaxed);
@@ -96,7 +97,8 @@ impl UpstreamAdmission {
         self.stir();
     }
 
-    /// Lifts the rules of an upstream that has left the configuration: clients that wait are told so.
+    /// Lifts the rules of an upstream that has left the configuration. Clients that wait are woken with
+    /// [`TurnVerdict::Gone`].
     pub fn lift(&self, now: Instant) {
         self.enforce(QueueRules::default(), std::iter::empty(), now);
         self.absent.enforce(None, std::iter::empty());
@@ -135,7 +137,8 @@ impl UpstreamAdmission {
         }
     }
 
-    /// Gives turns, and wakes all that are told. Returns the next moment to call this, unless it is stirred before.
+    /// Gives turns, and wakes the clients that have a verdict. Returns the moment of the next call;
+    /// [`stirred`](Self::stirred) may ask for an earlier one.
     pub fn turn(&self, now: Instant) -> Option<Instant> {
         let mut freed = std::mem::take(&mut *self.freed.lock().unwrap_or_else(PoisonError::into_inner));
         if self.waiting() == 0 {
@@ -149,17 +152,17 @@ impl UpstreamAdmission {
         next
     }
 
-    /// Notified when a turn is to be given before its time.
+    /// Notifies the task that [`turn`](Self::turn) is to be called now.
     pub fn stirred(&self) -> &Arc<Notify> {
         &self.stirred
     }
 
-    /// True for the first who asks: it is to call [`turn`](Self::turn) from now on.
+    /// True at the first call. That caller starts the task that calls [`turn`](Self::turn).
     pub fn is_to_be_attended(&self) -> bool {
         self.is_on() && !self.attended.swap(true, Relaxed)
     }
 
-    /// Tells all that wait, and all that come, that the process ends.
+    /// Refuses all clients, those that wait and those that come, because the process ends.
     pub fn close(&self) {
         self.lines().close();
         self.stir();
@@ -176,7 +179,7 @@ impl UpstreamAdmission {
         self.lines().reading(backend)
     }
 
-    /// Asks for a turn to be given now.
+    /// Wakes the task that calls [`turn`](Self::turn).
     pub(super) fn stir(&self) {
         self.stirred.notify_one();
     }

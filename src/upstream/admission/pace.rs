@@ -1,11 +1,11 @@
 //! The pace of `handshakes: auto`: a rate that a backend's handshake latency makes (additive increase, multiplicative
 //! decrease).
 //!
-//! Each [`WINDOW`] decides once. While clients wait and the mean latency stays below the bound, the rate grows by
-//! [`INCREASE`]. Where the mean is above it, or a handshake failed, the rate is cut to [`DECREASE`] of itself, once for
-//! all handshakes that had begun by then: what was begun too fast must not be held against the slower rate. The bound
-//! is twice the least latency and [`SLACK`]. The least latency is forgotten slowly, so that a backend that is slower
-//! for good is not starved.
+//! The rate changes at most once in each [`WINDOW`]. While clients wait and the mean latency stays below the bound, the
+//! rate grows by [`INCREASE`]. When the mean is above the bound, or a handshake failed, the rate is cut to [`DECREASE`]
+//! of itself. Handshakes that had begun by then do not cut it again, because they began at the old rate. The bound is
+//! twice the least latency and [`SLACK`]. The least latency is forgotten slowly, so that a backend that has become
+//! slower for good is not starved.
 
 use std::time::{Duration, Instant};
 
@@ -21,13 +21,13 @@ pub(super) struct BackendPace {
     sum: f64,
     count: u32,
     failed: bool,
-    /// Clients waited within the window.
+    /// True when clients waited within the window.
     wanted: bool,
     /// Handshakes that began before this moment do not count.
     since: Instant,
 }
 
-/// A handshake as its backend carried it out.
+/// Time and outcome of a handshake at its backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimedHandshake {
     /// The moment at which it began.
@@ -61,7 +61,7 @@ impl BackendPace {
         self.rate
     }
 
-    /// Notes that a client waits: only then a higher rate would be of use.
+    /// Notes that a client waits. Only then is a higher rate of use.
     pub(super) fn wanted(&mut self) {
         self.wanted = true;
     }
@@ -102,9 +102,9 @@ impl BackendPace {
     }
 }
 
-/// The rate is never cut below: a fleet of 20,000 would take half an hour.
+/// Least rate. With it, a fleet of 20,000 clients is admitted in half an hour.
 const LOWEST: f64 = 10.0;
-/// The rate never grows above: beyond it a rate protects nobody.
+/// Greatest rate. A higher one would protect no backend.
 const HIGHEST: f64 = 10_000.0;
 /// Growth of the rate in a window.
 const INCREASE: f64 = 20.0;
@@ -112,9 +112,9 @@ const INCREASE: f64 = 20.0;
 const DECREASE: f64 = 0.7;
 /// Time in which latencies are gathered before the rate changes once.
 const WINDOW: Duration = Duration::from_millis(200);
-/// Latency above twice the least that is no sign of a queue.
+/// Latency that may be added to twice the least one without being a sign of a queue.
 const SLACK: Duration = Duration::from_millis(25);
-/// Part of the way to the mean that the least latency goes in a window: half of it in about seven seconds.
+/// Share of its distance to the mean by which the least latency moves in a window: half of it in about seven seconds.
 const FORGET: f64 = 0.02;
 
 #[cfg(test)]

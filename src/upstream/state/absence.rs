@@ -1,4 +1,4 @@
-//! Absence of a backend: whether it is away for a moment, since when, and whether its clients are to wait for it.
+//! Absence of a backend: the moment since which it is away, and whether its clients are to wait for it.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::super::admission::{Awaited, Presence};
 use super::{BackendState, lock};
 
-/// Word of its source about a backend that keeps its place on the ring.
+/// Statement of its source about a backend that keeps its place on the ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in super::super) enum Listed {
     /// The backend is there.
@@ -18,7 +18,7 @@ pub(in super::super) enum Listed {
     Gone,
 }
 
-/// Knowledge of a backend's absence. Pure: the moment is an argument.
+/// State of a backend's absence. Reads no clock: the moment is an argument.
 #[derive(Debug, Default)]
 pub(super) struct Absence {
     listed: Listed,
@@ -31,7 +31,7 @@ pub(super) struct Absence {
 }
 
 impl Absence {
-    /// Tells if the backend is away; `up` is the word of its health. Forgets since when where it is not.
+    /// Tells whether the backend is away; `up` is its health. Forgets the moment of an absence that is over.
     pub(super) fn look(&mut self, up: bool) -> bool {
         let away = self.listed != Listed::Here || self.checked && (!up || self.refused);
         if !away {
@@ -40,15 +40,16 @@ impl Absence {
         away
     }
 
-    /// The moment at which the backend went away, which is now where nobody has asked before; `None` while it is there.
+    /// The moment at which the backend went away; `now` at the first call of an absence. `None` while the backend is
+    /// there.
     fn since(&mut self, up: bool, now: Instant) -> Option<Instant> {
         self.look(up).then(|| *self.since.get_or_insert(now))
     }
 }
 
 impl BackendState {
-    /// True while the backend is away: down, not to be connected to since the last check that passed, or about to be or
-    /// already missing from its source.
+    /// True while the backend is away: it is down, a connection to it failed and no check has passed since, or its source
+    /// says that it leaves or does not name it any more.
     pub fn is_away(&self) -> bool {
         self.live.away.load(Relaxed)
     }
@@ -77,7 +78,7 @@ impl BackendState {
         self.away_since(now);
     }
 
-    /// Costs one load where the backend is there.
+    /// The moment since which the backend is away. Costs one atomic load while the backend is there.
     fn away_since(&self, now: Instant) -> Option<Instant> {
         if self.is_away() { lock(&self.live.locked).absence.since(self.is_up(), now) } else { None }
     }
@@ -89,7 +90,7 @@ impl BackendState {
         }
     }
 
-    /// Notes the word of the backend's source, and whether checks of it count.
+    /// Notes the statement of the backend's source, and whether checks of the backend count.
     pub(in super::super) fn stand(&self, listed: Listed, checked: bool, now: Instant) {
         self.change_absence(|absence| {
             absence.listed = listed;
@@ -98,7 +99,7 @@ impl BackendState {
         self.observe(now);
     }
 
-    /// Makes a change that is about this address; nothing where the backend has another by now.
+    /// Changes the absence, unless the backend has another address by now.
     fn change_absence(&self, change: impl FnOnce(&mut Absence)) {
         let mut locked = lock(&self.live.locked);
         if locked.address == self.address {

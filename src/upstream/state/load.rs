@@ -1,4 +1,4 @@
-//! Load of backends: what one request or tunnel counts for as long as it lasts.
+//! Load of backends: each request and each tunnel counts on its backend for as long as it lasts.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};

@@ -32,8 +32,8 @@ impl OpenTunnels {
         None
     }
 
-    /// Ends tunnels at the moments given, for an operator, where they are still in their places; returns how many end
-    /// that were not ending.
+    /// Ends the tunnels in these places at the given moments, for an operator. A tunnel that has left its place is
+    /// skipped. Returns the number of tunnels that were not ending already.
     pub(in crate::tunnel::worker) fn close(
         &mut self,
         ends: &[(Spot, Instant)],

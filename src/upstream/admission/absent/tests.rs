@@ -1,4 +1,4 @@
-//! Lines before backends that are away: their order, their bounds, and what ends them.
+//! Lines before backends that are away: their order, their bounds and their end.
 
 use std::sync::Mutex;
 
@@ -6,7 +6,7 @@ use super::*;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A backend that is as it is told to be.
+/// A backend whose presence the test sets.
 #[derive(Debug)]
 struct Told {
     name: &'static str,

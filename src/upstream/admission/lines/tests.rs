@@ -48,13 +48,13 @@ impl Lab {
         self.lines.enforce(rules, listed.map(|backend| Arc::clone(backend) as Arc<dyn QueuedBackend>), now);
     }
 
-    /// A client comes to a backend.
+    /// Lets a new client ask for a turn at a backend.
     fn come(&mut self, backend: usize, now: Instant) -> (Ticket, Option<TurnVerdict>) {
         self.next += 1;
         (self.next, self.join(backend, self.next, now))
     }
 
-    /// A client that came before, now at the beginning, joins the line of a backend.
+    /// Lets a client that arrived earlier join the line of a backend.
     fn join(&mut self, backend: usize, ticket: Ticket, now: Instant) -> Option<TurnVerdict> {
         let state = &self.backends[backend];
         let guard = state.occupy_within(usize::MAX, Room::unbounded(Demand::Tunnel)).unwrap();
@@ -62,7 +62,7 @@ impl Lab {
         self.lines.join(&self.backends[backend], (ticket, self.start), || ticket, now)
     }
 
-    /// A turn: those who were told, in the order of their wakes, and the next moment.
+    /// Gives turns. Returns the clients that were woken, in order, and the moment of the next call.
     fn turn(&mut self, now: Instant) -> (Vec<(Ticket, TurnVerdict)>, Option<Instant>) {
         self.turn_after(&[], now)
     }
