@@ -1,5 +1,5 @@
-//! Open tunnels while one of very many members of an upstream changes, again and again: each change is to take force soon,
-//! and no tunnel may wait for it.
+//! Open tunnels while one of very many members of an upstream changes, again and again. Each change is to be in force
+//! soon, and no tunnel may wait for it.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};

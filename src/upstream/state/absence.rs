@@ -48,8 +48,8 @@ impl Absence {
 }
 
 impl BackendState {
-    /// True while the backend is away: it is down, a connection to it failed and no check has passed since, or its source
-    /// says that it leaves or does not name it any more.
+    /// True while the backend is away: it is down, a connection to it failed and no check has passed since, or its
+    /// source says that it leaves or does not name it any more.
     pub fn is_away(&self) -> bool {
         self.live.away.load(Relaxed)
     }
