@@ -1,4 +1,4 @@
-//! Admission on every path of the gateway: for whom it is asked, and what becomes of who is refused.
+//! Asks `admission` on every path of the gateway, and answers or closes the connections and requests that are refused.
 
 use std::net::IpAddr;
 use std::os::fd::RawFd;
@@ -36,8 +36,8 @@ impl Gateway {
         }
     }
 
-    /// Decides anew on the connection of a trusted proxy whose PROXY header named `client`. `false`: it is to be
-    /// closed, and that was counted and logged.
+    /// Decides anew on the connection of a trusted proxy whose PROXY header named `client`. Returns false for a
+    /// connection that is to be closed; that was counted and logged.
     pub(super) fn admit_named(&self, connection: &mut Connection, client: IpAddr, policy: &ListenerPolicy) -> bool {
         let snapshot = self.running.snapshot_now();
         if is_trusted(client, &snapshot.trusted_proxies) {
@@ -58,7 +58,7 @@ impl Gateway {
         })
     }
 
-    /// Counts a connection that is refused. It goes on as far as an answer takes, where one may be given.
+    /// Counts a connection that is refused. Where it may be answered, it is kept for as long as the answer takes.
     fn turn_away(&self, listener: &Listener, client: IpAddr, reason: RefusalReason) -> Option<ConnectionVerdict> {
         listener.metrics.refused(reason.as_str());
         let answering = reason.status().and_then(|_| self.running.admission.answer(Instant::now()));
@@ -68,7 +68,7 @@ impl Gateway {
         Some(ConnectionVerdict::Refused(reason, answering?))
     }
 
-    /// Decides on a request that is no handshake, once its client and route are known.
+    /// Decides on a plain request whose client and route are known.
     ///
     /// # Errors
     /// The answer to give.
@@ -79,7 +79,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// Decides on a handshake, once its client and route are known; the second time for one that was admitted is for
+    /// Decides on a handshake whose client and route are known. A second call for a handshake that was admitted changes
     /// nothing.
     ///
     /// # Errors
@@ -100,7 +100,7 @@ impl Gateway {
     }
 }
 
-/// Client that a trusted proxy named, where that is none itself.
+/// Client that a trusted proxy named; `None` where that is a trusted proxy itself.
 fn named(ctx: &Ctx) -> Option<IpAddr> {
     let client = &ctx.request.as_ref()?.client;
     let is_named = client.via_trusted && !is_trusted(client.address, &ctx.snapshot.trusted_proxies);

@@ -38,7 +38,7 @@ impl Arrival {
         Self { peer, listener, tls: None, tls_before: false }
     }
 
-    /// Takes over what a PROXY header says of the client. A header without addresses says nothing.
+    /// Takes the client's address and TLS from a PROXY header. A header without addresses changes nothing.
     pub(super) fn believe(&mut self, header: Option<&proxy_protocol::ReceivedHeader>) {
         let Some(header) = header else { return };
         if let ProxiedConnection::Proxied { source, .. } = header.origin {
@@ -47,7 +47,7 @@ impl Arrival {
         self.tls_before = header.ssl.as_ref().is_some_and(|ssl| ssl.tls);
     }
 
-    /// The client came by TLS, as far as the connection says.
+    /// True when the client came by TLS, to this gateway or to a proxy whose PROXY header says so.
     pub(super) fn by_tls(&self) -> bool {
         self.tls.is_some() || self.tls_before
     }

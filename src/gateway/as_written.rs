@@ -1,7 +1,7 @@
 //! Targets with characters that Pingora cannot hold, sent to backends as their clients wrote them.
 //!
-//! `<`, `>` and `"` stand in no URI (RFC 3986 §2), and programs send them all the same; nginx passes them on. Pingora
-//! reads such a target percent-encoded, and the connection to the backend puts the client's own in its place.
+//! `<`, `>` and `"` are not allowed in a URI (RFC 3986 §2), but programs send them, and nginx passes them on. Pingora
+//! is given such a target percent-encoded. The connection to the backend puts the client's own target in its place.
 
 use std::io;
 use std::pin::Pin;
@@ -19,8 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http1::framing::Encoded;
 
-/// Makes Pingora reach `peer` by a connection of its own, on which the target that came takes the place of the encoded
-/// one.
+/// Makes Pingora reach `peer` by a new connection, which writes the client's own target in place of the encoded one.
 pub(super) fn restore(peer: &mut HttpPeer, encoded: &Encoded) {
     let Some(inner) = peer.options.custom_l4.take() else { return };
     peer.options.custom_l4 = Some(Arc::new(Connector { inner, encoded: encoded.clone() }));
@@ -56,7 +55,7 @@ struct AsWritten {
     stream: Stream,
     /// The target to restore; `None` once the first line has passed.
     encoded: Option<Encoded>,
-    /// Bytes from the first line on that are yet to be written.
+    /// Bytes from the first line on that are still to be written.
     line: Vec<u8>,
     /// Bytes of them that were written.
     written: usize,
@@ -117,7 +116,7 @@ impl AsyncWrite for AsWritten {
 }
 
 impl VirtualSocket for AsWritten {
-    /// Done by whoever dialed.
+    /// Does nothing: the dialer has set the options.
     fn set_socket_option(&self, _: VirtualSockOpt) -> io::Result<()> {
         Ok(())
     }

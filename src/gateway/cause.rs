@@ -7,10 +7,10 @@ use crate::http1::{FramingError, RequestRefused};
 /// Why a request, or a connection without one, is refused before a route is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum RefusalCause {
-    /// Its head.
+    /// The head of the request is refused.
     #[error(transparent)]
     Head(#[from] RequestRefused),
-    /// Admission. It was counted when that was decided.
+    /// Admission refuses it. That was counted when it was decided.
     #[error(transparent)]
     Admission(#[from] RefusalReason),
 }
@@ -37,5 +37,5 @@ impl RefusalCause {
     }
 }
 
-/// RFC 9110 §15.5.6 asks for a list.
+/// Value of `Allow` (RFC 9110 §15.5.6).
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";

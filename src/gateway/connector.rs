@@ -32,10 +32,10 @@ struct Connector {
     timeouts: Timeouts,
 }
 
-/// A backend as Pingora connects to it. `client` is named to backends that are sent a PROXY header.
+/// A backend as Pingora connects to it. A PROXY header, where the upstream has one, names `client`.
 ///
-/// A connection that Pingora keeps is used again for the same backend, by the same runtime, and with TLS by the same
-/// files; with a PROXY header it speaks of one client, and is not kept.
+/// Pingora uses a kept connection again for the same backend, on the same runtime, and with TLS for the same files. A
+/// connection with a PROXY header is not kept, because it belongs to one client.
 pub(super) fn peer(
     dialer: &Arc<Dialer>,
     layers: &Layers,
@@ -98,8 +98,8 @@ impl Connector {
         }
     }
 
-    /// The near end of a pair of sockets whose plaintext is carried to the backend and back. Pingora's pool of kept
-    /// connections tells them by their descriptors, and has no place for a stream without one.
+    /// The near end of a pair of sockets. A task carries its plaintext to the backend and back. The pair is needed
+    /// because Pingora's pool knows connections by their descriptors, which a TLS stream of ours has not.
     fn carry_plaintext(&self, backend: ClientWire) -> Result<Stream, TryError> {
         let (near, far) = UnixStream::pair().map_err(TryError::connect)?;
         if !self.dialer.admits(near.as_raw_fd()) || !self.dialer.admits(far.as_raw_fd()) {
@@ -111,8 +111,8 @@ impl Connector {
     }
 }
 
-/// Carries plaintext between Pingora and a backend, until Pingora closes its end or the backend breaks. `patience` is
-/// the longest time of one write to the backend: with it a backend that takes nothing cannot outlive the request.
+/// Carries plaintext between Pingora and a backend, until Pingora closes its end or the backend fails. `patience` is
+/// the longest time of one write to the backend, so that the task ends where a backend takes nothing.
 async fn carry(backend: ClientWire, pingora: UnixStream, address: SocketAddr, patience: Duration) {
     let (mut from_backend, mut to_backend) = tokio::io::split(backend);
     let (mut from_pingora, mut to_pingora) = pingora.into_split();
@@ -151,5 +151,5 @@ async fn carry(backend: ClientWire, pingora: UnixStream, address: SocketAddr, pa
     }
 }
 
-/// One record (RFC 8446 §5.1).
+/// Bytes that are carried at once: one record (RFC 8446 §5.1).
 const CHUNK: usize = 16 * 1024;

@@ -14,12 +14,12 @@ use crate::http1::{HeadBounds, HeadReading, HeaderFields, RequestHead, RequestRe
 
 /// A connection that heads come from.
 pub(super) trait HeadSource {
-    /// Adds what has come to `bytes`, and tells how much; 0 is the end of the stream. Where nothing has come, waits
-    /// until the moment `until`.
+    /// Adds bytes that have come to `bytes`, and returns their number; 0 is the end of the stream. Where none have
+    /// come, waits until the moment `until`.
     ///
     /// # Errors
-    /// `TimedOut` when the moment has come, `Interrupted` where the head is to be read elsewhere, and whatever reading
-    /// fails with.
+    /// `TimedOut` when the moment has come, `Interrupted` when the head is to be read elsewhere, and every error of the
+    /// connection.
     fn fill(&mut self, bytes: &mut Vec<u8>, until: Instant) -> impl Future<Output = io::Result<usize>>;
 }
 
@@ -29,7 +29,7 @@ impl<T: Transport> HeadSource for T {
     }
 }
 
-/// The way to a whole head on one connection. It can be taken to another thread with the bytes that were read.
+/// State of reading a head on one connection. It can be taken to another thread with the bytes that were read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HeadReader {
     reading: HeadReading,
@@ -37,7 +37,7 @@ pub(super) struct HeadReader {
     keep_alive: KeepAlive,
     /// Moment by which the head has to be whole; `None` before its first byte on a kept connection.
     until: Option<Instant>,
-    /// Nothing was asked for on this connection yet.
+    /// This is the first request of the connection.
     is_first: bool,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct CheckedHead {
     pub(super) body: Body,
     /// True when it asks to switch protocols: bytes behind it may be no request.
     pub(super) may_switch: bool,
-    /// True when the client may wait with the body until it is told to send it (RFC 9110 §10.1.1).
+    /// True when the client may wait for a 100 before it sends the body (RFC 9110 §10.1.1).
     pub(super) expects: bool,
     /// The target, where Pingora reads it encoded.
     pub(super) encoded: Option<Box<Encoded>>,
@@ -68,7 +68,7 @@ impl CheckedHead {
 /// Why no head was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoHead {
-    /// The client is told, or at least counted.
+    /// The head is refused. The client is answered where that is possible, and counted.
     Refused(RequestRefused),
     /// The client has left, or a kept connection is not used any more.
     Gone,
@@ -83,8 +83,8 @@ impl HeadReader {
         Self { reading: HeadReading::default(), limits: head, keep_alive, until: Some(now + head.time), is_first: true }
     }
 
-    /// Reads the head of a client that is refused whatever it asks for, as far as an answer takes: it gets little time
-    /// and little room.
+    /// Reads the head of a client that is refused in any case. The head has little time and little room: it is read
+    /// only so that the client can be answered.
     pub(super) fn to_be_refused(mut limits: Limits, now: Instant) -> Self {
         let head = &mut limits.head;
         head.time = head.time.min(TO_BE_REFUSED);
@@ -160,7 +160,7 @@ pub(super) fn examine<'b>(bytes: &'b [u8], bounds: &HeadBounds) -> Result<(Reque
     Ok((head, framing))
 }
 
-/// As [`examine`]; where the head is ambiguous, puts the one that says the same in its place.
+/// Does what [`examine`] does, and replaces an ambiguous head by one with the same meaning.
 ///
 /// # Errors
 /// Errors of `examine`.
@@ -176,7 +176,8 @@ pub(super) fn settle(bytes: &mut Vec<u8>, bounds: &HeadBounds) -> Result<Checked
 
 /// Longest time for the head of a client that is refused.
 pub(super) const TO_BE_REFUSED: Duration = Duration::from_secs(2);
-/// Most bytes of it: those of a browser with its cookies. It is answered before the rest of a longer one has come.
+/// Most bytes of such a head, enough for a browser with its cookies. A longer one is answered before all of it has
+/// come.
 const ENOUGH: usize = 4 << 10;
-/// Stands for no limit: longer than any process runs, and short enough to be added to every moment.
+/// Time that stands for no limit: longer than any process runs, and short enough to be added to every moment.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);

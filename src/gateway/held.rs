@@ -1,4 +1,4 @@
-//! Waits of one request for backends that are away, and the ends of those after which it is not carried out.
+//! Waits of one request for backends that are away, and the reasons for which it is not carried out after a wait.
 
 use std::sync::Arc;
 use std::time::Duration;

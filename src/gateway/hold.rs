@@ -1,7 +1,7 @@
-//! Requests for backends that are away: they wait for their own, where the upstream has `absent`.
+//! Requests whose backend is away wait for it, where the upstream has `absent`.
 //!
-//! A request waits before it is sent, whether it is a handshake or a plain one, with a body or without: nothing of it
-//! has reached a backend, and its body stays in the client's socket meanwhile.
+//! Handshakes and plain requests wait, with a body or without. A request waits before it is sent: no byte of it has
+//! reached a backend, and its body stays in the client's socket.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -16,7 +16,8 @@ use crate::snapshot::{Destination, Running};
 use crate::upstream::{Held, HeldEnd, PlaceInLine};
 
 impl Gateway {
-    /// Waits while the backend that the request belongs to is away. `to` is the upstream as it is in force afterwards.
+    /// Waits while the backend that the request belongs to is away. Afterwards `to` is the upstream as it is in force
+    /// then.
     ///
     /// # Errors
     /// [`NotHeld`]: the request ends here.

@@ -26,7 +26,7 @@ use crate::ws::handshake::{ClientKeys, Offer, UpgradeKind, classify_with};
 
 /// Finds the next backends of tunnels that are held.
 struct Again {
-    /// The workers that have this outlive nothing that it leads to.
+    /// Weak, because the workers that own this belong to what it leads to.
     running: Weak<Running>,
     dialer: Arc<Dialer>,
 }
@@ -61,7 +61,7 @@ impl Waits for Redial {
         false
     }
 
-    /// The worker gives the search up when the tunnel ends.
+    /// Never ready: the worker gives the search up when the tunnel ends.
     fn poll_left(&mut self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
@@ -75,7 +75,7 @@ struct Request {
 }
 
 impl Gateway {
-    /// Asks one backend after another, with growing pauses, until one goes on or gives an answer that is final.
+    /// Asks one backend after another, with growing pauses, until one takes the tunnel or gives a final answer.
     async fn ask_again(&self, asking: Asking, mut dial: Redial) -> Result<Attached, ReattachOutcome> {
         let request = Request::of(&asking).ok_or(ReattachOutcome::Fault)?;
         let mut pause = FIRST_PAUSE;
@@ -96,7 +96,8 @@ impl Gateway {
         }
     }
 
-    /// Asks until a backend answered, or the client has been held for too long. `None`: no backend could be asked.
+    /// Asks until a backend has answered or the client has been held for too long. Returns `None` when no backend could
+    /// be asked.
     async fn ask_in_time(
         &self,
         asking: &Asking,
@@ -132,7 +133,7 @@ impl Gateway {
         }
     }
 
-    /// Judges the 101 of the next backend, which has to be that of the first.
+    /// Checks that the 101 of the next backend agrees on the same terms as that of the first.
     fn attached(
         &self,
         asking: &Asking,

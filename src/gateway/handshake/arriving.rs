@@ -1,4 +1,4 @@
-//! The beginning of a connection that is not plain: PROXY header and TLS handshake, before the first request.
+//! Reads the PROXY header and carries out the TLS handshake of a client's connection, before its first request.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,8 +20,8 @@ use crate::tls::{HandshakeFacts, HandshakeFailure, Session};
 use crate::tunnel::Connection;
 
 impl Gateway {
-    /// Carries out all that comes before HTTP on a connection that `peer` made to a listener of this policy. Bytes
-    /// that were read of the first request are left in `read`. `None`: the connection is over, and that was counted
+    /// Carries out all that comes before HTTP on a connection that `peer` made to a listener of this policy. Bytes that
+    /// were read of the first request are left in `read`. Returns `None` when the connection is over; that was counted
     /// and logged.
     pub(super) async fn arrive(
         &self,
@@ -73,8 +73,9 @@ impl Gateway {
         Some(arrival)
     }
 
-    /// Reads the PROXY header that a connection begins with, within [`PROXY_HEADER`]. `None` where it need not have one
-    /// and has none; a client that is silent so long has none. What follows the header is left in `read`.
+    /// Reads the PROXY header that a connection begins with, within [`PROXY_HEADER`]. Returns `None` when there is no
+    /// header and none is required. A client that is silent for that time has none. Bytes behind the header are left in
+    /// `read`.
     async fn read_proxy_header(
         &self,
         client: &mut Secured<Connection>,
@@ -144,7 +145,7 @@ impl Gateway {
 /// Why a connection was closed for its PROXY header, or for want of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum ProxyFailure {
-    /// The peer is none of `trusted_proxies`: its word would be a stranger's own about himself.
+    /// The peer is none of `trusted_proxies`: a stranger would name any address as its own.
     #[error("the peer is not one of the trusted proxies")]
     Untrusted,
     #[error("there is none")]
@@ -170,7 +171,7 @@ impl ProxyFailure {
     }
 }
 
-/// Tells a client that spoke HTTP to a TLS port so, in the words it understands.
+/// Answers a client that speaks HTTP on a TLS port, in plain HTTP.
 async fn refuse_plain_http(client: &mut Secured<Connection>) {
     let until = Instant::now() + FAREWELL;
     if dial::write_all(client, PLAIN_HTTP, until).await.is_err() {
@@ -191,9 +192,9 @@ const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain
 const PROXY_HEADER: Duration = Duration::from_secs(5);
 /// Longest time from accepting a client to the end of its TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Time for which a client that was refused is listened to, so that it reads why.
+/// Time for which the bytes of a refused client are read, so that the answer reaches it.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// Bytes of such a client that are read.
+/// Most bytes of a refused client that are read.
 const MOST_UNWANTED: usize = 64 * 1024;
 
 #[cfg(test)]

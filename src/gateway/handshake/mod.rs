@@ -1,8 +1,8 @@
 //! The WebSocket handshake: offered to one backend after another, and switched, refused or failed.
 //!
-//! There is one engine for every client. A driver reads the client's request, has it offered by
-//! [`Gateway::shake_hands`], and passes on what came of it: `worker` for clients whose request its worker reads,
-//! `session` for those that Pingora reads.
+//! There is one engine for every client, [`Gateway::shake_hands`]. A driver reads the client's request, gives it to the
+//! engine, and passes the outcome on. The driver `worker` serves clients whose request a worker reads, and `session`
+//! those whose request Pingora reads.
 
 mod again;
 mod arriving;
@@ -67,7 +67,7 @@ pub(super) enum HandshakeEnding {
     Answer(Answer),
     /// A backend's answer other than 101.
     Refusal(RefusedUpgrade),
-    /// The client was gone before it was told.
+    /// The client left before it was answered.
     Gone(io::Error),
 }
 
@@ -143,7 +143,7 @@ impl Gateway {
         self.offer(dial, ctx, offered).await
     }
 
-    /// Offers a handshake that was admitted, or that is another one of a tunnel.
+    /// Offers a handshake that was admitted, or a further one of a tunnel that is re-attached.
     async fn offer<D: Waits>(
         &self,
         dial: &mut D,
@@ -158,11 +158,12 @@ impl Gateway {
         Ok(switched)
     }
 
-    /// Asks one backend after another, each when it is the client's turn there; the error is the end where none gave an
-    /// answer. A handshake counts as in progress while a backend is asked, and not while it waits for its turn.
+    /// Asks one backend after another, each when it is the client's turn there. The error is the ending where no
+    /// backend gave an answer. A handshake counts as in progress while a backend is asked, but not while it waits for
+    /// its turn.
     ///
-    /// Connects that fail, and source ports that ran out, lead to the next backend. After the request was sent it goes
-    /// to so many backends as `tries` says, and no further: it may be the request that they all fail over.
+    /// A connect that fails leads to the next backend, and so does a lack of source ports. A request that was sent goes
+    /// to `tries` backends at the most, because it may be the request that makes them fail.
     async fn ask_backends<D: Waits>(
         &self,
         dial: &mut D,
@@ -237,7 +238,7 @@ impl Gateway {
         exchange.answer(&mut backend, &limits, &judge).await.map(|answered| (backend, answered))
     }
 
-    /// Ends the backends' part of a handshake: health is told, hooks see the 101, and the client's head is made.
+    /// Ends the backends' part of a handshake: reports to health, shows the 101 to hooks, and makes the client's head.
     async fn finish<S: Transport>(
         &self,
         ctx: &mut Ctx,
@@ -270,7 +271,8 @@ impl Gateway {
         Ok(Switched { backend, head, early: read.split_off(length) })
     }
 
-    /// Makes a tunnel of both connections, once the client has been sent the 101. `early` came behind the heads.
+    /// Makes a tunnel of both connections after the 101 was sent to the client. `early` are bytes that came behind the
+    /// heads.
     fn tunnel(
         &self,
         ctx: &mut Ctx,

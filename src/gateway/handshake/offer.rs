@@ -1,4 +1,4 @@
-//! Requests for a WebSocket that workers answer themselves: those that every parser reads alike.
+//! Requests for a WebSocket that workers carry out themselves: those that every parser reads alike.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use crate::http1::forward::{Edited, ForwardedFrom, upgrade_request};
 use crate::http1::{HeaderFields, RequestHead, Unwanted, fields};
 use crate::ws::handshake::{self, ClientKeys, Offer, UpgradeKind};
 
-/// A correct request for a WebSocket, in a form that leaves no question open.
+/// A correct request for a WebSocket that can be read in one way only.
 pub struct Plain<'b> {
     pub(super) head: RequestHead<'b>,
     /// The value of `Host`.
@@ -20,8 +20,8 @@ pub struct Plain<'b> {
 }
 
 impl<'b> Plain<'b> {
-    /// Looks at a request whose head was checked. `None` where it is anything but a WebSocket that can be asked for
-    /// without a second thought: such requests are left to Pingora.
+    /// The request of a head that was checked. `None` for every request that is left to Pingora: those that ask for no
+    /// WebSocket, and those that parsers could read differently.
     pub fn of(head: RequestHead<'b>) -> Option<Self> {
         let is_get = head.method == "GET" && head.target.starts_with('/');
         if !is_get || head.minor_version != 1 || head.lines.values_of(&header::UPGRADE).next().is_none() {
@@ -66,7 +66,7 @@ impl<'b> Plain<'b> {
     }
 }
 
-/// The value of `Host`, where that stands there once.
+/// The value of `Host`; `None` unless there is exactly one.
 fn only_host<'b>(head: &RequestHead<'b>) -> Option<&'b str> {
     let mut hosts = head.lines.iter().filter(|line| line.name.eq_ignore_ascii_case("host"));
     let (Some(line), None) = (hosts.next(), hosts.next()) else { return None };
@@ -76,8 +76,8 @@ fn only_host<'b>(head: &RequestHead<'b>) -> Option<&'b str> {
     }
 }
 
-/// Tells if every parser reads a target the same way: a path and a query of RFC 3986's characters, and no second slash
-/// at its beginning, which some take for an authority.
+/// Tells whether every parser reads a target the same way. Such a target is a path and a query of RFC 3986's
+/// characters. It does not begin with two slashes, which some parsers take for an authority.
 fn is_plain(target: &str) -> bool {
     !target.starts_with("//")
         && target.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte))

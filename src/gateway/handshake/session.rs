@@ -23,7 +23,8 @@ use crate::ws::Sides;
 use crate::ws::handshake::Offer;
 
 impl Gateway {
-    /// Carries out a WebSocket upgrade. The answer, whoever gives it, has been written when this returns.
+    /// Carries out a WebSocket upgrade. The answer, a backend's or the gateway's own, has been written when this
+    /// returns.
     pub(in crate::gateway) async fn upgrade(
         &self,
         session: &mut Session,
@@ -145,8 +146,8 @@ fn request(session: &Session, ctx: &mut Ctx, offer: &mut Offer) -> Option<Vec<u8
     Some(ctx.request.as_ref()?.with_origin(|origin| upgrade_request(target, fields, origin)))
 }
 
-/// Takes the client's connection out of a session whose request has no body, and what came behind the request. The
-/// session that stays behind is an empty shell.
+/// Takes the client's connection out of a session whose request has no body, with the bytes that came behind the
+/// request. The session stays behind without a connection.
 async fn take_client(session: &mut Session) -> Result<(Secured<Tcp>, Vec<u8>)> {
     let failed = |what| Error::explain(ErrorType::InternalError, what);
     let (shell, _) = tokio::io::duplex(1);

@@ -1,4 +1,5 @@
-//! The turn of a client at a backend: waits in the backend's queue, where the upstream has `admission`.
+//! The turn of a client at a backend. Where the upstream has `admission`, the client waits for it in the backend's
+//! queue.
 
 use std::future::poll_fn;
 use std::io;
@@ -33,8 +34,8 @@ impl HandshakeTurns {
 }
 
 impl Gateway {
-    /// Chooses a backend and waits for the client's turn there, and before that until the backend is back where it is
-    /// away. `until` is the end of the handshake, time spent waiting left out.
+    /// Chooses a backend and waits for the client's turn there. Before that, waits for a backend that is away until it
+    /// is back. `until` is the end of the handshake, time spent waiting left out.
     pub(super) async fn turn<D: Waits>(
         &self,
         dial: &mut D,
@@ -130,7 +131,8 @@ async fn wait<D: Waits>(
     .await
 }
 
-/// Notes how a backend took a handshake, for `handshakes: auto`. `status` is that of its answer.
+/// Reports the time and outcome of a handshake at its backend, for `handshakes: auto`. `outcome` has the status of the
+/// backend's answer.
 pub(super) fn note(ctx: &Ctx, to: &Destination, begun: Instant, outcome: Result<u16, &TryError>) {
     let admission = to.upstream.admission();
     if !admission.is_auto() {
@@ -147,7 +149,7 @@ pub(super) fn note(ctx: &Ctx, to: &Destination, begun: Instant, outcome: Result<
     }
 }
 
-/// Longest `Retry-After` of those who are not admitted.
+/// Longest `Retry-After` of clients that are not admitted.
 fn longest_wait(to: &Destination) -> Duration {
     to.upstream.config().admission.unwrap_or_default().wait
 }

@@ -38,7 +38,7 @@ pub struct HandshakeHost<A> {
     runtimes: Arc<Runtimes>,
 }
 
-/// A request that a worker began, for the session that ends it.
+/// A request that a worker has begun, on its way to the session that finishes it.
 pub(in crate::gateway) struct Continuation {
     pub(super) ctx: Ctx,
     pub(super) ending: HandshakeEnding,
@@ -50,8 +50,8 @@ impl<A: ServerApp + Send + Sync + 'static> HandshakeHost<A> {
         Self { gateway, app, shutdown, runtimes }
     }
 
-    /// Handshake of a client. It keeps what it is given where that is: arguments of an `async fn` would stand in it
-    /// twice, for as long as the client is silent.
+    /// Handshake of a client. Not an `async fn`, because the future of one holds its arguments twice, for as long as
+    /// the client is silent.
     fn shake_hands(self: Arc<Self>, client: Connection, peer: SocketAddr) -> impl Future<Output = Option<Shaken>> {
         let accepted = Instant::now();
         let mut arrival = Arrival::plain(peer, client.listener().number);
@@ -73,8 +73,8 @@ impl<A: ServerApp + Send + Sync + 'static> HandshakeHost<A> {
         }
     }
 
-    /// Goes on with the outcome of a first request: the handshake to be carried out, or nothing where the connection
-    /// has ended or is passed on.
+    /// Goes on after the first request was read. Returns the handshake to be carried out; `None` when the connection
+    /// has ended or was passed on.
     fn go_on(
         self: Arc<Self>,
         client: Secured<Connection>,
@@ -125,8 +125,8 @@ impl<A: ServerApp + Send + Sync + 'static> HandshakeHost<A> {
         None
     }
 
-    /// Reads the first request of a client, and begins with it if it is one for a worker. The error is what Pingora is
-    /// to go on with; nothing where the connection is to end.
+    /// Reads the first request of a client, and begins with it if it is one for a worker. The error is the state that
+    /// Pingora goes on with; `None` when the connection is to end.
     async fn first_request(
         &self,
         client: &mut Secured<Connection>,
@@ -163,11 +163,11 @@ impl<A: ServerApp + Send + Sync + 'static> HandshakeHost<A> {
         ))
     }
 
-    /// Reads what a client that is refused for `reason` asks for, as far as an answer takes; the cause to answer with.
-    /// `None` where the connection is to end.
+    /// Reads the request of a client that is refused for `reason`, as far as an answer needs it. Returns the cause to
+    /// answer with; `None` when the connection is to end.
     ///
-    /// Its bytes do not count as kept: else clients that are refused for what is kept would keep others out, too. They
-    /// are as few as such answers at once.
+    /// Its bytes do not count as kept. Otherwise clients that are refused because too much is kept would keep others
+    /// out, too. They are bounded by the number of such answers at once.
     async fn hear_out(
         &self,
         client: &mut Secured<Connection>,
@@ -184,7 +184,8 @@ impl<A: ServerApp + Send + Sync + 'static> HandshakeHost<A> {
         }
     }
 
-    /// Passes a connection to Pingora. The worker has read `read` of it, and made `begun` of that.
+    /// Passes a connection to Pingora. `read` are the bytes that the worker has read, and `begun` is the state of its
+    /// first head.
     fn send_on(&self, client: Secured<Connection>, arrival: Arrival, read: Vec<u8>, begun: FirstHead) {
         let (mut client, sealed) = client.into_parts();
         let from = ArrivedClient { arrival, listener: Arc::clone(client.listener()), _open: client.take_open() };
