@@ -5,12 +5,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 /// An answer of the gateway's own.
 ///
-/// Its body is a sentence in the gateway's form (text, or JSON where the client asks for it, with the request's id), or
-/// what [`body`](Self::body) says.
+/// Its body is the one that [`body`](Self::body) sets. Without one, the gateway writes a sentence with the request's
+/// id, as text, or as JSON where the client asks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer(Box<Parts>);
 
-/// On the heap: answers stand in many results, and are rare.
+/// Contents of an answer. They are on the heap, because many result types hold an answer and few results have one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Parts {
     status: StatusCode,
@@ -20,9 +20,8 @@ struct Parts {
 }
 
 impl Answer {
-    /// An answer with this status and a sentence for its reader. A number that is no final status (below 200, above
-    /// 999) becomes
-    /// 500.
+    /// An answer with this status and a sentence for its reader. A number that is not a final status (below 200, or
+    /// above 999) is replaced by 500.
     pub fn new(status: u16, sentence: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).ok().filter(|status| !status.is_informational());
         Self(Box::new(Parts {

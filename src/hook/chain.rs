@@ -1,4 +1,4 @@
-//! The hooks of one route, in their order, and what guards their calls.
+//! The hooks of one route, in their order, and the guards around their calls.
 
 mod carry;
 mod guard;
@@ -28,7 +28,7 @@ pub struct Chain {
     messages: Messages,
 }
 
-/// One hook in its place.
+/// One hook of a chain.
 pub(super) struct Link {
     pub(super) identity: Arc<Identity>,
     pub(super) hook: Fragile<Arc<dyn Erased>>,
@@ -39,7 +39,7 @@ pub(super) struct Link {
 
 /// Contexts of one request or tunnel, one for each hook of a chain.
 ///
-/// A hook without a context is not asked: its context could not be made.
+/// A hook without a context is not called: its context could not be made.
 pub struct Contexts(pub(super) Box<[Option<Fragile<Box<Context>>>]>);
 
 impl Chain {
@@ -126,7 +126,7 @@ impl Chain {
         Ok(Contexts(contexts?))
     }
 
-    /// No contexts: with these no hook is asked.
+    /// No contexts. With them no hook is called.
     pub fn no_contexts(&self) -> Contexts {
         Contexts(self.links.iter().map(|_| None).collect())
     }
@@ -240,7 +240,7 @@ impl Chain {
         Ok(())
     }
 
-    /// Calls [`Hook::on_close`](super::Hook::on_close) of every hook, in order, whichever fails.
+    /// Calls [`Hook::on_close`](super::Hook::on_close) of every hook, in order, even when one fails.
     ///
     /// Returns the failures for tests. They are logged and counted, and the tunnel is gone anyway.
     pub async fn on_close(&self, tunnel: &Tunnel, closed: &Closed, contexts: &mut Contexts) -> Vec<Failure> {
@@ -252,7 +252,7 @@ impl Chain {
         failures
     }
 
-    /// Calls [`Hook::on_log`](super::Hook::on_log) of every hook, in order, whichever fails.
+    /// Calls [`Hook::on_log`](super::Hook::on_log) of every hook, in order, even when one fails.
     ///
     /// Returns the failures for tests. They are logged and counted, and the request is over anyway.
     pub fn on_log(&self, entry: &mut Entry<'_>, contexts: &mut Contexts) -> Vec<Failure> {

@@ -73,7 +73,7 @@ impl fmt::Display for Phase {
 /// A hook's context without its type.
 pub(super) type Context = dyn Any + Send;
 
-/// [`Hook`], safe to be a trait object. Contexts handed in are those that [`context`](Self::context) made.
+/// [`Hook`] as a trait object. Callers pass contexts that [`context`](Self::context) of the same hook made.
 pub(super) trait Erased: Send + Sync {
     fn context(&self) -> Box<Context>;
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;

@@ -1,4 +1,4 @@
-//! Messages from outside: pushed into open tunnels by a hook's task, or by a program around the gateway.
+//! Messages from outside: a hook's task, or the program around the gateway, pushes them into open tunnels.
 
 use std::fmt;
 use std::sync::Arc;
@@ -108,7 +108,7 @@ mod to_nobody {
     static INJECTOR: LazyLock<Injector> = LazyLock::new(|| Injector::new(Arc::new(Nobody)));
 
     impl Injector {
-        /// An injector of a gateway without tunnels, for tests that need one to be there.
+        /// An injector of a gateway without tunnels, for tests.
         pub(crate) fn to_nobody() -> &'static Self {
             &INJECTOR
         }

@@ -64,8 +64,8 @@ pub use {
 /// hook, of a context or of a call that is given up is caught, logged and counted too (phase `drop`). A call may be
 /// given up at any `.await`: leave nothing half-done across one.
 ///
-/// A hook's own settings are read strictly: what is unknown, missing or of the wrong type is reported with line and
-/// path.
+/// A hook's own settings are read strictly: keys that are unknown, missing or of the wrong type are reported with line
+/// and path.
 ///
 /// ```
 /// use longhaul::hook::{Answer, Hook, Next, Request, Result, Setup, SetupError};

@@ -58,7 +58,7 @@ impl Chain {
         (contexts, first)
     }
 
-    /// The hooks' own states, of those that have one.
+    /// The states of the hooks that have one of their own.
     pub fn save(&self) -> Vec<Saved> {
         let saved = self.links.iter().enumerate().filter_map(|(index, link)| {
             let data = link.guard_sync(Phase::Handover, || Ok(link.hook.save())).ok()??;
@@ -101,5 +101,6 @@ pub struct Saved {
     pub data: Vec<u8>,
 }
 
-/// A batch of tunnels has to fit one message of the handover; who keeps more of a tunnel is better off with a store.
+/// Most bytes that a hook packs of a tunnel. A batch of tunnels has to fit one message of the handover. A hook that
+/// keeps more should use a store of its own.
 const MOST_PACKED: usize = 256 * 1024;

@@ -18,7 +18,7 @@ use super::Phase;
 use crate::hook::Result;
 use crate::metrics::HookMetrics;
 
-/// A hook did not do its work; it has been logged and counted.
+/// Failure of a hook. It has been logged and counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Failure {
@@ -91,8 +91,8 @@ impl Identity {
         }
     }
 
-    /// Makes a call and awaits it, for the time `limit` at the most. Its error, its panic and its taking too long
-    /// become a failure. A call that is given up, here or by whoever awaits this, is dropped within a guard too.
+    /// Makes a call and awaits it, for the time `limit` at the most. An error, a panic and the end of that time become
+    /// a failure. A call that is given up, here or by the caller, is dropped within a guard too.
     pub(super) async fn guard<'c, T>(
         self: &Arc<Self>,
         phase: Phase,

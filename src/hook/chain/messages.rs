@@ -87,7 +87,7 @@ impl Chain {
 }
 
 impl Link {
-    /// Counts a verdict that changes the course of things, and sees to it that it can be carried out.
+    /// Counts a verdict other than [`Verdict::Pass`], and replaces a close code that must not be sent.
     fn judged(&self, verdict: Verdict) -> Verdict {
         let (name, verdict) = match verdict {
             Verdict::Pass => return Verdict::Pass,
