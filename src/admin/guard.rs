@@ -220,7 +220,7 @@ fn limiter(a_second: NonZeroU32) -> DefaultDirectRateLimiter {
 
 /// Header that a change without a token needs.
 pub(super) const HEADER: &str = "x-longhaul-admin";
-/// Programs ask for a few a second.
+/// Most reads a second. Programs ask for a few.
 const READS: NonZeroU32 = NonZeroU32::new(200).expect("it is not 0");
 /// A page is eleven files. They are counted apart, so that strangers who ask for them keep nobody from the API.
 const PAGES: NonZeroU32 = NonZeroU32::new(100).expect("it is not 0");

@@ -61,8 +61,8 @@ impl Admin {
         Self { running, api: None, stopped: None }
     }
 
-    /// Answers for a running gateway, and takes what is asked by the API to `desk`. The configuration in force when the
-    /// process started says who is heard.
+    /// Answers for a running gateway, and passes requests of the API on to `desk`. The configuration with which the
+    /// process started says which clients the API admits.
     pub fn with_api(running: Arc<Running>, desk: Desk) -> Self {
         let guard = Guard::of(running.snapshot().config.admin.as_ref());
         let feed = Feed::new(desk.status().clone());

@@ -223,7 +223,7 @@ struct Screen {
     /// Progress overwrites the line it stands in.
     is_terminal: bool,
     line_open: bool,
-    /// The names of a table's columns stand there.
+    /// The line with the names of the table's columns has been printed.
     has_head: bool,
     shown: Option<Instant>,
 }

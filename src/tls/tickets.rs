@@ -212,8 +212,8 @@ fn derive(from: &Prk, info: &[&[u8]], out: &mut [u8]) {
 
 /// Seals and opens the tickets of one listener.
 ///
-/// A ticket of one listener is none for another one with other rules for clients: it would let a client in whose
-/// certificate nobody asked for.
+/// A ticket of one listener is refused by a listener with other rules for clients. Otherwise a client could resume a
+/// session there without the certificate that the listener asks for.
 pub(super) struct Tickets {
     keys: Arc<TicketKeys>,
     context: Vec<u8>,

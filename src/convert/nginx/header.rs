@@ -8,7 +8,7 @@ use crate::convert::place::Note;
 
 /// The use of a header that is set for backends.
 enum Use {
-    /// Longhaul does the same, or passes the client's on.
+    /// Longhaul sets the header by itself, or passes the client's on.
     ByItself,
     Set(String),
     Remove,
@@ -58,7 +58,8 @@ fn use_of(directive: &Directive) -> Use {
     }
 }
 
-/// A value with nginx's variables as the hook `headers` has them.
+/// A header's value with nginx's variables written as those of the hook `headers`. `None` where the hook has no such
+/// variable.
 fn translated(value: &str) -> Option<String> {
     let mut written = String::new();
     let mut rest = value;

@@ -29,7 +29,7 @@ use super::model::{Bytes, Model, Upstream};
 use super::place::{SourcePlace, SourceProblem};
 use super::uses::Uses;
 
-/// Differences that hold wherever a file of nginx's says nothing.
+/// Differences between the defaults of nginx and those of Longhaul, for keys that a file leaves out.
 const DEFAULTS: &[&str] = &[
     "a path ends at a `/`: `/ws` and `/ws/` both take `/ws` and `/ws/a`, and not `/wsx`",
     "routes hold on every listener: a host of one `server` is answered on the sockets of the others, too",

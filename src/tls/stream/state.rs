@@ -31,7 +31,7 @@ impl StreamState {
     }
 }
 
-/// A record layer on its way: told by the process that had it, or made of what that one told.
+/// A record layer in a handover: its state as the other process sent it, or the layer that was made of that state.
 #[derive(Debug)]
 enum Known {
     Told(Box<RecordState>),
