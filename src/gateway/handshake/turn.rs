@@ -46,7 +46,7 @@ impl Gateway {
         loop {
             match self.hold(dial, ctx, to).await {
                 Ok(()) => {}
-                Err(NotHeld::Draining) => return Err(refused(to, NotAdmitted::Draining)),
+                Err(NotHeld::Draining) => return Err(refused(ctx, to, NotAdmitted::Draining)),
                 Err(NotHeld::Left) => return Err(left(to)),
             }
             let end = until + turns.waited(ctx);
@@ -74,7 +74,7 @@ impl Gateway {
                 }
                 Some(Verdict::Refused(why)) => {
                     ctx.pick = None;
-                    return Err(refused(to, why));
+                    return Err(refused(ctx, to, why));
                 }
                 None => {
                     ctx.pick = None;
@@ -86,7 +86,8 @@ impl Gateway {
 }
 
 /// End of a handshake that is not admitted.
-fn refused(to: &Destination, why: NotAdmitted) -> Ending {
+fn refused(ctx: &mut Ctx, to: &Destination, why: NotAdmitted) -> Ending {
+    ctx.failure = Some(label(why).to_owned());
     to.metrics.refused(label(why));
     Ending::Answer(Answer::no_turn(why, longest_wait(to)))
 }
