@@ -144,7 +144,6 @@ fn needs_nothing(statement: &Statement) -> bool {
         "default-server",
         "no",
         "option",
-        "timeout",
         "http-reuse",
         "persist",
         "max-keep-alive-queue",
@@ -155,5 +154,22 @@ fn needs_nothing(statement: &Statement) -> bool {
         "declare",
         "capture",
     ];
-    WORDS.contains(&statement.word(0))
+    const TIMEOUTS: &[&str] = &[
+        "check",
+        "client",
+        "client-fin",
+        "client-hs",
+        "connect",
+        "http-keep-alive",
+        "http-request",
+        "queue",
+        "server",
+        "server-fin",
+        "tarpit",
+        "tunnel",
+    ];
+    match statement.word(0) {
+        "timeout" => TIMEOUTS.contains(&statement.word(1)),
+        word => WORDS.contains(&word),
+    }
 }
