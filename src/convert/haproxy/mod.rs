@@ -121,6 +121,22 @@ fn proxies(sections: &[Section], reading: &Reading<'_>, model: &mut Model) {
     }
 }
 
+/// Times that are read, or of things that Longhaul bounds by itself.
+const TIMEOUTS: &[&str] = &[
+    "check",
+    "client",
+    "client-fin",
+    "client-hs",
+    "connect",
+    "http-keep-alive",
+    "http-request",
+    "queue",
+    "server",
+    "server-fin",
+    "tarpit",
+    "tunnel",
+];
+
 /// Tells whether a line needs nothing in a Longhaul file.
 fn needs_nothing(statement: &Statement) -> bool {
     const WORDS: &[&str] = &[
@@ -153,20 +169,6 @@ fn needs_nothing(statement: &Statement) -> bool {
         "srvtcpka-cnt",
         "declare",
         "capture",
-    ];
-    const TIMEOUTS: &[&str] = &[
-        "check",
-        "client",
-        "client-fin",
-        "client-hs",
-        "connect",
-        "http-keep-alive",
-        "http-request",
-        "queue",
-        "server",
-        "server-fin",
-        "tarpit",
-        "tunnel",
     ];
     match statement.word(0) {
         "timeout" => TIMEOUTS.contains(&statement.word(1)),
