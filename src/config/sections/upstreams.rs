@@ -65,8 +65,8 @@ impl Named {
         }
     }
 
-    /// Adds the warnings that the rest of the file decides: of upstreams that no route of `routes` leads to, of backends
-    /// that are `listeners`, and of members that cannot be reached as the file wants it.
+    /// Adds the warnings that the rest of the file decides: of upstreams that no route of `routes` leads to, of
+    /// backends that are `listeners`, and of members that cannot be reached as the file wants it.
     pub(crate) fn warn(
         &self,
         routes: &[Route],
