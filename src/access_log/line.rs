@@ -66,6 +66,15 @@ impl LogLine {
         self
     }
 
+    /// Adds a number where there is a value.
+    #[must_use]
+    pub fn maybe_number(self, name: &'static str, value: Option<u64>) -> Self {
+        match value {
+            Some(value) => self.number(name, value),
+            None => self,
+        }
+    }
+
     /// The finished line, with a line feed at its end.
     pub(super) fn end(mut self) -> String {
         self.bytes.push_str(if self.format == LogFormat::Json { "}\n" } else { "\n" });
@@ -137,14 +146,15 @@ mod tests {
 
     fn line(format: LogFormat) -> String {
         let line = LogLine::begin(format, "request", String::new()).text("path", "/a b\nforged=1").text("id", "a1");
-        line.text("none", "").number("status", 200).maybe("backend", None::<&str>).text("e\"", "\u{1b}é").end()
+        let line = line.text("none", "").number("status", 200).maybe("backend", None::<&str>);
+        line.maybe_number("n", Some(1)).maybe_number("m", None).text("e\"", "\u{1b}é").end()
     }
 
     #[test]
     fn text_quotes_what_could_forge_a_line() {
         let text = line(LogFormat::Text);
         let (time, fields) = text.split_once(' ').unwrap();
-        assert_eq!(fields, "request path=\"/a b\\nforged=1\" id=a1 none=\"\" status=200 e\"=\"\\u{1b}é\"\n");
+        assert_eq!(fields, "request path=\"/a b\\nforged=1\" id=a1 none=\"\" status=200 n=1 e\"=\"\\u{1b}é\"\n");
         assert!(humantime::parse_rfc3339(time).is_ok(), "{time}");
     }
 
@@ -153,7 +163,7 @@ mod tests {
         let text = line(LogFormat::Json);
         let (time, fields) = text.split_at(text.find(',').unwrap());
         let expected =
-            r#","event":"request","path":"/a b\nforged=1","id":"a1","none":"","status":200,"e\"":"\u001bé"}"#;
+            r#","event":"request","path":"/a b\nforged=1","id":"a1","none":"","status":200,"n":1,"e\"":"\u001bé"}"#;
         assert_eq!(fields, format!("{expected}\n"));
         assert!(time.starts_with("{\"time\":\"2"), "{time}");
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();

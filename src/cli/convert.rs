@@ -21,7 +21,7 @@ pub(super) struct Convert {
     /// The program that it is for; found from its first lines if left out
     #[arg(long, value_name = "PROGRAM")]
     from: Option<From>,
-    /// The Longhaul file to write; standard output if left out
+    /// The Longhaul file to write, or - for standard output, as if left out
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Write it in the place of a file that is there
@@ -74,7 +74,8 @@ pub(super) fn run(arguments: &Convert, hooks: &HookRegistry) -> ExitCode {
         None => ExitCode::SUCCESS,
         Some(_) => ExitCode::FAILURE,
     };
-    let code = match &arguments.output {
+    let output = arguments.output.as_ref().filter(|output| output.as_os_str() != "-");
+    let code = match output {
         None => say_last(&converted.text, code),
         Some(output) => match written(output, &converted.text, arguments.force) {
             Ok(()) => code,
@@ -87,7 +88,7 @@ pub(super) fn run(arguments: &Convert, hooks: &HookRegistry) -> ExitCode {
     };
     complain(converted.summary.trim_end());
     if let Some(problems) = &converted.refused {
-        let name = arguments.output.as_ref().map_or("the result".into(), |output| output.to_string_lossy());
+        let name = output.map_or("the result".into(), |output| output.to_string_lossy());
         complain(problems.in_file(&name));
         complain("longhaul: the result is no file that a gateway takes: mend these lines");
     }

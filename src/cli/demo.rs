@@ -37,11 +37,30 @@ pub(super) fn run(
         Ok(loaded) => loaded.config,
         Err(problems) => return super::output::failed(problems.in_file("the demo's configuration")),
     };
+    let left = Left { demo, certificate: certificate.clone() };
     let server = Server::new(config, hooks, Options::default()).diagnostics(diagnostics).on_ready(move |ready| {
         let address = ready.listeners.first().copied().unwrap_or(listen);
         // The demo serves whether or not somebody reads this.
         let _ = super::output::say(&format!("{}\n", demo::welcome(address, ready.admin, certificate.as_ref())));
     });
     // The runtime, and the backends on it, end with the process.
-    super::output::serve(server)
+    super::output::serve(server.on_end(move || drop(left)))
+}
+
+/// Reads `--listen`.
+pub(super) fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "write an IP address and a port, as in 127.0.0.1:8080")
+}
+
+/// The demo's temporary files, which are removed with it: a process that exits drops nothing by itself.
+struct Left {
+    demo: Demo,
+    certificate: Option<DemoCertificate>,
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        self.demo.clear();
+        self.certificate.iter().for_each(DemoCertificate::remove);
+    }
 }

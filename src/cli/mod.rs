@@ -92,7 +92,7 @@ enum Command {
     #[cfg(feature = "demo")]
     Demo {
         /// Address to listen on; 127.0.0.1:8080 if left out, and 127.0.0.1:8443 with --tls
-        #[arg(long, value_name = "ADDRESS")]
+        #[arg(long, value_name = "ADDRESS", value_parser = demo::address)]
         listen: Option<std::net::SocketAddr>,
         /// Make a certificate, and serve the page by https and its sockets by wss
         #[arg(long)]

@@ -156,7 +156,7 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, files: &mut NamedFiles, repo
     let routes = routes.and_then(|v| routes::read(&v, &parts, report));
     let upstreams = named?;
     if let Some(routes) = routes.as_ref().filter(|_| !report.has_errors()) {
-        upstreams.warn(routes, pingora.as_ref(), report);
+        upstreams.warn(routes, listeners.as_deref().unwrap_or_default(), pingora.as_ref(), report);
     }
     Some(Config {
         source: None,

@@ -26,13 +26,17 @@ pub struct Disk;
 
 impl Files for Disk {
     fn read(&self, path: &Path) -> io::Result<String> {
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         let most = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX);
-        open_regular(path)?.take(most + 1).read_to_string(&mut text)?;
-        if text.len() > MAX_BYTES {
+        open_regular(path)?.take(most + 1).read_to_end(&mut bytes)?;
+        if bytes.len() > MAX_BYTES {
             return Err(io::Error::other(format!("larger than {MAX_BYTES} bytes")));
         }
-        Ok(text)
+        String::from_utf8(bytes).map_err(|error| {
+            let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = before.split(|byte| *byte == b'\n').count();
+            io::Error::other(format!("line {line} is not UTF-8: save the file as UTF-8"))
+        })
     }
 
     fn matching(&self, pattern: &Path) -> Vec<PathBuf> {

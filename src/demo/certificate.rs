@@ -1,6 +1,6 @@
 //! The certificate of `longhaul demo --tls`: signed by itself, in a folder of its own.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -42,5 +42,11 @@ impl DemoCertificate {
             file.write_all(text.as_bytes())?;
         }
         Ok(made)
+    }
+
+    /// Removes both files, and their folder.
+    pub fn remove(&self) {
+        // Nobody can be told of what is left in a folder for temporary files.
+        let _ = self.cert.parent().map(fs::remove_dir_all);
     }
 }

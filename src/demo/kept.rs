@@ -39,12 +39,17 @@ impl Kept {
         let _ = fs::remove_file(file);
         Some(count)
     }
+
+    /// Removes the folder.
+    pub(super) fn clear(&self) {
+        // It is among temporary files, which are removed at some time.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        // It is among temporary files, which are removed at some time.
-        let _ = fs::remove_dir_all(&self.folder);
+        self.clear();
     }
 }
 

@@ -37,6 +37,7 @@ pub struct Demo {
     backends: Arc<[Backend]>,
     /// With `--discover`.
     members: Option<Arc<Members>>,
+    kept: Arc<Kept>,
     control: SocketAddr,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
@@ -72,7 +73,7 @@ impl Demo {
         let (stop, stopped) = watch::channel(false);
         let router = control::router(Arc::clone(&backends), members.clone(), changes, stopped.clone());
         let server = tokio::spawn(serve::until_stopped(listener, router, stopped));
-        Ok(Self { backends, members, control, stop, server })
+        Ok(Self { backends, members, kept, control, stop, server })
     }
 
     /// The gateway's configuration for this demo, as a user would write it, listening on `listen`, with TLS where there
@@ -117,6 +118,12 @@ impl Demo {
         // The task fails only by a panic, which closes its port as well.
         let _ = self.server.await;
         self.members.iter().for_each(|members| members.clear());
+    }
+
+    /// Removes the temporary files: for the end of a process that waits for nothing, where nothing is dropped.
+    pub fn clear(&self) {
+        self.members.iter().for_each(|members| members.clear());
+        self.kept.clear();
     }
 }
 

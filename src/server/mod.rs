@@ -112,6 +112,7 @@ pub struct Server {
     diagnostics: Option<Diagnostics>,
     on_ready: OnReady,
     on_start: Option<OnStart>,
+    on_end: Option<OnEnd>,
 }
 
 /// Addresses of a gateway whose listeners are open. In place of port 0 stands the port that the system chose.
@@ -130,11 +131,22 @@ type OnReady = Box<dyn FnOnce(&Ready<'_>) + Send + Sync>;
 /// tunnels.
 pub type OnStart = Box<dyn FnOnce(Injector) + Send + Sync>;
 
+/// A function that is called right before the process ends.
+type OnEnd = Box<dyn FnOnce() + Send + Sync>;
+
 impl Server {
     /// A gateway for a configuration, which has named hooks of `hooks` only. A reload reads the file anew that it was
     /// read from ([`Config::source`]); without one there is nothing to reload.
     pub fn new(config: Config, hooks: HookRegistry, options: Options) -> Self {
-        Self { config, hooks: Arc::new(hooks), options, diagnostics: None, on_ready: Box::new(|_| ()), on_start: None }
+        Self {
+            config,
+            hooks: Arc::new(hooks),
+            options,
+            diagnostics: None,
+            on_ready: Box::new(|_| ()),
+            on_start: None,
+            on_end: None,
+        }
     }
 
     /// Starts the writer of the process's diagnostics with the server; `None` where a program has a logger of its own.
@@ -158,6 +170,13 @@ impl Server {
         self
     }
 
+    /// Calls `on_end` right before the process ends. Where the server does not start, it is dropped uncalled.
+    #[must_use]
+    pub fn on_end(mut self, on_end: impl FnOnce() + Send + Sync + 'static) -> Self {
+        self.on_end = Some(Box::new(on_end));
+        self
+    }
+
     /// Runs until the process is told to end, and then ends it: SIGINT at once; SIGTERM after its tunnels were closed
     /// (`drain`) and its requests were served, at `drain.grace` + `drain.window` + 10 s at the latest, or at
     /// `grace_period_seconds` where that is later.
@@ -167,7 +186,7 @@ impl Server {
     /// # Errors
     /// [`StartError`], before anything is served.
     pub fn run(self) -> Result<Infallible, StartError> {
-        let Self { config, hooks, options, diagnostics, on_ready, on_start } = self;
+        let Self { config, hooks, options, diagnostics, on_ready, on_start, on_end } = self;
         let in_background = options.daemon || config.pingora.daemon;
         let pid_file = in_background.then(|| pid_file::choose(&config, options.upgrade)).transpose()?;
         // A fork leaves threads behind: a process that goes into the background starts this one afterwards.
@@ -197,6 +216,8 @@ impl Server {
         // clients.
         let mut pingora = ServerConf { work_stealing: true, ..config.clone().pingora };
         pingora.pid_file = pid_file.unwrap_or(pingora.pid_file);
+        // A daemon of Pingora's goes to `/`, where relative paths of the file lead elsewhere.
+        pingora.working_directory = pingora.working_directory.or_else(|| std::env::current_dir().ok());
         let mut server = PingoraServer::new_with_opt_and_conf(opt, pingora);
         server.bootstrap();
         server.add_service(GatewayService {
@@ -208,6 +229,7 @@ impl Server {
             diagnostics,
             on_ready: Some(on_ready),
             on_start,
+            on_end,
         });
         server.run(RunArgs { shutdown_signal: Box::new(NoSignals) });
         // The operator ends the process; Pingora returns only where its services cannot be started.

@@ -16,7 +16,7 @@ use super::operator::Operator;
 use super::signals::Signals;
 use super::take_over::{self, HandoverEnd};
 use super::unix_sockets::{self, UnixSocketConfig, UnixSockets};
-use super::{OnReady, OnStart, Ready, StartError, notify};
+use super::{OnEnd, OnReady, OnStart, Ready, StartError, notify};
 use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::control::{self, Command, Desk};
@@ -47,6 +47,7 @@ pub(super) struct GatewayService {
     pub(super) diagnostics: Option<Diagnostics>,
     pub(super) on_ready: Option<OnReady>,
     pub(super) on_start: Option<OnStart>,
+    pub(super) on_end: Option<OnEnd>,
 }
 
 /// The process that this one takes over from.
@@ -111,9 +112,7 @@ impl Service for GatewayService {
             whereabouts: watch::Sender::default(),
         };
         let code = operator.run(signals).await;
-        info!("ended");
-        log::logger().flush();
-        std::process::exit(code);
+        self.end(code);
     }
 
     fn name(&self) -> &str {
@@ -122,6 +121,16 @@ impl Service for GatewayService {
 }
 
 impl GatewayService {
+    /// Ends the process.
+    fn end(&mut self, code: i32) -> ! {
+        if let Some(on_end) = self.on_end.take() {
+            on_end();
+        }
+        info!("ended");
+        log::logger().flush();
+        std::process::exit(code)
+    }
+
     /// Starts accepting, where a predecessor has not given this process up, and says so.
     fn open_listeners(&mut self, acceptor: &mut Acceptor, running: &Running) {
         if let Some(predecessor) = &mut self.predecessor

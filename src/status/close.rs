@@ -52,7 +52,7 @@ pub struct CloseOutcome {
 #[non_exhaustive]
 pub enum CloseRefused {
     /// The tunnels are not named.
-    #[error("name an id or a filter; `all` means every tunnel")]
+    #[error("name an id or a filter; `all` (`--all`) means every tunnel")]
     NoFilter,
     /// Two selections that contradict each other.
     #[error("`all` means every tunnel, and a filter some: give one of them")]

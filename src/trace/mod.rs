@@ -74,7 +74,7 @@ impl Tracer {
 impl Span {
     /// A span of this context that took so long, and ends now.
     pub fn ending_now(context: TraceContext, name: String, took: Duration) -> Self {
-        Self { context, name, ended: SystemTime::now(), took, attributes: Vec::with_capacity(16), failed: false }
+        Self { context, name, ended: SystemTime::now(), took, attributes: Vec::with_capacity(18), failed: false }
     }
 
     /// Adds a text attribute, of which the first 1,024 bytes are kept.

@@ -125,7 +125,7 @@ impl Record {
                 .number("reattached", told.number.into())
                 .text("reason", told.loss.as_str())
                 .text("outcome", told.outcome.as_str())
-                .maybe("status", status)
+                .maybe_number("status", status.map(u64::from))
                 .number("gap_ms", u64::try_from(told.gap.as_millis()).unwrap_or(u64::MAX))
         });
     }
@@ -144,7 +144,7 @@ impl Record {
                 .number("close_code", ending.close_code.into())
                 .text("by", ending.reason.by())
                 .text("reason", ending.reason.as_str())
-                .maybe("reattached", ending.reattached);
+                .maybe_number("reattached", ending.reattached.map(u64::from));
             added.iter().fold(line, |line, (name, value)| line.text(name, value))
         });
     }

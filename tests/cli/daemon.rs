@@ -10,11 +10,12 @@ use crate::support::{Named, Wire, one_upstream};
 async fn a_daemon_writes_its_pid_and_serves() {
     let backend = Named::start().await;
     let keys = "pid_file: \"{dir}/longhaul.pid\"\nerror_log: \"{dir}/error.log\"\n\
-                upgrade_sock: \"{dir}/upgrade.sock\"\naccess_log: { to: \"{dir}/access.log\" }\n";
+                upgrade_sock: \"{dir}/upgrade.sock\"\naccess_log: { to: access.log }\n";
     let (dir, path) = file(&format!("{}{keys}", one_upstream(&[backend.address()], "")));
     let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).ok();
     let started = Command::new(env!("CARGO_BIN_EXE_longhaul"))
         .args(["-d", "-c", &path])
+        .current_dir(dir.path())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -30,6 +31,7 @@ async fn a_daemon_writes_its_pid_and_serves() {
     })
     .await;
     assert_eq!(Wire::connect(address).await.get("/", "").await.address(), backend.address());
+    // The path is relative: to the folder that the gateway was started in.
     until("the access log's line", || read("access.log")?.contains(" request ").then_some(())).await;
     daemon.signal("TERM");
     until("the daemon's end", || daemon.is_gone().then_some(())).await;

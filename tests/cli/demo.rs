@@ -41,6 +41,28 @@ async fn the_demo_serves_its_page_and_ends_on_sigint() {
     }
 }
 
+#[tokio::test]
+async fn a_demo_leaves_no_temporary_files() {
+    let temporary = tempfile::tempdir().unwrap();
+    let left = || std::fs::read_dir(temporary.path()).unwrap().count();
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_longhaul"))
+        .args(["demo", "--tls", "--discover", "--listen", "127.0.0.1:0"])
+        .env("TMPDIR", temporary.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let demo_process = Stray(demo.id());
+    let words = Lines::of(demo.stdout.take().unwrap());
+    words.find(&["open https://"]).await;
+    assert_eq!(left(), 3, "folders of the certificate, the members and the counters");
+    demo_process.signal("INT");
+    let code = until("the demo's end", || demo.try_wait().unwrap()).await;
+    assert_eq!(code.code(), Some(0));
+    assert_eq!(left(), 0);
+}
+
 /// The ports that a process listens on, by /proc.
 fn listening_ports(pid: u32) -> Vec<u16> {
     let descriptors = std::fs::read_dir(Path::new("/proc").join(pid.to_string()).join("fd")).unwrap();

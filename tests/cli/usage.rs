@@ -22,7 +22,7 @@ fn wrong_usage_exits_2_with_a_word_on_what_is_right() {
         (&["where", "-c", &path, "--ip", "::1", "--cookie", "x"], "NAME=VALUE"),
         (&["where", "-c", &path, "--ip", "::1", "--header", "x"], "NAME=VALUE"),
         (&["where", "-c", &path, "--ip", "::1", "--header", "a b=c"], "--header"),
-        (&["demo", "--listen", "8080"], "8080"),
+        (&["demo", "--listen", "8080"], "write an IP address and a port, as in 127.0.0.1:8080"),
     ] {
         let output = longhaul(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");

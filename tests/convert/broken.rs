@@ -73,6 +73,32 @@ fn every_problem_of_envoy_is_named_with_its_place() {
 }
 
 #[test]
+fn a_source_that_is_no_utf_8_is_told_with_the_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("n.conf");
+    std::fs::write(&path, b"# gateway\n# f\xfcr alle\n").unwrap();
+    let output = longhaul(&["convert", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("cannot be read: line 2 is not UTF-8: save the file as UTF-8"), "{output:?}");
+}
+
+#[test]
+fn lines_without_an_equivalent_are_told_of() {
+    let envoy = std::fs::read_to_string("tests/convert/envoy/ring_hash.yaml").unwrap();
+    let retries = "            retry_policy: { retry_on: 5xx }\n                            idle_timeout: 86400s\n";
+    let envoy = envoy.replace("            idle_timeout: 86400s\n", retries);
+    let haproxy = std::fs::read_to_string("tests/convert/haproxy/websocket_basic.cfg").unwrap();
+    let haproxy = haproxy.replace("timeout queue 30s", "timeout quue 30s");
+    for (name, source, part) in [
+        ("e.yaml", envoy, "`retry_policy:`: left out: a handshake is sent to `tries` backends"),
+        ("h.cfg", haproxy, "`timeout quue 30s`: left out: no equivalent"),
+    ] {
+        let (code, said) = converted(&[(name, &source)], &[]);
+        assert!(code == 0 && said.contains(part), "{part}: {code} {said}");
+    }
+}
+
+#[test]
 fn wrong_usage_says_what_to_do() {
     let (code, said) = converted(&[("x.txt", "hello world\n")], &[]);
     assert!(code == 2 && said.contains("name the program with `--from`"), "{code} {said}");
@@ -102,6 +128,8 @@ fn a_file_that_is_there_is_replaced_only_by_force() {
     let expected = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/convert/nginx/ip_hash.expected");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), std::fs::read_to_string(expected).unwrap());
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    let to_output = longhaul(&["convert", source, "-o", "-"]);
+    assert_eq!(text(&to_output.stdout), std::fs::read_to_string(&path).unwrap(), "{to_output:?}");
     let nowhere = dir.path().join("none/longhaul.yaml");
     let output = longhaul(&["convert", source, "-o", nowhere.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");

@@ -23,6 +23,7 @@ async fn a_full_backend_is_passed_over_and_where_all_are_full_the_client_is_told
         let body = refused(&mut ask(&gateway, target, 2, ROOM).await, 503, 15).await;
         assert!(body.starts_with("503 every backend is full\n"), "{body}");
         refusals(&gateway, "full", 1).await;
+        gateway.access.find(&["status=503", "error=full"]).await;
         echoes(&mut next).await;
         drop(home);
         gateway.access.find(&[" tunnel_end "]).await;
@@ -76,6 +77,7 @@ async fn a_key_has_so_many_tunnels_and_no_more() {
             opens(other).await;
         }
         refusals(&gateway, "per_key", 1).await;
+        gateway.access.find(&["status=429", "error=per_key"]).await;
         let [first, mut second] = open;
         drop(first);
         gateway.access.find(&[" tunnel_end "]).await;

@@ -75,6 +75,7 @@ async fn a_deadline_that_passes_is_answered_with_a_time_to_come_back() {
         assert!(asked.elapsed().as_secs() >= 2, "not before its time");
         assert!(body.starts_with("503 the wait for the backend took too long\n"), "{body}");
         refusals(&gateway, "deadline", 1).await;
+        gateway.access.find(&["status=503", "error=deadline"]).await;
         assert_eq!(door.seen().len(), 1);
     }
 }
@@ -91,6 +92,7 @@ async fn a_full_queue_is_refused_at_once() {
         let body = refused(&mut ask(&gateway, target, 3, "").await, 503, 3600).await;
         assert!(body.starts_with("503 too many clients wait for this backend\n"), "{body}");
         refusals(&gateway, "queue_full", 1).await;
+        gateway.access.find(&["status=503", "error=queue_full"]).await;
         echoes(&mut first).await;
         // Those who wait are none.
         let none = async { while sum(&gateway, "longhaul_handshakes_in_progress").await > 0.0 {} };

@@ -181,9 +181,16 @@ fn networks(fields: &mut Mapping<'_, '_>, report: &mut Report) -> (Option<Vec<Ip
 }
 
 fn read_metrics(value: &Value<'_>, taken: &mut TakenAddresses, report: &mut Report) -> Option<SocketAddr> {
-    if value.text() == Some("off") {
-        let problem = value.wrong("a mapping such as `address: 127.0.0.1:9090`");
-        return report.refuse(problem.remedy("leave `metrics` out to have no metrics listener"));
+    const EXPECTED: &str = "a mapping such as `address: 127.0.0.1:9090`";
+    match value.text() {
+        Some("off") => {
+            let problem = value.wrong(EXPECTED);
+            return report.refuse(problem.remedy("leave `metrics` out to have no metrics listener"));
+        }
+        Some(address) if address.parse::<SocketAddr>().is_ok() => {
+            return report.refuse(value.wrong(EXPECTED).remedy(format!("write `{{ address: \"{address}\" }}`")));
+        }
+        _ => {}
     }
     let mut fields = keys::METRICS.fields(value, report)?;
     let address = fields.required("address", "an IP address and a port, such as `127.0.0.1:9090`", report)?;

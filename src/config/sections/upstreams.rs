@@ -1,6 +1,7 @@
 //! `upstreams`: their backends, and the balance between these.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use super::limits;
 use super::matching::wrong_with_upstream_name;
 use super::upstream_tls;
 use crate::config::model::{
-    Backend, BackendLimits, Discover, DiscoverFrom, Health, Ipv6, ListedNames, Lookup, OnChange, Route, Timeouts,
-    Upstream,
+    Backend, BackendLimits, Discover, DiscoverFrom, Health, Ipv6, ListedNames, Listener, Lookup, OnChange, Route,
+    Timeouts, Upstream,
 };
 use crate::config::named_files::NamedFiles;
 use crate::config::yaml::near::nearest;
@@ -64,10 +65,17 @@ impl Named {
         }
     }
 
-    /// Adds the warnings that the rest of the file decides: of upstreams that no route of `routes` leads to, and of
-    /// members that cannot be reached as the file wants it.
-    pub(crate) fn warn(&self, routes: &[Route], pingora: Option<&ServerConf>, report: &mut Report) {
+    /// Adds the warnings that the rest of the file decides: of upstreams that no route of `routes` leads to, of
+    /// backends that are `listeners`, and of members that cannot be reached as the file wants it.
+    pub(crate) fn warn(
+        &self,
+        routes: &[Route],
+        listeners: &[Listener],
+        pingora: Option<&ServerConf>,
+        report: &mut Report,
+    ) {
         self.warn_of_unused(routes, report);
+        self.warn_of_circles(listeners, report);
         self.warn_of_reattach(routes, report);
         self.warn_of_vain_waits(routes, report);
         let binds =
@@ -93,6 +101,20 @@ impl Named {
                 let message = "certificates must be for the members' IP addresses, which change";
                 report.push(warning("tls", message).remedy("name what they are for: `server_name: chat.internal`"));
             }
+        }
+    }
+
+    /// Warns of backends that are listeners of this gateway.
+    fn warn_of_circles(&self, listeners: &[Listener], report: &mut Report) {
+        for (mark, upstream) in &self.read {
+            let Some(upstream) = upstream else { continue };
+            let mut addresses = upstream.backends.iter().map(|backend| backend.address);
+            let is_own = |to: &SocketAddr| listeners.iter().any(|listener| reaches(*to, listener.address));
+            let Some(own) = addresses.find(is_own) else { continue };
+            let path = join(&join("upstreams", &upstream.name), "backends");
+            let message = format!("{own} is a listener of this gateway: a request may go round in a circle");
+            let problem = Problem::new(Severity::Warning, *mark, path, message);
+            report.push(problem.remedy("name the address of the application itself"));
         }
     }
 
@@ -173,6 +195,13 @@ impl Named {
     pub(crate) fn all(self) -> Option<Vec<Upstream>> {
         self.read.into_iter().map(|(_, upstream)| upstream).collect()
     }
+}
+
+/// Tells whether who connects to `to` from this machine meets a listener on `on`.
+fn reaches(to: SocketAddr, on: SocketAddr) -> bool {
+    let [to_ip, on_ip] = [to, on].map(|address| address.ip().to_canonical());
+    let takes_it = on_ip.is_unspecified() && to_ip.is_loopback() && (on_ip.is_ipv6() || to_ip.is_ipv4());
+    to.port() == on.port() && (to_ip == on_ip || takes_it)
 }
 
 /// Reads `upstreams`.

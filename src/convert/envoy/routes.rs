@@ -18,7 +18,6 @@ const OF_HOSTS: &[&str] = &[
     "response_headers_to_add",
     "response_headers_to_remove",
     "include_request_attempt_count",
-    "retry_policy",
 ];
 
 /// Keys of a route's action that are read, or need nothing.
@@ -28,12 +27,13 @@ const OF_ACTIONS: &[&str] = &[
     "timeout",
     "idle_timeout",
     "hash_policy",
-    "retry_policy",
     "upgrade_configs",
     "max_stream_duration",
     "auto_host_rewrite",
     "priority",
 ];
+
+const RETRIES: &str = "a handshake is sent to `tries` backends, a plain request that was sent to no other";
 
 const YEAR: u64 = 365 * 86_400_000;
 const WEEK: u64 = 7 * 86_400_000;
@@ -57,7 +57,7 @@ pub(super) fn read(
     let mut common = Headers::default();
     headers::read(config, &mut common, notes);
     for host in config.items("virtual_hosts") {
-        host.others(OF_HOSTS, notes, |_| "no equivalent");
+        host.others(OF_HOSTS, notes, |key| if key == "retry_policy" { RETRIES } else { "no equivalent" });
         if host.word("require_tls") == "ALL" {
             redirects = true;
             continue;
@@ -176,6 +176,7 @@ fn cluster_of<'n>(action: &At<'n>, own: &mut Vec<Note>) -> &'n str {
             "backends get the client's `Host`; the hook `headers` sets it"
         }
         "rate_limits" => "see the hook `rate_limit` (docs/hooks/rate_limit.md)",
+        "retry_policy" => RETRIES,
         "cluster_header" => "the route leads to one upstream",
         _ => "no equivalent",
     });

@@ -121,6 +121,22 @@ fn proxies(sections: &[Section], reading: &Reading<'_>, model: &mut Model) {
     }
 }
 
+/// Times that are read, or of things that Longhaul bounds by itself.
+const TIMEOUTS: &[&str] = &[
+    "check",
+    "client",
+    "client-fin",
+    "client-hs",
+    "connect",
+    "http-keep-alive",
+    "http-request",
+    "queue",
+    "server",
+    "server-fin",
+    "tarpit",
+    "tunnel",
+];
+
 /// Tells whether a line needs nothing in a Longhaul file.
 fn needs_nothing(statement: &Statement) -> bool {
     const WORDS: &[&str] = &[
@@ -144,7 +160,6 @@ fn needs_nothing(statement: &Statement) -> bool {
         "default-server",
         "no",
         "option",
-        "timeout",
         "http-reuse",
         "persist",
         "max-keep-alive-queue",
@@ -155,5 +170,8 @@ fn needs_nothing(statement: &Statement) -> bool {
         "declare",
         "capture",
     ];
-    WORDS.contains(&statement.word(0))
+    match statement.word(0) {
+        "timeout" => TIMEOUTS.contains(&statement.word(1)),
+        word => WORDS.contains(&word),
+    }
 }

@@ -47,7 +47,7 @@ impl Gateway {
         loop {
             match self.hold(dial, ctx, to).await {
                 Ok(()) => {}
-                Err(NotHeld::Draining) => return Err(refused(to, NotAdmitted::Draining)),
+                Err(NotHeld::Draining) => return Err(refused(ctx, to, NotAdmitted::Draining)),
                 Err(NotHeld::Left) => return Err(left(to)),
             }
             let end = until + turns.waited(ctx);
@@ -75,7 +75,7 @@ impl Gateway {
                 }
                 Some(TurnVerdict::Refused(why)) => {
                     ctx.pick = None;
-                    return Err(refused(to, why));
+                    return Err(refused(ctx, to, why));
                 }
                 None => {
                     ctx.pick = None;
@@ -87,7 +87,8 @@ impl Gateway {
 }
 
 /// End of a handshake that is not admitted.
-fn refused(to: &Destination, why: NotAdmitted) -> HandshakeEnding {
+fn refused(ctx: &mut Ctx, to: &Destination, why: NotAdmitted) -> HandshakeEnding {
+    ctx.failure = Some(label(why).to_owned());
     to.metrics.refused(label(why));
     HandshakeEnding::Answer(Answer::no_turn(why, longest_wait(to)))
 }

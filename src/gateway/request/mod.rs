@@ -333,6 +333,7 @@ impl Gateway {
         match Box::pin(self.hold(&mut client, ctx, to)).await {
             Ok(()) => Ok(()),
             Err(NotHeld::Draining) => {
+                ctx.failure = Some("draining".to_owned());
                 to.metrics.refused("draining");
                 Err(ctx.fail_with(Answer::no_turn(NotAdmitted::Draining, Duration::from_secs(1))))
             }

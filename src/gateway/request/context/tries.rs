@@ -31,7 +31,7 @@ impl Ctx {
         Ok(self.pick.insert(pick).state.address())
     }
 
-    fn next_pick(&self, to: &Destination, demand: Demand) -> Result<PickedBackend, Answer> {
+    fn next_pick(&mut self, to: &Destination, demand: Demand) -> Result<PickedBackend, Answer> {
         let not_asked = self.not_asked();
         match to.upstream.pick_within(demand, self.key(), &self.tried) {
             Ok(pick) => {
@@ -43,6 +43,7 @@ impl Ctx {
                 Ok(pick)
             }
             Err(Unavailable::AllFull) => {
+                self.failure = Some("full".to_owned());
                 to.metrics.refused("full");
                 Err(Answer::all_full())
             }
