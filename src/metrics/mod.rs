@@ -29,7 +29,7 @@ pub use listener::{AcceptError, ListenerMetrics, OpenConnection};
 pub use local_failure::LocalFailure;
 pub use tls::TlsMetrics;
 pub use totals::{CloseCodes, Directions, Distribution, Totals};
-pub use upstream::{RateLimit, UpstreamMetrics};
+pub use upstream::{RateLimit, UpstreamMetrics, UpstreamRefusal};
 pub use worker::{Turns, WorkerMetrics};
 
 /// Every metric of one gateway, in a registry of its own.

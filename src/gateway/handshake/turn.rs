@@ -13,6 +13,7 @@ use crate::gateway::held::NotHeld;
 use crate::gateway::request::Ctx;
 use crate::gateway::waits::Waits;
 use crate::hook::Answer;
+use crate::metrics::UpstreamRefusal;
 use crate::snapshot::Destination;
 use crate::upstream::{Arrival, Demand, Entered, NotAdmitted, Told, Verdict, Waiting};
 
@@ -46,8 +47,8 @@ impl Gateway {
         loop {
             match self.hold(dial, ctx, to).await {
                 Ok(()) => {}
-                Err(NotHeld::Draining) => return Err(refused(to, NotAdmitted::Draining)),
-                Err(NotHeld::Left) => return Err(left(to)),
+                Err(NotHeld::Draining) => return Err(refused(ctx, to, NotAdmitted::Draining)),
+                Err(NotHeld::Left) => return Err(left(ctx, to)),
             }
             let end = until + turns.waited(ctx);
             let address = ctx.choose(to, Demand::Tunnel, Some(end)).await.map_err(Ending::Answer)?;
@@ -74,11 +75,11 @@ impl Gateway {
                 }
                 Some(Verdict::Refused(why)) => {
                     ctx.pick = None;
-                    return Err(refused(to, why));
+                    return Err(refused(ctx, to, why));
                 }
                 None => {
                     ctx.pick = None;
-                    return Err(left(to));
+                    return Err(left(ctx, to));
                 }
             }
         }
@@ -86,14 +87,19 @@ impl Gateway {
 }
 
 /// End of a handshake that is not admitted.
-fn refused(to: &Destination, why: NotAdmitted) -> Ending {
-    to.metrics.refused(label(why));
+fn refused(ctx: &mut Ctx, to: &Destination, why: NotAdmitted) -> Ending {
+    let refusal = match why {
+        NotAdmitted::QueueFull => UpstreamRefusal::QueueFull,
+        NotAdmitted::Deadline => UpstreamRefusal::Deadline,
+        NotAdmitted::Draining => UpstreamRefusal::Draining,
+    };
+    ctx.not_admitted(to, refusal);
     Ending::Answer(Answer::no_turn(why, longest_wait(to)))
 }
 
 /// End of a handshake whose client left while it waited.
-fn left(to: &Destination) -> Ending {
-    to.metrics.refused("left");
+fn left(ctx: &mut Ctx, to: &Destination) -> Ending {
+    ctx.not_admitted(to, UpstreamRefusal::Left);
     Ending::Gone(io::ErrorKind::ConnectionAborted.into())
 }
 
@@ -144,13 +150,4 @@ pub(super) fn note(ctx: &Ctx, to: &Destination, begun: Instant, outcome: Result<
 /// Longest `Retry-After` of those who are not admitted.
 fn longest_wait(to: &Destination) -> Duration {
     to.upstream.config().admission.unwrap_or_default().wait
-}
-
-/// The `reason` label.
-fn label(why: NotAdmitted) -> &'static str {
-    match why {
-        NotAdmitted::QueueFull => "queue_full",
-        NotAdmitted::Deadline => "deadline",
-        NotAdmitted::Draining => "draining",
-    }
 }

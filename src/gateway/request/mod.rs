@@ -29,6 +29,7 @@ use super::{Gateway, as_written, connector};
 use crate::dial::TryError;
 use crate::hook::Answer;
 use crate::http1::Refused;
+use crate::metrics::UpstreamRefusal;
 use crate::snapshot::{Destination, Phase};
 use crate::upstream::{Demand, FailedTry, FailureKind, NotAdmitted};
 use crate::ws::handshake::Wanted;
@@ -328,11 +329,11 @@ impl Gateway {
         match Box::pin(self.hold(&mut client, ctx, to)).await {
             Ok(()) => Ok(()),
             Err(NotHeld::Draining) => {
-                to.metrics.refused("draining");
+                ctx.not_admitted(to, UpstreamRefusal::Draining);
                 Err(ctx.fail_with(Answer::no_turn(NotAdmitted::Draining, Duration::from_secs(1))))
             }
             Err(NotHeld::Left) => {
-                to.metrics.refused("left");
+                ctx.not_admitted(to, UpstreamRefusal::Left);
                 Err(Error::explain(ErrorType::WriteError, "the client left while it waited").into_down())
             }
         }

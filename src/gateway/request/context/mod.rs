@@ -26,6 +26,7 @@ use crate::hook::Answer;
 use crate::http1::Refused;
 use crate::http1::forward::OfOurs;
 use crate::http1::framing::Encoded;
+use crate::metrics::UpstreamRefusal;
 use crate::snapshot::{Asked, Destination, ListenerPolicy, Running, Snapshot, Target, Unclear};
 use crate::trace::Context;
 use crate::tunnel::UnderWay;
@@ -63,7 +64,7 @@ pub struct Ctx {
     pub(in crate::gateway) refused: Option<Refused>,
     /// Backends that failed after the request was sent to them.
     pub(in crate::gateway) sent: usize,
-    /// Reason for which the last backend that was tried failed, as logs have it.
+    /// Reason for which the last backend that was tried failed, or for which none is asked, as logs have it.
     pub(in crate::gateway) failure: Option<String>,
     /// The last failure was a shortage of the gateway's own.
     pub(in crate::gateway) short: bool,
@@ -258,7 +259,7 @@ impl Ctx {
         let id = KeyId::new(Ring::hash(&key.bytes), &key.digest().to_string());
         self.held_key = HeldKey::within(to.upstream.admission(), id, most);
         if self.held_key.is_none() {
-            to.metrics.refused("per_key");
+            self.not_admitted(to, UpstreamRefusal::PerKey);
             return Err(Answer::key_is_full());
         }
         Ok(())

@@ -7,7 +7,7 @@ use super::Ctx;
 use crate::affinity;
 use crate::dial::TryError;
 use crate::hook::Answer;
-use crate::metrics::LocalFailure;
+use crate::metrics::{LocalFailure, UpstreamRefusal};
 use crate::snapshot::Destination;
 use crate::upstream::{Demand, Pick, Unavailable};
 
@@ -31,7 +31,7 @@ impl Ctx {
         Ok(self.pick.insert(pick).state.address())
     }
 
-    fn next_pick(&self, to: &Destination, demand: Demand) -> Result<Pick, Answer> {
+    fn next_pick(&mut self, to: &Destination, demand: Demand) -> Result<Pick, Answer> {
         let not_asked = self.not_asked();
         match to.upstream.pick_within(demand, self.key(), &self.tried) {
             Ok(pick) => {
@@ -43,7 +43,7 @@ impl Ctx {
                 Ok(pick)
             }
             Err(Unavailable::AllFull) => {
-                to.metrics.refused("full");
+                self.not_admitted(to, UpstreamRefusal::Full);
                 Err(Answer::all_full())
             }
             Err(Unavailable::AllTried) if self.tried.len() == not_asked => {
@@ -52,6 +52,12 @@ impl Ctx {
             Err(Unavailable::AllDown) => Err(Answer::nobody_healthy(to.retry_after())),
             Err(_) => Err(self.answer_of_the_last_try()),
         }
+    }
+
+    /// Counts the request as one that is not admitted to a backend, and notes the reason for its log line.
+    pub(in crate::gateway) fn not_admitted(&mut self, to: &Destination, refusal: UpstreamRefusal) {
+        to.metrics.refused(refusal);
+        self.failure = Some(refusal.as_str().to_owned());
     }
 
     /// Lets go of the backend at work, and does not come back to it for this request.
