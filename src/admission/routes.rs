@@ -15,12 +15,10 @@ pub struct Route {
     counts: Arc<RouteCounts>,
 }
 
-/// Counts of one route.
-#[derive(Debug, Default)]
-pub(super) struct RouteCounts {
-    tunnels: AtomicUsize,
-    requests: AtomicUsize,
-}
+/// Counts of one route: of its tunnels, and of its requests.
+type RouteCounts = [AtomicUsize; 2];
+const TUNNELS: usize = 0;
+const REQUESTS: usize = 1;
 
 impl Route {
     /// A route that shares its counts with no other.
@@ -35,60 +33,47 @@ impl Route {
 
     /// Counts the tunnel that a handshake is to open.
     pub(super) fn tunnel(&self) -> Result<RouteTunnel, RefusalReason> {
-        // Counted first, so that two who ask at the same moment are not both the last that is let in.
-        let counted = RouteTunnel::begin(&self.counts);
-        let open = self.counts.tunnels.load(Ordering::Relaxed);
-        if exceeds(open, self.limits.tunnels) { Err(RefusalReason::RouteTunnels) } else { Ok(counted) }
+        OfRoute::within(&self.counts, self.limits.tunnels).ok_or(RefusalReason::RouteTunnels)
     }
 
     /// Counts a request.
     pub(super) fn request(&self) -> Result<RouteRequest, RefusalReason> {
-        let counted = RouteRequest::begin(&self.counts);
-        let open = self.counts.requests.load(Ordering::Relaxed);
-        if exceeds(open, self.limits.requests) { Err(RefusalReason::RouteRequests) } else { Ok(counted) }
+        OfRoute::within(&self.counts, self.limits.requests).ok_or(RefusalReason::RouteRequests)
     }
 
     /// Counts a tunnel that is open already.
     pub(super) fn adopt(&self) -> RouteTunnel {
-        RouteTunnel::begin(&self.counts)
+        OfRoute::begin(&self.counts)
     }
-}
-
-fn exceeds(open: usize, most: Option<NonZeroU32>) -> bool {
-    most.is_some_and(|most| open > most.get() as usize)
 }
 
 /// One of the tunnels of a route.
-#[derive(Debug)]
-pub(super) struct RouteTunnel(Arc<RouteCounts>);
-
-impl RouteTunnel {
-    fn begin(counts: &Arc<RouteCounts>) -> Self {
-        counts.tunnels.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(counts))
-    }
-}
-
-impl Drop for RouteTunnel {
-    fn drop(&mut self) {
-        self.0.tunnels.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
+pub(super) type RouteTunnel = OfRoute<TUNNELS>;
 /// One of the requests of a route.
-#[derive(Debug)]
-pub(super) struct RouteRequest(Arc<RouteCounts>);
+pub(super) type RouteRequest = OfRoute<REQUESTS>;
 
-impl RouteRequest {
+/// One of the tunnels, or of the requests, of a route; every tunnel has room for a pointer to its counts.
+#[derive(Debug)]
+pub(super) struct OfRoute<const KIND: usize>(Arc<RouteCounts>);
+
+impl<const KIND: usize> OfRoute<KIND> {
     fn begin(counts: &Arc<RouteCounts>) -> Self {
-        counts.requests.fetch_add(1, Ordering::Relaxed);
+        counts[KIND].fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(counts))
+    }
+
+    /// Counts one more; `None` where there are as many as may be.
+    fn within(counts: &Arc<RouteCounts>, most: Option<NonZeroU32>) -> Option<Self> {
+        // Counted first, so that two who ask at the same moment are not both the last that is let in.
+        let counted = Self::begin(counts);
+        let open = counts[KIND].load(Ordering::Relaxed);
+        most.is_none_or(|most| open <= most.get() as usize).then_some(counted)
     }
 }
 
-impl Drop for RouteRequest {
+impl<const KIND: usize> Drop for OfRoute<KIND> {
     fn drop(&mut self) {
-        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        self.0[KIND].fetch_sub(1, Ordering::Relaxed);
     }
 }
 

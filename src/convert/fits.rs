@@ -68,6 +68,18 @@ pub(super) fn token(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
+/// The name of a header that the hook `headers` may change in requests, or in answers: none of one connection, of the
+/// framing or of the handshake, and in requests none that Longhaul writes after the hook.
+pub(super) fn changed_by_hook(name: &str, in_requests: bool) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let is_of_the_connection = OF_THE_CONNECTION.contains(&lower.as_str()) || lower.starts_with("sec-websocket-");
+    token(name) && !is_of_the_connection && !(in_requests && WRITTEN_BY_LONGHAUL.contains(&lower.as_str()))
+}
+
+const OF_THE_CONNECTION: [&str; 8] =
+    ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length"];
+const WRITTEN_BY_LONGHAUL: [&str; 4] = ["x-request-id", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-for"];
+
 /// The name of a query argument.
 pub(super) fn argument(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"&=#?".contains(&byte))

@@ -8,7 +8,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRAILER, TRANSFER_ENCODING,
 
 use super::hop_by_hop::{HopByHop, is_protected};
 use super::target::{self, RequestTarget};
-use super::{HeadError, HeaderFields, RequestHead};
+use super::{HeaderFields, RequestHead};
 
 /// A request's head, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +45,6 @@ pub enum Body {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum FramingError {
-    /// The bytes are not the head of an HTTP/1 request (RFC 9112 §2 to §5).
-    #[error("the request is malformed")]
-    Malformed,
-    /// The head is longer than is read.
-    #[error("the request's header is too long")]
-    TooLong,
     /// `CONNECT` asks for a proxy of another kind (RFC 9110 §9.3.6).
     #[error("CONNECT is not supported")]
     Connect,
@@ -86,7 +80,6 @@ impl FramingError {
         match self {
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::CodingUnknown => StatusCode::NOT_IMPLEMENTED,
-            Self::TooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -94,8 +87,6 @@ impl FramingError {
     /// The reason's name in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Malformed => "malformed",
-            Self::TooLong => "too_long",
             Self::Connect => "connect",
             Self::Target => "target_malformed",
             Self::Host => "host",
@@ -105,15 +96,6 @@ impl FramingError {
             Self::Coding => "coding",
             Self::Connection => "connection",
             Self::Chunk => "chunk",
-        }
-    }
-}
-
-impl From<HeadError> for FramingError {
-    fn from(error: HeadError) -> Self {
-        match error {
-            HeadError::TooLong => Self::TooLong,
-            HeadError::Malformed => Self::Malformed,
         }
     }
 }

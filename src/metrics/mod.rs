@@ -33,7 +33,7 @@ use reload::ReloadMetrics;
 pub use reload::ReloadOutcome;
 pub use tls::TlsMetrics;
 pub use totals::{CloseCodes, Directions, Distribution, Totals};
-pub use upstream::{LimitedRate, UpstreamMetrics};
+pub use upstream::{LimitedRate, UpstreamMetrics, UpstreamRefusal};
 pub use worker::{WorkerMetrics, WorkerTurns};
 
 /// Every metric of one gateway, in a registry of its own.

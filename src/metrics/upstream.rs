@@ -64,7 +64,9 @@ impl UpstreamMetrics {
         REATTACHED
             .iter()
             .for_each(|reason| _ = families.tunnels.reattached.with_label_values(&[name, reason, "attached"]));
-        NOT_ADMITTED.iter().for_each(|reason| _ = families.admission.not_admitted.with_label_values(&[name, reason]));
+        for refusal in UpstreamRefusal::ALL {
+            families.admission.not_admitted.with_label_values(&[name, refusal.as_str()]);
+        }
         HOLDS.iter().for_each(|outcome| _ = families.admission.holds.with_label_values(&[name, outcome]));
         Self {
             name: name.to_owned(),
@@ -131,9 +133,9 @@ impl UpstreamMetrics {
         self.tls_failures.with_label_values(&[self.name.as_str(), failure.as_str()]).inc();
     }
 
-    /// Counts a client that was not admitted to a backend; `reason` is one of a fixed list (docs/metrics.md).
-    pub fn refused(&self, reason: &'static str) {
-        self.not_admitted.with_label_values(&[self.name.as_str(), reason]).inc();
+    /// Counts a client that was not admitted to a backend.
+    pub fn refused(&self, refusal: UpstreamRefusal) {
+        self.not_admitted.with_label_values(&[self.name.as_str(), refusal.as_str()]).inc();
     }
 
     /// Counts a client's wait for a backend that was away; `outcome` is one of a fixed list (docs/metrics.md).
@@ -162,6 +164,40 @@ impl UpstreamMetrics {
     /// Counts a backend that went `up` or `down`.
     pub fn health_change(&self, up: bool) {
         self.health_changes.with_label_values(&[self.name.as_str(), if up { "up" } else { "down" }]).inc();
+    }
+}
+
+/// Reason for which a client is not admitted to a backend; the `reason` label, and the `error` of the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamRefusal {
+    /// Every backend is full, and there is no queue.
+    Full,
+    /// The client's key has as many tunnels as it may.
+    PerKey,
+    /// As many clients wait for the backend as may.
+    QueueFull,
+    /// The client waited as long as it may.
+    Deadline,
+    /// The client left while it waited.
+    Left,
+    /// The process ends.
+    Draining,
+}
+
+impl UpstreamRefusal {
+    /// Every value, in the order of the variants: each is shown at 0 until it is counted.
+    const ALL: [Self; 6] = [Self::Full, Self::PerKey, Self::QueueFull, Self::Deadline, Self::Left, Self::Draining];
+
+    /// The `reason` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::PerKey => "per_key",
+            Self::QueueFull => "queue_full",
+            Self::Deadline => "deadline",
+            Self::Left => "left",
+            Self::Draining => "draining",
+        }
     }
 }
 
@@ -213,9 +249,6 @@ impl Children {
         }
     }
 }
-
-/// The reasons for which clients are not admitted to backends, each shown at 0 until it is counted.
-const NOT_ADMITTED: [&str; 6] = ["full", "per_key", "queue_full", "deadline", "left", "draining"];
 
 /// The occasions of re-attachments, each shown at 0 until one came to its end.
 const REATTACHED: [&str; 3] = ["leaving", "going_away", "crash"];

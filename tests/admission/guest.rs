@@ -37,7 +37,17 @@ pub(crate) fn connector(authority: &str) -> TlsConnector {
 
 /// A TCP connection from an address of 127.0.0.0/8.
 pub(crate) async fn tcp(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    connected(TcpSocket::new_v4().unwrap(), source, to).await
+}
+
+/// As [`tcp`], with a small window, as a slow client has on most networks.
+pub(crate) async fn narrow_tcp(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    connected(socket, source, to).await
+}
+
+async fn connected(socket: TcpSocket, source: Ipv4Addr, to: SocketAddr) -> TcpStream {
     socket.bind((source, 0).into()).unwrap();
     let stream = within("a connection", socket.connect(to)).await.unwrap();
     stream.set_nodelay(true).unwrap();
@@ -115,15 +125,25 @@ impl Guest {
 
     /// The next message of the backend's; `None` where the connection ends before.
     pub(crate) async fn message(&mut self) -> Option<Vec<u8>> {
+        Some(self.frame().await?.1)
+    }
+
+    /// The first byte and the payload of the next frame; `None` where the connection ends before.
+    pub(crate) async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
         self.until(|bytes| {
             let (length, header) = match *bytes.get(1)? {
                 126 => (u16::from_be_bytes(bytes.get(2..4)?.try_into().unwrap()).into(), 4),
                 127 => (u64::from_be_bytes(bytes.get(2..10)?.try_into().unwrap()) as usize, 10),
                 short => (short.into(), 2),
             };
-            Some((bytes.get(header..header + length)?.to_vec(), header + length))
+            Some(((bytes[0], bytes.get(header..header + length)?.to_vec()), header + length))
         })
         .await
+    }
+
+    /// Ends the client's side; reading goes on.
+    pub(crate) async fn finish(&mut self) {
+        let _ = within("the end to be sent", self.stream.shutdown()).await;
     }
 
     /// Sends a message, and waits for the same one.

@@ -1,5 +1,6 @@
 //! A gateway with a plain and a TLS listener, and ten clients who keep to every limit.
 
+use std::cell::Cell;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -34,19 +35,20 @@ pub(crate) struct Lab {
     generation: f64,
 }
 
-/// A configuration: `limits`, further keys of both listeners and of the routes `/` and `/hooked` (lines indented by
-/// four), and further keys at the top.
+/// A configuration: `limits`, further keys of both listeners, of the routes `/` and `/hooked`, and of the upstream
+/// behind `/narrow` (lines indented by four), and further keys at the top. Both upstreams have the same backend.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Setup<'s> {
     pub(crate) limits: &'s str,
     pub(crate) listeners: &'s str,
     pub(crate) routes: &'s str,
+    pub(crate) narrow: &'s str,
     pub(crate) top: &'s str,
 }
 
 impl Setup<'_> {
     fn yaml(&self, cast: &Cast) -> String {
-        let Self { limits, listeners, routes, top } = self;
+        let Self { limits, listeners, routes, narrow, top } = self;
         let limits = if limits.is_empty() { "{}" } else { *limits };
         let threads = if top.contains("threads:") { "" } else { "threads: 2\n" };
         format!(
@@ -56,9 +58,10 @@ impl Setup<'_> {
              address: 127.0.0.1:0\nroutes:\n  - upstream: u\n{routes}  \
              - path: /hooked\n    upstream: u\n{routes}    hooks:\n      \
              - {{ hook: headers, with: {{ request: {{ set: {{ x-hooked: 'yes' }} }} }} }}\n  - path: /inspected\n    \
-             upstream: u\n    hooks:\n      - {{ hook: message_filter, with: {{ max_size: 4MiB }} }}\nupstreams:\n  \
-             u:\n    tunnel: {{ max_message: 4MiB }}\n    health: off\n    backends: [{}]\n",
-            cast.address()
+             upstream: u\n    hooks:\n      - {{ hook: message_filter, with: {{ max_size: 4MiB }} }}\n  \
+             - {{ path: /narrow, upstream: narrow }}\nupstreams:\n  u:\n    tunnel: {{ max_message: 4MiB }}\n    \
+             health: off\n    backends: [{backend}]\n  narrow:\n    health: off\n    backends: [{backend}]\n{narrow}",
+            backend = cast.address()
         )
     }
 }
@@ -198,9 +201,10 @@ impl Lab {
         assert_eq!(self.refused(reason).await, count);
     }
 
-    /// Number of refusals with a reason, of both listeners.
+    /// Number of refusals with a reason, of both listeners and of the upstream `narrow`.
     pub(crate) async fn refused(&self, reason: &str) -> f64 {
-        let mut sum = 0.0;
+        let upstream = format!("longhaul_upstream_refused_total{{reason=\"{reason}\",upstream=\"narrow\"}}");
+        let mut sum = self.gateway.metric(&upstream).await;
         for address in &self.gateway.addresses {
             let name = format!("longhaul_refused_total{{listener=\"{address}\",reason=\"{reason}\"}}");
             sum += self.gateway.metric(&name).await;
@@ -210,54 +214,69 @@ impl Lab {
 
     /// Ten clients with a connection each: plain and by TLS, HTTP and WebSocket.
     pub(crate) async fn company(&self) -> Company {
+        self.company_with(|number| number % 4 < 2).await
+    }
+
+    /// Ten clients with a connection each, plain and by TLS: a tunnel where `has_tunnel` says so of the number.
+    pub(crate) async fn company_with(&self, has_tunnel: fn(usize) -> bool) -> Company {
         let mut members = Vec::new();
         for number in 0..10 {
-            let listener = LISTENERS[number % 2];
-            let mut guest = self.connect(member(number), listener).await.unwrap();
-            if number % 4 < 2 {
+            let mut guest = self.connect(member(number), LISTENERS[number % 2]).await.unwrap();
+            if has_tunnel(number) {
                 guest.open("/", "").await;
             }
-            members.push(guest);
+            members.push((has_tunnel(number), guest));
         }
         let mut company = Company { members };
         company.is_served().await;
         company
     }
+
+    /// Serves the company all the while that others do something, and once more; the log has no failure of theirs.
+    pub(crate) async fn beside<T>(&self, company: &mut Company, others: impl Future<Output = T>) -> T {
+        let over = Cell::new(false);
+        let others = async {
+            let done = others.await;
+            over.set(true);
+            done
+        };
+        let served = async {
+            while !over.get() {
+                company.is_served().await;
+                moment().await;
+            }
+            company.is_served().await;
+        };
+        let (done, ()) = tokio::join!(others, served);
+        assert_eq!(self.gateway.access.count(&[" client=127.20.0.", " error="]), 0);
+        done
+    }
 }
 
-/// Ten clients who keep to every limit.
+/// Ten clients who keep to every limit, each with or without a tunnel.
 pub(crate) struct Company {
-    members: Vec<Guest>,
+    members: Vec<(bool, Guest)>,
 }
 
 impl Company {
     /// Each is served on the connection that it has.
     pub(crate) async fn is_served(&mut self) {
-        for (number, guest) in self.members.iter_mut().enumerate() {
-            if number % 4 < 2 {
-                guest.echoes().await;
-            } else {
-                assert_eq!(guest.get("").await.expect("an answer").status(), 200, "of client {number}");
-            }
-        }
+        self.talks().await;
+        assert!(self.asks().await.iter().all(|answer| answer.status() == 200));
     }
 
     /// Each that has a tunnel is served.
     pub(crate) async fn talks(&mut self) {
-        for (number, guest) in self.members.iter_mut().enumerate() {
-            if number % 4 < 2 {
-                guest.echoes().await;
-            }
+        for (_, guest) in self.members.iter_mut().filter(|(has_tunnel, _)| *has_tunnel) {
+            guest.echoes().await;
         }
     }
 
     /// Each that has none asks; their answers.
     pub(crate) async fn asks(&mut self) -> Vec<Reply> {
         let mut answers = Vec::new();
-        for (number, guest) in self.members.iter_mut().enumerate() {
-            if number % 4 >= 2 {
-                answers.push(guest.get("").await.expect("an answer"));
-            }
+        for (_, guest) in self.members.iter_mut().filter(|(has_tunnel, _)| !has_tunnel) {
+            answers.push(guest.get("").await.expect("an answer"));
         }
         answers
     }
@@ -285,9 +304,14 @@ fn member(number: usize) -> Ipv4Addr {
 
 /// Asserts that an answer refuses with a status and asks to wait, in the gateway's own form.
 pub(crate) fn assert_refused(answer: &Reply, status: u16) {
+    assert_refused_for(answer, status, 8);
+}
+
+/// As [`assert_refused`], for so many seconds at the most.
+pub(crate) fn assert_refused_for(answer: &Reply, status: u16, longest: u64) {
     assert_eq!(answer.status(), status, "{answer:?}");
     let after: u64 = answer.field("retry-after").unwrap_or_else(|| panic!("{answer:?}")).parse().unwrap();
-    assert!((1..=8).contains(&after), "{answer:?}");
+    assert!((1..=longest).contains(&after), "{answer:?}");
     let id = answer.field("x-request-id").unwrap_or_else(|| panic!("{answer:?}"));
     assert!(answer.body.contains(id), "{answer:?}");
 }

@@ -13,6 +13,7 @@ mod wire;
 mod cast;
 
 mod addresses;
+mod backends;
 mod descriptors;
 mod guest;
 mod handover;
@@ -23,5 +24,7 @@ mod named;
 mod per_client;
 mod places;
 mod process;
+mod rates;
+mod reasons;
 mod reload;
 mod requests;

@@ -104,6 +104,7 @@ async fn handshakes_that_come_together_open_no_more_tunnels_than_allowed() {
 #[tokio::test]
 async fn a_client_that_shakes_hands_too_fast_is_refused_and_nobody_else() {
     let lab = Lab::start("{ per_client: { handshakes: 3/m } }").await;
+    let mut company = lab.company().await;
     let shake = async |number: usize| lab.shake(GREEDY, LISTENERS[number % 2], "/").await;
     for number in 0..3 {
         assert_eq!(shake(number).await.status(), 101);
@@ -111,9 +112,9 @@ async fn a_client_that_shakes_hands_too_fast_is_refused_and_nobody_else() {
     for number in 0..4 {
         assert_refused(&shake(number).await, 429);
         assert_eq!(lab.get(GREEDY, LISTENERS[number % 2]).await.status(), 200);
+        company.is_served().await;
     }
-    let mut company = lab.company().await;
-    company.is_served().await;
+    lab.open(Ipv4Addr::new(127, 20, 0, 1), Listener::Tls, "/").await.echoes().await;
     lab.refused_becomes("client_handshakes", 4.0).await;
     lab.gateway.access.find(&[" status=429 ", " error=client_handshakes"]).await;
 }

@@ -8,10 +8,15 @@ use crate::support::within;
 
 /// The company has five on each listener, so that five are left.
 const LISTENER: Setup<'_> =
-    Setup { limits: "", listeners: "    limits: { connections: 10 }\n", routes: "", top: "threads: 2\n" };
+    Setup { limits: "", listeners: "    limits: { connections: 10 }\n", routes: "", narrow: "", top: "threads: 2\n" };
 /// The company has six tunnels of `/`.
-const ROUTE: Setup<'_> =
-    Setup { limits: "", listeners: "", routes: "    limits: { tunnels: 8, requests: 3 }\n", top: "threads: 2\n" };
+const ROUTE: Setup<'_> = Setup {
+    limits: "",
+    listeners: "",
+    routes: "    limits: { tunnels: 8, requests: 3 }\n",
+    narrow: "",
+    top: "threads: 2\n",
+};
 const CLIENT: Ipv4Addr = Ipv4Addr::new(127, 66, 6, 6);
 
 /// The other listener.

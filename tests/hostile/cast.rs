@@ -63,13 +63,15 @@ async fn play(mut wire: Wire, address: SocketAddr, asked: &Mutex<Vec<String>>) {
         let path = target.split('?').next().unwrap().to_owned();
         asked.lock().unwrap().push(path.clone());
         let greeting = text(From::Backend, &address.to_string());
-        match path.as_str() {
+        // The last segment, so that routes for paths lead to every deed.
+        match &path[path.rfind('/').unwrap_or_default()..] {
             "/destroy" => return,
             "/reset" => return wire.reset(),
             "/half" => return wire.send("HTTP/1.1 101 Swit").await,
             "/garbage" => return wire.send("SSH-2.0-OpenSSH_9.2\r\n\r\n").await,
             "/endless" => return endless(&mut wire).await,
             "/never" => return wire.gone().await,
+            "/wordy" => return wordy(wire).await,
             "/subprotocol" => wire.send(switching("Sec-WebSocket-Protocol: chat\r\n")).await,
             "/extension" => wire.send(switching("Sec-WebSocket-Extensions: permessage-deflate\r\n")).await,
             "/accept" => wire.send(switching("").replace(ACCEPT, "AAAAAAAAAAAAAAAAAAAAAAAAAAA=")).await,
@@ -95,6 +97,15 @@ pub(crate) async fn echo(mut wire: Wire) {
         }
     }
 }
+
+/// An answer of [`WORDY`] bytes, or as much of it as is taken.
+async fn wordy(mut wire: Wire) {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {WORDY}\r\n\r\n");
+    let _ = wire.try_send([head.into_bytes(), vec![b'x'; WORDY]].concat()).await;
+}
+
+/// More than the buffers of a connection hold.
+pub(crate) const WORDY: usize = 32 << 20;
 
 /// A head that is never over: 4 MiB of it, or as much as is taken.
 async fn endless(wire: &mut Wire) {

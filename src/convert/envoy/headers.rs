@@ -5,22 +5,6 @@ use crate::convert::fits;
 use crate::convert::model::Headers;
 use crate::convert::place::Note;
 
-/// Headers that the hook may not touch, or that Longhaul writes after it.
-const UNTOUCHABLE: [&str; 12] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "content-length",
-    "x-request-id",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "x-forwarded-for",
-];
-
 /// Adds what a level says of headers; a level further in comes later.
 pub(super) fn read(level: &At<'_>, headers: &mut Headers, notes: &mut Vec<Note>) {
     for (key, is_request) in [("request_headers_to_add", true), ("response_headers_to_add", false)] {
@@ -57,12 +41,7 @@ pub(super) fn read(level: &At<'_>, headers: &mut Headers, notes: &mut Vec<Note>)
 }
 
 fn usable(name: &str, is_request: bool) -> bool {
-    let lower = name.to_ascii_lowercase();
-    let untouchable = if is_request { UNTOUCHABLE.as_slice() } else { &UNTOUCHABLE[..8] };
-    fits::token(name)
-        && !untouchable.contains(&lower.as_str())
-        && !lower.starts_with("sec-websocket-")
-        && lower != "host"
+    fits::changed_by_hook(name, is_request) && !name.eq_ignore_ascii_case("host")
 }
 
 /// A header's value with Envoy's operators (`%…%`) written as variables of the hook `headers` (`${…}`). `None` where

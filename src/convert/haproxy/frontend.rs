@@ -59,7 +59,7 @@ impl Frontend<'_, '_> {
         }
         self.process(model, &mut notes);
         let mut routes = self.routes(&acls, &mut notes);
-        self.hooks(&mut routes, &headers, guards, &mut notes);
+        self.hooks(&mut routes, &headers, guards, model, &mut notes);
         let is_useful = !routes.is_empty() || redirect.is_some();
         if let Some(first) = routes.first_mut() {
             first.notes.splice(0..0, notes);
@@ -75,10 +75,17 @@ impl Frontend<'_, '_> {
     }
 
     /// Adds hooks to the routes: first those that refuse requests, then the hook for headers.
-    fn hooks(&self, routes: &mut Vec<Route>, headers: &Headers, guards: Vec<Guard>, notes: &mut Vec<Note>) {
+    fn hooks(
+        &self,
+        routes: &mut Vec<Route>,
+        headers: &Headers,
+        guards: Vec<Guard>,
+        model: &mut Model,
+        notes: &mut Vec<Note>,
+    ) {
         for route in routes.iter_mut() {
             let mut all = headers.clone();
-            self.backend_headers(&route.upstream, &mut all, notes);
+            self.backend_headers(&route.upstream, &mut all, &mut model.process.drop_strangers, notes);
             if !all.is_empty() {
                 route.hooks.push(Hook::Headers(all));
             }
@@ -330,16 +337,15 @@ impl Frontend<'_, '_> {
     }
 
     /// Adds the header rules of the backend that a route leads to.
-    fn backend_headers(&self, upstream: &str, headers: &mut Headers, notes: &mut Vec<Note>) {
+    fn backend_headers(&self, upstream: &str, headers: &mut Headers, drop_strangers: &mut bool, notes: &mut Vec<Note>) {
         let Some(proxy) = self.backends.values().find(|proxy| backend::name_of(proxy.name) == upstream) else { return };
         if std::ptr::eq(*proxy, self.proxy) {
             return;
         }
-        let mut drop = false;
         for statement in proxy.own() {
             let is_rule = matches!(statement.word(0), "http-request" | "http-response");
             if is_rule && statement.word(1).ends_with("-header") {
-                let note = header::read(statement, headers, &mut drop);
+                let note = header::read(statement, headers, drop_strangers);
                 notes.extend(note.filter(|note| !notes.contains(note)));
             }
         }

@@ -5,21 +5,6 @@ use crate::convert::fits;
 use crate::convert::model::Headers;
 use crate::convert::place::Note;
 
-/// Headers that the hook may not touch, or that Longhaul writes after it.
-const UNTOUCHABLE: [&str; 11] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "content-length",
-    "x-request-id",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-];
-
 /// Adds a rule to `headers`; the note about it where it is not carried, or not as it was.
 pub(super) fn read(rule: &Statement, headers: &mut Headers, drop_strangers: &mut bool) -> Option<Note> {
     let line = rule.line();
@@ -39,7 +24,10 @@ pub(super) fn read(rule: &Statement, headers: &mut Headers, drop_strangers: &mut
     if !condition.is_empty() {
         return Some(line.left_out("headers are set for every request of a route, without a condition"));
     }
-    if UNTOUCHABLE.contains(&lower.as_str()) || lower.starts_with("sec-websocket-") || !fits::token(name) {
+    if is_request && lower == "x-forwarded-for" {
+        return Some(line.left_out("Longhaul adds the peer's address to what came"));
+    }
+    if !fits::changed_by_hook(name, is_request) {
         return Some(line.left_out("Longhaul writes this header itself, or passes it on"));
     }
     if is_request && lower == "host" && verb != "set-header" {

@@ -16,22 +16,6 @@ enum Use {
     None(&'static str),
 }
 
-/// Headers that the hook may not touch, or that Longhaul writes after it.
-const UNTOUCHABLE: [&str; 12] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "content-length",
-    "x-request-id",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "x-forwarded-for",
-];
-
 fn use_of(directive: &Directive) -> Use {
     let name = directive.argument(0).to_ascii_lowercase();
     let value = directive.argument(1);
@@ -49,10 +33,10 @@ fn use_of(directive: &Directive) -> Use {
         ("x-forwarded-proto", "$scheme") | ("x-forwarded-host", "$host" | "$http_host") => Use::ByItself,
         ("x-request-id", "$request_id") => Use::ByItself,
         ("accept-encoding", "") => Use::Remove,
-        (name, _) if UNTOUCHABLE.contains(&name) || name.starts_with("sec-websocket-") => {
+        (name, _) if !fits::token(name) => Use::None("no header has such a name"),
+        (name, _) if !fits::changed_by_hook(name, true) => {
             Use::None("Longhaul writes this header itself, or passes the client's on")
         }
-        (name, _) if !fits::token(name) => Use::None("no header has such a name"),
         (_, "") => Use::Remove,
         _ => translated(value).map_or(Use::None("a variable that the hook `headers` does not have"), Use::Set),
     }
@@ -109,7 +93,7 @@ pub(super) fn note_of_request(directive: &Directive) -> Option<Note> {
 pub(super) fn note_of_answer(directive: &Directive) -> Option<Note> {
     let name = directive.argument(0).to_ascii_lowercase();
     let line = directive.line();
-    if UNTOUCHABLE[..8].contains(&name.as_str()) || name.starts_with("sec-websocket-") || !fits::token(&name) {
+    if !fits::changed_by_hook(&name, false) {
         return Some(line.left_out("the hook `headers` may not touch this header"));
     }
     if directive.name == "proxy_hide_header" {

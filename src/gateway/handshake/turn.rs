@@ -14,6 +14,7 @@ use crate::gateway::held::NotHeld;
 use crate::gateway::request::Ctx;
 use crate::gateway::waits::Waits;
 use crate::hook::Answer;
+use crate::metrics::UpstreamRefusal;
 use crate::snapshot::Destination;
 use crate::upstream::{Demand, Entered, NotAdmitted, PlaceInLine, TimedHandshake, TurnVerdict, Waiting};
 
@@ -48,7 +49,7 @@ impl Gateway {
             match self.hold(dial, ctx, to).await {
                 Ok(()) => {}
                 Err(NotHeld::Draining) => return Err(refused(ctx, to, NotAdmitted::Draining)),
-                Err(NotHeld::Left) => return Err(left(to)),
+                Err(NotHeld::Left) => return Err(left(ctx, to)),
             }
             let end = until + turns.waited(ctx);
             let address = ctx.choose(to, Demand::Tunnel, Some(end)).await.map_err(HandshakeEnding::Answer)?;
@@ -79,7 +80,7 @@ impl Gateway {
                 }
                 None => {
                     ctx.pick = None;
-                    return Err(left(to));
+                    return Err(left(ctx, to));
                 }
             }
         }
@@ -88,14 +89,18 @@ impl Gateway {
 
 /// End of a handshake that is not admitted.
 fn refused(ctx: &mut Ctx, to: &Destination, why: NotAdmitted) -> HandshakeEnding {
-    ctx.failure = Some(label(why).to_owned());
-    to.metrics.refused(label(why));
+    let refusal = match why {
+        NotAdmitted::QueueFull => UpstreamRefusal::QueueFull,
+        NotAdmitted::Deadline => UpstreamRefusal::Deadline,
+        NotAdmitted::Draining => UpstreamRefusal::Draining,
+    };
+    ctx.not_admitted(to, refusal);
     HandshakeEnding::Answer(Answer::no_turn(why, longest_wait(to)))
 }
 
 /// End of a handshake whose client left while it waited.
-fn left(to: &Destination) -> HandshakeEnding {
-    to.metrics.refused("left");
+fn left(ctx: &mut Ctx, to: &Destination) -> HandshakeEnding {
+    ctx.not_admitted(to, UpstreamRefusal::Left);
     HandshakeEnding::Gone(io::ErrorKind::ConnectionAborted.into())
 }
 
@@ -153,13 +158,4 @@ pub(super) fn note(ctx: &Ctx, to: &Destination, begun: Instant, outcome: Result<
 /// Longest `Retry-After` of clients that are not admitted.
 fn longest_wait(to: &Destination) -> Duration {
     to.upstream.config().admission.unwrap_or_default().wait
-}
-
-/// The `reason` label.
-fn label(why: NotAdmitted) -> &'static str {
-    match why {
-        NotAdmitted::QueueFull => "queue_full",
-        NotAdmitted::Deadline => "deadline",
-        NotAdmitted::Draining => "draining",
-    }
 }

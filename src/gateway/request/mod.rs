@@ -29,6 +29,7 @@ use super::{Gateway, as_written, connector};
 use crate::dial::TryError;
 use crate::hook::Answer;
 use crate::http1::RequestRefused;
+use crate::metrics::UpstreamRefusal;
 use crate::snapshot::{Destination, GatewayPhase};
 use crate::upstream::{Demand, FailedStep, FailedTry, NotAdmitted};
 use crate::ws::handshake::UpgradeKind;
@@ -333,12 +334,11 @@ impl Gateway {
         match Box::pin(self.hold(&mut client, ctx, to)).await {
             Ok(()) => Ok(()),
             Err(NotHeld::Draining) => {
-                ctx.failure = Some("draining".to_owned());
-                to.metrics.refused("draining");
+                ctx.not_admitted(to, UpstreamRefusal::Draining);
                 Err(ctx.fail_with(Answer::no_turn(NotAdmitted::Draining, Duration::from_secs(1))))
             }
             Err(NotHeld::Left) => {
-                to.metrics.refused("left");
+                ctx.not_admitted(to, UpstreamRefusal::Left);
                 Err(Error::explain(ErrorType::WriteError, "the client left while it waited").into_down())
             }
         }

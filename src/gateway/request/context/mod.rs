@@ -26,6 +26,7 @@ use crate::hook::Answer;
 use crate::http1::RequestRefused;
 use crate::http1::forward::OfOurs;
 use crate::http1::framing::Encoded;
+use crate::metrics::UpstreamRefusal;
 use crate::snapshot::{Destination, ListenerPolicy, RoutingInput, Running, Snapshot, Target, Unclear};
 use crate::trace::TraceContext;
 use crate::tunnel::UnderWay;
@@ -63,7 +64,7 @@ pub struct Ctx {
     pub(in crate::gateway) refused: Option<RequestRefused>,
     /// Backends that failed after the request was sent to them.
     pub(in crate::gateway) sent: usize,
-    /// Reason for which the last backend that was tried failed, or none could be asked, as logs have it.
+    /// RefusalReason for which the last backend that was tried failed, or for which none is asked, as logs have it.
     pub(in crate::gateway) failure: Option<String>,
     /// The last failure was a shortage of the gateway's own.
     pub(in crate::gateway) short: bool,
@@ -259,8 +260,7 @@ impl Ctx {
         let id = KeyId::new(Ring::hash(&key.bytes), &key.digest().to_string());
         self.held_key = HeldKey::within(to.upstream.admission(), id, most);
         if self.held_key.is_none() {
-            self.failure = Some("per_key".to_owned());
-            to.metrics.refused("per_key");
+            self.not_admitted(to, UpstreamRefusal::PerKey);
             return Err(Answer::key_is_full());
         }
         Ok(())

@@ -7,7 +7,7 @@ use super::Ctx;
 use crate::affinity;
 use crate::dial::TryError;
 use crate::hook::Answer;
-use crate::metrics::LocalFailure;
+use crate::metrics::{LocalFailure, UpstreamRefusal};
 use crate::snapshot::Destination;
 use crate::upstream::{Demand, PickedBackend, Unavailable};
 
@@ -43,8 +43,7 @@ impl Ctx {
                 Ok(pick)
             }
             Err(Unavailable::AllFull) => {
-                self.failure = Some("full".to_owned());
-                to.metrics.refused("full");
+                self.not_admitted(to, UpstreamRefusal::Full);
                 Err(Answer::all_full())
             }
             Err(Unavailable::AllTried) if self.tried.len() == not_asked => {
@@ -53,6 +52,12 @@ impl Ctx {
             Err(Unavailable::AllDown) => Err(Answer::nobody_healthy(to.retry_after())),
             Err(_) => Err(self.answer_of_the_last_try()),
         }
+    }
+
+    /// Counts the request as one that is not admitted to a backend, and notes the reason for its log line.
+    pub(in crate::gateway) fn not_admitted(&mut self, to: &Destination, refusal: UpstreamRefusal) {
+        to.metrics.refused(refusal);
+        self.failure = Some(refusal.as_str().to_owned());
     }
 
     /// Lets go of the backend at work, and does not come back to it for this request.
