@@ -127,7 +127,8 @@ async fn a_refused_connection_is_told_from_one_that_ends() {
     let ended = whole(&mut stream).await;
     assert!(matches!(ended, Err(TryError::Exchange(_))), "{ended:?}");
 
-    drop(listener);
+    // It listens no more, and its port is given to no other test.
+    socket2::SockRef::from(&listener).shutdown(std::net::Shutdown::Both).unwrap();
     let refused = match Dialer::default().begin(address).and_then(|socket| OnTokio.stream(socket)) {
         Ok(mut stream) => whole(&mut stream).await,
         Err(error) => Err(TryError::connect(error)),

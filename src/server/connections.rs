@@ -14,24 +14,32 @@ use crate::tunnel::{Activity, ChangeSignal, UnderWay};
 /// The connections of this process.
 pub(super) struct Connections {
     changes: ChangeSignal,
-    /// Applications that accept, or have a connection open.
+    /// Applications of clients that accept, or have a connection open.
     applications: Arc<Activity>,
+    /// The same of operators.
+    operators: Arc<Activity>,
 }
 
 impl Connections {
     /// No connections yet. The end of the last one is told to `changes`.
     pub(super) fn new(changes: ChangeSignal) -> Self {
-        Self { applications: Activity::new(changes.clone()), changes }
+        let [applications, operators] = [changes.clone(), changes.clone()].map(Activity::new);
+        Self { changes, applications, operators }
     }
 
     /// True when nothing accepts and every connection is closed.
     pub(super) fn are_gone(&self) -> bool {
-        self.applications.count() == 0
+        self.applications.count() == 0 && self.operators.count() == 0
     }
 
-    /// Counts an application of another server's until what it returns is dropped.
-    pub(super) fn begin(&self) -> UnderWay {
-        self.applications.begin()
+    /// Counts an application of operators until what it returns is dropped.
+    pub(super) fn begin_for_operators(&self) -> UnderWay {
+        self.operators.begin()
+    }
+
+    /// Waits until no application of operators accepts, and each has closed its last connection.
+    pub(super) async fn operators_gone(&self) {
+        self.operators.idle().await;
     }
 
     /// Counts an application until it has stopped accepting and its last connection is closed.

@@ -52,6 +52,8 @@ impl Operator {
         self.running.tunnels.hooks_told().await;
         self.running.log.flush();
         self.running.tracer.flush().await;
+        // Whoever asked for the end by the admin API is answered. The server gives its last requests a bounded time.
+        self.acceptor.connections().operators_gone().await;
         if let Some(control) = self.unix_sockets.control.take() {
             control.stop().await;
         }

@@ -11,7 +11,9 @@ async fn a_daemon_writes_its_pid_and_serves() {
     let backend = Named::start().await;
     let keys = "pid_file: \"{dir}/longhaul.pid\"\nerror_log: \"{dir}/error.log\"\n\
                 upgrade_sock: \"{dir}/upgrade.sock\"\naccess_log: { to: access.log }\n";
-    let (dir, path) = file(&format!("{}{keys}", one_upstream(&[backend.address()], "")));
+    // An address of the test's own: no other test is given the port when it is free again.
+    let yaml = one_upstream(&[backend.address()], "").replacen("127.0.0.1:0", "127.97.3.1:0", 1);
+    let (dir, path) = file(&format!("{yaml}{keys}"));
     let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).ok();
     let started = Command::new(env!("CARGO_BIN_EXE_longhaul"))
         .args(["-d", "-c", &path])

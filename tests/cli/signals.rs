@@ -101,7 +101,7 @@ async fn sigterm_closes_tunnels_and_serves_what_runs_before_the_end() {
     busy.gateway.log.find(&["draining: 1 tunnels and 1 requests are left"]).await;
     assert_eq!(busy.close_code().await, 1001);
     while let Some(Ok(_)) = busy.tunnel.next().await {}
-    assert!(TcpStream::connect(busy.gateway.address()).is_err(), "nothing new is accepted");
+    super::until("the listener to refuse", || TcpStream::connect(busy.gateway.address()).is_err().then_some(())).await;
     busy.let_go.send(true).unwrap();
     assert_eq!(busy.request.answer().await.text(), "done");
     assert_eq!(busy.gateway.ended().await, Some(0));

@@ -135,7 +135,8 @@ pub async fn probe(gateway: &Gateway, path: &str) -> u16 {
 pub async fn refuses(gateway: &Gateway) {
     let refused = async {
         while TcpStream::connect(gateway.address()).await.is_ok() {
-            tokio::task::yield_now().await;
+            // The gateway has to get to its signal behind these connections.
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };
     within("the listener to close", refused).await;

@@ -89,7 +89,10 @@ async fn every_filter_finds_its_own_and_nothing_else() {
     for key in 0..20 {
         tunnels.push(open(&gateway, &key.to_string()).await);
     }
-    let guarded = tokio_tungstenite::connect_async(format!("ws://{}/guarded?key=0", gateway.address())).await.unwrap();
+    let url = format!("ws://{}/guarded?key=0", gateway.address());
+    let (mut guarded, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    // Only a message shows that a tunnel is open: the 101 is sent before that.
+    futures_util::StreamExt::next(&mut guarded).await.unwrap().unwrap();
     let of_one = tunnels.iter().filter(|(_, at)| *at == one.address()).count();
     let open = 21;
     for (arguments, expected) in [

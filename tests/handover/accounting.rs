@@ -107,6 +107,8 @@ async fn a_batch_that_was_put_back_counts_once_and_not_as_handed_over() {
     let old = lab.gateway("").await;
     let metrics = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
     let mut tunnels = crate::ws::open_several(old.address(), 3).await;
+    // Only a message shows that a tunnel is open.
+    crate::ws::all_echo(&mut tunnels).await;
     let failed = crate::stand_in::StandIn::at(&old, crate::stand_in::Step::Ready).await;
     drop(failed);
     old.log.find(&["the handover failed"]).await;

@@ -1,13 +1,12 @@
 //! `longhaul upgrade`: the running gateway starts its own successor.
 
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::lab::{Lab, blocking, config, get, ready};
-use crate::support::{Gateway, PATIENCE, within};
+use crate::support::{Gateway, PATIENCE, script, within};
 use crate::ws::{Tunnel, all_echo, open_several};
 
 /// Asks the gateway to upgrade, as an operator does.
@@ -65,8 +64,7 @@ async fn an_upgrade_by_command_moves_every_tunnel_and_ends_the_old_process() {
 fn idle_program(gateway: &Gateway, takes_configuration: bool) -> String {
     let path = gateway.dir.path().join("idle.sh");
     let tested = if takes_configuration { "[ \"$1\" = -t ] && exit 0\n" } else { "" };
-    std::fs::write(&path, format!("#!/bin/sh\n{tested}exec sleep 600\n")).unwrap();
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    script(&path, &format!("{tested}exec sleep 600\n"));
     path.to_str().unwrap().to_owned()
 }
 
@@ -175,13 +173,12 @@ async fn an_upgrade_that_cannot_be_says_why_and_changes_nothing() {
     let file = gateway.dir.path().join("longhaul.yaml");
     let good = std::fs::read_to_string(&file).unwrap();
     // The program passes the test of the configuration, and ends at once when it is to take over.
-    let script = gateway.dir.path().join("dies");
-    std::fs::write(&script, "#!/bin/sh\n[ \"$1\" = -t ]\n").unwrap();
-    make_executable(&script);
+    let dies = gateway.dir.path().join("dies");
+    script(&dies, "[ \"$1\" = -t ]\n");
     let cases = [
         (vec!["--binary", "/nowhere/longhaul"], None, 1, "cannot be run: No such file or directory"),
         (vec![], Some("version: 1\nlisteners: 7\n"), 2, "longhaul.yaml:2:12: listeners"),
-        (vec!["--binary", script.to_str().unwrap()], None, 1, "the new process ended before it took over"),
+        (vec!["--binary", dies.to_str().unwrap()], None, 1, "the new process ended before it took over"),
     ];
     for (arguments, yaml, code, why) in cases {
         std::fs::write(&file, yaml.unwrap_or(&good)).unwrap();
@@ -194,9 +191,4 @@ async fn an_upgrade_that_cannot_be_says_why_and_changes_nothing() {
     }
     gateway.signal("INT");
     assert_eq!(gateway.ended().await, Some(0));
-}
-
-fn make_executable(path: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }

@@ -4,7 +4,7 @@
 //! addresses and a few moments put to round numbers. A change of the code that cannot read them, or that makes them
 //! mean something else, breaks the step from release N to N+1: make a new protocol instead, and keep these.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -40,29 +40,45 @@ pub(crate) fn take_over(mut raw: Raw, protocol: u32, sockets: usize, tunnels: us
     let mut welcome = raw.hear().unwrap();
     assert_eq!(welcome.word(), "welcome");
     assert_eq!((&welcome.value["protocol"], welcome.descriptors.len()), (&protocol.into(), sockets + claims));
-    (0..claims).for_each(|_| take(welcome.descriptors.pop_back().unwrap()));
+    (0..claims).for_each(|_| assert!(is_taken(welcome.descriptors.pop_back().unwrap())));
     raw.say(word("serving"));
     let mut passports = Vec::new();
     while passports.len() < tunnels {
         let mut batch = raw.hear().unwrap();
-        assert_eq!(batch.word(), "tunnels");
-        let count = batch.value["passports"].as_array().unwrap().len();
-        passports.extend(batch.value["passports"].as_array().unwrap().iter().cloned());
-        assert_eq!(batch.descriptors.len(), 2 * count + claims);
-        raw.say(numbered(word("ready"), &batch.value));
-        assert_eq!(raw.hear().unwrap().word(), "commit");
-        (0..claims).for_each(|_| take(batch.descriptors.pop_back().unwrap()));
-        raw.say(numbered(word("taken"), &batch.value));
+        loop {
+            assert_eq!(batch.word(), "tunnels");
+            let count = batch.value["passports"].as_array().unwrap().len();
+            assert_eq!(batch.descriptors.len(), 2 * count + claims);
+            raw.say(numbered(word("ready"), &batch.value));
+            let next = raw.hear().unwrap();
+            if next.word() == "commit" {
+                break;
+            }
+            // Whoever was ready too late is offered the batch again.
+            batch = next;
+        }
+        if (0..claims).all(|_| is_taken(batch.descriptors.pop_back().unwrap())) {
+            passports.extend(batch.value["passports"].as_array().unwrap().iter().cloned());
+            raw.say(numbered(word("taken"), &batch.value));
+        } else {
+            raw.say(numbered(word("late"), &batch.value));
+        }
     }
     assert_eq!(raw.hear().unwrap().word(), "done");
     passports
 }
 
-/// Takes a claim.
-fn take(claim: OwnedFd) {
+/// Takes a claim; `false` where the predecessor has taken it back.
+fn is_taken(claim: OwnedFd) -> bool {
     let mut token = [0; 8];
-    assert_eq!(std::fs::File::from(claim).read(&mut token).unwrap(), 8);
-    assert_eq!(u64::from_ne_bytes(token), 1);
+    match std::fs::File::from(claim).read(&mut token) {
+        Ok(read) => assert_eq!((read, u64::from_ne_bytes(token)), (8, 1)),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::WouldBlock);
+            return false;
+        }
+    }
+    true
 }
 
 /// An answer about this batch, where batches have numbers.
@@ -278,7 +294,7 @@ async fn record() {
         let mut raw = Raw::connect(&door);
         raw.say(word_of(2, "hello"));
         let mut welcome = raw.hear().unwrap();
-        take(welcome.descriptors.pop_back().unwrap());
+        assert!(is_taken(welcome.descriptors.pop_back().unwrap()));
         raw.say(word("serving"));
         let tunnels = raw.hear().unwrap();
         for said in [welcome, tunnels] {

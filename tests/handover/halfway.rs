@@ -12,7 +12,7 @@ use longhaul::handover::BATCH;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::oneshot;
 
-use crate::lab::{Lab, blocking, get, ready};
+use crate::lab::{Lab, blocking, get, ready, stop};
 use crate::raw::{Raw, Said};
 use crate::support::{Gateway, within};
 use crate::ws::{CLOSE, Tunnel, all_echo, frame, open_several, read_frame};
@@ -41,10 +41,7 @@ impl Fault {
     fn strike(self, said: &mut Said, successor: Pid, goes_on: mpsc::Receiver<()>) {
         match self {
             Self::SilentAtTunnels | Self::SilentAtCommit => {
-                kill_process(successor, Signal::STOP).unwrap();
-                while !stands_still(successor) {
-                    std::thread::yield_now();
-                }
+                stop(successor);
                 std::thread::spawn(move || {
                     // A test that has ended waits for nothing more.
                     let _ = goes_on.recv();
@@ -55,15 +52,6 @@ impl Fault {
             Self::DeathAtTunnels | Self::DeathAtCommit => kill_process(successor, Signal::KILL).unwrap(),
         }
     }
-}
-
-/// True when every thread of a process is stopped.
-fn stands_still(process: Pid) -> bool {
-    let threads = std::fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero())).unwrap();
-    threads.into_iter().all(|thread| {
-        // A thread that has ended since stands still as well.
-        std::fs::read_to_string(thread.unwrap().path().join("stat")).map_or(true, |stat| stat.contains(") T "))
-    })
 }
 
 /// A gateway with open tunnels, whose successors come to it by way of a relay that strikes at a batch.
@@ -138,9 +126,7 @@ fn relay(
     batch: usize,
     strike: (oneshot::Sender<()>, mpsc::Receiver<()>),
 ) {
-    let mut successor = Raw::of(knocked.accept().unwrap().0);
-    let mut predecessor = Raw::connect(door);
-    let hello = successor.hear().unwrap();
+    let (successor, mut predecessor, hello) = Raw::between(knocked, door);
     let pid = Pid::from_raw(i32::try_from(hello.value["pid"].as_i64().unwrap()).unwrap()).unwrap();
     predecessor.pass_on(&hello);
     let [back_from, back_to] = [&successor, &predecessor].map(|raw| Raw::of(raw.stream.try_clone().unwrap()));

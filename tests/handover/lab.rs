@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc, watch};
@@ -154,6 +155,21 @@ async fn echo(stream: TcpStream) {
 /// Runs blocking work on a thread of its own.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     within("blocking work", tokio::task::spawn_blocking(work)).await.unwrap()
+}
+
+/// Stops a process, and returns once every thread of it stands still.
+pub(crate) fn stop(process: Pid) {
+    kill_process(process, Signal::STOP).unwrap();
+    let stands_still = || {
+        let mut threads = std::fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero())).unwrap();
+        // A thread that has ended since stands still as well.
+        threads.all(|thread| {
+            std::fs::read_to_string(thread.unwrap().path().join("stat")).map_or(true, |stat| stat.contains(") T "))
+        })
+    };
+    while !stands_still() {
+        std::thread::yield_now();
+    }
 }
 
 const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

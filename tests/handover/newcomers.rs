@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::oneshot;
 
-use crate::lab::{Lab, blocking, get};
+use crate::lab::{Lab, blocking, get, stop};
 use crate::raw::{Raw, Said};
 use crate::support::{Gateway, within};
 use crate::ws::{Tunnel, all_echo, open_several};
@@ -47,7 +47,7 @@ impl Scene {
     /// Opens tunnels while the old process stands still: the successor accepts them.
     async fn newcomers(&mut self) {
         let old = Pid::from_raw(self.old.pid().cast_signed()).unwrap();
-        stop(old).await;
+        blocking(move || stop(old)).await;
         let mut newcomers = open_several(self.old.address(), 4).await;
         all_echo(&mut newcomers).await;
         self.tunnels.extend(newcomers);
@@ -72,12 +72,10 @@ impl Scene {
 
 /// Passes on all that is said, but holds back `serving`.
 fn relay(knocked: &UnixListener, door: PathBuf, serves: oneshot::Sender<Pid>, told: &std::sync::mpsc::Receiver<()>) {
-    let mut successor = Raw::of(knocked.accept().unwrap().0);
-    let mut predecessor = Raw::connect(&door);
+    let (mut successor, mut predecessor, hello) = Raw::between(knocked, &door);
     for raw in [&successor, &predecessor] {
         raw.stream.set_read_timeout(None).unwrap();
     }
-    let hello = successor.hear().unwrap();
     let pid = Pid::from_raw(i32::try_from(hello.value["pid"].as_i64().unwrap()).unwrap()).unwrap();
     predecessor.pass_on(&hello);
     successor.pass_on(&predecessor.hear().unwrap());
@@ -106,24 +104,6 @@ fn pass_on(from: &mut Raw, to: &mut Raw) {
     let _ = from.stream.shutdown(std::net::Shutdown::Both);
 }
 
-/// Stops a process, and waits until every thread of it stands still.
-async fn stop(process: Pid) {
-    kill_process(process, Signal::STOP).unwrap();
-    let stands_still = || {
-        let mut threads = std::fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero())).unwrap();
-        // A thread that has ended since stands still as well.
-        threads.all(|thread| {
-            std::fs::read_to_string(thread.unwrap().path().join("stat")).map_or(true, |stat| stat.contains(") T "))
-        })
-    };
-    within("a process to stand still", async {
-        while !stands_still() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-}
-
 /// A process that is not this test's child, killed when this is dropped.
 struct Killed(Pid);
 
@@ -142,7 +122,7 @@ async fn a_successor_that_stands_still_before_its_first_tunnel_keeps_the_clients
     let successor = within("`serving`", serves).await.unwrap();
     let _killed = Killed(successor);
     scene.newcomers().await;
-    stop(successor).await;
+    blocking(move || stop(successor)).await;
     go_on.send(()).unwrap();
     scene.old.log.find(&["the new process is silent, with 0 tunnels; this process serves until it answers"]).await;
     // The old process serves what it has and who comes now.
@@ -181,9 +161,8 @@ async fn a_successor_that_has_not_come_to_accept_is_ended_and_nothing_has_change
     let mut scene = Scene::new().await;
     let (knocked, door) = (scene.knocked.try_clone().unwrap(), scene.old.dir.path().join("upgrade.sock"));
     let held = std::thread::spawn(move || {
-        let mut successor = Raw::of(knocked.accept().unwrap().0);
-        let mut predecessor = Raw::connect(&door);
-        predecessor.pass_on(&successor.hear().unwrap());
+        let (successor, mut predecessor, hello) = Raw::between(&knocked, &door);
+        predecessor.pass_on(&hello);
         // `welcome` is on its way for longer than a start may take; then `abort` stands behind it.
         let welcome = predecessor.hear().unwrap();
         let abort = predecessor.hear().unwrap();

@@ -1,13 +1,15 @@
 //! A predecessor that dies in the middle of a handover: the successor goes on alone.
 
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc;
 
 use futures_util::future::join_all;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::fixture::word;
-use crate::lab::{Lab, blocking, get, ready, upgrade};
+use crate::lab::{Lab, blocking, get, ready, stop, upgrade};
 use crate::raw::Raw;
 use crate::support::Gateway;
 use crate::tls::{Secure, with_tls};
@@ -24,27 +26,44 @@ enum Last {
     Taken,
 }
 
-/// Stands between a predecessor and its successor, passes words on up to `last`, and then kills the predecessor.
-fn pass_on(knocked: UnixListener, mut predecessor: Raw, last: Last, kill: impl FnOnce()) {
-    let mut successor = Raw::of(knocked.accept().unwrap().0);
-    let words = [Last::Welcome, Last::Serving, Last::Tunnels, Last::Ready, Last::Commit, Last::Taken];
-    predecessor.pass_on(&successor.hear().unwrap());
-    for word in words.into_iter().take_while(|word| *word <= last) {
-        let (from, to) = match word {
-            Last::Welcome | Last::Tunnels | Last::Commit => (&mut predecessor, &mut successor),
-            Last::Serving | Last::Ready | Last::Taken => (&mut successor, &mut predecessor),
-        };
+/// Stands between a predecessor and its successor, passes words on up to `last`, and kills the predecessor with it.
+///
+/// Each speaks in turn. Where the other one answers too late, the batch is withdrawn and offered again.
+fn pass_on(knocked: &UnixListener, door: &Path, last: Last, process: Pid) {
+    let (mut successor, mut predecessor, hello) = Raw::between(knocked, door);
+    predecessor.pass_on(&hello);
+    let (mut from, mut to) = (&mut predecessor, &mut successor);
+    let mut claim = None;
+    loop {
         let said = from.hear().unwrap();
-        assert_eq!(said.word(), format!("{word:?}").to_lowercase());
+        if said.word() == "tunnels" {
+            claim = said.descriptors.back().map(|claim| claim.try_clone().unwrap());
+        }
+        let is_last = said.word() == format!("{last:?}").to_lowercase();
+        if is_last {
+            // It does nothing more, and so cannot withdraw the batch behind this look.
+            stop(process);
+            if last != Last::Commit || claim.as_ref().is_some_and(is_free) {
+                to.pass_on(&said);
+                break;
+            }
+            kill_process(process, Signal::CONT).unwrap();
+        }
         to.pass_on(&said);
+        std::mem::swap(&mut from, &mut to);
     }
     if last == Last::Tunnels {
         // The successor was offered the batch and is ready; nobody hears that word any more.
         assert_eq!(successor.hear().unwrap().word(), "ready");
     }
-    kill();
+    kill_process(process, Signal::KILL).unwrap();
     // The end of the connection shows that the predecessor is gone.
     while predecessor.hear().is_ok() {}
+}
+
+/// Tells whether neither process has taken a batch.
+fn is_free(claim: &impl std::os::fd::AsFd) -> bool {
+    poll(&mut [PollFd::new(claim, PollFlags::IN)], Some(&Timespec::default())).unwrap() > 0
 }
 
 /// A successor whose predecessor was killed behind `last`, and the tunnels that the predecessor had. Some are by wss,
@@ -67,17 +86,8 @@ async fn orphan(lab: &Lab, last: Last, tunnels: usize) -> (Gateway, Vec<Tunnel>,
     let yaml = std::fs::read_to_string(&file).unwrap().replace("upgrade.sock", "between.sock");
     std::fs::write(&file, yaml).unwrap();
     let new = Gateway::begin(Arc::clone(&old.dir), &["-u"], &[]);
-    let (killed, kill) = mpsc::channel();
-    let pid = old.pid();
-    blocking(move || {
-        pass_on(knocked, Raw::connect(&door), last, || {
-            let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-            killed.send(()).unwrap();
-        });
-    })
-    .await;
-    kill.try_recv().unwrap();
+    let process = Pid::from_raw(old.pid().cast_signed()).unwrap();
+    blocking(move || pass_on(&knocked, &door, last, process)).await;
     assert_eq!(old.ended().await, None, "it was killed");
     (ready(new.listening().await).await, tunnels, secure)
 }
@@ -127,9 +137,8 @@ async fn a_successor_that_was_given_up_while_it_started_ends() {
     std::fs::write(&file, yaml).unwrap();
     let mut new = Gateway::begin(Arc::clone(&old.dir), &["-u"], &[]);
     blocking(move || {
-        let mut successor = Raw::of(knocked.accept().unwrap().0);
-        let mut predecessor = Raw::connect(&door);
-        predecessor.pass_on(&successor.hear().unwrap());
+        let (mut successor, mut predecessor, hello) = Raw::between(&knocked, &door);
+        predecessor.pass_on(&hello);
         successor.pass_on(&predecessor.hear().unwrap());
         // The predecessor says it and closes the connection before the successor says a word.
         successor.say(word("abort"));

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
+use rustix::io::retry_on_intr;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
@@ -45,6 +46,15 @@ impl Raw {
         Self::of(UnixStream::connect(path).unwrap())
     }
 
+    /// Both ends for a relay, a successor's that knocks and its predecessor's, and the successor's `hello`. A
+    /// predecessor waits two seconds for that word, and a process may take longer to start: so it has come before the
+    /// predecessor is knocked at.
+    pub(crate) fn between(knocked: &UnixListener, door: &Path) -> (Self, Self, Said) {
+        let mut successor = Self::of(knocked.accept().unwrap().0);
+        let hello = successor.hear().unwrap();
+        (successor, Self::connect(door), hello)
+    }
+
     /// A successor of this protocol's first version, up to the welcome.
     pub(crate) fn welcomed(path: &Path) -> (Self, Said) {
         let mut raw = Self::connect(path);
@@ -70,7 +80,7 @@ impl Raw {
             assert!(beside.push(SendAncillaryMessage::ScmRights(descriptors)));
         }
         let length = u32::try_from(text.len()).unwrap().to_be_bytes();
-        sendmsg(&self.stream, &[IoSlice::new(&length)], &mut beside, SendFlags::NOSIGNAL)?;
+        retry_on_intr(|| sendmsg(&self.stream, &[IoSlice::new(&length)], &mut beside, SendFlags::NOSIGNAL))?;
         (&self.stream).write_all(&text)
     }
 
@@ -89,8 +99,9 @@ impl Raw {
         let mut length = [0; 4];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
         let mut beside = RecvAncillaryBuffer::new(&mut space);
-        let received =
-            recvmsg(&self.stream, &mut [IoSliceMut::new(&mut length)], &mut beside, RecvFlags::CMSG_CLOEXEC)?;
+        // A process that is stopped and goes on finds its call interrupted (signal(7)).
+        let mut parts = [IoSliceMut::new(&mut length)];
+        let received = retry_on_intr(|| recvmsg(&self.stream, &mut parts, &mut beside, RecvFlags::CMSG_CLOEXEC))?;
         if received.bytes == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -118,7 +118,11 @@ async fn tunnels_are_reached_from_outside_by_id_key_and_route_and_all_together()
     let mut tunnels = Vec::new();
     for (path, key) in [("/sync", "k1"), ("/sync", "k2"), ("/async", "k1"), ("/unseen", "k2"), ("/plain", "k1")] {
         let (client, server) = talk.open(path, &format!("X-Key: {key}\r\n")).await;
-        tunnels.push(Ends(client, server));
+        let mut ends = Ends(client, server);
+        // Only a message shows that a tunnel is open: the 101 is sent before that.
+        ends.say(From::Client, "hello").await;
+        ends.expect(From::Backend, 0x81, "hello").await;
+        tunnels.push(ends);
     }
     tunnels[0].say(From::Client, "id").await;
     let id = String::from_utf8(tunnels[0].0.frame().await.payload).unwrap();

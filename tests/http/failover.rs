@@ -277,7 +277,7 @@ impl FullQueue {
         let listener = TcpListener::from(socket);
         let address = listener.local_addr().unwrap();
         let mut waiting = Vec::new();
-        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
             waiting.push(stream);
         }
         Self { address, _listener: listener, _waiting: waiting }

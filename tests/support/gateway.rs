@@ -1,7 +1,7 @@
 //! The gateway under test: the real binary, with a configuration of the test's.
 
+use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, OnceLock};
@@ -176,9 +176,20 @@ pub fn limited(descriptors: u32) -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("longhaul");
     let gateway = env!("CARGO_BIN_EXE_longhaul");
-    std::fs::write(&program, format!("#!/bin/sh\nulimit -n {descriptors}\nexec '{gateway}' \"$@\"\n")).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    script(&program, &format!("ulimit -n {descriptors}\nexec '{gateway}' \"$@\"\n"));
     (dir, program)
+}
+
+/// Makes a shell script that can be run.
+///
+/// A process of its own writes it: a descriptor of this one would be copied into every process that another test starts
+/// meanwhile, and a file that is open for writing cannot be run (execve(2), `ETXTBSY`).
+pub fn script(path: &Path, lines: &str) {
+    let mut writer = Command::new("sh");
+    writer.args(["-c", "cat > \"$0\" && chmod 755 \"$0\""]).arg(path);
+    let mut writer = writer.stdin(Stdio::piped()).spawn().unwrap();
+    writer.stdin.take().unwrap().write_all(format!("#!/bin/sh\n{lines}").as_bytes()).unwrap();
+    assert!(writer.wait().unwrap().success(), "{} cannot be written", path.display());
 }
 
 /// A folder with a configuration in it, in which `{dir}` stands for the folder.

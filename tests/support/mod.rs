@@ -11,7 +11,7 @@ pub mod peer;
 mod tls;
 
 pub use backend::{Backend, Echo, keep_closed, reserved};
-pub use gateway::{Gateway, example, folder, hooked, limited};
+pub use gateway::{Gateway, example, folder, hooked, limited, script};
 pub use http::{Head, Message, Named, Wire, ask_where, located, one_upstream, order};
 pub use lines::Lines;
 pub use tls::server_config;

@@ -1,7 +1,7 @@
 //! nginx and HAProxy, as processes of their own.
 
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -58,8 +58,12 @@ impl Drop for Peer {
 
 /// The first of these addresses that no other run is using. They are to lie below the ephemeral ports, so that no
 /// connection's own end takes one.
+///
+/// UDP's port of the same number is taken for as long as the tests run: another run that looks before a server listens
+/// here finds it taken.
 pub fn free(addresses: impl IntoIterator<Item = SocketAddr>) -> SocketAddr {
-    let mut free = addresses.into_iter().filter(|address| TcpListener::bind(address).is_ok());
+    let taken = |address: &SocketAddr| UdpSocket::bind(address).map(std::mem::forget).is_ok();
+    let mut free = addresses.into_iter().filter(|address| TcpListener::bind(address).is_ok() && taken(address));
     free.next().expect("one of the addresses is free")
 }
 

@@ -36,9 +36,12 @@ fn each_kind(timeout: Duration) -> [Probe; 3] {
     [probe(Check::Tcp, timeout), http("/", None, &[(200, 399)], timeout), websocket(timeout)]
 }
 
-/// An address where nobody listens.
-async fn refusing() -> SocketAddr {
-    listener().await.1
+/// An address where nobody listens, bound for as long as the socket lives: no other test is given it.
+fn refusing() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
 }
 
 async fn listener() -> (TcpListener, SocketAddr) {
@@ -90,8 +93,9 @@ fn switching(accept: &str) -> String {
 
 #[tokio::test]
 async fn a_backend_that_refuses_fails_every_check() {
+    let (_bound, address) = refusing();
     for probe in each_kind(PATIENT) {
-        assert_eq!(probe.run(refusing().await).await, Err(CheckError::Refused), "{probe:?}");
+        assert_eq!(probe.run(address).await, Err(CheckError::Refused), "{probe:?}");
     }
     assert_eq!(CheckError::Refused.to_string(), "connection refused");
 }
@@ -255,9 +259,10 @@ async fn a_path_host_or_header_that_cannot_be_sent_is_told_and_nothing_is_sent()
         let websocket = Check::Websocket { request: request.clone(), subprotocols: Vec::new() };
         [Check::Http { request, expect: vec![(200, 200)] }, websocket]
     });
+    let (_bound, address) = refusing();
     for check in checks {
         // Nobody listens there: had anything been tried, the failure would be another.
-        let outcome = probe(check.clone(), PATIENT).run(refusing().await).await;
+        let outcome = probe(check.clone(), PATIENT).run(address).await;
         assert_eq!(outcome, Err(CheckError::Unsendable), "{check:?}");
     }
 }

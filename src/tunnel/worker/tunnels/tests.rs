@@ -48,6 +48,15 @@ impl Bench {
         self.tunnels.note(token_of(slot, Side::Backend), Readiness { readable: false, ..readiness });
     }
 
+    /// Waits until so many bytes of a client have come: the system may take a moment to bring them over.
+    fn arrived(&self, slot: usize, bytes: usize) {
+        let until = Instant::now() + PATIENCE;
+        while rustix::io::ioctl_fionread(self.tunnels.slots[slot].pair.stream(Side::Client)).unwrap() < bytes as u64 {
+            assert!(Instant::now() < until, "{bytes} bytes of the client's have not come");
+            std::thread::yield_now();
+        }
+    }
+
     fn volumes(&self) -> Vec<u64> {
         let volume = |tunnel: &Tunnel| Side::ALL.into_iter().map(|side| tunnel.pair.passed(side).0).sum();
         self.tunnels.slots.iter().map(|(_, tunnel)| volume(tunnel)).collect()
@@ -78,6 +87,7 @@ fn between_two_looks_at_the_poller_all_bulk_tunnels_together_move_one_slice() {
     let mut bulk: Vec<Far> = (0..4).map(|_| bench.open(TunnelLimits::default())).collect();
     let mut small = bench.open(TunnelLimits::default());
     bulk.iter_mut().for_each(fill);
+    (0..4).for_each(|slot| bench.arrived(slot, BULK_BYTES));
     (0..4).for_each(|slot| bench.tell(slot));
     // Nobody knows yet that they are.
     bench.tunnels.drive(bench.now);
@@ -86,7 +96,11 @@ fn between_two_looks_at_the_poller_all_bulk_tunnels_together_move_one_slice() {
     let mut turns_of = [0; 4];
     for turn in 0..16 {
         small.client.write_all(&MESSAGE).unwrap();
+        bench.arrived(4, MESSAGE.len());
         bench.tell(4);
+        // One that sends less in its turn is in bulk no more.
+        bulk.iter_mut().for_each(fill_up);
+        (0..4).for_each(|slot| bench.arrived(slot, BULK_BYTES));
         // Events of those that wait for their turn do not give them another one.
         (0..4).for_each(|slot| bench.tell(slot));
         bulk.iter_mut().for_each(|far| drain(&mut far.backend));
@@ -111,8 +125,10 @@ fn bulk_tunnels_have_the_whole_buffer_again_when_nobody_else_has_been_in_use_for
     fill(&mut bulk);
     let mut turn = |bench: &mut Bench, small_too: bool| {
         fill_up(&mut bulk);
+        bench.arrived(0, BULK_BYTES + 1);
         if small_too {
             small.client.write_all(&MESSAGE).unwrap();
+            bench.arrived(1, MESSAGE.len());
             bench.tell(1);
         }
         bench.tell(0);
@@ -173,6 +189,7 @@ fn a_due_limit_is_looked_at_alone_and_a_tunnel_in_use_once_in_its_time() {
     for second in 1..=25 {
         bench.now = start + Duration::from_secs(second);
         used.client.write_all(&MESSAGE).unwrap();
+        bench.arrived(100, MESSAGE.len());
         bench.tell(100);
         bench.tunnels.drive(bench.now);
         looks.push(bench.tunnels.check(bench.now));
@@ -192,3 +209,6 @@ fn idle_tunnels_wake_nobody_before_their_first_limit() {
     assert!(!bench.tunnels.is_busy());
     assert!(bench.tunnels.due().is_some_and(|due| due >= bench.now + Duration::from_secs(600)));
 }
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
