@@ -31,13 +31,13 @@ pub struct Fleet<'a> {
 /// Connections under way at once: no listener's backlog is shorter.
 const OPENING_AT_ONCE: usize = 64;
 /// The longest wait for a handshake, or for the last answers of a load.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl<'a> Fleet<'a> {
     /// Opens `count` tunnels, to the targets in turn.
     ///
     /// # Errors
-    /// When any of them does not open within 10 s of the last one's progress: figures with fewer would be others.
+    /// When any of them does not open within 30 s of the last one's progress: figures with fewer would be others.
     pub fn open(targets: &Targets, count: usize, stop: &'a Stop) -> Result<Self> {
         Self::open_for(targets, count, Box::new(0..), stop)
     }
