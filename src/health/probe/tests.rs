@@ -1,6 +1,7 @@
 //! Each kind of check against backends that are well, ill and hostile, over real sockets.
 
 use futures_util::StreamExt;
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -36,9 +37,13 @@ fn each_kind(timeout: Duration) -> [Probe; 3] {
     [probe(Check::Tcp, timeout), http("/", None, &[(200, 399)], timeout), websocket(timeout)]
 }
 
-/// An address where nobody listens.
-async fn refusing() -> SocketAddr {
-    listener().await.1
+/// An address where nobody listens: taken for as long as the tests run, so that no other test is given it.
+fn refusing() -> SocketAddr {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    std::mem::forget(socket);
+    address
 }
 
 async fn listener() -> (TcpListener, SocketAddr) {
@@ -91,7 +96,7 @@ fn switching(accept: &str) -> String {
 #[tokio::test]
 async fn a_backend_that_refuses_fails_every_check() {
     for probe in each_kind(PATIENT) {
-        assert_eq!(probe.run(refusing().await).await, Err(CheckError::Refused), "{probe:?}");
+        assert_eq!(probe.run(refusing()).await, Err(CheckError::Refused), "{probe:?}");
     }
     assert_eq!(CheckError::Refused.to_string(), "connection refused");
 }
@@ -257,7 +262,7 @@ async fn a_path_host_or_header_that_cannot_be_sent_is_told_and_nothing_is_sent()
     });
     for check in checks {
         // Nobody listens there: had anything been tried, the failure would be another.
-        let outcome = probe(check.clone(), PATIENT).run(refusing().await).await;
+        let outcome = probe(check.clone(), PATIENT).run(refusing()).await;
         assert_eq!(outcome, Err(CheckError::Unsendable), "{check:?}");
     }
 }
