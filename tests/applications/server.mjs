@@ -32,4 +32,7 @@ for (const [prefix, jsessionid] of [["/dummy", true], ["/issued", false]]) {
   echo.installHandlers(http, { prefix });
 }
 
+// Node ends a connection after 5 s without a request, also where one has come that it has not read yet: a POST on a connection
+// that the gateway kept is lost so, and answered 502, for nobody may repeat it.
+http.keepAliveTimeout = PATIENCE;
 http.listen(0, "127.0.0.1", () => console.log(http.address().port));
