@@ -28,8 +28,8 @@ drive() {
   "$here/demo/run.sh" "$url"
 
   kill -INT "$demo"
-  if ! timeout 10 tail --pid="$demo" -f /dev/null; then
-    echo "the demo was still there 10 seconds after SIGINT" >&2
+  if ! timeout 60 tail --pid="$demo" -f /dev/null; then
+    echo "the demo was still there 60 seconds after SIGINT" >&2
     exit 1
   fi
   wait "$demo" || status=$?

@@ -60,7 +60,7 @@ async fn a_listener_that_is_full_refuses_and_the_other_one_serves() {
             company.is_served().await;
         }
         tunnel.echoes().await;
-        assert_eq!(lab.refused("listener_connections").await, 6.0);
+        lab.refused_becomes("listener_connections", 6.0).await;
         let client = format!(" client={} ", stranger(202));
         let line = lab.gateway.access.find(&[" request ", &client, " status=503 "]).await;
         assert!(line.contains(" error=listener_connections"), "{line}");
@@ -88,7 +88,7 @@ async fn a_route_with_as_many_tunnels_as_it_may_have_refuses_one_more_by_either_
         assert_eq!(lab.get(CLIENT, listener).await.status(), 200, "requests are not tunnels");
         company.is_served().await;
     }
-    assert_eq!(lab.refused("route_tunnels").await, 4.0);
+    lab.refused_becomes("route_tunnels", 4.0).await;
     for route in [" route=\"* /\"", " route=\"* /hooked\""] {
         let line = lab.gateway.access.find(&[" request ", " status=503 ", route]).await;
         assert!(line.contains(" error=route_tunnels"), "{line}");
@@ -119,7 +119,7 @@ async fn a_route_with_as_many_requests_as_it_may_have_refuses_one_more_and_keeps
         lab.open(CLIENT, listener, "/").await.echoes().await;
         company.talks().await;
     }
-    assert_eq!(lab.refused("route_requests").await, 6.0);
+    lab.refused_becomes("route_requests", 6.0).await;
     let line = lab.gateway.access.find(&[" request ", " status=503 ", " route=\"* /\""]).await;
     assert!(line.contains(" error=route_requests"), "{line}");
     drop(waiting);

@@ -108,7 +108,7 @@ async fn who_does_not_end_a_head_in_time_is_cut_off_and_nobody_else_notices() {
     lab.reload(&Setup { limits: SHORT, ..Setup::default() }).await;
     let answers = lab.beside(&mut company, attack(&lab, b"", false, &LISTENERS)).await;
     assert!(answers.iter().all(Option::is_none), "{answers:?}");
-    assert_eq!(lab.refused("silent").await, ATTACKERS as f64);
+    lab.refused_becomes("silent", ATTACKERS as f64).await;
     // One that a busy machine gives no time to begin is another one that was silent.
     let mut told = 0;
     while told == 0 {
@@ -116,7 +116,7 @@ async fn who_does_not_end_a_head_in_time_is_cut_off_and_nobody_else_notices() {
         assert!(answers.iter().all(|answer| matches!(answer, None | Some(408))), "{answers:?}");
         told += answers.iter().flatten().count();
     }
-    assert_eq!(lab.refused("slow").await, told as f64);
+    lab.refused_becomes("slow", told as f64).await;
     logged(&lab, 408, "slow", told).await;
     lab.reload(&Setup::default()).await;
     company.is_served_anew(&lab).await;

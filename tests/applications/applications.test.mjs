@@ -8,7 +8,7 @@ import { Jar, visitSockJs, visitSocketIo } from "./visitors.mjs";
 
 const VISITORS = 12;
 // Long enough for a busy machine; nothing is asserted about how long anything takes.
-const patience = 30_000;
+const patience = 60_000;
 
 // The recipes of docs/configuration.md, "Which cookie", each on a route of its own.
 const RECIPES = {

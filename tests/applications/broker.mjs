@@ -15,6 +15,7 @@ server.on("connection", (socket) => {
   broker.handle(stream);
 });
 process.once("SIGTERM", async () => {
+  http.close();
   const closed = [...server.clients].map((socket) => new Promise((done) => {
     socket.once("close", done);
     socket.close(1001);

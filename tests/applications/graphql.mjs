@@ -26,6 +26,8 @@ const http = createServer((_, response) => response.writeHead(404).end());
 const server = new WebSocketServer({ server: http, path: "/graphql" });
 const served = useServer({ schema, roots: { query: { process: process.pid }, subscription: { count } } }, server);
 process.once("SIGTERM", async () => {
+  // From here on nobody may connect: `useServer` takes no more handshakes, and each would be answered 404, for good.
+  http.close();
   await served.dispose();
   process.exit(0);
 });

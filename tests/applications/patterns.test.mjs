@@ -40,7 +40,8 @@ function pattern(name, command, args, hooks, talk) {
     test(`${name} goes on over a restart by ${signal}`, { timeout: 180_000 }, async () => {
       const file = join(programs.folder, `${signal}-${name}.state`);
       const start = (port) => programs.start(command, args(port, file), "stdout", /^(\d+)$/);
-      const port = await start("0");
+      const port = await programs.reserve();
+      await start(port);
       const { address } = await programs.startReattaching(`${signal}-${name}`, [port], hooks);
       const client = new Client(address);
       await client.open;

@@ -7,6 +7,17 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
+// Takes a free port without listening on it, says which, and keeps it: whoever asks for the port by its number gets it, and
+// nobody is given it by chance while the program that listens there is away.
+const RESERVE = `
+import signal, socket
+held = socket.socket()
+held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+held.bind(("127.0.0.1", 0))
+print(held.getsockname()[1], flush=True)
+signal.pause()
+`;
+
 export class Programs {
   #children = new Map();
 
@@ -35,6 +46,11 @@ export class Programs {
       child.once("exit", (code) => reject(new Error(`${command} ended with ${code}: ${said.join("\n")}`)));
       this.#children.set(child, child);
     });
+  }
+
+  /** A port of 127.0.0.1 that stays free for a program that is restarted. */
+  reserve() {
+    return this.start("python3", ["-c", RESERVE], "stdout", /^(\d+)$/);
   }
 
   /** Starts the gateway LONGHAUL with these routes and upstreams; its address and its configuration file. */
@@ -74,6 +90,7 @@ upstreams:
   /** Ends all of them, and removes the folder. */
   end() {
     for (const child of new Set(this.#children.values())) child.removeAllListeners("exit").kill("SIGKILL");
-    rmSync(this.folder, { recursive: true, force: true });
+    // Whoever is being ended may still put a file there.
+    rmSync(this.folder, { recursive: true, force: true, maxRetries: 10 });
   }
 }

@@ -76,7 +76,8 @@ async function both(watch, is) {
 
 for (const signal of ["SIGTERM", "SIGKILL"]) {
   test(`graphql-ws: subscriptions go on over a restart of the server by ${signal}`, { timeout: 180_000 }, async () => {
-    const port = await startGraphql("0");
+    const port = await programs.reserve();
+    await startGraphql(port);
     const { address } = await startGateway(`graphql-${signal}`, "graphql-ws", [port]);
     const { client, watch, acknowledged } = subscribe(address);
     let known = await both(watch, () => true);
@@ -122,7 +123,8 @@ async function joinMqtt(address, watch) {
 
 for (const signal of ["SIGTERM", "SIGKILL"]) {
   test(`aedes: MQTT goes on over a restart of the broker by ${signal}`, { timeout: 180_000 }, async () => {
-    const port = await startBroker("0");
+    const port = await programs.reserve();
+    await startBroker(port);
     const { address } = await startGateway(`mqtt-${signal}`, "mqtt", [port]);
     const watch = new Watch();
     const subscriber = await joinMqtt(address, watch);

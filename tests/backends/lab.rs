@@ -49,9 +49,11 @@ impl Lab {
         dir
     }
 
-    /// A gateway with one upstream `u`, whose health is not checked; `more` are further keys of it.
+    /// A gateway with one upstream `u`, whose health is not checked; `more` are further keys of it. Where they name no
+    /// limits of time, a backend's TLS handshake may take as long as a busy machine needs.
     pub async fn gateway(&self, backends: &[SocketAddr], more: &str) -> Gateway {
-        let more = format!("    health: off\n{more}");
+        let patient = if more.contains("timeouts:") { "" } else { "    timeouts: { connect: 60s }\n" };
+        let more = format!("    health: off\n{patient}{more}");
         Gateway::begin(self.folder(backends, &more), &[], &[]).listening().await
     }
 }

@@ -9,7 +9,7 @@ use crate::support::{Backend, Named, Wire};
 async fn requests_are_answered_on_one_connection_that_is_kept() {
     let (lab, named) = (Lab::new(), Named::start().await);
     let front = lab.front(named.address()).await;
-    let gateway = lab.gateway(&[front.address()], &format!("{TLS}    timeouts: {{ connect: 60s }}\n")).await;
+    let gateway = lab.gateway(&[front.address()], TLS).await;
     let mut client = Wire::connect(gateway.address()).await;
     for number in 0..20 {
         let body = "x".repeat(number * 5_000);

@@ -15,6 +15,9 @@ export const TOKEN = "0123456789abcdef0123456789abcdef";
 export const PATIENCE = 60_000;
 const GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
+/** Address of this process's backends alone: a port of one that is away for a moment is given to nobody else. */
+const HOST = `127.100.${(process.pid >> 8) & 255}.${process.pid & 255}`;
+
 /** A frame of at most 125 bytes (RFC 6455 §5.2); a client masks what it sends. */
 function frame(opcode, payload, mask) {
   const key = mask ? randomBytes(4) : Buffer.alloc(0);
@@ -77,13 +80,13 @@ export class Backend {
         if (opcode === 8) socket.end(frame(8, payload, false));
       });
     });
-    await new Promise((started) => this.server.listen(port, "127.0.0.1", started));
+    await new Promise((started) => this.server.listen(port, HOST, started));
     this.port = this.server.address().port;
     return this;
   }
 
   get address() {
-    return `127.0.0.1:${this.port}`;
+    return `${HOST}:${this.port}`;
   }
 
   async stop() {
@@ -235,7 +238,8 @@ export class Gateway {
         /* it has ended */
       }
     }
-    rmSync(this.dir, { recursive: true, force: true });
+    // A process that is being ended may still put a file there.
+    rmSync(this.dir, { recursive: true, force: true, maxRetries: 10 });
   }
 }
 

@@ -36,7 +36,7 @@ before(async () => {
 
 after(async () => {
   await context?.close();
-  if (profile) rmSync(profile, { recursive: true, force: true });
+  if (profile) rmSync(profile, { recursive: true, force: true, maxRetries: 10 });
 });
 
 test("a page opens one client, and a button opens 20 more", async () => {

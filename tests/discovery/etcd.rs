@@ -331,7 +331,7 @@ async fn more_keys_than_one_answer_holds_are_all_members_and_none_takes_nobody_a
         etcd.ask("kv/txn", json!({ "success": (0..100).map(put).collect::<Vec<_>>() })).await;
     }
     let gateway = started(&[etcd.url()], "").await;
-    assert_eq!(gateway.metric(&of_source("members", "etcd")).await, 1_201.0);
+    gateway.metric_becomes(&of_source("members", "etcd"), 1_201.0).await;
     etcd.remove_all().await;
     gateway.log.find(&["the source of the members of a names none: they are kept for 5m"]).await;
     assert_eq!(gateway.metric(&of_source("members", "etcd")).await, 1_201.0);

@@ -44,7 +44,7 @@ impl EtcdCluster {
                 cluster.links.push(tokio::spawn(link(listener, listens, apart)));
                 let (name, listens) = (format!("e{number}"), format!("http://{listens}"));
                 let urls = (&*listens, &*is_known[usize::from(number) - 1]);
-                cluster.servers.push(EtcdServer::new(at(number, CLIENTS), &name, urls, &all.join(",")));
+                cluster.servers.push(EtcdServer::new((at(number, CLIENTS), None), &name, urls, &all.join(",")));
             }
             if cluster.servers.len() == 3
                 && join_all(cluster.servers.iter_mut().map(EtcdServer::begin)).await == [true; 3]

@@ -6,16 +6,17 @@ use std::process::{Child, Command, Stdio};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use socket2::Socket;
 use tempfile::TempDir;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::support::{Lines, within};
+use crate::support::{Lines, reserved_at, within};
 
 /// Begin of the keys of the backends of upstream `a`.
 pub(crate) const PREFIX: &str = "/services/a/";
-/// Address of servers and cables. Nobody connects from it, so a port of one that is away for a moment stays free.
+/// Address of servers and cables.
 pub(crate) const HOST: &str = "127.0.1.2";
 
 /// A server of etcd. It ends when it is dropped.
@@ -30,6 +31,8 @@ pub(crate) struct EtcdServer {
     /// Sent along with every request.
     pub(crate) token: Option<String>,
     process: Option<Child>,
+    /// Keeps the port, where it is not one of a network that nobody else has.
+    _port: Option<Socket>,
 }
 
 impl EtcdServer {
@@ -39,29 +42,30 @@ impl EtcdServer {
 
     /// A server with further flags, to which the test itself speaks by `http`.
     pub(crate) async fn start_with(scheme: &'static str, flags: &[&str], http: reqwest::Client) -> Self {
-        loop {
-            // etcd is told its own address; another process may have taken the port by then.
-            let free = std::net::TcpListener::bind((HOST, 0)).unwrap();
-            let address = free.local_addr().unwrap();
-            drop(free);
-            let [listens, is_known] = ["http://127.0.0.1:0", "http://127.0.0.1:1"];
-            let mut server = Self::new(address, "default", (listens, is_known), &format!("default={is_known}"));
-            server.flags = flags.iter().map(ToString::to_string).collect();
-            (server.scheme, server.http) = (scheme, http.clone());
-            if server.begin().await {
-                return server;
-            }
-        }
+        // etcd is told its own address, and has it again after it was away.
+        let (address, port) = reserved_at(HOST.parse().unwrap());
+        let [listens, is_known] = ["http://127.0.0.1:0", "http://127.0.0.1:1"];
+        let mut server =
+            Self::new((address, Some(port)), "default", (listens, is_known), &format!("default={is_known}"));
+        server.flags = flags.iter().map(ToString::to_string).collect();
+        (server.scheme, server.http) = (scheme, http);
+        server.start_again().await;
+        server
     }
 
-    /// A server of a cluster, not started yet: its name, the URLs at which it listens for the others and at which they
-    /// know it, and all of them.
-    pub(crate) fn new(address: SocketAddr, name: &str, (listens, is_known): (&str, &str), all: &str) -> Self {
+    /// A server of a cluster, not started yet: its address with what keeps the port, its name, the URLs at which it
+    /// listens for the others and at which they know it, and all of them.
+    pub(crate) fn new(
+        (address, port): (SocketAddr, Option<Socket>),
+        name: &str,
+        (listens, is_known): (&str, &str),
+        all: &str,
+    ) -> Self {
         let peers = ["--listen-peer-urls", listens, "--initial-advertise-peer-urls", is_known];
         let cluster =
             ["--name", name, "--initial-cluster", all].iter().chain(&peers).map(ToString::to_string).collect();
-        let (dir, http) = (tempfile::tempdir().unwrap(), reqwest::Client::new());
-        Self { address, dir, cluster, flags: Vec::new(), http, scheme: "http", token: None, process: None }
+        let (dir, flags, http) = (tempfile::tempdir().unwrap(), Vec::new(), reqwest::Client::new());
+        Self { address, dir, cluster, flags, http, scheme: "http", token: None, process: None, _port: port }
     }
 
     /// Starts the process, and waits until it serves. It does not where its port is taken.
@@ -95,7 +99,7 @@ impl EtcdServer {
         }
     }
 
-    /// Starts it again, with what it had stored.
+    /// Starts it, or again with what it had stored.
     pub(crate) async fn start_again(&mut self) {
         assert!(self.begin().await);
     }
@@ -225,13 +229,15 @@ pub(crate) struct Cable {
     pub(crate) address: SocketAddr,
     to: SocketAddr,
     task: Option<JoinHandle<()>>,
+    /// Keeps the port while the cable is cut.
+    _port: Socket,
 }
 
 impl Cable {
     pub(crate) async fn to(to: SocketAddr) -> Self {
-        let listener = TcpListener::bind((HOST, 0)).await.unwrap();
-        let mut cable = Self { address: listener.local_addr().unwrap(), to, task: None };
-        cable.carry(listener);
+        let (address, port) = reserved_at(HOST.parse().unwrap());
+        let mut cable = Self { address, to, task: None, _port: port };
+        cable.mend().await;
         cable
     }
 
@@ -265,7 +271,7 @@ impl Cable {
         self.mend().await;
     }
 
-    /// Leads to the other port again.
+    /// Leads to the other port, or does again.
     pub(crate) async fn mend(&mut self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
         self.carry(listener);

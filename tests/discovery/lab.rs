@@ -143,7 +143,12 @@ impl Tunnel {
 
     /// Code of the Close frame that ends it.
     pub(crate) async fn closed(&mut self) -> u16 {
-        match within("a Close frame", self.socket.next()).await.unwrap().unwrap() {
+        within("a Close frame", self.closed_at_last()).await
+    }
+
+    /// As [`closed`](Self::closed), however long that takes.
+    pub(crate) async fn closed_at_last(&mut self) -> u16 {
+        match self.socket.next().await.unwrap().unwrap() {
             Message::Close(Some(frame)) => frame.code.into(),
             other => panic!("{other:?} in place of a Close frame"),
         }

@@ -1,5 +1,6 @@
 //! The property of planned leaving: each side sees what the other sent, in its order and once, wherever it happens.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -158,6 +159,20 @@ async fn serve(mut stream: TcpStream, conversation: Arc<Conversation>, seed: u64
     let _ = sender.await;
 }
 
+/// Waits until one backend alone has the tunnel; its place.
+async fn at_one(gateway: &Gateway, addresses: &[SocketAddr; 2]) -> usize {
+    loop {
+        let scrape = gateway.scrape().await;
+        let has = addresses.map(|address| {
+            let line = format!("longhaul_backend_tunnels{{backend=\"{address}\",upstream=\"u\"}} 1");
+            scrape.lines().any(|this| this == line)
+        });
+        if has[0] != has[1] {
+            return usize::from(has[1]);
+        }
+    }
+}
+
 async fn conversation_with(seed: u64) {
     let conversation = Arc::new(Conversation::default());
     let backend = || {
@@ -186,9 +201,7 @@ async fn conversation_with(seed: u64) {
     });
     let attached = "longhaul_reattach_total{outcome=\"attached\",reason=\"leaving\",upstream=\"u\"}";
     for number in 0..6 {
-        let one = addresses[0];
-        let at = format!("longhaul_backend_tunnels{{backend=\"{one}\",upstream=\"u\"}}");
-        let at = usize::from(gateway.metric(&at).await == 0.0);
+        let at = within("the tunnel to be at one backend", at_one(&gateway, &addresses)).await;
         crate::rig::drain(&gateway, addresses[at], &["--over", "0s", "--no-wait"]).await;
         gateway.metric_becomes(attached, f64::from(number + 1)).await;
         crate::rig::drain(&gateway, addresses[at], &["--undo"]).await;

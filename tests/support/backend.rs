@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -90,9 +90,14 @@ impl Backend {
 
 /// A free port of 127.0.0.1, which nobody else is given while the socket lives. Whoever is told of it can listen there.
 pub fn reserved() -> (SocketAddr, Socket) {
+    reserved_at(Ipv4Addr::LOCALHOST)
+}
+
+/// As [`reserved`], of another address.
+pub fn reserved_at(ip: Ipv4Addr) -> (SocketAddr, Socket) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.bind(&SocketAddr::from((ip, 0)).into()).unwrap();
     (socket.local_addr().unwrap().as_socket().unwrap(), socket)
 }
 

@@ -10,7 +10,7 @@ mod lines;
 pub mod peer;
 mod tls;
 
-pub use backend::{Backend, Echo, keep_closed, reserved};
+pub use backend::{Backend, Echo, keep_closed, reserved, reserved_at};
 pub use gateway::{Gateway, example, folder, hooked, limited, script};
 pub use http::{Head, Message, Named, Wire, ask_where, located, one_upstream, order};
 pub use lines::Lines;

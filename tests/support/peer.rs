@@ -1,11 +1,12 @@
 //! nginx and HAProxy, as processes of their own.
 
-use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::io::{self, BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 /// A running nginx or HAProxy, ended when dropped.
@@ -56,15 +57,22 @@ impl Drop for Peer {
     }
 }
 
-/// The first of these addresses that no other run is using. They are to lie below the ephemeral ports, so that no
-/// connection's own end takes one.
-///
-/// UDP's port of the same number is taken for as long as the tests run: another run that looks before a server listens
-/// here finds it taken.
+/// The first of these addresses that no other run is using, nor will while this one lives. They are to lie below the
+/// ephemeral ports, so that no connection's own end takes one.
 pub fn free(addresses: impl IntoIterator<Item = SocketAddr>) -> SocketAddr {
-    let taken = |address: &SocketAddr| UdpSocket::bind(address).map(std::mem::forget).is_ok();
-    let mut free = addresses.into_iter().filter(|address| TcpListener::bind(address).is_ok() && taken(address));
+    let mut free = addresses.into_iter().filter(|address| take(*address).is_ok());
     free.next().expect("one of the addresses is free")
+}
+
+/// Takes an address for as long as the tests run: another run cannot, and a program that is told of it can listen
+/// there.
+fn take(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // Where two runs look at once, one of them has it. Shared with a program it is only afterwards.
+    socket.bind(&address.into())?;
+    socket.set_reuse_address(true)?;
+    std::mem::forget(socket);
+    Ok(())
 }
 
 fn started(command: &mut Command) -> Child {

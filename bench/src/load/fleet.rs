@@ -31,13 +31,13 @@ pub struct Fleet<'a> {
 /// Most connections that are being opened at the same time. No listener's backlog is shorter.
 const OPENING_AT_ONCE: usize = 64;
 /// The longest wait for a handshake, or for the last answers of a load.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl<'a> Fleet<'a> {
     /// Opens `count` tunnels, to the targets in turn.
     ///
     /// # Errors
-    /// A tunnel does not open, and none has made progress for 10 s. Figures of fewer tunnels could not be compared.
+    /// A tunnel does not open, and none has made progress for 30 s. Figures of fewer tunnels could not be compared.
     pub fn open(targets: &Targets, count: usize, stop: &'a Stop) -> Result<Self> {
         Self::open_for(targets, count, Box::new(0..), stop)
     }

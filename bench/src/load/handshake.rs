@@ -71,7 +71,7 @@ pub fn handshakes(targets: &Targets, at_once: usize, window: Duration, stop: &St
 }
 
 /// The longest time for the last handshakes.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Script {
     request: Vec<u8>,

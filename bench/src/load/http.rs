@@ -22,7 +22,7 @@ trait Exchange: Read + Write {}
 
 impl<T: Read + Write> Exchange for T {}
 
-/// `GET /` from the source address of client `number`, on a connection of its own, within 5 s. It asks the target that
+/// `GET /` from the source address of client `number`, on a connection of its own, within 10 s. It asks the target that
 /// a tunnel of this client goes to.
 ///
 /// # Errors
@@ -67,4 +67,4 @@ pub fn home(number: usize, targets: &Targets) -> Result<String> {
     ask(number, targets)?.backend.context("the answer names no backend")
 }
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);

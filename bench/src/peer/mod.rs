@@ -1,6 +1,7 @@
 //! Gateways under test: the program of each, its configuration, its start, reload and replacement.
 
 mod isolation;
+mod ports;
 mod restart;
 mod site;
 mod template;

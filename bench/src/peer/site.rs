@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use rustix::process::{Signal, WaitOptions, kill_process, wait, waitpid};
 use tempfile::TempDir;
 
 use super::isolation::{self, Isolated};
+use super::ports::Ports;
 use super::{Peer, Places, template};
 use crate::generator::Generator;
 use crate::load::{self, Job, Remote, Targets};
@@ -101,6 +102,8 @@ pub struct Site<'a> {
     /// The other generator's process, once it was started.
     remote: Cell<Option<Pid>>,
     differences: RefCell<Vec<String>>,
+    /// The ports of the gateway and of the backends, kept while those are away.
+    ports: Ports,
 }
 
 pub(super) struct Backend {
@@ -118,28 +121,27 @@ impl Setting {
 /// Names of the backends, in order.
 const NAMES: [&str; 10] = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
 /// The longest time a gateway may take to answer its first request, or to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl<'a> Site<'a> {
     /// Starts the backends, three where not ten are restarted, and the gateway, and waits until it answers.
     ///
     /// # Errors
-    /// When any of them does not start, or the gateway does not answer within 10 s; the message has its last words.
+    /// When any of them does not start, or the gateway does not answer within 30 s; the message has its last words.
     pub fn start(peer: Peer, setting: Setting, ground: &'a Ground) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("longhaul-bench-").tempdir().context("no temporary folder")?;
-        let (targets, backends) = (Targets::default(), vec![]);
+        let (targets, backends, ports) = (Targets::default(), vec![], Ports::default());
         let (file, first) = (String::new(), None);
         let (remote, differences) = (Cell::new(None), RefCell::new(Vec::new()));
-        let mut site = Self { targets, file, dir, first, peer, setting, backends, ground, remote, differences };
+        let mut site = Self { targets, file, dir, first, peer, setting, backends, ground, remote, differences, ports };
         for name in &NAMES[..setting.backends()] {
-            let listen = SocketAddr::from((site.ground.address(), 0));
-            site.start_backend(name, listen)?;
+            site.start_backend(name, ground.address())?;
         }
         if peer == Peer::Direct {
             site.targets.addresses = site.backends.iter().map(|backend| backend.address).collect();
             return Ok(site);
         }
-        let listen = TcpListener::bind((ground.address(), 0)).context("no free port")?.local_addr()?;
+        let listen = site.ports.free(ground.address())?;
         site.targets.addresses = vec![listen];
         if setting.clients != Clients::Plain {
             std::fs::write(site.path("tls.pem"), ground.certificate.pem()).context("no certificate written")?;
@@ -252,13 +254,13 @@ impl<'a> Site<'a> {
     /// # Errors
     /// When it does not start.
     pub fn start_everywhere(&mut self) -> Result<u16> {
-        self.start_backend("everywhere", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))?;
+        self.start_backend("everywhere", Ipv4Addr::UNSPECIFIED)?;
         Ok(self.backends.last().map_or(0, |backend| backend.address.port()))
     }
 
-    fn start_backend(&mut self, name: &'static str, listen: SocketAddr) -> Result<()> {
-        let backend = Backend { name, address: listen, pid: 0 };
-        let started = self.spawn_backend(backend)?;
+    fn start_backend(&mut self, name: &'static str, ip: Ipv4Addr) -> Result<()> {
+        let address = self.ports.free(ip)?;
+        let started = self.spawn_backend(Backend { name, address, pid: 0 })?;
         self.backends.push(started);
         Ok(())
     }

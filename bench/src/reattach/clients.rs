@@ -236,9 +236,9 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// Intervals over which all clients open their first tunnels.
 const OPENING: u32 = 4;
 /// The longest wait for a handshake: more than a client is held without a backend.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(40);
 /// The longest wait for the last messages to come back.
-const LAST: Duration = Duration::from_secs(5);
+const LAST: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

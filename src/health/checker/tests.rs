@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicUsize;
 
+use socket2::{Domain, Socket, Type};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -380,10 +381,15 @@ async fn a_checker_reports_what_a_real_probe_sees() {
             let _ = self.0.send(outcome);
         }
     }
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Keeps the port when nobody listens there any more.
+    let port = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    port.set_reuse_address(true).unwrap();
+    port.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = port.local_addr().unwrap().as_socket().unwrap();
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let target = CheckedBackend {
-        address: listener.local_addr().unwrap(),
+        address,
         probe: probe(Duration::from_secs(30)),
         interval: Duration::from_millis(20),
         subject: Arc::new(Sent(sender)),

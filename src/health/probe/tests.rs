@@ -1,6 +1,7 @@
 //! Each kind of check against backends that are well, ill and hostile, over real sockets.
 
 use futures_util::StreamExt;
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
