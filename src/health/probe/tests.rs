@@ -39,7 +39,7 @@ fn each_kind(timeout: Duration) -> [Probe; 3] {
 
 /// An address where nobody listens, bound for as long as the socket lives: no other test is given it.
 fn refusing() -> (socket2::Socket, SocketAddr) {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     (socket, address)
