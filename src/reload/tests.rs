@@ -181,6 +181,8 @@ async fn a_named_backend_at_another_address_keeps_its_keys_and_its_old_tunnels_f
         let before = subject.running.snapshot();
         let states = before.destination("a").unwrap().upstream.states();
         let (carried, by_name) = (states[0].tunnels(), Arc::clone(&states[0]));
+        // Asked behind the tunnels: one that a worker has yet to open ends at once when its backend is drained.
+        assert_eq!(subject.running.away_from_home().await["a"], 0);
         by_name.set_draining(true);
 
         let planned = plan_running(&subject.running, with(THREE), MemberLists::default()).await.unwrap();
