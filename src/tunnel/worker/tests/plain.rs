@@ -69,8 +69,6 @@ impl Far {
 /// The test's end of a connection, which waits, and the tunnel's, which does not.
 fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    // By segments as long as loopback's own the system makes room for more only once nearly everything was read.
-    socket2::SockRef::from(&listener).set_tcp_mss(1_460).unwrap();
     let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (near, _) = listener.accept().unwrap();
     far.set_read_timeout(Some(PATIENCE)).unwrap();
