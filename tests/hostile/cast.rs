@@ -204,5 +204,6 @@ pub(crate) async fn unharmed(gateway: &Gateway, users: &mut [User]) {
     }
 }
 
-/// Keys that stand on the rings of up to three backends on any ports, each backend being the home of some.
-pub(crate) const KEYS: usize = 24;
+/// Keys that stand on the rings of up to three backends on any ports, each backend being the home of some: with 24 of
+/// them one ring of five thousand had a backend without any.
+pub(crate) const KEYS: usize = 48;

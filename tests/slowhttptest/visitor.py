@@ -1,7 +1,7 @@
 """Asks a gateway for requests and messages until a file is there: visitor.py PLAIN_ADDRESS TLS_ADDRESS STOP_FILE
 
 One tunnel a listener stays open all along; new requests and new tunnels come one after the other. Whatever is not
-answered within 30 seconds ends it with an error.
+answered within 60 seconds ends it with an error.
 """
 
 import os
@@ -10,7 +10,7 @@ import ssl
 import sys
 import time
 
-PATIENCE = 30
+PATIENCE = 60
 # The attackers have an address of their own, whose connections are limited.
 VISITOR = ("127.0.0.2", 0)
 UPGRADE = (
