@@ -64,7 +64,7 @@ pub struct Ctx {
     pub(in crate::gateway) refused: Option<RequestRefused>,
     /// Backends that failed after the request was sent to them.
     pub(in crate::gateway) sent: usize,
-    /// RefusalReason for which the last backend that was tried failed, or for which none is asked, as logs have it.
+    /// Reason for which the last backend that was tried failed, or for which none is asked, as logs have it.
     pub(in crate::gateway) failure: Option<String>,
     /// The last failure was a shortage of the gateway's own.
     pub(in crate::gateway) short: bool,

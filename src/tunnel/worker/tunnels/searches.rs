@@ -1,4 +1,4 @@
-//! Searches for the next backends of tunnels that are held, and what comes of them.
+//! Searches for the next backends of tunnels that are held, and their outcomes.
 
 use std::time::Instant;
 
