@@ -13,9 +13,9 @@ pub(crate) struct Case {
     pub(crate) reason: &'static str,
     /// Keys of the upstream.
     narrow: &'static str,
-    /// Taken before.
+    /// Places that are taken before.
     taken: &'static [Taken],
-    /// Asked for by everybody who is refused.
+    /// Request of everybody who is refused.
     asked: Asked,
     status: u16,
     /// Longest `Retry-After`, in seconds.
@@ -80,7 +80,7 @@ pub(crate) const CASES: [Case; 5] = [
     },
 ];
 
-/// Nobody but the first has a turn.
+/// Admission by which the first client alone has a turn.
 const NO_TURNS: &str = "    admission: { handshakes: 0.01/s, burst: 1, wait: 1h }\n";
 
 /// A client that has sent its handshake, and that nobody has answered.

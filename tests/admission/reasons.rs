@@ -44,9 +44,9 @@ fn names(file: &str, of: &str) -> BTreeSet<String> {
 /// The reasons of the code.
 fn reasons() -> BTreeSet<String> {
     let types = [
-        ("src/admission/reason.rs", "Reason"),
-        ("src/http1/refused.rs", "Refused"),
-        ("src/http1/framing.rs", "Refusal"),
+        ("src/admission/reason.rs", "RefusalReason"),
+        ("src/http1/refused.rs", "RequestRefused"),
+        ("src/http1/framing.rs", "FramingError"),
         ("src/metrics/upstream.rs", "UpstreamRefusal"),
     ];
     types.iter().flat_map(|(file, of)| names(file, of)).collect()
@@ -62,7 +62,7 @@ fn every_reason_is_reached_while_the_company_is_served() {
 
 #[test]
 fn every_rate_holds_back_and_closes_while_the_company_is_served() {
-    let limits = names("src/metrics/upstream.rs", "RateLimit");
+    let limits = names("src/metrics/upstream.rs", "LimitedRate");
     for table in [rates::THROTTLED, rates::CLOSED] {
         assert_eq!(table.map(|case| case.limit.to_owned()).into_iter().collect::<BTreeSet<_>>(), limits);
     }

@@ -104,7 +104,7 @@ async fn wordy(mut wire: Wire) {
     let _ = wire.try_send([head.into_bytes(), vec![b'x'; WORDY]].concat()).await;
 }
 
-/// More than the buffers of a connection hold.
+/// Length of a long answer: more than the buffers of a connection hold.
 pub(crate) const WORDY: usize = 32 << 20;
 
 /// A head that is never over: 4 MiB of it, or as much as is taken.
