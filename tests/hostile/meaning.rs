@@ -304,6 +304,9 @@ async fn an_answer_has_one_meaning_too_or_is_502() {
             "Content-Length: 3, 4",
             "Content-Length: +3",
             "Content-Length: 3\r\nContent-Length: 4",
+            "Content-Length: ",
+            "Content-Length: 9223372036854775808",
+            "Content-Length: 18446744073709551615",
             "Transfer-Encoding: gzip, chunked",
         ] {
             let answer: &'static str = format!("HTTP/1.1 403 No\r\n{framing}\r\n\r\n3\r\nabc\r\n0\r\n\r\n").leak();

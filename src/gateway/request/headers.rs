@@ -160,8 +160,10 @@ pub(in crate::gateway) fn reframe(response: &mut ResponseHeader) -> std::result:
 
 fn has_unclear_length(response: &ResponseHeader) -> bool {
     let mut lengths = response.headers.get_all(header::CONTENT_LENGTH).iter();
-    let is_digits = |length: &HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
-    !lengths.next().is_none_or(is_digits) || lengths.next().is_some()
+    let is_digits = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number =
+        |length: &HeaderValue| length.to_str().ok().filter(is_digits).is_some_and(|text| text.parse::<i64>().is_ok());
+    !lengths.next().is_none_or(is_number) || lengths.next().is_some()
 }
 
 /// Makes a backend's refusal of an upgrade fit for the client; its body is framed anew where it had no length.
