@@ -4,6 +4,7 @@ use super::backends;
 use super::keys;
 use super::matching::backend_name;
 use crate::config::model::Host;
+use crate::config::yaml::address::{AddressUse, wrong_port};
 use crate::config::yaml::problem::{Report, quoted};
 use crate::config::yaml::value::Value;
 
@@ -11,7 +12,8 @@ use crate::config::yaml::value::Value;
 pub(super) fn is_host(item: &Value<'_>) -> bool {
     let text = if item.is_mapping() { item.under("address").and_then(|address| address.text()) } else { item.text() };
     text.is_some_and(|text| match text.rsplit_once(':') {
-        Some((host, port)) => is_host_name(host) && port.bytes().all(|byte| byte.is_ascii_digit()),
+        // A path behind the colon is that of a unix socket.
+        Some((host, port)) => is_host_name(host) && !port.contains('/'),
         None => is_host_name(text),
     })
 }
@@ -34,13 +36,14 @@ pub(super) fn read(item: &Value<'_>, report: &mut Report) -> Option<Host> {
 fn split<'v>(value: &Value<'v>, report: &mut Report) -> Option<(&'v str, &'v str, u16)> {
     let text = value.text()?;
     let expected = "a host name and a port from 1 to 65535, such as `chat.internal:9001`";
-    let Some((host, port)) = text.rsplit_once(':') else {
+    let Some((host, port)) = text.rsplit_once(':').filter(|(_, port)| !port.is_empty()) else {
         let problem = value.error(format!("the port is missing in {}", quoted(text)));
-        return report.refuse(problem.expected(expected).remedy(format!("such as `{text}:9001`")));
+        let host = text.trim_end_matches(':');
+        return report.refuse(problem.expected(expected).remedy(format!("such as `{host}:9001`")));
     };
     match port.parse() {
         Ok(port) if port > 0 => Some((text, host, port)),
-        _ => report.refuse(value.error(format!("{} is no port to connect to", quoted(port))).expected(expected)),
+        _ => report.refuse(wrong_port(value, port, AddressUse::Connect).expected(expected)),
     }
 }
 

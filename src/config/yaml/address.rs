@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::problem::{Report, quoted};
+use super::problem::{Problem, Report, quoted};
 use super::value::Value;
-use super::wrong_address::{wrong_network, wrong_socket_address};
+use super::wrong_address::{self, wrong_network, wrong_socket_address};
 
 /// Use of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,11 @@ pub(crate) fn socket_address(value: &Value<'_>, purpose: AddressUse, report: &mu
         return report.refuse(problem.remedy(format!("on the same machine write `127.0.0.1:{}`", address.port())));
     }
     Some(address)
+}
+
+/// The problem of a `port` in `value` that is no number from 0 or 1 to 65535.
+pub(crate) fn wrong_port(value: &Value<'_>, port: &str, purpose: AddressUse) -> Problem {
+    wrong_address::wrong_port(port, purpose).of(value)
 }
 
 /// Reads a range of addresses; a single address stands for itself alone.

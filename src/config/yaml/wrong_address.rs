@@ -235,7 +235,8 @@ fn wrong_brackets(text: &str) -> Option<AddressFault> {
     }
 }
 
-fn wrong_port(port: &str, purpose: AddressUse) -> AddressFault {
+/// The fault of a text that is not a port.
+pub(super) fn wrong_port(port: &str, purpose: AddressUse) -> AddressFault {
     let fault = AddressFault::new(format!("{} is not a port", quoted(port)));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if let Some((first, last)) = port.split_once('-').filter(|(first, last)| is_number(first) && is_number(last)) {
