@@ -67,6 +67,7 @@ pub(super) struct Predecessor {
 #[async_trait]
 impl Service for GatewayService {
     async fn start_service(&mut self, _fds: Option<ListenFds>, _shutdown: ShutdownWatch, _tasks_per_socket: usize) {
+        let start = Start;
         let sockets = self.sockets.take().expect("a service is started once");
         let (running, sources) = match self.start_threads().await {
             Ok((running, sources)) => (Arc::new(running), Arc::new(sources)),
@@ -95,9 +96,9 @@ impl Service for GatewayService {
         let handed_over = self.predecessor.take().map(|predecessor| begin_to_take_over(predecessor, &running));
         let history = socket_config.history().clone();
         let longest = self.pingora.grace_period_seconds.map(Duration::from_secs);
-        let watch = Watch::new(Arc::clone(&running));
-        let tls_files = TlsFiles::new(Arc::clone(&running));
         let operator = Operator {
+            watch: Watch::new(Arc::clone(&running)),
+            tls_files: TlsFiles::new(Arc::clone(&running)),
             running,
             sources,
             acceptor,
@@ -107,10 +108,9 @@ impl Service for GatewayService {
             unix_sockets,
             handed_over,
             longest,
-            watch,
-            tls_files,
             whereabouts: watch::Sender::default(),
         };
+        drop(start);
         let code = operator.run(signals).await;
         self.end(code);
     }
@@ -239,6 +239,18 @@ fn announce(acceptor: &Acceptor) -> Vec<SocketAddr> {
         info!("admin API on {}, under /api/v1; a dashboard at /", bound.address);
     }
     addresses
+}
+
+/// Ends the process where its start panics. Pingora would go on without the service: sockets on which nobody accepts,
+/// and signals that nobody takes.
+struct Start;
+
+impl Drop for Start {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            fail("it panicked");
+        }
+    }
 }
 
 /// Ends the process before it serves anyone.

@@ -121,3 +121,15 @@ async fn a_second_sigterm_or_sigint_ends_the_gateway_at_once() {
         assert_eq!(busy.gateway.ended().await, Some(0), "{second}");
     }
 }
+
+/// Pingora and the clock have an end; `check` does not accept numbers beyond it.
+#[tokio::test]
+async fn with_the_largest_numbers_that_are_accepted_a_gateway_starts_and_ends() {
+    let most = "upstream_keepalive_pool_size: 65536\nmax_blocking_threads: 65536\ngrace_period_seconds: 31536000\n\
+                graceful_shutdown_timeout_seconds: 31536000\nblocking_threads_ttl_seconds: 31536000\n\
+                fast_timeout_to_tokio_threshold_seconds: 31536000\n";
+    let mut gateway = Gateway::start(&format!("{CONFIG}{most}")).await;
+    gateway.signal("TERM");
+    assert_eq!(gateway.ended().await, Some(0));
+    gateway.log.find(&["nothing is left to serve"]).await;
+}

@@ -69,7 +69,11 @@ pub(crate) fn paths(
 fn state_folder(value: &Value<'_>, report: &mut Report) -> Option<PathBuf> {
     let expected = "the absolute path of a folder, such as `/var/lib/longhaul`";
     let path = text(value, expected, report)?;
-    if Path::new(path).is_absolute() { Some(path.into()) } else { report.refuse(value.wrong(expected)) }
+    if Path::new(path).is_absolute() && !path.contains('\0') {
+        Some(path.into())
+    } else {
+        report.refuse(value.wrong(expected))
+    }
 }
 
 /// Reads `control_sock`.

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 
 use pingora_core::server::configuration::ServerConf;
 use serde_yaml::{Mapping, Value as Yaml};
@@ -13,6 +14,12 @@ use crate::config::yaml::value::Value;
 
 /// Most threads of one service; a larger number is taken for a mistake.
 const MAX_THREADS: u64 = 1_024;
+/// Most threads of a runtime for calls that block. Tokio adds to the number, and stacks of more are beyond any host.
+const MAX_BLOCKING_THREADS: u64 = 65_536;
+/// Most idle connections to backends that a thread keeps. Pingora makes room for all of them when it starts.
+const MAX_IDLE_CONNECTIONS: u64 = 65_536;
+/// Longest time in seconds, a year. It is added to the clock, which has an end.
+const MAX_SECONDS: u64 = 365 * 24 * 60 * 60;
 
 /// The names of Pingora's keys, in Pingora's order.
 pub(crate) fn names() -> Vec<String> {
@@ -67,10 +74,40 @@ pub(crate) fn differing(one: &ServerConf, other: &ServerConf) -> Vec<String> {
     one.iter().filter_map(differ).flatten().filter(|key| key != "version").collect()
 }
 
+/// Bounds of a number. Pingora has none for most of them, and panics at its start or its end on numbers beyond.
+fn bounds(key: &str) -> Option<RangeInclusive<u64>> {
+    Some(match key {
+        "threads" | "listener_tasks_per_fd" => 1..=MAX_THREADS,
+        "upstream_connect_offload_threadpools"
+        | "upstream_connect_offload_thread_per_pool"
+        | "downstream_tls_offload_threadpools"
+        | "downstream_tls_offload_thread_per_pool" => 1..=MAX_THREADS,
+        "max_blocking_threads" => 1..=MAX_BLOCKING_THREADS,
+        "upstream_keepalive_pool_size" => 0..=MAX_IDLE_CONNECTIONS,
+        "grace_period_seconds"
+        | "graceful_shutdown_timeout_seconds"
+        | "blocking_threads_ttl_seconds"
+        | "fast_timeout_to_tokio_threshold_seconds" => 0..=MAX_SECONDS,
+        "daemon_ready_timeout_seconds" | "daemon_notify_timeout_seconds" => 1..=MAX_SECONDS,
+        _ => return None,
+    })
+}
+
+/// Tells whether Pingora takes `~` for a key: those that may be left open have no value by default.
+fn may_be_open(key: &str) -> bool {
+    let optional = Mapping::from_iter([(Yaml::from(key), Yaml::Null)]);
+    serde_yaml::from_value::<ServerConf>(Yaml::Mapping(optional)).is_ok()
+}
+
 fn read_key(key: &str, value: &Value<'_>, conf: &mut Mapping, report: &mut Report) -> Option<()> {
+    if let Some(bounds) = bounds(key).filter(|_| !(value.is_null() && may_be_open(key))) {
+        whole(value, bounds, report)?;
+    }
+    // Paths and names go to the system, where a NUL ends a text.
+    if value.text().is_some_and(|text| text.contains('\0')) {
+        return report.refuse(value.error(format!("{} has a NUL in it", shown(value))).expected("text without NUL"));
+    }
     match key {
-        "threads" => whole(value, 1..=MAX_THREADS, report).map(drop)?,
-        "listener_tasks_per_fd" => whole(value, 1..=MAX_THREADS, report).map(drop)?,
         "client_bind_to_ipv4" => addresses(value, "IPv4", |text| text.parse::<Ipv4Addr>().is_ok(), report)?,
         "client_bind_to_ipv6" => addresses(value, "IPv6", |text| text.parse::<Ipv6Addr>().is_ok(), report)?,
         _ => {}
