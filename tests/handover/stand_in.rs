@@ -190,14 +190,16 @@ fn play(door: &Path, step: Step) {
     if step >= Step::Ready {
         predecessor.ready(Vec::new()).unwrap();
     }
-    while step >= Step::Commit {
-        match predecessor.receive().unwrap() {
-            Received::Commit => break,
-            // Whoever was ready too late is offered the batch again.
-            Received::Tunnels(tunnels, _) => batch = Some(tunnels),
-            _ => panic!("`commit` is expected"),
+    if step >= Step::Commit {
+        loop {
+            match predecessor.receive().unwrap() {
+                Received::Commit => break,
+                // Whoever was ready too late is offered the batch again.
+                Received::Tunnels(tunnels, _) => batch = Some(tunnels),
+                _ => panic!("`commit` is expected"),
+            }
+            predecessor.ready(Vec::new()).unwrap();
         }
-        predecessor.ready(Vec::new()).unwrap();
     }
     stand(step);
     let mut took = "";
