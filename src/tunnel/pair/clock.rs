@@ -124,7 +124,7 @@ impl<E: End> Pair<E> {
         let Plans { planned, changing, .. } = *self.plans();
         match announced(planned).or_else(|| announced(changing)) {
             Some(reason) => Some(reason),
-            _ if passed(self.too_old) => Some(Reason::MaxAge),
+            _ if passed(self.too_old()) => Some(Reason::MaxAge),
             _ if passed(self.idle_at()) => Some(Reason::Idle),
             _ if passed(self.stalled_at(Side::Client)) => Some(Reason::Stalled { side: Side::Client }),
             _ if passed(self.stalled_at(Side::Backend)) => Some(Reason::Stalled { side: Side::Backend }),
@@ -160,6 +160,11 @@ impl<E: End> Pair<E> {
             sent |= legal;
         }
         sent
+    }
+
+    /// Moment at which the tunnel has lived long enough; `None` without a limit, or where that cannot be told.
+    pub(super) fn too_old(&self) -> Option<Instant> {
+        self.since.checked_add(self.limits.lifetime()?)
     }
 
     /// Moment at which the tunnel counts as idle. A tunnel that is closed one way is not given a day for the other.
@@ -216,7 +221,7 @@ impl<E: End> Pair<E> {
         }
         let pings = Side::ALL.into_iter().flat_map(|side| [self.ping_at(side), self.stalled_at(side)]);
         let announced = [planned, changing].map(|end| end.map(|(at, _)| at));
-        let rest = [self.too_old, self.idle_at(), self.resumes_at(), self.between_due()].into_iter().chain(announced);
+        let rest = [self.too_old(), self.idle_at(), self.resumes_at(), self.between_due()].into_iter().chain(announced);
         pings.chain(rest).flatten().min()
     }
 

@@ -35,8 +35,8 @@ pub(super) struct Pair<E> {
     /// Flows by the side that sends their bytes.
     flows: Sides<Flow>,
     limits: PairLimits,
-    /// Moment at which `max_age`, shortened by its jitter, is reached.
-    too_old: Option<Instant>,
+    /// Moment at which the tunnel opened, in another process perhaps.
+    since: Instant,
     /// Parts that few tunnels have.
     rare: Option<Box<Rare>>,
     /// Reason of the end, as far as it is known.
@@ -164,8 +164,8 @@ impl<E: End> Pair<E> {
         Self {
             ends: Sides::new(Leg::new(client, now), Leg::new(backend, now)),
             flows: Sides::from_fn(Flow::new),
-            limits: limits.into(),
-            too_old: PairLimits::from(limits).max_age().and_then(|age| now.checked_add(age.mul_f64(1.0 - jitter))),
+            limits: PairLimits::new(limits, jitter),
+            since: now,
             rare: None,
             reason: None,
             refused: None,
@@ -345,6 +345,11 @@ impl<E: End> Pair<E> {
     /// Bytes that the latest [`drive`](Self::drive) passed on, both ways together.
     pub(super) fn moved(&self) -> u32 {
         self.moved
+    }
+
+    /// Moment at which the tunnel opened, in another process perhaps.
+    pub(super) fn since(&self) -> Instant {
+        self.since
     }
 
     /// Time after which the system gives a side up that acknowledges nothing.

@@ -344,7 +344,7 @@ fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     }
 }
 
-/// The token of the waker; no slab grows this far.
+/// The token of the waker; no number of a slot grows this far.
 const WAKE: Token = Token(usize::MAX);
 const EVENTS_PER_POLL: usize = 1024;
 /// Tunnels and handshakes that a worker has more than the freest one when it begins to give away the clients it

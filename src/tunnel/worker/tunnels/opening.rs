@@ -53,7 +53,7 @@ impl OpenTunnels {
             pair.limit_rates(given, self.keys.start(), now);
         }
         let (late_end, rule) = (self.late_end(&record, now), self.rule.as_deref());
-        let mut tunnel = Box::new(Tunnel::new(pair, record, now));
+        let mut tunnel = Box::new(Tunnel::new(pair, record));
         let begun = tunnel.guarded(now, |tunnel| {
             for side in Side::ALL {
                 tunnel.pair.preload(side, &early[side], now, &tunnel.record.metrics);
@@ -79,12 +79,13 @@ impl OpenTunnels {
     }
 
     /// Adds a tunnel's sockets to the poller, and the tunnel to the queue.
-    pub(in crate::tunnel::worker) fn take_on(&mut self, mut tunnel: Box<Tunnel>, watched: Sides<bool>) -> usize {
-        let entry = self.slots.vacant_entry();
-        let slot = entry.key();
+    pub(in crate::tunnel::worker) fn take_on(&mut self, tunnel: Box<Tunnel>, watched: Sides<bool>) -> usize {
+        tunnel.counted_open().inc();
+        let slot = self.slots.insert(|_| tunnel);
+        let pair = &mut self.slots[slot].pair;
         let registered = Side::ALL.into_iter().try_for_each(|side| {
             let interest = Interest::READABLE | Interest::WRITABLE;
-            let (stream, token) = (tunnel.pair.stream_mut(side), token_of(slot, side));
+            let (stream, token) = (pair.stream_mut(side), token_of(slot, side));
             // Either way readiness that is there already is reported.
             if watched[side] {
                 self.registry.reregister(stream, token, interest)
@@ -92,8 +93,6 @@ impl OpenTunnels {
                 self.registry.register(stream, token, interest)
             }
         });
-        tunnel.counted_open().inc();
-        entry.insert(tunnel);
         if let Err(error) = registered {
             error!("a tunnel could not be registered with the poller and ends: {error}");
             self.remove(slot, Instant::now());
