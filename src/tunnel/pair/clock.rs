@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Announced, End, NO_PLANS, Pair, Pinging, Plans, Reason, Side};
+use super::{Announced, End, Flow, NO_PLANS, Pair, Pinging, Plans, Reason, Side};
 
 /// Result of a look at the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,16 @@ impl<E: End> Pair<E> {
             plans.words = words.cloned();
         }
         true
+    }
+
+    /// Moment at which the tunnel opened, in another process perhaps.
+    pub(in crate::tunnel) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Tells whether the pair has nothing to do before the poller or the clock says so.
+    pub(in crate::tunnel) fn is_untouched(&self) -> bool {
+        !self.is_special && self.reason.is_none() && self.flows.iter().all(Flow::is_untouched)
     }
 
     /// Time since bytes last came, from either side.
@@ -225,7 +235,8 @@ impl<E: End> Pair<E> {
         pings.chain(rest).flatten().min()
     }
 
-    /// Tells whether [`due`](Self::due) may have come nearer since this was last asked.
+    /// Tells whether [`due`](Self::due) may have come nearer since this was last asked, or a side has become
+    /// [full](Self::takes_no_more).
     pub(in crate::tunnel) fn take_nearer(&mut self) -> bool {
         std::mem::take(&mut self.nearer)
     }

@@ -96,7 +96,8 @@ struct Span(NonZeroU32);
 impl Span {
     fn of(time: Duration) -> Self {
         let time = time.min(MOST);
-        let milliseconds = time.as_nanos().div_ceil(1_000_000);
+        // No division by 128 bits, in every handshake.
+        let milliseconds = time.as_secs() * 1_000 + u64::from(time.subsec_nanos().div_ceil(1_000_000));
         let number = match u32::try_from(milliseconds) {
             Ok(milliseconds) if milliseconds < IN_SECONDS => milliseconds,
             _ => IN_SECONDS | u32::try_from(milliseconds.div_ceil(1_000)).unwrap_or(MOST_SECONDS),

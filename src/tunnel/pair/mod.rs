@@ -45,7 +45,7 @@ pub(super) struct Pair<E> {
     refused: Option<Side>,
     /// Bytes that the latest [`drive`](Self::drive) passed on, both ways together.
     moved: u32,
-    /// Set when the next moment to look at the clock may have come nearer.
+    /// Set when the next moment to look at the clock may have come nearer, or a side takes no more.
     nearer: bool,
     /// Hooks of the route; `None` on a route without hooks.
     inspector: Option<Box<Inspector>>,
@@ -189,6 +189,11 @@ impl<E: End> Pair<E> {
         leg.hung_up |= ready.hung_up;
     }
 
+    /// Tells whether a side has refused a write, and the poller has not said since that it may take one.
+    pub(super) fn takes_no_more(&self, side: Side) -> bool {
+        !self.ends[side].writable
+    }
+
     /// Moves bytes both ways, at most as many each way as `scratch` holds.
     pub(super) fn drive(&mut self, scratch: &mut [u8], now: Instant, counters: &UpstreamMetrics) -> Driven {
         self.moved = 0;
@@ -310,7 +315,11 @@ impl<E: End> Pair<E> {
                     // Its sender is read again, and can be found to be silent.
                     self.nearer |= self.limits.ping().is_some();
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => leg.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    leg.writable = false;
+                    // The poller may have to watch for it.
+                    self.nearer = true;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return self.refused(side.other(), &error, now),
             }
@@ -345,11 +354,6 @@ impl<E: End> Pair<E> {
     /// Bytes that the latest [`drive`](Self::drive) passed on, both ways together.
     pub(super) fn moved(&self) -> u32 {
         self.moved
-    }
-
-    /// Moment at which the tunnel opened, in another process perhaps.
-    pub(super) fn since(&self) -> Instant {
-        self.since
     }
 
     /// Time after which the system gives a side up that acknowledges nothing.

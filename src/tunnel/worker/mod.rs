@@ -169,7 +169,8 @@ impl Worker {
         let hung_up = event.is_read_closed() || event.is_error();
         let readiness = Readiness {
             readable: event.is_readable() || hung_up,
-            writable: event.is_writable() || event.is_write_closed() || event.is_error(),
+            // Whatever closes the way out is seen on the way in, too.
+            writable: event.is_writable() || (hung_up && (event.is_write_closed() || event.is_error())),
             hung_up,
         };
         self.tunnels.note(token, readiness);

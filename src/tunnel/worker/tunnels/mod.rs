@@ -116,6 +116,7 @@ impl OpenTunnels {
                 self.count_memory(slot);
                 self.set_deadline(slot);
                 self.queue(slot);
+                self.watch_for_room(slot, now);
                 done
             }
             Err(_broken) => {
