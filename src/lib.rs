@@ -65,6 +65,7 @@ pub mod reload;
 pub mod route;
 #[doc(hidden)]
 pub mod server;
+mod slots;
 #[doc(hidden)]
 pub mod snapshot;
 #[doc(hidden)]

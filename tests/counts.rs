@@ -1,10 +1,11 @@
-//! Allocations of the hot paths: none for a message, a pick or a route, and a stated number for a handshake.
+//! Allocations of the hot paths: none for a message, a pick or a route, and a stated number for a handshake. Bytes that
+//! an idle tunnel takes, and that are left when it has ended.
 //!
 //! The count is of the whole process, so other work can only add to it: the least of several rounds counts.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 #![allow(unreachable_pub, reason = "a test binary's modules are seen by nobody else")]
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use longhaul::access_log::AccessLog;
@@ -17,12 +18,15 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[allow(dead_code, reason = "not every test binary needs all of it")]
 #[path = "support/certificates.rs"]
 mod certificates;
+#[path = "counts/crowd.rs"]
+mod crowd;
 #[path = "support/lane.rs"]
 mod lane;
 #[path = "counts/sealed.rs"]
 mod sealed;
 #[path = "support/shake.rs"]
 mod shake;
+use crowd::{Common, Crowd};
 use lane::Lane;
 use sealed::SealedLane;
 use shake::{parse, serve, shake};
@@ -34,6 +38,13 @@ static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 /// of both sides, the key and the request's id, the handshake and the tunnel themselves. 43 were counted; a fifth is
 /// room for other versions of what is below us.
 const MOST_PER_HANDSHAKE: usize = 52;
+
+/// The most bytes that an idle plain tunnel may take: its own allocation, in a class of 512 bytes, and its places in
+/// the lists of its worker, which have room for up to twice as many as there are. 533 were counted.
+const MOST_PER_TUNNEL: usize = 552;
+/// The most bytes that may be left of any number of tunnels: room for up to 128 in each list, and for those of one turn
+/// in the list of that turn, which is in use while they go. 5,920 were counted.
+const MOST_LEFT: usize = 8_192;
 
 /// Lock of the test that counts: tests of one binary run at the same time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -103,6 +114,39 @@ fn messages_on_many_tunnels_at_once_allocate_nothing() {
 }
 
 #[test]
+fn an_idle_tunnel_takes_no_more_memory_than_is_stated_and_leaves_none() {
+    let _alone = alone();
+    let tunnels = Tunnels::start(1, &AccessLog::off()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let common = Common::new();
+    // Whoever is shown all tunnels knows that the worker has seen to all of them.
+    let settle = || runtime.block_on(tunnels.visit(Arc::new(|_| {})));
+    let leave = |crowd: Crowd| {
+        crowd.leave();
+        runtime.block_on(tunnels.changes().wait_until(|| tunnels.count() == 0));
+        settle();
+    };
+    leave(Crowd::open(&tunnels, &common, 1));
+    let region = Region::new(ALLOCATOR);
+    let live = || {
+        let change = region.change();
+        change.bytes_allocated.saturating_sub(change.bytes_deallocated)
+    };
+    let round = |_| {
+        let crowd = Crowd::open(&tunnels, &common, CROWD);
+        settle();
+        let each = live() / CROWD;
+        leave(crowd);
+        (each, live())
+    };
+    let rounds: Vec<(usize, usize)> = (0..ROUNDS).map(round).collect();
+    let least = |of: fn(&(usize, usize)) -> usize| rounds.iter().map(of).min().unwrap();
+    let (each, left) = (least(|round| round.0), least(|round| round.1));
+    assert!(each <= MOST_PER_TUNNEL, "{each} bytes a tunnel, {MOST_PER_TUNNEL} are stated");
+    assert!(left <= MOST_LEFT, "{left} bytes are left of {CROWD} tunnels, {MOST_LEFT} are stated");
+}
+
+#[test]
 fn a_pick_allocates_nothing() {
     let _alone = alone();
     let address = |n: u16| format!("127.0.{}.{}:9000", n / 250, n % 250 + 1);
@@ -155,3 +199,5 @@ fn a_handshake_allocates_no_more_than_is_stated() {
 
 const ROUNDS: usize = 5;
 const HANDSHAKES: usize = 100;
+/// Tunnels at once; twice as many descriptors are open by default.
+const CROWD: usize = 400;

@@ -32,6 +32,7 @@ const LAYERS: [&[&str]; 7] = [
         "diagnostics",
         "log_writer",
         "base64_text",
+        "slots",
         "causes",
         "unix_socket",
         "trace",

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use super::RefusalReason;
 use super::network::{Network, Seed};
 use crate::config::{PerClient, Rate};
+use crate::slots::GiveBack;
 
 /// The table of networks.
 ///
 /// Bound: a network that has something open has one entry, so those are no more than the connections and tunnels of the
 /// process, which its file descriptors bound. A network that shook hands under a rate has one until its next handshake
 /// could be its first again; of these a shard has twice [`MOST_IDLE`] at most. An entry has 32 bytes, and the table
-/// about twice that for each, because up to half of its places are free.
+/// about twice that for each, because up to half of its places are free. When three quarters are, the table shrinks.
 #[derive(Debug)]
 pub(super) struct Clients {
     shards: Box<[Mutex<Shard>]>,
@@ -86,12 +87,13 @@ impl Clients {
 
     /// Counts one less of a network.
     pub(super) fn remove(&self, network: Network, kind: NetworkCount) {
-        let mut shard = self.shard(network);
-        if let Some(counts) = shard.counts.get_mut(&network) {
+        let table = &mut self.shard(network).counts;
+        if let Some(counts) = table.get_mut(&network) {
             let count = counts.of(kind);
             *count = count.saturating_sub(1);
             if !counts.holds_any() && counts.due == 0 {
-                shard.counts.remove(&network);
+                table.remove(&network);
+                table.give_back(table.len());
             }
         }
     }
@@ -135,6 +137,7 @@ impl Shard {
             self.counts.retain(|_, counts| counts.holds_any());
         }
         self.sweep_at = (2 * self.counts.len()).max(LEAST_SWEEP);
+        self.counts.give_back(self.counts.len());
     }
 }
 

@@ -12,7 +12,7 @@ use crate::hook::{Hook, HookRegistry, Setup, SetupError, TunnelId};
 use crate::metrics::Metrics;
 use crate::snapshot::SnapshotOrigin;
 use crate::tls::tickets::TicketKeys;
-use crate::tunnel::{NewTunnel, Record, Tunnels};
+use crate::tunnel::{Addresses, NewTunnel, Record, Tunnels};
 use crate::upstream::Ring;
 
 /// One upstream `a` with these backends and further keys, behind the route `/`.
@@ -68,8 +68,7 @@ impl Subject {
             id: TunnelId::random(),
             generation: 1,
             request_id: "test".into(),
-            client: [127, 0, 0, 1].into(),
-            peer: ([127, 0, 0, 1], 1).into(),
+            addresses: Addresses::new([127, 0, 0, 1].into(), ([127, 0, 0, 1], 1).into()),
             rare: None,
             route: "* /".into(),
             key_source: Some(KeySource::Header),

@@ -160,7 +160,7 @@ impl CompiledFilter {
             && is(&self.upstream, backend.upstream())
             && self.backend.as_ref().is_none_or(|named| named.is(backend))
             && is(&self.route, &record.route)
-            && self.client.is_none_or(|network| network.contains(&record.client.to_canonical()))
+            && self.client.is_none_or(|network| network.contains(&record.client().to_canonical()))
             && self
                 .key
                 .is_none_or(|(digest, place)| (record.key_digest, record.key_hash) == (Some(digest), Some(place)))

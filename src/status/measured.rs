@@ -14,7 +14,7 @@ use crate::hook::{HookRegistry, TunnelId};
 use crate::metrics::Metrics;
 use crate::snapshot::{Running, SnapshotOrigin};
 use crate::tls::tickets::TicketKeys;
-use crate::tunnel::{Look, NewTunnel, NextSlice, Record, Seen, Tunnels};
+use crate::tunnel::{Addresses, Look, NewTunnel, NextSlice, Record, Seen, Tunnels};
 
 fn running() -> Running {
     let text = "listeners: [{ address: 127.0.0.1:0 }]\nroutes: [{ upstream: a }]\n\
@@ -39,8 +39,7 @@ fn open(running: &Running, end: &TcpStream) -> TunnelId {
         id,
         generation: 1,
         request_id: "b59dec5f45a89037e17f804c2677afe9".into(),
-        client: [127, 0, 0, 1].into(),
-        peer: ([127, 0, 0, 1], 1).into(),
+        addresses: Addresses::new([127, 0, 0, 1].into(), ([127, 0, 0, 1], 1).into()),
         rare: None,
         route: "* /".into(),
         key_source: None,

@@ -4,19 +4,22 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
+use crate::slots::GiveBack;
+
 /// The next deadline of each slot, in a heap.
 ///
 /// A deadline costs the logarithm of their number to set and to take, and nothing while it is not due. One that is put
 /// off need not be set again: whoever takes it looks at the moment that counts, and sets it anew. So traffic, which
 /// puts idle limits off with every message, costs nothing here.
 ///
-/// Bounds: one entry for each slot and as many that were brought forward; the latter are swept out when they are more
-/// than the former. Deadlines are kept in steps of [`STEP`], rounded up.
+/// Bounds: one entry for each slot up to the last one that has a deadline. In the heap, one for each slot that has one,
+/// and as many that count no longer; these are swept out when they are more than those. Memory is given back when three
+/// quarters of it are free. Deadlines are kept in steps of [`STEP`], rounded up.
 #[derive(Debug)]
 pub struct Deadlines {
     start: Instant,
     heap: BinaryHeap<Reverse<(u32, u32)>>,
-    /// The step that counts for each slot; [`NONE`] where none does.
+    /// The step that counts for each slot; [`NONE`] where none does, and not for the last one.
     steps: Vec<u32>,
     /// Slots that have a deadline.
     live: usize,
@@ -41,16 +44,14 @@ impl Deadlines {
         self.steps[slot] = step;
         let Ok(number) = u32::try_from(slot) else { return };
         self.heap.push(Reverse((step, number)));
-        if self.heap.len() > 2 * self.live + SLACK {
-            let steps = &self.steps;
-            self.heap.retain(|Reverse((step, slot))| steps[*slot as usize] == *step);
-        }
+        self.sweep();
     }
 
     /// Takes a deadline off its slot, which ends.
     pub fn forget(&mut self, slot: usize) {
-        if let Some(step) = self.steps.get_mut(slot) {
-            self.live -= usize::from(std::mem::replace(step, NONE) != NONE);
+        if self.steps.get(slot).is_some_and(|step| *step != NONE) {
+            self.clear(slot);
+            self.sweep();
         }
         self.drop_stale();
     }
@@ -63,10 +64,29 @@ impl Deadlines {
             return None;
         }
         self.heap.pop();
-        self.steps[slot as usize] = NONE;
-        self.live -= 1;
+        self.clear(slot as usize);
         self.drop_stale();
         Some(slot as usize)
+    }
+
+    /// Takes the deadline off a slot that has one.
+    fn clear(&mut self, slot: usize) {
+        self.steps[slot] = NONE;
+        self.live -= 1;
+        if slot + 1 == self.steps.len() {
+            let end = self.steps.iter().rposition(|step| *step != NONE).map_or(0, |last| last + 1);
+            self.steps.truncate(end);
+            self.steps.give_back(end);
+        }
+    }
+
+    /// Removes entries that no longer count, once they are more than those that do.
+    fn sweep(&mut self) {
+        if self.heap.len() > 2 * self.live + SLACK {
+            let steps = &self.steps;
+            self.heap.retain(|Reverse((step, slot))| counts(steps, *slot, *step));
+        }
+        self.heap.give_back(self.heap.len());
     }
 
     /// The earliest deadline.
@@ -78,7 +98,7 @@ impl Deadlines {
     /// Removes entries from the front that no longer count.
     fn drop_stale(&mut self) {
         while let Some(&Reverse((step, slot))) = self.heap.peek()
-            && self.steps[slot as usize] != step
+            && !counts(&self.steps, slot, step)
         {
             self.heap.pop();
         }
@@ -94,6 +114,11 @@ impl Deadlines {
     fn moment_of(&self, step: u32) -> Instant {
         self.start + Duration::from_millis(u64::from(step) * STEP_MILLIS)
     }
+}
+
+/// Tells whether an entry of the heap is the one that counts for its slot.
+fn counts(steps: &[u32], slot: u32, step: u32) -> bool {
+    steps.get(slot as usize) == Some(&step)
 }
 
 /// Precision of a deadline, and so of every limit in time. 32 bits of such steps are 13 years.

@@ -5,6 +5,7 @@
 
 mod accept;
 mod activity;
+mod addresses;
 pub mod deadlines;
 mod inspect;
 mod new_tunnel;
@@ -13,6 +14,7 @@ mod rates;
 mod reason;
 pub mod reattach;
 mod record;
+mod request_id;
 mod worker;
 
 use std::io;
@@ -29,12 +31,14 @@ use crate::hook::{Item, Outlet, To};
 use crate::metrics::WorkerMetrics;
 pub use accept::{Connection, ConnectionCounts, Handshake, Host, Listener, ListeningSocket, Redial, Shaken, Socket};
 pub use activity::{Activity, ChangeSignal, UnderWay};
+pub use addresses::Addresses;
 use inspect::Farewells;
 pub use new_tunnel::{Hooked, NewTunnel};
 pub use rates::RateTable;
 pub use reason::Reason;
 use reattach::{Asker, Heads};
 pub use record::{ClientTls, Rare, Record};
+pub use request_id::RequestId;
 pub use worker::{
     Batch, Frozen, Judged, Look, Passport, RuleVerdict, Scope, Seen, Spot, Standing, Surroundings, TunnelRule,
 };

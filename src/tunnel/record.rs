@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::addresses::Addresses;
 use super::reason::Reason;
 use super::reattach::{ReattachOutcome, ReattachReport};
+use super::request_id::RequestId;
 use crate::access_log::{AccessLog, LogLine};
 use crate::admission;
 use crate::affinity::{Digest, KeySource};
@@ -24,11 +26,9 @@ pub struct Record {
     /// Number of the configuration that it was opened under; 0 for a tunnel that came from a predecessor.
     pub generation: u32,
     /// The id of the request that opened the tunnel.
-    pub request_id: Box<str>,
-    /// The client's address, as far as it is believed.
-    pub client: IpAddr,
-    /// Peer of the socket: the client or the proxy before it.
-    pub peer: SocketAddr,
+    pub request_id: RequestId,
+    /// Addresses of the client and of its socket's peer.
+    pub addresses: Addresses,
     /// Parts that few tunnels have; `None` where there are none.
     pub rare: Option<Box<Rare>>,
     /// The route, as `host path`.
@@ -96,6 +96,16 @@ impl Record {
         self.guard.state()
     }
 
+    /// The client's address, as far as it is believed.
+    pub fn client(&self) -> IpAddr {
+        self.addresses.client()
+    }
+
+    /// Peer of the socket: the client or the proxy before it.
+    pub fn peer(&self) -> SocketAddr {
+        self.addresses.peer()
+    }
+
     /// Counts and logs the opening.
     pub(super) fn opened(&self, log: &AccessLog) {
         self.metrics.opened.inc();
@@ -154,8 +164,8 @@ impl Record {
         let (backend, rare) = (self.backend(), self.rare.as_deref());
         let tls = rare.and_then(|rare| rare.tls.as_ref());
         line.text("request_id", &self.request_id)
-            .text("client", self.client)
-            .text("peer", self.peer)
+            .text("client", self.client())
+            .text("peer", self.peer())
             .text("scheme", if tls.is_some_and(|tls| tls.secure) { "https" } else { "http" })
             .maybe("tls", tls.and_then(|tls| tls.version.as_deref()))
             .maybe("certificate", tls.and_then(|tls| tls.certificate.as_deref()))

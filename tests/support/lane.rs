@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use longhaul::config::TunnelLimits;
 use longhaul::hook::TunnelId;
 use longhaul::metrics::Metrics;
-use longhaul::tunnel::{NewTunnel, Record, Socket, Tunnels};
+use longhaul::tunnel::{Addresses, NewTunnel, Record, Socket, Tunnels};
 use longhaul::upstream::Registry;
 use longhaul::ws::Sides;
 
@@ -46,8 +46,7 @@ impl Lane {
                 generation: 1,
                 by_hook: false,
                 request_id: "lane".into(),
-                client: address.ip(),
-                peer,
+                addresses: Addresses::new(address.ip(), peer),
                 rare: None,
                 route: "* /".into(),
                 key_source: None,

@@ -33,7 +33,7 @@ use crate::http1::forward::{Edited, switching_response};
 use crate::snapshot::Destination;
 use crate::socket::keepalive;
 use crate::tls::Sealed;
-use crate::tunnel::{Connection, NewTunnel, Rare, Record, Socket};
+use crate::tunnel::{Addresses, Connection, NewTunnel, Rare, Record, Socket};
 use crate::upstream::{Blame, FailedStep, Ring};
 use crate::ws::Sides;
 use crate::ws::handshake::{self, BadAnswer, Offer};
@@ -342,8 +342,7 @@ fn record(ctx: &mut Ctx, to: &Destination, id: TunnelId) -> Option<Record> {
         id,
         generation: u32::try_from(ctx.snapshot.generation).unwrap_or(u32::MAX),
         request_id: request.id.as_str().into(),
-        client: request.client.address,
-        peer: request.arrival.peer,
+        addresses: Addresses::new(request.client.address, request.arrival.peer),
         rare: Rare::of(request.client_tls(), request.trace.map(|trace| trace.trace)),
         route,
         key_source: ctx.key_source(),

@@ -311,8 +311,8 @@ impl Ctx {
         let key = self.request.as_ref().and_then(|request| request.key.as_ref());
         let tunnel = Tunnel {
             id: record.id,
-            request_id: record.request_id.clone(),
-            client: record.client,
+            request_id: record.request_id.text(),
+            client: record.client(),
             route: Arc::clone(&record.route),
             upstream: record.backend().upstream().into(),
             backend: record.backend().address(),

@@ -343,5 +343,5 @@ pub(super) fn slot_of(token: Token) -> Option<(usize, Side)> {
     (token.0 & HANDSHAKES != 0).then_some(((token.0 & !HANDSHAKES) >> 1, side))
 }
 
-/// The bit that tells tokens of handshakes from those of tunnels; no slab grows this far.
+/// The bit that tells tokens of handshakes from those of tunnels; no number of a slot grows this far.
 const HANDSHAKES: usize = 1 << 62;

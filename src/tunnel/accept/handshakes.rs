@@ -12,10 +12,10 @@ use std::time::Instant;
 
 use log::error;
 use mio::Registry;
-use slab::Slab;
 
 use super::Accepted;
 use super::connection::{Connection, Handshake, Redial, Shaken, Slot, WakeSlot};
+use crate::slots::Slots;
 use crate::tunnel::deadlines::Deadlines;
 use crate::tunnel::reattach::{Asker, Asking, ReattachOutcome, Search, SearchOutcome};
 use crate::tunnel::worker::Spot;
@@ -24,7 +24,7 @@ use crate::tunnel::worker::Spot;
 pub(in crate::tunnel) struct Handshakes {
     registry: Rc<Registry>,
     wake: WakeSlot,
-    under_way: Slab<UnderWay>,
+    under_way: Slots<UnderWay>,
     deadlines: Deadlines,
     /// Handshakes here and clients on their way here, for whoever chooses a worker.
     count: Arc<AtomicUsize>,
@@ -60,31 +60,29 @@ impl Handshakes {
         count: Arc<AtomicUsize>,
         now: Instant,
     ) -> Self {
-        Self { registry, wake, under_way: Slab::new(), deadlines: Deadlines::new(now), count }
+        Self { registry, wake, under_way: Slots::default(), deadlines: Deadlines::new(now), count }
     }
 
     /// Takes on the handshake of a client that is counted already; returns its slot, which is to be polled. `closing`
     /// is set once nothing is accepted any more.
     pub(in crate::tunnel) fn begin(&mut self, accepted: Accepted, closing: Rc<Cell<bool>>) -> usize {
         let Accepted { stream, peer, listener, open, host } = accepted;
-        let entry = self.under_way.vacant_entry();
-        let slot = entry.key();
-        let own = Slot::new(Rc::clone(&self.registry), Arc::clone(&self.wake), slot, closing);
-        let due = own.due();
-        let client = Connection::of_client(stream, listener, open, own);
-        entry.insert(UnderWay { task: Task::Handshake(host.receive(client, peer)), due });
-        slot
+        self.under_way.insert(|slot| {
+            let own = Slot::new(Rc::clone(&self.registry), Arc::clone(&self.wake), slot, closing);
+            let due = own.due();
+            let client = Connection::of_client(stream, listener, open, own);
+            UnderWay { task: Task::Handshake(host.receive(client, peer)), due }
+        })
     }
 
     /// Takes on the search for the next backend of the tunnel in `spot`; returns its slot, which is to be polled.
     pub(in crate::tunnel) fn ask(&mut self, spot: Spot, asking: Asking, asker: Arc<dyn Asker>) -> usize {
         self.count.fetch_add(1, Ordering::Relaxed);
-        let entry = self.under_way.vacant_entry();
-        let slot = entry.key();
-        let own = Slot::new(Rc::clone(&self.registry), Arc::clone(&self.wake), slot, Rc::default());
-        let due = own.due();
-        entry.insert(UnderWay { task: Task::Asks(spot, asker.ask(asking, Redial::new(own))), due });
-        slot
+        self.under_way.insert(|slot| {
+            let own = Slot::new(Rc::clone(&self.registry), Arc::clone(&self.wake), slot, Rc::default());
+            let due = own.due();
+            UnderWay { task: Task::Asks(spot, asker.ask(asking, Redial::new(own))), due }
+        })
     }
 
     /// Gives the search in a slot up, if it is for the tunnel in `spot`.

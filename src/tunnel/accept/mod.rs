@@ -198,7 +198,7 @@ impl AcceptToken {
     }
 }
 
-/// The bit that tells listeners' tokens from others; no slab grows this far.
+/// The bit that tells listeners' tokens from others; no number of a slot grows this far.
 const LISTENERS: usize = 1 << 61;
 /// Pingora waits as long where no descriptor is left.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Announced, End, NO_PLANS, Pair, Pinging, Plans, Reason, Side};
+use super::{Announced, End, Flow, NO_PLANS, Pair, Pinging, Plans, Reason, Side};
 
 /// Result of a look at the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,16 @@ impl<E: End> Pair<E> {
             plans.words = words.cloned();
         }
         true
+    }
+
+    /// Moment at which the tunnel opened, in another process perhaps.
+    pub(in crate::tunnel) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Tells whether the pair has nothing to do before the poller or the clock says so.
+    pub(in crate::tunnel) fn is_untouched(&self) -> bool {
+        !self.is_special && self.reason.is_none() && self.flows.iter().all(Flow::is_untouched)
     }
 
     /// Time since bytes last came, from either side.
@@ -124,7 +134,7 @@ impl<E: End> Pair<E> {
         let Plans { planned, changing, .. } = *self.plans();
         match announced(planned).or_else(|| announced(changing)) {
             Some(reason) => Some(reason),
-            _ if passed(self.too_old) => Some(Reason::MaxAge),
+            _ if passed(self.too_old()) => Some(Reason::MaxAge),
             _ if passed(self.idle_at()) => Some(Reason::Idle),
             _ if passed(self.stalled_at(Side::Client)) => Some(Reason::Stalled { side: Side::Client }),
             _ if passed(self.stalled_at(Side::Backend)) => Some(Reason::Stalled { side: Side::Backend }),
@@ -160,6 +170,11 @@ impl<E: End> Pair<E> {
             sent |= legal;
         }
         sent
+    }
+
+    /// Moment at which the tunnel has lived long enough; `None` without a limit, or where that cannot be told.
+    pub(super) fn too_old(&self) -> Option<Instant> {
+        self.since.checked_add(self.limits.lifetime()?)
     }
 
     /// Moment at which the tunnel counts as idle. A tunnel that is closed one way is not given a day for the other.
@@ -216,11 +231,12 @@ impl<E: End> Pair<E> {
         }
         let pings = Side::ALL.into_iter().flat_map(|side| [self.ping_at(side), self.stalled_at(side)]);
         let announced = [planned, changing].map(|end| end.map(|(at, _)| at));
-        let rest = [self.too_old, self.idle_at(), self.resumes_at(), self.between_due()].into_iter().chain(announced);
+        let rest = [self.too_old(), self.idle_at(), self.resumes_at(), self.between_due()].into_iter().chain(announced);
         pings.chain(rest).flatten().min()
     }
 
-    /// Tells whether [`due`](Self::due) may have come nearer since this was last asked.
+    /// Tells whether [`due`](Self::due) may have come nearer since this was last asked, or a side has become
+    /// [full](Self::takes_no_more).
     pub(in crate::tunnel) fn take_nearer(&mut self) -> bool {
         std::mem::take(&mut self.nearer)
     }

@@ -94,6 +94,11 @@ impl Flow {
         }
     }
 
+    /// Tells whether nothing has come from the sender, and nothing is to be done about it.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.bytes == 0 && self.cut == Cut::Open && !self.ended && !self.finished && self.kept.0.is_none()
+    }
+
     /// Tells whether a flow that comes from another process can be one of the bytes that `from` sends.
     pub(super) fn is_sound(&self, from: Side) -> bool {
         self.from == from && self.cursor.is_sound(from) && self.bytes.max(self.messages) <= MOST_COUNTED

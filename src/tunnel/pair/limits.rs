@@ -5,60 +5,73 @@ use std::time::Duration;
 
 use crate::config::TunnelLimits;
 
-/// [`TunnelLimits`] in half the room; none of them is ever zero.
+/// [`TunnelLimits`] in a third of the room; none of them is ever zero.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PairLimits {
-    idle: Option<Nanoseconds>,
-    max_age: Option<Nanoseconds>,
-    stall: Option<Milliseconds>,
-    ping: Option<Nanoseconds>,
     max_message: Option<NonZeroU64>,
-    tcp_user_timeout: Option<Milliseconds>,
+    idle: Option<Span>,
+    max_age: Option<Span>,
+    /// `max_age`, shortened by its jitter.
+    lifetime: Option<Span>,
+    stall: Option<Span>,
+    ping: Option<Span>,
+    tcp_user_timeout: Option<Span>,
 }
 
 impl PairLimits {
+    /// The limits of a tunnel that opens; `max_age` is cut short by the share `jitter`.
+    pub(super) fn new(limits: TunnelLimits, jitter: f64) -> Self {
+        Self::resume(limits, limits.max_age.map(|age| age.clamp(LEAST, MOST).mul_f64(1.0 - jitter)))
+    }
+
+    /// The limits of a tunnel that is given this `lifetime`, from the moment at which it opened.
+    pub(super) fn resume(limits: TunnelLimits, lifetime: Option<Duration>) -> Self {
+        let TunnelLimits { idle, max_age, ping, max_message, tcp_user_timeout, stall } = limits;
+        let span = |limit: Duration| Span::of(limit.max(LEAST));
+        Self {
+            max_message: max_message.map(|most| NonZeroU64::new(most).unwrap_or(NonZeroU64::MIN)),
+            idle: idle.map(span),
+            max_age: max_age.map(span),
+            lifetime: lifetime.map(Span::of),
+            stall: stall.map(span),
+            ping: ping.map(span),
+            tcp_user_timeout: tcp_user_timeout.map(span),
+        }
+    }
+
+    /// Time from its opening in which the tunnel may stay.
+    pub(super) fn lifetime(&self) -> Option<Duration> {
+        self.lifetime.map(Span::duration)
+    }
+
     /// As [`TunnelLimits::idle`].
     pub(super) fn idle(&self) -> Option<Duration> {
-        self.idle.map(Nanoseconds::duration)
+        self.idle.map(Span::duration)
     }
 
     /// As [`TunnelLimits::max_age`].
     pub(super) fn max_age(&self) -> Option<Duration> {
-        self.max_age.map(Nanoseconds::duration)
+        self.max_age.map(Span::duration)
     }
 
     /// As [`TunnelLimits::stall`].
     pub(super) fn stall(&self) -> Option<Duration> {
-        self.stall.map(Milliseconds::duration)
+        self.stall.map(Span::duration)
     }
 
     /// As [`TunnelLimits::ping`].
     pub(super) fn ping(&self) -> Option<Duration> {
-        self.ping.map(Nanoseconds::duration)
+        self.ping.map(Span::duration)
     }
 
     /// As [`TunnelLimits::tcp_user_timeout`].
     pub(super) fn tcp_user_timeout(&self) -> Option<Duration> {
-        self.tcp_user_timeout.map(Milliseconds::duration)
+        self.tcp_user_timeout.map(Span::duration)
     }
 
     /// As [`TunnelLimits::max_message`].
     pub(super) fn max_message(&self) -> Option<u64> {
         self.max_message.map(NonZeroU64::get)
-    }
-}
-
-impl From<TunnelLimits> for PairLimits {
-    fn from(limits: TunnelLimits) -> Self {
-        let TunnelLimits { idle, max_age, ping, max_message, tcp_user_timeout, stall } = limits;
-        Self {
-            idle: idle.map(Nanoseconds::of),
-            max_age: max_age.map(Nanoseconds::of),
-            stall: stall.map(Milliseconds::of),
-            ping: ping.map(Nanoseconds::of),
-            max_message: max_message.map(at_least_one),
-            tcp_user_timeout: tcp_user_timeout.map(Milliseconds::of),
-        }
     }
 }
 
@@ -70,50 +83,43 @@ impl From<PairLimits> for TunnelLimits {
             stall: limits.stall(),
             ping: limits.ping(),
             max_message: limits.max_message(),
-            tcp_user_timeout: limits.tcp_user_timeout.map(Milliseconds::duration),
+            tcp_user_timeout: limits.tcp_user_timeout(),
         }
     }
 }
 
-/// A time of a second at the least and of 100 years at the most, whoever set the limit: a file or a hook. So no moment
-/// that is computed from it overflows, and no limit keeps its worker busy.
+/// A time of 68 years at the most, in 32 bits: in milliseconds where that takes 31 of them (24 days), in seconds above.
+/// Rounded up. Deadlines are kept in steps a hundred times as long.
 #[derive(Clone, Copy, Debug)]
-struct Nanoseconds(NonZeroU64);
+struct Span(NonZeroU32);
 
-impl Nanoseconds {
+impl Span {
     fn of(time: Duration) -> Self {
-        let time = time.clamp(LEAST, MOST);
-        Self(at_least_one(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
+        let time = time.min(MOST);
+        // No division by 128 bits, in every handshake.
+        let milliseconds = time.as_secs() * 1_000 + u64::from(time.subsec_nanos().div_ceil(1_000_000));
+        let number = match u32::try_from(milliseconds) {
+            Ok(milliseconds) if milliseconds < IN_SECONDS => milliseconds,
+            _ => IN_SECONDS | u32::try_from(milliseconds.div_ceil(1_000)).unwrap_or(MOST_SECONDS),
+        };
+        Self(NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN))
     }
 
     fn duration(self) -> Duration {
-        Duration::from_nanos(self.0.get())
+        match self.0.get() {
+            milliseconds @ ..IN_SECONDS => Duration::from_millis(milliseconds.into()),
+            seconds => Duration::from_secs((seconds & !IN_SECONDS).into()),
+        }
     }
 }
 
-/// A time of a second at the least and of 49 days at the most, in half the room of [`Nanoseconds`].
-#[derive(Clone, Copy, Debug)]
-struct Milliseconds(NonZeroU32);
-
-impl Milliseconds {
-    fn of(time: Duration) -> Self {
-        let milliseconds = u32::try_from(time.max(LEAST).as_millis()).unwrap_or(u32::MAX);
-        Self(NonZeroU32::new(milliseconds).unwrap_or(NonZeroU32::MIN))
-    }
-
-    fn duration(self) -> Duration {
-        Duration::from_millis(self.0.get().into())
-    }
-}
-
-fn at_least_one(number: u64) -> NonZeroU64 {
-    NonZeroU64::new(number).unwrap_or(NonZeroU64::MIN)
-}
-
-/// The least that a configuration may say.
+/// The bit of a [`Span`] in seconds.
+const IN_SECONDS: u32 = 1 << 31;
+const MOST_SECONDS: u32 = IN_SECONDS - 1;
+/// The least that a configuration may say. A hook may say less, and no limit is to keep its worker busy.
 const LEAST: Duration = Duration::from_secs(1);
 /// Longer than any process runs, and than a configuration may say.
-const MOST: Duration = Duration::from_secs(100 * 365 * 86_400);
+const MOST: Duration = Duration::from_secs(MOST_SECONDS as u64);
 
 #[cfg(test)]
 mod tests {
@@ -124,7 +130,7 @@ mod tests {
         let all = TunnelLimits {
             idle: Some(Duration::from_secs(365 * 86_400)),
             max_age: Some(Duration::from_secs(1)),
-            ping: Some(Duration::from_nanos(1_500_000_001)),
+            ping: Some(Duration::from_millis(1_501)),
             max_message: Some(u64::MAX),
             tcp_user_timeout: Some(Duration::from_secs(1)),
             stall: Some(Duration::from_secs(3_600)),
@@ -138,14 +144,37 @@ mod tests {
             stall: None,
         };
         for limits in [all, none] {
-            assert_eq!(TunnelLimits::from(PairLimits::from(limits)), limits);
+            assert_eq!(TunnelLimits::from(PairLimits::new(limits, 0.1)), limits);
         }
     }
 
     #[test]
     fn limits_that_no_file_may_say_are_brought_into_bounds() {
-        let of = |idle| PairLimits::from(TunnelLimits { idle: Some(idle), ..TunnelLimits::default() }).idle();
+        let of = |idle| PairLimits::new(TunnelLimits { idle: Some(idle), ..TunnelLimits::default() }, 0.0).idle();
         assert_eq!(of(Duration::MAX), Some(MOST));
         assert_eq!(of(Duration::ZERO), Some(LEAST));
+    }
+
+    #[test]
+    fn times_are_kept_to_the_millisecond_up_to_24_days_and_to_the_second_above() {
+        let day = Duration::from_secs(86_400);
+        for (time, kept) in [
+            (Duration::from_nanos(1), Duration::from_millis(1)),
+            (Duration::from_nanos(1_000_001), Duration::from_millis(2)),
+            (24 * day + Duration::from_nanos(1), 24 * day + Duration::from_millis(1)),
+            (25 * day + Duration::from_nanos(1), 25 * day + Duration::from_secs(1)),
+            (Duration::from_millis(u64::from(IN_SECONDS) - 1), Duration::from_millis(u64::from(IN_SECONDS) - 1)),
+            (Duration::from_millis(u64::from(IN_SECONDS)), Duration::from_secs(u64::from(IN_SECONDS) / 1_000 + 1)),
+        ] {
+            assert_eq!(Span::of(time).duration(), kept, "{time:?}");
+        }
+    }
+
+    #[test]
+    fn a_lifetime_is_cut_short_by_its_jitter_and_max_age_stays() {
+        let limits = TunnelLimits { max_age: Some(Duration::from_secs(1_000)), ..TunnelLimits::default() };
+        let cut = PairLimits::new(limits, 0.1);
+        assert_eq!((cut.lifetime(), cut.max_age()), (Some(Duration::from_secs(900)), limits.max_age));
+        assert_eq!(PairLimits::new(TunnelLimits { max_age: None, ..limits }, 0.1).lifetime(), None);
     }
 }

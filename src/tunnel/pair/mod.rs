@@ -35,8 +35,8 @@ pub(super) struct Pair<E> {
     /// Flows by the side that sends their bytes.
     flows: Sides<Flow>,
     limits: PairLimits,
-    /// Moment at which `max_age`, shortened by its jitter, is reached.
-    too_old: Option<Instant>,
+    /// Moment at which the tunnel opened, in another process perhaps.
+    since: Instant,
     /// Parts that few tunnels have.
     rare: Option<Box<Rare>>,
     /// Reason of the end, as far as it is known.
@@ -45,7 +45,7 @@ pub(super) struct Pair<E> {
     refused: Option<Side>,
     /// Bytes that the latest [`drive`](Self::drive) passed on, both ways together.
     moved: u32,
-    /// Set when the next moment to look at the clock may have come nearer.
+    /// Set when the next moment to look at the clock may have come nearer, or a side takes no more.
     nearer: bool,
     /// Hooks of the route; `None` on a route without hooks.
     inspector: Option<Box<Inspector>>,
@@ -164,8 +164,8 @@ impl<E: End> Pair<E> {
         Self {
             ends: Sides::new(Leg::new(client, now), Leg::new(backend, now)),
             flows: Sides::from_fn(Flow::new),
-            limits: limits.into(),
-            too_old: PairLimits::from(limits).max_age().and_then(|age| now.checked_add(age.mul_f64(1.0 - jitter))),
+            limits: PairLimits::new(limits, jitter),
+            since: now,
             rare: None,
             reason: None,
             refused: None,
@@ -187,6 +187,11 @@ impl<E: End> Pair<E> {
         leg.readable |= ready.readable;
         leg.writable |= ready.writable;
         leg.hung_up |= ready.hung_up;
+    }
+
+    /// Tells whether a side has refused a write, and the poller has not said since that it may take one.
+    pub(super) fn takes_no_more(&self, side: Side) -> bool {
+        !self.ends[side].writable
     }
 
     /// Moves bytes both ways, at most as many each way as `scratch` holds.
@@ -310,7 +315,11 @@ impl<E: End> Pair<E> {
                     // Its sender is read again, and can be found to be silent.
                     self.nearer |= self.limits.ping().is_some();
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => leg.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    leg.writable = false;
+                    // The poller may have to watch for it.
+                    self.nearer = true;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return self.refused(side.other(), &error, now),
             }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::limits::PairLimits;
 use super::{End, Flow, Leg, Pair, Pinging, Plans, Rare, Reason, ReattachProgress, Side, reattached};
 use crate::config::TunnelLimits;
 use crate::tunnel::rates;
@@ -73,7 +74,7 @@ impl<E: End> Pair<E> {
                 pinged_ago: leg.pinged().map(since),
                 ping_after_in: leg.pinging.as_ref().map_or(Duration::ZERO, |pinging| until(pinging.not_before)),
             }),
-            too_old_in: self.too_old.map(until),
+            too_old_in: self.too_old().map(until),
             planned_in: planned.map(|(at, reason)| (until(at), reason)),
             changing_in: changing.map(|(at, reason)| (until(at), reason)),
             deadline_in: deadline.map(until),
@@ -85,12 +86,13 @@ impl<E: End> Pair<E> {
         }
     }
 
-    /// A pair that goes on `now` where another left off.
-    pub(in crate::tunnel) fn resume(client: E, backend: E, state: PairState, now: Instant) -> Self {
+    /// A pair that goes on `now` where another left off; its tunnel opened an `age` ago.
+    pub(in crate::tunnel) fn resume(client: E, backend: E, state: PairState, age: Duration, now: Instant) -> Self {
         // A moment before the machine started cannot be told; then it was now.
         let before = |ago: Duration| now.checked_sub(ago).unwrap_or(now);
         // A moment that cannot be told never comes.
         let after = |left: Duration| now.checked_add(left);
+        let since = before(age);
         let leg = |stream, leg: &LegState| {
             let pinging =
                 Pinging { sent: leg.pinged_ago.map(before), not_before: after(leg.ping_after_in).unwrap_or(now) };
@@ -111,8 +113,8 @@ impl<E: End> Pair<E> {
         let [client_leg, backend_leg] = state.legs.each_ref().into_array();
         Self {
             ends: Sides::new(leg(client, client_leg), leg(backend, backend_leg)),
-            limits: state.limits.into(),
-            too_old: state.too_old_in.and_then(after),
+            limits: PairLimits::resume(state.limits, state.too_old_in.map(|left| left.saturating_add(now - since))),
+            since,
             rare: is_rare.then(|| Box::new(Rare { plans, throttle: None, crossed: state.throttle, reattach })),
             reason: state.reason,
             refused: state.refused,

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::bucket::{RateBucket, SECOND, cost};
 use crate::affinity::Digest;
+use crate::slots::GiveBack;
 use crate::tunnel::record::Record;
 
 /// The keys of all open tunnels whose upstream limits the rates of keys.
@@ -64,6 +65,8 @@ impl RatedKeys {
             let is_full = |key: &KeyRates| key.bytes.full_in(now).max(key.messages.full_in(now)) == 0;
             known.keys.retain(|_, key| Arc::strong_count(key) > 1 || !is_full(key));
             known.sweep_at = (known.keys.len() * 2).max(LEAST_SWEPT);
+            let keys = &mut known.keys;
+            keys.give_back(keys.len());
         }
         Some(Arc::clone(known.keys.entry(id).or_default()))
     }

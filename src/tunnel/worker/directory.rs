@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::hook::{KeyTag, To, Tunnel, TunnelId};
+use crate::slots::GiveBack;
 
 /// Slots of the tunnels with hooks on one worker.
 #[derive(Default)]
@@ -19,6 +20,7 @@ impl Directory {
 
     pub(super) fn leave(&mut self, tunnel: &Tunnel, slot: usize) {
         self.by_id.remove(&tunnel.id);
+        self.by_id.give_back(self.by_id.len());
         if let Some(key) = tunnel.key {
             self.by_key.remove(&(key, slot));
         }

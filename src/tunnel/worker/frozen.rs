@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use slab::Slab;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::tunnel::Tunnel;
@@ -15,8 +14,10 @@ use crate::admission;
 use crate::affinity::KeySource;
 use crate::hook::{self, Chain, Injector, TunnelId};
 use crate::metrics::UpstreamMetrics;
+use crate::slots::Slots;
 use crate::tls;
 use crate::trace::TraceId;
+use crate::tunnel::addresses::Addresses;
 use crate::tunnel::inspect::{self, Caller, Inspector, Travels};
 use crate::tunnel::pair::{Pair, PairState, Sealing, TunnelStream};
 use crate::tunnel::reason::Reason;
@@ -185,13 +186,13 @@ impl Frozen {
 
     /// The passport of the tunnel as of `now`.
     pub fn passport(&self, now: Instant) -> Passport {
-        let Tunnel { pair, record, since, .. } = &*self.0;
+        let Tunnel { pair, record, .. } = &*self.0;
         let rare = record.rare.as_deref();
         Passport {
             id: Some(record.id),
-            request_id: record.request_id.clone(),
-            client: record.client,
-            peer: record.peer,
+            request_id: record.request_id.text(),
+            client: record.client(),
+            peer: record.peer(),
             client_tls: rare.and_then(|rare| rare.tls.clone()).map(Box::new),
             route: (&*record.route).into(),
             upstream: record.backend().upstream().to_owned(),
@@ -202,7 +203,7 @@ impl Frozen {
             key_hash: record.key_hash,
             by_hook: record.by_hook,
             trace: rare.and_then(|rare| rare.trace).map(Box::new),
-            age: now.saturating_duration_since(*since),
+            age: now.saturating_duration_since(pair.since()),
             pair: pair.state(now),
             hooks: pair.inspector().map(Inspector::state),
             tls: Sides::from_fn(|side| pair.stream(side).tls_state()),
@@ -225,7 +226,7 @@ impl Frozen {
         let Surroundings { route, mut guard, admitted, metrics, hooks, injector } = place;
         passport.count(&mut guard);
         let (id, [client, backend]) = (passport.id(), streams(sockets, passport.tls));
-        let mut pair = Pair::resume(client, backend, passport.pair, now);
+        let mut pair = Pair::resume(client, backend, passport.pair, passport.age, now);
         match (passport.hooks, caller) {
             (Some(state), Some(caller)) => {
                 let tunnel = hook::Tunnel {
@@ -248,9 +249,8 @@ impl Frozen {
         let record = Record {
             id,
             generation: 0,
-            request_id: passport.request_id,
-            client: passport.client,
-            peer: passport.peer,
+            request_id: (&*passport.request_id).into(),
+            addresses: Addresses::new(passport.client, passport.peer),
             rare: Rare::of(passport.client_tls.map(|tls| *tls), passport.trace.map(|trace| *trace)),
             route,
             key_source: KeySource::named(&passport.key_source),
@@ -261,8 +261,7 @@ impl Frozen {
             admitted,
             metrics,
         };
-        // A moment before the machine started cannot be told; then it was now.
-        Self(Box::new(Tunnel::new(pair, record, now.checked_sub(passport.age).unwrap_or(now))))
+        Self(Box::new(Tunnel::new(pair, record)))
     }
 
     /// Tells which sides speak TLS.
@@ -294,9 +293,9 @@ impl Frozen {
 ///
 /// Tunnels with TLS cannot travel where the successor does not take it (`with_tls`), and those that rustls seals not at
 /// all.
-pub(super) fn choose(tunnels: &mut Slab<Box<Tunnel>>, most: usize, with_tls: bool) -> (Vec<usize>, usize, usize) {
+pub(super) fn choose(tunnels: &mut Slots<Box<Tunnel>>, most: usize, with_tls: bool) -> (Vec<usize>, usize, usize) {
     let (mut chosen, mut busy, mut staying, mut weight) = (Vec::new(), 0, 0, 0);
-    for (slot, tunnel) in tunnels {
+    for (slot, tunnel) in tunnels.iter_mut() {
         if chosen.len() == most || weight > MOST_TRAVELLING {
             break;
         }

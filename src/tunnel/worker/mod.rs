@@ -169,7 +169,8 @@ impl Worker {
         let hung_up = event.is_read_closed() || event.is_error();
         let readiness = Readiness {
             readable: event.is_readable() || hung_up,
-            writable: event.is_writable() || event.is_write_closed() || event.is_error(),
+            // Whatever closes the way out is seen on the way in, too.
+            writable: event.is_writable() || (hung_up && (event.is_write_closed() || event.is_error())),
             hung_up,
         };
         self.tunnels.note(token, readiness);
@@ -344,7 +345,7 @@ fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     }
 }
 
-/// The token of the waker; no slab grows this far.
+/// The token of the waker; no number of a slot grows this far.
 const WAKE: Token = Token(usize::MAX);
 const EVENTS_PER_POLL: usize = 1024;
 /// Tunnels and handshakes that a worker has more than the freest one when it begins to give away the clients it

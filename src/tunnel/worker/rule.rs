@@ -3,9 +3,8 @@
 use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
-use slab::Slab;
-
 use super::tunnel::Tunnel;
+use crate::slots::Slots;
 use crate::tunnel::reason::Reason;
 use crate::tunnel::record::Record;
 
@@ -65,7 +64,7 @@ pub(super) struct Touched {
 }
 
 /// Judges every tunnel that is not ending yet.
-pub(super) fn judge(rule: &TunnelRule, tunnels: &mut Slab<Box<Tunnel>>, now: Instant) -> (Judged, Touched) {
+pub(super) fn judge(rule: &TunnelRule, tunnels: &mut Slots<Box<Tunnel>>, now: Instant) -> (Judged, Touched) {
     let (mut judged, mut touched) = (Judged::default(), Touched::default());
     let mut told: Vec<(Duration, Reason, usize)> = Vec::new();
     for (slot, tunnel) in tunnels.iter_mut().filter(|(_, tunnel)| !tunnel.pair.is_ending()) {

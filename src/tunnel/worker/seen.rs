@@ -46,7 +46,7 @@ impl<'t> Seen<'t> {
 
     /// Time since the tunnel opened, in a process before this one included.
     pub fn age(&self) -> Duration {
-        self.now.saturating_duration_since(self.tunnel.since)
+        self.now.saturating_duration_since(self.tunnel.pair.since())
     }
 
     /// Time since bytes last came from either side.

@@ -21,7 +21,7 @@ use crate::hook::{
     Result, Setup, SetupError, To, Tunnel, TunnelId, Verdict,
 };
 use crate::metrics::Metrics;
-use crate::tunnel::{Batch, Hooked, NewTunnel, Passport, Reason, Record, Scope, Surroundings, Tunnels};
+use crate::tunnel::{Addresses, Batch, Hooked, NewTunnel, Passport, Reason, Record, Scope, Surroundings, Tunnels};
 use crate::upstream;
 
 /// Waits at the gate for messages, and to be told of ends; notes what it is told.
@@ -134,8 +134,7 @@ impl Lab {
             id: TunnelId::random(),
             generation: 1,
             request_id: name.into(),
-            client: [127, 0, 0, 1].into(),
-            peer: ([127, 0, 0, 1], 1).into(),
+            addresses: Addresses::new([127, 0, 0, 1].into(), ([127, 0, 0, 1], 1).into()),
             rare: None,
             route: route.into(),
             key_source: None,
@@ -149,7 +148,7 @@ impl Lab {
         let tunnel = Tunnel {
             id: record.id,
             request_id: name.into(),
-            client: record.client,
+            client: record.client(),
             route: Arc::clone(&record.route),
             upstream: "u".into(),
             backend: self.backend.address(),

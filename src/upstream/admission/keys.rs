@@ -5,9 +5,8 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use slab::Slab;
-
 use super::UpstreamAdmission;
+use crate::slots::{GiveBack, Slots};
 
 /// Identity of a key: its place on the ring and its digest in logs, 64 bits together. Tunnels keep both, and take them
 /// along to another process. They do not keep the key itself, which may be a secret.
@@ -35,7 +34,7 @@ pub struct KeyTunnels {
 struct Counts {
     slots: HashMap<KeyId, usize>,
     /// The number of tunnels of each key that has some.
-    counts: Slab<(KeyId, usize)>,
+    counts: Slots<(KeyId, usize)>,
 }
 
 /// Place of a key among the counts, while it has a tunnel: four bytes, because every tunnel has room for one.
@@ -64,7 +63,7 @@ impl KeyTunnels {
                 slot
             }
             (None, _) if most > 0 => {
-                let slot = counts.insert((id, 1));
+                let slot = counts.insert(|_| (id, 1));
                 slots.insert(id, slot);
                 slot
             }
@@ -89,8 +88,10 @@ impl KeyTunnels {
         *count -= 1;
         if *count == 0 {
             let id = *id;
-            all.counts.remove(slot);
-            all.slots.remove(&id);
+            let Counts { slots, counts } = &mut *all;
+            counts.remove(slot);
+            slots.remove(&id);
+            slots.give_back(slots.len());
         }
     }
 

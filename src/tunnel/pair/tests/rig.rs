@@ -145,7 +145,7 @@ impl Rig {
         let text = serde_json::to_string(&self.pair.state(self.now)).unwrap();
         let [client, backend] = Side::ALL.map(|side| std::mem::take(self.end(side)));
         self.now += gap;
-        self.pair = Pair::resume(client, backend, serde_json::from_str(&text).unwrap(), self.now);
+        self.pair = Pair::resume(client, backend, serde_json::from_str(&text).unwrap(), Duration::ZERO, self.now);
         self.tell_anew();
     }
 

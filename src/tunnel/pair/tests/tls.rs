@@ -138,7 +138,7 @@ impl TlsRig {
             let state = serde_json::to_string(&stream.state().expect("it can move")).unwrap();
             Stream::resume(std::mem::take(stream.below_mut()), serde_json::from_str(&state).unwrap())
         });
-        self.pair = Pair::resume(client, backend, serde_json::from_str(&state).unwrap(), self.now);
+        self.pair = Pair::resume(client, backend, serde_json::from_str(&state).unwrap(), Duration::ZERO, self.now);
         for side in Side::ALL {
             self.pair.note(side, Readiness { readable: true, writable: true, hung_up: false });
         }

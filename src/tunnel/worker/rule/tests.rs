@@ -6,6 +6,7 @@ use super::*;
 use crate::config::{self, TunnelLimits};
 use crate::hook::TunnelId;
 use crate::metrics::Metrics;
+use crate::tunnel::Addresses;
 use crate::tunnel::pair::{Checked, Pair};
 use crate::upstream::Registry;
 
@@ -18,8 +19,7 @@ fn tunnel(now: Instant) -> Tunnel {
         id: TunnelId::random(),
         generation: 1,
         request_id: "test".into(),
-        client: [127, 0, 0, 1].into(),
-        peer: ([127, 0, 0, 1], 1).into(),
+        addresses: Addresses::new([127, 0, 0, 1].into(), ([127, 0, 0, 1], 1).into()),
         rare: None,
         route: "* /".into(),
         key_source: None,
@@ -31,7 +31,7 @@ fn tunnel(now: Instant) -> Tunnel {
         metrics: Metrics::new().upstream("a"),
     };
     let limits = TunnelLimits { idle: None, tcp_user_timeout: None, ..config::TunnelLimits::default() };
-    Tunnel::new(Pair::new(client.into(), backend.into(), limits, 0.0, now), record, now)
+    Tunnel::new(Pair::new(client.into(), backend.into(), limits, 0.0, now), record)
 }
 
 fn end(reason: Reason) -> impl Fn(&Standing<'_>) -> RuleVerdict {

@@ -24,7 +24,7 @@ async fn a_rule_that_panics_costs_the_tunnel_that_it_was_asked_about() {
     let [mut one, mut bad, mut other] =
         ["one", "bad", "other"].map(|name| open(&tunnels, name, TunnelLimits::default()));
     let rule = |standing: &crate::tunnel::Standing<'_>| {
-        assert_ne!(&*standing.record.request_id, "bad");
+        assert_ne!(standing.record.request_id, "bad".into());
         RuleVerdict::Keep
     };
     tunnels.judge(Arc::new(rule)).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::TunnelLimits;
 use crate::hook::TunnelId;
 use crate::metrics::Metrics;
-use crate::tunnel::{NewTunnel, Record};
+use crate::tunnel::{Addresses, NewTunnel, Record};
 use crate::upstream::Registry;
 
 /// The far ends of a tunnel.
@@ -24,8 +24,7 @@ pub(in crate::tunnel) fn plain(name: &str, limits: TunnelLimits) -> (NewTunnel, 
         id: TunnelId::random(),
         generation: 1,
         request_id: name.into(),
-        client: address.ip(),
-        peer: address,
+        addresses: Addresses::new(address.ip(), address),
         rare: None,
         route: "* /".into(),
         key_source: None,

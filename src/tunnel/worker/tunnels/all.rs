@@ -21,7 +21,7 @@ impl OpenTunnels {
     pub(in crate::tunnel::worker) fn visit(&self, look: &Look, from: usize) -> Option<usize> {
         // The turn may have begun a while ago.
         let now = Instant::now();
-        for slot in from..self.slots.capacity() {
+        for slot in from..self.slots.end() {
             if let Some(tunnel) = self.slots.get(slot) {
                 caught("a look at a tunnel", || look(&Seen::new(tunnel, slot, now)));
             }

@@ -49,7 +49,7 @@ impl Memory {
     }
 
     /// Counts the bytes that a tunnel keeps anew.
-    fn count(&mut self, tunnel: &mut Tunnel) {
+    pub(super) fn count(&mut self, tunnel: &mut Tunnel) {
         // Nearly always: this is asked after each message.
         if tunnel.counted_kept == 0 && !tunnel.pair.keeps_anything() {
             return;

@@ -14,13 +14,13 @@ use std::time::Instant;
 
 use mio::{Registry, Token};
 use prometheus::IntGauge;
-use slab::Slab;
 
 use super::directory::Directory;
 use super::rule::{self, TunnelRule};
 use super::tunnel::{Queued, Tunnel, caught};
 use crate::access_log::AccessLog;
 use crate::hook::Closed;
+use crate::slots::{GiveBack, Slots};
 use crate::tunnel::activity::ChangeSignal;
 use crate::tunnel::deadlines::{Deadlines, STEP};
 use crate::tunnel::inspect::Caller;
@@ -36,8 +36,8 @@ use searches::Searches;
 /// The open tunnels of one worker.
 pub(super) struct OpenTunnels {
     registry: Rc<Registry>,
-    /// Each in an allocation of its own, so that its memory goes when it ends; a slab never shrinks.
-    slots: Slab<Box<Tunnel>>,
+    /// Each in an allocation of its own, so that its memory goes when it ends.
+    slots: Slots<Box<Tunnel>>,
     /// Tunnels with something to do at once; never more than there are.
     ready: Vec<usize>,
     /// Tunnels whose turn it is. Empty between two turns, and kept because a new list would be an allocation a message.
@@ -88,7 +88,7 @@ impl OpenTunnels {
         let Shared { log, caller, limits, kept, changes, keys } = shared;
         Self {
             registry,
-            slots: Slab::new(),
+            slots: Slots::default(),
             ready: Vec::new(),
             driven: Vec::new(),
             bulk: VecDeque::new(),
@@ -116,6 +116,7 @@ impl OpenTunnels {
                 self.count_memory(slot);
                 self.set_deadline(slot);
                 self.queue(slot);
+                self.watch_for_room(slot, now);
                 done
             }
             Err(_broken) => {
@@ -174,7 +175,7 @@ impl OpenTunnels {
 
     /// Takes a tunnel out of every list of this worker.
     fn take_out(&mut self, slot: usize) -> Box<Tunnel> {
-        let mut tunnel = self.slots.remove(slot);
+        let mut tunnel = self.slots.remove(slot).expect("a tunnel stays in its slot until it is taken out");
         self.give_up_search(slot, &tunnel);
         tunnel.counted_open().dec();
         self.deadlines.forget(slot);
@@ -189,6 +190,11 @@ impl OpenTunnels {
             Queued::Ready => self.ready.retain(|other| *other != slot),
             Queued::Bulk => self.bulk.retain(|other| *other != slot),
         }
+        // No queue is longer than there are slots.
+        let end = self.slots.end();
+        self.ready.give_back(end);
+        self.driven.give_back(end);
+        self.bulk.give_back(end);
         tunnel
     }
 
@@ -209,7 +215,8 @@ impl OpenTunnels {
 
 /// Closes a tunnel, counts and logs its end, and tells its hooks.
 fn account_for(tunnel: Tunnel, log: &AccessLog, now: Instant) {
-    let Tunnel { mut pair, record, since, .. } = tunnel;
+    let Tunnel { mut pair, record, .. } = tunnel;
+    let since = pair.since();
     let inspector = pair.take_inspector();
     let reattached = pair.reattached();
     let ending = Ending::new(pair.reason(), pair.close_code(), reattached, since, now, |side| pair.passed(side));

@@ -11,7 +11,7 @@ use super::{OpenTunnels, token_of};
 use crate::tunnel::activity::UnderWay;
 use crate::tunnel::inspect::Inspector;
 use crate::tunnel::new_tunnel::NewTunnel;
-use crate::tunnel::pair::Pair;
+use crate::tunnel::pair::{Pair, Sealing};
 use crate::tunnel::reason::Reason;
 use crate::tunnel::record::Record;
 use crate::tunnel::worker::rule;
@@ -53,7 +53,7 @@ impl OpenTunnels {
             pair.limit_rates(given, self.keys.start(), now);
         }
         let (late_end, rule) = (self.late_end(&record, now), self.rule.as_deref());
-        let mut tunnel = Box::new(Tunnel::new(pair, record, now));
+        let mut tunnel = Box::new(Tunnel::new(pair, record));
         let begun = tunnel.guarded(now, |tunnel| {
             for side in Side::ALL {
                 tunnel.pair.preload(side, &early[side], now, &tunnel.record.metrics);
@@ -78,13 +78,16 @@ impl OpenTunnels {
         }
     }
 
-    /// Adds a tunnel's sockets to the poller, and the tunnel to the queue.
-    pub(in crate::tunnel::worker) fn take_on(&mut self, mut tunnel: Box<Tunnel>, watched: Sides<bool>) -> usize {
-        let entry = self.slots.vacant_entry();
-        let slot = entry.key();
+    /// Adds a tunnel's sockets to the poller, and the tunnel to the queue where it has something to do.
+    pub(in crate::tunnel::worker) fn take_on(&mut self, tunnel: Box<Tunnel>, watched: Sides<bool>) -> usize {
+        tunnel.counted_open().inc();
+        let slot = self.slots.insert(|_| tunnel);
+        let Tunnel { pair, watched_for_room, .. } = &mut *self.slots[slot];
         let registered = Side::ALL.into_iter().try_for_each(|side| {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            let (stream, token) = (tunnel.pair.stream_mut(side), token_of(slot, side));
+            // A socket that has room would be reported at once, for nothing. TLS writes of its own accord.
+            watched_for_room[side] = pair.takes_no_more(side) || pair.stream(side).sealing() != Sealing::None;
+            let interest = interest(watched_for_room[side]);
+            let (stream, token) = (pair.stream_mut(side), token_of(slot, side));
             // Either way readiness that is there already is reported.
             if watched[side] {
                 self.registry.reregister(stream, token, interest)
@@ -92,8 +95,6 @@ impl OpenTunnels {
                 self.registry.register(stream, token, interest)
             }
         });
-        tunnel.counted_open().inc();
-        entry.insert(tunnel);
         if let Err(error) = registered {
             error!("a tunnel could not be registered with the poller and ends: {error}");
             self.remove(slot, Instant::now());
@@ -101,8 +102,27 @@ impl OpenTunnels {
         }
         self.enter(slot);
         self.set_deadline(slot);
-        self.queue(slot);
+        if !self.slots[slot].pair.is_untouched() {
+            self.queue(slot);
+        }
         slot
+    }
+
+    /// Makes the poller watch the sides of a tunnel that take no more for room, from then on for good.
+    pub(super) fn watch_for_room(&mut self, slot: usize, now: Instant) {
+        let Some(tunnel) = self.slots.get_mut(slot) else { return };
+        for side in Side::ALL {
+            if !tunnel.pair.takes_no_more(side) || tunnel.watched_for_room[side] {
+                continue;
+            }
+            tunnel.watched_for_room[side] = true;
+            // Room that is there by now is reported.
+            let stream = tunnel.pair.stream_mut(side);
+            if let Err(error) = self.registry.reregister(stream, token_of(slot, side), interest(true)) {
+                error!("a tunnel's socket could not be watched for room and the tunnel ends: {error}");
+                return self.remove(slot, now);
+            }
+        }
     }
 
     /// Registers a tunnel with hooks in the directory and lets this worker call its hooks.
@@ -121,4 +141,9 @@ impl OpenTunnels {
             self.act_on(slot, now, |tunnel| tunnel.pair.open_hooks(now, &tunnel.record.metrics));
         }
     }
+}
+
+/// Readiness of a socket that the poller watches for.
+pub(super) fn interest(for_room: bool) -> Interest {
+    if for_room { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
 }

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use log::{debug, warn};
-use mio::Interest;
 
+use super::opening::interest;
 use super::{OpenTunnels, token_of};
 use crate::socket::keepalive;
 use crate::tunnel::accept::Socket;
@@ -61,9 +61,9 @@ impl OpenTunnels {
             number,
             not_before,
             until,
-            request_id: record.request_id.clone(),
-            client: record.client,
-            peer: record.peer,
+            request_id: record.request_id.text(),
+            client: record.client(),
+            peer: record.peer(),
             route: record.route.clone(),
             upstream: record.by_hook.then(|| record.backend().upstream().into()),
             key_source: record.key_source,
@@ -125,8 +125,9 @@ impl OpenTunnels {
     /// Makes the poller watch the next backend's connection in place of the old one's.
     fn watch_next(&mut self, slot: usize, backend: Socket) -> Result<TunnelStream, ReattachOutcome> {
         let (mut stream, watched) = (backend.stream, backend.watched);
-        let (token, interest) = (token_of(slot, Side::Backend), Interest::READABLE | Interest::WRITABLE);
-        let pair = &mut self.slots[slot].pair;
+        let (token, interest) = (token_of(slot, Side::Backend), interest(true));
+        let Tunnel { pair, watched_for_room, .. } = &mut *self.slots[slot];
+        watched_for_room[Side::Backend] = true;
         // A socket that cannot be taken off the poller's list leaves it when it is closed.
         let _ = self.registry.deregister(pair.stream_mut(Side::Backend));
         let registered = match watched {
@@ -146,9 +147,8 @@ impl OpenTunnels {
 
     /// Logs and counts the outcome of a tunnel's re-attachment, if there is one.
     pub(super) fn tell(&mut self, slot: usize) {
-        let Some(tunnel) = self.slots.get_mut(slot) else { return };
-        if let Some(told) = tunnel.pair.take_told() {
-            tunnel.record.log_reattached(&self.log, &told);
+        if let Some(tunnel) = self.slots.get_mut(slot) {
+            tunnel.tell(&self.log);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
-use mio::Poll;
+use mio::{Events, Poll};
 
 use super::turns::{BULK_BYTES, HEAVY, SHORT_FOR};
 use super::*;
@@ -13,8 +13,7 @@ use crate::tunnel::worker::tests::plain::{Far, MESSAGE, plain};
 
 /// Open tunnels whose turns the test takes.
 struct Bench {
-    /// Its registry is of no use without it.
-    _poll: Poll,
+    poll: Poll,
     tunnels: OpenTunnels,
     /// Bytes kept.
     kept: IntGauge,
@@ -30,14 +29,14 @@ impl Bench {
         let keys = Arc::new(RatedKeys::new());
         let shared = Shared { log, caller: None, limits: Arc::default(), kept: kept.clone(), changes, keys };
         let tunnels = OpenTunnels::new(registry, Arc::default(), shared, now);
-        Self { _poll: poll, tunnels, kept, now }
+        Self { poll, tunnels, kept, now }
     }
 
     /// Opens a tunnel; slots are given in order.
     fn open(&mut self, limits: TunnelLimits) -> Far {
         let (tunnel, far) = plain("a", limits);
         self.tunnels.open(tunnel, self.now);
-        self.tunnels.drive(self.now);
+        assert!(!self.tunnels.is_busy(), "nothing has come");
         far
     }
 
@@ -216,6 +215,30 @@ fn idle_tunnels_wake_nobody_before_their_first_limit() {
     let _fars: Vec<Far> = (0..20).map(|_| bench.open(idle)).collect();
     assert!(!bench.tunnels.is_busy());
     assert!(bench.tunnels.due().is_some_and(|due| due >= bench.now + Duration::from_secs(600)));
+}
+
+#[test]
+fn the_poller_says_that_a_side_has_room_only_where_it_had_none() {
+    let mut bench = Bench::start();
+    let mut far = bench.open(TunnelLimits::default());
+    let mut events = Events::with_capacity(8);
+    bench.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+    assert!(events.is_empty(), "a tunnel that opens has nothing to do: {events:?}");
+
+    fill(&mut far);
+    while !bench.tunnels.slots[0].pair.takes_no_more(Side::Backend) {
+        bench.tunnels.note(token_of(0, Side::Client), Readiness { readable: true, writable: false, hung_up: false });
+        bench.tunnels.drive(bench.now);
+        fill_up(&mut far);
+    }
+    far.backend.set_nonblocking(true).unwrap();
+    let has_room =
+        |events: &Events| events.iter().any(|event| event.token() == token_of(0, Side::Backend) && event.is_writable());
+    while !has_room(&events) {
+        while far.backend.read(&mut [0; 64 * 1024]).is_ok() {}
+        bench.poll.poll(&mut events, Some(PATIENCE)).unwrap();
+        assert!(!events.is_empty(), "the backend has taken everything");
+    }
 }
 
 /// Longer than anything here takes.

@@ -72,10 +72,12 @@ impl OpenTunnels {
             Ok(None) => self.queue(slot),
             Ok(Some(Driven::Ended)) | Err(_) => return self.remove(slot, now),
         }
-        self.count_memory(slot);
-        self.tell(slot);
-        if self.slots[slot].pair.take_nearer() {
+        let tunnel = &mut self.slots[slot];
+        self.memory.count(tunnel);
+        tunnel.tell(&self.log);
+        if tunnel.pair.take_nearer() {
             self.set_deadline(slot);
+            self.watch_for_room(slot, now);
         }
     }
 }

@@ -15,7 +15,7 @@ impl HookedRig {
         let written = serde_json::to_string(&state).unwrap();
         let (pair, hooks): (PairState, inspect::InspectorState) = serde_json::from_str(&written).unwrap();
         let [client, backend] = Side::ALL.map(|side| std::mem::take(self.rig.end(side)));
-        self.rig.pair = Pair::resume(client, backend, pair, self.rig.now);
+        self.rig.pair = Pair::resume(client, backend, pair, Duration::ZERO, self.rig.now);
         let tunnel = Tunnel { id: hooks.id, ..tunnel() };
         let (chain, caller) = (self.chain(names), Arc::clone(&self.caller));
         self.rig.pair.watch_on(hooks, chain, tunnel, caller, self.rig.now);
