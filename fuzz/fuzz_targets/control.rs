@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longhaul::control::{Reply, ControlRequest};
+use longhaul::control::{ControlRequest, Reply};
 
 fuzz_target!(|line: &[u8]| {
     match ControlRequest::parse(line) {

@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longhaul::ws::{Cursor, FrameEvent, Fault, Side};
+use longhaul::ws::{Cursor, Fault, FrameEvent, Side};
 use longhaul_fuzz::Input;
 
 fuzz_target!(|input: &[u8]| {

@@ -17,9 +17,9 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING, UPGRADE,
 };
 use libfuzzer_sys::fuzz_target;
-use longhaul::dial::{HeadExchange, ExchangeLimits, Transport};
+use longhaul::dial::{ExchangeLimits, HeadExchange, Transport};
 use longhaul::gateway::offer::Plain;
-use longhaul::http1::forward::{Edited, OfOurs, ForwardedFrom, switching_response};
+use longhaul::http1::forward::{Edited, ForwardedFrom, OfOurs, switching_response};
 use longhaul::http1::head::{read_request, read_response};
 use longhaul::http1::{HeadBounds, HeaderFields, ResponseHead, Unwanted, framing, reading};
 use longhaul::ws::handshake::{BadAnswer, Offer, accept, verify};

@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use longhaul::http1::forward::{Edited, ForwardedFrom, upgrade_request};
 use longhaul::http1::framing::{self, Body, Framing, is_token};
 use longhaul::http1::head::{HeadProgress, read_request, read_response};
-use longhaul::http1::{HeadBounds, HeaderFields, HeadReading, RequestRefused, RequestHead, fields, reading};
+use longhaul::http1::{HeadBounds, HeadReading, HeaderFields, RequestHead, RequestRefused, fields, reading};
 use longhaul_fuzz::Input;
 
 fuzz_target!(|input: &[u8]| {
@@ -40,7 +40,11 @@ fuzz_target!(|input: &[u8]| {
 });
 
 /// The head that the bytes begin with, as the gateway reads one that comes in pieces; `None` while it is not complete.
-fn read<'b>(reader: &mut HeadReading, bytes: &'b [u8], bounds: &HeadBounds) -> Result<Option<RequestHead<'b>>, RequestRefused> {
+fn read<'b>(
+    reader: &mut HeadReading,
+    bytes: &'b [u8],
+    bounds: &HeadBounds,
+) -> Result<Option<RequestHead<'b>>, RequestRefused> {
     if reader.is_complete(bytes, bounds)? { reading::read(bytes, bounds).map(Some) } else { Ok(None) }
 }
 

@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use longhaul::ws::deflate::Codec;
 use longhaul::ws::frame::close_code;
 use longhaul::ws::message::into_text;
-use longhaul::ws::{Assembled, Assembler, Control, Cursor, WholeItem, MessageKind, Side, Violation, frame};
+use longhaul::ws::{Assembled, Assembler, Control, Cursor, MessageKind, Side, Violation, WholeItem, frame};
 use longhaul_fuzz::Input;
 
 fuzz_target!(|input: &[u8]| {

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longhaul::proxy_protocol::{MOST_BYTES, ProxiedConnection, HeaderRead, ProxyVersion, read, write, write_local};
+use longhaul::proxy_protocol::{HeaderRead, MOST_BYTES, ProxiedConnection, ProxyVersion, read, write, write_local};
 
 fuzz_target!(|bytes: &[u8]| {
     let whole = read(bytes);
@@ -33,14 +33,17 @@ fuzz_target!(|bytes: &[u8]| {
         }
         let Ok(HeaderRead::Header(length, again)) = read(&written) else { panic!("{written:?} is no header") };
         assert_eq!(length, written.len());
-        if let (ProxiedConnection::Proxied { source, destination }, ProxiedConnection::Proxied { source: from, destination: to }) =
-            (header.origin, again.origin)
+        if let (
+            ProxiedConnection::Proxied { source, destination },
+            ProxiedConnection::Proxied { source: from, destination: to },
+        ) = (header.origin, again.origin)
         {
             let told = |address: std::net::SocketAddr| (address.ip().to_canonical(), address.port());
             assert_eq!((told(source), told(destination)), (told(from), told(to)));
         } else {
             assert!(
-                !matches!(header.origin, ProxiedConnection::Proxied { .. }) && !matches!(again.origin, ProxiedConnection::Proxied { .. })
+                !matches!(header.origin, ProxiedConnection::Proxied { .. })
+                    && !matches!(again.origin, ProxiedConnection::Proxied { .. })
             );
         }
     }

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longhaul::tls::record::{Records, RecordState};
+use longhaul::tls::record::{RecordState, Records};
 
 fuzz_target!(|input: &[u8]| {
     let [choice, steps @ ..] = input else { return };
