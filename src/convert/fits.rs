@@ -54,6 +54,15 @@ pub(super) fn path(text: &str) -> Option<String> {
     fits.then(|| if trimmed.is_empty() { "/" } else { trimmed }.to_owned())
 }
 
+/// Tells whether the source's prefix also takes paths that go on within its last segment: `/admin` takes `/adminx`.
+pub(super) fn ends_within_a_segment(prefix: &str) -> bool {
+    !prefix.ends_with('/')
+}
+
+/// The words about a way that the source closes by such a prefix.
+pub(super) const OPEN_BESIDE: &str =
+    "a path with an `x` more at its end is closed by it, too; here such paths go by other routes, which are open";
+
 /// The target of a health check.
 pub(super) fn target(text: &str) -> bool {
     text.starts_with('/')

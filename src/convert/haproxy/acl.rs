@@ -12,8 +12,7 @@ use crate::convert::rules::Region;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Test {
     Hosts(Vec<String>),
-    /// Paths, and whether the test is for more or less than their prefixes.
-    Paths(Vec<String>, Option<&'static str>),
+    Paths(AclPaths),
     WebSocket,
     Networks(Vec<String>),
     Tls,
@@ -21,6 +20,16 @@ pub(super) enum Test {
     /// A user and a password.
     Login,
     Unknown,
+}
+
+/// Paths that a test is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct AclPaths {
+    prefixes: Vec<String>,
+    /// The difference where the test is for more or less than these prefixes.
+    words: Option<&'static str>,
+    /// One of them takes paths that go on within its last segment, too.
+    is_open_beside: bool,
 }
 
 /// ACLs by name; the lines of one name are alternatives.
@@ -33,14 +42,13 @@ pub(super) struct Acls {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Case {
     hosts: Option<Vec<String>>,
-    paths: Option<Vec<String>>,
+    paths: Option<AclPaths>,
     pub(super) websocket: bool,
     pub(super) tls: Option<bool>,
     /// Networks of clients, and whether they are in or out.
     pub(super) networks: Option<(Vec<String>, bool)>,
     pub(super) unknown: bool,
     pub(super) login: bool,
-    pub(super) words: Option<&'static str>,
 }
 
 /// Most pairs of host and path of one case: one more than rules that are looked at, so that the excess is told of.
@@ -54,12 +62,22 @@ impl Case {
         self.hosts.is_none() && self.paths.is_none()
     }
 
+    /// The difference between the case's paths and the prefixes of routes.
+    pub(super) fn words(&self) -> Option<&'static str> {
+        self.paths.as_ref()?.words
+    }
+
+    /// Tells whether the case takes paths beside the prefixes of routes.
+    pub(super) fn is_open_beside(&self) -> bool {
+        self.paths.as_ref().is_some_and(|paths| paths.is_open_beside)
+    }
+
     /// Hosts and paths of the case.
     pub(super) fn regions(&self) -> Vec<Region> {
         let any = vec![None];
         let hosts = self.hosts.as_ref().map_or(any, |hosts| hosts.iter().cloned().map(Some).collect());
         let root = vec!["/".to_owned()];
-        let paths = self.paths.as_ref().unwrap_or(&root);
+        let paths = self.paths.as_ref().map_or(&root, |paths| &paths.prefixes);
         let pairs = hosts.iter().flat_map(|host| paths.iter().map(move |path| (host, path)));
         pairs.take(MAX_REGIONS).map(|(host, path)| Region { host: host.clone(), path: path.clone() }).collect()
     }
@@ -67,10 +85,7 @@ impl Case {
     fn and(&mut self, test: &Test, negated: bool) {
         match (test, negated) {
             (Test::Hosts(hosts), false) if self.hosts.is_none() => self.hosts = Some(hosts.clone()),
-            (Test::Paths(paths, words), false) if self.paths.is_none() => {
-                self.paths = Some(paths.clone());
-                self.words = self.words.or(*words);
-            }
+            (Test::Paths(paths), false) if self.paths.is_none() => self.paths = Some(paths.clone()),
             (Test::WebSocket, false) => self.websocket = true,
             (Test::Tls, negated) => self.tls = Some(!negated),
             (Test::Networks(networks), negated) if self.networks.is_none() => {
@@ -169,9 +184,10 @@ fn merged(tests: &[Test]) -> Vec<Test> {
     for test in tests {
         match (merged.last_mut(), test) {
             (Some(Test::Hosts(hosts)), Test::Hosts(more)) => hosts.extend(more.iter().cloned()),
-            (Some(Test::Paths(paths, words)), Test::Paths(more, other)) => {
-                paths.extend(more.iter().cloned());
-                *words = words.or(*other);
+            (Some(Test::Paths(paths)), Test::Paths(more)) => {
+                paths.prefixes.extend(more.prefixes.iter().cloned());
+                paths.words = paths.words.or(more.words);
+                paths.is_open_beside |= more.is_open_beside;
             }
             (Some(Test::Networks(networks)), Test::Networks(more)) => networks.extend(more.iter().cloned()),
             (Some(Test::WebSocket), Test::WebSocket) => {}
@@ -262,6 +278,8 @@ fn paths(suffix: &str, values: &[String]) -> Test {
         }
         _ => fits::path(value),
     };
-    let paths: Option<Vec<String>> = values.iter().map(path).collect();
-    paths.filter(|paths| !paths.is_empty()).map_or(Test::Unknown, |paths| Test::Paths(paths, words))
+    let prefixes: Option<Vec<String>> = values.iter().map(path).collect();
+    let is_open_beside = suffix == "beg" && values.iter().any(|value| fits::ends_within_a_segment(value));
+    let prefixes = prefixes.filter(|prefixes| !prefixes.is_empty());
+    prefixes.map_or(Test::Unknown, |prefixes| Test::Paths(AclPaths { prefixes, words, is_open_beside }))
 }

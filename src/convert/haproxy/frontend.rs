@@ -217,6 +217,9 @@ impl Frontend<'_, '_> {
                 }
                 _ => None,
             };
+            if hook.is_some() && case.is_open_beside() {
+                notes.push(line.unprotected(fits::OPEN_BESIDE));
+            }
             match hook {
                 Some(Hook::Closed) if case.login || statement.word(1) == "auth" => {
                     notes.push(line.unprotected("passwords are not asked for; its routes are closed (403)"));
@@ -292,7 +295,7 @@ impl Frontend<'_, '_> {
             if case.tls.is_some() {
                 of_rule.push(line.changed("whether the client came by TLS or not"));
             }
-            of_rule.extend(case.words.map(|words| line.changed(words)));
+            of_rule.extend(case.words().map(|words| line.changed(words)));
             for region in case.regions() {
                 rules.push(route(region, name, &statement.place, std::mem::take(&mut of_rule)));
             }

@@ -155,8 +155,14 @@ impl<'d> ServerBlock<'d> {
         let scope = outer.inside(location.below());
         let line = location.line();
         let mut notes: Vec<Note> = location.below().iter().filter_map(verdicts::of).collect();
+        let written = location.arguments.last().map_or("/", |text| text.as_str());
         let prefixes = match paths::of(location) {
-            Paths::Same(prefixes) => prefixes,
+            Paths::Same(prefixes) => {
+                if fits::ends_within_a_segment(written) && location.below().iter().any(verdicts::refuses) {
+                    notes.push(line.unprotected(fits::OPEN_BESIDE));
+                }
+                prefixes
+            }
             Paths::Wider(prefixes, words) => {
                 notes.push(line.changed(words));
                 prefixes
@@ -172,7 +178,6 @@ impl<'d> ServerBlock<'d> {
         };
         let own = |name: &str| location.below().iter().find(|below| below.name == name);
         if let Some(pass) = own("proxy_pass") {
-            let written = location.arguments.last().map_or("/", |text| text.as_str());
             let targets = reading.targets.of(pass, &scope, written, &mut notes);
             self.lead_to(targets, &prefixes, location, &scope, reading, &mut notes);
         } else if let Some(returned) = own("return") {

@@ -254,6 +254,12 @@ pub(super) fn is_protection(directive: &Directive) -> bool {
     known && !is_off(directive) && !is_user_file && !all_of_them
 }
 
+/// Tells whether a directive keeps some clients out of its block.
+pub(super) fn refuses(directive: &Directive) -> bool {
+    let is_answer = directive.name == "return" && matches!(directive.argument(0), "401" | "403" | "444");
+    is_answer || directive.name == "deny" || is_protection(directive)
+}
+
 /// Tells whether a directive turns off something that Longhaul does not do.
 fn is_off(directive: &Directive) -> bool {
     const SWITCHES: [&str; 12] = [
