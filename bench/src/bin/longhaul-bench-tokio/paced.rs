@@ -52,7 +52,9 @@ pub(crate) async fn paced(
             sent += 1;
         }
         timer.get_ref().arm(end)?;
-        timer.readable().await.context("the timer failed")?.clear_ready();
+        // A timer that is set after the end stays silent.
+        let Ok(ready) = tokio::time::timeout_at(end.into(), timer.readable()).await else { break };
+        ready.context("the timer failed")?.clear_ready();
     }
     while lock(&received).done < sent && Instant::now() < end + PATIENCE {
         tokio::time::sleep(Duration::from_millis(1)).await;
