@@ -203,6 +203,7 @@ impl Frontend<'_, '_> {
     fn guards(&self, statement: &Statement, acls: &Acls, notes: &mut Vec<Note>) -> Vec<Guard> {
         let line = statement.line();
         let mut guards = Vec::new();
+        let guard = |region, hook: &Hook| Guard { region, hook: hook.clone(), line: line.clone() };
         for case in acls.cases(statement, self.reading.files) {
             let hook = match (&case.networks, statement.word(1)) {
                 _ if case.unknown || case.websocket || case.tls.is_some() => None,
@@ -223,26 +224,17 @@ impl Frontend<'_, '_> {
             match hook {
                 Some(Hook::Closed) if case.login || statement.word(1) == "auth" => {
                     notes.push(line.unprotected("passwords are not asked for; its routes are closed (403)"));
-                    guards.extend(case.regions().into_iter().map(|region| Guard {
-                        region,
-                        hook: Hook::Closed,
-                        line: line.clone(),
-                    }));
+                    guards.extend(case.regions().into_iter().map(|region| guard(region, &Hook::Closed)));
                 }
                 // An earlier rule may have allowed some requests (`http-request allow`).
                 Some(Hook::Closed) if case.is_everything() => {
                     notes.push(
                         line.unprotected("refuses every request that no rule let in: all routes are closed (403)"),
                     );
-                    let region = Region { host: None, path: "/".to_owned() };
-                    guards.push(Guard { region, hook: Hook::Closed, line: line.clone() });
+                    guards.push(guard(Region { host: None, path: "/".to_owned() }, &Hook::Closed));
                 }
                 Some(hook) => {
-                    guards.extend(case.regions().into_iter().map(|region| Guard {
-                        region,
-                        hook: hook.clone(),
-                        line: line.clone(),
-                    }));
+                    guards.extend(case.regions().into_iter().map(|region| guard(region, &hook)));
                 }
                 None => {
                     notes.push(line.unprotected("no hook looks at this condition: write it by hand (docs/hooks.md)"))
