@@ -110,7 +110,7 @@ const SPARE: u64 = 500;
 fn measure(plan: &Plan, peer: Peer, stay: bool, descriptors: u64, ground: &Ground) -> Result<Outcome> {
     let storm = Some(Storm { rate: plan.rate, queue: BACKEND_QUEUE, descriptors });
     let setting =
-        Setting { workers: 2, is_replaced: false, is_logged: false, clients: plan.tls, storm, is_restarted: false };
+        Setting { workers: 1, is_replaced: false, is_logged: false, clients: plan.tls, storm, is_restarted: false };
     let site = Site::start(peer, setting, ground)?;
     let stop = &ground.stop;
     let mut fleet = Fleet::open(&site.targets, plan.talkers, stop)?;
