@@ -5,12 +5,13 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
 
+use super::Site;
 use crate::proc::Pid;
 
 /// The gateway's core.
-pub(super) const GATEWAY: &str = "0";
+const GATEWAY: &str = "0";
 /// The core of the generator and the backends.
-pub(super) const OTHERS: &str = "1";
+const OTHERS: &str = "1";
 
 /// Binds the calling thread to the core of the generator, with priority over all others there. Undone when dropped.
 pub struct Isolated {
@@ -18,13 +19,35 @@ pub struct Isolated {
 }
 
 impl Isolated {
-    pub(super) fn this_thread() -> Result<Self> {
+    fn this_thread() -> Result<Self> {
         let before = sched_getaffinity(None).context("no affinity")?;
         let mut second = CpuSet::new();
         second.set(1);
         sched_setaffinity(None, &second).context("there is no second core")?;
         let isolated = Self { before };
         come_first(gettid().as_raw_nonzero().get())?;
+        Ok(isolated)
+    }
+}
+
+impl Site<'_> {
+    /// Gives the gateway the first core for itself, and what measures it the second one: the calling thread and the
+    /// backends `quick` come before everything else there, so that what they wait for is the gateway. Lasts until the
+    /// returned value is dropped; for the backends and the gateway until they end.
+    ///
+    /// # Errors
+    /// When there is one core only, or real-time priority is not permitted.
+    pub fn isolate(&self, quick: &[&str]) -> Result<Isolated> {
+        let isolated = Isolated::this_thread()?;
+        for pid in self.processes() {
+            pin(pid, GATEWAY)?;
+        }
+        for backend in &self.backends {
+            pin(backend.pid, OTHERS)?;
+            if quick.contains(&backend.name) {
+                come_first(backend.pid)?;
+            }
+        }
         Ok(isolated)
     }
 }
@@ -38,12 +61,12 @@ impl Drop for Isolated {
 }
 
 /// Binds all threads of a process to one core.
-pub(super) fn pin(pid: Pid, core: &str) -> Result<()> {
+fn pin(pid: Pid, core: &str) -> Result<()> {
     run("taskset", &["--all-tasks", "--cpu-list", "--pid", core, &pid.to_string()])
 }
 
 /// Gives a thread real-time priority. Threads that it starts do not have it.
-pub(super) fn come_first(thread: Pid) -> Result<()> {
+fn come_first(thread: Pid) -> Result<()> {
     run("chrt", &["--fifo", "--reset-on-fork", "--pid", "1", &thread.to_string()])
 }
 

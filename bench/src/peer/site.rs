@@ -13,7 +13,6 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Signal, WaitOptions, kill_process, wait, waitpid};
 use tempfile::TempDir;
 
-use super::isolation::{self, Isolated};
 use super::ports::Ports;
 use super::{Peer, Places, template};
 use crate::generator::Generator;
@@ -344,26 +343,6 @@ impl<'a> Site<'a> {
         }
         parties.push(Party { name: self.peer.title().into(), pids: self.processes() });
         self.differences.borrow_mut().extend(scheduling::differences(&parties));
-    }
-
-    /// Gives the gateway the first core for itself, and what measures it the second one: the calling thread and the
-    /// backends `quick` come before everything else there, so that what they wait for is the gateway. Lasts until the
-    /// returned value is dropped; for the backends and the gateway until they end.
-    ///
-    /// # Errors
-    /// When there is one core only, or real-time priority is not permitted.
-    pub fn isolate(&self, quick: &[&str]) -> Result<Isolated> {
-        let isolated = Isolated::this_thread()?;
-        for pid in self.processes() {
-            isolation::pin(pid, isolation::GATEWAY)?;
-        }
-        for backend in &self.backends {
-            isolation::pin(backend.pid, isolation::OTHERS)?;
-            if quick.contains(&backend.name) {
-                isolation::come_first(backend.pid)?;
-            }
-        }
-        Ok(isolated)
     }
 
     /// The last lines of the gateway's log, those about trouble where there are any.
