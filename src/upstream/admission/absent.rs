@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::lines::{MOST_AT_ONCE, PAUSE, Ticket};
+use super::line::Ticket;
+use super::lines::{MOST_AT_ONCE, PAUSE, QueuedClient};
 use super::{PlaceInLine, UpstreamAdmission};
 use crate::config;
 
@@ -206,7 +207,7 @@ struct Lines<W> {
     rules: Option<config::Absent>,
     listed: HashSet<Arc<str>>,
     lines: BTreeMap<Arc<str>, Line>,
-    waiting: HashMap<Ticket, Client<W>>,
+    waiting: HashMap<Ticket, QueuedClient<W>>,
     deadlines: BTreeSet<(Instant, Ticket)>,
     told: HashMap<Ticket, HeldEnd>,
     closing: bool,
@@ -216,13 +217,6 @@ struct Lines<W> {
 struct Line {
     backend: Arc<dyn Awaited>,
     waiting: BTreeSet<Ticket>,
-}
-
-#[derive(Debug)]
-struct Client<W> {
-    at: Arc<str>,
-    deadline: Instant,
-    wake: W,
 }
 
 impl<W> Default for Lines<W> {
@@ -262,7 +256,7 @@ impl<W> Lines<W> {
         let line = self.lines.entry(Arc::clone(&name)).or_insert_with(|| Line { backend, waiting: BTreeSet::new() });
         line.waiting.insert(ticket);
         self.deadlines.insert((deadline, ticket));
-        self.waiting.insert(ticket, Client { at: name, deadline, wake: wake() });
+        self.waiting.insert(ticket, QueuedClient { at: name, deadline, wake: wake() });
         Ok(())
     }
 
@@ -332,7 +326,7 @@ impl<W> Lines<W> {
         }
     }
 
-    fn take(&mut self, ticket: Ticket) -> Option<Client<W>> {
+    fn take(&mut self, ticket: Ticket) -> Option<QueuedClient<W>> {
         let client = self.waiting.remove(&ticket)?;
         self.deadlines.remove(&(client.deadline, ticket));
         if let Some(line) = self.lines.get_mut(&client.at) {

@@ -6,16 +6,12 @@
 //! at the rate of the backends that take them over.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::bucket::TokenBucket;
+use super::line::{Line, QueuedBackend, Ticket};
 use super::pace::{BackendPace, TimedHandshake};
 use crate::config::{self, HandshakeRate};
-
-/// Order of arrival at an upstream.
-pub(super) type Ticket = u64;
 
 /// Rules of an upstream's queues.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -28,19 +24,6 @@ pub struct QueueRules {
     pub is_checked: bool,
     /// `limits.per_key` is set.
     pub counts_keys: bool,
-}
-
-/// A backend, as its line sees it.
-pub trait QueuedBackend: fmt::Debug + Send + Sync + 'static {
-    /// Name within the upstream.
-    fn name(&self) -> &str;
-
-    /// Number of open tunnels, and of handshakes that may become tunnels. Handshakes that wait for their turn are
-    /// included.
-    fn claims(&self) -> usize;
-
-    /// True while the backend takes new clients. Results of checks count where it `is_checked`.
-    fn takes_new(&self, is_checked: bool) -> bool;
 }
 
 /// Decision about a client that asked for its turn at a backend.
@@ -79,32 +62,21 @@ pub(super) struct Lines<W> {
     lines: HashMap<Arc<str>, Line>,
     /// Lines that clients stand in.
     busy: BTreeSet<Arc<str>>,
-    waiting: HashMap<Ticket, Client<W>>,
+    waiting: HashMap<Ticket, QueuedClient<W>>,
     deadlines: BTreeSet<(Instant, Ticket)>,
     told: HashMap<Ticket, (TurnVerdict, Arc<str>)>,
     /// The process ends, and no client is admitted any more.
     closing: bool,
 }
 
+/// A client that waits.
 #[derive(Debug)]
-struct Line {
-    backend: Weak<dyn QueuedBackend>,
-    bucket: TokenBucket,
-    /// The rate of `handshakes: auto`; `None` with another rate.
-    pace: Option<BackendPace>,
-    /// Clients that wait for their turn.
-    waiting: BTreeSet<Ticket>,
-    /// Clients that are to be sent away. They waited when the backend stopped taking clients.
-    leaving: BTreeSet<Ticket>,
-    /// The backend took clients when it was last looked at.
-    open: bool,
-}
-
-#[derive(Debug)]
-struct Client<W> {
-    at: Arc<str>,
-    deadline: Instant,
-    wake: W,
+pub(super) struct QueuedClient<W> {
+    /// Name of the backend in whose line it stands.
+    pub(super) at: Arc<str>,
+    /// Moment up to which it waits.
+    pub(super) deadline: Instant,
+    pub(super) wake: W,
 }
 
 impl<W> Default for Lines<W> {
@@ -202,7 +174,7 @@ impl<W> Lines<W> {
         line.waiting.insert(ticket);
         self.busy.insert(Arc::clone(name));
         self.deadlines.insert((deadline, ticket));
-        self.waiting.insert(ticket, Client { at: Arc::clone(name), deadline, wake: wake() });
+        self.waiting.insert(ticket, QueuedClient { at: Arc::clone(name), deadline, wake: wake() });
         None
     }
 
@@ -312,14 +284,14 @@ impl<W> Lines<W> {
     }
 
     fn tell(&mut self, ticket: Ticket, verdict: TurnVerdict, wakes: &mut Vec<W>) {
-        if let Some(Client { at, wake, .. }) = self.take(ticket) {
+        if let Some(QueuedClient { at, wake, .. }) = self.take(ticket) {
             self.told.insert(ticket, (verdict, at));
             wakes.push(wake);
         }
     }
 
     /// Takes a client out of its line.
-    fn take(&mut self, ticket: Ticket) -> Option<Client<W>> {
+    fn take(&mut self, ticket: Ticket) -> Option<QueuedClient<W>> {
         let client = self.waiting.remove(&ticket)?;
         self.deadlines.remove(&(client.deadline, ticket));
         if let Some(line) = self.lines.get_mut(&client.at) {
@@ -335,69 +307,6 @@ impl<W> Lines<W> {
     fn oldest(&self, most: usize) -> Vec<Ticket> {
         self.deadlines.iter().take(most).map(|(_, ticket)| *ticket).collect()
     }
-}
-
-impl Line {
-    fn new<B: QueuedBackend>(backend: &Arc<B>, admission: config::Admission, now: Instant) -> Self {
-        let mut line = Self {
-            backend: weak(backend),
-            bucket: TokenBucket::new(None, admission.burst, now),
-            pace: None,
-            waiting: BTreeSet::new(),
-            leaving: BTreeSet::new(),
-            open: true,
-        };
-        line.enforce(Some(admission), now);
-        line
-    }
-
-    fn enforce(&mut self, admission: Option<config::Admission>, now: Instant) {
-        let handshakes = admission.map_or(HandshakeRate::Off, |admission| admission.handshakes);
-        let rate = match handshakes {
-            HandshakeRate::Off => None,
-            HandshakeRate::PerSecond(rate) => Some(rate),
-            HandshakeRate::Auto => Some(self.pace.get_or_insert_with(|| BackendPace::new(now)).rate()),
-        };
-        if handshakes != HandshakeRate::Auto {
-            self.pace = None;
-        }
-        self.bucket.change(rate, admission.unwrap_or_default().burst, now);
-    }
-
-    fn len(&self) -> usize {
-        self.waiting.len() + self.leaving.len()
-    }
-
-    /// Tunnels of the backend, and handshakes that were admitted. Clients that are about to join the line are among
-    /// them.
-    fn held(&self) -> usize {
-        self.backend.upgrade().map_or(0, |backend| backend.claims().saturating_sub(self.len()))
-    }
-
-    fn has_room(&self, most: Option<usize>) -> bool {
-        most.is_none_or(|most| self.held() < most)
-    }
-
-    fn is_open(&self, is_listed: bool, is_checked: bool) -> bool {
-        is_listed && self.backend.upgrade().is_some_and(|backend| backend.takes_new(is_checked))
-    }
-
-    /// Notes whether the backend takes clients. When it stops, the clients in the line are sent away, once. A client
-    /// that chooses the same backend again, for want of another one, waits for its turn.
-    fn look(&mut self, is_listed: bool, is_checked: bool) {
-        let open = self.is_open(is_listed, is_checked);
-        match (std::mem::replace(&mut self.open, open), open) {
-            (true, false) => self.leaving.append(&mut self.waiting),
-            (false, true) => self.waiting.append(&mut self.leaving),
-            (true, true) | (false, false) => {}
-        }
-    }
-}
-
-fn weak<B: QueuedBackend>(backend: &Arc<B>) -> Weak<dyn QueuedBackend> {
-    // A local of this type, because the result is not coerced through `Arc::downgrade`.
-    let weak: Weak<B> = Arc::downgrade(backend);
-    weak
 }
 
 /// Most clients that are woken at once. Each then takes some 50 µs of a worker, which has open tunnels to serve.

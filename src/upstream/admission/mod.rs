@@ -8,6 +8,7 @@
 mod absent;
 mod bucket;
 mod keys;
+mod line;
 mod lines;
 mod pace;
 
@@ -21,8 +22,10 @@ use tokio::sync::Notify;
 use crate::config::HandshakeRate;
 pub use absent::{Absences, Awaited, Held, HeldEnd, Presence};
 pub use keys::{HeldKey, KeyId, KeySlot};
-use lines::{Lines, Ticket};
-pub use lines::{NotAdmitted, QueueRules, QueuedBackend, TurnVerdict};
+pub use line::QueuedBackend;
+use line::Ticket;
+use lines::Lines;
+pub use lines::{NotAdmitted, QueueRules, TurnVerdict};
 pub use pace::TimedHandshake;
 
 /// The admission of one upstream.
