@@ -124,8 +124,8 @@ pub(crate) trait GiveBack {
     /// Shrinks a collection that is to have room for `length` entries, if three quarters of its room are more than
     /// that; tells whether it did.
     ///
-    /// It keeps half of its room then. So as many entries have to come or go before it is copied again, and on average
-    /// each is copied once for that, as in growing.
+    /// A collection that shrinks keeps room for twice its entries. As many entries have to come or go before it is
+    /// copied again, so that each of them costs one copy on average, as in growing.
     fn give_back(&mut self, length: usize) -> bool;
 }
 
