@@ -24,12 +24,7 @@ async fn a_server_of_three_that_dies_costs_nothing_and_changes_go_on_arriving() 
         cluster.remove("y").await;
         leads_to(&gateway, &[one.address]).await;
     }
-    for tunnel in &mut open {
-        tunnel.echo("still here").await;
-    }
-    load.goes_on(20).await;
-    assert_eq!(load.failures().await, [""; 0]);
-    assert_eq!(gateway.access.count(&["tunnel_end"]), 0);
+    load.nobody_noticed(&gateway, &mut open).await;
 }
 
 #[tokio::test]
@@ -50,12 +45,7 @@ async fn a_server_that_is_cut_off_from_the_others_is_left_for_one_that_is_not() 
     cluster.join();
     cluster.remove("y").await;
     leads_to(&gateway, &[one.address]).await;
-    for tunnel in &mut open {
-        tunnel.echo("still here").await;
-    }
-    load.goes_on(20).await;
-    assert_eq!(load.failures().await, [""; 0]);
-    assert_eq!(gateway.access.count(&["tunnel_end"]), 0);
+    load.nobody_noticed(&gateway, &mut open).await;
 }
 
 #[tokio::test]
@@ -89,10 +79,5 @@ async fn a_server_without_the_others_changes_nothing_is_told_of_once_and_serves_
     gateway.log.find(&[AGAIN]).await;
     cluster.register("y", two.address).await;
     leads_to(&gateway, &[one.address, two.address]).await;
-    for tunnel in &mut open {
-        tunnel.echo("still here").await;
-    }
-    load.goes_on(20).await;
-    assert_eq!(load.failures().await, [""; 0]);
-    assert_eq!(gateway.access.count(&["tunnel_end"]), 0);
+    load.nobody_noticed(&gateway, &mut open).await;
 }

@@ -119,12 +119,7 @@ async fn an_etcd_that_crashes_and_comes_back_costs_no_request_and_no_tunnel() {
     }
     etcd.register("y", two.address).await;
     leads_to(&gateway, &[one.address, two.address]).await;
-    for tunnel in &mut open {
-        tunnel.echo("still here").await;
-    }
-    load.goes_on(20).await;
-    assert_eq!(load.failures().await, [""; 0]);
-    assert_eq!(gateway.access.count(&["tunnel_end"]), 0);
+    load.nobody_noticed(&gateway, &mut open).await;
     assert!(gateway.metric(&of_source("errors_total", "etcd")).await >= 2.0);
 }
 
@@ -162,12 +157,7 @@ async fn what_changed_while_the_way_to_etcd_was_cut_is_known_afterwards_compacte
     }
     etcd.register("z", three.address).await;
     leads_to(&gateway, &[one.address, three.address]).await;
-    for tunnel in &mut open {
-        tunnel.echo("still here").await;
-    }
-    load.goes_on(20).await;
-    assert_eq!(load.failures().await, [""; 0]);
-    assert_eq!(gateway.access.count(&["tunnel_end"]), 0);
+    load.nobody_noticed(&gateway, &mut open).await;
 }
 
 #[tokio::test]

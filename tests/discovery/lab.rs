@@ -197,6 +197,17 @@ impl Load {
         within("answers", wait).await;
     }
 
+    /// Checks that nobody has noticed anything: these tunnels, which are all that were opened, carry on, and no request
+    /// has failed.
+    pub(crate) async fn nobody_noticed(self, gateway: &Gateway, open: &mut [Tunnel]) {
+        for tunnel in open {
+            tunnel.echo("still here").await;
+        }
+        self.goes_on(20).await;
+        assert_eq!(self.failures().await, [""; 0]);
+        assert_eq!(gateway.access.count(&["tunnel_end"]), 0);
+    }
+
     /// Ends the load; what failed of it.
     pub(crate) async fn failures(self) -> Vec<String> {
         self.stop.store(true, Ordering::SeqCst);
