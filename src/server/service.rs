@@ -29,6 +29,7 @@ use crate::hook::HookRegistry;
 use crate::metrics::Metrics;
 use crate::reload::{TlsFiles, Watch};
 use crate::snapshot::{Running, SnapshotOrigin};
+use crate::socket::descriptors;
 use crate::status::{History, StatusSource};
 use crate::tls::tickets::{SavedTicketKeys, TicketKeys};
 use crate::trace::{SpanCounts, Tracer};
@@ -197,6 +198,8 @@ impl GatewayService {
             Some(export) => Tracer::start(export, SpanCounts::of(|outcome| metrics.spans(outcome)))?,
             None => Tracer::off(),
         };
+        // Here, because a fork into the background gives unused room back.
+        descriptors::make_room(std::io::stderr());
         let tunnels = Arc::new(Tunnels::start(self.pingora.threads, &log).map_err(|error| error.to_string())?);
         tunnels.metrics().collectors().into_iter().for_each(|family| metrics.include(family));
         let hooks = Arc::clone(&self.hooks);

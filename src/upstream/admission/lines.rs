@@ -178,6 +178,14 @@ impl<W> Lines<W> {
         None
     }
 
+    /// Tells whether a client that has just joined brings the next call of [`turn`](Self::turn) nearer: it stands alone
+    /// in its line, or its deadline is the first.
+    pub(super) fn has_turn_sooner(&self, ticket: Ticket) -> bool {
+        let Some(client) = self.waiting.get(&ticket) else { return false };
+        let is_alone = self.lines.get(&client.at).is_none_or(|line| line.waiting.len() == 1);
+        is_alone || self.deadlines.first().is_some_and(|(_, first)| *first == ticket)
+    }
+
     /// Takes the verdict on a client, if there is one. Otherwise `wake` gives the waker that is woken when there is.
     pub(super) fn fetch(&mut self, ticket: Ticket, wake: impl FnOnce(&W) -> Option<W>) -> Option<TurnVerdict> {
         if let Some(client) = self.waiting.get_mut(&ticket) {

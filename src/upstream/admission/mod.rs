@@ -130,11 +130,17 @@ impl UpstreamAdmission {
         waker: impl FnOnce() -> Waker,
         now: Instant,
     ) -> Entered {
-        let joined = self.change(|lines| lines.join(backend, (arrival.ticket, arrival.since), waker, now));
+        let joined = self.change(|lines| {
+            let joined = lines.join(backend, (arrival.ticket, arrival.since), waker, now);
+            joined.ok_or_else(|| lines.has_turn_sooner(arrival.ticket))
+        });
         match joined {
-            Some(verdict) => Entered::Told(verdict),
-            None => {
-                self.stir();
+            Ok(verdict) => Entered::Told(verdict),
+            Err(is_sooner) => {
+                // Of a crowd the first ones wake the task: it is told the moment of the others' turns by their lines.
+                if is_sooner {
+                    self.stir();
+                }
                 Entered::Waits(Waiting { admission: Arc::clone(self), ticket: arrival.ticket })
             }
         }

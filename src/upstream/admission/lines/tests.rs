@@ -78,6 +78,19 @@ impl Lab {
 const ADMITTED: TurnVerdict = TurnVerdict::Admitted;
 
 #[test]
+fn the_next_turn_comes_sooner_for_the_first_of_a_line_and_for_the_first_deadline() {
+    let mut lab = Lab::new(HandshakeRate::PerSecond(1.0), 1, None);
+    let now = lab.start;
+    let mut sooner = |backend, ticket| lab.join(backend, ticket, now).is_none() && lab.lines.has_turn_sooner(ticket);
+    // The first one has the token, and waits for nothing.
+    assert_eq!([5, 6, 7].map(|ticket| sooner(0, ticket)), [false, true, false]);
+    assert_eq!([8, 9, 10].map(|ticket| sooner(1, ticket)), [false, true, false]);
+    assert!(sooner(0, 4), "the deadline of an older client is the first");
+    let (woken, next) = lab.turn(now);
+    assert_eq!((woken, next), (vec![], Some(now + MS * 1000)));
+}
+
+#[test]
 fn clients_have_their_turns_in_order_of_arrival_and_at_the_rate() {
     let mut lab = Lab::new(HandshakeRate::PerSecond(100.0), 2, None);
     let start = lab.start;
