@@ -1,32 +1,29 @@
 //! Measures of the workers: the length of their turns, and the bytes that are kept for clients.
 
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use prometheus::core::Collector;
-use prometheus::local::LocalHistogram;
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntGauge};
+use prometheus::IntGauge;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 /// Measures of the workers of one gateway.
 #[derive(Clone, Debug)]
 pub struct WorkerMetrics {
-    turns: HistogramVec,
+    turns: TurnsFamily,
     kept: IntGauge,
 }
 
 impl WorkerMetrics {
     /// Measures in no registry; see [`collectors`](Self::collectors).
     pub fn new() -> Self {
-        let turns = HistogramOpts::new(
-            "longhaul_worker_turn_seconds",
-            "Turns of a worker's loop, without the time it waits for something to do.",
-        );
-        let turns = HistogramVec::new(turns.buckets(TURNS.to_vec()), &["worker"]);
         let kept = IntGauge::new(
             "longhaul_kept_bytes",
             "Bytes kept for clients: not taken by their receivers yet, or of unfinished messages and heads.",
         );
-        let legal = "metric names and labels are constants that follow Prometheus's rules";
-        Self { turns: turns.expect(legal), kept: kept.expect(legal) }
+        Self { turns: TurnsFamily::new(), kept: kept.expect(LEGAL) }
     }
 
     /// The families, to be added to a registry.
@@ -34,46 +31,19 @@ impl WorkerMetrics {
         [Box::new(self.turns.clone()), Box::new(self.kept.clone())]
     }
 
-    /// The turns of the worker with this number. Each has its own, so that workers do not write to one place.
+    /// The turns of the worker with this number, as they are counted now.
     pub fn turns(&self, worker: usize) -> Histogram {
-        self.turns.with_label_values(&[&worker.to_string()])
+        self.turns.of(worker).histogram()
     }
 
-    /// Counts the turns of the worker with this number, on its thread.
+    /// Counts the turns of the worker with this number, whose thread alone may do so.
     pub fn count_turns(&self, worker: usize) -> WorkerTurns {
-        WorkerTurns { local: self.turns(worker).local(), reported: Instant::now(), is_pending: false }
+        WorkerTurns { counts: self.turns.of(worker) }
     }
 
     /// Bytes that are kept for clients, all together.
     pub fn kept(&self) -> &IntGauge {
         &self.kept
-    }
-}
-
-/// Turns of one worker. It counts them for itself, which takes no atomic operation, and reports them once a second:
-/// a turn is counted for every message or two.
-pub struct WorkerTurns {
-    local: LocalHistogram,
-    reported: Instant,
-    /// Turns were counted since.
-    is_pending: bool,
-}
-
-impl WorkerTurns {
-    /// Counts a turn. A long one is reported at once, others with the first turn that ends a second later.
-    pub fn observe(&mut self, began: Instant, ended: Instant) {
-        let turn = ended.saturating_duration_since(began);
-        self.local.observe(turn.as_secs_f64());
-        self.is_pending = turn < LONG && ended.saturating_duration_since(self.reported) < REPORT_AFTER;
-        if !self.is_pending {
-            self.reported = ended;
-            self.local.flush();
-        }
-    }
-
-    /// The moment from which a turn is wanted that reports the ones before; `None` when all are reported.
-    pub fn due(&self) -> Option<Instant> {
-        self.is_pending.then(|| self.reported + REPORT_AFTER)
     }
 }
 
@@ -83,29 +53,164 @@ impl Default for WorkerMetrics {
     }
 }
 
-/// From 50 µs (a message or two) to 1 s (something blocks the worker).
-const TURNS: [f64; 13] = [0.000_05, 0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
-/// Turns from this length on are reported at once.
-const LONG: Duration = Duration::from_millis(10);
-const REPORT_AFTER: Duration = Duration::from_secs(1);
+/// Counts the turns of one worker.
+pub struct WorkerTurns {
+    counts: Arc<TurnCounts>,
+}
+
+impl WorkerTurns {
+    /// Counts a turn.
+    pub fn observe(&self, began: Instant, ended: Instant) {
+        let turn = ended.saturating_duration_since(began);
+        let nanos = turn.as_secs() * 1_000_000_000 + u64::from(turn.subsec_nanos());
+        let place = ENDS.iter().position(|end| nanos <= *end).unwrap_or(ENDS.len());
+        add(&self.counts.turns[place], 1);
+        add(&self.counts.nanos, nanos);
+    }
+}
+
+/// Turns of one worker. One thread writes them, so that no operation has to be atomic: a turn is counted for every
+/// message or two. A histogram of `prometheus` takes three atomic ones for each.
+#[derive(Debug, Default)]
+struct TurnCounts {
+    /// By length: up to each of [`ENDS`], and above.
+    turns: [AtomicU64; ENDS.len() + 1],
+    /// Length of all together.
+    nanos: AtomicU64,
+}
+
+/// Adds to a count that no other thread writes.
+fn add(count: &AtomicU64, more: u64) {
+    count.store(count.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+}
+
+impl TurnCounts {
+    fn histogram(&self) -> Histogram {
+        let mut below = 0;
+        let mut buckets = Vec::new();
+        for (place, count) in self.turns.iter().enumerate() {
+            below += count.load(Ordering::Relaxed);
+            if let Some(end) = ENDS.get(place) {
+                let mut bucket = Bucket::default();
+                bucket.set_upper_bound(seconds(*end));
+                bucket.set_cumulative_count(below);
+                buckets.push(bucket);
+            }
+        }
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(buckets);
+        histogram.set_sample_count(below);
+        histogram.set_sample_sum(seconds(self.nanos.load(Ordering::Relaxed)));
+        histogram
+    }
+}
+
+fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
+}
+
+/// The family of turns, by the worker's number.
+#[derive(Clone, Debug)]
+struct TurnsFamily {
+    description: Desc,
+    workers: Arc<Mutex<BTreeMap<usize, Arc<TurnCounts>>>>,
+}
+
+impl TurnsFamily {
+    fn new() -> Self {
+        let [name, help] = [NAME, HELP].map(str::to_owned);
+        let description = Desc::new(name, help, vec![LABEL.to_owned()], HashMap::new());
+        Self { description: description.expect(LEGAL), workers: Arc::default() }
+    }
+
+    fn of(&self, worker: usize) -> Arc<TurnCounts> {
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(workers.entry(worker).or_default())
+    }
+}
+
+impl Collector for TurnsFamily {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.description]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let metric = |(worker, counts): (&usize, &Arc<TurnCounts>)| {
+            let mut label = LabelPair::default();
+            label.set_name(LABEL.to_owned());
+            label.set_value(worker.to_string());
+            let mut metric = Metric::from_label(vec![label]);
+            metric.set_histogram(counts.histogram());
+            metric
+        };
+        let mut family = MetricFamily::default();
+        family.set_name(NAME.to_owned());
+        family.set_help(HELP.to_owned());
+        family.set_field_type(MetricType::HISTOGRAM);
+        family.set_metric(workers.iter().map(metric).collect());
+        vec![family]
+    }
+}
+
+const NAME: &str = "longhaul_worker_turn_seconds";
+const HELP: &str = "Turns of a worker's loop, without the time it waits for something to do.";
+const LABEL: &str = "worker";
+const LEGAL: &str = "metric names and labels are constants that follow Prometheus's rules";
+/// Ends of the buckets in nanoseconds: from 50 µs (a message or two) to 1 s (something blocks the worker).
+const ENDS: [u64; 13] = [
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    1_000_000_000,
+];
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
-    fn short_turns_are_reported_after_a_second_and_a_long_one_at_once() {
+    fn turns_are_seen_at_once_each_in_the_bucket_of_its_length() {
         let metrics = WorkerMetrics::new();
-        let (mut turns, seen) = (metrics.count_turns(0), metrics.turns(0));
-        let begun = turns.reported;
-        // Began, ended, and the number of turns reported afterwards.
-        for (began, ended, reported) in
-            [(0, 80, 0), (1_000_000, 1_000_100, 2), (1_000_100, 1_000_200, 2), (1_000_200, 1_020_200, 4)]
-        {
-            let at = |micros| begun + Duration::from_micros(micros);
-            turns.observe(at(began), at(ended));
-            assert_eq!(seen.get_sample_count(), reported, "{began} to {ended} µs");
-            assert_eq!(turns.due().is_some(), [80, 1_000_200].contains(&ended), "{began} to {ended} µs");
+        let (turns, began) = (metrics.count_turns(3), Instant::now());
+        for micros in [0, 50, 51, 1_000_000, 2_000_000] {
+            turns.observe(began, began + Duration::from_micros(micros));
+        }
+        // A clock that went back.
+        turns.observe(began + Duration::from_secs(1), began);
+        let seen = metrics.turns(3);
+        assert_eq!((seen.get_sample_count(), seen.get_sample_sum()), (6, 3.000_101));
+        let buckets: Vec<_> =
+            seen.get_bucket().iter().map(|bucket| (bucket.upper_bound(), bucket.cumulative_count())).collect();
+        assert_eq!((buckets[0], buckets[1], buckets[11], buckets[12]), ((5e-5, 3), (1e-4, 4), (0.25, 4), (1.0, 5)));
+    }
+
+    #[test]
+    fn each_worker_has_a_histogram_of_its_own() {
+        let metrics = WorkerMetrics::new();
+        let registry = prometheus::Registry::new();
+        metrics.collectors().into_iter().for_each(|family| registry.register(family).unwrap());
+        let now = Instant::now();
+        (0..2).for_each(|worker| metrics.count_turns(worker).observe(now, now));
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        for line in [
+            "# TYPE longhaul_worker_turn_seconds histogram\n",
+            "longhaul_worker_turn_seconds_bucket{worker=\"0\",le=\"0.00005\"} 1\n",
+            "longhaul_worker_turn_seconds_bucket{worker=\"1\",le=\"+Inf\"} 1\n",
+            "longhaul_worker_turn_seconds_count{worker=\"1\"} 1\n",
+        ] {
+            assert!(text.contains(line), "{line} in\n{text}");
         }
     }
 }

@@ -1,7 +1,26 @@
-//! Options of TCP sockets, their descriptors, and addresses as text.
+//! TCP sockets: reads and writes, options, descriptors, and addresses as text.
 
 pub(crate) mod address;
 pub mod descriptors;
 pub mod keepalive;
 pub mod peer;
 pub(crate) mod tcp_info;
+
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::net::{RecvFlags, SendFlags};
+
+/// Reads from a connection, as [`std::io::Read::read`].
+///
+/// A call of the system and nothing else: the C library's is a cancellation point of its threads, for which it changes
+/// the thread's state twice, with an atomic operation each. A message takes two calls.
+pub(crate) fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let (count, _) = rustix::net::recv(socket, buffer, RecvFlags::empty())?;
+    Ok(count)
+}
+
+/// Writes to a connection, as [`std::io::Write::write`], by a call of the system like [`receive`].
+pub(crate) fn send(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
+}

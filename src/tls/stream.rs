@@ -10,10 +10,27 @@ use mio::net::TcpStream;
 
 use super::Session;
 use super::record::{LONGEST_RECORD, Records, StreamEnd};
+use crate::socket;
 pub use state::StreamState;
 
 /// The connection below a [`Stream`]: read and written without waiting, as a socket is.
 pub trait RawConnection: Read + Write {
+    /// Reads, as [`Read::read`].
+    ///
+    /// # Errors
+    /// As [`Read::read`].
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read(buffer)
+    }
+
+    /// Writes, as [`Write::write`].
+    ///
+    /// # Errors
+    /// As [`Write::write`].
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write(bytes)
+    }
+
     /// Tells the other side that nothing more comes (a TCP FIN).
     ///
     /// # Errors
@@ -22,6 +39,14 @@ pub trait RawConnection: Read + Write {
 }
 
 impl RawConnection for TcpStream {
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        socket::receive(self, buffer)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        socket::send(self, bytes)
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
     }
@@ -132,7 +157,7 @@ impl<T: RawConnection> Stream<T> {
         };
         // No record has more data than bytes, so what comes fits.
         let room = scratch.len().min(buffer.len());
-        let came = match self.below.read(&mut scratch[kept..room])? {
+        let came = match self.below.receive(&mut scratch[kept..room])? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             came => came,
         };
@@ -210,7 +235,7 @@ impl<T: RawConnection> Stream<T> {
     /// Writes kept records, as far as they are taken at once. Returns the bytes of data that count as written by that.
     fn flush(&mut self) -> io::Result<usize> {
         let Some(unsent) = &mut self.unsent else { return Ok(0) };
-        let written = self.below.write(&unsent.bytes[unsent.written..])?;
+        let written = self.below.send(&unsent.bytes[unsent.written..])?;
         unsent.written += written;
         let left = unsent.bytes.len() - unsent.written;
         // One byte of data at least is left as long as one of the records is, so that the caller comes again.
@@ -259,7 +284,7 @@ impl<T: RawConnection> Stream<T> {
             }
             Layer::Nothing => return Err(io::ErrorKind::BrokenPipe.into()),
         };
-        let written = match self.below.write(records) {
+        let written = match self.below.send(records) {
             Ok(written) => written,
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
             Err(error) => return Err(error),

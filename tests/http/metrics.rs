@@ -155,7 +155,7 @@ async fn a_connection_counts_as_accepted_in_full_with_its_first_head() {
 #[tokio::test]
 async fn no_client_makes_up_a_label() {
     let (gateway, echo, backend) = traffic().await;
-    // Tunnels end, and workers report their turns, a moment after the traffic.
+    // Tunnels end a moment after the traffic.
     gateway.metric_becomes("longhaul_tunnels_ended_total{reason=\"client_close\",upstream=\"ws\"}", 5.0).await;
     gateway.metric_counts("longhaul_worker_turn_seconds_count{worker=\"0\"}").await;
     let (_, mut values) = scraped(&gateway.scrape().await);
@@ -213,7 +213,6 @@ async fn counts_agree_with_what_happened() {
         gateway.metric_becomes(metric, value).await;
     }
     assert!(dead_refused > 0.0);
-    // Workers report their turns within a second.
     gateway.metric_counts("longhaul_worker_turn_seconds_count{worker=\"0\"}").await;
     // Kept-alive connections serve many requests: connects are fewer, and there was one.
     let connects = gateway.metric("longhaul_connect_duration_seconds_count{upstream=\"u\"}").await;

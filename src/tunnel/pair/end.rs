@@ -1,6 +1,6 @@
 //! Ends of a tunnel: streams that are read and written without waiting.
 
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -8,7 +8,7 @@ use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use crate::socket::tcp_info;
+use crate::socket::{self, tcp_info};
 use crate::tls;
 
 /// A non-blocking stream, as a pair needs it.
@@ -119,7 +119,7 @@ impl End for TunnelStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<Read> {
         match self {
             Self::Tcp(stream) => {
-                let count = stream.read(buffer)?;
+                let count = socket::receive(stream, buffer)?;
                 // The system fills the buffer as long as there is something: a short read left nothing.
                 Ok(Read { count, empties: count < buffer.len() })
             }
@@ -130,7 +130,7 @@ impl End for TunnelStream {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.write(bytes),
+            Self::Tcp(stream) => socket::send(stream, bytes),
             Self::Tls(stream) => stream.write(bytes),
         }
     }

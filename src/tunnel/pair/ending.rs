@@ -80,7 +80,7 @@ impl<E: End> Pair<E> {
     }
 
     /// Passes the end of the flow from `side` on, once everything before it is written.
-    pub(super) fn finish(&mut self, side: Side) {
+    fn finish(&mut self, side: Side) {
         let other = &self.flows[side.other()];
         let answered = other.ended || other.closed().is_some();
         let flow = &self.flows[side];
@@ -100,8 +100,19 @@ impl<E: End> Pair<E> {
         }
     }
 
+    /// Passes the ends of both flows on, as far as they have come; tells whether the tunnel has ended.
+    pub(super) fn finish_both(&mut self) -> bool {
+        if self.said_goodbye() {
+            return true;
+        }
+        // The end of one way can be what the other waited for.
+        self.finish(Side::Client);
+        self.finish(Side::Backend);
+        self.over()
+    }
+
     /// After both Close frames nothing that matters can follow: the first FIN ends the tunnel.
-    pub(super) fn said_goodbye(&self) -> bool {
+    fn said_goodbye(&self) -> bool {
         let (client, backend) = (&self.flows[Side::Client], &self.flows[Side::Backend]);
         (client.ended || backend.ended)
             && client.closed().is_some()
@@ -110,7 +121,7 @@ impl<E: End> Pair<E> {
             && backend.kept().is_empty()
     }
 
-    pub(super) fn over(&self) -> bool {
+    fn over(&self) -> bool {
         let is_over = |flow: &Flow| flow.finished && (flow.ended || flow.cut_off() && flow.said_goodbye());
         is_over(&self.flows[Side::Client]) && is_over(&self.flows[Side::Backend])
     }

@@ -135,25 +135,41 @@ impl Flow {
         self.cut == Cut::Made && self.kept().is_empty()
     }
 
+    /// Tells whether the flow has come to an end, or to a cut. The tunnel of two that have not goes on.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ended || self.finished || self.cut == Cut::Made
+    }
+
     /// Follows a chunk from the sender; tells how much of it is to be passed on.
+    #[inline]
     pub(super) fn take(&mut self, chunk: &[u8], max_message: Option<u64>) -> FollowedChunk {
-        let messages = self.cursor.messages();
-        let mut taken = match (self.cut, max_message) {
-            (Cut::Open, None) => {
-                self.cursor.advance(chunk, &mut |_| {});
-                FollowedChunk { pass: chunk.len(), messages: 0, close: None, too_big: false }
-            }
-            (Cut::Open, Some(limit)) => self.take_limited(chunk, limit),
-            (Cut::Due(reason), _) => {
+        if self.cut != Cut::Open || max_message.is_some() {
+            return self.take_bounded(chunk, max_message);
+        }
+        // Nearly always.
+        let before = self.cursor.messages();
+        self.cursor.advance(chunk, &mut |_| {});
+        let messages = self.cursor.messages() - before;
+        self.bytes += chunk.len() as u64;
+        self.messages += messages;
+        FollowedChunk { pass: chunk.len(), messages, close: None, too_big: false }
+    }
+
+    /// Follows a chunk that the flow may not pass on to its end.
+    fn take_bounded(&mut self, chunk: &[u8], max_message: Option<u64>) -> FollowedChunk {
+        let before = self.cursor.messages();
+        let mut taken = match self.cut {
+            Cut::Open => self.take_limited(chunk, max_message.unwrap_or(u64::MAX)),
+            Cut::Due(reason) => {
                 let pass = self.cursor.next_boundary(chunk, &mut |_| {});
                 FollowedChunk { pass, messages: 0, close: self.cut_here(reason), too_big: false }
             }
-            (Cut::Made | Cut::Held, _) => {
+            Cut::Made | Cut::Held => {
                 self.cursor.advance(chunk, &mut |_| {});
                 return FollowedChunk { pass: 0, messages: 0, close: None, too_big: false };
             }
         };
-        taken.messages = self.cursor.messages() - messages;
+        taken.messages = self.cursor.messages() - before;
         if self.cut == Cut::Made {
             self.cursor.advance(&chunk[taken.pass..], &mut |_| {});
         }

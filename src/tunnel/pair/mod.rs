@@ -4,6 +4,7 @@ mod clock;
 mod end;
 mod ending;
 mod flow;
+mod flush;
 mod inspected;
 mod limits;
 mod rated;
@@ -197,18 +198,16 @@ impl<E: End> Pair<E> {
     /// Moves bytes both ways, at most as many each way as `scratch` holds.
     pub(super) fn drive(&mut self, scratch: &mut [u8], now: Instant, counters: &UpstreamMetrics) -> Driven {
         self.moved = 0;
-        self.drive_flow(Side::Client, scratch, now, counters);
-        self.drive_flow(Side::Backend, scratch, now, counters);
+        for side in Side::ALL {
+            // Nearly always a message has come from one side alone.
+            if self.ends[side].readable || self.flows[side].keeps() || self.is_special {
+                self.drive_flow(side, scratch, now, counters);
+            }
+        }
         if self.is_special {
             self.release_client(now, counters);
         }
-        if self.said_goodbye() {
-            return Driven::Ended;
-        }
-        // The end of one way can be what the other waited for.
-        self.finish(Side::Client);
-        self.finish(Side::Backend);
-        if self.over() {
+        if self.flows.iter().any(Flow::is_ending) && self.finish_both() {
             Driven::Ended
         } else if self.is_special && self.wants_backend() {
             Driven::Asks
@@ -220,6 +219,7 @@ impl<E: End> Pair<E> {
     }
 
     /// Tells whether the flow from `side` stopped only to give other tunnels their turn, or has something to do since.
+    #[inline]
     fn can_go_on(&self, side: Side) -> bool {
         let flow = &self.flows[side];
         if flow.kept().is_empty() {
@@ -237,12 +237,15 @@ impl<E: End> Pair<E> {
             return;
         }
         // Behind the last bytes of a side that has hung up is its end, for which nobody asks the poller again.
-        if self.read_once(side, scratch, now, counters) == ReadTo::Last {
-            self.read_once(side, scratch, now, counters);
+        for _ in 0..2 {
+            if self.read_once(side, scratch, now, counters) == ReadTo::Rest {
+                return;
+            }
         }
     }
 
     /// Reads from `side` and passes on what comes, if that may be read now.
+    #[inline]
     fn read_once(&mut self, side: Side, scratch: &mut [u8], now: Instant, counters: &UpstreamMetrics) -> ReadTo {
         let flow = &self.flows[side];
         let leg = &mut self.ends[side];
@@ -273,6 +276,7 @@ impl<E: End> Pair<E> {
     }
 
     /// Relays a chunk from `side`; nothing is kept for its receiver at this moment.
+    #[inline]
     fn relay(&mut self, side: Side, chunk: &[u8], now: Instant, counters: &UpstreamMetrics) {
         if self.is_special {
             self.relay_read(side, chunk, now, counters);
@@ -282,6 +286,7 @@ impl<E: End> Pair<E> {
     }
 
     /// Follows and passes on bytes from `side`.
+    #[inline]
     fn pass_on(&mut self, side: Side, chunk: &[u8], limit: Option<u64>, now: Instant, counters: &UpstreamMetrics) {
         let flow = &mut self.flows[side];
         let taken = flow.take(chunk, limit);
@@ -292,40 +297,14 @@ impl<E: End> Pair<E> {
             counters.messages[side].inc_by(taken.messages);
         }
         flow.keep_unwritten(&mut self.ends[side.other()], &chunk[..taken.pass]);
-        self.keep_close(side, taken.close);
+        if taken.close.is_some() {
+            self.keep_close(side, taken.close);
+        }
         if taken.too_big {
             self.end(Reason::MessageTooBig, now);
         }
         if self.flows[side].closed().is_some() {
             self.close_seen(side, now);
-        }
-    }
-
-    /// Writes the kept bytes of the flow from `side`, as far as its receiver takes them.
-    fn flush(&mut self, side: Side, now: Instant) {
-        let flow = &mut self.flows[side];
-        let leg = &mut self.ends[side.other()];
-        while !flow.kept().is_empty() {
-            if !leg.writable {
-                break;
-            }
-            match leg.stream.write(flow.kept()) {
-                Ok(count) => {
-                    flow.wrote(count);
-                    // Its sender is read again, and can be found to be silent.
-                    self.nearer |= self.limits.ping().is_some();
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    leg.writable = false;
-                    // The poller may have to watch for it.
-                    self.nearer = true;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return self.refused(side.other(), &error, now),
-            }
-        }
-        if flow.note_refused(now) {
-            self.nearer |= self.limits.stall().is_some();
         }
     }
 
@@ -379,18 +358,6 @@ impl<E: End> Pair<E> {
     /// The stream of `side`, to be added to a poller.
     pub(super) fn stream_mut(&mut self, side: Side) -> &mut E {
         &mut self.ends[side].stream
-    }
-}
-
-impl Flow {
-    /// Writes `bytes` to `leg` as far as it takes them at once, and keeps the rest.
-    fn keep_unwritten<E: End>(&mut self, leg: &mut Leg<E>, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
-        let written = if leg.writable && self.kept().is_empty() { leg.stream.write(bytes).unwrap_or(0) } else { 0 };
-        // An error is met again, and dealt with, when the kept bytes are flushed.
-        self.keep(&bytes[written..]);
     }
 }
 

@@ -58,7 +58,7 @@ struct Worker {
     crowded: Vec<usize>,
     /// Beginning of the last turn in which a client could be accepted.
     accepted: Instant,
-    /// Lengths of its turns.
+    /// Counts its turns by their length.
     turns: WorkerTurns,
 }
 
@@ -144,10 +144,10 @@ impl Worker {
         }
     }
 
-    /// The next deadline of a tunnel, of a handshake, of a pause of accepting, or of the report about turns.
+    /// The next deadline of a tunnel, of a handshake, or of a pause of accepting.
     fn due(&self) -> Option<Instant> {
         let pause = self.acceptor.as_ref().and_then(WorkerAcceptor::due);
-        earlier(earlier(self.tunnels.due(), self.turns.due()), earlier(self.handshakes.due(), pause))
+        earlier(self.tunnels.due(), earlier(self.handshakes.due(), pause))
     }
 
     /// Time to sleep from `now` on when the next deadline is `due`; `None` to sleep until something happens.

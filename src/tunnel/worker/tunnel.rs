@@ -75,6 +75,7 @@ impl Tunnel {
     ///
     /// # Errors
     /// The tunnel has to be removed as it is.
+    #[inline]
     pub(super) fn guarded<T>(
         &mut self,
         now: Instant,
@@ -82,14 +83,17 @@ impl Tunnel {
     ) -> Result<Option<T>, BrokenTunnel> {
         match catch_unwind(AssertUnwindSafe(|| call(self))) {
             Ok(done) => Ok(Some(done)),
-            Err(panic) if self.panicked => Err(BrokenTunnel(panic)),
-            Err(panic) => {
-                self.panicked = true;
-                let record = &self.record;
-                error!("request {}: its tunnel ends, the gateway panicked on it: {}", record.request_id, text(&*panic));
-                catch_unwind(AssertUnwindSafe(|| self.pair.fail(now))).map(|()| None).map_err(BrokenTunnel)
-            }
+            Err(panic) => self.note_panic(now, panic).map(|()| None),
         }
+    }
+
+    #[cold]
+    fn note_panic(&mut self, now: Instant, panic: Box<dyn Any + Send>) -> Result<(), BrokenTunnel> {
+        if std::mem::replace(&mut self.panicked, true) {
+            return Err(BrokenTunnel(panic));
+        }
+        error!("request {}: its tunnel ends, the gateway panicked on it: {}", self.record.request_id, text(&*panic));
+        catch_unwind(AssertUnwindSafe(|| self.pair.fail(now))).map_err(BrokenTunnel)
     }
 }
 

@@ -49,11 +49,15 @@ impl Memory {
     }
 
     /// Counts the bytes that a tunnel keeps anew.
+    #[inline]
     pub(super) fn count(&mut self, tunnel: &mut Tunnel) {
-        // Nearly always: this is asked after each message.
-        if tunnel.counted_kept == 0 && !tunnel.pair.keeps_anything() {
-            return;
+        // Seldom: this is asked after each message.
+        if tunnel.counted_kept > 0 || tunnel.pair.keeps_anything() {
+            self.count_kept(tunnel);
         }
+    }
+
+    fn count_kept(&mut self, tunnel: &mut Tunnel) {
         // Both ways are bounded far below 4 GiB.
         let kept = u32::try_from(tunnel.pair.kept_in_all()).unwrap_or(u32::MAX);
         let mut change = i64::from(kept) - i64::from(std::mem::replace(&mut tunnel.counted_kept, kept));

@@ -44,7 +44,7 @@ pub(super) struct OpenTunnels {
     driven: Vec<usize>,
     /// Tunnels with much to move, which take turns; never more than there are.
     bulk: VecDeque<usize>,
-    /// Moment up to which tunnels with much to move have the shorter slice, because others were driven beside them.
+    /// Moment up to which tunnels with much to move have the shorter slice, because others moved little beside them.
     short_until: Instant,
     deadlines: Deadlines,
     directory: Directory,

@@ -154,6 +154,30 @@ fn bulk_tunnels_have_the_whole_buffer_again_when_nobody_else_has_been_in_use_for
 }
 
 #[test]
+fn bulk_tunnels_do_not_shorten_the_slices_of_each_other() {
+    let mut bench = Bench::start();
+    let mut bulk: Vec<Far> = (0..2).map(|_| bench.open(TunnelLimits::default())).collect();
+    let long = [&[0x82, 0xFF, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &[7; 64 * 1024]].concat();
+    let mut turn = |bench: &mut Bench| {
+        for (slot, far) in bulk.iter_mut().enumerate() {
+            let ours = socket2::SockRef::from(bench.tunnels.slots[slot].pair.stream(Side::Client));
+            ours.set_recv_buffer_size(1024 * 1024).unwrap();
+            far.client.write_all(&long).unwrap();
+            bench.arrived(slot, long.len());
+            bench.tell(slot);
+        }
+        let before = bench.volumes();
+        bench.tunnels.drive(bench.now);
+        bulk.iter_mut().for_each(|far| drain(&mut far.backend));
+        bench.volumes().iter().zip(before).map(|(after, before)| after - before).collect::<Vec<_>>()
+    };
+    assert_eq!(turn(&mut bench), [long.len() as u64; 2], "nobody knows yet that they are");
+    // As after a turn in which only the end of its message was left.
+    bench.tunnels.slots[0].heavy = false;
+    assert_eq!(turn(&mut bench), [long.len() as u64; 2]);
+}
+
+#[test]
 fn bytes_that_a_receiver_does_not_take_are_counted_until_it_does_or_the_tunnel_is_gone() {
     let mut bench = Bench::start();
     let mut all: Vec<Far> = (0..2).map(|_| bench.open(TunnelLimits::default())).collect();

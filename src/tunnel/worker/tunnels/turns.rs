@@ -36,32 +36,38 @@ impl OpenTunnels {
     /// So a tunnel with a small message waits for one slice of one other tunnel, however many move as much as they can.
     pub(in crate::tunnel::worker) fn drive(&mut self, now: Instant) {
         // Chosen first: a tunnel that turns out to have much to move has had its turn.
-        let bulk = self.bulk.pop_front().map(|slot| (slot, self.slice(now)));
-        let mut driven = std::mem::replace(&mut self.ready, std::mem::take(&mut self.driven));
-        for slot in driven.drain(..) {
-            self.drive_one(slot, READ_BYTES, now);
+        let bulk = self.bulk.pop_front();
+        std::mem::swap(&mut self.ready, &mut self.driven);
+        let mut others = false;
+        for at in 0..self.driven.len() {
+            let moved = self.drive_one(self.driven[at], READ_BYTES, now);
+            // One that moved much is another one of that kind, whose last turn had the end of a message.
+            others |= moved < HEAVY;
         }
-        self.driven = driven;
-        if let Some((slot, slice)) = bulk {
+        self.driven.clear();
+        if let Some(slot) = bulk {
+            let slice = self.slice(others, now);
             self.drive_one(slot, slice, now);
         }
         self.limit_memory(now);
     }
 
-    /// Bytes that a tunnel with much to move may move each way in this turn.
-    fn slice(&mut self, now: Instant) -> usize {
-        if !self.ready.is_empty() {
+    /// Bytes that a tunnel with much to move may move each way in this turn; `others` with little were driven in it.
+    fn slice(&mut self, others: bool, now: Instant) -> usize {
+        if others {
             self.short_until = now + SHORT_FOR;
         }
         if now < self.short_until { BULK_BYTES } else { READ_BYTES }
     }
 
-    fn drive_one(&mut self, slot: usize, most: usize, now: Instant) {
+    /// Drives a tunnel. Returns how many bytes it moved.
+    fn drive_one(&mut self, slot: usize, most: usize, now: Instant) -> u32 {
         let tunnel = &mut self.slots[slot];
         tunnel.queued = Queued::No;
         let scratch = &mut self.scratch[..most];
         let driven = tunnel.guarded(now, |tunnel| tunnel.pair.drive(scratch, now, &tunnel.record.metrics));
-        tunnel.heavy = tunnel.pair.moved() >= HEAVY;
+        let moved = tunnel.pair.moved();
+        tunnel.heavy = moved >= HEAVY;
         match driven {
             Ok(Some(Driven::Waiting)) => {}
             Ok(Some(Driven::More)) => self.queue_as_bulk(slot),
@@ -70,7 +76,10 @@ impl OpenTunnels {
                 self.queue(slot);
             }
             Ok(None) => self.queue(slot),
-            Ok(Some(Driven::Ended)) | Err(_) => return self.remove(slot, now),
+            Ok(Some(Driven::Ended)) | Err(_) => {
+                self.remove(slot, now);
+                return moved;
+            }
         }
         let tunnel = &mut self.slots[slot];
         self.memory.count(tunnel);
@@ -79,6 +88,7 @@ impl OpenTunnels {
             self.set_deadline(slot);
             self.watch_for_room(slot, now);
         }
+        moved
     }
 }
 
