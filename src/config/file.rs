@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::model::{AccessLog, Config, Drain, Forwarding, Limits, Listener, Tracing, Underscores, Upstream};
+use super::model::{AccessLog, Config, Drain, Engine, Forwarding, Limits, Listener, Tracing, Underscores, Upstream};
 use super::named_files::NamedFiles;
 use super::sections::access_log;
 use super::sections::affinity::AffinityScope;
@@ -143,6 +143,7 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, files: &mut NamedFiles, repo
     let watch = fields.take_or("watch", false, |v| boolean(v, report));
     let (control_sock, state_folder) = listeners::paths(&mut fields, report);
     let hook_memory = fields.take_or("hook_memory", HOOK_MEMORY, |v| size(v, report));
+    let engine = fields.take_or("engine", Engine::Auto, |v| choice(v, &ENGINES, report));
     let limits = fields.take_or("limits", Limits::default(), |v| client_limits::read(v, report));
     let drain = fields.take_or("drain", Drain::default(), |v| drain::read(v, report));
 
@@ -172,6 +173,7 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, files: &mut NamedFiles, repo
         watch: watch?,
         control_sock: control_sock?,
         state_folder: state_folder?,
+        engine: engine?,
         hook_memory: hook_memory?,
         limits: limits?,
         drain: drain?,
@@ -194,6 +196,7 @@ fn speak_tls(listeners: Option<&[Listener]>) -> bool {
     listeners.is_none_or(|all| all.iter().any(|listener| listener.tls.is_some()))
 }
 
+const ENGINES: [(&str, Engine); 3] = [("auto", Engine::Auto), ("epoll", Engine::Epoll), ("io_uring", Engine::IoUring)];
 const UNDERSCORES: [(&str, Underscores); 2] = [("drop", Underscores::Drop), ("keep", Underscores::Keep)];
 /// Sixty-four messages of a MiB, the longest that hooks are shown unless a limit is set.
 const HOOK_MEMORY: u64 = 64 << 20;

@@ -17,6 +17,7 @@ impl Clone for Config {
             access_log: self.access_log.clone(),
             tracing: self.tracing.clone(),
             watch: self.watch,
+            engine: self.engine,
             hook_memory: self.hook_memory,
             control_sock: self.control_sock.clone(),
             state_folder: self.state_folder.clone(),
@@ -49,6 +50,7 @@ impl Config {
             ("tracing.export", export_differs),
             ("control_sock", self.control_sock != other.control_sock),
             ("state_folder", self.state_folder != other.state_folder),
+            ("engine", self.engine != other.engine),
         ];
         let ours = ours.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned());
         ours.chain(pingora_keys::differing(&self.pingora, &other.pingora)).collect()
@@ -58,7 +60,7 @@ impl Config {
     /// of listeners are among these values; the other keys of a listener that keeps its address are not.
     #[must_use]
     pub fn with_fixed_keys_of(self, running: &Self) -> Self {
-        let Self { pingora, mut listeners, metrics, admin, access_log, control_sock, state_folder, .. } =
+        let Self { pingora, mut listeners, metrics, admin, access_log, control_sock, state_folder, engine, .. } =
             running.clone();
         let export = running.tracing.as_ref().and_then(|tracing| tracing.export.clone());
         let tracing = self.tracing.map(|tracing| Tracing { export, ..tracing });
@@ -70,6 +72,6 @@ impl Config {
                 *kept = new.clone();
             }
         }
-        Self { pingora, listeners, metrics, admin, access_log, tracing, control_sock, state_folder, ..self }
+        Self { pingora, listeners, metrics, admin, access_log, tracing, control_sock, state_folder, engine, ..self }
     }
 }

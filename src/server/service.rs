@@ -200,7 +200,9 @@ impl GatewayService {
         };
         // Here, because a fork into the background gives unused room back.
         descriptors::make_room(std::io::stderr());
-        let tunnels = Arc::new(Tunnels::start(self.pingora.threads, &log).map_err(|error| error.to_string())?);
+        let tunnels = Arc::new(
+            Tunnels::start_by(self.config.engine, self.pingora.threads, &log).map_err(|error| error.to_string())?,
+        );
         tunnels.metrics().collectors().into_iter().for_each(|family| metrics.include(family));
         let hooks = Arc::clone(&self.hooks);
         let saved = self.predecessor.as_ref().and_then(|predecessor| predecessor.ticket_keys.as_ref());

@@ -9,6 +9,7 @@ mod addresses;
 pub mod deadlines;
 mod inspect;
 mod new_tunnel;
+mod outbox;
 mod pair;
 mod rates;
 mod reason;
@@ -27,6 +28,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 use crate::access_log::AccessLog;
+use crate::config::Engine;
 use crate::hook::{Item, Outlet, To};
 use crate::metrics::WorkerMetrics;
 pub use accept::{Connection, ConnectionCounts, Handshake, Host, Listener, ListeningSocket, Redial, Shaken, Socket};
@@ -68,9 +70,21 @@ impl Tunnels {
     /// # Errors
     /// A poller or a thread cannot be made.
     pub fn start(threads: usize, log: &AccessLog) -> io::Result<Self> {
+        Self::start_by(Engine::Auto, threads, log)
+    }
+
+    /// Does the same with a choice of how workers send.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start); or the system does not allow what was chosen.
+    pub fn start_by(engine: Engine, threads: usize, log: &AccessLog) -> io::Result<Self> {
+        if engine == Engine::IoUring {
+            let refused = |error| io::Error::other(format!("the system allows no io_uring, as `engine` asks: {error}"));
+            outbox::probe().map_err(refused)?;
+        }
         let (farewells, changes, metrics) = (Farewells::new(), ChangeSignal::default(), WorkerMetrics::new());
         let limits = Arc::default();
-        let workers = Handle::start(threads.max(1), log, &farewells, &limits, &changes, &metrics)?;
+        let workers = Handle::start(threads.max(1), engine, log, &farewells, &limits, &changes, &metrics)?;
         Ok(Self { workers, farewells, limits, changes, metrics, heads: Heads::default() })
     }
 

@@ -80,6 +80,8 @@ pub struct Config {
     /// `state_folder`: where the gateway keeps what it is to know at its next start; where left out, the folder that
     /// systemd names, and nothing is kept without one.
     pub state_folder: Option<PathBuf>,
+    /// `engine`: the system's interface by which workers send, default `auto`.
+    pub engine: Engine,
     /// `hook_memory`: bytes that unfinished messages on routes with hooks may take on one worker, default 64 MiB.
     pub hook_memory: u64,
     /// `limits`: bounds on what clients send and on how long they are waited for.
@@ -100,6 +102,19 @@ pub enum Underscores {
     Drop,
     /// `keep`: backends get them.
     Keep,
+}
+
+/// The system's interface by which tunnels' workers send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// `auto`: as `io_uring` where the system allows it, else as `epoll`.
+    #[default]
+    Auto,
+    /// `epoll`: each write is a call of its own.
+    Epoll,
+    /// `io_uring`: the writes of one turn of a worker are one call. The gateway does not start where the system does not
+    /// allow it.
+    IoUring,
 }
 
 /// `metrics`: the Prometheus listener.

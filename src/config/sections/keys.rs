@@ -27,7 +27,7 @@ sections! {
     TOP = "" [
         "listeners", "trusted_proxies", "underscores_in_headers", "forwarding", "metrics", "admin", "access_log",
         "watch", "control_sock", "hook_memory", "limits", "drain", "routes", "upstreams",
-        "state_folder", "tracing",
+        "state_folder", "tracing", "engine",
     ];
     LISTENER = "listeners[]" ["address", "allow", "deny", "limits", "proxy_protocol", "tls", "redirect", "hsts"];
     LISTENER_LIMITS = "listeners[].limits" ["connections"];

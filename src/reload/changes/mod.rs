@@ -56,6 +56,7 @@ impl Changes {
             access_log: _,
             control_sock: _,
             state_folder: _,
+            engine: _,
         } = old;
         let (mut before, mut after) = (trusted_proxies.clone(), new.trusted_proxies.clone());
         before.sort_unstable();

@@ -27,6 +27,11 @@ pub(in crate::tunnel) trait End {
     /// Tells the same, as far as that can be said at once, before the stream is dropped; dropping says it of TCP.
     fn say_goodbye(&mut self) {}
 
+    /// The socket of a stream whose bytes go as they are, so that a write may be made later, together with others.
+    fn plain_socket(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
     /// Bytes that the stream keeps of its own: sealed ones that were not taken, and a part of a record.
     fn kept(&self) -> usize {
         0
@@ -146,6 +151,14 @@ impl End for TunnelStream {
         match self {
             Self::Tcp(_) => {}
             Self::Tls(stream) => stream.say_goodbye(),
+        }
+    }
+
+    #[inline]
+    fn plain_socket(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Tcp(stream) => Some(stream.as_fd()),
+            Self::Tls(_) => None,
         }
     }
 

@@ -5,8 +5,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::tunnel::reason::Reason;
-use crate::ws::cursor::MOST_COUNTED;
-use crate::ws::{Control, Cursor, FrameEvent, Side, frame};
+use crate::ws::{Control, Cursor, FrameEvent, Side, cursor::MOST_COUNTED, frame};
 
 /// The bytes that one side sends to the other.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -312,8 +311,7 @@ impl Flow {
     pub(super) fn ping(&mut self) -> bool {
         let legal = self.takes_pings() && self.cursor.at_boundary();
         if legal && self.kept().len() < MOST_KEPT {
-            let ping = frame::ping(b"longhaul", self.mask());
-            self.keep(&ping);
+            self.keep(&frame::ping(b"longhaul", self.mask()));
         }
         legal
     }
@@ -346,6 +344,13 @@ impl Flow {
     pub(super) fn keep(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.kept.0.get_or_insert_default().bytes.extend_from_slice(bytes);
+        }
+    }
+
+    /// Keeps bytes that the receiver did not take, in front of those that are kept already.
+    pub(super) fn keep_in_front(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() && !self.finished {
+            self.kept.0.get_or_insert_default().bytes.splice(..0, bytes.iter().copied());
         }
     }
 

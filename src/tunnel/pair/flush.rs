@@ -18,6 +18,9 @@ impl<E: End> Pair<E> {
     fn flush_kept(&mut self, side: Side, now: Instant) {
         let flow = &mut self.flows[side];
         let leg = &mut self.ends[side.other()];
+        if leg.put_off {
+            return;
+        }
         while !flow.kept().is_empty() {
             if !leg.writable {
                 break;
@@ -49,7 +52,8 @@ impl Flow {
         if bytes.is_empty() {
             return;
         }
-        let written = if leg.writable && self.kept().is_empty() { leg.stream.write(bytes).unwrap_or(0) } else { 0 };
+        let is_next = leg.writable && !leg.put_off && self.kept().is_empty();
+        let written = if is_next { leg.stream.write(bytes).unwrap_or(0) } else { 0 };
         // An error is met again, and dealt with, when the kept bytes are flushed.
         self.keep(&bytes[written..]);
     }

@@ -9,20 +9,20 @@ mod inspected;
 mod limits;
 mod rated;
 mod reattached;
+mod relay;
 mod state;
 
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::inspect::Inspector;
+use super::outbox::Outbox;
 use super::rates::{self, Throttle};
 use super::reason::Reason;
 use crate::config::TunnelLimits;
 use crate::metrics::UpstreamMetrics;
 use crate::ws::{Side, Sides};
 pub(super) use clock::Checked;
-use end::Read;
 pub(super) use end::{End, Sealing, TunnelStream};
 use flow::Flow;
 use limits::PairLimits;
@@ -61,6 +61,8 @@ struct Leg<E> {
     readable: bool,
     /// A write may be taken. Only a write that is refused clears it.
     writable: bool,
+    /// A write stands in the outbox: nothing else is written before it is made.
+    put_off: bool,
     /// The poller saw a FIN or an error of this side: a read that empties the stream then leaves its end to be read.
     hung_up: bool,
     /// Moment at which bytes last came from here.
@@ -116,6 +118,7 @@ impl<E> Leg<E> {
             // The poller reports what is there already as soon as the stream is registered.
             readable: false,
             writable: true,
+            put_off: false,
             hung_up: false,
             heard: now,
             pinging: None,
@@ -136,18 +139,11 @@ pub(super) struct Readiness {
     pub(super) hung_up: bool,
 }
 
-/// Point that a read came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ReadTo {
-    /// To the last bytes of a side that has hung up: its end is next.
-    Last,
-    /// To any other point.
-    Rest,
-}
-
 /// State of a pair after it was driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Driven {
+    /// Writes stand in the outbox. Once they are made, the tunnel is told of them and settled.
+    PutOff,
     /// Nothing is left to do until an end is ready again.
     Waiting,
     /// More can be done at once, after other tunnels had their turn.
@@ -179,7 +175,7 @@ impl<E: End> Pair<E> {
 
     /// Relays bytes that were read from `side` before the tunnel began.
     pub(super) fn preload(&mut self, side: Side, bytes: &[u8], now: Instant, counters: &UpstreamMetrics) {
-        self.relay(side, bytes, now, counters);
+        self.relay(side, bytes, now, counters, None);
     }
 
     /// Notes the readiness of an end.
@@ -195,15 +191,26 @@ impl<E: End> Pair<E> {
         !self.ends[side].writable
     }
 
-    /// Moves bytes both ways, at most as many each way as `scratch` holds.
-    pub(super) fn drive(&mut self, scratch: &mut [u8], now: Instant, counters: &UpstreamMetrics) -> Driven {
+    /// Moves bytes both ways, at most as many each way as `scratch` holds. Writes may be put off into the outbox.
+    pub(super) fn drive(
+        &mut self,
+        scratch: &mut [u8],
+        now: Instant,
+        counters: &UpstreamMetrics,
+        mut outbox: Option<&mut Outbox>,
+    ) -> Driven {
         self.moved = 0;
         for side in Side::ALL {
             // Nearly always a message has come from one side alone.
             if self.ends[side].readable || self.flows[side].keeps() || self.is_special {
-                self.drive_flow(side, scratch, now, counters);
+                self.drive_flow(side, scratch, now, counters, outbox.as_deref_mut());
             }
         }
+        if self.ends.iter().any(|leg| leg.put_off) { Driven::PutOff } else { self.settle(now, counters) }
+    }
+
+    /// Finds out what is left to be done after bytes were moved; no write is put off any more.
+    pub(super) fn settle(&mut self, now: Instant, counters: &UpstreamMetrics) -> Driven {
         if self.is_special {
             self.release_client(now, counters);
         }
@@ -227,84 +234,6 @@ impl<E: End> Pair<E> {
             if self.is_special { self.can_go_on_specially(side, unread) } else { unread }
         } else {
             self.ends[side.other()].writable
-        }
-    }
-
-    /// Moves the bytes that come from `side`, at most one buffer of them.
-    fn drive_flow(&mut self, side: Side, scratch: &mut [u8], now: Instant, counters: &UpstreamMetrics) {
-        self.flush(side, now);
-        if self.is_special && !self.go_on_specially(side, now, counters) {
-            return;
-        }
-        // Behind the last bytes of a side that has hung up is its end, for which nobody asks the poller again.
-        for _ in 0..2 {
-            if self.read_once(side, scratch, now, counters) == ReadTo::Rest {
-                return;
-            }
-        }
-    }
-
-    /// Reads from `side` and passes on what comes, if that may be read now.
-    #[inline]
-    fn read_once(&mut self, side: Side, scratch: &mut [u8], now: Instant, counters: &UpstreamMetrics) -> ReadTo {
-        let flow = &self.flows[side];
-        let leg = &mut self.ends[side];
-        if !flow.kept().is_empty() || flow.ended || !leg.readable {
-            return ReadTo::Rest;
-        }
-        match leg.stream.read(scratch) {
-            Ok(Read { count: 0, .. }) => self.end_of(side, now),
-            Ok(Read { count, empties }) => {
-                leg.readable = !empties || leg.hung_up;
-                let read = if empties && leg.hung_up && !self.is_special { ReadTo::Last } else { ReadTo::Rest };
-                leg.heard = now;
-                leg.pinging = None;
-                self.relay(side, &scratch[..count], now, counters);
-                // Closing frames, frames of hooks, and the part of the chunk that was not taken at once.
-                self.flush(side, now);
-                return read;
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => leg.readable = false,
-            // A part of a record: the side is alive.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                leg.heard = now;
-                leg.pinging = None;
-            }
-            Err(error) => self.lost(side, &error, now),
-        }
-        ReadTo::Rest
-    }
-
-    /// Relays a chunk from `side`; nothing is kept for its receiver at this moment.
-    #[inline]
-    fn relay(&mut self, side: Side, chunk: &[u8], now: Instant, counters: &UpstreamMetrics) {
-        if self.is_special {
-            self.relay_read(side, chunk, now, counters);
-        } else {
-            self.pass_on(side, chunk, self.limits.max_message(), now, counters);
-        }
-    }
-
-    /// Follows and passes on bytes from `side`.
-    #[inline]
-    fn pass_on(&mut self, side: Side, chunk: &[u8], limit: Option<u64>, now: Instant, counters: &UpstreamMetrics) {
-        let flow = &mut self.flows[side];
-        let taken = flow.take(chunk, limit);
-        counters.bytes[side].inc_by(taken.pass as u64);
-        // A chunk is a buffer, or the frames of one message: both are far below 4 GiB.
-        self.moved = self.moved.saturating_add(taken.pass as u32);
-        if taken.messages > 0 {
-            counters.messages[side].inc_by(taken.messages);
-        }
-        flow.keep_unwritten(&mut self.ends[side.other()], &chunk[..taken.pass]);
-        if taken.close.is_some() {
-            self.keep_close(side, taken.close);
-        }
-        if taken.too_big {
-            self.end(Reason::MessageTooBig, now);
-        }
-        if self.flows[side].closed().is_some() {
-            self.close_seen(side, now);
         }
     }
 

@@ -312,7 +312,7 @@ impl<E: End> Pair<E> {
             self.pass(Side::Client, &held, self.limits.max_message(), now, counters);
         }
         if !early.is_empty() {
-            self.relay(Side::Backend, early, now, counters);
+            self.relay(Side::Backend, early, now, counters, None);
         }
         true
     }

@@ -12,6 +12,7 @@ use super::mailbox::{Inbox, Mailbox};
 use super::tunnels::{MemoryLimits, Shared};
 use super::{WAKE, Worker};
 use crate::access_log::AccessLog;
+use crate::config::Engine;
 use crate::metrics::WorkerMetrics;
 use crate::tunnel::activity::ChangeSignal;
 use crate::tunnel::inspect::{Caller, Farewells};
@@ -31,6 +32,7 @@ impl Handle {
     /// Starts `count` workers.
     pub(in crate::tunnel) fn start(
         count: usize,
+        engine: Engine,
         log: &AccessLog,
         farewells: &Farewells,
         limits: &Arc<MemoryLimits>,
@@ -52,7 +54,7 @@ impl Handle {
             let limits = Arc::clone(limits);
             let (log, changes) = (log.clone(), changes.clone());
             let keys = Arc::clone(&keys);
-            let shared = Shared { log, caller: caller.clone(), limits, kept, changes, keys };
+            let shared = Shared { engine, log, caller: caller.clone(), limits, kept, changes, keys };
             let work = move || {
                 // Hooks may spawn wherever they are called.
                 let _entered = calls.as_ref().map(|caller| caller.runtime().enter());

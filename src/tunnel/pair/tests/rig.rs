@@ -171,8 +171,9 @@ impl Rig {
     pub(super) fn drive(&mut self) {
         for _ in 0..TURNS {
             self.turns += 1;
-            match self.pair.drive(&mut self.scratch, self.now, &self.counters) {
+            match self.pair.drive(&mut self.scratch, self.now, &self.counters, None) {
                 Driven::More => {}
+                Driven::PutOff => unreachable!("there is no outbox"),
                 Driven::Waiting => return,
                 Driven::Asks => panic!("nothing is kept for another backend"),
                 Driven::Ended => {

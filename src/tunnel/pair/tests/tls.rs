@@ -155,8 +155,9 @@ impl TlsRig {
             if self.ended {
                 return;
             }
-            match self.pair.drive(&mut self.scratch, self.now, &self.counters) {
+            match self.pair.drive(&mut self.scratch, self.now, &self.counters, None) {
                 Driven::More => {}
+                Driven::PutOff => unreachable!("there is no outbox"),
                 Driven::Waiting => return,
                 Driven::Asks => panic!("nothing is kept for another backend"),
                 Driven::Ended => {

@@ -19,11 +19,13 @@ use super::directory::Directory;
 use super::rule::{self, TunnelRule};
 use super::tunnel::{Queued, Tunnel, caught};
 use crate::access_log::AccessLog;
+use crate::config::Engine;
 use crate::hook::Closed;
 use crate::slots::{GiveBack, Slots};
 use crate::tunnel::activity::ChangeSignal;
 use crate::tunnel::deadlines::{Deadlines, STEP};
 use crate::tunnel::inspect::Caller;
+use crate::tunnel::outbox::Outbox;
 use crate::tunnel::pair::{Checked, Readiness};
 use crate::tunnel::rates::{RateTable, RatedKeys};
 use crate::tunnel::reason::Reason;
@@ -66,10 +68,12 @@ pub(super) struct OpenTunnels {
     memory: Memory,
     asks: Searches,
     scratch: Box<[u8]>,
+    outbox: Outbox,
 }
 
 /// Parts that the tunnels of all workers share.
 pub(in crate::tunnel::worker) struct Shared {
+    pub(in crate::tunnel::worker) engine: Engine,
     pub(in crate::tunnel::worker) log: AccessLog,
     /// Calls the hooks of one worker; `None` where there is no runtime to do so on.
     pub(in crate::tunnel::worker) caller: Option<Arc<Caller>>,
@@ -85,7 +89,7 @@ pub(in crate::tunnel::worker) struct Shared {
 impl OpenTunnels {
     /// No tunnels yet; `count` is kept up to date.
     pub(super) fn new(registry: Rc<Registry>, count: Arc<AtomicUsize>, shared: Shared, now: Instant) -> Self {
-        let Shared { log, caller, limits, kept, changes, keys } = shared;
+        let Shared { engine, log, caller, limits, kept, changes, keys } = shared;
         Self {
             registry,
             slots: Slots::default(),
@@ -106,6 +110,7 @@ impl OpenTunnels {
             memory: Memory::new(limits, kept, now),
             asks: Searches::default(),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
+            outbox: Outbox::new(engine),
         }
     }
 

@@ -22,12 +22,16 @@ struct Bench {
 
 impl Bench {
     fn start() -> Self {
+        Self::start_by(Engine::Auto)
+    }
+
+    fn start_by(engine: Engine) -> Self {
         let (poll, now) = (Poll::new().unwrap(), Instant::now());
         let registry = Rc::new(poll.registry().try_clone().unwrap());
         let kept = WorkerMetrics::new().kept().clone();
         let (log, changes) = (AccessLog::off(), ChangeSignal::default());
         let keys = Arc::new(RatedKeys::new());
-        let shared = Shared { log, caller: None, limits: Arc::default(), kept: kept.clone(), changes, keys };
+        let shared = Shared { engine, log, caller: None, limits: Arc::default(), kept: kept.clone(), changes, keys };
         let tunnels = OpenTunnels::new(registry, Arc::default(), shared, now);
         Self { poll, tunnels, kept, now }
     }
@@ -85,6 +89,8 @@ fn fill_up(far: &mut Far) {
         }
     }
 }
+
+mod together;
 
 #[test]
 fn between_two_looks_at_the_poller_all_bulk_tunnels_together_move_one_slice() {

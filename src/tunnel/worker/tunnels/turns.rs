@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{OpenTunnels, READ_BYTES};
-use crate::tunnel::pair::Driven;
-use crate::tunnel::worker::tunnel::Queued;
+use crate::tunnel::pair::{Driven, End as _};
+use crate::tunnel::worker::tunnel::{BrokenTunnel, Queued};
 
 impl OpenTunnels {
     /// Queues a tunnel to be driven in the next turn; one that moved much when it was last driven waits for its turn.
@@ -21,8 +21,11 @@ impl OpenTunnels {
     }
 
     fn queue_as_bulk(&mut self, slot: usize) {
-        self.slots[slot].queued = Queued::Bulk;
-        self.bulk.push_back(slot);
+        // One that panicked stands in the other queue already.
+        if self.slots[slot].queued == Queued::No {
+            self.slots[slot].queued = Queued::Bulk;
+            self.bulk.push_back(slot);
+        }
     }
 
     /// Tells whether a tunnel can be driven at once.
@@ -41,6 +44,9 @@ impl OpenTunnels {
         let mut others = false;
         for at in 0..self.driven.len() {
             let moved = self.drive_one(self.driven[at], READ_BYTES, now);
+            if self.outbox.is_full() {
+                self.send_out(now);
+            }
             // One that moved much is another one of that kind, whose last turn had the end of a message.
             others |= moved < HEAVY;
         }
@@ -49,7 +55,38 @@ impl OpenTunnels {
             let slice = self.slice(others, now);
             self.drive_one(slot, slice, now);
         }
+        self.send_out(now);
         self.limit_memory(now);
+    }
+
+    /// Makes the writes that were put off, and settles their tunnels.
+    fn send_out(&mut self, now: Instant) {
+        if self.outbox.is_empty() {
+            return;
+        }
+        let slots = &self.slots;
+        self.outbox.send(|slot, side| slots.get(slot)?.pair.stream(side).plain_socket());
+        for made in self.outbox.made() {
+            if let Some(tunnel) = self.slots.get_mut(made.slot) {
+                let rest = self.outbox.rest(made);
+                // What a panic leaves is seen when the tunnel is settled.
+                drop(tunnel.guarded(now, |tunnel| tunnel.pair.take_back(made.side, rest, now)));
+            }
+        }
+        for at in 0..self.outbox.made().len() {
+            let slot = self.outbox.made()[at].slot;
+            // The writes of one tunnel stand one behind the other.
+            if at == 0 || self.outbox.made()[at - 1].slot != slot {
+                self.settle_one(slot, now);
+            }
+        }
+        self.outbox.clear();
+    }
+
+    fn settle_one(&mut self, slot: usize, now: Instant) {
+        let Some(tunnel) = self.slots.get_mut(slot) else { return };
+        let driven = tunnel.guarded(now, |tunnel| tunnel.pair.settle(now, &tunnel.record.metrics));
+        self.go_on_after(slot, driven, now);
     }
 
     /// Bytes that a tunnel with much to move may move each way in this turn; `others` with little were driven in it.
@@ -64,11 +101,22 @@ impl OpenTunnels {
     fn drive_one(&mut self, slot: usize, most: usize, now: Instant) -> u32 {
         let tunnel = &mut self.slots[slot];
         tunnel.queued = Queued::No;
-        let scratch = &mut self.scratch[..most];
-        let driven = tunnel.guarded(now, |tunnel| tunnel.pair.drive(scratch, now, &tunnel.record.metrics));
+        let (scratch, outbox) = (&mut self.scratch[..most], self.outbox.of(slot));
+        let driven = tunnel.guarded(now, |tunnel| tunnel.pair.drive(scratch, now, &tunnel.record.metrics, outbox));
         let moved = tunnel.pair.moved();
         tunnel.heavy = moved >= HEAVY;
+        if driven.is_err() {
+            // It is removed as it is, and its sockets are closed.
+            self.outbox.forget(slot);
+        }
+        self.go_on_after(slot, driven, now);
+        moved
+    }
+
+    /// Does what a tunnel is to have done after it was driven.
+    fn go_on_after(&mut self, slot: usize, driven: Result<Option<Driven>, BrokenTunnel>, now: Instant) {
         match driven {
+            Ok(Some(Driven::PutOff)) => return,
             Ok(Some(Driven::Waiting)) => {}
             Ok(Some(Driven::More)) => self.queue_as_bulk(slot),
             Ok(Some(Driven::Asks)) => {
@@ -76,10 +124,7 @@ impl OpenTunnels {
                 self.queue(slot);
             }
             Ok(None) => self.queue(slot),
-            Ok(Some(Driven::Ended)) | Err(_) => {
-                self.remove(slot, now);
-                return moved;
-            }
+            Ok(Some(Driven::Ended)) | Err(_) => return self.remove(slot, now),
         }
         let tunnel = &mut self.slots[slot];
         self.memory.count(tunnel);
@@ -88,7 +133,6 @@ impl OpenTunnels {
             self.set_deadline(slot);
             self.watch_for_room(slot, now);
         }
-        moved
     }
 }
 

@@ -1,0 +1,163 @@
+//! Bytes that are read from one end and passed on to the other.
+
+use std::io;
+use std::time::Instant;
+
+use super::end::Read;
+use super::flow::Flow;
+use super::{End, Leg, Outbox, Pair, Reason, Side};
+use crate::metrics::UpstreamMetrics;
+
+/// Point that a read came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadTo {
+    /// To the last bytes of a side that has hung up: its end is next.
+    Last,
+    /// To any other point.
+    Rest,
+}
+
+impl<E: End> Pair<E> {
+    /// Moves the bytes that come from `side`, at most one buffer of them.
+    pub(super) fn drive_flow(
+        &mut self,
+        side: Side,
+        scratch: &mut [u8],
+        now: Instant,
+        counters: &UpstreamMetrics,
+        mut outbox: Option<&mut Outbox>,
+    ) {
+        self.flush(side, now);
+        if self.is_special && !self.go_on_specially(side, now, counters) {
+            return;
+        }
+        // Behind the last bytes of a side that has hung up is its end, for which nobody asks the poller again.
+        for _ in 0..2 {
+            if self.read_once(side, scratch, now, counters, outbox.as_deref_mut()) == ReadTo::Rest {
+                return;
+            }
+        }
+    }
+
+    /// Reads from `side` and passes on what comes, if that may be read now.
+    #[inline]
+    fn read_once(
+        &mut self,
+        side: Side,
+        scratch: &mut [u8],
+        now: Instant,
+        counters: &UpstreamMetrics,
+        outbox: Option<&mut Outbox>,
+    ) -> ReadTo {
+        let flow = &self.flows[side];
+        let leg = &mut self.ends[side];
+        if !flow.kept().is_empty() || flow.ended || !leg.readable {
+            return ReadTo::Rest;
+        }
+        match leg.stream.read(scratch) {
+            Ok(Read { count: 0, .. }) => self.end_of(side, now),
+            Ok(Read { count, empties }) => {
+                leg.readable = !empties || leg.hung_up;
+                let read = if empties && leg.hung_up && !self.is_special { ReadTo::Last } else { ReadTo::Rest };
+                leg.heard = now;
+                leg.pinging = None;
+                self.relay(side, &scratch[..count], now, counters, outbox);
+                // Closing frames, frames of hooks, and the part of the chunk that was not taken at once.
+                self.flush(side, now);
+                return read;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => leg.readable = false,
+            // A part of a record: the side is alive.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                leg.heard = now;
+                leg.pinging = None;
+            }
+            Err(error) => self.lost(side, &error, now),
+        }
+        ReadTo::Rest
+    }
+
+    /// Relays a chunk from `side`; nothing is kept for its receiver at this moment.
+    #[inline]
+    pub(super) fn relay(
+        &mut self,
+        side: Side,
+        chunk: &[u8],
+        now: Instant,
+        counters: &UpstreamMetrics,
+        outbox: Option<&mut Outbox>,
+    ) {
+        if self.is_special {
+            self.relay_read(side, chunk, now, counters);
+        } else {
+            self.pass_on_by(side, chunk, self.limits.max_message(), now, counters, outbox);
+        }
+    }
+
+    /// Follows and passes on bytes from `side`.
+    pub(super) fn pass_on(
+        &mut self,
+        side: Side,
+        chunk: &[u8],
+        limit: Option<u64>,
+        now: Instant,
+        counters: &UpstreamMetrics,
+    ) {
+        self.pass_on_by(side, chunk, limit, now, counters, None);
+    }
+
+    /// Does the same by way of the outbox, if there is one.
+    #[inline]
+    fn pass_on_by(
+        &mut self,
+        side: Side,
+        chunk: &[u8],
+        limit: Option<u64>,
+        now: Instant,
+        counters: &UpstreamMetrics,
+        outbox: Option<&mut Outbox>,
+    ) {
+        let flow = &mut self.flows[side];
+        let taken = flow.take(chunk, limit);
+        counters.bytes[side].inc_by(taken.pass as u64);
+        // A chunk is a buffer, or the frames of one message: both are far below 4 GiB.
+        self.moved = self.moved.saturating_add(taken.pass as u32);
+        if taken.messages > 0 {
+            counters.messages[side].inc_by(taken.messages);
+        }
+        let receiver = side.other();
+        let leg = &mut self.ends[receiver];
+        if !leg.put_off_into(outbox, receiver, flow, &chunk[..taken.pass]) {
+            flow.keep_unwritten(leg, &chunk[..taken.pass]);
+        }
+        if taken.close.is_some() {
+            self.keep_close(side, taken.close);
+        }
+        if taken.too_big {
+            self.end(Reason::MessageTooBig, now);
+        }
+        if self.flows[side].closed().is_some() {
+            self.close_seen(side, now);
+        }
+    }
+
+    /// Takes back what `side` did not take of a write that was put off.
+    pub(in crate::tunnel) fn take_back(&mut self, side: Side, rest: &[u8], now: Instant) {
+        self.ends[side].put_off = false;
+        self.flows[side.other()].keep_in_front(rest);
+        self.flush(side.other(), now);
+    }
+}
+
+impl<E: End> Leg<E> {
+    /// Puts a write to this end, which is `side`'s, off into the outbox; tells whether it did.
+    #[inline]
+    fn put_off_into(&mut self, outbox: Option<&mut Outbox>, side: Side, flow: &Flow, bytes: &[u8]) -> bool {
+        let Some(outbox) = outbox else { return false };
+        let is_next = self.writable && !self.put_off && !flow.keeps();
+        if is_next && self.stream.plain_socket().is_some() {
+            self.put_off = outbox.take(side, bytes);
+        }
+        is_next && self.put_off
+    }
+}
