@@ -10,6 +10,7 @@ mod cable;
 mod doubt;
 mod echo;
 mod endings;
+mod engines;
 mod failover;
 mod glued;
 mod handshake;
