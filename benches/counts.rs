@@ -46,8 +46,8 @@ struct Work {
 }
 
 const WORKS: [Work; 4] = [
-    Work { name: "message", stated: [1_600, 7_090], times: [500, 2_500], units: 2, peers: 1, run: messages },
-    Work { name: "sealed", stated: [4_870, 24_300], times: [500, 2_500], units: 2, peers: 1, run: sealed_messages },
+    Work { name: "message", stated: [934, 7_090], times: [500, 2_500], units: 2, peers: 1, run: messages },
+    Work { name: "sealed", stated: [4_130, 24_300], times: [500, 2_500], units: 2, peers: 1, run: sealed_messages },
     Work { name: "handshake", stated: [71_600, 525_000], times: [100, 300], units: 1, peers: 2, run: handshakes },
     Work { name: "logged", stated: [91_500, 640_000], times: [100, 300], units: 1, peers: 2, run: logged_handshakes },
 ];

@@ -4,13 +4,11 @@ mod state;
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
 
 use mio::net::TcpStream;
 
 use super::Session;
 use super::record::{LONGEST_RECORD, Records, StreamEnd};
-use crate::socket;
 pub use state::StreamState;
 
 /// The connection below a [`Stream`]: read and written without waiting, as a socket is.
@@ -36,20 +34,6 @@ pub trait RawConnection: Read + Write {
     /// # Errors
     /// As [`std::net::TcpStream::shutdown`].
     fn shutdown_write(&mut self) -> io::Result<()>;
-}
-
-impl RawConnection for TcpStream {
-    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        socket::receive(self, buffer)
-    }
-
-    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        socket::send(self, bytes)
-    }
-
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
 }
 
 /// A connection whose bytes are TLS. Holds no buffer unless a record came in part or was not taken whole.
