@@ -209,13 +209,14 @@ fn the_types_of_pingora_stay_in_their_rooms() {
 }
 
 #[test]
-fn no_file_holds_unsafe_code() {
+fn one_file_holds_unsafe_code() {
     let is_unsafe = |text: &str| {
         let text = without_comments(text);
         text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe")
     };
     let with: Vec<String> = files().into_iter().filter(|(_, text)| is_unsafe(text)).map(|(file, _)| file).collect();
-    assert_eq!(with, Vec::<String>::new());
+    // It gives the kernel the addresses of bytes to be sent.
+    assert_eq!(with, ["tunnel/sends/ring.rs"]);
 }
 
 #[test]

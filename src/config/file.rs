@@ -142,9 +142,7 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, files: &mut NamedFiles, repo
     let (access_log, tracing) = read_records(&mut fields, report);
     let watch = fields.take_or("watch", false, |v| boolean(v, report));
     let (control_sock, state_folder) = listeners::paths(&mut fields, report);
-    let hook_memory = fields.take_or("hook_memory", HOOK_MEMORY, |v| size(v, report));
-    let engine = fields.take_or("engine", Engine::Auto, |v| choice(v, &ENGINES, report));
-    let limits = fields.take_or("limits", Limits::default(), |v| client_limits::read(v, report));
+    let (hook_memory, engine, limits) = read_tunnels(&mut fields, report);
     let drain = fields.take_or("drain", Drain::default(), |v| drain::read(v, report));
 
     let routes = fields.required("routes", "a list such as `- upstream: NAME`", report);
@@ -189,6 +187,13 @@ fn read_records(
 ) -> (Option<Option<AccessLog>>, Option<Option<Tracing>>) {
     let access_log = fields.take_or("access_log", Some(AccessLog::default()), |v| access_log::read(v, report));
     (access_log, fields.take_or("tracing", None, |v| tracing::read(v, report)))
+}
+
+/// Reads `hook_memory`, `engine` and `limits`.
+fn read_tunnels(fields: &mut Mapping<'_, '_>, report: &mut Report) -> (Option<u64>, Option<Engine>, Option<Limits>) {
+    let hook_memory = fields.take_or("hook_memory", HOOK_MEMORY, |v| size(v, report));
+    let engine = fields.take_or("engine", Engine::Auto, |v| choice(v, &ENGINES, report));
+    (hook_memory, engine, fields.take_or("limits", Limits::default(), |v| client_limits::read(v, report)))
 }
 
 /// Tells if one of the listeners speaks TLS, as far as they could be read.

@@ -75,7 +75,7 @@ impl Descriptors {
     }
 }
 
-/// Has the system make room for all descriptors that this process may have, at 8 bytes each, instead of for twice as
+/// Makes the system find room for all descriptors that this process may have, at 8 bytes each, instead of for twice as
 /// many whenever they run out. Each time it would, every thread that opens a connection waits for 5 to 15 ms: the table
 /// of a process with threads is replaced behind an RCU grace period (Linux, `expand_fdtable`).
 pub fn make_room(any: impl AsFd) {

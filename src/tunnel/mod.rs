@@ -9,13 +9,13 @@ mod addresses;
 pub mod deadlines;
 mod inspect;
 mod new_tunnel;
-mod outbox;
 mod pair;
 mod rates;
 mod reason;
 pub mod reattach;
 mod record;
 mod request_id;
+mod sends;
 mod worker;
 
 use std::io;
@@ -80,7 +80,7 @@ impl Tunnels {
     pub fn start_by(engine: Engine, threads: usize, log: &AccessLog) -> io::Result<Self> {
         if engine == Engine::IoUring {
             let refused = |error| io::Error::other(format!("the system allows no io_uring, as `engine` asks: {error}"));
-            outbox::probe().map_err(refused)?;
+            sends::probe().map_err(refused)?;
         }
         let (farewells, changes, metrics) = (Farewells::new(), ChangeSignal::default(), WorkerMetrics::new());
         let limits = Arc::default();

@@ -112,8 +112,8 @@ pub enum Engine {
     Auto,
     /// `epoll`: each write is a call of its own.
     Epoll,
-    /// `io_uring`: the writes of one turn of a worker are one call. The gateway does not start where the system does not
-    /// allow it.
+    /// `io_uring`: the writes of one turn of a worker are one call. Where the system does not allow it, the gateway
+    /// does not start.
     IoUring,
 }
 

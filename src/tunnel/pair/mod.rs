@@ -16,9 +16,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::inspect::Inspector;
-use super::outbox::Outbox;
 use super::rates::{self, Throttle};
 use super::reason::Reason;
+use super::sends::SendBatch;
 use crate::config::TunnelLimits;
 use crate::metrics::UpstreamMetrics;
 use crate::ws::{Side, Sides};
@@ -61,7 +61,7 @@ struct Leg<E> {
     readable: bool,
     /// A write may be taken. Only a write that is refused clears it.
     writable: bool,
-    /// A write stands in the outbox: nothing else is written before it is made.
+    /// A write stands in the batch: nothing else is written before it is made.
     put_off: bool,
     /// The poller saw a FIN or an error of this side: a read that empties the stream then leaves its end to be read.
     hung_up: bool,
@@ -142,7 +142,7 @@ pub(super) struct Readiness {
 /// State of a pair after it was driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Driven {
-    /// Writes stand in the outbox. Once they are made, the tunnel is told of them and settled.
+    /// Writes stand in the batch. Once they are made, the tunnel is told of them and settled.
     PutOff,
     /// Nothing is left to do until an end is ready again.
     Waiting,
@@ -191,19 +191,19 @@ impl<E: End> Pair<E> {
         !self.ends[side].writable
     }
 
-    /// Moves bytes both ways, at most as many each way as `scratch` holds. Writes may be put off into the outbox.
+    /// Moves bytes both ways, at most as many each way as `scratch` holds. Writes may be put off into the batch.
     pub(super) fn drive(
         &mut self,
         scratch: &mut [u8],
         now: Instant,
         counters: &UpstreamMetrics,
-        mut outbox: Option<&mut Outbox>,
+        mut batch: Option<&mut SendBatch>,
     ) -> Driven {
         self.moved = 0;
         for side in Side::ALL {
             // Nearly always a message has come from one side alone.
             if self.ends[side].readable || self.flows[side].keeps() || self.is_special {
-                self.drive_flow(side, scratch, now, counters, outbox.as_deref_mut());
+                self.drive_flow(side, scratch, now, counters, batch.as_deref_mut());
             }
         }
         if self.ends.iter().any(|leg| leg.put_off) { Driven::PutOff } else { self.settle(now, counters) }

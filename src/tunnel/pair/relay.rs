@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::end::Read;
 use super::flow::Flow;
-use super::{End, Leg, Outbox, Pair, Reason, Side};
+use super::{End, Leg, Pair, Reason, SendBatch, Side};
 use crate::metrics::UpstreamMetrics;
 
 /// Point that a read came to.
@@ -25,7 +25,7 @@ impl<E: End> Pair<E> {
         scratch: &mut [u8],
         now: Instant,
         counters: &UpstreamMetrics,
-        mut outbox: Option<&mut Outbox>,
+        mut batch: Option<&mut SendBatch>,
     ) {
         self.flush(side, now);
         if self.is_special && !self.go_on_specially(side, now, counters) {
@@ -33,7 +33,7 @@ impl<E: End> Pair<E> {
         }
         // Behind the last bytes of a side that has hung up is its end, for which nobody asks the poller again.
         for _ in 0..2 {
-            if self.read_once(side, scratch, now, counters, outbox.as_deref_mut()) == ReadTo::Rest {
+            if self.read_once(side, scratch, now, counters, batch.as_deref_mut()) == ReadTo::Rest {
                 return;
             }
         }
@@ -47,7 +47,7 @@ impl<E: End> Pair<E> {
         scratch: &mut [u8],
         now: Instant,
         counters: &UpstreamMetrics,
-        outbox: Option<&mut Outbox>,
+        batch: Option<&mut SendBatch>,
     ) -> ReadTo {
         let flow = &self.flows[side];
         let leg = &mut self.ends[side];
@@ -61,7 +61,7 @@ impl<E: End> Pair<E> {
                 let read = if empties && leg.hung_up && !self.is_special { ReadTo::Last } else { ReadTo::Rest };
                 leg.heard = now;
                 leg.pinging = None;
-                self.relay(side, &scratch[..count], now, counters, outbox);
+                self.relay(side, &scratch[..count], now, counters, batch);
                 // Closing frames, frames of hooks, and the part of the chunk that was not taken at once.
                 self.flush(side, now);
                 return read;
@@ -85,12 +85,12 @@ impl<E: End> Pair<E> {
         chunk: &[u8],
         now: Instant,
         counters: &UpstreamMetrics,
-        outbox: Option<&mut Outbox>,
+        batch: Option<&mut SendBatch>,
     ) {
         if self.is_special {
             self.relay_read(side, chunk, now, counters);
         } else {
-            self.pass_on_by(side, chunk, self.limits.max_message(), now, counters, outbox);
+            self.pass_on_by(side, chunk, self.limits.max_message(), now, counters, batch);
         }
     }
 
@@ -106,7 +106,7 @@ impl<E: End> Pair<E> {
         self.pass_on_by(side, chunk, limit, now, counters, None);
     }
 
-    /// Does the same by way of the outbox, if there is one.
+    /// Does the same by way of the batch, if there is one.
     #[inline]
     fn pass_on_by(
         &mut self,
@@ -115,7 +115,7 @@ impl<E: End> Pair<E> {
         limit: Option<u64>,
         now: Instant,
         counters: &UpstreamMetrics,
-        outbox: Option<&mut Outbox>,
+        batch: Option<&mut SendBatch>,
     ) {
         let flow = &mut self.flows[side];
         let taken = flow.take(chunk, limit);
@@ -127,7 +127,7 @@ impl<E: End> Pair<E> {
         }
         let receiver = side.other();
         let leg = &mut self.ends[receiver];
-        if !leg.put_off_into(outbox, receiver, flow, &chunk[..taken.pass]) {
+        if !leg.put_off_into(batch, receiver, flow, &chunk[..taken.pass]) {
             flow.keep_unwritten(leg, &chunk[..taken.pass]);
         }
         if taken.close.is_some() {
@@ -150,13 +150,13 @@ impl<E: End> Pair<E> {
 }
 
 impl<E: End> Leg<E> {
-    /// Puts a write to this end, which is `side`'s, off into the outbox; tells whether it did.
+    /// Puts a write to this end, which is `side`'s, off into the batch; tells whether it did.
     #[inline]
-    fn put_off_into(&mut self, outbox: Option<&mut Outbox>, side: Side, flow: &Flow, bytes: &[u8]) -> bool {
-        let Some(outbox) = outbox else { return false };
-        let is_next = self.writable && !self.put_off && !flow.keeps();
+    fn put_off_into(&mut self, batch: Option<&mut SendBatch>, side: Side, flow: &Flow, bytes: &[u8]) -> bool {
+        let Some(batch) = batch else { return false };
+        let is_next = !bytes.is_empty() && self.writable && !self.put_off && !flow.keeps();
         if is_next && self.stream.plain_socket().is_some() {
-            self.put_off = outbox.take(side, bytes);
+            self.put_off = batch.take(side, bytes);
         }
         is_next && self.put_off
     }

@@ -25,11 +25,11 @@ use crate::slots::{GiveBack, Slots};
 use crate::tunnel::activity::ChangeSignal;
 use crate::tunnel::deadlines::{Deadlines, STEP};
 use crate::tunnel::inspect::Caller;
-use crate::tunnel::outbox::Outbox;
 use crate::tunnel::pair::{Checked, Readiness};
 use crate::tunnel::rates::{RateTable, RatedKeys};
 use crate::tunnel::reason::Reason;
 use crate::tunnel::record::Ending;
+use crate::tunnel::sends::SendBatch;
 use crate::ws::Side;
 use memory::Memory;
 pub(in crate::tunnel) use memory::MemoryLimits;
@@ -68,7 +68,7 @@ pub(super) struct OpenTunnels {
     memory: Memory,
     asks: Searches,
     scratch: Box<[u8]>,
-    outbox: Outbox,
+    batch: SendBatch,
 }
 
 /// Parts that the tunnels of all workers share.
@@ -110,7 +110,7 @@ impl OpenTunnels {
             memory: Memory::new(limits, kept, now),
             asks: Searches::default(),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
-            outbox: Outbox::new(engine),
+            batch: SendBatch::new(engine),
         }
     }
 

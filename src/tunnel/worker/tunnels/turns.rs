@@ -44,7 +44,7 @@ impl OpenTunnels {
         let mut others = false;
         for at in 0..self.driven.len() {
             let moved = self.drive_one(self.driven[at], READ_BYTES, now);
-            if self.outbox.is_full() {
+            if self.batch.is_full() {
                 self.send_out(now);
             }
             // One that moved much is another one of that kind, whose last turn had the end of a message.
@@ -61,26 +61,26 @@ impl OpenTunnels {
 
     /// Makes the writes that were put off, and settles their tunnels.
     fn send_out(&mut self, now: Instant) {
-        if self.outbox.is_empty() {
+        if self.batch.is_empty() {
             return;
         }
         let slots = &self.slots;
-        self.outbox.send(|slot, side| slots.get(slot)?.pair.stream(side).plain_socket());
-        for made in self.outbox.made() {
+        self.batch.send(|slot, side| slots.get(slot)?.pair.stream(side).plain_socket());
+        for made in self.batch.made() {
             if let Some(tunnel) = self.slots.get_mut(made.slot) {
-                let rest = self.outbox.rest(made);
+                let rest = self.batch.rest(made);
                 // What a panic leaves is seen when the tunnel is settled.
                 drop(tunnel.guarded(now, |tunnel| tunnel.pair.take_back(made.side, rest, now)));
             }
         }
-        for at in 0..self.outbox.made().len() {
-            let slot = self.outbox.made()[at].slot;
+        for at in 0..self.batch.made().len() {
+            let slot = self.batch.made()[at].slot;
             // The writes of one tunnel stand one behind the other.
-            if at == 0 || self.outbox.made()[at - 1].slot != slot {
+            if at == 0 || self.batch.made()[at - 1].slot != slot {
                 self.settle_one(slot, now);
             }
         }
-        self.outbox.clear();
+        self.batch.clear();
     }
 
     fn settle_one(&mut self, slot: usize, now: Instant) {
@@ -101,13 +101,13 @@ impl OpenTunnels {
     fn drive_one(&mut self, slot: usize, most: usize, now: Instant) -> u32 {
         let tunnel = &mut self.slots[slot];
         tunnel.queued = Queued::No;
-        let (scratch, outbox) = (&mut self.scratch[..most], self.outbox.of(slot));
-        let driven = tunnel.guarded(now, |tunnel| tunnel.pair.drive(scratch, now, &tunnel.record.metrics, outbox));
+        let (scratch, batch) = (&mut self.scratch[..most], self.batch.of(slot));
+        let driven = tunnel.guarded(now, |tunnel| tunnel.pair.drive(scratch, now, &tunnel.record.metrics, batch));
         let moved = tunnel.pair.moved();
         tunnel.heavy = moved >= HEAVY;
         if driven.is_err() {
             // It is removed as it is, and its sockets are closed.
-            self.outbox.forget(slot);
+            self.batch.forget(slot);
         }
         self.go_on_after(slot, driven, now);
         moved

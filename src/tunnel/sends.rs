@@ -1,16 +1,17 @@
-//! The outbox of a worker: the writes of one turn, which the system is asked to make in one call (io_uring).
+//! Writes of one turn of a worker, which the system is asked to make in one call (io_uring).
 //!
-//! Where clients, gateway and backends share cores, each `send` wakes a receiver, which takes the core from the worker as
-//! the call returns. One call for all sends of a turn is not interrupted, and it is one entry into the kernel instead of
-//! many: a third of the CPU of an echo (bench/NOTES.md).
+//! Where clients, gateway and backends share cores, each `send` wakes a receiver, which takes the core from the worker
+//! as the call returns. One call for all writes of a turn is not interrupted, and it is one entry into the kernel
+//! instead of many: a third of the CPU of an echo (bench/NOTES.md).
 //!
-//! Nothing of it outlasts a turn. Every send is made, or refused, before [`Outbox::send`] returns; what a socket did not
-//! take goes back to its tunnel, which waits for room as it always does. So limits, drains and handovers know nothing of
-//! it, and where there is no io_uring the same sends are made one by one.
+//! Nothing of a batch outlasts a turn. Every write is made, or refused, before [`SendBatch::send`] returns; what a
+//! socket did not take goes back to its tunnel, which waits for room as it always does. So limits, drains and handovers
+//! know nothing of batches, and where there is no io_uring the same writes are made one by one.
 
 mod ring;
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 use log::debug;
@@ -18,19 +19,19 @@ use log::debug;
 use crate::config::Engine;
 use crate::socket;
 use crate::ws::Side;
-use ring::{Ring, Send};
+use ring::SendRing;
 
 /// Writes that are to be made at the end of a turn.
-pub(super) struct Outbox {
-    /// Makes many sends in one call; `None` where the system, or the configuration, does not allow that.
-    ring: Option<Ring>,
+pub(super) struct SendBatch {
+    /// Makes many writes in one call; `None` where the system, or the configuration, does not allow that.
+    ring: Option<SendRing>,
     /// True until the system was asked for a ring, at the first turn that has use for one.
     is_untried: bool,
     /// Slot of the tunnel that is being driven.
     slot: usize,
-    /// The bytes of all sends, one behind the other.
+    /// The bytes of all writes, one behind the other.
     bytes: Vec<u8>,
-    sends: Vec<PutOff>,
+    writes: Vec<PutOff>,
 }
 
 /// Tells whether the system allows an io_uring.
@@ -38,7 +39,7 @@ pub(super) struct Outbox {
 /// # Errors
 /// The reason for which it does not.
 pub(super) fn probe() -> io::Result<()> {
-    Ring::start(MOST).map(drop)
+    SendRing::start(MOST).map(drop)
 }
 
 /// A write that was put off.
@@ -54,13 +55,20 @@ pub(super) struct PutOff {
     sent: usize,
 }
 
-impl Outbox {
-    /// An empty outbox; with [`Engine::Epoll`] it takes nothing.
+impl PutOff {
+    /// Place of its bytes among those of all.
+    fn place(&self) -> Range<usize> {
+        self.start..self.start + self.length
+    }
+}
+
+impl SendBatch {
+    /// An empty batch; with [`Engine::Epoll`] it takes nothing.
     pub(super) fn new(engine: Engine) -> Self {
-        Self { ring: None, is_untried: engine != Engine::Epoll, slot: 0, bytes: Vec::new(), sends: Vec::new() }
+        Self { ring: None, is_untried: engine != Engine::Epoll, slot: 0, bytes: Vec::new(), writes: Vec::new() }
     }
 
-    /// The outbox for the writes of the tunnel in `slot`; `None` where writes are not put off.
+    /// The batch for the writes of the tunnel in `slot`; `None` where writes are not put off.
     #[inline]
     pub(super) fn of(&mut self, slot: usize) -> Option<&mut Self> {
         self.slot = slot;
@@ -75,70 +83,74 @@ impl Outbox {
         }
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
-        self.sends.push(PutOff { slot: self.slot, side, start, length: bytes.len(), sent: 0 });
+        self.writes.push(PutOff { slot: self.slot, side, start, length: bytes.len(), sent: 0 });
         true
     }
 
     /// Tells whether it has no room for the writes of another tunnel.
     pub(super) fn is_full(&self) -> bool {
-        self.sends.len() + 2 > MOST || self.bytes.len() + 2 * LONGEST > MOST_BYTES
+        self.writes.len() + 2 > MOST || self.bytes.len() + 2 * LONGEST > MOST_BYTES
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.sends.is_empty()
+        self.writes.is_empty()
     }
 
     /// Makes all writes. `socket` is the non-blocking socket of a side of the tunnel in a slot.
     pub(super) fn send<'a>(&mut self, socket: impl Fn(usize, Side) -> Option<BorrowedFd<'a>>) {
-        let is_few = self.sends.len() <= FEW;
+        let is_few = self.writes.len() <= FEW;
         if !is_few && std::mem::take(&mut self.is_untried) {
-            self.ring = Ring::start(MOST)
+            self.ring = SendRing::start(MOST)
                 .map_err(|error| debug!("no io_uring ({error}): each message is sent by a call of its own"))
                 .ok();
         }
-        let Self { ring, bytes, sends, .. } = self;
-        let sends = sends.iter_mut().filter_map(|PutOff { slot, side, start, length, sent }| {
-            Some(Send { socket: socket(*slot, *side)?, bytes: &bytes[*start..*start + *length], sent })
-        });
+        let Self { ring, bytes, writes, .. } = self;
+        let bytes = &*bytes;
+        let send_of = |put_off: &PutOff| Some((socket(put_off.slot, put_off.side)?, &bytes[put_off.place()]));
         match ring {
             Some(of_many) if !is_few => {
-                if !of_many.send(sends.collect()) {
+                if !of_many.send(writes, send_of) {
                     *ring = None;
                 }
             }
-            // What is not taken is tried again by the tunnel, which meets the error, too.
-            _ => sends.for_each(|send| *send.sent = socket::send(&send.socket, send.bytes).unwrap_or(0)),
+            _ => {
+                for put_off in writes {
+                    let Some((socket, bytes)) = send_of(put_off) else { continue };
+                    // What is not taken is tried again by the tunnel, which meets the error, too.
+                    put_off.sent = socket::send(&socket, bytes).unwrap_or(0);
+                }
+            }
         }
     }
 
     /// The writes, in order.
     pub(super) fn made(&self) -> &[PutOff] {
-        &self.sends
+        &self.writes
     }
 
     /// Bytes of a write that its socket did not take.
     pub(super) fn rest(&self, made: &PutOff) -> &[u8] {
-        &self.bytes[made.start + made.sent..made.start + made.length]
+        &self.bytes[made.place()][made.sent..]
     }
 
     /// Forgets the writes of one tunnel.
     pub(super) fn forget(&mut self, slot: usize) {
-        self.sends.retain(|put_off| put_off.slot != slot);
+        self.writes.retain(|put_off| put_off.slot != slot);
     }
 
     /// Forgets the writes, which are made.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
-        self.sends.clear();
+        self.writes.clear();
     }
 }
 
 /// Longer writes are made at once.
 const LONGEST: usize = 8 * 1024;
-/// Bounds of one call, and so of the memory of an outbox.
+/// Bounds of one call, and so of the memory of a batch.
 const MOST: usize = 256;
 const MOST_BYTES: usize = 64 * 1024;
-/// As few sends as this cost less one by one (measured: a lone send by a ring costs 5 % more).
+/// As few writes as this cost less one by one (measured: a lone send by a ring costs 5 % more).
 const FEW: usize = 4;
 
 #[cfg(test)]

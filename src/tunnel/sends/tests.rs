@@ -1,3 +1,5 @@
+//! Sends of many sockets at a time: what is taken, and what is left.
+
 use std::io::Read;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -15,13 +17,13 @@ fn pair() -> (TcpStream, TcpStream) {
 }
 
 /// Makes a write of `bytes` to each of the sockets; returns what they did not take.
-fn send_all(outbox: &mut Outbox, sockets: &[TcpStream], bytes: &[u8]) -> Vec<Vec<u8>> {
+fn send_all(batch: &mut SendBatch, sockets: &[TcpStream], bytes: &[u8]) -> Vec<Vec<u8>> {
     for slot in 0..sockets.len() {
-        assert!(outbox.of(slot).unwrap().take(Side::Backend, bytes));
+        assert!(batch.of(slot).unwrap().take(Side::Backend, bytes));
     }
-    outbox.send(|slot, side| (side == Side::Backend).then(|| sockets[slot].as_fd()));
-    let rests = outbox.made().iter().map(|made| outbox.rest(made).to_vec()).collect();
-    outbox.clear();
+    batch.send(|slot, side| (side == Side::Backend).then(|| sockets[slot].as_fd()));
+    let rests = batch.made().iter().map(|made| batch.rest(made).to_vec()).collect();
+    batch.clear();
     rests
 }
 
@@ -32,13 +34,13 @@ const NUMBERS: [usize; 2] = [FEW, 3 * FEW];
 fn what_sockets_take_and_what_they_leave_is_what_was_to_be_sent() {
     for number in NUMBERS {
         let (near, mut far): (Vec<_>, Vec<_>) = (0..number).map(|_| pair()).unzip();
-        let mut outbox = Outbox::new(Engine::Auto);
+        let mut batch = SendBatch::new(Engine::Auto);
         let bytes: Vec<u8> = (0..LONGEST).map(|at| (at % 251) as u8).collect();
         let mut sent = vec![Vec::new(); number];
         // Until each of them takes no more.
         let mut full = 0;
         while full < number {
-            let rests = send_all(&mut outbox, &near, &bytes);
+            let rests = send_all(&mut batch, &near, &bytes);
             full = rests.iter().filter(|rest| rest.len() == bytes.len()).count();
             for (sent, rest) in sent.iter_mut().zip(&rests) {
                 let (taken, left) = bytes.split_at(bytes.len() - rest.len());
@@ -60,7 +62,7 @@ fn a_socket_that_fails_leaves_everything_and_harms_no_other() {
     for number in NUMBERS {
         let (near, mut far): (Vec<_>, Vec<_>) = (0..number).map(|_| pair()).unzip();
         near[1].shutdown(Shutdown::Write).unwrap();
-        let rests = send_all(&mut Outbox::new(Engine::Auto), &near, b"hello");
+        let rests = send_all(&mut SendBatch::new(Engine::Auto), &near, b"hello");
         assert!(rests.iter().enumerate().all(|(slot, rest)| rest == if slot == 1 { &b"hello"[..] } else { b"" }));
         let mut came = [0; 5];
         far[0].read_exact(&mut came).unwrap();
@@ -71,14 +73,14 @@ fn a_socket_that_fails_leaves_everything_and_harms_no_other() {
 
 #[test]
 fn writes_that_are_long_or_unwanted_are_not_taken() {
-    assert!(Outbox::new(Engine::Epoll).of(0).is_none());
-    let mut outbox = Outbox::new(Engine::Auto);
-    assert!(!outbox.of(0).unwrap().take(Side::Client, &[0; LONGEST + 1]));
-    assert!(outbox.is_empty() && !outbox.is_full());
-    while !outbox.is_full() {
-        assert!(outbox.of(7).unwrap().take(Side::Client, &[0; LONGEST]));
+    assert!(SendBatch::new(Engine::Epoll).of(0).is_none());
+    let mut batch = SendBatch::new(Engine::Auto);
+    assert!(!batch.of(0).unwrap().take(Side::Client, &[0; LONGEST + 1]));
+    assert!(batch.is_empty() && !batch.is_full());
+    while !batch.is_full() {
+        assert!(batch.of(7).unwrap().take(Side::Client, &[0; LONGEST]));
     }
-    assert!(outbox.bytes.len() <= MOST_BYTES);
-    outbox.forget(7);
-    assert!(outbox.is_empty());
+    assert!(batch.bytes.len() <= MOST_BYTES);
+    batch.forget(7);
+    assert!(batch.is_empty());
 }
