@@ -41,7 +41,8 @@ impl WorkerMetrics {
 
     /// Counts the turns of the worker with this number, on its thread.
     pub fn count_turns(&self, worker: usize) -> WorkerTurns {
-        WorkerTurns { local: self.turns(worker).local(), reported: Instant::now(), is_pending: false }
+        let report_at = Instant::now() + REPORT_AFTER;
+        WorkerTurns { local: self.turns(worker).local(), report_at, is_pending: false }
     }
 
     /// Bytes that are kept for clients, all together.
@@ -54,7 +55,8 @@ impl WorkerMetrics {
 /// a turn is counted for every message or two.
 pub struct WorkerTurns {
     local: LocalHistogram,
-    reported: Instant,
+    /// Moment from which on a turn reports the ones before.
+    report_at: Instant,
     /// Turns were counted since.
     is_pending: bool,
 }
@@ -64,16 +66,16 @@ impl WorkerTurns {
     pub fn observe(&mut self, began: Instant, ended: Instant) {
         let turn = ended.saturating_duration_since(began);
         self.local.observe(turn.as_secs_f64());
-        self.is_pending = turn < LONG && ended.saturating_duration_since(self.reported) < REPORT_AFTER;
+        self.is_pending = turn < LONG && ended < self.report_at;
         if !self.is_pending {
-            self.reported = ended;
+            self.report_at = ended + REPORT_AFTER;
             self.local.flush();
         }
     }
 
     /// The moment from which a turn is wanted that reports the ones before; `None` when all are reported.
     pub fn due(&self) -> Option<Instant> {
-        self.is_pending.then(|| self.reported + REPORT_AFTER)
+        self.is_pending.then_some(self.report_at)
     }
 }
 
@@ -97,7 +99,7 @@ mod tests {
     fn short_turns_are_reported_after_a_second_and_a_long_one_at_once() {
         let metrics = WorkerMetrics::new();
         let (mut turns, seen) = (metrics.count_turns(0), metrics.turns(0));
-        let begun = turns.reported;
+        let begun = turns.report_at - REPORT_AFTER;
         // Began, ended, and the number of turns reported afterwards.
         for (began, ended, reported) in
             [(0, 80, 0), (1_000_000, 1_000_100, 2), (1_000_100, 1_000_200, 2), (1_000_200, 1_020_200, 4)]
