@@ -40,8 +40,8 @@ struct Given {
 }
 
 impl TraceContext {
-    /// The context of a request with these values of `traceparent`: passed on where it came with a well-formed one, else
-    /// begun.
+    /// The context of a request that `came` with these values of `traceparent`: passed on where there is a well-formed
+    /// one, else begun.
     ///
     /// A trace that begins here is sampled with the probability `sample`, from 0 to 1. Of one that was begun elsewhere
     /// the word of a trusted peer counts; anybody else's trace goes on, and is sampled with the same probability: a
