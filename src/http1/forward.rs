@@ -85,13 +85,7 @@ pub fn upgrade_request(target: &str, fields: Edited<'_, '_>, origin: &ForwardedF
     };
     fields.write(&mut head, is_ours);
     switch_to_websocket(&mut head);
-    head.extend_from_slice(FORWARDED_FOR.as_str().as_bytes());
-    head.extend_from_slice(b": ");
-    match fields.by_hooks {
-        Some(headers) => append_forwarded_for(&mut head, headers, origin.peer),
-        None => append_forwarded_for(&mut head, fields.lines, origin.peer),
-    }
-    head.extend_from_slice(b"\r\n");
+    put_forwarded_for(&mut head, fields, origin.peer);
     if origin.writes_forwarded {
         let elements = match fields.by_hooks {
             Some(headers) => forwarded(headers, origin),
@@ -172,6 +166,16 @@ pub fn forwarded_for(fields: &(impl HeaderFields + ?Sized), peer: &str) -> Vec<u
     let mut chain = Vec::new();
     append_forwarded_for(&mut chain, fields, peer);
     chain
+}
+
+fn put_forwarded_for(head: &mut Vec<u8>, fields: Edited<'_, '_>, peer: &str) {
+    head.extend_from_slice(FORWARDED_FOR.as_str().as_bytes());
+    head.extend_from_slice(b": ");
+    match fields.by_hooks {
+        Some(headers) => append_forwarded_for(head, headers, peer),
+        None => append_forwarded_for(head, fields.lines, peer),
+    }
+    head.extend_from_slice(b"\r\n");
 }
 
 fn append_forwarded_for(to: &mut Vec<u8>, fields: &(impl HeaderFields + ?Sized), peer: &str) {
