@@ -4,9 +4,10 @@ mod forwarded;
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 use ipnet::IpNet;
 
+use crate::http1::HeaderFields;
 use crate::http1::forward::{FORWARDED_FOR, FORWARDED_PROTO};
 
 /// The client of one request.
@@ -28,7 +29,7 @@ impl Client {
     /// elements, and `proto` of the last one unless there is an `X-Forwarded-Proto`.
     ///
     /// `by_tls` tells whether the connection itself came by TLS.
-    pub fn of(peer: IpAddr, by_tls: bool, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
+    pub fn of(peer: IpAddr, by_tls: bool, headers: &(impl HeaderFields + ?Sized), trusted: &[IpNet]) -> Self {
         let peer = peer.to_canonical();
         let is_trusted = |address: IpAddr| is_within(address, trusted);
         if !is_trusted(peer) {
@@ -71,7 +72,7 @@ fn outermost(peer: IpAddr, named: impl Iterator<Item = Option<IpAddr>>, is_trust
 
 /// Tells whether the nearest proxy says that the client came by TLS: in `X-Forwarded-Proto`, else in `Forwarded` where
 /// that may be `read`. `None` where it says nothing.
-fn said_secure(headers: &HeaderMap, read: bool) -> Option<bool> {
+fn said_secure(headers: &(impl HeaderFields + ?Sized), read: bool) -> Option<bool> {
     let is_tls = |proto: &[u8]| proto.eq_ignore_ascii_case(b"https") || proto.eq_ignore_ascii_case(b"wss");
     match from_the_right(headers, &FORWARDED_PROTO).next() {
         Some(proto) => Some(is_tls(proto)),
@@ -84,9 +85,12 @@ fn said_secure(headers: &HeaderMap, read: bool) -> Option<bool> {
 }
 
 /// The elements of a list header from right to left. Empty ones are skipped, as RFC 9110 §5.6.1.2 asks and nginx does.
-fn from_the_right<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
-    let lines = headers.get_all(name).iter().rev();
-    let elements = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+fn from_the_right<'h>(
+    headers: &'h (impl HeaderFields + ?Sized),
+    name: &'h HeaderName,
+) -> impl Iterator<Item = &'h [u8]> {
+    let lines = headers.values_of(name).rev();
+    let elements = lines.flat_map(|line| line.rsplit(|byte| *byte == b','));
     elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 
@@ -100,6 +104,8 @@ fn parse(entry: &[u8]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     fn client(peer: &str, forwarded: &[&str], trusted: &[&str]) -> String {

@@ -49,7 +49,7 @@ const LAYERS: [&[&str]; 7] = [
 const TO_COME: [&str; 0] = [];
 
 /// Neighbours that know each other all the same, and why.
-const NEIGHBOURS: [(&str, &str); 19] = [
+const NEIGHBOURS: [(&str, &str); 20] = [
     // The API takes the same commands as the control socket, to the same desk.
     ("admin", "control"),
     // The files that it names are checked by the code that uses them.
@@ -59,6 +59,8 @@ const NEIGHBOURS: [(&str, &str); 19] = [
     // Its settings are values of the configuration.
     ("access_log", "config"),
     ("trace", "config"),
+    // Lines have addresses as everything else writes them.
+    ("access_log", "socket"),
     // Why spans were not sent is told with its causes.
     ("trace", "causes"),
     // The context of a trace is a field of the head that backends get.

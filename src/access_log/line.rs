@@ -2,9 +2,11 @@
 
 use std::cell::RefCell;
 use std::fmt::{Display, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use crate::config::LogFormat;
+use crate::socket::address;
 
 /// A line being written: an event's name and its fields, in the order given.
 pub struct LogLine {
@@ -41,12 +43,30 @@ impl LogLine {
         }
         let start = self.bytes.len();
         push(&mut self.bytes, value);
-        if !plain(&self.bytes[start..]) {
+        if !is_plain(&self.bytes[start..]) {
             self.quote(start);
         } else if self.format == LogFormat::Json {
             self.bytes.push('"');
         }
         self
+    }
+
+    /// Adds a text field that needs no quotes: a word of the gateway's own, or digits.
+    #[must_use]
+    pub fn word(self, name: &'static str, word: &str) -> Self {
+        self.plain(name, |line| line.push_str(word))
+    }
+
+    /// Adds an address.
+    #[must_use]
+    pub fn address(self, name: &'static str, address: IpAddr) -> Self {
+        self.plain(name, |line| address::append(line, address))
+    }
+
+    /// Adds an address and its port.
+    #[must_use]
+    pub fn socket_address(self, name: &'static str, address: SocketAddr) -> Self {
+        self.plain(name, |line| address::append_with_port(line, address))
     }
 
     /// Adds a text field where there is a value.
@@ -79,6 +99,16 @@ impl LogLine {
     pub(super) fn end(mut self) -> String {
         self.bytes.push_str(if self.format == LogFormat::Json { "}\n" } else { "\n" });
         self.bytes
+    }
+
+    /// Adds a text field that `put` writes, and that needs no quotes.
+    fn plain(mut self, name: &'static str, put: impl FnOnce(&mut String)) -> Self {
+        self.name(name);
+        let quote = if self.format == LogFormat::Json { "\"" } else { "" };
+        self.bytes.push_str(quote);
+        put(&mut self.bytes);
+        self.bytes.push_str(quote);
+        self
     }
 
     fn name(&mut self, name: &'static str) {
@@ -119,25 +149,34 @@ fn push_json(bytes: &mut String, value: &str) {
     bytes.push_str(&serde_json::to_string(value).expect("a string always serialises"));
 }
 
-/// Writes the time. Lines of one millisecond share the text of it.
+/// Writes the time. Lines of one second share the text up to it.
 fn push_time(bytes: &mut String) {
     thread_local! {
-        static LAST: RefCell<(u128, String)> = const { RefCell::new((0, String::new())) };
+        static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
     }
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     LAST.with_borrow_mut(|(last, text)| {
-        if *last != since.as_millis() || text.is_empty() {
-            *last = since.as_millis();
+        if *last != since.as_secs() || text.is_empty() {
+            *last = since.as_secs();
             text.clear();
-            push(text, humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + since));
+            let second = SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs());
+            push(text, humantime::format_rfc3339_seconds(second));
+            // The Z, which follows the milliseconds.
+            text.pop();
         }
         bytes.push_str(text);
     });
+    let millis = 1_000 + since.subsec_millis();
+    bytes.push('.');
+    bytes.push_str(&itoa::Buffer::new().format(millis)[1..]);
+    bytes.push('Z');
 }
 
 /// Returns true for a value that needs no quotes: printable ASCII without blanks, quotes and backslashes.
-fn plain(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
+fn is_plain(text: &str) -> bool {
+    // Without an early end, which would keep the compiler from looking at many bytes at once.
+    let plain = |byte: u8| byte.is_ascii_graphic() & (byte != b'"') & (byte != b'\\');
+    !text.is_empty() && text.bytes().fold(true, |all, byte| all & plain(byte))
 }
 
 #[cfg(test)]

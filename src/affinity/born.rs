@@ -13,6 +13,7 @@ use http::header::{COOKIE, HeaderValue, SET_COOKIE};
 
 use super::read;
 use crate::config::AffinitySource;
+use crate::http1::HeaderFields;
 
 /// A place on the ring, in letters.
 pub type RingPlace = [u8; LETTERS];
@@ -111,7 +112,7 @@ pub fn unmarked<'n>(line: &[u8], names: impl Iterator<Item = &'n str> + Clone) -
 }
 
 /// The place in the first cookie of this name that has one.
-pub(super) fn key(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
+pub(super) fn key(headers: &(impl HeaderFields + ?Sized), name: &str) -> Option<Vec<u8>> {
     read::cookies(headers, name).find_map(|value| split(value).map(|(place, _)| place.to_vec()))
 }
 

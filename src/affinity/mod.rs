@@ -17,15 +17,16 @@ use http::HeaderMap;
 use sha1::{Digest as _, Sha1};
 
 use crate::config::{AffinitySource, IssueCookie};
+use crate::http1::HeaderFields;
 
 pub use self::caching::made_private;
 pub use self::cookie::{mint, set_cookie};
 
 /// The parts of a request that affinity depends on.
-#[derive(Clone, Copy, Debug)]
-pub struct AffinityInput<'a> {
-    /// The request's headers.
-    pub headers: &'a HeaderMap,
+#[derive(Debug)]
+pub struct AffinityInput<'a, F: ?Sized = HeaderMap> {
+    /// The request's header fields.
+    pub headers: &'a F,
     /// The request target's query, without the `?`, not decoded.
     pub query: Option<&'a str>,
     /// The client's address, by `client::Client`.
@@ -96,7 +97,7 @@ sources! {
 /// when an `issue_cookie` is reached and the client did not send one, or when a key is drawn.
 pub fn key<'s>(
     sources: &'s [AffinitySource],
-    request: &AffinityInput<'_>,
+    request: &AffinityInput<'_, impl HeaderFields + ?Sized>,
     mint: impl FnOnce() -> String,
 ) -> Option<Key<'s>> {
     for at in sources {

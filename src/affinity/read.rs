@@ -2,21 +2,22 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use http::header::{COOKIE, HeaderMap};
+use http::header::COOKIE;
 
+use crate::http1::HeaderFields;
 use crate::socket::address;
 
 /// The value of the first cookie of this name that is not empty.
 ///
 /// The value is the raw text up to the next `;`, quotes and all (nginx `ngx_http_parse_multi_header_lines`). Other than
 /// in nginx, names are told apart by letter case and a `,` begins no new cookie (RFC 6265 §5.4 and §4.2.1).
-pub(super) fn cookie(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
+pub(super) fn cookie(headers: &(impl HeaderFields + ?Sized), name: &str) -> Option<Vec<u8>> {
     cookies(headers, name).next().map(<[u8]>::to_vec)
 }
 
 /// The values of all cookies of this name that are not empty.
-pub(super) fn cookies<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h [u8]> {
-    let lines = headers.get_all(COOKIE).iter().map(|line| line.as_bytes());
+pub(super) fn cookies<'h>(headers: &'h (impl HeaderFields + ?Sized), name: &str) -> impl Iterator<Item = &'h [u8]> {
+    let lines = headers.values_of(&COOKIE);
     lines.flat_map(|line| line.split(|&byte| byte == b';')).filter_map(move |pair| value_of(pair, name))
 }
 
@@ -28,8 +29,8 @@ pub(super) fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
 }
 
 /// The value of a header; several lines of one name are joined by `, ` as nginx does since 1.23 (`; ` for `Cookie`).
-pub(super) fn header(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
-    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(|line| line.as_bytes()).collect();
+pub(super) fn header(headers: &(impl HeaderFields + ?Sized), name: &str) -> Option<Vec<u8>> {
+    let lines: Vec<&[u8]> = headers.values_named(name).collect();
     if lines.iter().all(|line| line.is_empty()) {
         return None;
     }

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
 use http::header::FORWARDED;
 
+use crate::http1::HeaderFields;
 use crate::http1::framing::is_token;
 
 /// One element, as one proxy wrote it.
@@ -12,9 +12,9 @@ use crate::http1::framing::is_token;
 pub(super) struct Element<'h>(&'h [u8]);
 
 /// The elements of all lines from right to left, without empty ones.
-pub(super) fn from_the_right(headers: &HeaderMap) -> impl Iterator<Item = Element<'_>> {
-    let lines = headers.get_all(FORWARDED).iter().rev();
-    let elements = lines.flat_map(|line| unquoted_split(line.as_bytes(), b',').into_iter().rev());
+pub(super) fn from_the_right(headers: &(impl HeaderFields + ?Sized)) -> impl Iterator<Item = Element<'_>> {
+    let lines = headers.values_of(&FORWARDED).rev();
+    let elements = lines.flat_map(|line| unquoted_split(line, b',').into_iter().rev());
     elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty()).map(Element)
 }
 

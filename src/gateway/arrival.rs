@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::HeaderMap;
 use rustls::ProtocolVersion;
 
 use crate::proxy_protocol::{self, ProxiedConnection};
@@ -53,13 +52,13 @@ impl Arrival {
     }
 
     /// Parts of a request of this client that decide where it goes.
-    pub(super) fn asked<'a>(
+    pub(super) fn asked<'a, F: ?Sized>(
         &'a self,
         host: &'a str,
         path: &'a str,
         query: Option<&'a str>,
-        headers: &'a HeaderMap,
-    ) -> RoutingInput<'a> {
+        headers: &'a F,
+    ) -> RoutingInput<'a, F> {
         let certificate = self.certificate().map(|certificate| certificate.fingerprint.as_str());
         RoutingInput { host, path, query, headers, peer: self.peer.ip(), by_tls: self.by_tls(), certificate }
     }

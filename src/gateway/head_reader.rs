@@ -59,8 +59,7 @@ pub(super) struct CheckedHead {
 impl CheckedHead {
     /// A head that stays as it came.
     pub(super) fn of(head: &RequestHead<'_>, body: Body) -> Self {
-        let may_switch = head.lines.values_of(&UPGRADE).next().is_some();
-        let expects = head.lines.values_of(&EXPECT).next().is_some();
+        let (may_switch, expects) = (head.lines.has(&UPGRADE), head.lines.has(&EXPECT));
         Self { length: head.length, body, may_switch, expects, encoded: None }
     }
 }

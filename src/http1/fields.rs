@@ -16,7 +16,15 @@ pub struct FieldLine<'b> {
 /// Header fields that are looked up by name, in any letter case.
 pub trait HeaderFields {
     /// The values of every line of this name, in their order.
-    fn values_of<'f>(&'f self, name: &'f HeaderName) -> impl Iterator<Item = &'f [u8]>;
+    fn values_of<'f>(&'f self, name: &'f HeaderName) -> impl DoubleEndedIterator<Item = &'f [u8]>;
+
+    /// The same for a name that need not be one of a field.
+    fn values_named<'f>(&'f self, name: &'f str) -> impl DoubleEndedIterator<Item = &'f [u8]>;
+
+    /// Tells if there is a line of this name.
+    fn has(&self, name: &HeaderName) -> bool {
+        self.values_of(name).next().is_some()
+    }
 
     /// The elements of a list field, over all its lines, empty ones left out (RFC 9110 §5.6.1).
     ///
@@ -47,21 +55,34 @@ pub trait HeaderFields {
 pub struct RepeatedField;
 
 impl HeaderFields for HeaderMap {
-    fn values_of<'f>(&'f self, name: &'f HeaderName) -> impl Iterator<Item = &'f [u8]> {
+    fn values_of<'f>(&'f self, name: &'f HeaderName) -> impl DoubleEndedIterator<Item = &'f [u8]> {
+        self.get_all(name).into_iter().map(HeaderValue::as_bytes)
+    }
+
+    fn values_named<'f>(&'f self, name: &'f str) -> impl DoubleEndedIterator<Item = &'f [u8]> {
         self.get_all(name).into_iter().map(HeaderValue::as_bytes)
     }
 }
 
 impl HeaderFields for [FieldLine<'_>] {
-    fn values_of<'f>(&'f self, name: &'f HeaderName) -> impl Iterator<Item = &'f [u8]> {
-        self.iter().filter(|line| line.name.eq_ignore_ascii_case(name.as_str())).map(|line| &*line.value)
+    fn values_of<'f>(&'f self, name: &'f HeaderName) -> impl DoubleEndedIterator<Item = &'f [u8]> {
+        self.values_named(name.as_str())
+    }
+
+    fn values_named<'f>(&'f self, name: &'f str) -> impl DoubleEndedIterator<Item = &'f [u8]> {
+        self.iter().filter(move |line| line.name.eq_ignore_ascii_case(name)).map(|line| &*line.value)
     }
 }
 
 impl<'b> FieldLine<'b> {
-    /// A line as the parser read it. A fold inside the value, which only responses may have, becomes one space (RFC
-    /// 9112 §5.2).
-    pub(super) fn of(parsed: &httparse::Header<'b>) -> Self {
+    /// A line of a request as the parser read it, which knows no folds there.
+    pub(super) fn of_request(parsed: &httparse::Header<'b>) -> Self {
+        Self { name: parsed.name, value: parsed.value.into() }
+    }
+
+    /// A line of a response as the parser read it. A fold inside the value, which only responses may have, becomes one
+    /// space (RFC 9112 §5.2).
+    pub(super) fn of_response(parsed: &httparse::Header<'b>) -> Self {
         let value = if parsed.value.contains(&b'\n') { unfolded(parsed.value).into() } else { parsed.value.into() };
         Self { name: parsed.name, value }
     }
@@ -107,6 +128,6 @@ mod tests {
     #[test]
     fn a_folded_value_is_one_line() {
         let parsed = httparse::Header { name: "X", value: b"one,\r\n  two\r\n\tthree" };
-        assert_eq!(&*FieldLine::of(&parsed).value, b"one, two three");
+        assert_eq!(&*FieldLine::of_response(&parsed).value, b"one, two three");
     }
 }

@@ -85,11 +85,7 @@ pub fn upgrade_request(target: &str, fields: Edited<'_, '_>, origin: &ForwardedF
     };
     fields.write(&mut head, is_ours);
     switch_to_websocket(&mut head);
-    let chain = match fields.by_hooks {
-        Some(headers) => forwarded_for(headers, origin.peer),
-        None => forwarded_for(fields.lines, origin.peer),
-    };
-    put(&mut head, FORWARDED_FOR.as_str(), &chain);
+    put_forwarded_for(&mut head, fields, origin.peer);
     if origin.writes_forwarded {
         let elements = match fields.by_hooks {
             Some(headers) => forwarded(headers, origin),
@@ -168,12 +164,26 @@ pub fn add(head: &mut Vec<u8>, name: &HeaderName, value: &str) {
 /// The addresses that a request came through, its peer's the last.
 pub fn forwarded_for(fields: &(impl HeaderFields + ?Sized), peer: &str) -> Vec<u8> {
     let mut chain = Vec::new();
-    for line in fields.values_of(&FORWARDED_FOR) {
-        chain.extend_from_slice(line);
-        chain.extend_from_slice(b", ");
-    }
-    chain.extend_from_slice(peer.as_bytes());
+    append_forwarded_for(&mut chain, fields, peer);
     chain
+}
+
+fn put_forwarded_for(head: &mut Vec<u8>, fields: Edited<'_, '_>, peer: &str) {
+    head.extend_from_slice(FORWARDED_FOR.as_str().as_bytes());
+    head.extend_from_slice(b": ");
+    match fields.by_hooks {
+        Some(headers) => append_forwarded_for(head, headers, peer),
+        None => append_forwarded_for(head, fields.lines, peer),
+    }
+    head.extend_from_slice(b"\r\n");
+}
+
+fn append_forwarded_for(to: &mut Vec<u8>, fields: &(impl HeaderFields + ?Sized), peer: &str) {
+    for line in fields.values_of(&FORWARDED_FOR) {
+        to.extend_from_slice(line);
+        to.extend_from_slice(b", ");
+    }
+    to.extend_from_slice(peer.as_bytes());
 }
 
 /// The elements of `Forwarded` that a request came with, and behind them one for its peer (RFC 7239 §4).
@@ -238,8 +248,7 @@ impl Edited<'_, '_> {
 }
 
 fn switch_to_websocket(head: &mut Vec<u8>) {
-    put(head, "Connection", b"Upgrade");
-    put(head, "Upgrade", b"websocket");
+    head.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
 }
 
 fn put(head: &mut Vec<u8>, name: &str, value: &[u8]) {

@@ -116,7 +116,6 @@ pub fn check(head: &RequestHead<'_>) -> Result<Framing, FramingError> {
     }
     check_connection(lines)?;
     let body = body(lines, head.minor_version)?;
-    let hop = HopByHop::of(lines);
     let encoded = target::encoded(head.target).map(|_| {
         let came = target.path(head.target);
         let read = target::encoded(&came).unwrap_or_else(|| came.clone());
@@ -124,12 +123,12 @@ pub fn check(head: &RequestHead<'_>) -> Result<Framing, FramingError> {
     });
     let is_plain = matches!(target, RequestTarget::Own)
         && encoded.is_none()
-        && hop.lists_options_alone()
-        && lines.values_of(&TRAILER).next().is_none()
+        && HopByHop::lists_options_alone(lines)
+        && !lines.has(&TRAILER)
         && lines.values_of(&CONTENT_LENGTH).all(|length| !length.contains(&b','))
         && lines.values_of(&CONTENT_LENGTH).count() <= 1;
     let path = || encoded.as_ref().map_or_else(|| target.path(head.target), |encoded| encoded.read.clone());
-    let rewritten = (!is_plain).then(|| rewritten(head, &target, &path(), body, &hop));
+    let rewritten = (!is_plain).then(|| rewritten(head, &target, &path(), body, &HopByHop::of(lines)));
     Ok(Framing { body, rewritten, encoded })
 }
 
@@ -224,7 +223,7 @@ fn rewritten(
     if !options.is_empty() {
         put(&[b"Connection: ", &options.join(&b", "[..]), b"\r\n"]);
     }
-    if let (Body::Length(length), true) = (body, head.lines[..].values_of(&CONTENT_LENGTH).next().is_some()) {
+    if let (Body::Length(length), true) = (body, head.lines.has(&CONTENT_LENGTH)) {
         put(&[b"Content-Length: ", length.to_string().as_bytes(), b"\r\n"]);
     }
     put(&[b"\r\n"]);

@@ -57,7 +57,7 @@ pub fn read_request(bytes: &[u8]) -> Result<Option<RequestHead<'_>>, HeadError> 
     let (Some(method), Some(target), Some(minor_version)) = (request.method, request.path, request.version) else {
         return Err(HeadError::Malformed);
     };
-    let lines = request.headers.iter().map(FieldLine::of).collect();
+    let lines = request.headers.iter().map(FieldLine::of_request).collect();
     Ok(Some(RequestHead { method, target, minor_version, lines, length }))
 }
 
@@ -75,7 +75,7 @@ pub fn read_response(bytes: &[u8]) -> Result<Option<ResponseHead<'_>>, HeadError
     let parsed = config.parse_response_with_uninit_headers(&mut response, bytes, &mut slots)?;
     let httparse::Status::Complete(length) = parsed else { return incomplete(bytes) };
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(HeadError::Malformed)?;
-    let lines = response.headers.iter().map(FieldLine::of).collect();
+    let lines = response.headers.iter().map(FieldLine::of_response).collect();
     Ok(Some(ResponseHead { status, lines, length }))
 }
 

@@ -27,9 +27,9 @@ impl<'f> HopByHop<'f> {
         self.listed.iter().any(|token| token.eq_ignore_ascii_case(name.as_bytes()))
     }
 
-    /// Tells if `Connection` lists options of the connection itself, and no fields.
-    pub fn lists_options_alone(&self) -> bool {
-        self.listed.iter().all(is_option)
+    /// Tells if the `Connection` lines of a message list options of the connection itself, and no fields.
+    pub fn lists_options_alone(fields: &(impl HeaderFields + ?Sized)) -> bool {
+        fields.elements(&CONNECTION).all(|token| is_option(&token))
     }
 
     /// The options of the connection itself, and the fields that are listed beside them.

@@ -12,13 +12,13 @@ use crate::ws::{Side, Sides};
 /// Counters of one upstream.
 pub struct UpstreamMetrics {
     name: String,
-    requests: Children,
-    picks: Children,
+    requests: Children<1>,
+    picks: Children<1>,
     failures: IntCounterVec,
     local_failures: IntCounterVec,
     tls_failures: IntCounterVec,
-    ended: IntCounterVec,
-    close_codes: IntCounterVec,
+    ended: Children<1>,
+    close_codes: Children<2>,
     not_admitted: IntCounterVec,
     holds: IntCounterVec,
     health_changes: IntCounterVec,
@@ -75,8 +75,8 @@ impl UpstreamMetrics {
             failures: families.failures.clone(),
             local_failures: families.local_failures.clone(),
             tls_failures: families.tls_failures.clone(),
-            ended: families.tunnels.ended.clone(),
-            close_codes: families.tunnels.close_codes.clone(),
+            ended: Children::of(&families.tunnels.ended, name),
+            close_codes: Children::of(&families.tunnels.close_codes, name),
             not_admitted: families.admission.not_admitted.clone(),
             holds: families.admission.holds.clone(),
             hold_seconds: families.admission.hold_seconds.with_label_values(&[name]),
@@ -103,12 +103,12 @@ impl UpstreamMetrics {
 
     /// Counts an answered HTTP request; the label is the status's class.
     pub fn request(&self, status: u16) {
-        self.requests.inc(class(status));
+        self.requests.inc([class(status)]);
     }
 
     /// Counts a pick; `source` is an affinity source's name, or `none`.
     pub fn pick(&self, source: &'static str) {
-        self.picks.inc(source);
+        self.picks.inc([source]);
     }
 
     /// Counts a failure of real traffic that is held against a backend; `kind` is a `FailureKind`'s label.
@@ -145,8 +145,8 @@ impl UpstreamMetrics {
 
     /// Counts a tunnel's end: its reason, who ended it, and its close code.
     pub fn ended(&self, reason: &'static str, by: &'static str, code: u16) {
-        self.ended.with_label_values(&[self.name.as_str(), reason]).inc();
-        self.close_codes.with_label_values(&[self.name.as_str(), by, close_code(code)]).inc();
+        self.ended.inc([reason]);
+        self.close_codes.inc([by, close_code(code)]);
     }
 
     /// Counts a tunnel whose client is held back from now on, because it sends more than this limit allows.
@@ -227,23 +227,27 @@ impl LimitedRate {
 }
 
 /// A family's children of one upstream, each made and found when it is first counted: finding one takes a lock and two
-/// hashes, which is too much for every request.
-struct Children {
+/// hashes, which is too much for every request. Beside the upstream they have `N` labels.
+struct Children<const N: usize> {
     family: IntCounterVec,
     upstream: String,
-    /// In the order they came. There are six classes of statuses, and six sources of keys.
-    known: [OnceLock<(&'static str, IntCounter)>; 8],
+    /// In the order they came. There are six classes of statuses, and six sources of keys; most tunnels end in one of a
+    /// few ways.
+    known: [OnceLock<([&'static str; N], IntCounter)>; 8],
 }
 
-impl Children {
+impl<const N: usize> Children<N> {
     fn of(family: &IntCounterVec, upstream: &str) -> Self {
         Self { family: family.clone(), upstream: upstream.to_owned(), known: Default::default() }
     }
 
-    fn inc(&self, label: &'static str) {
-        let find = || self.family.with_label_values(&[self.upstream.as_str(), label]);
-        let mut known = self.known.iter().map(|place| place.get_or_init(|| (label, find())));
-        match known.find(|(name, _)| *name == label) {
+    fn inc(&self, labels: [&'static str; N]) {
+        let find = || {
+            let values: Vec<&str> = std::iter::once(self.upstream.as_str()).chain(labels).collect();
+            self.family.with_label_values(&values)
+        };
+        let mut known = self.known.iter().map(|place| place.get_or_init(|| (labels, find())));
+        match known.find(|(names, _)| *names == labels) {
             Some((_, child)) => child.inc(),
             None => find().inc(),
         }

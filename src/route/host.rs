@@ -12,14 +12,23 @@ pub fn is_valid(text: &str) -> bool {
     let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => ("", port),
         Some(_) => return false,
-        None => text.split_at(text.find(':').unwrap_or(text.len())),
+        None => text.split_at(text.bytes().position(|byte| byte == b':').unwrap_or(text.len())),
     };
     let port = port.strip_prefix(':').unwrap_or(if port.is_empty() { "" } else { "x" });
     let is_port = port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit());
-    let is_label = |label: &str| {
-        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    is_port && (name.is_empty() || is_name(name.strip_suffix('.').unwrap_or(name).as_bytes()))
+}
+
+/// Tells whether a text is labels with single dots between them.
+fn is_name(text: &[u8]) -> bool {
+    let mut before = b'.';
+    let is_right = |byte: &u8| {
+        let is_label = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        let is_dot = *byte == b'.' && before != b'.';
+        before = *byte;
+        is_label || is_dot
     };
-    is_port && (name.is_empty() || name.strip_suffix('.').unwrap_or(name).split('.').all(is_label))
+    text.iter().all(is_right) && text.last().is_some_and(|last| *last != b'.')
 }
 
 #[cfg(test)]

@@ -10,7 +10,17 @@ use std::borrow::Cow;
 /// `..` above the root is ignored (RFC 3986 §5.2.4). Other percent-encodings stay, their digits in upper case, and a
 /// `%` that encodes nothing becomes `%25`. A target that does not begin with `/` (`*`) stays as it is.
 pub fn normalized(path: &str) -> Cow<'_, str> {
-    read(path, |_| None)
+    if is_surely_normal(path) { Cow::Borrowed(path) } else { read(path, |_| None) }
+}
+
+/// Tells by one look at each byte that nothing in a path is encoded, and that no segment is empty or begins with a dot.
+fn is_surely_normal(path: &str) -> bool {
+    let mut before = 0;
+    path.bytes().all(|byte| {
+        let is_normal = byte != b'%' && !(before == b'/' && matches!(byte, b'/' | b'.'));
+        before = byte;
+        is_normal
+    })
 }
 
 /// The path as a careless backend may read it, in the form of [`normalized`]: encoded slashes and backslashes separate

@@ -8,20 +8,20 @@ use super::Snapshot;
 use crate::affinity;
 use crate::client::{self, Client};
 use crate::config::{AffinitySource, Strangers, Underscores};
-use crate::http1::Unwanted;
+use crate::http1::{HeaderFields, Unwanted};
 use crate::route::host;
 
 /// The parts of a request that decide where it goes.
-#[derive(Clone, Copy, Debug)]
-pub struct RoutingInput<'a> {
+#[derive(Debug)]
+pub struct RoutingInput<'a, F: ?Sized = HeaderMap> {
     /// The host, empty where none is named.
     pub host: &'a str,
     /// The path, without the query.
     pub path: &'a str,
     /// The query, without the `?`.
     pub query: Option<&'a str>,
-    /// The headers.
-    pub headers: &'a HeaderMap,
+    /// The header fields.
+    pub headers: &'a F,
     /// The socket's peer.
     pub peer: IpAddr,
     /// The connection came by TLS.
@@ -53,9 +53,9 @@ pub struct RoutedRequest<'s> {
     pub key: Option<affinity::Key<'s>>,
 }
 
-impl<'a> RoutingInput<'a> {
+impl<'a, F: ?Sized> RoutingInput<'a, F> {
     /// The parts that affinity depends on, for a request of `client`.
-    pub fn of(&self, client: &Client) -> affinity::AffinityInput<'a> {
+    pub fn of(&self, client: &Client) -> affinity::AffinityInput<'a, F> {
         affinity::AffinityInput {
             headers: self.headers,
             query: self.query,
@@ -68,7 +68,11 @@ impl<'a> RoutingInput<'a> {
 impl Snapshot {
     /// Finds the client, the route and the ring key of a request on a route without hooks. `mint` makes the value of an
     /// issued cookie.
-    pub fn locate(&self, asked: &RoutingInput<'_>, mint: impl FnOnce() -> String) -> RoutedRequest<'_> {
+    pub fn locate(
+        &self,
+        asked: &RoutingInput<'_, impl HeaderFields + ?Sized>,
+        mint: impl FnOnce() -> String,
+    ) -> RoutedRequest<'_> {
         let (client, route) = self.receive(asked);
         let request = asked.of(&client);
         let key = route.and_then(|route| self.key(route, None, &request, mint));
@@ -76,7 +80,7 @@ impl Snapshot {
     }
 
     /// Finds the client, and the index of the route that matches, if one does.
-    pub fn receive(&self, asked: &RoutingInput<'_>) -> (Client, Option<usize>) {
+    pub fn receive(&self, asked: &RoutingInput<'_, impl HeaderFields + ?Sized>) -> (Client, Option<usize>) {
         let client = Client::of(asked.peer, asked.by_tls, asked.headers, &self.trusted_proxies);
         (client, self.routes.find((!asked.host.is_empty()).then_some(asked.host), asked.path))
     }
@@ -91,7 +95,7 @@ impl Snapshot {
     }
 
     /// The reason to refuse a request whose meaning depends on who reads it; `None` for the others.
-    pub fn unclear(&self, asked: &RoutingInput<'_>) -> Option<Unclear> {
+    pub fn unclear(&self, asked: &RoutingInput<'_, impl ?Sized>) -> Option<Unclear> {
         if !host::is_valid(asked.host) {
             return Some(Unclear::Host);
         }
@@ -109,7 +113,7 @@ impl Snapshot {
         &self,
         route: usize,
         chose: Option<&str>,
-        request: &affinity::AffinityInput<'_>,
+        request: &affinity::AffinityInput<'_, impl HeaderFields + ?Sized>,
         mint: impl FnOnce() -> String,
     ) -> Option<affinity::Key<'_>> {
         affinity::key(self.sources(route, chose), request, mint)

@@ -107,7 +107,10 @@ impl Deadlines {
     fn step_of(&self, at: Instant) -> u32 {
         // Of nanoseconds: whoever is told that a moment has come must not find it a fraction of a millisecond off, and
         // set it anew for the same step.
-        let steps = at.saturating_duration_since(self.start).as_nanos().div_ceil(STEP.as_nanos());
+        let after = at.saturating_duration_since(self.start);
+        // No division by 128 bits, in every handshake.
+        let steps = after.as_secs().saturating_mul(STEPS_PER_SECOND);
+        let steps = steps.saturating_add(after.subsec_nanos().div_ceil(STEP.subsec_nanos()).into());
         u32::try_from(steps).unwrap_or(NONE).min(NONE - 1)
     }
 
@@ -124,6 +127,7 @@ fn counts(steps: &[u32], slot: u32, step: u32) -> bool {
 /// Precision of a deadline, and so of every limit in time. 32 bits of such steps are 13 years.
 pub const STEP: Duration = Duration::from_millis(STEP_MILLIS);
 const STEP_MILLIS: u64 = 100;
+const STEPS_PER_SECOND: u64 = 1_000 / STEP_MILLIS;
 const NONE: u32 = u32::MAX;
 /// Stale entries that are not worth a sweep.
 const SLACK: usize = 64;

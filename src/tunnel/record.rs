@@ -152,8 +152,8 @@ impl Record {
                 .number("messages_from_client", client_messages)
                 .number("messages_from_backend", backend_messages)
                 .number("close_code", ending.close_code.into())
-                .text("by", ending.reason.by())
-                .text("reason", ending.reason.as_str())
+                .word("by", ending.reason.by())
+                .word("reason", ending.reason.as_str())
                 .maybe_number("reattached", ending.reattached.map(u64::from));
             added.iter().fold(line, |line, (name, value)| line.text(name, value))
         });
@@ -164,16 +164,16 @@ impl Record {
         let (backend, rare) = (self.backend(), self.rare.as_deref());
         let tls = rare.and_then(|rare| rare.tls.as_ref());
         line.text("request_id", &self.request_id)
-            .text("client", self.client())
-            .text("peer", self.peer())
-            .text("scheme", if tls.is_some_and(|tls| tls.secure) { "https" } else { "http" })
+            .address("client", self.client())
+            .socket_address("peer", self.peer())
+            .word("scheme", if tls.is_some_and(|tls| tls.secure) { "https" } else { "http" })
             .maybe("tls", tls.and_then(|tls| tls.version.as_deref()))
             .maybe("certificate", tls.and_then(|tls| tls.certificate.as_deref()))
             .text("route", &self.route)
             .text("upstream", backend.upstream())
-            .text("backend", backend.address())
+            .socket_address("backend", backend.address())
             .maybe("backend_name", backend.own_name())
-            .text("key_source", KeySource::name_of(self.key_source))
+            .word("key_source", KeySource::name_of(self.key_source))
             .maybe("key", self.key_digest)
             .text("tunnel", self.id)
             .maybe("trace_id", rare.and_then(|rare| rare.trace))

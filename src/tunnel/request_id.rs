@@ -13,6 +13,11 @@ enum Kept {
 }
 
 impl RequestId {
+    /// A new id.
+    pub fn random() -> Self {
+        Self(Kept::Bits(rand::random()))
+    }
+
     /// The id as text.
     pub fn text(&self) -> Box<str> {
         match &self.0 {
@@ -40,11 +45,13 @@ impl Display for RequestId {
 /// The bits that 32 digits in lower case stand for.
 fn bits(text: &str) -> Option<[u8; 16]> {
     let text: &[u8; 32] = text.as_bytes().try_into().ok()?;
-    let mut bits = [0; 16];
+    let (mut bits, mut all) = ([0; 16], 0);
     for (byte, pair) in bits.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = value(pair[0])? << 4 | value(pair[1])?;
+        let [high, low] = [VALUES[usize::from(pair[0])], VALUES[usize::from(pair[1])]];
+        *byte = high << 4 | low;
+        all |= high | low;
     }
-    Some(bits)
+    (all < 16).then_some(bits)
 }
 
 fn digits(bits: &[u8; 16]) -> [u8; 32] {
@@ -59,15 +66,17 @@ fn as_str(digits: &[u8; 32]) -> &str {
     std::str::from_utf8(digits).expect("digits are text")
 }
 
-fn value(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    }
-}
-
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
+/// The value of each digit; 255 of what is none.
+const VALUES: [u8; 256] = {
+    let mut values = [u8::MAX; 256];
+    let mut value = 0;
+    while value < DIGITS.len() {
+        values[DIGITS[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
 
 #[cfg(test)]
 mod tests {

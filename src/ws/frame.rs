@@ -59,14 +59,15 @@ pub fn control(out: &mut Vec<u8>, control: Control, payload: &[u8], mask: Option
 /// `mask` as for [`message`]. A reason longer than 123 bytes is cut at the last whole character. The codes that must
 /// never be sent (1005, 1006, 1015: RFC 6455 §7.4.1) give a Close frame without code and reason.
 pub fn close(code: u16, reason: &str, mask: Option<[u8; 4]>) -> Vec<u8> {
-    let mut payload = Vec::new();
+    let (mut payload, mut length) = ([0; MAX_CONTROL], 0);
     if !matches!(code, 1005 | 1006 | 1015) {
-        payload.extend_from_slice(&code.to_be_bytes());
-        let end = reason.floor_char_boundary(MAX_CONTROL - payload.len());
-        payload.extend_from_slice(&reason.as_bytes()[..end]);
+        let reason = &reason.as_bytes()[..reason.floor_char_boundary(MAX_CONTROL - 2)];
+        length = 2 + reason.len();
+        payload[..2].copy_from_slice(&code.to_be_bytes());
+        payload[2..length].copy_from_slice(reason);
     }
     let mut frame = Vec::new();
-    control(&mut frame, Control::Close, &payload, mask);
+    control(&mut frame, Control::Close, &payload[..length], mask);
     frame
 }
 

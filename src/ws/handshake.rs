@@ -116,8 +116,9 @@ pub enum ClientKeys {
 impl Offer {
     /// Tells if the key is the base64 text of 16 bytes.
     pub fn has_usual_key(&self) -> bool {
-        // An engine's error and a wrong length are one fault here.
-        KEY_BASE64.decode(&self.key).is_ok_and(|nonce| nonce.len() == 16)
+        // An engine's error and a wrong length are one fault here, and a longer text has no room.
+        let mut room = [0; 18];
+        KEY_BASE64.decode_slice(&self.key, &mut room).is_ok_and(|length| length == 16)
     }
 }
 
@@ -142,9 +143,9 @@ pub fn classify_with(
     keys: ClientKeys,
     method: &Method,
     version: Version,
-    headers: &HeaderMap,
+    headers: &(impl HeaderFields + ?Sized),
 ) -> Result<UpgradeKind, UpgradeRefused> {
-    if !headers.contains_key(header::UPGRADE) {
+    if !headers.has(&header::UPGRADE) {
         return Ok(UpgradeKind::Plain);
     }
     if version != Version::HTTP_11 || !headers.names(&header::UPGRADE, b"websocket") {
@@ -175,7 +176,15 @@ pub fn classify_with(
 
 /// The `Sec-WebSocket-Accept` that answers a `Sec-WebSocket-Key` (RFC 6455 §4.2.2 point 5.4).
 pub fn accept(key: &str) -> String {
-    STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
+    String::from_utf8_lossy(&accept_bytes(key)).into_owned()
+}
+
+/// [`accept`] as bytes, of which there are always as many.
+fn accept_bytes(key: &str) -> [u8; 28] {
+    let mut text = [0; 28];
+    let hash = Sha1::new().chain_update(key).chain_update(GUID).finalize();
+    STANDARD.encode_slice(hash, &mut text).expect("20 bytes are 28 letters");
+    text
 }
 
 /// Checks a backend's answer to the handshake that `offer` was sent with.
@@ -199,7 +208,7 @@ pub fn verify(offer: &Offer, status: StatusCode, headers: &(impl HeaderFields + 
     match headers.only(&header::SEC_WEBSOCKET_ACCEPT) {
         Err(RepeatedField) => return Err(BadAnswer::AcceptRepeated),
         Ok(None) => return Err(BadAnswer::AcceptMissing),
-        Ok(Some(value)) if value != accept(&offer.key).as_bytes() => return Err(BadAnswer::AcceptWrong),
+        Ok(Some(value)) if value != accept_bytes(&offer.key) => return Err(BadAnswer::AcceptWrong),
         Ok(Some(_)) => {}
     }
     for name in headers.elements(&header::SEC_WEBSOCKET_EXTENSIONS).map(extension_name) {
@@ -223,12 +232,12 @@ fn verify_protocol(offer: &Offer, headers: &(impl HeaderFields + ?Sized)) -> Res
 }
 
 /// Tells if a request announces a body (RFC 9112 §6.3). A length that is not a plain 0 counts as one.
-fn has_body(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::TRANSFER_ENCODING)
-        || headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length.as_bytes().trim_ascii() != b"0")
+fn has_body(headers: &(impl HeaderFields + ?Sized)) -> bool {
+    headers.has(&header::TRANSFER_ENCODING)
+        || headers.values_of(&header::CONTENT_LENGTH).any(|length| length.trim_ascii() != b"0")
 }
 
-fn key(headers: &HeaderMap) -> Result<String, UpgradeRefused> {
+fn key(headers: &(impl HeaderFields + ?Sized)) -> Result<String, UpgradeRefused> {
     let key = match headers.only(&header::SEC_WEBSOCKET_KEY) {
         Err(RepeatedField) => return Err(UpgradeRefused::KeyRepeated),
         Ok(None) => return Err(UpgradeRefused::KeyMissing),

@@ -280,7 +280,7 @@ impl Gateway {
         client: impl End,
         backend: impl End,
         early: Sides<Vec<u8>>,
-    ) -> io::Result<Option<NewTunnel>> {
+    ) -> io::Result<Option<Box<NewTunnel>>> {
         let limits = ctx.limits(to);
         let inherited = TunnelLimits::default().tcp_user_timeout;
         if let Err(error) = keepalive::watch(&client, &backend, limits.tcp_user_timeout, inherited) {
@@ -292,7 +292,7 @@ impl Gateway {
         let kept = ctx.kept(self.running.tunnels.heads());
         let hooks = ctx.hooks_of_tunnel(&record, &self.running.injector);
         let (client, backend) = (client.into_socket()?, backend.into_socket()?);
-        Ok(Some(NewTunnel { client, backend, early, limits, record, kept, hooks }))
+        Ok(Some(Box::new(NewTunnel { client, backend, early, limits, record, kept, hooks })))
     }
 }
 

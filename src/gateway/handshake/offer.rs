@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use http::header::{self, HeaderMap};
+use http::header;
 use http::{Method, Version};
 
 use crate::http1::forward::{Edited, ForwardedFrom, upgrade_request};
-use crate::http1::{HeaderFields, RequestHead, Unwanted, fields};
+use crate::http1::{HeaderFields, RequestHead, Unwanted};
 use crate::ws::handshake::{self, ClientKeys, Offer, UpgradeKind};
 
 /// A correct request for a WebSocket that can be read in one way only.
@@ -14,7 +14,6 @@ pub struct Plain<'b> {
     pub(super) head: RequestHead<'b>,
     /// The value of `Host`.
     pub host: &'b str,
-    pub(super) headers: HeaderMap,
     /// Offer of the client. Its key may be any text: the route says if it may.
     pub offer: Offer,
 }
@@ -24,29 +23,25 @@ impl<'b> Plain<'b> {
     /// WebSocket, and those that parsers could read differently.
     pub fn of(head: RequestHead<'b>) -> Option<Self> {
         let is_get = head.method == "GET" && head.target.starts_with('/');
-        if !is_get || head.minor_version != 1 || head.lines.values_of(&header::UPGRADE).next().is_none() {
+        if !is_get || head.minor_version != 1 || !head.lines.has(&header::UPGRADE) {
             return None;
         }
-        if !is_plain(head.target) {
+        if !is_plain(head.target) || head.lines.iter().any(|line| line.name.len() > LONGEST_NAME) {
             return None;
         }
-        let headers = fields::map(&head.lines)?;
         let host = only_host(&head).filter(|host| is_plain_host(host))?;
-        if headers.contains_key(header::EXPECT) {
+        if head.lines.has(&header::EXPECT) {
             return None;
         }
-        let wanted = handshake::classify_with(ClientKeys::Any, &Method::GET, Version::HTTP_11, &headers);
+        let wanted = handshake::classify_with(ClientKeys::Any, &Method::GET, Version::HTTP_11, &head.lines[..]);
         let Ok(UpgradeKind::WebSocket(offer)) = wanted else { return None };
-        Some(Self { head, host, headers, offer })
+        Some(Self { head, host, offer })
     }
 
     /// Takes the header fields out of the request that backends do not get.
     pub fn drop_unwanted(&mut self, unwanted: Unwanted) {
-        let before = self.head.lines.len();
-        self.head.lines.retain(|line| !unwanted.holds(line.name));
-        if self.head.lines.len() < before {
-            let named: Vec<_> = self.headers.keys().filter(|name| unwanted.holds(name.as_str())).cloned().collect();
-            named.iter().for_each(|name| drop(self.headers.remove(name)));
+        if !unwanted.is_empty() {
+            self.head.lines.retain(|line| !unwanted.holds(line.name));
         }
     }
 
@@ -80,12 +75,20 @@ fn only_host<'b>(head: &RequestHead<'b>) -> Option<&'b str> {
 /// characters. It does not begin with two slashes, which some parsers take for an authority.
 fn is_plain(target: &str) -> bool {
     !target.starts_with("//")
-        && target.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte))
+        && target.bytes().all(|byte| {
+            byte.is_ascii_alphanumeric()
+                || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'@' | b'/' | b'?' | b'%')
+                || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
+        })
 }
 
 fn is_plain_host(host: &str) -> bool {
-    !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte))
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':' | b'[' | b']');
+    !host.is_empty() && host.bytes().all(is_plain)
 }
+
+/// Longest name of a field that Pingora takes, which refuses requests with longer ones.
+const LONGEST_NAME: usize = 65_535;
 
 #[cfg(test)]
 mod tests;

@@ -55,7 +55,7 @@ impl Gateway {
         ctx: &mut Ctx,
         continuation: Continuation,
     ) -> Result<()> {
-        *ctx = continuation.ctx;
+        *ctx = *continuation.ctx;
         let timeouts = ctx.target().map(|target| target.to.upstream.config().timeouts);
         if let Some(timeouts) = timeouts {
             session.set_read_timeout(Some(timeouts.read));
@@ -117,7 +117,7 @@ impl Gateway {
         ctx.taken_over = true;
         let tunnel = self.tunnel(ctx, to, client, backend, Sides::new(ahead, early));
         if let Some(tunnel) = tunnel.map_err(|error| Error::because(ErrorType::InternalError, "a tunnel", error))? {
-            self.running.tunnels.open(tunnel);
+            self.running.tunnels.open(*tunnel);
         }
         Ok(())
     }

@@ -40,7 +40,7 @@ pub struct HandshakeHost<A> {
 
 /// A request that a worker has begun, on its way to the session that finishes it.
 pub(in crate::gateway) struct Continuation {
-    pub(super) ctx: Ctx,
+    pub(super) ctx: Box<Ctx>,
     pub(super) ending: HandshakeEnding,
 }
 
@@ -80,7 +80,7 @@ impl<A: ServerApp + Send + Sync + 'static> HandshakeHost<A> {
         client: Secured<Connection>,
         arrival: Arrival,
         read: Vec<u8>,
-        first: Result<(Ctx, Offered, CheckedHead), Option<FirstHead>>,
+        first: Result<(Box<Ctx>, Offered, CheckedHead), Option<FirstHead>>,
     ) -> Option<Pin<Box<impl Future<Output = Option<Shaken>>>>> {
         match first {
             // On the heap, too: a client that is silent has no room for it.
@@ -98,7 +98,7 @@ impl<A: ServerApp + Send + Sync + 'static> HandshakeHost<A> {
         mut client: Secured<Connection>,
         arrival: Arrival,
         mut read: Vec<u8>,
-        (mut ctx, mut offered, head): (Ctx, Offered, CheckedHead),
+        (mut ctx, mut offered, head): (Box<Ctx>, Offered, CheckedHead),
     ) -> Option<Shaken> {
         let length = head.length;
         let ending = match self.gateway.shake_hands(client.raw_mut(), &mut ctx, &mut offered).await {
@@ -133,7 +133,7 @@ impl<A: ServerApp + Send + Sync + 'static> HandshakeHost<A> {
         read: &mut Vec<u8>,
         arrival: &Arrival,
         accepted: Instant,
-    ) -> Result<(Ctx, Offered, CheckedHead), Option<FirstHead>> {
+    ) -> Result<(Box<Ctx>, Offered, CheckedHead), Option<FirstHead>> {
         if let Some(reason) = client.raw().refused() {
             return Err(self.hear_out(client, read, reason).await.map(FirstHead::Refused));
         }
@@ -230,12 +230,13 @@ impl Waits for Connection {
 
 impl Gateway {
     /// Begins with a request if it is one for a worker: an ordinary WebSocket on a route without hooks.
-    fn begin(&self, head: RequestHead<'_>, arrival: &Arrival, client: &Connection) -> Option<(Ctx, Offered)> {
+    fn begin(&self, head: RequestHead<'_>, arrival: &Arrival, client: &Connection) -> Option<(Box<Ctx>, Offered)> {
         let mut plain = Plain::of(head)?;
-        let mut ctx = Ctx::new(&self.running);
+        // On the heap, because it moves from one future into the next.
+        let mut ctx = Box::new(Ctx::new(&self.running));
         plain.drop_unwanted(ctx.snapshot.unwanted(arrival.peer.ip()));
         let (path, query) = (plain.path(), plain.query());
-        let asked = arrival.asked(plain.host, path, query, &plain.headers);
+        let asked = arrival.asked(plain.host, path, query, &plain.head.lines[..]);
         ctx.describe_as(&asked, arrival, http::Method::GET);
         let is_for_pingora = ctx.hooks.is_some() || ctx.unclear.is_some() || ctx.redirect().is_some();
         if is_for_pingora || !(ctx.is_lenient() || plain.offer.has_usual_key()) {

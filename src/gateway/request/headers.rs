@@ -9,33 +9,26 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
 
 use super::context::{Ctx, RequestIdentity};
-use crate::http1::Unwanted;
 use crate::http1::forward::{
     CLIENT_CERT, CLIENT_CERT_CHAIN, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REATTACH, REQUEST_ID, SESSION,
     forwarded, forwarded_for,
 };
 use crate::http1::framing::{self, FramingError};
 use crate::http1::hop_by_hop::HopByHop;
+use crate::http1::{HeaderFields, Unwanted};
 use crate::trace::{TRACEPARENT, TRACESTATE};
+use crate::tunnel::RequestId;
 
 /// The id a request came with, or a new one of 128 random bits.
 ///
 /// An id of another shape (longer than 128 bytes, or with anything but visible ASCII in it) is replaced.
-pub(in crate::gateway) fn request_id(headers: &HeaderMap) -> String {
-    let given = headers.get(&REQUEST_ID).and_then(|value| value.to_str().ok());
+pub(in crate::gateway) fn request_id(headers: &(impl HeaderFields + ?Sized)) -> String {
+    let given = headers.values_of(&REQUEST_ID).next().and_then(|value| std::str::from_utf8(value).ok());
     match given {
         Some(id) if (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()) => id.to_owned(),
-        _ => {
-            let mut id = Vec::with_capacity(32);
-            for byte in rand::random::<[u8; 16]>() {
-                id.extend([byte >> 4, byte & 15].map(|digit| HEX[usize::from(digit)]));
-            }
-            String::from_utf8(id).expect("digits are text")
-        }
+        _ => RequestId::random().text().into(),
     }
 }
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// The length that a request's body is announced to have. The head has been checked: there is one at the most.
 pub(super) fn length(request: &RequestHeader) -> Option<u64> {

@@ -47,8 +47,8 @@ pub type Handshake = Pin<Box<dyn Future<Output = Option<Shaken>>>>;
 
 /// A tunnel to be opened on the worker where its handshake was.
 pub struct Shaken {
-    /// The tunnel.
-    pub tunnel: NewTunnel,
+    /// The tunnel, on the heap because it is passed on several times until it is open.
+    pub tunnel: Box<NewTunnel>,
     /// Counts the request as under way until the tunnel is counted as open.
     pub under_way: UnderWay,
 }

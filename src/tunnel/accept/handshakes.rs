@@ -44,7 +44,6 @@ enum Task {
 }
 
 /// Outcome of a handshake, or of a search for a backend.
-#[expect(clippy::large_enum_variant, reason = "moved once; in a box it would cost each handshake an allocation")]
 pub(in crate::tunnel) enum TaskOutcome {
     /// A tunnel is to be opened.
     Shaken(Shaken),

@@ -229,16 +229,29 @@ impl<E: End> Pair<E> {
         if deadline.is_some() {
             return deadline.into_iter().chain(self.resumes_at()).min();
         }
-        let pings = Side::ALL.into_iter().flat_map(|side| [self.ping_at(side), self.stalled_at(side)]);
-        let announced = [planned, changing].map(|end| end.map(|(at, _)| at));
-        let rest = [self.too_old(), self.idle_at(), self.resumes_at(), self.between_due()].into_iter().chain(announced);
-        pings.chain(rest).flatten().min()
+        // One after the other: a list of them all takes three times as long, in every handshake.
+        let mut due = earlier(self.too_old(), self.idle_at());
+        for side in Side::ALL {
+            due = earlier(due, earlier(self.ping_at(side), self.stalled_at(side)));
+        }
+        for end in [planned, changing] {
+            due = earlier(due, end.map(|(at, _)| at));
+        }
+        earlier(due, earlier(self.resumes_at(), self.between_due()))
     }
 
     /// Tells whether [`due`](Self::due) may have come nearer since this was last asked, or a side has become
     /// [full](Self::takes_no_more).
     pub(in crate::tunnel) fn take_nearer(&mut self) -> bool {
         std::mem::take(&mut self.nearer)
+    }
+}
+
+/// The earlier of two moments that may not be there.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 

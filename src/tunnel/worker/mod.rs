@@ -180,7 +180,7 @@ impl Worker {
     fn obey(&mut self, now: Instant) -> bool {
         while let Some(command) = self.inbox.next() {
             match command {
-                WorkerCommand::Open(tunnel) => self.tunnels.open(*tunnel, now),
+                WorkerCommand::Open(tunnel) => self.tunnels.open(tunnel, now),
                 WorkerCommand::End { scope, reason, over } => self.tunnels.end(&scope, reason, over, now),
                 WorkerCommand::Freeze { most, with_tls, reply } => {
                     if let Err(returned) = reply.send(self.tunnels.freeze(most, with_tls)) {

@@ -23,12 +23,12 @@ use crate::dial::PassedOn;
 use crate::gateway::arrival::Arrival;
 use crate::gateway::held::Holds;
 use crate::hook::Answer;
-use crate::http1::RequestRefused;
 use crate::http1::forward::OfOurs;
 use crate::http1::framing::Encoded;
+use crate::http1::{HeaderFields, RequestRefused};
 use crate::metrics::UpstreamRefusal;
 use crate::snapshot::{Destination, ListenerPolicy, RoutingInput, Running, Snapshot, Target, Unclear};
-use crate::trace::TraceContext;
+use crate::trace::{TRACEPARENT, TraceContext};
 use crate::tunnel::UnderWay;
 use crate::tunnel::reattach::Asking;
 use crate::upstream::{HeldKey, KeyId, PickedBackend, Ring};
@@ -143,7 +143,12 @@ impl Ctx {
     }
 
     /// Looks at what is asked for, as [`describe`](Self::describe) does.
-    pub(in crate::gateway) fn describe_as(&mut self, asked: &RoutingInput<'_>, arrival: &Arrival, method: Method) {
+    pub(in crate::gateway) fn describe_as(
+        &mut self,
+        asked: &RoutingInput<'_, impl HeaderFields + ?Sized>,
+        arrival: &Arrival,
+        method: Method,
+    ) {
         let (client, route) = self.snapshot.receive(asked);
         self.unclear = self.snapshot.unclear(asked);
         self.hooks = route.and_then(|route| Hooks::of(&self.snapshot.target(route).hooks));
@@ -155,7 +160,8 @@ impl Ctx {
         let (host, path) = (asked.host.to_owned(), asked.path.to_owned());
         let writes_forwarded = self.snapshot.config.forwarding.forwarded == Forwarded::Write;
         let tracing = self.snapshot.config.tracing.as_ref();
-        let trace = tracing.map(|tracing| TraceContext::of(asked.headers, client.via_trusted, tracing.sample));
+        let came = || asked.headers.values_of(&TRACEPARENT);
+        let trace = tracing.map(|tracing| TraceContext::of(came(), client.via_trusted, tracing.sample));
         let arrival = arrival.clone();
         self.request =
             Some(RequestIdentity { id, client, arrival, method, host, path, route, key, trace, writes_forwarded });

@@ -20,16 +20,16 @@ use crate::ws::{Side, Sides};
 
 impl OpenTunnels {
     /// Counts a tunnel whose handshake was made here, and opens it.
-    pub(in crate::tunnel::worker) fn open_own(&mut self, new: NewTunnel, under_way: UnderWay, now: Instant) {
+    pub(in crate::tunnel::worker) fn open_own(&mut self, new: Box<NewTunnel>, under_way: UnderWay, now: Instant) {
         self.count.fetch_add(1, Ordering::Relaxed);
         drop(under_way);
         self.open(new, now);
     }
 
     /// Opens a tunnel that is counted already.
-    pub(in crate::tunnel::worker) fn open(&mut self, new: NewTunnel, now: Instant) {
+    pub(in crate::tunnel::worker) fn open(&mut self, new: Box<NewTunnel>, now: Instant) {
         self.changes.tell();
-        let NewTunnel { client, backend, early, limits, record, kept, hooks } = new;
+        let NewTunnel { client, backend, early, limits, record, kept, hooks } = *new;
         let inspector = match (hooks, &self.caller) {
             (None, _) => None,
             (Some(hooks), Some(caller)) => Some(Inspector::new(hooks, Arc::clone(caller), limits.max_message)),
@@ -39,7 +39,8 @@ impl OpenTunnels {
             }
         };
         let watched = Sides::new(client.watched, backend.watched);
-        let mut pair = Pair::new(client.stream, backend.stream, limits, rand::random_range(0.0..0.1), now);
+        let jitter = limits.max_age.map_or(0.0, |_| rand::random_range(0.0..0.1));
+        let mut pair = Pair::new(client.stream, backend.stream, limits, jitter, now);
         record.opened(&self.log);
         if let Some(inspector) = inspector {
             pair.watch(Box::new(inspector));

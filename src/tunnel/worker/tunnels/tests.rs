@@ -39,7 +39,7 @@ impl Bench {
     /// Opens a tunnel; slots are given in order.
     fn open(&mut self, limits: TunnelLimits) -> Far {
         let (tunnel, far) = plain("a", limits);
-        self.tunnels.open(tunnel, self.now);
+        self.tunnels.open(Box::new(tunnel), self.now);
         assert!(!self.tunnels.is_busy(), "nothing has come");
         far
     }
