@@ -27,6 +27,8 @@ pub(super) struct SendBatch {
     ring: Option<SendRing>,
     /// True until the system was asked for a ring, at the first turn that has use for one.
     is_untried: bool,
+    /// Writes are put off now.
+    is_open: bool,
     /// Slot of the tunnel that is being driven.
     slot: usize,
     /// The bytes of all writes, one behind the other.
@@ -65,14 +67,26 @@ impl PutOff {
 impl SendBatch {
     /// An empty batch; with [`Engine::Epoll`] it takes nothing.
     pub(super) fn new(engine: Engine) -> Self {
-        Self { ring: None, is_untried: engine != Engine::Epoll, slot: 0, bytes: Vec::new(), writes: Vec::new() }
+        Self {
+            ring: None,
+            is_untried: engine != Engine::Epoll,
+            is_open: false,
+            slot: 0,
+            bytes: Vec::new(),
+            writes: Vec::new(),
+        }
+    }
+
+    /// Begins a part of a turn in which so many tunnels are driven; the writes of few are not put off.
+    pub(super) fn open(&mut self, tunnels: usize) {
+        self.is_open = tunnels > FEW && (self.is_untried || self.ring.is_some());
     }
 
     /// The batch for the writes of the tunnel in `slot`; `None` where writes are not put off.
     #[inline]
     pub(super) fn of(&mut self, slot: usize) -> Option<&mut Self> {
         self.slot = slot;
-        (self.is_untried || self.ring.is_some()).then_some(self)
+        self.is_open.then_some(self)
     }
 
     /// Takes a write, unless it is too long to be worth a copy.
@@ -150,7 +164,7 @@ const LONGEST: usize = 8 * 1024;
 /// Bounds of one call, and so of the memory of a batch.
 const MOST: usize = 256;
 const MOST_BYTES: usize = 64 * 1024;
-/// As few writes as this cost less one by one (measured: a lone send by a ring costs 5 % more).
+/// As few writes, or tunnels in a turn, as this cost less one by one: a lone send by a ring costs 5 % more.
 const FEW: usize = 4;
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ fn pair() -> (TcpStream, TcpStream) {
 
 /// Makes a write of `bytes` to each of the sockets; returns what they did not take.
 fn send_all(batch: &mut SendBatch, sockets: &[TcpStream], bytes: &[u8]) -> Vec<Vec<u8>> {
+    batch.open(usize::MAX);
     for slot in 0..sockets.len() {
         assert!(batch.of(slot).unwrap().take(Side::Backend, bytes));
     }
@@ -73,8 +74,13 @@ fn a_socket_that_fails_leaves_everything_and_harms_no_other() {
 
 #[test]
 fn writes_that_are_long_or_unwanted_are_not_taken() {
-    assert!(SendBatch::new(Engine::Epoll).of(0).is_none());
+    let mut batch = SendBatch::new(Engine::Epoll);
+    batch.open(1_000);
+    assert!(batch.of(0).is_none(), "not wanted");
     let mut batch = SendBatch::new(Engine::Auto);
+    batch.open(FEW);
+    assert!(batch.of(0).is_none(), "of few tunnels");
+    batch.open(FEW + 1);
     assert!(!batch.of(0).unwrap().take(Side::Client, &[0; LONGEST + 1]));
     assert!(batch.is_empty() && !batch.is_full());
     while !batch.is_full() {

@@ -42,6 +42,7 @@ impl OpenTunnels {
         let bulk = self.bulk.pop_front();
         std::mem::swap(&mut self.ready, &mut self.driven);
         let mut others = false;
+        self.batch.open(self.driven.len());
         for at in 0..self.driven.len() {
             let moved = self.drive_one(self.driven[at], READ_BYTES, now);
             if self.batch.is_full() {
@@ -51,6 +52,7 @@ impl OpenTunnels {
             others |= moved < HEAVY;
         }
         self.driven.clear();
+        self.batch.open(0);
         if let Some(slot) = bulk {
             let slice = self.slice(others, now);
             self.drive_one(slot, slice, now);
