@@ -167,6 +167,8 @@ impl OpenTunnels {
     /// Takes every tunnel off that another worker can go on with, and ends the rest.
     pub(in crate::tunnel::worker) fn give_up(&mut self, now: Instant) -> Vec<Frozen> {
         let mut saved = Vec::new();
+        // The worker may have ended in the middle of a turn.
+        caught("the writes of a turn", || self.send_out(now));
         for slot in self.all() {
             // The outcome of a hook's call that is under way would be reported to this worker.
             if self.slots[slot].pair.pack(usize::MAX) == Travels::Later {

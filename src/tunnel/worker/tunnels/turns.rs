@@ -62,7 +62,7 @@ impl OpenTunnels {
     }
 
     /// Makes the writes that were put off, and settles their tunnels.
-    fn send_out(&mut self, now: Instant) {
+    pub(super) fn send_out(&mut self, now: Instant) {
         if self.batch.is_empty() {
             return;
         }
