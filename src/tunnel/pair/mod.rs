@@ -210,6 +210,7 @@ impl<E: End> Pair<E> {
     }
 
     /// Finds out what is left to be done after bytes were moved; no write is put off any more.
+    #[inline]
     pub(super) fn settle(&mut self, now: Instant, counters: &UpstreamMetrics) -> Driven {
         if self.is_special {
             self.release_client(now, counters);

@@ -19,6 +19,7 @@ enum ReadTo {
 
 impl<E: End> Pair<E> {
     /// Moves the bytes that come from `side`, at most one buffer of them.
+    #[inline]
     pub(super) fn drive_flow(
         &mut self,
         side: Side,

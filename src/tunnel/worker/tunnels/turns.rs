@@ -57,15 +57,14 @@ impl OpenTunnels {
             let slice = self.slice(others, now);
             self.drive_one(slot, slice, now);
         }
-        self.send_out(now);
+        if !self.batch.is_empty() {
+            self.send_out(now);
+        }
         self.limit_memory(now);
     }
 
     /// Makes the writes that were put off, and settles their tunnels.
     pub(super) fn send_out(&mut self, now: Instant) {
-        if self.batch.is_empty() {
-            return;
-        }
         let slots = &self.slots;
         self.batch.send(|slot, side| slots.get(slot)?.pair.stream(side).plain_socket());
         for made in self.batch.made() {
@@ -116,6 +115,7 @@ impl OpenTunnels {
     }
 
     /// Does what a tunnel is to have done after it was driven.
+    #[inline]
     fn go_on_after(&mut self, slot: usize, driven: Result<Option<Driven>, BrokenTunnel>, now: Instant) {
         match driven {
             Ok(Some(Driven::PutOff)) => return,
