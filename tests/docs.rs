@@ -164,7 +164,7 @@ fn the_fields_of_the_access_log_are_those_of_the_code() {
     let mut written: BTreeSet<String> = ["time", "event"].map(str::to_owned).into();
     for file in ["src/gateway/request/log.rs", "src/gateway/refusal.rs", "src/tunnel/record.rs"] {
         let code = fs::read_to_string(root().join(file)).expect("the file can be read");
-        for call in [".text(\"", ".maybe(\"", ".number(\""] {
+        for call in [".text(\"", ".word(\"", ".address(\"", ".socket_address(\"", ".maybe(\"", ".number(\""] {
             written.extend(code.split(call).skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
         }
     }
