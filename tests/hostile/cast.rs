@@ -172,6 +172,18 @@ impl User {
         Self { wire, home }
     }
 
+    /// Opens a tunnel with a key of the ring, unless the gateway has no room for it.
+    pub(crate) async fn try_open(source: Ipv4Addr, gateway: &Gateway, key: usize) -> Option<Self> {
+        let mut wire = connect(source, gateway.address()).await;
+        wire.try_send(upgrade_to(&format!("/?u={key}"))).await.ok()?;
+        let head = within("an answer, or the end", wire.next_head()).await?;
+        if !head.starts_with("HTTP/1.1 101 ") {
+            return None;
+        }
+        let home = String::from_utf8(wire.frame().await.payload).unwrap().parse().unwrap();
+        Some(Self { wire, home })
+    }
+
     /// Sends a message and waits for the same message.
     pub(crate) async fn echoes(&mut self, message: &str) {
         self.wire.send(text(From::Client, message)).await;

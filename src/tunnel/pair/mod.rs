@@ -199,6 +199,7 @@ impl<E: End> Pair<E> {
         counters: &UpstreamMetrics,
         mut batch: Option<&mut SendBatch>,
     ) -> Driven {
+        let may_put_off = batch.is_some();
         self.moved = 0;
         for side in Side::ALL {
             // Nearly always a message has come from one side alone.
@@ -206,11 +207,11 @@ impl<E: End> Pair<E> {
                 self.drive_flow(side, scratch, now, counters, batch.as_deref_mut());
             }
         }
-        if self.ends.iter().any(|leg| leg.put_off) { Driven::PutOff } else { self.settle(now, counters) }
+        if may_put_off && self.ends.iter().any(|leg| leg.put_off) { Driven::PutOff } else { self.settle(now, counters) }
     }
 
     /// Finds out what is left to be done after bytes were moved; no write is put off any more.
-    #[inline]
+    #[inline(always)]
     pub(super) fn settle(&mut self, now: Instant, counters: &UpstreamMetrics) -> Driven {
         if self.is_special {
             self.release_client(now, counters);

@@ -108,7 +108,7 @@ impl<E: End> Pair<E> {
     }
 
     /// Does the same by way of the batch, if there is one.
-    #[inline]
+    #[inline(always)]
     fn pass_on_by(
         &mut self,
         side: Side,

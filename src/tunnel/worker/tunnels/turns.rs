@@ -52,8 +52,8 @@ impl OpenTunnels {
             others |= moved < HEAVY;
         }
         self.driven.clear();
-        self.batch.open(0);
         if let Some(slot) = bulk {
+            self.batch.open(0);
             let slice = self.slice(others, now);
             self.drive_one(slot, slice, now);
         }
@@ -115,7 +115,7 @@ impl OpenTunnels {
     }
 
     /// Does what a tunnel is to have done after it was driven.
-    #[inline]
+    #[inline(always)]
     fn go_on_after(&mut self, slot: usize, driven: Result<Option<Driven>, BrokenTunnel>, now: Instant) {
         match driven {
             Ok(Some(Driven::PutOff)) => return,
