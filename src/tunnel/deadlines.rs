@@ -119,6 +119,15 @@ impl Deadlines {
     }
 }
 
+/// The earlier of two moments that may not be there.
+#[inline]
+pub(super) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 /// Tells whether an entry of the heap is the one that counts for its slot.
 fn counts(steps: &[u32], slot: u32, step: u32) -> bool {
     steps.get(slot as usize) == Some(&step)

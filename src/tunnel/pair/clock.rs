@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Announced, End, Flow, NO_PLANS, Pair, Pinging, Plans, Reason, Side};
+use crate::tunnel::deadlines::earlier;
 
 /// Result of a look at the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,14 +245,6 @@ impl<E: End> Pair<E> {
     /// [full](Self::takes_no_more).
     pub(in crate::tunnel) fn take_nearer(&mut self) -> bool {
         std::mem::take(&mut self.nearer)
-    }
-}
-
-/// The earlier of two moments that may not be there.
-fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
     }
 }
 

@@ -23,6 +23,7 @@ use log::error;
 use mio::{Events, Poll, Registry, Token};
 
 use super::accept::{AcceptToken, Accepted, Handshakes, NextClient, Shaken, TaskOutcome, WakeSlot, WorkerAcceptor};
+use super::deadlines::earlier;
 use super::pair::Readiness;
 use super::reattach::{Asker, ReattachOutcome, SearchOutcome};
 use crate::metrics::WorkerTurns;
@@ -334,14 +335,6 @@ impl Worker {
                 _ => {}
             }
         }
-    }
-}
-
-/// The earlier of two moments that may not be there.
-fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
     }
 }
 
