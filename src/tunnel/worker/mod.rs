@@ -2,6 +2,7 @@
 
 mod commands;
 mod directory;
+mod events;
 mod frozen;
 mod handle;
 mod mailbox;
@@ -20,7 +21,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use log::error;
-use mio::{Events, Poll, Registry, Token};
+use mio::{Poll, Registry, Token};
 
 use super::accept::{AcceptToken, Accepted, Handshakes, NextClient, Shaken, TaskOutcome, WakeSlot, WorkerAcceptor};
 use super::deadlines::earlier;
@@ -29,6 +30,7 @@ use super::reattach::{Asker, ReattachOutcome, SearchOutcome};
 use crate::metrics::WorkerTurns;
 use crate::ws::Side;
 pub(super) use commands::WorkerCommand;
+use events::Events;
 pub use frozen::{Batch, Frozen, Passport, Surroundings};
 pub(super) use handle::Handle;
 use mailbox::{Inbox, Mailbox};
@@ -111,22 +113,19 @@ impl Worker {
     }
 
     fn work(&mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        let mut events = Events::new();
         let mut now = Instant::now();
         loop {
             let ended = Instant::now();
             self.turns.observe(now, ended);
             let due = self.due();
-            match self.poll.poll(&mut events, self.timeout(due, ended)) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
-                polled => polled?,
-            }
+            events.wait(self.poll.registry(), self.timeout(due, ended))?;
             now = Instant::now();
             let mut woken = false;
-            for event in &events {
-                match event.token() {
-                    WAKE => woken = true,
-                    token => self.note(token, event),
+            for event in events.iter() {
+                match event {
+                    (WAKE, _) => woken = true,
+                    (token, readiness) => self.note(token, readiness),
                 }
             }
             if woken && !self.obey(now) {
@@ -160,21 +159,13 @@ impl Worker {
         due.map(|due| due.saturating_duration_since(now) + Duration::from_millis(1))
     }
 
-    fn note(&mut self, token: Token, event: &mio::event::Event) {
+    fn note(&mut self, token: Token, readiness: Readiness) {
         match AcceptToken::of(token) {
-            Some(AcceptToken::Handshake(slot, Side::Client)) => return self.ready.arriving(slot),
-            Some(AcceptToken::Handshake(slot, Side::Backend)) => return self.ready.at_backend(slot),
-            Some(AcceptToken::Listener(number)) => return self.crowded.push(number),
-            None => {}
+            Some(AcceptToken::Handshake(slot, Side::Client)) => self.ready.arriving(slot),
+            Some(AcceptToken::Handshake(slot, Side::Backend)) => self.ready.at_backend(slot),
+            Some(AcceptToken::Listener(number)) => self.crowded.push(number),
+            None => self.tunnels.note(token, readiness),
         }
-        let hung_up = event.is_read_closed() || event.is_error();
-        let readiness = Readiness {
-            readable: event.is_readable() || hung_up,
-            // Whatever closes the way out is seen on the way in, too.
-            writable: event.is_writable() || (hung_up && (event.is_write_closed() || event.is_error())),
-            hung_up,
-        };
-        self.tunnels.note(token, readiness);
     }
 
     /// Carries out the commands that have come; tells whether the worker is to go on.
@@ -340,7 +331,6 @@ impl Worker {
 
 /// The token of the waker; no number of a slot grows this far.
 const WAKE: Token = Token(usize::MAX);
-const EVENTS_PER_POLL: usize = 1024;
 /// Tunnels and handshakes that a worker has more than the freest one when it begins to give away the clients it
 /// accepts.
 const UNEVEN: usize = 2;

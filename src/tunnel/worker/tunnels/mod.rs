@@ -1,6 +1,7 @@
 //! Open tunnels of one worker: where they stand, their deadlines and their ends.
 
 mod all;
+mod cached;
 mod memory;
 mod opening;
 mod searches;
@@ -66,6 +67,8 @@ pub(super) struct OpenTunnels {
     /// Calls hooks; `None` where there is no runtime to do so on.
     caller: Option<Arc<Caller>>,
     memory: Memory,
+    /// Most tunnels since the allocator last gave back what it keeps for this thread.
+    most: usize,
     asks: Searches,
     scratch: Box<[u8]>,
     batch: SendBatch,
@@ -108,6 +111,7 @@ impl OpenTunnels {
             log,
             caller,
             memory: Memory::new(limits, kept, now),
+            most: 0,
             asks: Searches::default(),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
             batch: SendBatch::new(engine),
@@ -211,9 +215,15 @@ impl OpenTunnels {
         self.count_down();
     }
 
-    fn count_down(&self) {
-        if self.count.fetch_sub(1, Ordering::Relaxed) == 1 {
+    fn count_down(&mut self) {
+        let before = self.count.fetch_sub(1, Ordering::Relaxed);
+        if before == 1 {
             self.changes.tell();
+        }
+        self.most = self.most.max(before);
+        if self.most >= cached::MANY && before <= self.most / 4 {
+            self.most = before;
+            cached::give_back();
         }
     }
 }
