@@ -10,7 +10,7 @@ use rustix::event::epoll::{self, Event, EventFlags};
 
 use crate::tunnel::pair::Readiness;
 
-/// What happened at sockets that are registered with mio, as the poller reported it last.
+/// Events of the last wait, at sockets that are registered with mio.
 ///
 /// The wait is a system call of its own instead of mio's. That one goes through glibc, where `epoll_wait` is a point at
 /// which a thread can be cancelled: at every message the preparations for that took more instructions than looking at

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-/// Has the allocator give back what it keeps for this thread.
+/// Makes the allocator give back what it keeps for this thread.
 ///
 /// jemalloc keeps some pieces of each size that a thread has freed, and the pages around them. It looks for those of no
 /// use as the thread allocates, at one size each 64 KiB, and gives back three quarters of them. A worker whose tunnels
