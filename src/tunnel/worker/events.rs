@@ -42,16 +42,15 @@ impl Events {
 
 #[inline]
 fn readiness_of(flags: EventFlags) -> Readiness {
-    let broken = EventFlags::HUP.union(EventFlags::ERR);
-    let hung_up = flags.intersects(EventFlags::RDHUP.union(broken));
-    Readiness {
-        readable: hung_up || flags.intersects(EventFlags::IN.union(EventFlags::PRI)),
-        // Whatever closes the way out is seen on the way in, too. Who only sends no more still receives.
-        writable: flags.intersects(EventFlags::OUT.union(broken)),
-        hung_up,
-    }
+    let hung_up = flags.intersects(HUNG_UP);
+    // Whatever closes the way out is seen on the way in, too. Who only sends no more still receives.
+    Readiness { readable: hung_up || flags.intersects(READABLE), writable: flags.intersects(WRITABLE), hung_up }
 }
 
+const READABLE: EventFlags = EventFlags::IN.union(EventFlags::PRI);
+const BROKEN: EventFlags = EventFlags::HUP.union(EventFlags::ERR);
+const HUNG_UP: EventFlags = EventFlags::RDHUP.union(BROKEN);
+const WRITABLE: EventFlags = EventFlags::OUT.union(BROKEN);
 /// Longest wait. A longer one would take a system call that Linux has since 5.11.
 const LONGEST: Duration = Duration::from_secs(3_600);
 /// Most events of one wait; the next one reports the others.
