@@ -9,7 +9,7 @@ use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::lab::{Control, closed, config, echoes, longhaul, open, probe, refuses};
-use crate::support::{Backend, Echo, Gateway, within};
+use crate::support::{Backend, Echo, Gateway, Wire, within};
 
 const DRAIN: &str = r#"{"version":1,"command":"drain"}"#;
 
@@ -195,6 +195,30 @@ async fn a_request_under_way_is_answered_whole() {
         body.extend_from_slice(&chunk);
     }
     assert_eq!(body, b"first last");
+    assert_eq!(gateway.ended().await, Some(0));
+    assert_eq!(gateway.log.count(&["cut off"]), 0);
+}
+
+#[tokio::test]
+async fn a_client_in_the_middle_of_a_head_finishes_it_and_is_answered() {
+    let backend = Backend::start(move |mut stream| async move {
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwhole").await.unwrap();
+    })
+    .await;
+    let mut gateway = Gateway::start(&config("{ window: 0s }", &[backend.address])).await;
+    let mut client = Wire::connect(gateway.address()).await;
+    client.send("GET / HTTP/1.1\r\nHo").await;
+    // The answer shows that the client before this one was accepted.
+    assert_eq!(Wire::connect(gateway.address()).await.get("/", "").await.text(), "whole");
+    gateway.signal("TERM");
+    refuses(&gateway).await;
+    client.send("st: lab\r\n").await;
+    let status = longhaul(&gateway, &["status", "--json"]).await.json();
+    assert_eq!((&status["phase"], &status["requests"]), (&"closing".into(), &1.into()));
+    client.send("\r\n").await;
+    assert_eq!(client.answer().await.text(), "whole");
     assert_eq!(gateway.ended().await, Some(0));
     assert_eq!(gateway.log.count(&["cut off"]), 0);
 }
