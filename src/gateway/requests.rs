@@ -46,14 +46,25 @@ impl<A: HttpServerApp + Send + Sync + 'static> Requests<A> {
                 stream.lend(ahead, &head, continuation, &self.gateway.running.limits());
                 return Ok(None);
             }
-            FirstHead::Refused(cause) => return Err(Unlent::Refused(cause)),
+            FirstHead::Refused(cause) => {
+                stream.put_back(ahead);
+                return Err(Unlent::Refused(cause));
+            }
             FirstHead::Reading(reader) => reader,
         };
         let mut source = OnRuntime { stream, shutdown, closing_at: None };
-        reader.read(&mut source, &mut ahead, Some(&self.gateway.running)).await?;
-        let head = settle(&mut ahead, &reader.bounds()).map_err(|refused| Unlent::Refused(refused.into()))?;
-        stream.lend(ahead, &head, None, &self.gateway.running.limits());
-        Ok(reader.take_under_way())
+        let read = reader.read(&mut source, &mut ahead, Some(&self.gateway.running)).await;
+        let settled = read.and_then(|()| settle(&mut ahead, &reader.bounds()).map_err(NoHead::Refused));
+        match settled {
+            Ok(head) => {
+                stream.lend(ahead, &head, None, &self.gateway.running.limits());
+                Ok(reader.take_under_way())
+            }
+            Err(none) => {
+                stream.put_back(ahead);
+                Err(none.into())
+            }
+        }
     }
 }
 
