@@ -1,12 +1,14 @@
 //! Connections that were accepted and are not closed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 
+use crate::admin::ServerBounds;
 use crate::tunnel::{Activity, ChangeSignal, UnderWay};
 
 /// The connections of this process.
@@ -15,28 +17,34 @@ pub(super) struct Connections {
     applications: Arc<Activity>,
     /// The same of operators.
     operators: Arc<Activity>,
+    /// Connections of operators that have asked something.
+    asked: Arc<Activity>,
 }
 
 impl Connections {
     /// No connections yet. The end of the last one is told to `changes`.
     pub(super) fn new(changes: ChangeSignal) -> Self {
-        let [applications, operators] = [changes.clone(), changes].map(Activity::new);
-        Self { applications, operators }
+        let [applications, operators, asked] = [changes.clone(), changes.clone(), changes].map(Activity::new);
+        Self { applications, operators, asked }
     }
 
-    /// True when nothing accepts and every connection is closed.
+    /// True when nothing accepts and every connection is closed. Those of operators who wait for a command that ends
+    /// the process are left out after a while.
     pub(super) fn are_gone(&self) -> bool {
         self.applications.count() == 0 && self.operators.count() == 0
     }
 
-    /// Counts an application of operators until what it returns is dropped.
-    pub(super) fn begin_for_operators(&self) -> UnderWay {
-        self.operators.begin()
+    /// Bounds and counts of an application of operators, which may have so many connections.
+    pub(super) fn for_operators(&self, connections: usize) -> ServerBounds {
+        ServerBounds { connections, under_way: self.operators.begin(), asked: Arc::clone(&self.asked) }
     }
 
-    /// Waits until no application of operators accepts, and each has closed its last connection.
+    /// Waits until no application of operators accepts, and whoever asked has the answer; for [`LAST_ANSWERS`] at the
+    /// most, once nothing accepts.
     pub(super) async fn operators_gone(&self) {
         self.operators.idle().await;
+        // Late is late: what is left is dropped.
+        let _ = tokio::time::timeout(LAST_ANSWERS, self.asked.idle()).await;
     }
 
     /// Counts an application until it has stopped accepting and its last connection is closed.
@@ -64,3 +72,6 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for CountedApp<A> {
         self.app.cleanup().await;
     }
 }
+
+/// Time for which an operator is waited for who does not take the answer to the command that ended the process.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
