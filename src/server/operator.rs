@@ -18,6 +18,7 @@ use super::take_over::HandoverEnd;
 use super::unix_sockets::{UnixSocketConfig, UnixSockets};
 use crate::config;
 use crate::control::{Command, CommandFailure, ControlRequest, Reply, Responder};
+use crate::counted::counted;
 use crate::discovery::{self, MembersAction, NotPushed, PushedMember, Sources};
 use crate::drain::{BackendDrain, DrainEnd, ProcessDrain, UnknownBackend};
 use crate::reload::{self, TlsFiles, Watch};
@@ -77,7 +78,9 @@ impl Operator {
                     }
                     return 1;
                 }
-                Err(_) => error!("the gateway panicked over a command or a signal, and goes on; this is a bug in Longhaul"),
+                Err(_) => {
+                    error!("the gateway panicked over a command or a signal, and goes on; this is a bug in Longhaul")
+                }
             }
             // A handover that broke off has stopped it.
             self.whereabouts.send_replace(Whereabouts::Here);
@@ -293,9 +296,9 @@ impl Operator {
         notify::stopping();
         let begun = drain.progress(Instant::now());
         info!(
-            "draining: {} tunnels and {} requests are left, for {} at the most",
-            begun.tunnels,
-            begun.requests,
+            "draining: {} and {} are left, for {} at the most",
+            counted(begun.tunnels, "tunnel"),
+            counted(begun.requests, "request"),
             humantime::format_duration(Duration::from_secs(begun.remaining_ms.div_ceil(1000)))
         );
         let mut followers: Vec<Responder> = responder.into_iter().collect();
@@ -342,7 +345,7 @@ impl Operator {
             Some(DrainEnd::Late { tunnels, requests }) => ("the deadline has come", tunnels, requests),
             None => ("told again to end", self.running.tunnels.count(), self.running.requests()),
         };
-        let message = format!("{why}: {tunnels} tunnels and {requests} requests are cut off");
+        let message = format!("{why}: {} and {} are cut off", counted(tunnels, "tunnel"), counted(requests, "request"));
         warn!("{message}");
         Reply::failed(CommandFailure::Failed, message)
     }

@@ -141,7 +141,7 @@ async fn a_handshake_under_way_becomes_a_tunnel_that_moves() {
     tunnel.echoes().await;
     others.echoes().await;
     new.metric_becomes("longhaul_tunnels_adopted_total{upstream=\"u\"}", 1.0).await;
-    old.log.find(&["handed over: 1 tunnels moved, 0 stayed"]).await;
+    old.log.find(&["handed over: 1 tunnel moved, 0 stayed"]).await;
 }
 
 #[tokio::test]
