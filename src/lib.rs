@@ -32,6 +32,7 @@ pub mod config;
 pub mod control;
 #[doc(hidden)]
 pub mod convert;
+mod counted;
 #[cfg(feature = "demo")]
 #[doc(hidden)]
 pub mod demo;

@@ -34,6 +34,7 @@ const LAYERS: [&[&str]; 7] = [
         "base64_text",
         "slots",
         "causes",
+        "counted",
         "unix_socket",
         "trace",
     ],
@@ -49,7 +50,7 @@ const LAYERS: [&[&str]; 7] = [
 const TO_COME: [&str; 0] = [];
 
 /// Neighbours that know each other all the same, and why.
-const NEIGHBOURS: [(&str, &str); 20] = [
+const NEIGHBOURS: [(&str, &str); 23] = [
     // The API takes the same commands as the control socket, to the same desk.
     ("admin", "control"),
     // The files that it names are checked by the code that uses them.
@@ -61,6 +62,10 @@ const NEIGHBOURS: [(&str, &str); 20] = [
     ("trace", "config"),
     // Lines have addresses as everything else writes them.
     ("access_log", "socket"),
+    // Sentences count things.
+    ("config", "counted"),
+    ("access_log", "counted"),
+    ("diagnostics", "counted"),
     // Why spans were not sent is told with its causes.
     ("trace", "causes"),
     // The context of a trace is a field of the head that backends get.

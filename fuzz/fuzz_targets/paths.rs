@@ -26,6 +26,7 @@ fuzz_target!(|input: &[u8]| {
     }
     if let Some(other) = path::other_reading(path) {
         is_its_own_form(&other);
+        assert!(!other.contains(|character: char| character.is_ascii_control()), "{other:?}");
         assert!(!path.starts_with('/') || !other.contains(['\\', ';']), "{other}");
     }
     assert_eq!(ROUTES.find(Some(host), path), ROUTES.find(Some(host), &normal));

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use log::{error, info, warn};
 
 use crate::config::LogTarget;
+use crate::counted::counted;
 use crate::log_writer::{Output, Sink};
 
 pub(super) struct LogSink {
@@ -56,6 +57,6 @@ impl Sink for LogSink {
     }
 
     fn dropped(&mut self, lines: u64) {
-        warn!("access log lost {lines} lines: its target was too slow");
+        warn!("access log lost {}: its target was too slow", counted(lines, "line"));
     }
 }

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -20,15 +21,18 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{Admin, Visitor};
 use crate::tls::presented::fingerprint;
-use crate::tunnel::UnderWay;
+use crate::tunnel::{Activity, UnderWay};
 
 /// Bounds of a server.
 pub struct ServerBounds {
     /// Most connections; the oldest one ends for one more. Whoever opens connections and says nothing is the first to
     /// go.
     pub connections: usize,
-    /// Ends when the server has: it accepts nothing, and its last connection is closed.
+    /// Ends when the server accepts nothing and its last connection is closed, [`LAST_REQUESTS`] later at the latest:
+    /// who has no answer by then waits for one that comes with the end of the process.
     pub under_way: UnderWay,
+    /// Counts the connections that were asked something: each until it is closed.
+    pub asked: Arc<Activity>,
 }
 
 /// Answers on `listener` until it is told to stop. Requests that have come by then are answered.
@@ -52,6 +56,7 @@ pub fn serve(
 }
 
 async fn accept(listener: TcpListener, admin: Arc<Admin>, bounds: ServerBounds, mut stopped: watch::Receiver<bool>) {
+    let ServerBounds { connections: most, under_way, asked } = bounds;
     let mut connections = JoinSet::new();
     // Connections, the oldest first. A dropped sender ends its connection.
     let mut open: VecDeque<(u64, oneshot::Sender<()>)> = VecDeque::new();
@@ -63,10 +68,18 @@ async fn accept(listener: TcpListener, admin: Arc<Admin>, bounds: ServerBounds, 
                     let (end, ended) = oneshot::channel();
                     number += 1;
                     open.push_back((number, end));
-                    if open.len() > bounds.connections.max(1) {
+                    if open.len() > most.max(1) {
                         open.pop_front();
                     }
-                    connections.spawn(connection(stream, peer, Arc::clone(&admin), ended, switch.clone(), number));
+                    let (admin, asked) = (Arc::clone(&admin), Arc::clone(&asked));
+                    let serve = connection(stream, peer, admin, asked, switch.clone());
+                    connections.spawn(async move {
+                        tokio::select! {
+                            () = serve => {}
+                            _ = ended => {}
+                        }
+                        number
+                    });
                 }
                 Err(error) => {
                     warn!("a listener for operators cannot accept: {error}");
@@ -81,46 +94,49 @@ async fn accept(listener: TcpListener, admin: Arc<Admin>, bounds: ServerBounds, 
         }
     }
     drop(listener);
-    let _ = tokio::time::timeout(LAST_REQUESTS, connections.join_all()).await;
-    drop(bounds);
+    let mut all = pin!(connections.join_all());
+    if tokio::time::timeout(LAST_REQUESTS, &mut all).await.is_err() {
+        drop(under_way);
+        // The end of the process ends those that are never answered.
+        all.await;
+    }
 }
 
-/// Serves a connection until it ends, or another one needs its place; returns its number.
+/// Serves a connection until it ends.
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     admin: Arc<Admin>,
-    ended: oneshot::Receiver<()>,
+    asked: Arc<Activity>,
     stopped: watch::Receiver<bool>,
-    number: u64,
-) -> u64 {
-    let serve = async {
-        let Some(config) = admin.tls() else {
-            let visitor = Visitor { peer, by_tls: false, certificate: None };
-            return http(stream, admin, visitor, stopped).await;
-        };
-        match tokio::time::timeout(HEAD_WITHIN, TlsAcceptor::from(config).accept(stream)).await {
-            Ok(Ok(stream)) => {
-                let presented = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-                let certificate = presented.map(|certificate| fingerprint(certificate).into());
-                http(stream, admin, Visitor { peer, by_tls: true, certificate }, stopped).await;
-            }
-            Ok(Err(error)) => debug!("{peer} cannot speak TLS to the admin listener: {error}"),
-            Err(_) => debug!("{peer} did not speak TLS to the admin listener in time"),
-        }
+) {
+    let Some(config) = admin.tls() else {
+        let visitor = Visitor { peer, by_tls: false, certificate: None };
+        return http(stream, admin, visitor, &asked, stopped).await;
     };
-    tokio::select! {
-        () = serve => {}
-        _ = ended => {}
+    match tokio::time::timeout(HEAD_WITHIN, TlsAcceptor::from(config).accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let presented = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            let certificate = presented.map(|certificate| fingerprint(certificate).into());
+            http(stream, admin, Visitor { peer, by_tls: true, certificate }, &asked, stopped).await;
+        }
+        Ok(Err(error)) => debug!("{peer} cannot speak TLS to the admin listener: {error}"),
+        Err(_) => debug!("{peer} did not speak TLS to the admin listener in time"),
     }
-    number
 }
 
-async fn http<S>(stream: S, admin: Arc<Admin>, visitor: Visitor, mut stopped: watch::Receiver<bool>)
-where
+async fn http<S>(
+    stream: S,
+    admin: Arc<Admin>,
+    visitor: Visitor,
+    asked: &Arc<Activity>,
+    mut stopped: watch::Receiver<bool>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request| {
+    let has_asked: OnceLock<UnderWay> = OnceLock::new();
+    let service = service_fn(|request| {
+        has_asked.get_or_init(|| asked.begin());
         let (admin, visitor) = (Arc::clone(&admin), visitor.clone());
         async move { Ok::<_, Infallible>(admin.answer(request, &visitor).await) }
     });

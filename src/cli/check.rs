@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::counted::counted;
 use crate::discovery;
 use crate::hook::HookRegistry;
 
@@ -19,20 +20,16 @@ pub(super) fn run(file: &Path, hooks: &HookRegistry) -> ExitCode {
     let looked_up = config.upstreams.iter().filter(|upstream| upstream.discover.is_some()).count();
     let looked_up = match looked_up {
         0 => String::new(),
-        number => format!("; {} with members looked up while it runs", count(number, "upstream")),
+        number => format!("; {} with members looked up while it runs", counted(number, "upstream")),
     };
     let found = format!(
         "{}: ok ({}, {}, {}, {}{looked_up})\n",
         file.display(),
-        count(config.listeners.len(), "listener"),
-        count(config.routes.len(), "route"),
-        count(config.upstreams.iter().filter(|upstream| !upstream.is_nowhere()).count(), "upstream"),
-        count(backends, "backend"),
+        counted(config.listeners.len(), "listener"),
+        counted(config.routes.len(), "route"),
+        counted(config.upstreams.iter().filter(|upstream| !upstream.is_nowhere()).count(), "upstream"),
+        counted(backends, "backend"),
     );
     let found = found + &super::certificates::listing(&config) + &super::summary::lines(&config);
     super::output::say_last(&found, ExitCode::SUCCESS)
-}
-
-fn count(number: usize, thing: &str) -> String {
-    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::output::{Unsaid, complain, failed, say, say_last};
 use crate::config::{self, KnownHooks, Problem, Settings};
 use crate::control::{CommandFailure, ControlClient, ControlError, ControlRequest, HandedOver, Reply};
+use crate::counted::counted;
 use crate::drain::Progress;
 use crate::hook::HookRegistry;
 use crate::snapshot::GatewayPhase;
@@ -298,7 +299,7 @@ impl Screen {
 /// Progress in words: how many are left, how long.
 fn sentence(progress: &Progress) -> String {
     let seconds = |millis: u64| millis.div_ceil(1000);
-    let left = format!("{} tunnels and {} requests left", progress.tunnels, progress.requests);
+    let left = format!("{} and {} left", counted(progress.tunnels, "tunnel"), counted(progress.requests, "request"));
     match progress.phase {
         GatewayPhase::Grace => {
             format!("not ready any more; listeners close in {} s; {left}", seconds(progress.grace_ms))

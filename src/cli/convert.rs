@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 
 use super::output::{WRONG, complain, failed, say_last};
 use crate::convert::{self, ConvertError, Disk, SourceFormat};
+use crate::counted::counted;
 use crate::hook::HookRegistry;
 
 /// Arguments of `longhaul convert`.
@@ -62,7 +63,7 @@ pub(super) fn run(arguments: &Convert, hooks: &HookRegistry) -> ExitCode {
         Err(ConvertError::Refused(problems)) => {
             let count = problems.len();
             complain(ConvertError::Refused(problems));
-            complain(format_args!("{file}: {count} problem{}", if count == 1 { "" } else { "s" }));
+            complain(format_args!("{file}: {}", counted(count, "problem")));
             return WRONG.into();
         }
         Err(error) => {

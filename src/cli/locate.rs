@@ -10,6 +10,7 @@ use http::header::{HeaderName, HeaderValue};
 use super::control::Instance;
 use crate::config::Upstream;
 use crate::control::ControlRequest;
+use crate::counted::counted;
 use crate::discovery;
 use crate::hook::HookRegistry;
 use crate::metrics::Metrics;
@@ -183,7 +184,7 @@ fn reservations(live: &Live) -> impl Iterator<Item = (&'static str, &'static str
 
 fn standing(backend: &LiveBackend) -> String {
     let hindrance = backend.hindrance.as_ref().map_or_else(String::new, |why| format!("{}, ", why.replace('_', " ")));
-    format!(", {hindrance}{} tunnels", backend.tunnels)
+    format!(", {hindrance}{}", counted(backend.tunnels, "tunnel"))
 }
 
 fn target(text: &str) -> Result<String, String> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::{self, Config, LoadError, Severity};
+use crate::counted::counted;
 use crate::hook::HookRegistry;
 use crate::server::Server;
 
@@ -39,9 +40,8 @@ pub(super) fn refused(file: &Path, error: &LoadError) {
     let LoadError::Refused { problems, .. } = error else { return };
     let warnings = problems.iter().filter(|problem| problem.severity == Severity::Warning).count();
     let count = problems.iter().len() + problems.left_out() - warnings;
-    let many = |count: usize| if count == 1 { "" } else { "s" };
-    let besides = if warnings == 0 { String::new() } else { format!(", {warnings} warning{}", many(warnings)) };
-    complain(format_args!("{}: {count} problem{}{besides}", file.display(), many(count)));
+    let besides = if warnings == 0 { String::new() } else { format!(", {}", counted(warnings, "warning")) };
+    complain(format_args!("{}: {}{besides}", file.display(), counted(count, "problem")));
 }
 
 /// Why standard output did not take a text.

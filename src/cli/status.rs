@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::control::Instance;
 use crate::control::ControlRequest;
+use crate::counted::counted;
 use crate::discovery::SourceStatus;
 use crate::hook::HookRegistry;
 use crate::snapshot::GatewayPhase;
@@ -77,8 +78,9 @@ fn backends(text: &mut String, upstream: &UpstreamStatus) {
         let ejected = if backend.ejected { ", ejected" } else { "" };
         writeln!(
             text,
-            "  {name}{:<width$}  {health:<9}  weight {weight}, {tunnels} tunnels, load {load}{waiting}{}",
+            "  {name}{:<width$}  {health:<9}  weight {weight}, {}, load {load}{waiting}{}",
             address.to_string(),
+            counted(*tunnels, "tunnel"),
             [draining, ejected, &away(backend)].concat()
         )
         .expect("writing into a String cannot fail");
@@ -91,7 +93,7 @@ fn source(of: &SourceStatus) -> String {
         format!("answered {} ago", humantime::format_duration(Duration::from_secs(age)))
     });
     let problem = problem.as_ref().map_or(String::new(), |problem| format!("; {problem}"));
-    format!(", {members} members by {source}, {age}{problem}")
+    format!(", {} by {source}, {age}{problem}", counted(*members, "member"))
 }
 
 /// The name of a backend, where it is not just its address.
@@ -111,7 +113,8 @@ fn queue(backend: &BackendStatus) -> String {
 /// Clients that wait until a backend is back, and the time that it is away.
 fn away(backend: &BackendStatus) -> String {
     let Some(seconds) = backend.away_seconds else { return String::new() };
-    let held = if backend.held > 0 { format!(", {} clients wait for it", backend.held) } else { String::new() };
+    let held =
+        if backend.held > 0 { format!(", {} waiting for it", counted(backend.held, "client")) } else { String::new() };
     format!(", away for {}{held}", humantime::format_duration(Duration::from_secs(seconds)))
 }
 
@@ -174,7 +177,7 @@ by age       under 1m: 2, 10m or more: 4
 
 upstream chat, 2 members by file, answered 1m ago; half of it is missing
   shard-0  127.0.0.1:9001   up         weight 2, 3 tunnels, load 4, 12 waiting for 500/s, draining
-           127.0.0.1:19002  down       weight 2, 3 tunnels, load 4, leaving, away for 3s, 5 clients wait for it
+           127.0.0.1:19002  down       weight 2, 3 tunnels, load 4, leaving, away for 3s, 5 clients waiting for it
 ";
         assert_eq!(text(&status()), expected);
     }

@@ -2,6 +2,7 @@
 //! parts that nothing protects yet.
 
 use crate::config::{AffinitySource, Check, ClientAuth, Config, Listener, Route, Upstream};
+use crate::counted::counted;
 
 /// The three lines, each ended.
 pub(super) fn lines(config: &Config) -> String {
@@ -52,8 +53,7 @@ fn routes(config: &Config) -> String {
 fn description(route: &Route, upstream: &Upstream) -> String {
     let backends = match (&upstream.discover, upstream.backends.len()) {
         (Some(_), _) => "backends looked up while it runs".to_owned(),
-        (None, 1) => "1 backend".to_owned(),
-        (None, number) => format!("{number} backends"),
+        (None, number) => counted(number, "backend"),
     };
     let affinity = route.affinity.as_ref().unwrap_or(&upstream.affinity);
     let affinity = match affinity.is_empty() {

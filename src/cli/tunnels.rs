@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 
 use super::control::{AwaitedReply, Instance};
 use crate::control::ControlRequest;
+use crate::counted::counted;
 use crate::hook::HookRegistry;
 use crate::status::{CloseAsked, ListingCounts, Rates, Sort, TunnelFilter, TunnelStatus, TunnelsAsked};
 
@@ -194,9 +195,9 @@ pub(super) fn summary(ListingCounts { open, matched, shown, note }: &ListingCoun
     }
     match (open, matched, shown) {
         (0, 0, _) => "no tunnel is open".to_owned(),
-        (_, 0, _) => format!("no tunnel matches, of {open} open ones"),
+        (_, 0, _) => format!("no tunnel matches, of {}", counted(*open, "open one")),
         _ if shown < matched => format!("{shown} of {matched} tunnels that match, of {open} open ones"),
-        _ => format!("{matched} of {open} open tunnels"),
+        _ => format!("{matched} of {}", counted(*open, "open tunnel")),
     }
 }
 

@@ -153,7 +153,7 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, files: &mut NamedFiles, repo
     let named = upstreams.and_then(|v| upstreams::read(&v, scope, files, report));
     let parts = Parts { upstreams: named.as_ref(), scope, hooks: NamedHooks::from(hooks) };
     let routes = routes.and_then(|v| routes::read(&v, &parts, report));
-    let upstreams = named?;
+    let upstreams = named?.noting_unkept(state_folder.as_ref(), files);
     if let Some(routes) = routes.as_ref().filter(|_| !report.has_errors()) {
         upstreams.warn(routes, listeners.as_deref().unwrap_or_default(), pingora.as_ref(), report);
     }

@@ -18,6 +18,8 @@ use crate::tls::tickets::TicketKeys;
 #[derive(Debug, Default)]
 pub(crate) struct NamedFiles {
     list: Vec<(Place, Named)>,
+    /// Upstreams whose members are told by commands, where the configuration names no folder to keep them in.
+    unkept: Vec<Place>,
 }
 
 /// Use of a file that is checked alone.
@@ -67,8 +69,14 @@ impl NamedFiles {
         self.list.push((Place::of(value), Named::Single(used, file)));
     }
 
+    /// Notes an upstream whose members are told by commands; the configuration names no folder to keep them in.
+    pub(crate) fn unkept(&mut self, mark: Mark, path: String) {
+        self.unkept.push(Place { mark, path });
+    }
+
     /// Reads every file, and reports each that cannot be used, and each certificate that is about to expire.
     pub(crate) fn check(&self, now: SystemTime, report: &mut Report) {
+        self.warn_of_unkept(report);
         let provider = tls::provider();
         for (place, named) in &self.list {
             match named {
@@ -90,6 +98,7 @@ impl NamedFiles {
                 }
                 Named::Single(FileUse::Tokens, file) => match tokens(file) {
                     Err(error) => {
+                        let error = format!("{}: {error}", file.display());
                         let problem = place.problem(Severity::Error, error).expected("tokens, one a line");
                         report.push(problem.remedy("`openssl rand -hex 32 > FILE` makes one"));
                     }
@@ -97,7 +106,8 @@ impl NamedFiles {
                 },
                 Named::Single(FileUse::Password, file) => match password(file) {
                     Err(error) => {
-                        report.push(place.problem(Severity::Error, error).expected("a password on the first line"))
+                        let error = format!("{}: {error}", file.display());
+                        report.push(place.problem(Severity::Error, error).expected("a password on the first line"));
                     }
                     Ok(_) => warn_of_open(file, "the password", place, report),
                 },
@@ -108,6 +118,17 @@ impl NamedFiles {
                     }
                 }
             }
+        }
+    }
+
+    /// Warns of members that a restart forgets.
+    fn warn_of_unkept(&self, report: &mut Report) {
+        // The folder that systemd makes for a service takes the place of one that is named.
+        let has_folder = std::env::var_os("STATE_DIRECTORY").is_some_and(|folders| !folders.is_empty());
+        for place in self.unkept.iter().filter(|_| !has_folder) {
+            let message = "members that are told by commands are kept nowhere: a restart begins without any";
+            let problem = place.problem(Severity::Warning, message);
+            report.push(problem.remedy("name a folder, such as `state_folder: /var/lib/longhaul`"));
         }
     }
 }

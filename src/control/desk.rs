@@ -148,7 +148,8 @@ impl ReplyStream {
                 biased;
                 Some(step) = steps.recv() => return Some(Reply::Progress(step)),
                 reply = last => reply.unwrap_or_else(|_| {
-                    Reply::failed(CommandFailure::Failed, "the gateway ended before it was done")
+                    let message = "the gateway ended, or panicked, before it was done: its log says so";
+                    Reply::failed(CommandFailure::Failed, message)
                 }),
             },
             Replies::Last(_) => match std::mem::replace(&mut self.replies, Replies::None) {

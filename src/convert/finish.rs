@@ -8,6 +8,7 @@ use super::fits;
 use super::model::{AccessLog, Backend, Keeps, Listener, Model, Route, Upstream};
 use super::place::SourceLine;
 use crate::config::{MAX_BACKENDS, MAX_TOTAL_WEIGHT};
+use crate::counted::counted;
 
 /// Most routes of a file: more than any source states, and a bound for those that rules make together.
 const MAX_ROUTES: usize = 20_000;
@@ -107,7 +108,9 @@ fn backends(upstream: &mut Upstream) {
         upstream.notes.push(line.changed("a backend stands once, with its weights together"));
     }
     if left_out > 0 {
-        upstream.notes.push(line.left_out(format!("{left_out} backends beyond the {MAX_BACKENDS} of an upstream")));
+        upstream
+            .notes
+            .push(line.left_out(format!("{} beyond the {MAX_BACKENDS} of an upstream", counted(left_out, "backend"))));
     }
 }
 

@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use self::model::Model;
 use crate::config::{self, KnownHooks, Problems};
+use crate::counted::counted;
 
 pub use files::{Disk, Files};
 pub use place::{Note, SourcePlace, SourceProblem, Weight};
@@ -110,7 +111,7 @@ const MAX_PROBLEMS: usize = 100;
 fn listed(problems: &[SourceProblem]) -> String {
     let mut lines: Vec<String> = problems.iter().take(MAX_PROBLEMS).map(ToString::to_string).collect();
     if problems.len() > MAX_PROBLEMS {
-        lines.push(format!("and {} more problems", problems.len() - MAX_PROBLEMS));
+        lines.push(format!("and {}", counted(problems.len() - MAX_PROBLEMS, "more problem")));
     }
     lines.join("\n")
 }

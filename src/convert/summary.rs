@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use super::model::{Keeps, Model};
 use super::place::{Note, Weight};
 
+use crate::counted::counted;
+
 /// Most notes of one weight that a summary repeats; the file has all.
 const MAX_NOTES: usize = 40;
 
@@ -31,7 +33,7 @@ pub(super) fn text(model: &Model, notes: &[Note], source: &str) -> String {
     let (unprotected, left_out, changed) =
         (lines_of(Weight::Unprotected), lines_of(Weight::LeftOut), lines_of(Weight::Changed));
     let carried = model.lines.saturating_sub(unprotected + left_out + changed);
-    let mut text = format!("{source}: {} lines carried, {changed} changed, {left_out} left out", carried);
+    let mut text = format!("{source}: {} carried, {changed} changed, {left_out} left out", counted(carried, "line"));
     if unprotected > 0 {
         let _ = write!(text, ", {unprotected} to be checked");
     }

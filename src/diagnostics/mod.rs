@@ -18,6 +18,7 @@ use log::{Level, Log, Metadata, Record, warn};
 use prometheus::IntCounter;
 use prometheus::core::Collector;
 
+use crate::counted::counted;
 use crate::log_writer::{LogWriter, Output, Sink};
 use limit::{Budgets, HeldBack, LineDecision};
 
@@ -168,7 +169,7 @@ impl Sink for StandardError {
     }
 
     fn dropped(&mut self, lines: u64) {
-        warn!("{lines} lines of diagnostics were lost: the reader of standard error was too slow");
+        warn!("diagnostics lost {}: the reader of standard error was too slow", counted(lines, "line"));
     }
 
     fn due(&mut self, now: Instant) -> Option<Instant> {

@@ -15,6 +15,7 @@ use self::absent::Absent;
 use super::saved::StateFolder;
 use super::{NotPushed, SourceStatus, lock};
 use crate::config::{Discover, DiscoverFrom};
+use crate::counted::counted;
 use crate::metrics::{DiscoveryMetrics, Metrics};
 use crate::upstream::{Member, MemberLists, MemberSource};
 
@@ -118,9 +119,9 @@ impl Board {
         let wait = humantime::format_duration(wait);
         match &entry.members {
             Some(members) => warn!(
-                "the source of the members of {upstream} ({source}) has not answered within {wait}: its {} members \
-                 are those that were known before",
-                members.len()
+                "the source of the members of {upstream} ({source}) has not answered within {wait}: it keeps the \
+                 {} that it had before",
+                counted(members.len(), "member")
             ),
             None => warn!(
                 "the source of the members of {upstream} ({source}) has not answered within {wait}, and none are \

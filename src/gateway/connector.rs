@@ -52,6 +52,8 @@ pub(super) fn peer(
     let address = if layers.tls.is_some() { (Ipv4Addr::UNSPECIFIED, backend.port()).into() } else { backend };
     let mut peer = HttpPeer::new(address, false, sets_apart);
     peer.group_key = runtimes::pool();
+    // A backend that closes what it keeps after a time would do so under a request sooner or later.
+    peer.options.idle_timeout = timeouts.idle;
     if layers.proxy_protocol.is_some() {
         peer.group_key = rand::random();
         peer.options.idle_timeout = Some(Duration::ZERO);

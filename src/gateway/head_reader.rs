@@ -6,31 +6,42 @@ use std::time::{Duration, Instant};
 
 use http::header::{EXPECT, UPGRADE};
 
-use crate::admission::Admission;
 use crate::config::{HeadLimits, KeepAlive, Limits};
 use crate::dial::{self, Transport};
 use crate::http1::framing::{self, Body, Encoded, Framing};
 use crate::http1::{HeadBounds, HeadReading, HeaderFields, RequestHead, RequestRefused, reading};
+use crate::snapshot::Running;
+use crate::tunnel::UnderWay;
 
 /// A connection that heads come from.
 pub(super) trait HeadSource {
     /// Adds bytes that have come to `bytes`, and returns their number; 0 is the end of the stream. Where none have
-    /// come, waits until the moment `until`.
+    /// come, waits for them.
     ///
     /// # Errors
     /// `TimedOut` when the moment has come, `Interrupted` when the head is to be read elsewhere, and every error of the
     /// connection.
-    fn fill(&mut self, bytes: &mut Vec<u8>, until: Instant) -> impl Future<Output = io::Result<usize>>;
+    fn fill(&mut self, bytes: &mut Vec<u8>, wait: HeadWait) -> impl Future<Output = io::Result<usize>>;
+}
+
+/// Wait for bytes of a head.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeadWait {
+    /// The moment at which it ends.
+    pub(super) until: Instant,
+    /// The client is between two requests: no byte of the next one has come. Its connection may be closed, which every
+    /// client of kept connections is prepared for (RFC 9112 §9.5).
+    pub(super) is_between: bool,
 }
 
 impl<T: Transport> HeadSource for T {
-    async fn fill(&mut self, bytes: &mut Vec<u8>, until: Instant) -> io::Result<usize> {
-        dial::read(self, bytes, until).await
+    async fn fill(&mut self, bytes: &mut Vec<u8>, wait: HeadWait) -> io::Result<usize> {
+        dial::read(self, bytes, wait.until).await
     }
 }
 
 /// State of reading a head on one connection. It can be taken to another thread with the bytes that were read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct HeadReader {
     reading: HeadReading,
     limits: HeadLimits,
@@ -39,6 +50,8 @@ pub(super) struct HeadReader {
     until: Option<Instant>,
     /// This is the first request of the connection.
     is_first: bool,
+    /// Counts the request as under way from the first byte that its head waits for more behind.
+    under_way: Option<UnderWay>,
 }
 
 /// A head that was read, checked, and made unambiguous.
@@ -78,8 +91,7 @@ pub(super) enum NoHead {
 impl HeadReader {
     /// Reads the first head of a connection that was accepted at `now`.
     pub(super) fn first(limits: Limits, now: Instant) -> Self {
-        let Limits { head, keep_alive, .. } = limits;
-        Self { reading: HeadReading::default(), limits: head, keep_alive, until: Some(now + head.time), is_first: true }
+        Self { until: Some(now + limits.head.time), is_first: true, ..Self::next(limits) }
     }
 
     /// Reads the head of a client that is refused in any case. The head has little time and little room: it is read
@@ -94,7 +106,8 @@ impl HeadReader {
     /// Reads a head behind the first one.
     pub(super) fn next(limits: Limits) -> Self {
         let Limits { head, keep_alive, .. } = limits;
-        Self { reading: HeadReading::default(), limits: head, keep_alive, until: None, is_first: false }
+        let reading = HeadReading::default();
+        Self { reading, limits: head, keep_alive, until: None, is_first: false, under_way: None }
     }
 
     /// Bounds of the head.
@@ -105,22 +118,24 @@ impl HeadReader {
 
     /// Reads until `bytes` begin with a whole head.
     ///
-    /// Bytes of a head that is not whole are counted as kept, where there is an `admission` to count them.
+    /// Where there is a gateway to count them, bytes of a head that is not whole are counted as kept, and its request
+    /// as under way: a process that ends waits for it.
     pub(super) async fn read(
         &mut self,
         source: &mut impl HeadSource,
         bytes: &mut Vec<u8>,
-        admission: Option<&Admission>,
+        counts: Option<&Running>,
     ) -> Result<(), NoHead> {
         let bounds = self.bounds();
         let mut kept = None;
         while !self.reading.is_complete(bytes, &bounds).map_err(NoHead::Refused)? {
             let has_begun = self.reading.has_begun(bytes);
             let until = self.wait_until(has_begun);
-            if let Some(admission) = admission.filter(|_| has_begun) {
-                kept.get_or_insert_with(|| admission.keep()).set(bytes.capacity());
+            if let Some(running) = counts.filter(|_| has_begun) {
+                kept.get_or_insert_with(|| running.admission.keep()).set(bytes.capacity());
+                self.under_way.get_or_insert_with(|| running.request());
             }
-            match source.fill(bytes, until).await {
+            match source.fill(bytes, HeadWait { until, is_between: !has_begun && !self.is_first }).await {
                 Ok(0) if has_begun => return Err(NoHead::Refused(RequestRefused::Incomplete)),
                 Ok(0) => return Err(NoHead::Gone),
                 Ok(_) => {}
@@ -137,6 +152,11 @@ impl HeadReader {
             None if has_begun => *self.until.insert(Instant::now() + self.limits.time),
             None => Instant::now() + self.keep_alive.idle.unwrap_or(FOREVER),
         }
+    }
+
+    /// Takes the guard that counts the request as under way, for whoever goes on with it.
+    pub(super) fn take_under_way(&mut self) -> Option<UnderWay> {
+        self.under_way.take()
     }
 
     fn failed(&self, kind: io::ErrorKind, has_begun: bool) -> NoHead {

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,9 @@ use tokio::time::sleep_until;
 
 use super::Gateway;
 use super::cause::RefusalCause;
-use super::head_reader::{HeadReader, HeadSource, NoHead, settle};
+use super::head_reader::{HeadReader, HeadSource, HeadWait, NoHead, settle};
 use super::rewind::{FirstHead, Rewind};
+use crate::tunnel::UnderWay;
 
 /// Serves the connections that workers pass on: heads are read and checked here, and `app` has the rest.
 pub(crate) struct Requests<A> {
@@ -30,27 +32,39 @@ impl<A: HttpServerApp + Send + Sync + 'static> Requests<A> {
         Self { gateway, app: Arc::new(app) }
     }
 
-    /// Lends Pingora the next request, once its head is whole.
+    /// Lends Pingora the next request, once its head is whole. Returns the guard that counts it as under way, where one
+    /// was needed meanwhile.
     async fn lend_next(
         &self,
         stream: &mut Rewind,
         begun: FirstHead,
         shutdown: &mut ShutdownWatch,
-    ) -> Result<(), Unlent> {
+    ) -> Result<Option<UnderWay>, Unlent> {
         let mut ahead = stream.take_ahead();
         let mut reader = match begun {
             FirstHead::Whole(head, continuation) => {
                 stream.lend(ahead, &head, continuation, &self.gateway.running.limits());
-                return Ok(());
+                return Ok(None);
             }
-            FirstHead::Refused(cause) => return Err(Unlent::Refused(cause)),
+            FirstHead::Refused(cause) => {
+                stream.put_back(ahead);
+                return Err(Unlent::Refused(cause));
+            }
             FirstHead::Reading(reader) => reader,
         };
         let mut source = OnRuntime { stream, shutdown, closing_at: None };
-        reader.read(&mut source, &mut ahead, Some(&self.gateway.running.admission)).await?;
-        let head = settle(&mut ahead, &reader.bounds()).map_err(|refused| Unlent::Refused(refused.into()))?;
-        stream.lend(ahead, &head, None, &self.gateway.running.limits());
-        Ok(())
+        let read = reader.read(&mut source, &mut ahead, Some(&self.gateway.running)).await;
+        let settled = read.and_then(|()| settle(&mut ahead, &reader.bounds()).map_err(NoHead::Refused));
+        match settled {
+            Ok(head) => {
+                stream.lend(ahead, &head, None, &self.gateway.running.limits());
+                Ok(reader.take_under_way())
+            }
+            Err(none) => {
+                stream.put_back(ahead);
+                Err(none.into())
+            }
+        }
     }
 }
 
@@ -61,15 +75,22 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Requests<A> {
         let mut begun = stream.take_begun()?;
         let mut stopped = shutdown.clone();
         loop {
-            match self.lend_next(&mut stream, begun, &mut stopped).await {
-                Ok(()) => {}
+            let mut under_way = match self.lend_next(&mut stream, begun, &mut stopped).await {
+                Ok(under_way) => under_way,
                 Err(Unlent::Refused(cause)) => {
                     self.gateway.refuse(stream, cause).await;
                     return None;
                 }
                 Err(Unlent::Over) => return None,
-            }
-            let served = self.app.process_new_http(ServerSession::new_http1(stream), shutdown).await?;
+            };
+            let mut serving = pin!(self.app.process_new_http(ServerSession::new_http1(stream), shutdown));
+            let served = poll_fn(|cx| {
+                let polled = serving.as_mut().poll(cx);
+                // The head is in memory, so that the first poll begins the request, which counts itself.
+                drop(under_way.take());
+                polled
+            });
+            let served = served.await?;
             // The gateway has read the settings from the head itself; Pingora's way to keep them is not needed.
             let (kept, _settings) = served.consume();
             stream = Rewind::behind(kept)?;
@@ -103,7 +124,8 @@ impl From<NoHead> for Unlent {
     }
 }
 
-/// A connection on a runtime, until the gateway accepts no more: then it is given a last moment for a request.
+/// A connection on a runtime. Once the gateway accepts no more, a client between two requests has a last moment for
+/// one.
 struct OnRuntime<'s> {
     stream: &'s mut Rewind,
     shutdown: &'s mut ShutdownWatch,
@@ -111,7 +133,7 @@ struct OnRuntime<'s> {
 }
 
 impl HeadSource for OnRuntime<'_> {
-    async fn fill(&mut self, bytes: &mut Vec<u8>, until: Instant) -> io::Result<usize> {
+    async fn fill(&mut self, bytes: &mut Vec<u8>, HeadWait { until, is_between }: HeadWait) -> io::Result<usize> {
         let Self { stream, shutdown, closing_at } = self;
         let closing = async {
             // An acceptor that is gone accepts nothing either.
@@ -122,10 +144,10 @@ impl HeadSource for OnRuntime<'_> {
             biased;
             more = poll_fn(|cx| stream.poll_more(cx, bytes)) => more,
             () = sleep_until(until.into()) => Err(io::ErrorKind::TimedOut.into()),
-            () = closing => Err(io::ErrorKind::ConnectionAborted.into()),
+            () = closing, if is_between => Err(io::ErrorKind::ConnectionAborted.into()),
         }
     }
 }
 
-/// Time that a connection which was accepted in time gets for its last request.
+/// Time that a kept connection gets for a last request.
 const LAST_REQUEST: Duration = Duration::from_millis(500);

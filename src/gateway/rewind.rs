@@ -225,6 +225,11 @@ impl Rewind {
         self.lent.take_ahead()
     }
 
+    /// Puts bytes back that were read ahead and are nobody's request: the log tells what they are.
+    pub(super) fn put_back(&mut self, ahead: Vec<u8>) {
+        self.lent = Lent::nothing(ahead);
+    }
+
     /// Lends Pingora the request that `ahead` begins with, and follows the pace of its client from now on.
     pub(super) fn lend(
         &mut self,

@@ -51,6 +51,9 @@ pub enum FramingError {
     /// The target has none of the forms that its method allows (RFC 9112 §3.2).
     #[error("the request target is malformed")]
     Target,
+    /// The path has an encoded NUL, where some programs take it to end.
+    #[error("the path has a zero byte in it")]
+    Nul,
     /// `Host` is missing or there more than once (RFC 9112 §3.2).
     #[error("the Host header is missing or repeated")]
     Host,
@@ -89,6 +92,7 @@ impl FramingError {
         match self {
             Self::Connect => "connect",
             Self::Target => "target_malformed",
+            Self::Nul => "target_nul",
             Self::Host => "host",
             Self::Length => "length",
             Self::TwoLengths => "two_lengths",
@@ -110,6 +114,9 @@ pub fn check(head: &RequestHead<'_>) -> Result<Framing, FramingError> {
         return Err(FramingError::Connect);
     }
     let target = RequestTarget::of(head.method, head.target).ok_or(FramingError::Target)?;
+    if target::has_nul(head.target) {
+        return Err(FramingError::Nul);
+    }
     let hosts = lines.values_of(&HOST).count();
     if hosts > 1 || hosts == 0 && head.minor_version == 1 {
         return Err(FramingError::Host);

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::changes::backend_changes;
 use super::{BackendChange, ReloadError, judge};
+use crate::counted::counted;
 use crate::snapshot::{Running, Snapshot};
 use crate::tunnel::Judged;
 use crate::upstream::MemberLists;
@@ -83,7 +84,7 @@ impl fmt::Display for MembersChanged {
             [(self.closing, "to be closed"), (self.rehoming, "to be re-homed"), (self.called_off, "called off")]
         {
             if count > 0 {
-                write!(f, "; {count} tunnel{} {what}", if count == 1 { "" } else { "s" })?;
+                write!(f, "; {} {what}", counted(count, "tunnel"))?;
             }
         }
         Ok(())

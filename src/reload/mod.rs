@@ -17,6 +17,7 @@ use log::{error, info, warn};
 use serde::Serialize;
 
 use crate::config::{self, Config, LoadError};
+use crate::counted::counted;
 use crate::discovery::Sources;
 use crate::metrics::ReloadOutcome;
 use crate::snapshot::{Running, Snapshot, TunnelPolicy, Turn};
@@ -172,7 +173,7 @@ impl fmt::Display for Reloaded {
             [(self.closing, "to be closed"), (self.rehoming, "to be re-homed"), (self.called_off, "called off")]
         {
             if count > 0 {
-                write!(f, "; {count} tunnel{} {what}", if count == 1 { "" } else { "s" })?;
+                write!(f, "; {} {what}", counted(count, "tunnel"))?;
             }
         }
         match self.changes.needs_upgrade.as_slice() {

@@ -54,7 +54,8 @@ impl Routes {
     /// the hooks of the route that it is meant for. Such a request is to be refused.
     ///
     /// An ambiguous path ([`path::is_ambiguous`]) does so where the route of either reading is `guarded`. A path whose
-    /// other reading only drops parameters (`/admin;v=1`) does so where it leads to another route, which is `guarded`.
+    /// other reading only drops parameters (`/admin;v=1`) or control characters (`/admin%0A`) does so where it leads to
+    /// another route, which is `guarded`.
     pub fn may_evade(&self, host: Option<&str>, path: &str, guarded: impl Fn(usize) -> bool) -> bool {
         if !path.bytes().any(|byte| matches!(byte, b'%' | b'\\' | b';' | b'.')) {
             return false;

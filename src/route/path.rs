@@ -24,12 +24,18 @@ fn is_surely_normal(path: &str) -> bool {
 }
 
 /// The path as a careless backend may read it, in the form of [`normalized`]: encoded slashes and backslashes separate
-/// segments, and a `;` ends one (RFC 3986 §3.3 allows parameters there). `None` where the path has one reading only.
+/// segments, a `;` ends one (RFC 3986 §3.3 allows parameters there), and encoded control characters are left out, as
+/// whoever trims a path does. `None` where the path has one reading only.
 pub fn other_reading(path: &str) -> Option<Cow<'_, str>> {
     let may_differ = path.contains([';', '\\', '%']);
     may_differ.then(|| {
-        let separators = decoded(path, |byte| matches!(byte, b'/' | b'\\').then_some(b'/')).replace('\\', "/");
-        let without_parameters: Vec<_> = separators.split('/').map(|segment| cut(segment, ';')).collect();
+        let careless = |byte: u8| match byte {
+            b'/' | b'\\' => Some(b'/'),
+            _ => byte.is_ascii_control().then_some(byte),
+        };
+        let separators = decoded(path, careless).replace('\\', "/");
+        let visible = separators.replace(|character: char| character.is_ascii_control(), "");
+        let without_parameters: Vec<_> = visible.split('/').map(|segment| cut(segment, ';')).collect();
         Cow::Owned(resolved(&without_parameters.join("/")).into_owned())
     })
 }
@@ -192,6 +198,10 @@ mod tests {
             ("/admin;a=1/x;b", "/admin/x"),
             ("/x/..;/admin", "/admin"),
             ("/%2561", "/%2561"),
+            ("/admin%0a", "/admin"),
+            ("/%09admin%7F/%0d%0Ax", "/admin/x"),
+            ("/x/.%01./admin", "/admin"),
+            ("/%2%0a5", "/%2525"),
         ] {
             assert_eq!(other_reading(path).as_deref(), Some(expected), "{path}");
         }

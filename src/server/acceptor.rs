@@ -115,7 +115,7 @@ impl Acceptor {
     fn serve(&self, bound: &BoundSocket, admin: Admin, stop: &watch::Sender<bool>) -> Result<(), BindError> {
         // Half of what is kept, for both listeners: the other half is for control and checks.
         let connections = Descriptors::kept_by_process() / 4;
-        let bounds = admin::ServerBounds { connections, under_way: self.connections.begin_for_operators() };
+        let bounds = self.connections.for_operators(connections);
         let listener = bound.listen()?;
         admin::serve(&listener, admin, bounds, stop.subscribe())
             .map_err(|error| BindError { address: bound.address, error })

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::control::{CommandFailure, HandedOver, Reply, Responder};
+use crate::counted::counted;
 use crate::drain::BackendDrain;
 
 /// The process that has the gateway's tunnels.
@@ -43,7 +44,7 @@ pub(super) async fn follow(drain: BackendDrain, whereabouts: watch::Receiver<Whe
                 Whereabouts::There(pid) => break ask_there(&drain, pid, now),
             }
         } else if drain.is_due(now) {
-            let left = format!("{} tunnels and {} requests", progress.tunnels, progress.requests);
+            let left = format!("{} and {}", counted(progress.tunnels, "tunnel"), counted(progress.requests, "request"));
             break Reply::failed(
                 CommandFailure::Failed,
                 format!("{} still has {left}, and gets nothing new", drain.name()),

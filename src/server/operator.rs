@@ -1,8 +1,10 @@
 //! The operator: carries out signals and commands, one after the other, until the process must end.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use log::{error, info, warn};
 use tokio::sync::{mpsc, watch};
 
@@ -16,10 +18,11 @@ use super::take_over::HandoverEnd;
 use super::unix_sockets::{UnixSocketConfig, UnixSockets};
 use crate::config;
 use crate::control::{Command, CommandFailure, ControlRequest, Reply, Responder};
+use crate::counted::counted;
 use crate::discovery::{self, MembersAction, NotPushed, PushedMember, Sources};
 use crate::drain::{BackendDrain, DrainEnd, ProcessDrain, UnknownBackend};
 use crate::reload::{self, TlsFiles, Watch};
-use crate::snapshot::Running;
+use crate::snapshot::{GatewayPhase, Running};
 use crate::status::History;
 
 /// Carries out signals and commands on a running gateway.
@@ -46,7 +49,7 @@ pub(super) struct Operator {
 impl Operator {
     /// Works until the process must end, and returns its exit code.
     pub(super) async fn run(mut self, mut signals: Signals) -> i32 {
-        let code = self.obey(&mut signals).await;
+        let code = self.obey_whatever_panics(&mut signals).await;
         self.acceptor.close();
         self.running.tunnels.stop();
         self.running.tunnels.hooks_told().await;
@@ -58,6 +61,39 @@ impl Operator {
             control.stop().await;
         }
         code
+    }
+
+    /// Obeys until the process must end. A panic ends what it happened in, and nothing else: a gateway that hears no
+    /// command and no signal any more could only be killed, with every tunnel.
+    async fn obey_whatever_panics(&mut self, signals: &mut Signals) -> i32 {
+        loop {
+            // The panic hook has said where it happened.
+            match AssertUnwindSafe(self.obey(signals)).catch_unwind().await {
+                Ok(code) => return code,
+                Err(_) if self.is_on_the_way_out() => {
+                    error!("the gateway panicked while it was about to end: what is left is drained");
+                    let drained = AssertUnwindSafe(self.drain(signals, None)).catch_unwind().await;
+                    if drained.is_err() {
+                        error!("the gateway panicked again, and ends");
+                    }
+                    return 1;
+                }
+                Err(_) => {
+                    error!("the gateway panicked over a command or a signal, and goes on; this is a bug in Longhaul")
+                }
+            }
+            // A handover that broke off has stopped it.
+            self.whereabouts.send_replace(Whereabouts::Here);
+            if let Err(error) = self.acceptor.start() {
+                error!("{error}");
+            }
+        }
+    }
+
+    /// Tells whether the gateway drains, or has given way to a successor.
+    fn is_on_the_way_out(&self) -> bool {
+        let has_given_way = matches!(*self.whereabouts.borrow(), Whereabouts::There(_));
+        has_given_way || self.running.phases.now() != GatewayPhase::Serving
     }
 
     async fn obey(&mut self, signals: &mut Signals) -> i32 {
@@ -260,9 +296,9 @@ impl Operator {
         notify::stopping();
         let begun = drain.progress(Instant::now());
         info!(
-            "draining: {} tunnels and {} requests are left, for {} at the most",
-            begun.tunnels,
-            begun.requests,
+            "draining: {} and {} are left, for {} at the most",
+            counted(begun.tunnels, "tunnel"),
+            counted(begun.requests, "request"),
             humantime::format_duration(Duration::from_secs(begun.remaining_ms.div_ceil(1000)))
         );
         let mut followers: Vec<Responder> = responder.into_iter().collect();
@@ -309,7 +345,7 @@ impl Operator {
             Some(DrainEnd::Late { tunnels, requests }) => ("the deadline has come", tunnels, requests),
             None => ("told again to end", self.running.tunnels.count(), self.running.requests()),
         };
-        let message = format!("{why}: {tunnels} tunnels and {requests} requests are cut off");
+        let message = format!("{why}: {} and {} are cut off", counted(tunnels, "tunnel"), counted(requests, "request"));
         warn!("{message}");
         Reply::failed(CommandFailure::Failed, message)
     }
@@ -328,3 +364,6 @@ async fn handed_over(ends: &mut Option<mpsc::UnboundedReceiver<HandoverEnd>>) ->
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

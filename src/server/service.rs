@@ -112,7 +112,9 @@ impl Service for GatewayService {
             whereabouts: watch::Sender::default(),
         };
         drop(start);
+        let end = Ending;
         let code = operator.run(signals).await;
+        drop(end);
         self.end(code);
     }
 
@@ -254,6 +256,19 @@ impl Drop for Start {
     fn drop(&mut self) {
         if std::thread::panicking() {
             fail("it panicked");
+        }
+    }
+}
+
+/// Ends the process where its end panics. Panics before that are the operator's.
+struct Ending;
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            error!("the gateway panicked at its end");
+            log::logger().flush();
+            std::process::exit(1)
         }
     }
 }

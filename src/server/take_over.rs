@@ -9,6 +9,7 @@ use log::{info, warn};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::speak_tls::SpeakTls;
+use crate::counted::counted;
 use crate::handover::{HandoverError, Offered, PeerProcess, Received, RefusedTunnel, ToPredecessor};
 use crate::snapshot::{Running, SavedHooks};
 use crate::tunnel::Frozen;
@@ -89,7 +90,7 @@ impl Successor {
                     HandoverEnd::Done(summary)
                 }
                 Ok(Received::Gone) if done => {
-                    return info!("the predecessor has ended; {} tunnels came over", self.taken);
+                    return info!("the predecessor has ended; {} came over", counted(self.taken, "tunnel"));
                 }
                 Ok(Received::Gone) => {
                     warn!("the predecessor is gone in the middle of the handover; this process goes on");
@@ -110,7 +111,7 @@ impl Successor {
 
     fn summary(&self) -> String {
         let PeerProcess { pid, version } = &self.process;
-        format!("took over {} tunnels from process {pid} (longhaul {version}){}", self.taken, self.tls)
+        format!("took over {} from process {pid} (longhaul {version}){}", counted(self.taken, "tunnel"), self.tls)
     }
 
     /// Makes tunnels of a batch, which nobody drives yet; the ones it cannot make are refused.

@@ -11,6 +11,7 @@ use super::hand_over::{Moved, TOLD_TO_END};
 use super::operator::Operator;
 use super::signals::Signals;
 use crate::control::{CommandFailure, Reply, Responder};
+use crate::counted::counted;
 use crate::handover::{START_WITHIN, ToSuccessor};
 
 impl Operator {
@@ -25,8 +26,8 @@ impl Operator {
         match self.try_to_upgrade(binary, signals).await {
             Ok((pid, moved)) => {
                 responder.finish(Reply::done(format!(
-                    "process {pid} has taken over: {} tunnels moved, {} stayed, longest pause {:.1} ms{}",
-                    moved.tunnels,
+                    "process {pid} has taken over: {} moved, {} stayed, longest pause {:.1} ms{}",
+                    counted(moved.tunnels, "tunnel"),
                     moved.stayed,
                     moved.longest_pause.as_secs_f64() * 1_000.0,
                     moved.tls

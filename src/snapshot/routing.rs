@@ -8,6 +8,7 @@ use super::Snapshot;
 use crate::affinity;
 use crate::client::{self, Client};
 use crate::config::{AffinitySource, Strangers, Underscores};
+use crate::http1::target::has_nul;
 use crate::http1::{HeaderFields, Unwanted};
 use crate::route::host;
 
@@ -37,6 +38,9 @@ pub enum Unclear {
     /// RFC 9112 §3.2.
     #[error("the Host header does not name a host")]
     Host,
+    /// A backend may take the path to end at a zero byte. Requests of clients are refused for it by their heads.
+    #[error("the path has a zero byte in it")]
+    Nul,
     /// A backend may read the path as one that hooks guard (`Routes::may_evade`).
     #[error("the path can be read in more than one way")]
     Path,
@@ -98,6 +102,9 @@ impl Snapshot {
     pub fn unclear(&self, asked: &RoutingInput<'_, impl ?Sized>) -> Option<Unclear> {
         if !host::is_valid(asked.host) {
             return Some(Unclear::Host);
+        }
+        if has_nul(asked.path) {
+            return Some(Unclear::Nul);
         }
         let host = (!asked.host.is_empty()).then_some(asked.host);
         let is_guarded = |route: usize| !self.config.routes[route].hooks.is_empty();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::filter::{FilterError, TunnelFilter};
+use crate::counted::counted;
 use crate::snapshot::Running;
 use crate::tunnel::{Seen, Spot};
 use crate::upstream::BackendState;
@@ -149,7 +150,7 @@ impl CloseAsked {
 
 impl std::fmt::Display for CloseOutcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let tunnels = |count: usize| format!("{count} tunnel{}", if count == 1 { "" } else { "s" });
+        let tunnels = |count: usize| counted(count, "tunnel");
         let over = humantime::format_duration(Duration::from_millis(self.over_ms));
         let pace = if self.over_ms == 0 { String::new() } else { format!(" over {over}") };
         if self.dry_run {

@@ -29,6 +29,7 @@ use tokio::sync::oneshot;
 
 use crate::access_log::AccessLog;
 use crate::config::Engine;
+use crate::counted::counted;
 use crate::hook::{Item, Outlet, To};
 use crate::metrics::WorkerMetrics;
 pub use accept::{Connection, ConnectionCounts, Handshake, Host, Listener, ListeningSocket, Redial, Shaken, Socket};
@@ -276,7 +277,7 @@ impl Tunnels {
     pub async fn hooks_told(&self) {
         match self.farewells.said(FAREWELLS_WITHIN).await {
             0 => {}
-            left => log::warn!("hooks of {left} tunnels that have ended are still busy with that"),
+            left => log::warn!("hooks of {} that ended are still busy with that", counted(left, "tunnel")),
         }
     }
 

@@ -101,8 +101,8 @@ async fn a_member_that_is_gone_is_waited_for_and_met_at_another_address() {
     let (handshake, request) = (ground.opens(&ground.to_x), ground.asks(&ground.to_x));
     ground.held(2).await;
     let (_, status) = longhaul(gateway, &["status"]).await;
-    assert!(status.contains("absent") && status.contains("2 clients wait for it"), "{status}");
-    assert!(status.contains("1 members by push"), "{status}");
+    assert!(status.contains("absent") && status.contains("2 clients waiting for it"), "{status}");
+    assert!(status.contains("1 member by push"), "{status}");
     let key = format!("/?k={}", ground.to_x);
     let (code, way) = longhaul(gateway, &["where", "--running", "--ip", "127.0.0.1", "--path", &key]).await;
     assert!(code == Some(0) && way.contains("waits     for x"), "{way}");

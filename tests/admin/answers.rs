@@ -1,11 +1,13 @@
 //! Answers of the API, each checked against the description that it gives of itself.
 
 use futures_util::StreamExt;
-use reqwest::Method;
+use reqwest::{Client, Method};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::lab::{Lab, echoes};
+use crate::lab::{Lab, config, echoes};
+use crate::support::{Gateway, Named, Wire};
 
 /// The API's description, as it is served.
 pub struct Description(Value);
@@ -168,6 +170,51 @@ async fn a_drain_by_the_api_ends_the_gateway() {
     let answer = client.post(url).header("X-Longhaul-Admin", "1").json(&json!({})).send().await.unwrap();
     assert!([200, 202].contains(&answer.status().as_u16()), "{answer:?}");
     assert_eq!(gateway.ended().await, Some(0));
+}
+
+/// However long the old process still has requests: whoever asked waits for its end.
+#[tokio::test]
+async fn whoever_asks_for_an_upgrade_is_answered_by_the_process_that_ends() {
+    let named = Named::start().await;
+    let yaml = config(named.address(), "") + "upgrade_sock: \"{dir}/upgrade.sock\"\n";
+    let mut gateway = Gateway::start(&yaml).await;
+    gateway.log.find(&["successors are awaited at"]).await;
+    let [mut between, mut begun] = [Wire::connect(gateway.address()).await, Wire::connect(gateway.address()).await];
+    assert_eq!(between.get("/", "").await.status(), 200);
+    begun.send("GET / HTTP/1.1\r\nHo").await;
+    assert_eq!(Wire::connect(gateway.address()).await.get("/", "").await.status(), 200);
+
+    let client = Client::builder().no_proxy().build().unwrap();
+    let asked = client.post(format!("http://{}/api/v1/upgrade", gateway.admin.unwrap()));
+    let asked = tokio::spawn(crate::lab::answer(asked.header("X-Longhaul-Admin", "1").json(&json!({}))));
+    // The old process closes it half a second after it has stopped accepting.
+    assert!(between.head().await.unwrap().is_none());
+    begun.send("st: lab\r\n\r\n").await;
+    assert_eq!(begun.answer().await.status(), 200);
+    let (status, answer) = asked.await.unwrap();
+    let message = answer["message"].as_str().unwrap();
+    let _successor = Successor::of(message);
+    assert_eq!(status, 200, "{answer}");
+    assert!(message.contains(" has taken over: 0 tunnels moved, 0 stayed, "), "{message}");
+    assert_eq!(gateway.ended().await, Some(0));
+}
+
+/// A process that is not the test's child. It is killed when this is dropped.
+struct Successor(Pid);
+
+impl Successor {
+    /// The process that the answer to an upgrade names.
+    fn of(message: &str) -> Self {
+        let pid = message.strip_prefix("process ").and_then(|rest| rest.split(' ').next()).unwrap_or(message);
+        Self(Pid::from_raw(pid.parse().unwrap()).unwrap())
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = kill_process(self.0, Signal::KILL);
+    }
 }
 
 #[tokio::test]

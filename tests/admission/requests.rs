@@ -42,6 +42,7 @@ pub(crate) fn broken() -> Vec<Broken> {
         ("lines", lines(&"X-Line: x\r\n".repeat(30)), 431),
         ("connect", b"CONNECT a.test:80 HTTP/1.1\r\nHost: a.test:80\r\n\r\n".to_vec(), 405),
         ("target_malformed", b"GET lab HTTP/1.1\r\nHost: a.test\r\n\r\n".to_vec(), 400),
+        ("target_nul", b"GET /%00 HTTP/1.1\r\nHost: a.test\r\n\r\n".to_vec(), 400),
         ("host", lines("Host: b.test\r\n\r\n"), 400),
         ("length", lines("Content-Length: 1, 2\r\n\r\n"), 400),
         ("two_lengths", lines("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"), 400),

@@ -98,7 +98,7 @@ async fn sigint_ends_the_gateway_at_once_whatever_is_open() {
 async fn sigterm_closes_tunnels_and_serves_what_runs_before_the_end() {
     let mut busy = Busy::start().await;
     busy.gateway.signal("TERM");
-    busy.gateway.log.find(&["draining: 1 tunnels and 1 requests are left"]).await;
+    busy.gateway.log.find(&["draining: 1 tunnel and 1 request are left"]).await;
     assert_eq!(busy.close_code().await, 1001);
     while let Some(Ok(_)) = busy.tunnel.next().await {}
     super::until("the listener to refuse", || TcpStream::connect(busy.gateway.address()).is_err().then_some(())).await;

@@ -65,7 +65,9 @@ fn said(yaml: &str, name: &str, folder: &Path) -> String {
 fn every_fault_of_files_is_told_in_one_run_at_the_place_that_names_them() {
     let folder = folder();
     let mut wrong = String::new();
-    for name in ["wrong_files", "wrong_files_and_keys", "right_files", "upstream_files", "etcd_files"] {
+    let kept = ["pushed_members", "pushed_members_kept"];
+    let files = ["wrong_files", "wrong_files_and_keys", "right_files", "upstream_files", "etcd_files"];
+    for name in files.into_iter().chain(kept) {
         let golden = golden_folder().join("files");
         let yaml = fs::read_to_string(golden.join(format!("{name}.yaml"))).unwrap();
         let said = said(&yaml, &format!("{name}.yaml"), folder.path());

@@ -9,7 +9,7 @@ use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::lab::{Control, closed, config, echoes, longhaul, open, probe, refuses};
-use crate::support::{Backend, Echo, Gateway, within};
+use crate::support::{Backend, Echo, Gateway, Wire, within};
 
 const DRAIN: &str = r#"{"version":1,"command":"drain"}"#;
 
@@ -34,7 +34,7 @@ async fn during_grace_it_is_not_ready_and_still_takes_what_comes() {
         last = drain.next().await;
     }
     assert_eq!(last["reply"], "failed");
-    assert!(last["message"].as_str().unwrap().contains("told again to end: 1 tunnels"), "{last}");
+    assert!(last["message"].as_str().unwrap().contains("told again to end: 1 tunnel "), "{last}");
     gateway.access.find(&["tunnel_end", "reason=shutdown", "close_code=1006"]).await;
 }
 
@@ -57,7 +57,7 @@ async fn a_second_signal_ends_a_drain_at_once_be_it_term_or_int() {
         let mut gateway = Gateway::start(&config("{ window: 1d }", &[echo.address()])).await;
         let (_socket, _) = open(&gateway, "a").await;
         gateway.signal("TERM");
-        gateway.log.find(&["draining: 1 tunnels"]).await;
+        gateway.log.find(&["draining: 1 tunnel "]).await;
         gateway.signal(second);
         assert_eq!(gateway.ended().await, Some(0), "{second}");
     }
@@ -200,6 +200,30 @@ async fn a_request_under_way_is_answered_whole() {
 }
 
 #[tokio::test]
+async fn a_client_in_the_middle_of_a_head_finishes_it_and_is_answered() {
+    let backend = Backend::start(move |mut stream| async move {
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwhole").await.unwrap();
+    })
+    .await;
+    let mut gateway = Gateway::start(&config("{ window: 0s }", &[backend.address])).await;
+    let mut client = Wire::connect(gateway.address()).await;
+    client.send("GET / HTTP/1.1\r\nHo").await;
+    // The answer shows that the client before this one was accepted.
+    assert_eq!(Wire::connect(gateway.address()).await.get("/", "").await.text(), "whole");
+    gateway.signal("TERM");
+    refuses(&gateway).await;
+    client.send("st: lab\r\n").await;
+    let status = longhaul(&gateway, &["status", "--json"]).await.json();
+    assert_eq!((&status["phase"], &status["requests"]), (&"closing".into(), &1.into()));
+    client.send("\r\n").await;
+    assert_eq!(client.answer().await.text(), "whole");
+    assert_eq!(gateway.ended().await, Some(0));
+    assert_eq!(gateway.log.count(&["cut off"]), 0);
+}
+
+#[tokio::test]
 async fn a_tunnel_whose_handshake_was_under_way_is_closed_too() {
     let go = Arc::new(Notify::new());
     let told = Arc::clone(&go);
@@ -234,7 +258,7 @@ async fn the_command_shows_how_far_it_is_and_ends_with_the_gateway() {
     let client = tokio::spawn(async move { closed(&mut socket).await.0 });
     let said = longhaul(&gateway, &["drain"]).await;
     assert_eq!((said.code, &*said.err), (Some(0), ""), "{said:?}");
-    assert!(said.out.contains("1 tunnels and 0 requests left"), "{said:?}");
+    assert!(said.out.contains("1 tunnel and 0 requests left"), "{said:?}");
     assert!(said.out.ends_with("nothing is left to serve; the gateway ends\n"), "{said:?}");
     assert_eq!(client.await.unwrap(), 1001);
     assert_eq!(gateway.ended().await, Some(0));
@@ -286,7 +310,7 @@ async fn what_is_left_at_the_deadline_is_cut_off() {
         .await;
     let said = longhaul(&gateway, &["drain"]).await;
     assert_eq!(said.code, Some(1), "{said:?}");
-    assert_eq!(said.err, "longhaul: the deadline has come: 0 tunnels and 1 requests are cut off\n");
+    assert_eq!(said.err, "longhaul: the deadline has come: 0 tunnels and 1 request are cut off\n");
     assert_eq!(gateway.ended().await, Some(0));
     within("the request's end", request).await.unwrap().unwrap_err();
 }

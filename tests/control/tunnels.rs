@@ -339,7 +339,7 @@ async fn a_running_gateway_says_where_a_request_would_go_now() {
     let text = asked(&[]).await;
     assert_eq!(text.code, Some(0));
     assert!(text.out.contains(&format!("backend   {elsewhere} now (next_on_ring), 0 tunnels\n")), "{text:?}");
-    assert!(text.out.contains(&format!("then      {home}, draining, 1 tunnels\n")), "{text:?}");
+    assert!(text.out.contains(&format!("then      {home}, draining, 1 tunnel\n")), "{text:?}");
 
     longhaul(&gateway, &["drain", "backend", &format!("u/{elsewhere}"), "--over", "1d", "--no-wait"]).await;
     let text = asked(&[]).await;

@@ -292,7 +292,7 @@ test("an upgrade while the page is open: it goes on with the new process and say
     before.pid,
   );
   await shows("#connection", /^live$/);
-  await shows("#timeline li", new RegExp(`upgrade ?took over \\d+ tunnels from process ${before.pid}`));
+  await shows("#timeline li", new RegExp(`upgrade ?took over \\d+ tunnels? from process ${before.pid}`));
   await shows("#timeline li", /reload ?generation 2/);
   await shows("#health li", /chat\/shard-2/);
   await shows("#generations", /before the upgrade/);

@@ -77,7 +77,7 @@ async fn a_server_that_fails_is_silent_or_away_costs_no_request_and_no_tunnel() 
     let stopped = server.stop().await;
     gateway.log.find_nth(&["the members of a stay as they are"], told).await;
     let (_, status) = longhaul(&gateway, &["status"]).await;
-    assert!(status.contains("1 members by dns, answered ") && status.contains("chat.internal"), "{status}");
+    assert!(status.contains("1 member by dns, answered ") && status.contains("chat.internal"), "{status}");
     load.goes_on(20).await;
     let server = stopped.start().await;
     server.addresses("chat.internal", &ips(&[&one, &two]));
@@ -259,6 +259,6 @@ async fn an_answer_is_believed_for_its_time_and_a_start_without_one_has_the_memb
     drop(gateway);
     server.mode(Mode::Silent);
     let gateway = Gateway::begin(dir, &[], &[]).listening().await;
-    gateway.log.find(&["has not answered within 100ms: its 1 members are those that were known before"]).await;
+    gateway.log.find(&["has not answered within 100ms: it keeps the 1 member that it had before"]).await;
     leads_to(&gateway, &[one.address]).await;
 }

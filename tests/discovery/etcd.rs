@@ -112,7 +112,7 @@ async fn an_etcd_that_crashes_and_comes_back_costs_no_request_and_no_tunnel() {
         etcd.kill();
         gateway.log.find_nth(&[OF_NO_USE], failed).await;
         let shown = status(&gateway).await;
-        assert!(shown.contains("1 members by etcd, answered ") && shown.contains(&etcd.url()), "{shown}");
+        assert!(shown.contains("1 member by etcd, answered ") && shown.contains(&etcd.url()), "{shown}");
         load.goes_on(50).await;
         etcd.start_again().await;
         gateway.log.find_nth(&[AGAIN], mended).await;
@@ -340,7 +340,7 @@ async fn a_start_without_etcd_has_the_members_of_before() {
     drop(gateway);
     etcd.kill();
     let gateway = Gateway::begin(dir, &[], &[]).listening().await;
-    gateway.log.find(&["has not answered within 1s: its 1 members are those that were known before"]).await;
+    gateway.log.find(&["has not answered within 1s: it keeps the 1 member that it had before"]).await;
     leads_to(&gateway, &[one.address]).await;
     let age = of_source("age_seconds", "etcd");
     assert!(!gateway.scrape().await.contains(&age), "there was no answer yet");

@@ -159,7 +159,7 @@ async fn a_file_that_is_wrong_half_written_or_away_changes_nothing_and_is_told_o
     gateway.log.find(&["the members of a stay as they are", "cannot be read"]).await;
     leads_to(&gateway, &[one.address]).await;
     let (_, status) = longhaul(&gateway, &["status"]).await;
-    assert!(status.contains("1 members by file") && status.contains("cannot be read"), "{status}");
+    assert!(status.contains("1 member by file") && status.contains("cannot be read"), "{status}");
     replace(&file, &listed(&[("x", two.address)]));
     leads_to(&gateway, &[two.address]).await;
     gateway.log.find(&["the source of the members of a (file) answers again"]).await;
@@ -195,7 +195,7 @@ async fn without_its_file_a_gateway_starts_with_the_members_that_it_knew_last() 
     drop(gateway);
     fs::remove_file(dir.path().join("members.yaml")).unwrap();
     let gateway = Gateway::begin(dir.clone(), &[], &[]).listening().await;
-    gateway.log.find(&["has not answered within 100ms: its 1 members are those that were known before"]).await;
+    gateway.log.find(&["has not answered within 100ms: it keeps the 1 member that it had before"]).await;
     leads_to(&gateway, &[one.address]).await;
 
     drop(gateway);
@@ -238,7 +238,7 @@ async fn a_successor_begins_with_the_members_that_its_predecessor_knows() {
     fs::remove_file(in_folder(&gateway, "members.yaml")).unwrap();
     fs::remove_dir_all(in_folder(&gateway, "state")).unwrap();
     let successor = gateway.successor().await;
-    successor.log.find(&["took over 1 tunnels"]).await;
+    successor.log.find(&["took over 1 tunnel "]).await;
     leads_to(&successor, &[one.address]).await;
     tunnel.echo("moved").await;
     // The one to alert on is there while the source is away.
@@ -271,7 +271,7 @@ async fn clients_that_wait_in_the_old_process_of_an_upgrade_go_on_by_members_tha
     let waits = tokio::spawn(async move { Tunnel::open(address, "k").await });
     gateway.metric_becomes(&format!("longhaul_backend_waiting{{backend=\"{home}\",upstream=\"a\"}}"), 1.0).await;
     let successor = gateway.successor().await;
-    successor.log.find(&["took over 1 tunnels"]).await;
+    successor.log.find(&["took over 1 tunnel "]).await;
     replace(&in_folder(&gateway, "members.yaml"), &listed(&[other]));
     gateway.log.find(&["members changed; a: "]).await;
     let mut tunnel = within("the client that waited", waits).await.unwrap();

@@ -96,7 +96,7 @@ async fn a_controller_that_dies_in_a_word_or_is_away_costs_no_request_and_no_tun
     // Nobody says anything any more, through a reload and in the process after this one.
     assert_eq!(longhaul(&gateway, &["reload"]).await.0, Some(0));
     let successor = gateway.successor().await;
-    successor.log.find(&["took over 1 tunnels"]).await;
+    successor.log.find(&["took over 1 tunnel "]).await;
     load.goes_on(50).await;
     leads_to(&successor, &[one.address]).await;
     successor.log.find(&["control socket at"]).await;

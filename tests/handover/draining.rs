@@ -82,7 +82,7 @@ async fn who_follows_a_drain_is_told_of_the_tunnels_that_have_moved() {
     // And across a second one.
     upgrade(&mut gateway).await;
     close(tunnels.pop().unwrap()).await;
-    follower.out.find(&["draining: 1 tunnels and 0 requests left"]).await;
+    follower.out.find(&["draining: 1 tunnel and 0 requests left"]).await;
     close(tunnels.pop().unwrap()).await;
     assert_eq!(follower.ended().await.code(), Some(0), "{:?}", follower.err.all());
     follower.out.find(&[&format!("{backend} has nothing left")]).await;

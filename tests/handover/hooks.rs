@@ -70,7 +70,7 @@ async fn a_tunnel_whose_hook_cannot_pack_is_ended_within_the_window_and_counted_
         tunnel.close().await;
     }
     assert_eq!(old.ended().await, Some(0));
-    old.log.find(&["5 tunnels cannot move, and end within 100ms"]).await;
+    old.log.find(&["5 tunnels cannot move: the end comes within 100ms"]).await;
     old.log.find(&["handed over: 0 tunnels moved, 5 stayed"]).await;
     for _ in 0..5 {
         old.log.find(&["kept: ", "closed, shutdown after 1"]).await;

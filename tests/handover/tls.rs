@@ -230,7 +230,7 @@ async fn records_that_came_or_went_in_part_are_finished_by_the_next_process() {
         });
         for _ in 0..2 {
             let old = upgrade(&mut gateway).await;
-            old.log.find(&["handed over: 1 tunnels moved, 0 stayed"]).await;
+            old.log.find(&["handed over: 1 tunnel moved, 0 stayed"]).await;
         }
         tunnel.client.stream.sock.write_all(&sealed[5_000..]).unwrap();
         let mut tunnel = blocking(move || {
@@ -267,7 +267,7 @@ async fn an_older_successor_is_given_plain_tunnels_and_the_others_end_by_the_dra
     let door = gateway.dir.path().join("upgrade.sock");
     let passports = blocking(move || crate::fixture::take_over(Raw::connect(&door), 2, 3, 1)).await;
     assert!(passports[0].get("tls").is_none());
-    gateway.log.find(&["2 tunnels cannot move, and end within 1s"]).await;
+    gateway.log.find(&["2 tunnels cannot move: the end comes within 1s"]).await;
     blocking(move || secure.iter_mut().for_each(Wss::is_closed)).await;
     assert_eq!(gateway.ended().await, Some(0));
 }
@@ -335,7 +335,7 @@ async fn tunnels_with_hooks_move_in_the_middle_of_a_message_and_keep_what_hooks_
         })
         .await;
         let old = upgrade(&mut gateway).await;
-        old.log.find(&["tunnels moved, 0 stayed", " with TLS ("]).await;
+        old.log.find(&["1 tunnel moved, 0 stayed", " with TLS ("]).await;
         let tunnel = blocking(move || {
             tunnel.client.send(&frame(BINARY, &[5; 60_000], true)[50_000..]);
             assert!(tunnel.hear() == (BINARY, vec![5; 60_000]), "another message came back");

@@ -63,6 +63,7 @@ fn broken() -> Vec<(Vec<u8>, u16, &'static str)> {
         (get("Transfer-Encoding: gzip, chunked\r\n"), 501, "coding_unknown"),
         (get("Connection: a b\r\n"), 400, "connection"),
         (b"GET lab HTTP/1.1\r\nHost: lab\r\n\r\n".to_vec(), 400, "target_malformed"),
+        (b"GET /%00 HTTP/1.1\r\nHost: lab\r\n\r\n".to_vec(), 400, "target_nul"),
     ]
 }
 

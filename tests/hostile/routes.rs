@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::cast::{ask, upgrade_to};
-use crate::support::{Gateway, Named};
+use crate::support::{Gateway, Named, located};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(127, 66, 0, 1);
 
@@ -58,6 +58,18 @@ async fn no_spelling_of_a_path_leads_around_the_hook_of_its_route() {
         "/../admin",
         "/x/../../admin",
         "/admin/../admin",
+        "/admin%00",
+        "/admin%00x",
+        "/admin%00/../x",
+        "/admin%0a",
+        "/admin%0D%0A/x",
+        "/%09admin",
+        "/ad%7fmin",
+        "/x/.%01./admin",
+        "/admin\u{1}",
+        "/admin\u{7f}",
+        "/admin\u{0}",
+        "http://open.example.com/admin%00",
         "http://open.example.com/admin",
         "http://open.example.com//admin",
     ];
@@ -106,6 +118,29 @@ async fn no_spelling_of_a_host_leads_around_the_hook_of_its_route() {
         assert!([403, 400].contains(&status), "{status}: {request}");
     }
     assert!(backend.requests().is_empty(), "the backend hears of none");
+}
+
+#[tokio::test]
+async fn a_path_with_an_encoded_nul_is_refused_on_every_route_counted_and_logged() {
+    let (backend, gateway) = start().await;
+    for request in both("/a%00b", "open.example.com") {
+        let answer = ask(CLIENT, &gateway, &request).await;
+        assert_eq!(answer.status(), 400, "{request}");
+        assert!(answer.body.contains("the path has a zero byte in it"), "{answer:?}");
+    }
+    let listener = gateway.address();
+    let refused = format!("longhaul_refused_total{{listener=\"{listener}\",reason=\"target_nul\"}}");
+    gateway.metric_becomes(&refused, 2.0).await;
+    gateway.access.find_nth(&[" request ", " path=/a%00b ", " status=400 ", " error=target_nul"], 1).await;
+    assert!(backend.requests().is_empty());
+    let where_to = located(&gateway, &["--ip", "192.0.2.7", "--host", "open.example.com", "--path", "/a%00b"]);
+    assert_eq!(where_to["refused"], "the path has a zero byte in it", "{where_to}");
+    // These go on as the client wrote them.
+    for target in ["/?q=%00", "/a%0Ab", "/a%7F"] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: open.example.com\r\n\r\n");
+        assert_eq!(ask(CLIENT, &gateway, &request).await.status(), 200, "{target}");
+        assert_eq!(backend.last().head.target(), target);
+    }
 }
 
 /// RFC 9112 §3.2.2: the target's host is what counts.

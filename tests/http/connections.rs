@@ -20,6 +20,33 @@ async fn one_connection_serves_many_requests_and_so_does_the_backends() {
 }
 
 #[tokio::test]
+async fn a_connection_that_a_backend_is_not_asked_on_is_closed_by_the_gateway() {
+    let (tell, mut ended) = mpsc::unbounded_channel();
+    let backend = Backend::start(move |stream| {
+        let tell = tell.clone();
+        async move {
+            let mut wire = Wire::new(stream);
+            while wire.request().await.is_some() {
+                wire.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+            }
+            // The test may have ended.
+            let _ = tell.send(());
+        }
+    })
+    .await;
+    let upstream = "    health: off\n    timeouts: { idle: 1s }\n";
+    let gateway = Gateway::start(&one_upstream(&[backend.address], upstream)).await;
+    let mut client = Wire::connect(gateway.address()).await;
+    for connections in 1..=2 {
+        for _ in 0..3 {
+            assert_eq!(client.get("/", "").await.status(), 200);
+        }
+        assert_eq!(backend.accepted(), connections);
+        within("the end of the backend's connection", ended.recv()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn each_thread_keeps_connections_of_its_own_to_backends() {
     let backend = Named::start().await;
     let yaml = format!("threads: 3\n{}", one_upstream(&[backend.address()], "    health: off\n"));

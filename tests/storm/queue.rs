@@ -121,7 +121,7 @@ async fn open_tunnels_go_on_beside_a_queue_and_the_status_shows_it() {
         .output()
         .unwrap();
     let text = String::from_utf8(status.stdout).unwrap();
-    assert!(text.contains("1 tunnels, load 201, 200 waiting for 0.01/s"), "{text}");
+    assert!(text.contains("1 tunnel, load 201, 200 waiting for 0.01/s"), "{text}");
     drop(clients);
     waiting(&gateway, 0).await;
     gateway.metric_becomes("longhaul_upstream_refused_total{reason=\"left\",upstream=\"u\"}", 200.0).await;

@@ -2,9 +2,13 @@
 #![allow(unreachable_pub, reason = "a test binary's modules are seen by nobody else")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
+#[path = "../support/lane.rs"]
+#[allow(dead_code, reason = "one test needs a part of it")]
+mod lane;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod by_rustls;
 mod check;
 mod client;
 mod client_certificates;

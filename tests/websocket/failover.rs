@@ -176,4 +176,12 @@ async fn backends_that_all_refuse_are_answered_502_and_503_with_retry_after_once
         assert_eq!(answer.field("retry-after"), (status == 503).then_some("90"));
     }
     gateway.log.find(&["is down: connect of real traffic failed", "ConnectRefused"]).await;
+    // Whoever is answered 503 at once has a reason in the log, in whichever way it asked.
+    let asked = " tries=0 ";
+    let line = gateway.access.find(&[" request ", " status=503 ", asked]).await;
+    assert!(line.contains(" error=\"no backend is available\""), "{line}");
+    client.send("GET /plain HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    assert_eq!(client.answer().await.status(), 503);
+    let line = gateway.access.find(&[" request ", " path=/plain ", " status=503 ", asked]).await;
+    assert!(line.contains(" error=\"no backend is available\""), "{line}");
 }

@@ -100,6 +100,9 @@ pub struct Timeouts {
     pub read: Duration,
     /// `write`: longest time of one write to either side of a request, default 60 s.
     pub write: Duration,
+    /// `idle`: longest time for which a connection to a backend is kept between two requests, default 60 s as with
+    /// nginx (`keepalive_timeout` of an upstream); `None` where it has no limit.
+    pub idle: Option<Duration>,
 }
 
 impl Default for Timeouts {
@@ -110,6 +113,7 @@ impl Default for Timeouts {
             per_try: Duration::from_secs(3),
             read: Duration::from_secs(60),
             write: Duration::from_secs(60),
+            idle: Some(Duration::from_secs(60)),
         }
     }
 }

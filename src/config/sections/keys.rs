@@ -79,7 +79,7 @@ sections! {
         "check", "path", "host", "expect", "subprotocols", "origin", "headers", "interval", "timeout", "rise", "fall",
         "traffic", "on_down",
     ];
-    TIMEOUTS = "upstreams.*.timeouts" ["connect", "handshake", "try", "read", "write"];
+    TIMEOUTS = "upstreams.*.timeouts" ["connect", "handshake", "try", "read", "write", "idle"];
     TUNNEL = "upstreams.*.tunnel" [
         "idle", "max_age", "ping", "max_message", "tcp_user_timeout", "stall", "messages", "bytes", "over_rate",
         "per_key",

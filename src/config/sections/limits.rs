@@ -20,6 +20,8 @@ const TRY: DurationBounds = DurationBounds { least: MILLISECOND, most: HOUR, exa
 /// nginx configurations for WebSockets write a day; a week leaves room above it.
 const TRANSFER: DurationBounds =
     DurationBounds { least: MILLISECOND, most: Duration::from_secs(7 * 86_400), example: "60s" };
+/// Below a second Pingora's own timers would keep it, whose thread wakes 100 times a second.
+const KEPT: DurationBounds = DurationBounds { least: SECOND, most: DAY, example: "60s" };
 
 /// A limit of a tunnel is kept to within 100 ms (`tunnel::worker`), so that one below a second would be coarse.
 const IDLE: DurationBounds = DurationBounds { least: SECOND, most: YEAR, example: "1d" };
@@ -42,7 +44,9 @@ pub(crate) fn timeouts(value: &Value<'_>, report: &mut Report) -> Option<Timeout
     }
     let read = fields.take_or("read", defaults.read, |v| duration(v, &TRANSFER, report));
     let write = fields.take_or("write", defaults.write, |v| duration(v, &TRANSFER, report));
-    Some(Timeouts { connect: connect?, handshake: handshake?, per_try: per_try?, read: read?, write: write? })
+    let idle = fields.take_or("idle", defaults.idle, |v| duration_or_off(v, &KEPT, report));
+    let (connect, handshake, per_try) = (connect?, handshake?, per_try?);
+    Some(Timeouts { connect, handshake, per_try, read: read?, write: write?, idle: idle? })
 }
 
 /// A duration of the file with the value that was written for it; none where the default is taken.

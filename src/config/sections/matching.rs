@@ -133,6 +133,8 @@ fn path<'v>(value: &Value<'v>, expected: &str, report: &mut Report) -> Option<&'
     } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         problem(format!("{shown} has a character that no request has in its path"))
             .remedy("write spaces and letters beyond ASCII as `%` and two hexadecimal digits per byte, such as `%20`")
+    } else if text.contains("%00") {
+        problem(format!("{shown} has a zero byte in it, for which requests are refused"))
     } else if text.len() > MAX_PATH {
         problem(format!("the path is {} bytes long", text.len())).expected(format!("at most {MAX_PATH} bytes"))
     } else {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pingora_core::server::configuration::ServerConf;
@@ -102,6 +103,17 @@ impl Named {
                 report.push(warning("tls", message).remedy("name what they are for: `server_name: chat.internal`"));
             }
         }
+    }
+
+    /// Notes the upstreams whose members are told by commands, where `state_folder` names no folder to keep them in.
+    pub(crate) fn noting_unkept(self, state_folder: Option<&Option<PathBuf>>, files: &mut NamedFiles) -> Self {
+        for (mark, upstream) in self.read.iter().filter(|_| state_folder == Some(&None)) {
+            let Some(upstream) = upstream else { continue };
+            if upstream.discover.as_ref().is_some_and(|discover| discover.from == DiscoverFrom::Push) {
+                files.unkept(*mark, join(&join("upstreams", &upstream.name), "discover"));
+            }
+        }
+        self
     }
 
     /// Warns of backends that are listeners of this gateway.

@@ -12,6 +12,7 @@ use crate::config::yaml::node::Content;
 use crate::config::yaml::problem::{Problem, Report, quoted};
 use crate::config::yaml::scalar::{self, one_of, wrong_with_whole};
 use crate::config::yaml::value::{MERGE, NO_MERGE, Value};
+use crate::counted::counted;
 
 /// Most passes over wrong settings in search of further problems, and most values read for that. They keep the report
 /// of wrong settings of any size within a second.
@@ -351,7 +352,7 @@ impl<'de> Deserializer<'de> for ValueReader<'_, '_> {
         match pairs.as_slice() {
             [(_, name, content)] => visitor.visit_enum(Variant { name: *name, content: Some(*content), pass }),
             _ => {
-                let problem = value.error(format!("a mapping with {} keys does not fit here", pairs.len()));
+                let problem = value.error(format!("a mapping with {} does not fit here", counted(pairs.len(), "key")));
                 Err(pass.refuse(problem.expected(format!("{expected}, and no other key"))))
             }
         }

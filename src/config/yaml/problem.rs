@@ -4,6 +4,8 @@ use std::fmt;
 
 use super::node::Mark;
 
+use crate::counted::counted;
+
 /// Weight of a [`Problem`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
@@ -142,7 +144,7 @@ impl Problems {
             }
             match self.left_out {
                 0 => Ok(()),
-                more => write!(f, "\n{file}: and {more} more problems"),
+                more => write!(f, "\n{file}: and {}", counted(more, "more problem")),
             }
         })
     }

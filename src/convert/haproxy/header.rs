@@ -3,7 +3,7 @@
 use super::words::Statement;
 use crate::convert::fits;
 use crate::convert::model::Headers;
-use crate::convert::place::Note;
+use crate::convert::place::{Note, SourceLine};
 
 /// Adds a rule to `headers`; the note about it where it is not carried, or not as it was.
 pub(super) fn read(rule: &Statement, headers: &mut Headers, drop_strangers: &mut bool) -> Option<Note> {
@@ -16,16 +16,11 @@ pub(super) fn read(rule: &Statement, headers: &mut Headers, drop_strangers: &mut
     if by_itself {
         return None;
     }
-    if is_request && lower == "x-forwarded-for" && (verb == "del-header" || value == "%[src]") {
-        *drop_strangers = true;
-        let words = "`forwarding.strangers: drop`, for the whole process: what clients say of their address is dropped";
-        return Some(line.changed(words));
+    if is_request && lower == "x-forwarded-for" {
+        return forwarded_for(rule, condition, drop_strangers);
     }
     if !condition.is_empty() {
         return Some(line.left_out("headers are set for every request of a route, without a condition"));
-    }
-    if is_request && lower == "x-forwarded-for" {
-        return Some(line.left_out("Longhaul adds the peer's address to what came"));
     }
     if !fits::changed_by_hook(name, is_request) {
         return Some(line.left_out("Longhaul writes this header itself, or passes it on"));
@@ -55,6 +50,30 @@ pub(super) fn read(rule: &Statement, headers: &mut Headers, drop_strangers: &mut
     }
     list.push((name.to_owned(), value));
     None
+}
+
+/// Reads a rule about `X-Forwarded-For`, to which Longhaul adds the peer's address itself.
+fn forwarded_for(rule: &Statement, condition: &str, drop_strangers: &mut bool) -> Option<Note> {
+    let (line, verb) = (rule.line(), rule.word(1));
+    let is_peer = matches!(rule.word(3), "%[src]" | "%ci");
+    match verb {
+        "add-header" if is_peer && condition.is_empty() => None,
+        "del-header" => Some(dropped(&line, drop_strangers)),
+        "set-header" if is_peer => Some(dropped(&line, drop_strangers)),
+        _ if !condition.is_empty() => {
+            Some(line.left_out("headers are set for every request of a route, without a condition"))
+        }
+        _ => Some(line.left_out("Longhaul adds the peer's address to what came")),
+    }
+}
+
+/// Drops what strangers say of their address; the note about it.
+fn dropped(line: &SourceLine, drop_strangers: &mut bool) -> Note {
+    *drop_strangers = true;
+    line.changed(
+        "`forwarding.strangers: drop`, for the whole process: what clients say of their address is dropped, and \
+         Longhaul adds the peer's address itself",
+    )
 }
 
 /// A format with HAProxy's samples as the hook `headers` has them.

@@ -242,9 +242,24 @@ fn server_name(word: &str, text: &str, said: &mut Said, line: &SourceLine) {
     }
 }
 
+/// Takes the limit of each backend of an upstream: the largest `maxconn`, so that nobody waits who did not before.
+/// Servers with another one are noted.
+fn limit(all: &[(Said, SourceLine)], upstream: &mut Upstream) {
+    let servers = || all.iter().filter(|(said, _)| !said.backup);
+    let Some(most) = servers().filter_map(|(said, _)| said.most).max() else { return };
+    for (said, line) in servers().filter(|(said, _)| said.most != Some(most)) {
+        let own = said.most.map_or_else(|| "no `maxconn`".to_owned(), |own| format!("`maxconn {own}`"));
+        let words = format!("{own}: its limit is {most} here, one for each backend of the upstream");
+        upstream.notes.push(line.changed(words));
+    }
+    upstream.tunnels = Some(most.clamp(1, 10_000_000));
+    upstream.requests = upstream.tunnels;
+}
+
 /// Takes settings that an upstream has once from its first server, and notes other servers that differ.
 fn together(all: Vec<(Said, SourceLine)>, upstream: &mut Upstream) {
     let any_checked = all.iter().any(|(said, _)| said.checked);
+    limit(&all, upstream);
     let mut first: Option<(Health, Option<UpstreamTls>, Option<&str>)> = None;
     for (mut said, line) in all {
         upstream.notes.append(&mut said.notes);
@@ -263,10 +278,6 @@ fn together(all: Vec<(Said, SourceLine)>, upstream: &mut Upstream) {
                     line.changed("certificates are not verified, as it says: remove `verify: false` once they may be"),
                 );
             }
-        }
-        if let Some(most) = said.most {
-            upstream.tunnels = Some(upstream.tunnels.map_or(most, |other| other.max(most)).clamp(1, 10_000_000));
-            upstream.requests = upstream.tunnels;
         }
         match &first {
             None => first = Some((said.health.clone(), said.tls.clone(), said.proxy_protocol)),

@@ -138,7 +138,7 @@ impl<A: ServerApp + Send + Sync + 'static> HandshakeHost<A> {
             return Err(self.hear_out(client, read, reason).await.map(FirstHead::Refused));
         }
         let mut reader = HeadReader::first(self.gateway.running.limits(), Instant::now());
-        match reader.read(client, read, Some(&self.gateway.running.admission)).await {
+        match reader.read(client, read, Some(&self.gateway.running)).await {
             Ok(()) => {}
             Err(NoHead::Gone) => return Err(None),
             Err(NoHead::Elsewhere) => return Err(Some(FirstHead::Reading(reader))),
@@ -174,6 +174,8 @@ impl<A: ServerApp + Send + Sync + 'static> HandshakeHost<A> {
         read: &mut Vec<u8>,
         reason: RefusalReason,
     ) -> Option<RefusalCause> {
+        // It has little time, and this worker answers it also while the gateway stops accepting.
+        client.raw_mut().set_uninterrupted(true);
         let mut reader = HeadReader::to_be_refused(self.gateway.running.limits(), Instant::now());
         match reader.read(client, read, None).await {
             Ok(()) | Err(NoHead::Refused(RequestRefused::Size | RequestRefused::Target | RequestRefused::Lines)) => {

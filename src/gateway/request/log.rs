@@ -1,7 +1,7 @@
 //! The access log line and the counts of a request that Pingora's own path served.
 
 use http::StatusCode;
-use pingora::Error;
+use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 
 use super::context::{Ctx, OwnedKey};
@@ -53,10 +53,22 @@ impl Gateway {
                 .number("bytes_in", session.body_bytes_read() as u64)
                 .number("bytes_out", session.body_bytes_sent() as u64)
                 .maybe("trace_id", request.trace.map(|trace| trace.trace))
-                .maybe("error", refused.or(no_backend).or_else(|| error.map(describe)));
+                .maybe("error", refused.or(no_backend).or_else(|| fault(error, ctx)));
             added.into_iter().fold(line, |line, (name, value)| line.text(name, value))
         });
     }
+}
+
+/// Pingora's error in a few words, unless that is only a status. Then, and where there is no error: the sentence by
+/// which the client was told that the gateway cannot serve the request, or not now.
+fn fault(error: Option<&Error>, ctx: &Ctx) -> Option<String> {
+    let is_status = |error: &&Error| matches!(error.etype(), ErrorType::HTTPStatus(_));
+    let told = || {
+        let answer = ctx.answer.as_ref().filter(|answer| answer.own_body().is_none())?;
+        let cannot_serve = answer.status().is_server_error() || answer.status() == StatusCode::TOO_MANY_REQUESTS;
+        cannot_serve.then(|| answer.sentence().to_owned())
+    };
+    error.filter(|error| !is_status(error)).map(describe).or_else(told).or_else(|| error.map(describe))
 }
 
 /// The status of the answer that the client has, or has begun to get; a 1xx is none (RFC 9110 §15.2).

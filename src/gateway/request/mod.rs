@@ -357,13 +357,16 @@ impl Gateway {
     }
 
     /// Gives an answer of our own.
-    pub(super) async fn answer(&self, session: &mut Session, ctx: &Ctx, answer: Answer) -> Result<()> {
+    pub(super) async fn answer(&self, session: &mut Session, ctx: &mut Ctx, answer: Answer) -> Result<()> {
         self.close_after_the_last(session);
         if ctx.short {
             // A connection that is kept keeps a descriptor.
             session.set_keepalive(None);
         }
-        answer.send(session, ctx.id(), ctx.hsts()).await?;
+        let sent = answer.send(session, ctx.id(), ctx.hsts()).await;
+        // The log says what the client was told.
+        ctx.answer = Some(answer);
+        sent?;
         // A connection closed with unread bytes is reset, and the answer may be lost with it (RFC 9112 §9.6): what is
         // left of a body that nobody wants is read first, for a while.
         session.set_total_drain_timeout(Some(DRAIN_UNWANTED_BODY));

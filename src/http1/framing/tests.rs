@@ -113,6 +113,8 @@ fn a_host_is_named_once_and_a_target_has_a_form_that_its_method_allows() {
         ("GET http://a/ HTTP/1.1", "", FramingError::Host),
         ("GET * HTTP/1.1", "Host: a\r\n", FramingError::Target),
         ("GET a:80 HTTP/1.1", "Host: a\r\n", FramingError::Target),
+        ("GET /a%00 HTTP/1.1", "Host: a\r\n", FramingError::Nul),
+        ("GET http://a/%00b HTTP/1.1", "Host: a\r\n", FramingError::Nul),
         ("CONNECT a:80 HTTP/1.1", "Host: a\r\n", FramingError::Connect),
         ("CONNECT / HTTP/1.1", "Host: a\r\n", FramingError::Connect),
     ] {

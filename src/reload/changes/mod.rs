@@ -10,6 +10,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::config::{Config, Tracing};
+use crate::counted::counted;
 pub use backend::BackendChange;
 pub(super) use backend::backend_changes;
 use pairs::pairs;
@@ -93,7 +94,7 @@ impl Changes {
         let mut parts = Vec::new();
         let mut count = |number: usize, thing: &str, what: &str| {
             if number > 0 {
-                parts.push(format!("{number} {thing}{} {what}", if number == 1 { "" } else { "s" }));
+                parts.push(format!("{} {what}", counted(number, thing)));
             }
         };
         let routes = |is: fn(&RouteChange) -> bool| self.routes.iter().filter(|route| is(route)).count();

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::backend::{BackendChange, backend_changes};
 use crate::config::Upstream;
+use crate::counted::counted;
 use crate::upstream::Member;
 
 /// Difference of an upstream.
@@ -98,7 +99,7 @@ fn policies(old: &Upstream, new: &Upstream) -> Vec<&'static str> {
 impl fmt::Display for UpstreamChange {
     /// A line, and one more for each thing that differs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |number: &usize| format!("{number} backend{}", if *number == 1 { "" } else { "s" });
+        let count = |number: &usize| counted(*number, "backend");
         match self {
             Self::Added { upstream, backends } => write!(f, "+ upstream {upstream}, {}", count(backends)),
             Self::Removed { upstream, backends } => write!(f, "- upstream {upstream}, {}", count(backends)),

@@ -14,6 +14,7 @@ use super::notify;
 use super::operator::Operator;
 use super::signals::Signals;
 use crate::config::Drain;
+use crate::counted::counted;
 use crate::drain;
 use crate::handover::{HandoverError, PATIENCE, ToSuccessor};
 use crate::reload;
@@ -45,7 +46,9 @@ impl Operator {
             self.whereabouts.send_replace(if stopped.moved > 0 { Whereabouts::Split } else { Whereabouts::Here });
         }
         match &handed_over {
-            Ok(moved) => self.history.upgraded(true, format!("{} tunnels moved{}", moved.tunnels, moved.tls)),
+            Ok(moved) => {
+                self.history.upgraded(true, format!("{} moved{}", counted(moved.tunnels, "tunnel"), moved.tls))
+            }
             Err(stopped) if stopped.told_to_end => info!("the handover is given up: {stopped}"),
             Err(stopped) => {
                 error!("the handover failed, this process goes on: {stopped}");
@@ -73,8 +76,11 @@ impl Operator {
             self.drain(signals, None).await;
         }
         info!(
-            "handed over: {} tunnels moved, {} stayed, longest pause {:?}{}",
-            moved.tunnels, moved.stayed, moved.longest_pause, moved.tls
+            "handed over: {} moved, {} stayed, longest pause {:?}{}",
+            counted(moved.tunnels, "tunnel"),
+            moved.stayed,
+            moved.longest_pause,
+            moved.tls
         );
         Ok(moved)
     }
@@ -125,8 +131,8 @@ impl Operator {
             if let Some(failure) = silence.take() {
                 let until = *patient_until.get_or_insert_with(|| tokio::time::Instant::now() + PATIENCE);
                 warn!(
-                    "the new process is silent, with {} tunnels; this process serves until it answers: {failure}",
-                    course.moved.tunnels
+                    "the new process is silent, with {}; this process serves until it answers: {failure}",
+                    counted(course.moved.tunnels, "tunnel")
                 );
                 if let Err(error) = self.acceptor.start() {
                     error!("{error}");
@@ -153,7 +159,7 @@ impl Operator {
         }
         self.acceptor.pause();
         let Moved { tunnels, longest_pause, tls, .. } = course.moved;
-        info!("{tunnels} tunnels moved, longest pause {longest_pause:?}{tls}");
+        info!("{} moved, longest pause {longest_pause:?}{tls}", counted(tunnels, "tunnel"));
         match course.successor.done() {
             Ok(()) => Ok(course),
             Err(failure) => Err(course.abort(failure)),
@@ -222,7 +228,8 @@ impl Operator {
 
     /// Ends tunnels that stay, by the drain policy: within what is left of `drain.window` since `begun`.
     fn end_staying(&self, scope: &Scope, count: usize, drain: Drain, begun: Instant) {
-        info!("{count} tunnels cannot move, and end within {}", humantime::format_duration(drain.window));
+        let within = humantime::format_duration(drain.window);
+        info!("{} cannot move: the end comes within {within}", counted(count, "tunnel"));
         let left = (begun + drain.window).saturating_duration_since(Instant::now());
         self.running.tunnels.end(scope, Reason::Shutdown { code: drain.code }, left);
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::counted::counted;
 use crate::handover::HandoverError;
 
 /// A handover that ended before its end. This process remains the gateway.
@@ -36,16 +37,17 @@ impl StoppedHandover {
 impl fmt::Display for StoppedHandover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { moved, stayed, accepted, why, .. } = self;
+        let moved = counted(*moved, "tunnel");
         match why {
             _ if !accepted => write!(f, "{why}"),
             HandoverError::Gone(_) => write!(
                 f,
-                "{moved} tunnels had moved to the new process and ended with it, {stayed} stayed: {why}; \
+                "{moved} had moved to the new process and ended with it, {stayed} stayed: {why}; \
                  clients that it had accepted itself ended with it, too"
             ),
             _ => write!(
                 f,
-                "{moved} tunnels moved to the new process, {stayed} stayed: {why}; the new process is told to drain \
+                "{moved} moved to the new process, {stayed} stayed: {why}; the new process is told to drain \
                  what it has, with the clients that it accepted itself, and to end"
             ),
         }

@@ -48,7 +48,7 @@ pub(super) enum KeysError {
     #[error("not a JWK Set (RFC 7517 §5): {0}")]
     NotAKeySet(String),
     /// The JWK Set has no key that can be used.
-    #[error("none of its {0} keys can verify a signature of an algorithm that is accepted")]
+    #[error("none of its keys ({0}) can verify a signature of an algorithm that is accepted")]
     NoUsableKey(usize),
     /// The JWK Set has more keys than are accepted.
     #[error("it has {0} keys, and at most {MOST_KEYS} are taken")]

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{self, Instant};
 
 use super::keys::KeySet;
+use crate::counted::counted;
 use crate::stock::outgoing;
 
 /// Source of keys, and the time between fetches.
@@ -151,7 +152,11 @@ impl Remote {
         let url = outgoing::shown(&self.origin.url);
         match &outcome {
             Ok(fetched) if *failures > 0 => {
-                info!("keys for tokens came from {url}, {} of use, after {failures} failures", fetched.keys.len());
+                info!(
+                    "keys for tokens came from {url}, {} of use, after {}",
+                    fetched.keys.len(),
+                    counted(*failures, "failure")
+                );
             }
             Ok(_) => {}
             Err(why) if *failures == 0 => {

@@ -105,7 +105,7 @@ impl Worker {
         };
         self.inbox.close();
         let count = self.inbox.mailbox().load();
-        error!("a tunnel worker has ended, {count} tunnels and handshakes are given to others: {fault}");
+        error!("a tunnel worker has ended, its tunnels and handshakes ({count}) are given to others: {fault}");
         let given = catch_unwind(AssertUnwindSafe(|| self.give_up()));
         if let Err(panic) = given {
             error!("a tunnel worker that ended could not give its tunnels away: {}", tunnel::text(&*panic));
