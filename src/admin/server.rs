@@ -28,8 +28,8 @@ pub struct ServerBounds {
     /// Most connections; the oldest one ends for one more. Whoever opens connections and says nothing is the first to
     /// go.
     pub connections: usize,
-    /// Ends when the server accepts nothing and its last connection is closed, [`LAST_REQUESTS`] later at the latest:
-    /// who has no answer by then waits for one that comes with the end of the process.
+    /// Ends when the server accepts nothing and its last connection is closed, half a second later at the latest: who
+    /// has no answer by then waits for one that comes with the end of the process.
     pub under_way: UnderWay,
     /// Counts the connections that were asked something: each until it is closed.
     pub asked: Arc<Activity>,
