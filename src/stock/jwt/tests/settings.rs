@@ -38,7 +38,7 @@ fn each_problem_is_told_where_it_is() {
         ("jwks_url: https://a.example/\nca_file: /nowhere".to_owned(), "2:10: ca_file: /nowhere: No such file"),
         (format!("jwks_url: https://a.example/\nca_file: {secret}"), "2:10: ca_file: "),
         (format!("jwks_file: {key}"), "1:12: jwks_file: not a JWK Set"),
-        (format!("jwks_file: {}", issuer.file("none", &jwks(&[]))), "1:12: jwks_file: none of its 0 keys"),
+        (format!("jwks_file: {}", issuer.file("none", &jwks(&[]))), "1:12: jwks_file: none of its keys (0)"),
         (format!("secret_file: {secret}\nleeway: 2h"), "2:9: leeway: at most 1h"),
         (format!("secret_file: {secret}\nfrom: []"), "2:7: from: a token is looked for nowhere"),
         (format!("secret_file: {secret}\nfrom: [{{body: x}}]"), "2:9: from[0]"),
