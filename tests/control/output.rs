@@ -31,7 +31,7 @@ async fn a_watch_ends_quietly_once_nobody_reads_it() {
         let ended = within("the end of a watch", child.wait_with_output()).await.unwrap();
         assert_eq!(ended.status.code(), Some(0), "{ended:?}");
         let said = String::from_utf8(ended.stderr).unwrap();
-        assert!(said.lines().all(|line| line == "1 of 1 open tunnels"), "{said}");
+        assert!(said.lines().all(|line| line == "1 of 1 open tunnel"), "{said}");
     }
 }
 
