@@ -90,6 +90,7 @@ fn fill_up(far: &mut Far) {
     }
 }
 
+mod growth;
 mod together;
 
 #[test]
