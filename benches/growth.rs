@@ -1,4 +1,7 @@
-//! Growth of the cost of a pick and of finding a route with their number: `cargo bench --bench growth`
+//! Growth of the cost of a pick, of finding a route and of limits with their number: `cargo bench --bench growth`
+//!
+//! What a worker's turns take by the number of its tunnels is measured within the library, by real tunnels:
+//! `cargo test --release --lib tunnels::tests::growth -- --ignored --nocapture`
 //!
 //! Prints tables in Markdown: nanoseconds (the best of several batches, since other work on the machine only adds time)
 //! and memory on the heap. There is no verdict, since times differ from machine to machine. The columns should stay
@@ -28,29 +31,40 @@ fn main() {
     limits(&watch);
 }
 
-/// Pings every 30 s of so many tunnels, on a clock of the bench's own: one limit comes due, and is set anew.
+/// Pings every 30 s of so many tunnels, on a clock of the bench's own: limits come due, and are set anew.
 fn limits(watch: &Watch) {
     println!("\n| a limit that is due, ns | {} |", TUNNELS.map(|count| format!("{count} tunnels")).join(" | "));
     println!("|---|{}", "---|".repeat(TUNNELS.len()));
-    let figures = TUNNELS.map(|count| {
-        let (start, ping) = (Instant::now(), Duration::from_secs(30));
-        let mut deadlines = Deadlines::new(start);
-        for slot in 0..count {
-            deadlines.set(slot, start + ping.mul_f64(slot as f64 / count as f64));
-        }
-        let mut now = start;
-        let figure = watch.nanoseconds(|_| {
-            loop {
-                if let Some(slot) = deadlines.take_due(now) {
-                    deadlines.set(black_box(slot), now + ping);
-                    return;
+    // The limits of tunnels that opened one after the other, and of those that opened together.
+    for (name, within) in [("of its tunnel alone", 1.0), ("of all tunnels at once, each", 0.0)] {
+        let figures = TUNNELS.map(|count| {
+            let (start, mut deadlines) = (Instant::now(), deadlines(count, within));
+            let mut now = start;
+            let figure = watch.nanoseconds(|_| {
+                loop {
+                    if let Some(slot) = deadlines.take_due(now) {
+                        deadlines.set(black_box(slot), now + PING);
+                        return;
+                    }
+                    now = deadlines.next().unwrap();
                 }
-                now = deadlines.next().unwrap();
-            }
+            });
+            format!("{figure:.0}")
         });
-        format!("{figure:.0}")
-    });
-    println!("| of its tunnel alone | {} |", figures.join(" | "));
+        println!("| {name} | {} |", figures.join(" | "));
+    }
+    let memory = TUNNELS.map(|count| format!("{:.1}", bytes(|| deadlines(count, 1.0)) as f64 / count as f64));
+    println!("| memory of each, bytes | {} |", memory.join(" | "));
+}
+
+/// Deadlines of so many tunnels, spread over a share of the time between two Pings.
+fn deadlines(count: usize, within: f64) -> Deadlines {
+    let start = Instant::now();
+    let mut deadlines = Deadlines::new(start);
+    for slot in 0..count {
+        deadlines.set(slot, start + PING.mul_f64(within * slot as f64 / count as f64));
+    }
+    deadlines
 }
 
 /// Measures the time of one call.
@@ -179,13 +193,17 @@ fn memory() {
     println!("| the upstream, with ring and live state | {} |\n", upstreams.join(" | "));
 }
 
-/// Memory that the result of `make` takes on the heap.
 fn kib<T>(make: impl FnOnce() -> T) -> String {
+    format!("{:.1}", bytes(make) as f64 / 1024.0)
+}
+
+/// Memory that the result of `make` takes on the heap.
+fn bytes<T>(make: impl FnOnce() -> T) -> usize {
     let region = Region::new(ALLOCATOR);
     let made = make();
     let change = region.change();
     drop(made);
-    format!("{:.1}", (change.bytes_allocated - change.bytes_deallocated) as f64 / 1024.0)
+    change.bytes_allocated - change.bytes_deallocated
 }
 
 fn routes(watch: &Watch) {
@@ -231,7 +249,8 @@ fn routes(watch: &Watch) {
 }
 
 const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
-const TUNNELS: [usize; 4] = [100, 1_000, 9_900, 200_000];
+const TUNNELS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
+const PING: Duration = Duration::from_secs(30);
 const ROUTES: [u32; 3] = [1, 100, 10_000];
 const BATCHES: usize = 5;
 /// Calls between two readings of the clock.

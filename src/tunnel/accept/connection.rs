@@ -345,3 +345,11 @@ pub(super) fn slot_of(token: Token) -> Option<(usize, Side)> {
 
 /// The bit that tells tokens of handshakes from those of tunnels; no number of a slot grows this far.
 const HANDSHAKES: usize = 1 << 62;
+
+#[cfg(test)]
+impl From<Arc<TcpStream>> for Socket {
+    /// See [`TunnelStream::Shared`].
+    fn from(stream: Arc<TcpStream>) -> Self {
+        Self { stream: TunnelStream::Shared(stream), watched: false }
+    }
+}

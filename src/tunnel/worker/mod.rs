@@ -5,10 +5,12 @@ mod directory;
 mod events;
 mod frozen;
 mod handle;
+mod judging;
 mod mailbox;
 mod ready;
 mod rule;
 mod seen;
+mod slice;
 mod tunnel;
 mod tunnels;
 
@@ -132,6 +134,7 @@ impl Worker {
                 return Ok(());
             }
             self.tunnels.drive(now);
+            self.tunnels.judge_on(now);
             if !self.ready.is_empty() || !self.crowded.is_empty() {
                 self.carry_on_handshakes(now);
             }
@@ -152,7 +155,7 @@ impl Worker {
 
     /// Time to sleep from `now` on when the next deadline is `due`; `None` to sleep until something happens.
     fn timeout(&self, due: Option<Instant>, now: Instant) -> Option<Duration> {
-        if self.tunnels.is_busy() || !self.ready.is_empty() {
+        if self.tunnels.is_busy() || !self.ready.is_empty() || due.is_some_and(|due| due <= now) {
             return Some(Duration::ZERO);
         }
         // Rounded up, lest the poller wake a fraction of a millisecond early and find nothing due.
@@ -175,7 +178,7 @@ impl Worker {
                 WorkerCommand::Open(tunnel) => self.tunnels.open(tunnel, now),
                 WorkerCommand::End { scope, reason, over } => self.tunnels.end(&scope, reason, over, now),
                 WorkerCommand::Freeze { most, with_tls, reply } => {
-                    if let Err(returned) = reply.send(self.tunnels.freeze(most, with_tls)) {
+                    if let Err(returned) = reply.send(self.tunnels.freeze(most, with_tls, now)) {
                         self.tunnels.take_back(returned.0);
                     }
                 }
@@ -186,7 +189,7 @@ impl Worker {
                 WorkerCommand::Close { ends, code, words, done } => {
                     let _ = done.send(self.tunnels.close(&ends, code, words.as_ref()));
                 }
-                WorkerCommand::Judge { rule, done } => drop(done.send(self.tunnels.judge(rule, now))),
+                WorkerCommand::Judge { rule, done } => self.tunnels.judge(rule, done, now),
                 WorkerCommand::LimitRates(rates) => self.tunnels.limit_rates(rates, now),
                 WorkerCommand::Deliver { to, item, done } => drop(done.send(self.tunnels.deliver(&to, &item, now))),
                 WorkerCommand::Hear { tunnel, outcome } => self.tunnels.hear(tunnel, outcome, now),

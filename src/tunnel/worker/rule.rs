@@ -4,7 +4,6 @@ use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
 use super::tunnel::Tunnel;
-use crate::slots::Slots;
 use crate::tunnel::reason::Reason;
 use crate::tunnel::record::Record;
 
@@ -54,46 +53,6 @@ impl AddAssign for Judged {
     }
 }
 
-/// Slots of tunnels that a rule touched.
-#[derive(Default)]
-pub(super) struct Touched {
-    /// Tunnels whose next deadline may have changed.
-    pub(super) changed: Vec<usize>,
-    /// Tunnels that the gateway can only drop.
-    pub(super) broken: Vec<usize>,
-}
-
-/// Judges every tunnel that is not ending yet.
-pub(super) fn judge(rule: &TunnelRule, tunnels: &mut Slots<Box<Tunnel>>, now: Instant) -> (Judged, Touched) {
-    let (mut judged, mut touched) = (Judged::default(), Touched::default());
-    let mut told: Vec<(Duration, Reason, usize)> = Vec::new();
-    for (slot, tunnel) in tunnels.iter_mut().filter(|(_, tunnel)| !tunnel.pair.is_ending()) {
-        match tunnel.guarded(now, |tunnel| verdict(rule, tunnel)) {
-            Ok(Some(RuleVerdict::Keep)) => judged.called_off += usize::from(tunnel.pair.call_off_change()),
-            Ok(Some(RuleVerdict::End { reason, over })) => {
-                match reason {
-                    Reason::Rehomed => judged.rehomed += 1,
-                    _ => judged.changed += 1,
-                }
-                let in_time = |(at, why): (Instant, Reason)| why == reason && at <= later(now, over);
-                if !tunnel.pair.changing().is_some_and(in_time) {
-                    told.push((over, reason, slot));
-                }
-            }
-            Ok(None) => touched.changed.push(slot),
-            Err(_broken) => touched.broken.push(slot),
-        }
-    }
-    told.sort_by_key(|(over, reason, _)| (*over, reason.as_str()));
-    for group in told.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-        for (share, (over, reason, slot)) in spread(group.len()).zip(group) {
-            tunnels[*slot].pair.plan_change(later(now, over.mul_f64(share)), *reason);
-            touched.changed.push(*slot);
-        }
-    }
-    (judged, touched)
-}
-
 /// The moment after `time`; the latest that can be told where that overflows.
 pub(super) fn later(now: Instant, time: Duration) -> Instant {
     now.checked_add(time).or_else(|| now.checked_add(FOR_EVER)).unwrap_or(now)
@@ -116,14 +75,20 @@ pub(super) fn judge_again(rule: Option<&TunnelRule>, tunnel: &mut Tunnel, now: I
     }
 }
 
-fn verdict(rule: &TunnelRule, tunnel: &Tunnel) -> RuleVerdict {
+/// Decision over an open tunnel.
+pub(super) fn verdict(rule: &TunnelRule, tunnel: &Tunnel) -> RuleVerdict {
     let announced = tunnel.pair.changing().map(|(_, reason)| reason);
     rule(&Standing { record: &tunnel.record, announced, opening: false })
 }
 
 /// Shares of a window for `count` tunnels: a random moment within a slot of its own for each.
 pub(super) fn spread(count: usize) -> impl Iterator<Item = f64> {
-    (0..count).map(move |place| (place as f64 + rand::random::<f64>()) / count as f64)
+    (0..count).map(move |place| share(place, count))
+}
+
+/// Share of a window for one of `count` tunnels, by its place among them.
+pub(super) fn share(place: usize, count: usize) -> f64 {
+    (place as f64 + rand::random::<f64>()) / count as f64
 }
 
 /// Longer than any process runs.

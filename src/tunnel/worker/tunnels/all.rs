@@ -4,28 +4,31 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
 use super::OpenTunnels;
 use crate::hook::{Item, To, TunnelId};
 use crate::tunnel::inspect::{CallOutcome, Travels};
 use crate::tunnel::rates::{RateTable, RatesInForce};
 use crate::tunnel::reason::Reason;
 use crate::tunnel::worker::frozen::{self, Batch, Frozen};
+use crate::tunnel::worker::judging::{Judging, Stepped};
 use crate::tunnel::worker::rule::{self, Judged, TunnelRule, later};
 use crate::tunnel::worker::seen::{Look, Seen, Spot};
+use crate::tunnel::worker::slice::Slice;
 use crate::tunnel::worker::tunnel::{Scope, caught};
 use crate::ws::{Side, Sides};
 
 impl OpenTunnels {
-    /// Shows tunnels from a slot on, until they took [`SLICE`]; returns the slot to go on from, and `None` where none
-    /// is left. A tunnel keeps its slot, so one that is open all the while is shown once.
+    /// Shows tunnels from a slot on, for one slice; returns the slot to go on from, and `None` where none is left. A
+    /// tunnel keeps its slot, so one that is open all the while is shown once.
     pub(in crate::tunnel::worker) fn visit(&self, look: &Look, from: usize) -> Option<usize> {
-        // The turn may have begun a while ago.
-        let now = Instant::now();
+        let (now, mut slice) = (Instant::now(), Slice::begin());
         for slot in from..self.slots.end() {
             if let Some(tunnel) = self.slots.get(slot) {
                 caught("a look at a tunnel", || look(&Seen::new(tunnel, slot, now)));
             }
-            if slot % BETWEEN_CLOCKS == 0 && now.elapsed() >= SLICE {
+            if slice.is_over() {
                 return Some(slot + 1);
             }
         }
@@ -72,16 +75,58 @@ impl OpenTunnels {
         tunnels.filter(|tunnel| scope.holds(tunnel)).for_each(|tunnel| tunnel.pair.spare(reason));
     }
 
-    /// Lets a rule decide over every tunnel, and keeps it for tunnels that open later.
-    pub(in crate::tunnel::worker) fn judge(&mut self, rule: Arc<TunnelRule>, now: Instant) -> Judged {
-        let (judged, touched) = rule::judge(&*rule, &mut self.slots, now);
-        for slot in touched.changed {
-            self.set_deadline(slot);
-            self.queue(slot);
-        }
-        touched.broken.into_iter().for_each(|slot| self.remove(slot, now));
+    /// Begins to let a rule decide over every tunnel, and keeps it for tunnels that open from now on. The counts are
+    /// told to `done`.
+    pub(in crate::tunnel::worker) fn judge(
+        &mut self,
+        rule: Arc<TunnelRule>,
+        done: oneshot::Sender<Judged>,
+        now: Instant,
+    ) {
+        self.finish_judging(now);
+        self.judging = Some(Box::new(Judging::begin(Arc::clone(&rule), self.slots.end(), now, done)));
         self.rule = Some(rule);
-        judged
+    }
+
+    /// Lets a rule decide over tunnels for one slice, where there are some that it has not decided over.
+    #[inline]
+    pub(in crate::tunnel::worker) fn judge_on(&mut self, now: Instant) {
+        if let Some(judging) = self.judging.take() {
+            self.judging = self.judge_some(judging, Some(Slice::begin()), now);
+        }
+    }
+
+    /// Lets a rule decide over all tunnels that are left, before something else is done to them that has to come
+    /// behind it.
+    fn finish_judging(&mut self, now: Instant) {
+        if let Some(judging) = self.judging.take() {
+            self.judge_some(judging, None, now);
+        }
+    }
+
+    /// Judges tunnels until the slice is over. Returns what is left to be done.
+    fn judge_some(
+        &mut self,
+        mut judging: Box<Judging>,
+        mut slice: Option<Slice>,
+        now: Instant,
+    ) -> Option<Box<Judging>> {
+        while let Some((slot, stepped)) = judging.step(&mut self.slots, now) {
+            match stepped {
+                Stepped::Untouched => {}
+                Stepped::Changed => self.set_deadline(slot),
+                Stepped::Failed => {
+                    self.set_deadline(slot);
+                    self.queue(slot);
+                }
+                Stepped::Broken => self.remove(slot, now),
+            }
+            if slice.as_mut().is_some_and(Slice::is_over) {
+                return Some(judging);
+            }
+        }
+        judging.finish();
+        None
     }
 
     /// Holds clients to these rates, those of tunnels that open later too. A tunnel whose upstream is not among them
@@ -114,7 +159,9 @@ impl OpenTunnels {
     }
 
     /// Takes tunnels off between two turns, when each is consistent: all that was read is written or kept.
-    pub(in crate::tunnel::worker) fn freeze(&mut self, most: usize, with_tls: bool) -> Batch {
+    pub(in crate::tunnel::worker) fn freeze(&mut self, most: usize, with_tls: bool, now: Instant) -> Batch {
+        // What is announced goes along.
+        self.finish_judging(now);
         let (slots, busy, staying) = frozen::choose(&mut self.slots, most, with_tls);
         Batch { frozen: slots.into_iter().map(|slot| self.freeze_one(slot)).collect(), busy, staying }
     }
@@ -185,8 +232,3 @@ impl OpenTunnels {
         self.slots.iter().map(|(slot, _)| slot).collect()
     }
 }
-
-/// Longest time for which a worker shows tunnels before it turns to them again; a look takes some of it on top.
-const SLICE: Duration = Duration::from_micros(250);
-/// Slots between two looks at the clock.
-const BETWEEN_CLOCKS: usize = 16;

@@ -17,7 +17,9 @@ use mio::{Registry, Token};
 use prometheus::IntGauge;
 
 use super::directory::Directory;
+use super::judging::Judging;
 use super::rule::{self, TunnelRule};
+use super::slice::Slice;
 use super::tunnel::{Queued, Tunnel, caught};
 use crate::access_log::AccessLog;
 use crate::config::Engine;
@@ -53,6 +55,8 @@ pub(super) struct OpenTunnels {
     directory: Directory,
     /// Rule of the last change of the configuration.
     rule: Option<Arc<TunnelRule>>,
+    /// That rule, while there are tunnels to be judged.
+    judging: Option<Box<Judging>>,
     /// Rates of clients, by the upstreams of their tunnels.
     rates: Arc<RateTable>,
     /// Rates that the tunnels of one affinity key share, on all workers.
@@ -103,6 +107,7 @@ impl OpenTunnels {
             deadlines: Deadlines::new(now),
             directory: Directory::default(),
             rule: None,
+            judging: None,
             rates: Arc::default(),
             keys,
             ending: None,
@@ -148,12 +153,18 @@ impl OpenTunnels {
         self.deadlines.next()
     }
 
-    /// Looks at the limits of the tunnels whose deadline has passed. Returns how many it looked at.
+    /// Looks at the limits of the tunnels whose deadline has passed, for one slice: those that are left are due still.
+    /// Returns how many it looked at.
     pub(super) fn check(&mut self, now: Instant) -> usize {
-        let mut looked_at = 0;
-        while let Some(slot) = self.deadlines.take_due(now) {
+        let (mut looked_at, mut slice) = (0, Slice::begin());
+        while looked_at < CHECKED_AT_ONCE
+            && let Some(slot) = self.deadlines.take_due(now)
+        {
             looked_at += 1;
             self.check_one(slot, now);
+            if slice.is_over() {
+                break;
+            }
         }
         looked_at
     }
@@ -264,6 +275,9 @@ fn slot_of(token: Token) -> (usize, Side) {
 /// the gateway's own control frames. A message of 64 KiB, a size that many senders use, comes whole with its header: a
 /// buffer of a few bytes less would take two reads and two writes for each, one of them tiny (bench/NOTES.md).
 const READ_BYTES: usize = 65 * 1024 - 512;
+/// Tunnels that are looked at in one turn, at the most: each may have a Ping or a Close frame for both sides, all of
+/// which are sent in the next turn.
+const CHECKED_AT_ONCE: usize = 256;
 
 #[cfg(test)]
 mod tests;

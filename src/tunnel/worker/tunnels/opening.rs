@@ -83,6 +83,9 @@ impl OpenTunnels {
     pub(in crate::tunnel::worker) fn take_on(&mut self, tunnel: Box<Tunnel>, watched: Sides<bool>) -> usize {
         tunnel.counted_open().inc();
         let slot = self.slots.insert(|_| tunnel);
+        if let Some(judging) = &mut self.judging {
+            judging.leave_out(slot);
+        }
         let Tunnel { pair, watched_for_room, .. } = &mut *self.slots[slot];
         let registered = Side::ALL.into_iter().try_for_each(|side| {
             // A socket that has room would be reported at once, for nothing. TLS writes of its own accord.

@@ -90,6 +90,9 @@ fn fill_up(far: &mut Far) {
     }
 }
 
+mod crowd;
+mod growth;
+mod slices;
 mod together;
 
 #[test]

@@ -28,9 +28,9 @@ impl OpenTunnels {
         }
     }
 
-    /// Tells whether a tunnel can be driven at once.
+    /// Tells whether a tunnel can be driven, or judged, at once.
     pub(in crate::tunnel::worker) fn is_busy(&self) -> bool {
-        !self.ready.is_empty() || !self.bulk.is_empty()
+        !self.ready.is_empty() || !self.bulk.is_empty() || self.judging.is_some()
     }
 
     /// Drives the tunnels that are ready, and one of those with much to move. Each moves one buffer each way at the
