@@ -4,18 +4,19 @@ mod absent;
 mod reporter;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use self::absent::Absent;
 pub(super) use self::reporter::SourceReporter;
+use super::push::NotPushed;
 use super::saved::StateFolder;
-use super::{NotPushed, SourceStatus, lock};
 use crate::config::{Discover, DiscoverFrom};
 use crate::counted::counted;
 use crate::metrics::{DiscoveryMetrics, Metrics};
@@ -35,6 +36,19 @@ pub(super) struct Board {
     changed: watch::Sender<()>,
     metrics: DiscoveryMetrics,
     folder: StateFolder,
+}
+
+/// The state of one source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// Kind of the source.
+    pub source: String,
+    /// Seconds since its last good answer; `None` where there was none since the start.
+    pub age_seconds: Option<u64>,
+    /// Number of members in its last good answer.
+    pub members: usize,
+    /// Reason for which the last answer is not in force, where there is one.
+    pub problem: Option<String>,
 }
 
 /// State of one source.
@@ -300,6 +314,11 @@ impl Entry {
         };
         self.pending = Some((due, members));
     }
+}
+
+/// Locks a mutex. The state behind a poisoned one is used all the same: no code panics in the middle of a change.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Ages of the last good answers, read when they are asked for.

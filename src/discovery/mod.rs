@@ -14,22 +14,23 @@ mod saved;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use self::board::{Board, Due, SourceKey, SourceReporter};
+use self::board::{Board, Due, SourceKey, SourceReporter, lock};
 use self::etcd::Order;
 use self::saved::StateFolder;
 use crate::config::{self, Config, Discover, DiscoverFrom, quoted};
 use crate::metrics::Metrics;
-use crate::upstream::{Closing, Member, MemberLists, WrongMembers};
+use crate::upstream::{Closing, Member, MemberLists};
 
+pub use self::board::SourceStatus;
 pub use self::file::still;
-pub use self::push::{MembersAction, PushedMember, WrongPush};
+pub use self::push::{MembersAction, NotPushed, PushedMember, WrongPush};
 
 /// The sources of a running gateway. Dropped, it ends them all.
 pub struct Sources {
@@ -52,21 +53,6 @@ pub struct SavedMembers {
     pub age_ms: Option<u64>,
 }
 
-/// Members that are not taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum NotPushed {
-    /// The upstream has its members from elsewhere.
-    #[error("the members of `{0}` are not told by commands: it has another source than `discover: push`")]
-    Elsewhere(String),
-    /// The change cannot be made.
-    #[error(transparent)]
-    Wrong(#[from] WrongPush),
-    /// The members cannot be those of an upstream.
-    #[error(transparent)]
-    Members(#[from] WrongMembers),
-}
-
 /// A drain that not every gateway was told of.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -86,19 +72,6 @@ pub enum NotTold {
     /// etcd has not answered.
     #[error("etcd has not taken it within {}", humantime::format_duration(TOLD_WITHIN))]
     Late,
-}
-
-/// The state of one source.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SourceStatus {
-    /// Kind of the source.
-    pub source: String,
-    /// Seconds since its last good answer; `None` where there was none since the start.
-    pub age_seconds: Option<u64>,
-    /// Number of members in its last good answer.
-    pub members: usize,
-    /// Reason for which the last answer is not in force, where there is one.
-    pub problem: Option<String>,
 }
 
 impl FromIterator<SavedMembers> for MemberLists {
@@ -345,11 +318,6 @@ impl Drop for Task {
             handle.abort();
         }
     }
-}
-
-/// Locks a mutex. The state behind a poisoned one is used all the same: no code panics in the middle of a change.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Most orders that wait for a source. It is the number of operators that may act on one upstream at the same time.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ListedMember, quoted};
-use crate::upstream::{Member, MemberSource};
+use crate::upstream::{Member, MemberSource, WrongMembers};
 
 /// A change of an upstream's members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,21 @@ pub struct PushedMember {
     /// True for a member that leaves.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
+}
+
+/// Members that are not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotPushed {
+    /// The upstream has its members from elsewhere.
+    #[error("the members of `{0}` are not told by commands: it has another source than `discover: push`")]
+    Elsewhere(String),
+    /// The change cannot be made.
+    #[error(transparent)]
+    Wrong(#[from] WrongPush),
+    /// The members cannot be those of an upstream.
+    #[error(transparent)]
+    Members(#[from] WrongMembers),
 }
 
 /// A change that cannot be made.

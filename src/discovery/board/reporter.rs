@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Board, SourceKey};
+use super::{Board, SourceKey, lock};
 use crate::config::Discover;
-use crate::discovery::lock;
 use crate::upstream::Member;
 
 /// Reports the answers and failures of one source to the board.
