@@ -15,6 +15,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::RawFd;
 
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
+use rustix::net::sockopt::set_tcp_quickack;
 use socket2::{Domain, Socket, Type};
 
 use crate::socket::descriptors::Descriptors;
@@ -89,6 +90,9 @@ impl Dialer {
         }
         // A small message must not wait for the acknowledgement of the one before.
         socket.set_tcp_nodelay(true)?;
+        // Whoever connects here speaks first. What he says acknowledges the connection as well, so that its third
+        // packet need not be one of its own (HAProxy: `tcp-smart-connect`).
+        set_tcp_quickack(&socket, false)?;
         if let Some(source) = source {
             // The port is drawn when the destination is known, so that one port serves many destinations (ip(7)).
             setsockopt(&socket, IpBindAddressNoPort, &true)?;

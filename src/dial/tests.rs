@@ -1,7 +1,7 @@
 //! Connections and exchanges: over sockets, and over a script that cuts bytes anywhere.
 
 use std::collections::VecDeque;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::http1::HeadError;
 use crate::metrics::LocalFailure;
+use crate::socket::tcp_info::packets_in;
 
 const PATIENT: Duration = Duration::from_secs(30);
 
@@ -164,14 +165,30 @@ fn a_source_address_is_used_and_its_port_serves_many_destinations() {
 }
 
 #[test]
+fn what_is_said_first_acknowledges_the_connection() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // Not each time, where the test stands still for longer than the system puts the acknowledgement off.
+    let in_one_packet = (0..50).any(|_| {
+        let mut stream = Dialer::default().begin(address).unwrap();
+        stream.write_all(b"hello").unwrap();
+        let (mut accepted, _) = listener.accept().unwrap();
+        accepted.read_exact(&mut [0; 5]).unwrap();
+        // That which opened the connection, and that of the first bytes.
+        packets_in(&accepted) == 2
+    });
+    assert!(in_one_packet, "an empty packet came before the first bytes");
+}
+
+#[test]
 fn a_source_address_without_a_port_is_passed_over() {
     // Nobody here has the address that documentation has (RFC 5737).
     let sources = ["198.51.100.1", "127.0.0.77", "198.51.100.2"].map(str::to_owned);
     let dialer = Dialer::from_addresses(&sources, &[]);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     for _ in 0..20 {
-        let _socket = dialer.begin(listener.local_addr().unwrap()).unwrap();
-        assert_eq!(listener.accept().unwrap().1.ip().to_string(), "127.0.0.77");
+        let socket = dialer.begin(listener.local_addr().unwrap()).unwrap();
+        assert_eq!(socket.local_addr().unwrap().ip().to_string(), "127.0.0.77");
     }
     let nowhere = Dialer::from_addresses(&sources[..1], &[]).begin(listener.local_addr().unwrap()).unwrap_err();
     assert!(matches!(TryError::connect(nowhere), TryError::Local(LocalFailure::SourcePorts, _)));

@@ -24,3 +24,9 @@ pub(crate) fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize
 pub(crate) fn send(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
 }
+
+/// Does the same for bytes behind which the end of the stream is to be sent at once: they wait for it, for a fifth of a
+/// second at the most, and leave with it in one packet (`MSG_MORE`).
+pub(crate) fn send_before_end(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::MORE)?)
+}

@@ -20,6 +20,12 @@ pub(crate) fn acknowledged_bytes(stream: &impl AsFd) -> Option<u64> {
     TcpInfo.get(&stream.as_fd()).ok().map(|info| info.tcpi_bytes_acked)
 }
 
+/// Packets that have come, those without data as well.
+#[cfg(test)]
+pub(crate) fn packets_in(stream: &impl AsFd) -> u32 {
+    TcpInfo.get(&stream.as_fd()).unwrap().tcpi_segs_in
+}
+
 /// Tells whether the other side of a connection that timed out had acknowledged something not long before.
 ///
 /// A side whose window is closed acknowledges the probes of it, each of which comes after twice the time of the one

@@ -29,6 +29,14 @@ pub trait RawConnection: Read + Write {
         self.write(bytes)
     }
 
+    /// Writes bytes behind which [`shutdown_write`](Self::shutdown_write), or closing, comes at once.
+    ///
+    /// # Errors
+    /// As [`Write::write`].
+    fn send_before_end(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.send(bytes)
+    }
+
     /// Tells the other side that nothing more comes (a TCP FIN).
     ///
     /// # Errors
@@ -219,7 +227,9 @@ impl<T: RawConnection> Stream<T> {
     /// Writes kept records, as far as they are taken at once. Returns the bytes of data that count as written by that.
     fn flush(&mut self) -> io::Result<usize> {
         let Some(unsent) = &mut self.unsent else { return Ok(0) };
-        let written = self.below.send(&unsent.bytes[unsent.written..])?;
+        let rest = &unsent.bytes[unsent.written..];
+        // Behind the `close_notify` is the FIN.
+        let written = if self.closing { self.below.send_before_end(rest) } else { self.below.send(rest) }?;
         unsent.written += written;
         let left = unsent.bytes.len() - unsent.written;
         // One byte of data at least is left as long as one of the records is, so that the caller comes again.
@@ -237,6 +247,19 @@ impl<T: RawConnection> Stream<T> {
     /// # Errors
     /// As [`io::Write::write`].
     pub fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.write_by(T::send, data)
+    }
+
+    /// Does the same for data behind which [`shutdown_write`](Self::shutdown_write), or
+    /// [`say_goodbye`](Self::say_goodbye) and dropping the stream, comes at once.
+    ///
+    /// # Errors
+    /// As [`io::Write::write`].
+    pub fn write_before_end(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.write_by(T::send_before_end, data)
+    }
+
+    fn write_by(&mut self, send: impl FnOnce(&mut T, &[u8]) -> io::Result<usize>, data: &[u8]) -> io::Result<usize> {
         if self.unsent.is_some() {
             let counted = self.flush()?;
             match &self.unsent {
@@ -249,10 +272,15 @@ impl<T: RawConnection> Stream<T> {
         if data.is_empty() || self.closing {
             return if self.closing { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(0) };
         }
-        SCRATCH.with_borrow_mut(|scratch| self.seal_and_write(data, scratch))
+        SCRATCH.with_borrow_mut(|scratch| self.seal_and_write(send, data, scratch))
     }
 
-    fn seal_and_write(&mut self, data: &[u8], scratch: &mut [u8]) -> io::Result<usize> {
+    fn seal_and_write(
+        &mut self,
+        send: impl FnOnce(&mut T, &[u8]) -> io::Result<usize>,
+        data: &[u8],
+        scratch: &mut [u8],
+    ) -> io::Result<usize> {
         let mut own;
         let (taken, records) = match &mut self.layer {
             Layer::Records(records) => {
@@ -268,7 +296,7 @@ impl<T: RawConnection> Stream<T> {
             }
             Layer::Nothing => return Err(io::ErrorKind::BrokenPipe.into()),
         };
-        let written = match self.below.send(records) {
+        let written = match send(&mut self.below, records) {
             Ok(written) => written,
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
             Err(error) => return Err(error),

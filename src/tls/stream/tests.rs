@@ -17,6 +17,8 @@ struct Pipe {
     room: usize,
     taken: Vec<u8>,
     shut: bool,
+    /// The latest bytes wait for the end.
+    waiting: bool,
 }
 
 impl Read for Pipe {
@@ -36,6 +38,7 @@ impl Write for Pipe {
         }
         self.room -= count;
         self.taken.extend_from_slice(&bytes[..count]);
+        self.waiting = false;
         Ok(count)
     }
 
@@ -45,6 +48,12 @@ impl Write for Pipe {
 }
 
 impl RawConnection for Pipe {
+    fn send_before_end(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.write(bytes)?;
+        self.waiting = true;
+        Ok(count)
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.shut = true;
         Ok(())
@@ -189,6 +198,21 @@ fn a_close_notify_that_is_not_taken_at_once_goes_before_the_fin_later() {
         stream.shutdown_write().unwrap();
         assert!(stream.below.shut);
         peer.read(&stream.below.taken).unwrap();
+        assert!(peer.is_closed());
+    }
+}
+
+#[test]
+fn last_bytes_and_the_goodbye_behind_them_go_out_with_the_end() {
+    for captures in [true, false] {
+        let (mut stream, mut peer) = stream(0, Role::Server, captures);
+        stream.write(b"words, ").unwrap();
+        assert!(!stream.below.waiting, "nothing follows that they could wait for");
+        stream.write_before_end(b"last words").unwrap();
+        assert!(stream.below.waiting);
+        stream.shutdown_write().unwrap();
+        assert!(stream.below.waiting && stream.below.shut);
+        assert_eq!(peer.read(&stream.below.taken).unwrap(), b"words, last words");
         assert!(peer.is_closed());
     }
 }

@@ -20,6 +20,12 @@ pub(in crate::tunnel) trait End {
     /// As [`io::Write::write`]. The next write begins with the bytes that this one did not take.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
+    /// Writes bytes behind which the end is told at once, by [`shutdown_write`](Self::shutdown_write) or by dropping
+    /// the stream; both may leave together.
+    fn write_before_end(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write(bytes)
+    }
+
     /// Tells the other side that nothing more comes (a TCP FIN, a `close_notify` before it); `WouldBlock` means that it
     /// is to be told again once a write may be taken.
     fn shutdown_write(&mut self) -> io::Result<()>;
@@ -93,6 +99,10 @@ impl tls::RawConnection for TcpStream {
         socket::send(self, bytes)
     }
 
+    fn send_before_end(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        socket::send_before_end(self, bytes)
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
     }
@@ -159,6 +169,15 @@ impl End for TunnelStream {
             Self::Tls(stream) => stream.write(bytes),
             #[cfg(test)]
             Self::Shared(stream) => socket::send(stream, bytes),
+        }
+    }
+
+    fn write_before_end(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => socket::send_before_end(stream, bytes),
+            Self::Tls(stream) => stream.write_before_end(bytes),
+            #[cfg(test)]
+            Self::Shared(stream) => socket::send_before_end(stream, bytes),
         }
     }
 

@@ -47,13 +47,18 @@ impl<E: End> Pair<E> {
 }
 
 impl Flow {
-    /// Writes `bytes` to `leg` as far as it takes them at once, and keeps the rest.
-    pub(super) fn keep_unwritten<E: End>(&mut self, leg: &mut Leg<E>, bytes: &[u8]) {
+    /// Writes `bytes` to `leg` as far as it takes them at once, and keeps the rest. `before_end`: see
+    /// [`End::write_before_end`].
+    pub(super) fn keep_unwritten<E: End>(&mut self, leg: &mut Leg<E>, bytes: &[u8], before_end: bool) {
         if bytes.is_empty() {
             return;
         }
         let is_next = leg.writable && !leg.put_off && self.kept().is_empty();
-        let written = if is_next { leg.stream.write(bytes).unwrap_or(0) } else { 0 };
+        let written = match (is_next, before_end) {
+            (false, _) => 0,
+            (true, false) => leg.stream.write(bytes).unwrap_or(0),
+            (true, true) => leg.stream.write_before_end(bytes).unwrap_or(0),
+        };
         // An error is met again, and dealt with, when the kept bytes are flushed.
         self.keep(&bytes[written..]);
     }

@@ -28,6 +28,7 @@ use flow::Flow;
 use limits::PairLimits;
 use reattached::ReattachProgress;
 pub(super) use reattached::Wanted;
+use relay::WayOut;
 pub(super) use state::PairState;
 
 /// Two ends and what passes between them. Reads no clock: `now` is handed in.
@@ -175,7 +176,7 @@ impl<E: End> Pair<E> {
 
     /// Relays bytes that were read from `side` before the tunnel began.
     pub(super) fn preload(&mut self, side: Side, bytes: &[u8], now: Instant, counters: &UpstreamMetrics) {
-        self.relay(side, bytes, now, counters, None);
+        self.relay(side, bytes, now, counters, WayOut::default());
     }
 
     /// Notes the readiness of an end.

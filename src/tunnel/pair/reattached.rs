@@ -20,7 +20,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-use super::{End, Leg, Pair, Reason, Side};
+use super::{End, Leg, Pair, Reason, Side, WayOut};
 use crate::hook::{self, Loss};
 use crate::metrics::UpstreamMetrics;
 use crate::tunnel::reattach::{Heads, Holding, KeptRequest, MOST_HEAD, ReattachOutcome, ReattachReport, Tail};
@@ -312,7 +312,7 @@ impl<E: End> Pair<E> {
             self.pass(Side::Client, &held, self.limits.max_message(), now, counters);
         }
         if !early.is_empty() {
-            self.relay(Side::Backend, early, now, counters, None);
+            self.relay(Side::Backend, early, now, counters, WayOut::default());
         }
         true
     }

@@ -8,6 +8,15 @@ use super::flow::Flow;
 use super::{End, Leg, Pair, Reason, SendBatch, Side};
 use crate::metrics::UpstreamMetrics;
 
+/// The way that a chunk goes out.
+#[derive(Default)]
+pub(super) struct WayOut<'b> {
+    /// Takes writes that are put off; `None` where they are made at once.
+    batch: Option<&'b mut SendBatch>,
+    /// The end of the stream is behind the chunk, and is passed on right after it.
+    before_end: bool,
+}
+
 /// Point that a read came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReadTo {
@@ -62,7 +71,8 @@ impl<E: End> Pair<E> {
                 let read = if empties && leg.hung_up && !self.is_special { ReadTo::Last } else { ReadTo::Rest };
                 leg.heard = now;
                 leg.pinging = None;
-                self.relay(side, &scratch[..count], now, counters, batch);
+                let out = WayOut { batch, before_end: read == ReadTo::Last };
+                self.relay(side, &scratch[..count], now, counters, out);
                 // Closing frames, frames of hooks, and the part of the chunk that was not taken at once.
                 self.flush(side, now);
                 return read;
@@ -86,12 +96,12 @@ impl<E: End> Pair<E> {
         chunk: &[u8],
         now: Instant,
         counters: &UpstreamMetrics,
-        batch: Option<&mut SendBatch>,
+        out: WayOut<'_>,
     ) {
         if self.is_special {
             self.relay_read(side, chunk, now, counters);
         } else {
-            self.pass_on_by(side, chunk, self.limits.max_message(), now, counters, batch);
+            self.pass_on_by(side, chunk, self.limits.max_message(), now, counters, out);
         }
     }
 
@@ -104,10 +114,10 @@ impl<E: End> Pair<E> {
         now: Instant,
         counters: &UpstreamMetrics,
     ) {
-        self.pass_on_by(side, chunk, limit, now, counters, None);
+        self.pass_on_by(side, chunk, limit, now, counters, WayOut::default());
     }
 
-    /// Does the same by way of the batch, if there is one.
+    /// Does the same by a given way.
     #[inline(always)]
     fn pass_on_by(
         &mut self,
@@ -116,7 +126,7 @@ impl<E: End> Pair<E> {
         limit: Option<u64>,
         now: Instant,
         counters: &UpstreamMetrics,
-        batch: Option<&mut SendBatch>,
+        out: WayOut<'_>,
     ) {
         let flow = &mut self.flows[side];
         let taken = flow.take(chunk, limit);
@@ -128,8 +138,9 @@ impl<E: End> Pair<E> {
         }
         let receiver = side.other();
         let leg = &mut self.ends[receiver];
-        if !leg.put_off_into(batch, receiver, flow, &chunk[..taken.pass]) {
-            flow.keep_unwritten(leg, &chunk[..taken.pass]);
+        let (passed, before_end) = (&chunk[..taken.pass], out.before_end);
+        if !leg.put_off_into(out, receiver, flow, passed) {
+            flow.keep_unwritten(leg, passed, before_end);
         }
         if taken.close.is_some() {
             self.keep_close(side, taken.close);
@@ -151,13 +162,13 @@ impl<E: End> Pair<E> {
 }
 
 impl<E: End> Leg<E> {
-    /// Puts a write to this end, which is `side`'s, off into the batch; tells whether it did.
+    /// Puts a write to this end, which is `side`'s, off into the batch, if there is one; tells whether it did.
     #[inline]
-    fn put_off_into(&mut self, batch: Option<&mut SendBatch>, side: Side, flow: &Flow, bytes: &[u8]) -> bool {
-        let Some(batch) = batch else { return false };
+    fn put_off_into(&mut self, out: WayOut<'_>, side: Side, flow: &Flow, bytes: &[u8]) -> bool {
+        let Some(batch) = out.batch else { return false };
         let is_next = !bytes.is_empty() && self.writable && !self.put_off && !flow.keeps();
         if is_next && self.stream.plain_socket().is_some() {
-            self.put_off = batch.take(side, bytes);
+            self.put_off = batch.take(side, bytes, out.before_end);
         }
         is_next && self.put_off
     }

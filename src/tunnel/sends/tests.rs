@@ -5,6 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 
 use super::*;
+use crate::socket::tcp_info::packets_in;
 
 /// A non-blocking socket with a small buffer, and its other end.
 fn pair() -> (TcpStream, TcpStream) {
@@ -21,7 +22,7 @@ fn send_all(batch: &mut SendBatch, sockets: &[TcpStream], bytes: &[u8]) -> Vec<V
     // Whether or not the system allows a ring.
     batch.is_open = true;
     for slot in 0..sockets.len() {
-        assert!(batch.of(slot).unwrap().take(Side::Backend, bytes));
+        assert!(batch.of(slot).unwrap().take(Side::Backend, bytes, false));
     }
     batch.send(|slot, side| (side == Side::Backend).then(|| sockets[slot].as_fd()));
     let rests = batch.made().iter().map(|made| batch.rest(made).to_vec()).collect();
@@ -60,6 +61,30 @@ fn what_sockets_take_and_what_they_leave_is_what_was_to_be_sent() {
 }
 
 #[test]
+fn last_bytes_reach_the_other_side_in_one_packet_with_the_end() {
+    for number in NUMBERS {
+        let (near, mut far): (Vec<_>, Vec<_>) = (0..number).map(|_| pair()).unzip();
+        let before: Vec<_> = far.iter().map(packets_in).collect();
+        let mut batch = SendBatch::new(Engine::Auto);
+        batch.is_open = true;
+        for slot in 0..number {
+            assert!(batch.of(slot).unwrap().take(Side::Backend, b"goodbye", true));
+        }
+        batch.send(|slot, _| Some(near[slot].as_fd()));
+        drop(near);
+        let mut together = 0;
+        for (far, before) in far.iter_mut().zip(before) {
+            let mut came = Vec::new();
+            far.read_to_end(&mut came).unwrap();
+            assert_eq!(came, b"goodbye");
+            together += usize::from(packets_in(far) - before == 1);
+        }
+        // Not all, where the test stands still for longer than the system has them wait.
+        assert!(together > 0, "{number} sockets: two packets each");
+    }
+}
+
+#[test]
 fn a_socket_that_fails_leaves_everything_and_harms_no_other() {
     for number in NUMBERS {
         let (near, mut far): (Vec<_>, Vec<_>) = (0..number).map(|_| pair()).unzip();
@@ -82,10 +107,10 @@ fn writes_that_are_long_or_unwanted_are_not_taken() {
     batch.open(FEW);
     assert!(batch.of(0).is_none(), "of few tunnels");
     batch.open(FEW + 1);
-    assert!(!batch.of(0).unwrap().take(Side::Client, &[0; LONGEST + 1]));
+    assert!(!batch.of(0).unwrap().take(Side::Client, &[0; LONGEST + 1], false));
     assert!(batch.is_empty() && !batch.is_full());
     while !batch.is_full() {
-        assert!(batch.of(7).unwrap().take(Side::Client, &[0; LONGEST]));
+        assert!(batch.of(7).unwrap().take(Side::Client, &[0; LONGEST], false));
     }
     assert!(batch.bytes.len() <= MOST_BYTES);
     batch.forget(7);

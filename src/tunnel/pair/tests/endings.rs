@@ -29,6 +29,34 @@ fn close_frames_pass_untouched_and_the_first_fin_after_both_ends_the_tunnel() {
 }
 
 #[test]
+fn last_bytes_go_out_together_with_the_end_behind_them() {
+    for side in Side::ALL {
+        for (last, is_goodbye) in [(binary(side, b"last words"), false), (close(side, 1000), true)] {
+            let mut rig = open();
+            if is_goodbye {
+                rig.send(side.other(), &close(side.other(), 1000));
+            }
+            rig.end(side).arrived_too(&last);
+            rig.fin(side);
+            assert!(rig.taken(side.other()).starts_with(&last));
+            assert_eq!(rig.ended, is_goodbye);
+            // A client whose backend is lost is told why, behind the last bytes.
+            assert!(rig.end(side.other()).waited && (rig.ended || rig.end(side.other()).shut));
+        }
+    }
+}
+
+#[test]
+fn bytes_with_no_end_behind_them_wait_for_none() {
+    for side in Side::ALL {
+        let mut rig = open();
+        rig.send(side, &binary(side, b"words"));
+        rig.fin(side);
+        assert!(!rig.end(side.other()).waited);
+    }
+}
+
+#[test]
 fn after_both_close_frames_the_tunnel_does_not_wait_for_ever() {
     let mut rig = open();
     rig.send(Client, &close(Client, 1000));

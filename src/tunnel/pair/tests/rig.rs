@@ -22,6 +22,10 @@ pub(super) struct Memory {
     pub(super) taken: Vec<u8>,
     /// The tunnel told it that nothing more comes.
     pub(super) shut: bool,
+    /// Its latest bytes wait for the end to be told.
+    waits_for_end: bool,
+    /// Some did.
+    pub(super) waited: bool,
 }
 
 impl End for Memory {
@@ -47,11 +51,18 @@ impl End for Memory {
         }
         self.room -= count;
         self.taken.extend_from_slice(&bytes[..count]);
+        self.waits_for_end = false;
+        Ok(count)
+    }
+
+    fn write_before_end(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.write(bytes)?;
+        (self.waits_for_end, self.waited) = (true, true);
         Ok(count)
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
-        self.shut = true;
+        (self.shut, self.waits_for_end) = (true, false);
         Ok(())
     }
 
@@ -174,7 +185,7 @@ impl Rig {
             match self.pair.drive(&mut self.scratch, self.now, &self.counters, None) {
                 Driven::More => {}
                 Driven::PutOff => unreachable!("there is no outbox"),
-                Driven::Waiting => return,
+                Driven::Waiting => return self.assert_nothing_waits(),
                 Driven::Asks => panic!("nothing is kept for another backend"),
                 Driven::Ended => {
                     self.ended = true;
@@ -183,6 +194,15 @@ impl Rig {
             }
         }
         panic!("the pair always finds something to do: a worker would spin");
+    }
+
+    /// What waits for an end that does not come would wait for long.
+    fn assert_nothing_waits(&mut self) {
+        for side in Side::ALL {
+            // What is kept behind it takes it along.
+            let goes_on = self.kept_for(side) > 0 || self.end(side).broken;
+            assert!(goes_on || !self.end(side).waits_for_end, "bytes for {side:?} wait for an end");
+        }
     }
 
     /// Time passes, and the worker looks at the clock as often as the pair asks it to.
