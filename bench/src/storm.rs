@@ -12,7 +12,7 @@ use rustix::process::{Resource, Signal, getrlimit};
 
 use crate::load::crowd::{Job, Told};
 use crate::load::{self, Fleet, READY};
-use crate::peer::{Clients, Ground, Peer, Setting, Site, Storm};
+use crate::peer::{Clients, Ground, Isolated, Peer, Setting, Site, Storm};
 use crate::report::About;
 use crate::session;
 use crate::stop::Stop;
@@ -43,12 +43,40 @@ const QUIET: Duration = Duration::from_secs(3);
 /// Part of that measurement after which the storm is looked at.
 const SLICE: Duration = Duration::from_millis(500);
 
+/// Tunnels that talk to backends of their own on the gateway's core, as a control: what they wait for are the cores, on
+/// machines that share theirs with others for milliseconds.
+const CONTROLS: usize = 200;
+
 /// Outcome for one gateway.
 struct Outcome {
     told: Told,
-    quiet: Duration,
-    beside: Duration,
+    /// Without the storm, and in it.
+    talkers: [Waits; 2],
+    controls: [Waits; 2],
     lost: u64,
+}
+
+/// What 99 of 100 messages wait at the most: those of the whole time, and at the median of its half seconds.
+#[derive(Clone, Copy)]
+struct Waits {
+    whole: Duration,
+    median: Duration,
+}
+
+/// Echoes of a fleet over some time.
+#[derive(Default)]
+struct Talk {
+    all: load::Outcome,
+    /// 99 % of each half second.
+    slices: Vec<Duration>,
+}
+
+impl Talk {
+    fn waits(&self) -> Waits {
+        let mut slices = self.slices.clone();
+        slices.sort_unstable();
+        Waits { whole: self.all.latency.quantile(0.99), median: slices[slices.len() / 2] }
+    }
 }
 
 /// Runs it, prints the figures, and writes them as `storm.md` into `out`.
@@ -113,36 +141,63 @@ fn measure(plan: &Plan, peer: Peer, stay: bool, descriptors: u64, ground: &Groun
         Setting { workers: 1, is_replaced: false, is_logged: false, clients: plan.tls, storm, is_restarted: false };
     let site = Site::start(peer, setting, ground)?;
     let stop = &ground.stop;
+    let beside = Site::start(Peer::Direct, Setting { storm: None, ..setting }, ground)?;
     let mut fleet = Fleet::open(&site.targets, plan.talkers, stop)?;
+    let mut controls = Fleet::open(&beside.targets, CONTROLS, stop)?;
+    beside.share_core_of_gateway()?;
     let _isolated = site.isolate(&["one", "two", "three"])?;
-    let (message, rate) = (Message::new(64), TALK * plan.talkers as f64);
-    fleet.paced(&message, rate, SLICE)?;
-    let quiet = fleet.paced(&message, rate, QUIET)?;
-    ensure!(quiet.done > 0, "nothing came back");
+    talk_both([&mut fleet, &mut controls], &AtomicBool::new(true), || Ok(()))?;
+    let quiet_over = AtomicBool::new(false);
+    let (quiet, ()) = talk_both([&mut fleet, &mut controls], &quiet_over, || {
+        let waited = stop.wait(QUIET);
+        quiet_over.store(true, Ordering::SeqCst);
+        waited
+    })?;
+    ensure!(quiet.iter().all(|talk| talk.all.done > 0), "nothing came back");
     let mut crowds = crowds(plan, stay, &site)?;
     let over = AtomicBool::new(false);
-    let (told, beside) = std::thread::scope(|scope| {
-        let listening = scope.spawn(|| {
-            let told = listen(&mut crowds, stop);
-            over.store(true, Ordering::SeqCst);
-            told
-        });
-        let beside = talk(&mut fleet, &message, rate, &over);
-        let Ok(told) = listening.join() else { bail!("the thread that listens to the clients panicked") };
-        Ok((told?, beside?))
+    let (beside, told) = talk_both([&mut fleet, &mut controls], &over, || {
+        let told = listen(&mut crowds, stop);
+        over.store(true, Ordering::SeqCst);
+        told
     })?;
-    let (beside, lost) = beside;
     site.check_scheduling();
-    Ok(Outcome { told, quiet: quiet.latency.quantile(0.99), beside: beside.latency.quantile(0.99), lost })
+    let waits = |of: usize| [quiet[of].waits(), beside[of].waits()];
+    Ok(Outcome { told, talkers: waits(0), controls: waits(1), lost: fleet.lost() + controls.lost() })
 }
 
-/// Echoes until it is over, and the number of tunnels that were lost.
-fn talk(fleet: &mut Fleet, message: &Message, rate: f64, over: &AtomicBool) -> Result<(load::Outcome, u64)> {
-    let mut all = fleet.paced(message, rate, SLICE)?;
-    while !over.load(Ordering::SeqCst) {
-        all.add(&fleet.paced(message, rate, SLICE)?);
+/// Echoes over both fleets while `act` runs, until it says that it is over.
+fn talk_both<T: Send>(
+    fleets: [&mut Fleet; 2],
+    over: &AtomicBool,
+    act: impl FnOnce() -> Result<T> + Send,
+) -> Result<([Talk; 2], T)> {
+    std::thread::scope(|scope| {
+        let acting = scope.spawn(act);
+        let [talkers, controls] = fleets;
+        let beside = scope.spawn(|| {
+            let _isolated = Isolated::this_thread()?;
+            talk(controls, over)
+        });
+        let outcome = talk(talkers, over);
+        let Ok(acted) = acting.join() else { bail!("the thread beside the talking tunnels panicked") };
+        let Ok(beside) = beside.join() else { bail!("the thread of the control panicked") };
+        Ok(([outcome?, beside?], acted?))
+    })
+}
+
+/// Echoes until it is over.
+fn talk(fleet: &mut Fleet, over: &AtomicBool) -> Result<Talk> {
+    let (message, rate) = (Message::new(64), TALK * fleet.size() as f64);
+    let mut talk = Talk::default();
+    loop {
+        let slice = fleet.paced(&message, rate, SLICE)?;
+        talk.slices.push(slice.latency.quantile(0.99));
+        talk.all.add(&slice);
+        if over.load(Ordering::SeqCst) {
+            return Ok(talk);
+        }
     }
-    Ok((all, fleet.lost()))
 }
 
 /// A process of the generator. Killed on drop.
@@ -208,7 +263,7 @@ fn listen(crowds: &mut [Process], stop: &Stop) -> Result<Told> {
 }
 
 fn section(plan: &Plan, peer: Peer, outcome: &Outcome) -> String {
-    let Outcome { told, quiet, beside, lost } = outcome;
+    let Outcome { told, talkers, controls, lost } = outcome;
     let at = |part: f64| {
         let place = (told.admitted.len().saturating_sub(1) as f64 * part) as usize;
         told.admitted.get(place).map_or(f64::NAN, |milliseconds| *milliseconds as f64 / 1e3)
@@ -219,7 +274,10 @@ fn section(plan: &Plan, peer: Peer, outcome: &Outcome) -> String {
     let others: u64 = refused.iter().map(|(_, count)| **count).sum();
     let by_status: Vec<_> = refused.iter().map(|(status, count)| format!("{status}: {count}")).collect();
     let curve: Vec<_> = curve(&told.admitted).iter().map(ToString::to_string).collect();
-    let ratio = beside.as_secs_f64() / quiet.as_secs_f64();
+    let seen = |[quiet, storm]: [Duration; 2]| {
+        let [quiet, storm] = [quiet, storm].map(|wait| wait.as_secs_f64() * 1e3);
+        format!("{quiet:.2}, {storm:.2}, {:.2}", storm / quiet)
+    };
     format!(
         "## {}\n\n| | |\n|---|---|\n\
          | in after, s: first, median, last | {:.2}, {:.2}, {last:.2} |\n\
@@ -229,8 +287,10 @@ fn section(plan: &Plan, peer: Peer, outcome: &Outcome) -> String {
          | other refusals, each followed by another try | {others} ({}) |\n\
          | connections without an answer | {} |\n\
          | in, and no echo; not resumed | {}; {} |\n\
-         | p99 of {} talking tunnels, ms: quiet, in the storm | {:.2}, {:.2} |\n\
-         | ratio, at most 1.5 | {ratio:.2} |\n\
+         | p99 of {} talking tunnels, ms: quiet, in the storm, ratio (at most 1.5) | {} |\n\
+         | … at the median of the half seconds | {} |\n\
+         | p99 of {CONTROLS} tunnels to backends on the gateway's core | {} |\n\
+         | … at the median of the half seconds | {} |\n\
          | talking tunnels lost | {lost} |\n\n\
          Admissions in each second: {}\n\n",
         peer.title(),
@@ -244,8 +304,10 @@ fn section(plan: &Plan, peer: Peer, outcome: &Outcome) -> String {
         told.silent,
         told.unresumed,
         plan.talkers,
-        quiet.as_secs_f64() * 1e3,
-        beside.as_secs_f64() * 1e3,
+        seen(talkers.map(|waits| waits.whole)),
+        seen(talkers.map(|waits| waits.median)),
+        seen(controls.map(|waits| waits.whole)),
+        seen(controls.map(|waits| waits.median)),
         curve.join(" "),
     )
 }

@@ -119,6 +119,11 @@ impl<'a> Fleet<'a> {
         Ok(())
     }
 
+    /// Number of tunnels, lost ones included.
+    pub fn size(&self) -> usize {
+        self.tunnels.len()
+    }
+
     /// Tunnels lost since they were opened.
     pub fn lost(&self) -> u64 {
         self.lost

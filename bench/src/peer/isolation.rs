@@ -19,7 +19,11 @@ pub struct Isolated {
 }
 
 impl Isolated {
-    fn this_thread() -> Result<Self> {
+    /// Binds it.
+    ///
+    /// # Errors
+    /// When there is no second core, or the system does not allow it.
+    pub fn this_thread() -> Result<Self> {
         let before = sched_getaffinity(None).context("no affinity")?;
         let mut second = CpuSet::new();
         second.set(1);
@@ -31,6 +35,14 @@ impl Isolated {
 }
 
 impl Site<'_> {
+    /// Puts the backends on the gateway's core, beside it: what their clients wait for is that core.
+    ///
+    /// # Errors
+    /// When they have ended.
+    pub fn share_core_of_gateway(&self) -> Result<()> {
+        self.backends.iter().try_for_each(|backend| pin(backend.pid, GATEWAY))
+    }
+
     /// Gives the gateway the first core for itself, and what measures it the second one: the calling thread and the
     /// backends `quick` come before everything else there, so that what they wait for is the gateway. Lasts until the
     /// returned value is dropped; for the backends and the gateway until they end.
