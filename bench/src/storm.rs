@@ -56,7 +56,7 @@ struct Outcome {
     lost: u64,
 }
 
-/// What 99 of 100 messages wait at the most: those of the whole time, and at the median of its half seconds.
+/// Longest wait of 99 of 100 messages: of the whole time, and at the median of its half seconds.
 #[derive(Clone, Copy)]
 struct Waits {
     whole: Duration,

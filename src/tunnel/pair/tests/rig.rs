@@ -196,7 +196,7 @@ impl Rig {
         panic!("the pair always finds something to do: a worker would spin");
     }
 
-    /// What waits for an end that does not come would wait for long.
+    /// Fails when bytes wait for an end that does not come: they would wait for long.
     fn assert_nothing_waits(&mut self) {
         for side in Side::ALL {
             // What is kept behind it takes it along.
