@@ -1,6 +1,5 @@
 //! Tokens of the API: lines of a file, compared in constant time.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,7 +28,7 @@ impl Token {
         let file = Arc::clone(&self.file);
         // A file system may be slow.
         let read = tokio::task::spawn_blocking(move || tokens(&file)).await;
-        let tokens = read.unwrap_or(Err(SecretError::Unreadable(io::ErrorKind::Other)))?;
+        let tokens = read.unwrap_or_else(|error| Err(SecretError::Unreadable(error.to_string())))?;
         // Hashes have the same length, whatever length was sent.
         let sent = digest(&SHA256, sent);
         let is_sent =

@@ -9,9 +9,9 @@ use super::source::open_regular;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretError {
-    /// The file cannot be read.
+    /// The file cannot be read: the system's reason.
     #[error("the file cannot be read: {0}")]
-    Unreadable(io::ErrorKind),
+    Unreadable(String),
     /// A folder, a pipe or a device.
     #[error("the file is not a regular file")]
     NotRegular,
@@ -64,7 +64,7 @@ fn read(file: &Path) -> Result<Vec<u8>, SecretError> {
     let read = open_regular(file).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes));
     read.map_err(|error| match error.kind() {
         io::ErrorKind::Other => SecretError::NotRegular,
-        kind => SecretError::Unreadable(kind),
+        _ => SecretError::Unreadable(error.to_string()),
     })?;
     if bytes.len() as u64 > MOST_BYTES { Err(SecretError::TooLong) } else { Ok(bytes) }
 }
