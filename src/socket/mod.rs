@@ -25,8 +25,8 @@ pub(crate) fn send(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
 }
 
-/// Does the same for bytes behind which the end of the stream is to be sent at once: they wait for it, for a fifth of a
-/// second at the most, and leave with it in one packet (`MSG_MORE`).
-pub(crate) fn send_before_end(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+/// Does the same for bytes behind which others come soon, or the end of the stream: what does not fill a packet waits
+/// for them, for a fifth of a second at the most, and leaves with them (`MSG_MORE`, tcp(7)).
+pub(crate) fn send_more(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::MORE)?)
 }

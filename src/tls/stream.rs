@@ -29,11 +29,11 @@ pub trait RawConnection: Read + Write {
         self.write(bytes)
     }
 
-    /// Writes bytes behind which [`shutdown_write`](Self::shutdown_write), or closing, comes at once.
+    /// Writes bytes behind which others come soon, or [`shutdown_write`](Self::shutdown_write), or closing.
     ///
     /// # Errors
     /// As [`Write::write`].
-    fn send_before_end(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn send_more(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.send(bytes)
     }
 
@@ -229,7 +229,7 @@ impl<T: RawConnection> Stream<T> {
         let Some(unsent) = &mut self.unsent else { return Ok(0) };
         let rest = &unsent.bytes[unsent.written..];
         // Behind the `close_notify` is the FIN.
-        let written = if self.closing { self.below.send_before_end(rest) } else { self.below.send(rest) }?;
+        let written = if self.closing { self.below.send_more(rest) } else { self.below.send(rest) }?;
         unsent.written += written;
         let left = unsent.bytes.len() - unsent.written;
         // One byte of data at least is left as long as one of the records is, so that the caller comes again.
@@ -250,13 +250,13 @@ impl<T: RawConnection> Stream<T> {
         self.write_by(T::send, data)
     }
 
-    /// Does the same for data behind which [`shutdown_write`](Self::shutdown_write), or
-    /// [`say_goodbye`](Self::say_goodbye) and dropping the stream, comes at once.
+    /// Does the same for data behind which more comes soon, or [`shutdown_write`](Self::shutdown_write), or
+    /// [`say_goodbye`](Self::say_goodbye) and dropping the stream.
     ///
     /// # Errors
     /// As [`io::Write::write`].
-    pub fn write_before_end(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.write_by(T::send_before_end, data)
+    pub fn write_more(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.write_by(T::send_more, data)
     }
 
     fn write_by(&mut self, send: impl FnOnce(&mut T, &[u8]) -> io::Result<usize>, data: &[u8]) -> io::Result<usize> {

@@ -55,8 +55,8 @@ pub(super) struct PutOff {
     length: usize,
     /// Bytes that the socket took.
     sent: usize,
-    /// The end of the stream follows at once.
-    before_end: bool,
+    /// Others come soon behind its bytes, or the end of the stream.
+    more: bool,
 }
 
 impl PutOff {
@@ -91,15 +91,15 @@ impl SendBatch {
         self.is_open.then_some(self)
     }
 
-    /// Takes a write, unless it is too long to be worth a copy. `before_end`: see [`socket::send_before_end`].
+    /// Takes a write, unless it is too long to be worth a copy. `more`: see [`socket::send_more`].
     #[inline]
-    pub(super) fn take(&mut self, side: Side, bytes: &[u8], before_end: bool) -> bool {
+    pub(super) fn take(&mut self, side: Side, bytes: &[u8], more: bool) -> bool {
         if bytes.len() > LONGEST {
             return false;
         }
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
-        self.writes.push(PutOff { slot: self.slot, side, start, length: bytes.len(), sent: 0, before_end });
+        self.writes.push(PutOff { slot: self.slot, side, start, length: bytes.len(), sent: 0, more });
         true
     }
 
@@ -133,7 +133,7 @@ impl SendBatch {
                 for put_off in writes {
                     let Some((socket, bytes)) = send_of(put_off) else { continue };
                     // What is not taken is tried again by the tunnel, which meets the error, too.
-                    let send = if put_off.before_end { socket::send_before_end } else { socket::send };
+                    let send = if put_off.more { socket::send_more } else { socket::send };
                     put_off.sent = send(&socket, bytes).unwrap_or(0);
                 }
             }

@@ -48,7 +48,7 @@ impl Write for Pipe {
 }
 
 impl RawConnection for Pipe {
-    fn send_before_end(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn send_more(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.write(bytes)?;
         self.waiting = true;
         Ok(count)
@@ -208,7 +208,7 @@ fn last_bytes_and_the_goodbye_behind_them_go_out_with_the_end() {
         let (mut stream, mut peer) = stream(0, Role::Server, captures);
         stream.write(b"words, ").unwrap();
         assert!(!stream.below.waiting, "nothing follows that they could wait for");
-        stream.write_before_end(b"last words").unwrap();
+        stream.write_more(b"last words").unwrap();
         assert!(stream.below.waiting);
         stream.shutdown_write().unwrap();
         assert!(stream.below.waiting && stream.below.shut);

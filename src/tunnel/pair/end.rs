@@ -20,9 +20,9 @@ pub(in crate::tunnel) trait End {
     /// As [`io::Write::write`]. The next write begins with the bytes that this one did not take.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Writes bytes behind which the end is told at once, by [`shutdown_write`](Self::shutdown_write) or by dropping
-    /// the stream; both may leave together.
-    fn write_before_end(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    /// Writes bytes behind which others come soon, or the end by [`shutdown_write`](Self::shutdown_write) or by
+    /// dropping the stream; some may wait for a moment, and leave with them.
+    fn write_more(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write(bytes)
     }
 
@@ -99,8 +99,8 @@ impl tls::RawConnection for TcpStream {
         socket::send(self, bytes)
     }
 
-    fn send_before_end(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        socket::send_before_end(self, bytes)
+    fn send_more(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        socket::send_more(self, bytes)
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
@@ -172,12 +172,12 @@ impl End for TunnelStream {
         }
     }
 
-    fn write_before_end(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn write_more(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => socket::send_before_end(stream, bytes),
-            Self::Tls(stream) => stream.write_before_end(bytes),
+            Self::Tcp(stream) => socket::send_more(stream, bytes),
+            Self::Tls(stream) => stream.write_more(bytes),
             #[cfg(test)]
-            Self::Shared(stream) => socket::send_before_end(stream, bytes),
+            Self::Shared(stream) => socket::send_more(stream, bytes),
         }
     }
 

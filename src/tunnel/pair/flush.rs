@@ -47,17 +47,22 @@ impl<E: End> Pair<E> {
 }
 
 impl Flow {
-    /// Writes `bytes` to `leg` as far as it takes them at once, and keeps the rest. `before_end`: see
-    /// [`End::write_before_end`].
-    pub(super) fn keep_unwritten<E: End>(&mut self, leg: &mut Leg<E>, bytes: &[u8], before_end: bool) {
+    /// Tells whether a frame has begun whose rest is still to come.
+    pub(super) fn is_amid_frame(&self) -> bool {
+        !self.cursor().at_boundary() && !self.cursor().is_lost()
+    }
+
+    /// Writes `bytes` to `leg` as far as it takes them at once, and keeps the rest. `more`: by
+    /// [`End::write_more`].
+    pub(super) fn keep_unwritten<E: End>(&mut self, leg: &mut Leg<E>, bytes: &[u8], more: bool) {
         if bytes.is_empty() {
             return;
         }
         let is_next = leg.writable && !leg.put_off && self.kept().is_empty();
-        let written = match (is_next, before_end) {
+        let written = match (is_next, more) {
             (false, _) => 0,
             (true, false) => leg.stream.write(bytes).unwrap_or(0),
-            (true, true) => leg.stream.write_before_end(bytes).unwrap_or(0),
+            (true, true) => leg.stream.write_more(bytes).unwrap_or(0),
         };
         // An error is met again, and dealt with, when the kept bytes are flushed.
         self.keep(&bytes[written..]);

@@ -138,9 +138,10 @@ impl<E: End> Pair<E> {
         }
         let receiver = side.other();
         let leg = &mut self.ends[receiver];
-        let (passed, before_end) = (&chunk[..taken.pass], out.before_end);
-        if !leg.put_off_into(out, receiver, flow, passed) {
-            flow.keep_unwritten(leg, passed, before_end);
+        let passed = &chunk[..taken.pass];
+        let more = out.before_end || passed.len() >= LONG && flow.is_amid_frame();
+        if !leg.put_off_into(out.batch, receiver, flow, passed, more) {
+            flow.keep_unwritten(leg, passed, more);
         }
         if taken.close.is_some() {
             self.keep_close(side, taken.close);
@@ -164,12 +165,23 @@ impl<E: End> Pair<E> {
 impl<E: End> Leg<E> {
     /// Puts a write to this end, which is `side`'s, off into the batch, if there is one; tells whether it did.
     #[inline]
-    fn put_off_into(&mut self, out: WayOut<'_>, side: Side, flow: &Flow, bytes: &[u8]) -> bool {
-        let Some(batch) = out.batch else { return false };
+    fn put_off_into(
+        &mut self,
+        batch: Option<&mut SendBatch>,
+        side: Side,
+        flow: &Flow,
+        bytes: &[u8],
+        more: bool,
+    ) -> bool {
+        let Some(batch) = batch else { return false };
         let is_next = !bytes.is_empty() && self.writable && !self.put_off && !flow.keeps();
         if is_next && self.stream.plain_socket().is_some() {
-            self.put_off = batch.take(side, bytes, out.before_end);
+            self.put_off = batch.take(side, bytes, more);
         }
         is_next && self.put_off
     }
 }
+
+/// From this length on a part of a frame is sent in full packets: what is over waits for the rest of the frame, which a
+/// sender of long messages has under way. Shorter parts pass as they come.
+const LONG: usize = 4 * 1024;

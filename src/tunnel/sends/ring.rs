@@ -40,7 +40,7 @@ impl SendRing {
             let Some((socket, bytes)) = send_of(put_off) else { continue };
             let (fd, length) = (Fd(socket.as_raw_fd()), u32::try_from(bytes.len()).unwrap_or(0));
             let mut flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | SendFlags::from_bits_retain(MSG_WAITALL);
-            flags.set(SendFlags::MORE, put_off.before_end);
+            flags.set(SendFlags::MORE, put_off.more);
             let entry = opcode::Send::new(fd, bytes.as_ptr(), length).flags(flags.bits().cast_signed()).build();
             let entry = entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(number as u64);
             // SAFETY: sockets and bytes are borrowed for longer than this function runs, and the kernel is done with

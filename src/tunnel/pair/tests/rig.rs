@@ -22,8 +22,8 @@ pub(super) struct Memory {
     pub(super) taken: Vec<u8>,
     /// The tunnel told it that nothing more comes.
     pub(super) shut: bool,
-    /// Its latest bytes wait for the end to be told.
-    waits_for_end: bool,
+    /// Its latest bytes wait for others, or for the end.
+    waits: bool,
     /// Some did.
     pub(super) waited: bool,
 }
@@ -51,18 +51,18 @@ impl End for Memory {
         }
         self.room -= count;
         self.taken.extend_from_slice(&bytes[..count]);
-        self.waits_for_end = false;
+        self.waits = false;
         Ok(count)
     }
 
-    fn write_before_end(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn write_more(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.write(bytes)?;
-        (self.waits_for_end, self.waited) = (true, true);
+        (self.waits, self.waited) = (true, true);
         Ok(count)
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
-        (self.shut, self.waits_for_end) = (true, false);
+        (self.shut, self.waits) = (true, false);
         Ok(())
     }
 
@@ -196,12 +196,13 @@ impl Rig {
         panic!("the pair always finds something to do: a worker would spin");
     }
 
-    /// Fails when bytes wait for an end that does not come: they would wait for long.
+    /// Fails when bytes wait for others, or an end, that do not come.
     fn assert_nothing_waits(&mut self) {
         for side in Side::ALL {
             // What is kept behind it takes it along.
-            let goes_on = self.kept_for(side) > 0 || self.end(side).broken;
-            assert!(goes_on || !self.end(side).waits_for_end, "bytes for {side:?} wait for an end");
+            let goes_on =
+                self.kept_for(side) > 0 || self.end(side).broken || self.pair.flows[side.other()].is_amid_frame();
+            assert!(goes_on || !self.end(side).waits, "bytes for {side:?} wait for nothing");
         }
     }
 

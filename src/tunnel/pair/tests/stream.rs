@@ -76,6 +76,22 @@ fn run(streams: Sides<&[u8]>, steps: &[Step], scratch: usize) -> Rig {
     rig
 }
 
+#[test]
+fn a_long_part_of_a_frame_may_wait_for_the_rest_and_nothing_else_does() {
+    for side in Side::ALL {
+        let frame = frame_from(side, 0x82, &[7; 10_000]);
+        let mut rig = Rig::with(TunnelLimits::default(), 0.0, 65_536);
+        for (part, may_wait) in
+            [(0..1_000, false), (1_000..6_000, true), (6_000..6_100, false), (6_100..frame.len(), false)]
+        {
+            rig.end(side.other()).waited = false;
+            rig.send(side, &frame[part.clone()]);
+            assert_eq!(rig.end(side.other()).waited, may_wait, "{side:?} {part:?}");
+        }
+        assert_eq!(rig.taken(side.other()), frame);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
