@@ -43,8 +43,9 @@ const QUIET: Duration = Duration::from_secs(3);
 /// Part of that measurement after which the storm is looked at.
 const SLICE: Duration = Duration::from_millis(500);
 
-/// Tunnels that talk to backends of their own on the gateway's core, as a control: what they wait for are the cores, on
-/// machines that share theirs with others for milliseconds.
+/// Tunnels that talk to backends of their own on the gateway's core, as a control. They do not pass the gateway, and
+/// wait for what else happens on its core: for the gateway's own work, and for moments in which the machine stands
+/// still.
 const CONTROLS: usize = 200;
 
 /// Outcome for one gateway.
@@ -141,10 +142,10 @@ fn measure(plan: &Plan, peer: Peer, stay: bool, descriptors: u64, ground: &Groun
         Setting { workers: 1, is_replaced: false, is_logged: false, clients: plan.tls, storm, is_restarted: false };
     let site = Site::start(peer, setting, ground)?;
     let stop = &ground.stop;
-    let beside = Site::start(Peer::Direct, Setting { storm: None, ..setting }, ground)?;
+    let without_gateway = Site::start(Peer::Direct, Setting { storm: None, ..setting }, ground)?;
     let mut fleet = Fleet::open(&site.targets, plan.talkers, stop)?;
-    let mut controls = Fleet::open(&beside.targets, CONTROLS, stop)?;
-    beside.share_core_of_gateway()?;
+    let mut controls = Fleet::open(&without_gateway.targets, CONTROLS, stop)?;
+    without_gateway.share_core_of_gateway()?;
     let _isolated = site.isolate(&["one", "two", "three"])?;
     talk_both([&mut fleet, &mut controls], &AtomicBool::new(true), || Ok(()))?;
     let quiet_over = AtomicBool::new(false);
