@@ -7,6 +7,7 @@ mod error;
 mod exchange;
 mod layers;
 mod secured;
+mod step;
 mod tcp;
 mod transport;
 

@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use super::step;
 use super::transport::{Transport, read, write};
-use crate::tls::{HandshakeFailure, Sealed, Session};
+use crate::tls::{HandshakeFailure, Sealed, Session, ToOpen};
 
 /// A transport, plain until a TLS handshake on it is done.
 pub struct Secured<T> {
@@ -66,7 +67,10 @@ impl<T: Transport> Secured<T> {
         let mut total = 0;
         loop {
             total += cipher.len();
-            let opened = sealed.open(&cipher, plain);
+            let outcome = step::open(&mut self.raw, ToOpen { sealed, cipher }, until).await?;
+            let opened = outcome.opened;
+            sealed = outcome.sealed;
+            plain.extend_from_slice(&outcome.plain);
             while !sealed.unsent().is_empty() {
                 // An alert goes out as far as it can be sent at once: nobody waits for who broke the protocol.
                 let limit = if opened.is_ok() { until } else { Instant::now() };
@@ -84,7 +88,7 @@ impl<T: Transport> Secured<T> {
             if total > MOST_HANDSHAKE_BYTES {
                 return Err(SecuringError::TooLong);
             }
-            cipher.clear();
+            cipher = Vec::new();
             match read(&mut self.raw, &mut cipher, until).await {
                 Ok(0) => return Err(SecuringError::Closed),
                 Ok(_) => {}

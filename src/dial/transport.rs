@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::TcpStream;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 /// One end of a handshake: bytes, read and written within moments.
@@ -24,6 +24,22 @@ pub trait Transport {
     /// # Errors
     /// `TimedOut` when the moment has come, and whatever connecting and writing fail with.
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8], until: Instant) -> Poll<io::Result<usize>>;
+
+    /// Wakes whoever polls this transport. `None` where long steps may be carried out by the thread that polls.
+    fn waker(&self) -> Option<Waker> {
+        None
+    }
+
+    /// Ready at the moment `until`, at which whoever has a [`waker`](Self::waker) is polled.
+    fn poll_until(&mut self, until: Instant) -> Poll<()> {
+        if Instant::now() >= until { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Tells if the other side is known to have closed its side. Whoever has a [`waker`](Self::waker) is polled when it
+    /// does.
+    fn has_left(&mut self) -> bool {
+        false
+    }
 
     /// Takes the plain socket off its poller; bytes that come for it wait in the kernel.
     ///

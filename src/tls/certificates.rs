@@ -9,7 +9,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys, RootCertStore};
+use rustls::{Error, InconsistentKeys, RootCertStore, SignatureScheme};
 use x509_parser::error::X509Error;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -30,6 +30,15 @@ pub struct Certificate {
     pub certified: Arc<CertifiedKey>,
     /// Faults that do not keep the certificate from being used.
     pub warnings: Vec<CertificateWarning>,
+}
+
+impl Certificate {
+    /// Tells whether a signature by the key takes long: 0.6 ms with RSA of 2,048 bits, 4 with twice as many. Ed25519 and
+    /// ECDSA on P-256 take 0.02 ms.
+    pub fn signs_slowly(&self) -> bool {
+        let quick = [SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ED25519];
+        self.certified.key.choose_scheme(&quick).is_none()
+    }
 }
 
 /// Reason for which a certificate and its key cannot be used.

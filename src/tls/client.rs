@@ -60,6 +60,8 @@ pub struct TlsClient {
 /// The files as they were read.
 struct InForce {
     config: Arc<ClientConfig>,
+    /// A signature by the gateway's own key takes long.
+    signs_slowly: bool,
     /// Digest of what the files held.
     contents: Vec<u8>,
     /// Drawn at random: connections by other files are other connections.
@@ -89,8 +91,9 @@ impl TlsClient {
     /// Every fault of the files. What was in force stays so.
     pub fn load(&self, now: SystemTime) -> Result<(), Vec<TlsClientError>> {
         let contents = self.contents();
-        let config = Arc::new(config(&self.settings, now)?);
-        self.in_force.store(Some(Arc::new(InForce { config, contents, identity: rand::random() })));
+        let (config, signs_slowly) = config(&self.settings, now)?;
+        let (config, identity) = (Arc::new(config), rand::random());
+        self.in_force.store(Some(Arc::new(InForce { config, signs_slowly, contents, identity })));
         Ok(())
     }
 
@@ -138,7 +141,9 @@ impl TlsClient {
         let Some(in_force) = &*in_force else { return Err(TlsFailure::not_set_up("its files were not read")) };
         let name = self.settings.server_name.clone();
         let name = name.unwrap_or_else(|| ServerName::IpAddress(backend.to_canonical().into()));
-        Session::client(Arc::clone(&in_force.config), name).map_err(|error| TlsFailure::not_set_up(&error.to_string()))
+        let session = Session::client(Arc::clone(&in_force.config), name);
+        let session = session.map_err(|error| TlsFailure::not_set_up(&error.to_string()))?;
+        Ok(session.with_slow_key(in_force.signs_slowly))
     }
 }
 
@@ -149,7 +154,8 @@ impl fmt::Debug for TlsClient {
     }
 }
 
-fn config(settings: &ClientSettings, now: SystemTime) -> Result<ClientConfig, Vec<TlsClientError>> {
+/// The configuration, and whether a signature by the gateway's own key takes long.
+fn config(settings: &ClientSettings, now: SystemTime) -> Result<(ClientConfig, bool), Vec<TlsClientError>> {
     let provider = super::provider();
     let mut errors = Vec::new();
     let roots = match (&settings.ca, settings.verify) {
@@ -171,13 +177,14 @@ fn config(settings: &ClientSettings, now: SystemTime) -> Result<ClientConfig, Ve
         Some(roots) => builder.with_root_certificates(roots),
         None => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody { provider })),
     };
+    let signs_slowly = presented.as_ref().is_some_and(Certificate::signs_slowly);
     let mut config = match presented {
         None => builder.with_no_client_auth(),
         Some(certificate) => builder.with_client_cert_resolver(Arc::new(Presented(certificate.certified))),
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.capture_secrets();
-    Ok(config)
+    Ok((config, signs_slowly))
 }
 
 /// The authorities that the system trusts, by `SSL_CERT_FILE` and `SSL_CERT_DIR` or where the distribution keeps them.

@@ -10,6 +10,7 @@ mod sealed;
 pub mod secrets;
 pub mod server;
 mod session;
+mod step;
 mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -24,6 +25,7 @@ pub use files::FileError;
 pub use presented::ClientCertificate;
 pub use sealed::Sealed;
 pub use session::{HandshakeFacts, Session};
+pub use step::{HandshakeStep, StepOutcome, ToOpen};
 pub use stream::{LEAST_BUFFER, RawConnection, Stream, StreamKind, StreamState};
 
 /// The one provider of cryptography, to be given to every configuration of rustls: aws-lc-rs.

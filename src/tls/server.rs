@@ -17,6 +17,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{Error, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
+use super::Session;
 use super::certificates::{Certificate, CertificateError, roots};
 use super::secrets::Capturing;
 use super::tickets::{TicketKeys, TicketKeysError, Tickets};
@@ -119,6 +120,16 @@ impl TlsServer {
     /// The settings that it was made from.
     pub fn settings(&self) -> &ServerSettings {
         &self.settings
+    }
+
+    /// Begins a session with a client.
+    ///
+    /// # Errors
+    /// The configuration is at odds with itself.
+    pub fn session(&self) -> Result<Session, Error> {
+        let in_force = self.in_force.load();
+        let session = Session::server(Arc::clone(&in_force.config))?;
+        Ok(session.with_slow_key(in_force.certificates.iter().any(Certificate::signs_slowly)))
     }
 
     /// The configuration of connections that begin now.

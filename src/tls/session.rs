@@ -21,6 +21,7 @@ pub struct Session {
     /// Beginning of a record whose rest has yet to come. rustls is given whole records only, so that nothing of one
     /// waits in there when the record layer takes its place.
     partial: Vec<u8>,
+    signs_slowly: bool,
 }
 
 /// Facts that a handshake settled.
@@ -60,7 +61,18 @@ impl Session {
     fn new(mut connection: Connection) -> Self {
         // Whoever writes bounds what is written: bytes are sealed at once, or handed in before the handshake's end.
         connection.set_buffer_limit(None);
-        Self { connection, secrets: TrafficSecrets::default(), partial: Vec::new() }
+        Self { connection, secrets: TrafficSecrets::default(), partial: Vec::new(), signs_slowly: false }
+    }
+
+    /// Notes whether a signature by this side's key [takes long](super::certificates::Certificate::signs_slowly).
+    #[must_use]
+    pub fn with_slow_key(self, signs_slowly: bool) -> Self {
+        Self { signs_slowly, ..self }
+    }
+
+    /// Tells whether a step of the handshake may take milliseconds, for a signature by this side's key.
+    pub fn signs_slowly(&self) -> bool {
+        self.signs_slowly
     }
 
     /// Takes bytes that came from the other side, all of them, and appends the plaintext in them to `plain`.
@@ -192,7 +204,7 @@ impl Session {
         // An answer to a KeyUpdate waits in there for the next write, of nothing as well.
         let _ = self.connection.writer().write(&[]);
         self.flush(unsent);
-        let Self { connection, secrets, partial } = self;
+        let Self { connection, secrets, partial, .. } = self;
         let role = if matches!(connection, Connection::Client(_)) { Role::Client } else { Role::Server };
         let is_tls13 = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
         let extracted = connection.dangerous_extract_secrets().ok()?;

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_RSA_SHA256,
 };
 
 /// An authority of the test's own.
@@ -42,14 +43,22 @@ impl Authority {
 
     /// A certificate for these names, with further changes.
     pub fn issue_with(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Issued {
+        self.issue_for(&KeyPair::generate().unwrap(), names, change)
+    }
+
+    /// A certificate for these names with an RSA key.
+    pub fn issue_rsa(&self, names: &[&str]) -> Issued {
+        self.issue_for(&KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap(), names, |_| ())
+    }
+
+    fn issue_for(&self, key: &KeyPair, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Issued {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names.clone()).unwrap();
         let common = names.first().map_or("nameless", String::as_str);
         params.distinguished_name.push(DnType::CommonName, common);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         change(&mut params);
-        let key = KeyPair::generate().unwrap();
-        let cert = params.signed_by(&key, &self.issuer).unwrap().pem();
+        let cert = params.signed_by(key, &self.issuer).unwrap().pem();
         Issued { cert, key: key.serialize_pem() }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use crate::support::certificates::Authority;
+use crate::support::certificates::{Authority, Issued};
 use crate::support::{Gateway, folder};
 
 /// A gateway, and the authority of its certificates.
@@ -30,9 +30,21 @@ impl Lab {
 
     /// With a whole configuration, in which `{dir}` stands for the folder of `a.pem`, `a.key` and `ca.pem`.
     pub async fn start_yaml(yaml: &str) -> Self {
-        let dir = folder(yaml);
         let authority = Authority::new("Test Authority");
-        authority.issue(&["a.test", "*.wild.test", "127.0.0.1"]).write(dir.path(), "a");
+        let issued = authority.issue(&NAMES);
+        Self::start_by(yaml, authority, &issued).await
+    }
+
+    /// With an RSA key.
+    pub async fn start_with_rsa(yaml: &str) -> Self {
+        let authority = Authority::new("Test Authority");
+        let issued = authority.issue_rsa(&NAMES);
+        Self::start_by(yaml, authority, &issued).await
+    }
+
+    async fn start_by(yaml: &str, authority: Authority, issued: &Issued) -> Self {
+        let dir = folder(yaml);
+        issued.write(dir.path(), "a");
         fs::write(dir.path().join("ca.pem"), &authority.pem).unwrap();
         let gateway = Gateway::begin(Arc::clone(&dir), &[], &[]).listening().await;
         Self { gateway, authority, dir }
@@ -46,6 +58,9 @@ impl Lab {
         self.dir.path().join(name)
     }
 }
+
+/// Names that the certificate of a lab's gateway is for.
+const NAMES: [&str; 3] = ["a.test", "*.wild.test", "127.0.0.1"];
 
 /// A configuration with a TLS listener, a plain one, metrics, and one upstream `u`.
 pub fn yaml(backends: &[SocketAddr], tls: &str, upstream: &str) -> String {

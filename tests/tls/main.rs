@@ -20,5 +20,6 @@ mod proxy;
 mod records;
 mod renewal;
 mod requests;
+mod slow_keys;
 mod tunnels;
 mod wrong;

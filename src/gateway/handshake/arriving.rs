@@ -16,7 +16,7 @@ use crate::gateway::head_reader::TO_BE_REFUSED;
 use crate::proxy_protocol::{self, HeaderRead, ProxyHeaderError};
 use crate::snapshot::ListenerPolicy;
 use crate::tls::server::TlsServer;
-use crate::tls::{HandshakeFacts, HandshakeFailure, Session};
+use crate::tls::{HandshakeFacts, HandshakeFailure};
 use crate::tunnel::Connection;
 
 impl Gateway {
@@ -129,7 +129,7 @@ impl Gateway {
         if read.first().is_some_and(u8::is_ascii_alphabetic) {
             return Err(HandshakeFailure::PlainHttp);
         }
-        let session = Session::server(server.config()).map_err(|error| HandshakeFailure::from(&error))?;
+        let session = server.session().map_err(|error| HandshakeFailure::from(&error))?;
         let ahead = std::mem::take(read);
         let shaken = client.shake_hands(session, &ahead, read, until).await;
         Ok(shaken.map_err(HandshakeFailure::from)?.facts())

@@ -212,11 +212,7 @@ impl Redial {
 
     /// Ready at the moment `until`, at which the search is polled.
     pub fn poll_until(&self, until: Instant) -> Poll<()> {
-        if Instant::now() >= until {
-            return Poll::Ready(());
-        }
-        self.slot.due_by(until);
-        Poll::Pending
+        self.slot.poll_until(until)
     }
 }
 
@@ -264,6 +260,18 @@ impl Transport for Connection {
                 done => return Poll::Ready(done),
             }
         }
+    }
+
+    fn waker(&self) -> Option<Waker> {
+        Some(self.slot.waker())
+    }
+
+    fn poll_until(&mut self, until: Instant) -> Poll<()> {
+        self.slot.poll_until(until)
+    }
+
+    fn has_left(&mut self) -> bool {
+        Self::has_left(self)
     }
 
     fn detach(mut self) -> io::Result<std::net::TcpStream> {
@@ -330,6 +338,14 @@ impl Slot {
 
     fn token(&self, side: Side) -> Token {
         Token(HANDSHAKES | self.number << 1 | side as usize)
+    }
+
+    fn poll_until(&self, until: Instant) -> Poll<()> {
+        if Instant::now() >= until {
+            return Poll::Ready(());
+        }
+        self.due_by(until);
+        Poll::Pending
     }
 
     fn due_by(&self, until: Instant) {

@@ -337,8 +337,8 @@ const WAKE: Token = Token(usize::MAX);
 /// Tunnels and handshakes that a worker has more than the freest one when it begins to give away the clients it
 /// accepts.
 const UNEVEN: usize = 2;
-/// Share of a turn for handshakes. One that takes longer has it alone.
-const HANDSHAKES_FOR: Duration = Duration::from_micros(100);
+/// Part of a turn after which no other handshake is carried on: most steps take longer than this, and have a turn each.
+const HANDSHAKES_FOR: Duration = Duration::from_micros(20);
 /// Time within which a client is accepted, however many handshakes are ready to be carried on.
 const ACCEPT_WITHIN: Duration = Duration::from_millis(10);
 
