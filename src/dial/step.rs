@@ -9,7 +9,7 @@ use super::secured::SecuringError;
 use super::transport::Transport;
 use crate::tls::{HandshakeStep, StepOutcome, ToOpen};
 
-/// Has a session open bytes that came, by the moment `until`.
+/// Gives a session bytes that came to open, and waits for the outcome until the moment `until`.
 ///
 /// # Errors
 /// The moment has come, the other side has left, or the step panicked.

@@ -1,4 +1,4 @@
-//! Steps of TLS handshakes beside a worker: a thread of its own carries them out, and open tunnels do not wait for them.
+//! Steps of TLS handshakes beside a worker: another thread carries them out, and open tunnels do not wait for them.
 //!
 //! A signature by an RSA key takes as long as hundreds of messages. The thread runs while its worker sleeps, and gives
 //! way to it at once (`SCHED_IDLE`).
@@ -75,7 +75,7 @@ impl ToOpen {
 }
 
 impl HandshakeStep {
-    /// Has a step carried out by the thread beside this one. `waker` is called at its end.
+    /// Gives a step to the thread beside this one, to be carried out. `waker` is called at its end.
     ///
     /// # Errors
     /// No such thread could be started: the step is given back.
@@ -172,7 +172,7 @@ impl Beside {
     }
 }
 
-/// Has this thread run while nothing else wants to.
+/// Lets this thread run only while nothing else wants to.
 fn give_way() {
     // The kernel does not interrupt a thread of less `nice` before its slice is over, which is longer than a step.
     let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
