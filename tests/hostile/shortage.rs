@@ -172,9 +172,13 @@ async fn plain_requests_to_a_backend_that_answers_no_syn_leave_descriptors_for_c
         wire.send(format!("GET /hole?u={number} HTTP/1.1\r\nHost: lab\r\n\r\n")).await;
         crowd.push(wire);
     }
-    // All that there is room for are under way, and the first that there was none for has its answer.
+    // All that there is room for are under way, and the first that there was none for has its answer: none was left for
+    // its connection to the backend or, where all that came before it had theirs, for its own.
+    let refused = format!("longhaul_refused_total{{listener=\"{}\",reason=\"descriptors\"}}", gateway.address());
     within("the descriptors to be used up", async {
-        while gateway.metric("longhaul_local_failures_total{kind=\"emfile\"}").await == 0.0 {
+        while gateway.metric("longhaul_local_failures_total{kind=\"emfile\"}").await + gateway.metric(&refused).await
+            == 0.0
+        {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     })
