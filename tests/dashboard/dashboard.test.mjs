@@ -270,7 +270,8 @@ test("a file with an error is refused, and said so", async () => {
 
 test("clients that wait for their turn, and sources that fail, are shown", async () => {
   await open(1, () => "/slow");
-  for (let number = 0; number < 5; number++) clients.push(Client.open(gateway.address, "/slow"));
+  const waiting = Array.from({ length: 5 }, () => Client.open(gateway.address, "/slow"));
+  clients.push(...waiting);
   await shows("#admission div", /waiting for a turn5/);
   await shows("#problems li", /5 clients wait for their turn/);
   await shows(`${row(backends[3].address)} [data-label=Waiting]`, /^5 at /);
@@ -279,6 +280,10 @@ test("clients that wait for their turn, and sources that fail, are shown", async
   writeFileSync(join(gateway.dir, "members.yaml"), `- { name: found-1, address: "${backends[3].address}" }\n`);
   await page.waitForSelector(row("found-1"));
   await shows("#timeline li", /^.* ago ?member/);
+  // An upgrade ends when all who wait have had their turn, which is once a minute here.
+  for (const client of waiting) client.drop();
+  const queue = `longhaul_backend_waiting{backend="${backends[3].address}",upstream="slow"}`;
+  await until("nobody to wait", async () => (await gateway.metric(queue)) === 0);
 });
 
 test("an upgrade while the page is open: it goes on with the new process and says what moved", async () => {
