@@ -149,7 +149,7 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, files: &mut NamedFiles, repo
     let upstreams = fields.required("upstreams", "a mapping of names to upstreams", report);
     let tls_possible = are_proxies_trusted || speak_tls(listeners.as_deref());
     let scope = AffinityScope { tls_possible, drops_underscores: underscores_in_headers == Some(Underscores::Drop) };
-    let pingora = pingora_keys::read(fields.rest(), report);
+    let pingora = pingora_keys::read(fields.rest(), files, report);
     let named = upstreams.and_then(|v| upstreams::read(&v, scope, files, report));
     let parts = Parts { upstreams: named.as_ref(), scope, hooks: NamedHooks::from(hooks) };
     let routes = routes.and_then(|v| routes::read(&v, &parts, report));

@@ -4,6 +4,7 @@
 //! from a file, which with [`Stamp::of`] is the only I/O of this module. docs/configuration.md is the reference of the
 //! keys.
 
+mod daemon_keys;
 mod file;
 mod fixed;
 mod model;
@@ -14,6 +15,7 @@ mod settings;
 mod source;
 mod yaml;
 
+pub(crate) use daemon_keys::{DaemonKey, folder_of};
 pub use file::{LoadError, Loaded, MAX_BYTES, control_sock_of, load, parse};
 pub use model::*;
 pub use secrets::{SecretError, password, tokens};

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::daemon_keys::DaemonKey;
 use super::model::PemPair;
 use super::secrets::{password, tokens};
 use super::yaml::node::Mark;
@@ -40,6 +41,8 @@ enum Named {
     /// A certificate and its key; the place is the certificate's, and the key's stands beside it.
     Pair(PemPair, Place),
     Single(FileUse, PathBuf),
+    /// A value of a key of daemons.
+    OfDaemon(DaemonKey, String),
 }
 
 #[derive(Clone, Debug)]
@@ -67,6 +70,11 @@ impl NamedFiles {
     /// Notes a file that is checked alone.
     pub(crate) fn single(&mut self, value: &Value<'_>, used: FileUse, file: PathBuf) {
         self.list.push((Place::of(value), Named::Single(used, file)));
+    }
+
+    /// Notes what a key of daemons names.
+    pub(crate) fn of_daemon(&mut self, value: &Value<'_>, key: DaemonKey, named: String) {
+        self.list.push((Place::of(value), Named::OfDaemon(key, named)));
     }
 
     /// Notes an upstream whose members are told by commands; the configuration names no folder to keep them in.
@@ -111,6 +119,11 @@ impl NamedFiles {
                     }
                     Ok(_) => warn_of_open(file, "the password", place, report),
                 },
+                Named::OfDaemon(key, named) => {
+                    if let Some(fault) = key.fault(named) {
+                        report.push(place.problem(Severity::Error, fault.message).remedy(fault.remedy));
+                    }
+                }
                 Named::Single(FileUse::TicketKeys, file) => {
                     if let Err(error) = TicketKeys::load(file) {
                         let problem = place.problem(Severity::Error, error);

@@ -1,6 +1,7 @@
 //! The server: wires a configuration to listeners, gateway, tunnels, checkers and metrics, and runs them.
 
 mod acceptor;
+mod background;
 mod connections;
 mod everywhere;
 mod follow;
@@ -32,7 +33,8 @@ use crate::handover::{HandoverError, ToPredecessor, Welcome};
 use crate::hook::{HookRegistry, Injector};
 use crate::listen::{BindError, BoundSocket, Inherited};
 use acceptor::ListeningSockets;
-pub use pid_file::PidFileError;
+pub use background::BackgroundError;
+use background::WaitingCommand;
 use service::{GatewayService, Predecessor};
 use signals::NoSignals;
 
@@ -61,8 +63,8 @@ pub enum StartError {
         error: std::io::Error,
     },
     /// The process cannot go into the background.
-    #[error("cannot run in the background: {0}")]
-    PidFile(#[from] PidFileError),
+    #[error(transparent)]
+    Background(#[from] BackgroundError),
     /// The diagnostics' thread cannot be started.
     #[error("cannot start the thread of the diagnostics: {0}")]
     Diagnostics(std::io::Error),
@@ -188,7 +190,11 @@ impl Server {
     pub fn run(self) -> Result<Infallible, StartError> {
         let Self { config, hooks, options, diagnostics, on_ready, on_start, on_end } = self;
         let in_background = options.daemon || config.pingora.daemon;
-        let pid_file = in_background.then(|| pid_file::choose(&config, options.upgrade)).transpose()?;
+        // The threads of the service itself always share their work, hooks' for the most part; see `Runtimes` for
+        // clients.
+        let mut pingora = ServerConf { work_stealing: true, ..config.clone().pingora };
+        let replaces = options.upgrade;
+        let waits = if in_background { background::prepare(&config, &mut pingora, replaces)? } else { None };
         // A fork leaves threads behind: a process that goes into the background starts this one afterwards.
         if let Some(diagnostics) = diagnostics.as_ref().filter(|_| !in_background) {
             diagnostics.start().map_err(StartError::Diagnostics)?;
@@ -212,12 +218,6 @@ impl Server {
         drop(inherited);
 
         let opt = Opt { daemon: options.daemon, ..Opt::default() };
-        // The threads of the service itself always share their work, hooks' for the most part; see `Runtimes` for
-        // clients.
-        let mut pingora = ServerConf { work_stealing: true, ..config.clone().pingora };
-        pingora.pid_file = pid_file.unwrap_or(pingora.pid_file);
-        // A daemon of Pingora's goes to `/`, where relative paths of the file lead elsewhere.
-        pingora.working_directory = pingora.working_directory.or_else(|| std::env::current_dir().ok());
         let mut server = PingoraServer::new_with_opt_and_conf(opt, pingora);
         server.bootstrap();
         server.add_service(GatewayService {
@@ -227,6 +227,7 @@ impl Server {
             sockets: Some(ListeningSockets { listeners, metrics, admin }),
             predecessor,
             diagnostics,
+            waits,
             on_ready: Some(on_ready),
             on_start,
             on_end,

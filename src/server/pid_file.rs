@@ -8,8 +8,7 @@ use crate::unix_socket::{ListenError, SocketPath, prepare_folder};
 
 /// Why a gateway has no file for its process id.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PidFileError {
+pub(super) enum PidFileError {
     /// Nothing names one, and there is no runtime folder.
     #[error("name a `pid_file` in the configuration: there is no runtime folder for it")]
     NoPlace,

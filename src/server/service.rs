@@ -12,6 +12,7 @@ use pingora::services::Service;
 use tokio::sync::{mpsc, watch};
 
 use super::acceptor::{Acceptor, ListeningSockets};
+use super::background::WaitingCommand;
 use super::operator::Operator;
 use super::signals::Signals;
 use super::take_over::{self, HandoverEnd};
@@ -46,6 +47,8 @@ pub(super) struct GatewayService {
     /// Connection to the process that this one takes over from.
     pub(super) predecessor: Option<Predecessor>,
     pub(super) diagnostics: Option<Diagnostics>,
+    /// The command that waits until this daemon serves.
+    pub(super) waits: Option<WaitingCommand>,
     pub(super) on_ready: Option<OnReady>,
     pub(super) on_start: Option<OnStart>,
     pub(super) on_end: Option<OnEnd>,
@@ -152,6 +155,9 @@ impl GatewayService {
             on_start(running.injector.clone());
         }
         notify::ready();
+        if let Some(command) = self.waits.take() {
+            tokio::spawn(command.tell());
+        }
     }
 
     /// The configuration of the Unix sockets, and the queue of the commands that come by the control socket and by the

@@ -85,3 +85,79 @@ fn a_daemons_pid_goes_into_no_folder_that_others_may_write_to() {
     assert!(said.contains("cannot run in the background: the folder ") && said.contains("others may write"), "{said}");
     assert!(!dir.path().join("longhaul.pid").exists());
 }
+
+/// Keys that Pingora would panic on in a process that nobody sees, or that name something else than a process id.
+fn wrong_for_daemons() -> (tempfile::TempDir, String) {
+    let keys = "pid_file: \"{dir}/victim\"\nerror_log: \"{dir}/missing/error.log\"\nworking_directory: \"{dir}/none\"\n\
+                user: no-such-user\ngroup: no-such-group\n";
+    let (dir, path) = file(&format!("{CONFIG}{keys}"));
+    std::fs::create_dir(dir.path().join("victim")).unwrap();
+    std::fs::write(dir.path().join("victim/kept"), "kept").unwrap();
+    (dir, path)
+}
+
+#[test]
+fn every_key_that_no_daemon_can_have_is_told_with_its_line_and_nothing_is_renamed() {
+    let (dir, path) = wrong_for_daemons();
+    let here = dir.path().display();
+    let faults = [
+        format!("{path}:10:11: pid_file: {here}/victim is a folder"),
+        format!("{path}:11:12: error_log: the folder {here}/missing does not exist"),
+        format!("{path}:12:20: working_directory: the folder {here}/none does not exist"),
+        format!("{path}:13:7: user: there is no user `no-such-user`"),
+        format!("{path}:14:8: group: there is no group `no-such-group`"),
+    ];
+    for arguments in [["check", "-c", &path], ["-d", "-c", &path]] {
+        let output = super::longhaul(&arguments);
+        let said = super::stderr(&output) + &super::stdout(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        for fault in &faults {
+            assert!(said.contains(fault.as_str()), "{arguments:?} says no {fault:?}: {said}");
+        }
+        assert!(!said.contains("panicked"), "{said}");
+    }
+    assert_eq!(std::fs::read_to_string(dir.path().join("victim/kept")).unwrap(), "kept");
+}
+
+#[test]
+fn a_daemon_writes_its_pid_over_no_other_file() {
+    let (_dir, path) = file(&format!("{CONFIG}pid_file: \"{{dir}}/longhaul.yaml\"\n"));
+    let before = std::fs::read_to_string(&path).unwrap();
+    let output = super::longhaul(&["-d", "-c", &path]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = super::stderr(&output);
+    assert!(said.contains(&format!("{path} holds something else than a process id")), "{said}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+}
+
+/// The signal that the gateway serves may come before the command listens for it: then it would end by it.
+#[tokio::test]
+async fn a_command_that_waits_for_its_daemon_ends_when_that_serves() {
+    let keys = "pid_file: \"{dir}/longhaul.pid\"\nerror_log: \"{dir}/error.log\"\naccess_log: off\n\
+                daemon_wait_for_ready: true\n";
+    let (dir, path) = file(&format!("{CONFIG}{keys}"));
+    assert_eq!(in_background(&path, dir.path()).status.code(), Some(0));
+    let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    let daemon = Stray(read("longhaul.pid").trim().parse().unwrap());
+    let address: SocketAddr = until("the address in the log", || {
+        read("error.log").lines().find_map(|line| line.split("listening on ").nth(1)?.parse().ok())
+    })
+    .await;
+    assert!(TcpStream::connect(address).is_ok());
+    daemon.signal("TERM");
+    until("the daemon's end", || daemon.is_gone().then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_daemons_files_are_found_from_the_folder_that_it_runs_in() {
+    let keys = "working_directory: \"{dir}/runs\"\npid_file: longhaul.pid\nerror_log: error.log\naccess_log: off\n\
+                daemon_wait_for_ready: true\n";
+    let (dir, path) = file(&format!("{CONFIG}{keys}"));
+    std::fs::create_dir(dir.path().join("runs")).unwrap();
+    assert_eq!(in_background(&path, dir.path()).status.code(), Some(0));
+    let pid = std::fs::read_to_string(dir.path().join("runs/longhaul.pid")).unwrap();
+    let daemon = Stray(pid.trim().parse().unwrap());
+    assert!(dir.path().join("runs/error.log").exists());
+    daemon.signal("TERM");
+    until("the daemon's end", || daemon.is_gone().then_some(())).await;
+}

@@ -7,6 +7,8 @@ use std::ops::RangeInclusive;
 use pingora_core::server::configuration::ServerConf;
 use serde_yaml::{Mapping, Value as Yaml};
 
+use crate::config::daemon_keys::DaemonKey;
+use crate::config::named_files::NamedFiles;
 use crate::config::yaml::node::{Content, Node};
 use crate::config::yaml::problem::{Problem, Report, printable, quoted};
 use crate::config::yaml::scalar::whole;
@@ -35,6 +37,7 @@ pub(crate) fn names() -> Vec<String> {
 /// below one second only, and `pid_file` is empty: its place is chosen when the process starts.
 pub(crate) fn read<'v, 'k>(
     given: impl Iterator<Item = (&'k str, Value<'v>)>,
+    files: &mut NamedFiles,
     report: &mut Report,
 ) -> Option<ServerConf> {
     let mut conf = Mapping::new();
@@ -43,9 +46,17 @@ pub(crate) fn read<'v, 'k>(
     conf.insert("fast_timeout_to_tokio_threshold_seconds".into(), 0.into());
     // Pingora's default lies in a folder that every user may write to.
     conf.insert("pid_file".into(), "".into());
-    let mut complete = true;
+    let (mut complete, mut of_daemon) = (true, Vec::new());
     for (key, value) in given {
-        complete &= read_key(key, &value, &mut conf, report).is_some();
+        let is_read = read_key(key, &value, &mut conf, report).is_some();
+        complete &= is_read;
+        if let Some(key) = DaemonKey::named(key).filter(|_| is_read) {
+            of_daemon.extend(value.text().map(|text| (key, value, text)));
+        }
+    }
+    let folder = of_daemon.iter().find(|(key, ..)| *key == DaemonKey::WorkingDirectory).map(|(.., text)| *text);
+    for (key, value, text) in &of_daemon {
+        files.of_daemon(value, *key, key.place(text, folder));
     }
     if !complete {
         return None;
