@@ -147,7 +147,17 @@ impl Digest {
     /// The digest of a key.
     pub fn of(key: &[u8]) -> Self {
         let [a, b, c, d, ..]: [u8; 20] = Sha1::digest(key).into();
-        Self(u32::from_be_bytes([a, b, c, d]))
+        Self::from_bytes([a, b, c, d])
+    }
+
+    /// The digest with these bytes.
+    pub const fn from_bytes(bytes: [u8; 4]) -> Self {
+        Self(u32::from_be_bytes(bytes))
+    }
+
+    /// Its four bytes.
+    pub const fn to_bytes(self) -> [u8; 4] {
+        self.0.to_be_bytes()
     }
 }
 

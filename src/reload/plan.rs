@@ -134,7 +134,7 @@ fn keys_moved(upstream: &str, before: &[Member], after: &[Member]) -> Option<Key
 
 /// True when the key of an open tunnel belongs to another backend after a change; `None` for a tunnel without a key.
 fn moves(before: &Snapshot, after: &Snapshot, record: &Record) -> Option<bool> {
-    let key_hash = record.key_hash?;
+    let key_hash = record.key.hash()?;
     let first = |snapshot: &Snapshot| {
         let upstream = &snapshot.destination(record.backend().upstream())?.upstream;
         Some(Arc::clone(&upstream.states()[upstream.first(key_hash)?]))

@@ -12,7 +12,7 @@ use crate::hook::{Hook, HookRegistry, Setup, SetupError, TunnelId};
 use crate::metrics::Metrics;
 use crate::snapshot::SnapshotOrigin;
 use crate::tls::tickets::TicketKeys;
-use crate::tunnel::{Addresses, NewTunnel, Record, Tunnels};
+use crate::tunnel::{Addresses, KeyMark, NewTunnel, Record, Tunnels};
 use crate::upstream::Ring;
 
 /// One upstream `a` with these backends and further keys, behind the route `/`.
@@ -73,8 +73,7 @@ impl Subject {
             route: "* /".into(),
             key_source: Some(KeySource::Header),
             by_hook: false,
-            key_digest: None,
-            key_hash: key.map(|key| Ring::hash(key.as_bytes())),
+            key: KeyMark::new(None, key.map(|key| Ring::hash(key.as_bytes()))),
             guard,
             admitted: None,
             metrics: Arc::clone(&to.metrics),

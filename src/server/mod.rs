@@ -34,7 +34,6 @@ use crate::hook::{HookRegistry, Injector};
 use crate::listen::{BindError, BoundSocket, Inherited};
 use acceptor::ListeningSockets;
 pub use background::BackgroundError;
-use background::WaitingCommand;
 use service::{GatewayService, Predecessor};
 use signals::NoSignals;
 

@@ -15,7 +15,7 @@ impl Snapshot {
     /// Tells whether a tunnel's backend is another one than its key's home. A tunnel without a key is never away.
     pub fn is_away(&self, tunnel: &Record) -> bool {
         let backend = tunnel.backend();
-        let Some(key_hash) = tunnel.key_hash else { return false };
+        let Some(key_hash) = tunnel.key.hash() else { return false };
         let Some(to) = self.destination(backend.upstream()) else { return false };
         to.upstream.home(key_hash).is_some_and(|home| !to.upstream.states()[home].is_same(backend))
     }

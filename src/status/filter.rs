@@ -163,7 +163,7 @@ impl CompiledFilter {
             && self.client.is_none_or(|network| network.contains(&record.client().to_canonical()))
             && self
                 .key
-                .is_none_or(|(digest, place)| (record.key_digest, record.key_hash) == (Some(digest), Some(place)))
+                .is_none_or(|(digest, place)| (record.key.digest(), record.key.hash()) == (Some(digest), Some(place)))
             && (self.older.is_zero() || seen.age() >= self.older)
             && (self.idle.is_zero() || seen.idle() >= self.idle)
             && self

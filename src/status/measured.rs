@@ -14,7 +14,7 @@ use crate::hook::{HookRegistry, TunnelId};
 use crate::metrics::Metrics;
 use crate::snapshot::{Running, SnapshotOrigin};
 use crate::tls::tickets::TicketKeys;
-use crate::tunnel::{Addresses, Look, NewTunnel, NextSlice, Record, Seen, Tunnels};
+use crate::tunnel::{Addresses, KeyMark, Look, NewTunnel, NextSlice, Record, Seen, Tunnels};
 
 fn running() -> Running {
     let text = "listeners: [{ address: 127.0.0.1:0 }]\nroutes: [{ upstream: a }]\n\
@@ -44,8 +44,7 @@ fn open(running: &Running, end: &TcpStream) -> TunnelId {
         route: "* /".into(),
         key_source: None,
         by_hook: false,
-        key_digest: None,
-        key_hash: None,
+        key: KeyMark::default(),
         guard,
         admitted: None,
         metrics: Arc::clone(&to.metrics),

@@ -140,7 +140,7 @@ impl Tally {
         let rates = before.get(&record.id).map(|before| counted.since(before));
         self.counted.insert(record.id, counted);
         let rate = rates.map_or(0, Rates::total);
-        if let Some(key) = record.key_digest {
+        if let Some(key) = record.key.digest() {
             let upstream = Arc::as_ptr(&record.metrics).addr();
             let tally = found.keys.entry((upstream, key)).or_insert_with(|| KeyTally {
                 backend: Arc::clone(backend),

@@ -136,7 +136,7 @@ impl Row {
             peer: record.peer(),
             route: Arc::clone(&record.route),
             key_source: record.key_source,
-            key: record.key_digest,
+            key: record.key.digest(),
             passed: seen.passed(),
             tls: seen.tls(),
             hooks: seen.hooks().map(Arc::clone),

@@ -8,6 +8,7 @@ mod activity;
 mod addresses;
 pub mod deadlines;
 mod inspect;
+mod key_mark;
 mod new_tunnel;
 mod pair;
 mod rates;
@@ -36,6 +37,7 @@ pub use accept::{Connection, ConnectionCounts, Handshake, Host, Listener, Listen
 pub use activity::{Activity, ChangeSignal, UnderWay};
 pub use addresses::Addresses;
 use inspect::Farewells;
+pub use key_mark::KeyMark;
 pub use new_tunnel::{Hooked, NewTunnel};
 pub use rates::RateTable;
 pub use reason::Reason;

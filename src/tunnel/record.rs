@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::addresses::Addresses;
+use super::key_mark::KeyMark;
 use super::reason::Reason;
 use super::reattach::{ReattachOutcome, ReattachReport};
 use super::request_id::RequestId;
 use crate::access_log::{AccessLog, LogLine};
 use crate::admission;
-use crate::affinity::{Digest, KeySource};
+use crate::affinity::KeySource;
 use crate::hook::TunnelId;
 use crate::metrics::UpstreamMetrics;
 use crate::trace::TraceId;
@@ -35,11 +36,8 @@ pub struct Record {
     pub route: Arc<str>,
     /// Source of the ring key; `None` when the tunnel was picked without one.
     pub key_source: Option<KeySource>,
-    /// Short hash of the ring key.
-    pub key_digest: Option<Digest>,
-    /// Place of the ring key on a ring ([`Ring::hash`](crate::upstream::Ring::hash)): enough to find its backend on any
-    /// ring, and not the key itself, which may be a secret.
-    pub key_hash: Option<u32>,
+    /// Marks of the ring key.
+    pub key: KeyMark,
     /// A hook chose the upstream, which need not be the one that the route leads to.
     pub by_hook: bool,
     /// Counts the tunnel on its backend for as long as it is open.
@@ -115,8 +113,8 @@ impl Record {
     /// Counts the tunnel on its next backend from now on, and not on the one before.
     pub(super) fn succeed(&mut self, guard: LoadGuard, metrics: Arc<UpstreamMetrics>, generation: u32) {
         let before = std::mem::replace(&mut self.guard, guard);
-        let digest = self.key_digest.map(|digest| digest.to_string());
-        self.guard.succeed(before, self.key_hash.zip(digest.as_deref()));
+        let digest = self.key.digest().map(|digest| digest.to_string());
+        self.guard.succeed(before, self.key.hash().zip(digest.as_deref()));
         (self.metrics, self.generation) = (metrics, generation);
     }
 
@@ -174,7 +172,7 @@ impl Record {
             .socket_address("backend", backend.address())
             .maybe("backend_name", backend.own_name())
             .word("key_source", KeySource::name_of(self.key_source))
-            .maybe("key", self.key_digest)
+            .maybe("key", self.key.digest())
             .text("tunnel", self.id)
             .maybe("trace_id", rare.and_then(|rare| rare.trace))
     }

@@ -1,6 +1,7 @@
 //! The cursor: it follows the frame boundaries of one direction of a WebSocket byte stream as the bytes pass.
 
-use serde::{Deserialize, Serialize};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::header::{CLOSE, CONTROL, FIN, Fault, FrameHeader, MAX_HEADER, NO_CODE, OPCODE, PING, PONG};
 use super::side::Side;
@@ -47,8 +48,6 @@ pub struct Cursor {
     left: u64,
     /// Payload bytes of the current message, from the headers seen so far.
     size: u64,
-    /// Messages that ended.
-    messages: u64,
     /// `At::Header`: the header's first `have` bytes, when a chunk ended inside it.
     /// `At::Payload` of a Close frame: two bytes of mask, then the first `have` bytes of the status code.
     held: [u8; MAX_HEADER],
@@ -63,6 +62,25 @@ pub struct Cursor {
     at: At,
     sender: Side,
     closed: Option<u16>,
+    #[serde(default)]
+    messages: Uncounted,
+}
+
+/// The number of messages, which cursors of earlier releases kept and want to be given: 0, and nothing here.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(from = "IgnoredAny")]
+struct Uncounted;
+
+impl From<IgnoredAny> for Uncounted {
+    fn from(_: IgnoredAny) -> Self {
+        Self
+    }
+}
+
+impl Serialize for Uncounted {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(0)
+    }
 }
 
 /// Position of the stream within a frame.
@@ -80,7 +98,6 @@ impl Cursor {
         Self {
             left: 0,
             size: 0,
-            messages: 0,
             held: [0; MAX_HEADER],
             have: 0,
             first: 0,
@@ -89,6 +106,7 @@ impl Cursor {
             at: At::Header,
             sender,
             closed: None,
+            messages: Uncounted,
         }
     }
 
@@ -163,11 +181,6 @@ impl Cursor {
         self.at == At::Lost
     }
 
-    /// Number of messages that passed from their first byte to their last; control frames are not counted.
-    pub fn messages(&self) -> u64 {
-        self.messages
-    }
-
     /// Payload bytes of the message under way: the sum over the headers seen so far, hence ahead of the bytes that
     /// passed. 0 when none is under way.
     pub fn message_size(&self) -> u64 {
@@ -182,7 +195,7 @@ impl Cursor {
             At::Payload if self.first & OPCODE == CLOSE => 2,
             At::Payload | At::Lost => 0,
         };
-        self.sender == sender && usize::from(self.have) <= most_held && self.messages <= MOST_COUNTED
+        self.sender == sender && usize::from(self.have) <= most_held
     }
 
     /// The status code of the first Close frame, once its last byte has passed; 1005 where it has none.
@@ -261,7 +274,6 @@ impl Cursor {
         match self.first & OPCODE {
             opcode if opcode & CONTROL == 0 && self.first & FIN != 0 => {
                 let ended = FrameEvent::MessageEnded { opcode: self.opcode, size: self.size };
-                self.messages += 1;
                 self.in_message = false;
                 self.size = 0;
                 on(ended);

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use longhaul::config::TunnelLimits;
 use longhaul::hook::TunnelId;
 use longhaul::metrics::Metrics;
-use longhaul::tunnel::{Addresses, NewTunnel, Record, Socket, Tunnels};
+use longhaul::tunnel::{Addresses, KeyMark, NewTunnel, Record, Socket, Tunnels};
 use longhaul::upstream::Registry;
 use longhaul::ws::Sides;
 
@@ -50,8 +50,7 @@ impl Lane {
                 rare: None,
                 route: "* /".into(),
                 key_source: None,
-                key_digest: None,
-                key_hash: None,
+                key: KeyMark::default(),
                 guard: Registry::default().backend("lane", &address.to_string(), address).occupy(),
                 admitted: None,
                 metrics: Metrics::new().upstream("lane"),

@@ -33,7 +33,7 @@ use crate::http1::forward::{Edited, switching_response};
 use crate::snapshot::Destination;
 use crate::socket::keepalive;
 use crate::tls::Sealed;
-use crate::tunnel::{Addresses, Connection, NewTunnel, Rare, Record, Socket};
+use crate::tunnel::{Addresses, Connection, KeyMark, NewTunnel, Rare, Record, Socket};
 use crate::upstream::{Blame, FailedStep, Ring};
 use crate::ws::Sides;
 use crate::ws::handshake::{self, BadAnswer, Offer};
@@ -338,6 +338,7 @@ fn record(ctx: &mut Ctx, to: &Destination, id: TunnelId) -> Option<Record> {
     guard.mark_tunnel();
     guard.hold(ctx.held_key.take());
     let request = ctx.request.as_ref()?;
+    let key = request.key.as_ref();
     Some(Record {
         id,
         generation: u32::try_from(ctx.snapshot.generation).unwrap_or(u32::MAX),
@@ -346,8 +347,7 @@ fn record(ctx: &mut Ctx, to: &Destination, id: TunnelId) -> Option<Record> {
         rare: Rare::of(request.client_tls(), request.trace.map(|trace| trace.trace)),
         route,
         key_source: ctx.key_source(),
-        key_digest: request.key.as_ref().map(|key| key.digest()),
-        key_hash: request.key.as_ref().map(|key| Ring::hash(&key.bytes)),
+        key: KeyMark::new(key.map(|key| key.digest()), key.map(|key| Ring::hash(&key.bytes))),
         by_hook: ctx.hooks.as_ref().is_some_and(|hooks| hooks.to().is_some()),
         guard,
         admitted: ctx.admitted.handshake.take().map(HandshakeGuard::opened),

@@ -41,7 +41,7 @@ impl<E: End> Pair<E> {
 
     /// Moment at which the tunnel opened, in another process perhaps.
     pub(in crate::tunnel) fn since(&self) -> Instant {
-        self.since
+        self.since.into()
     }
 
     /// Tells whether the pair has nothing to do before the poller or the clock says so.
@@ -175,7 +175,7 @@ impl<E: End> Pair<E> {
 
     /// Moment at which the tunnel has lived long enough; `None` without a limit, or where that cannot be told.
     pub(super) fn too_old(&self) -> Option<Instant> {
-        self.since.checked_add(self.limits.lifetime()?)
+        self.since().checked_add(self.lifetime?.duration())
     }
 
     /// Moment at which the tunnel counts as idle. A tunnel that is closed one way is not given a day for the other.

@@ -17,7 +17,7 @@ pub(super) struct Flow {
     kept: Kept,
     /// Bytes passed on, the gateway's own frames left out.
     bytes: u64,
-    /// Messages whose last byte was passed on; the cursor also counts those that were dropped.
+    /// Messages whose last byte was passed on.
     messages: u64,
     /// The sender sends nothing more.
     pub(super) ended: bool,
@@ -146,9 +146,8 @@ impl Flow {
             return self.take_bounded(chunk, max_message);
         }
         // Nearly always.
-        let before = self.cursor.messages();
-        self.cursor.advance(chunk, &mut |_| {});
-        let messages = self.cursor.messages() - before;
+        let mut messages = 0;
+        self.cursor.advance(chunk, &mut |event| messages += ended(&event));
         self.bytes += chunk.len() as u64;
         self.messages += messages;
         FollowedChunk { pass: chunk.len(), messages, close: None, too_big: false }
@@ -156,19 +155,18 @@ impl Flow {
 
     /// Follows a chunk that the flow may not pass on to its end.
     fn take_bounded(&mut self, chunk: &[u8], max_message: Option<u64>) -> FollowedChunk {
-        let before = self.cursor.messages();
-        let mut taken = match self.cut {
+        let taken = match self.cut {
             Cut::Open => self.take_limited(chunk, max_message.unwrap_or(u64::MAX)),
             Cut::Due(reason) => {
-                let pass = self.cursor.next_boundary(chunk, &mut |_| {});
-                FollowedChunk { pass, messages: 0, close: self.cut_here(reason), too_big: false }
+                let mut messages = 0;
+                let pass = self.cursor.next_boundary(chunk, &mut |event| messages += ended(&event));
+                FollowedChunk { pass, messages, close: self.cut_here(reason), too_big: false }
             }
             Cut::Made | Cut::Held => {
                 self.cursor.advance(chunk, &mut |_| {});
                 return FollowedChunk { pass: 0, messages: 0, close: None, too_big: false };
             }
         };
-        taken.messages = self.cursor.messages() - before;
         if self.cut == Cut::Made {
             self.cursor.advance(&chunk[taken.pass..], &mut |_| {});
         }
@@ -179,13 +177,14 @@ impl Flow {
 
     /// Follows a chunk frame by frame, and cuts before the frame whose header announces too long a message.
     fn take_limited(&mut self, chunk: &[u8], limit: u64) -> FollowedChunk {
-        let mut pass = 0;
+        let (mut pass, mut messages) = (0, 0);
         while pass < chunk.len() {
             let header_starts_here = self.cursor.at_boundary();
             let mut ahead = self.cursor.clone();
-            let mut too_big = false;
+            let (mut too_big, mut here) = (false, 0);
             let step = ahead.next_boundary(&chunk[pass..], &mut |event| {
                 too_big |= matches!(event, FrameEvent::Data { size, .. } if size > limit);
+                here += ended(&event);
             });
             if too_big {
                 self.cut = Cut::Made;
@@ -193,12 +192,13 @@ impl Flow {
                 // can one follow the sender's own Close.
                 let ours = header_starts_here && self.cursor.closed().is_none();
                 let close = ours.then_some(Reason::MessageTooBig);
-                return FollowedChunk { pass, messages: 0, close, too_big };
+                return FollowedChunk { pass, messages, close, too_big };
             }
             self.cursor = ahead;
             pass += step;
+            messages += here;
         }
-        FollowedChunk { pass, messages: 0, close: None, too_big: false }
+        FollowedChunk { pass, messages, close: None, too_big: false }
     }
 
     /// Ends the flow with a Close frame at its next boundary, behind everything passed on before. Returns the reason
@@ -394,6 +394,11 @@ impl Flow {
             Side::Backend => None,
         }
     }
+}
+
+/// Number of messages that an event ends: 1 or 0.
+fn ended(event: &FrameEvent) -> u64 {
+    matches!(event, FrameEvent::MessageEnded { .. }).into()
 }
 
 /// Most kept bytes to which a Ping is added: a Ping (14 bytes) and a Close (131 at the most) stay within 65 KiB.

@@ -1,72 +1,86 @@
-//! Limits of a tunnel, in as little room as they take: every tunnel has its own copy.
+//! Limits of a tunnel. Tunnels with the same ones share them: few upstreams have thousands of tunnels each.
 
+use std::cell::RefCell;
 use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::TunnelLimits;
 
-/// [`TunnelLimits`] in a third of the room; none of them is ever zero.
-#[derive(Clone, Copy, Debug)]
+/// [`TunnelLimits`] as its worker keeps them; none of them is ever zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PairLimits {
     max_message: Option<NonZeroU64>,
-    idle: Option<Span>,
-    max_age: Option<Span>,
-    /// `max_age`, shortened by its jitter.
-    lifetime: Option<Span>,
-    stall: Option<Span>,
-    ping: Option<Span>,
-    tcp_user_timeout: Option<Span>,
+    idle: Option<ShortTime>,
+    max_age: Option<ShortTime>,
+    stall: Option<ShortTime>,
+    ping: Option<ShortTime>,
+    tcp_user_timeout: Option<ShortTime>,
+}
+
+thread_local! {
+    /// Limits of tunnels that this thread opened lately, the latest ones last.
+    static KNOWN: RefCell<Vec<Arc<PairLimits>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl PairLimits {
-    /// The limits of a tunnel that opens; `max_age` is cut short by the share `jitter`.
-    pub(super) fn new(limits: TunnelLimits, jitter: f64) -> Self {
-        Self::resume(limits, limits.max_age.map(|age| age.clamp(LEAST, MOST).mul_f64(1.0 - jitter)))
+    /// The limits of a tunnel, shared with those that this thread opened lately.
+    pub(super) fn shared(limits: TunnelLimits) -> Arc<Self> {
+        let limits = Self::new(limits);
+        KNOWN.with_borrow_mut(|known| {
+            if let Some(same) = known.iter().find(|other| ***other == limits) {
+                return Arc::clone(same);
+            }
+            if known.len() == MOST_KNOWN {
+                known.remove(0);
+            }
+            let limits = Arc::new(limits);
+            known.push(Arc::clone(&limits));
+            limits
+        })
     }
 
-    /// The limits of a tunnel that is given this `lifetime`, from the moment at which it opened.
-    pub(super) fn resume(limits: TunnelLimits, lifetime: Option<Duration>) -> Self {
+    fn new(limits: TunnelLimits) -> Self {
         let TunnelLimits { idle, max_age, ping, max_message, tcp_user_timeout, stall } = limits;
-        let span = |limit: Duration| Span::of(limit.max(LEAST));
+        let span = |limit: Duration| ShortTime::of(limit.max(LEAST));
         Self {
             max_message: max_message.map(|most| NonZeroU64::new(most).unwrap_or(NonZeroU64::MIN)),
             idle: idle.map(span),
             max_age: max_age.map(span),
-            lifetime: lifetime.map(Span::of),
             stall: stall.map(span),
             ping: ping.map(span),
             tcp_user_timeout: tcp_user_timeout.map(span),
         }
     }
 
-    /// Time from its opening in which the tunnel may stay.
-    pub(super) fn lifetime(&self) -> Option<Duration> {
-        self.lifetime.map(Span::duration)
+    /// Time from its opening in which a tunnel may stay: `max_age`, cut short by the share `jitter`.
+    pub(super) fn lifetime(&self, jitter: f64) -> Option<ShortTime> {
+        self.max_age.map(|age| ShortTime::of(age.duration().mul_f64(1.0 - jitter)))
     }
 
     /// As [`TunnelLimits::idle`].
     pub(super) fn idle(&self) -> Option<Duration> {
-        self.idle.map(Span::duration)
+        self.idle.map(ShortTime::duration)
     }
 
     /// As [`TunnelLimits::max_age`].
     pub(super) fn max_age(&self) -> Option<Duration> {
-        self.max_age.map(Span::duration)
+        self.max_age.map(ShortTime::duration)
     }
 
     /// As [`TunnelLimits::stall`].
     pub(super) fn stall(&self) -> Option<Duration> {
-        self.stall.map(Span::duration)
+        self.stall.map(ShortTime::duration)
     }
 
     /// As [`TunnelLimits::ping`].
     pub(super) fn ping(&self) -> Option<Duration> {
-        self.ping.map(Span::duration)
+        self.ping.map(ShortTime::duration)
     }
 
     /// As [`TunnelLimits::tcp_user_timeout`].
     pub(super) fn tcp_user_timeout(&self) -> Option<Duration> {
-        self.tcp_user_timeout.map(Span::duration)
+        self.tcp_user_timeout.map(ShortTime::duration)
     }
 
     /// As [`TunnelLimits::max_message`].
@@ -90,11 +104,11 @@ impl From<PairLimits> for TunnelLimits {
 
 /// A time of 68 years at the most, in 32 bits: in milliseconds where that takes 31 of them (24 days), in seconds above.
 /// Rounded up. Deadlines are kept in steps a hundred times as long.
-#[derive(Clone, Copy, Debug)]
-struct Span(NonZeroU32);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ShortTime(NonZeroU32);
 
-impl Span {
-    fn of(time: Duration) -> Self {
+impl ShortTime {
+    pub(super) fn of(time: Duration) -> Self {
         let time = time.min(MOST);
         // No division by 128 bits, in every handshake.
         let milliseconds = time.as_secs() * 1_000 + u64::from(time.subsec_nanos().div_ceil(1_000_000));
@@ -105,7 +119,7 @@ impl Span {
         Self(NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN))
     }
 
-    fn duration(self) -> Duration {
+    pub(super) fn duration(self) -> Duration {
         match self.0.get() {
             milliseconds @ ..IN_SECONDS => Duration::from_millis(milliseconds.into()),
             seconds => Duration::from_secs((seconds & !IN_SECONDS).into()),
@@ -113,7 +127,9 @@ impl Span {
     }
 }
 
-/// The bit of a [`Span`] in seconds.
+/// Most limits that a thread looks for others like them among. A hook may set other ones for each tunnel.
+const MOST_KNOWN: usize = 8;
+/// The bit of a [`ShortTime`] in seconds.
 const IN_SECONDS: u32 = 1 << 31;
 const MOST_SECONDS: u32 = IN_SECONDS - 1;
 /// The least that a configuration may say. A hook may say less, and no limit is to keep its worker busy.
@@ -144,13 +160,13 @@ mod tests {
             stall: None,
         };
         for limits in [all, none] {
-            assert_eq!(TunnelLimits::from(PairLimits::new(limits, 0.1)), limits);
+            assert_eq!(TunnelLimits::from(PairLimits::new(limits)), limits);
         }
     }
 
     #[test]
     fn limits_that_no_file_may_say_are_brought_into_bounds() {
-        let of = |idle| PairLimits::new(TunnelLimits { idle: Some(idle), ..TunnelLimits::default() }, 0.0).idle();
+        let of = |idle| PairLimits::new(TunnelLimits { idle: Some(idle), ..TunnelLimits::default() }).idle();
         assert_eq!(of(Duration::MAX), Some(MOST));
         assert_eq!(of(Duration::ZERO), Some(LEAST));
     }
@@ -166,15 +182,32 @@ mod tests {
             (Duration::from_millis(u64::from(IN_SECONDS) - 1), Duration::from_millis(u64::from(IN_SECONDS) - 1)),
             (Duration::from_millis(u64::from(IN_SECONDS)), Duration::from_secs(u64::from(IN_SECONDS) / 1_000 + 1)),
         ] {
-            assert_eq!(Span::of(time).duration(), kept, "{time:?}");
+            assert_eq!(ShortTime::of(time).duration(), kept, "{time:?}");
         }
     }
 
     #[test]
     fn a_lifetime_is_cut_short_by_its_jitter_and_max_age_stays() {
         let limits = TunnelLimits { max_age: Some(Duration::from_secs(1_000)), ..TunnelLimits::default() };
-        let cut = PairLimits::new(limits, 0.1);
-        assert_eq!((cut.lifetime(), cut.max_age()), (Some(Duration::from_secs(900)), limits.max_age));
-        assert_eq!(PairLimits::new(TunnelLimits { max_age: None, ..limits }, 0.1).lifetime(), None);
+        let limits = PairLimits::new(limits);
+        let lifetime = limits.lifetime(0.1).map(ShortTime::duration);
+        assert_eq!((lifetime, limits.max_age()), (Some(Duration::from_secs(900)), Some(Duration::from_secs(1_000))));
+        assert_eq!(PairLimits::new(TunnelLimits::default()).lifetime(0.1), None);
+    }
+
+    #[test]
+    fn tunnels_with_the_same_limits_share_them_while_few_others_come_between() {
+        let of = |seconds| {
+            let idle = Some(Duration::from_secs(seconds));
+            PairLimits::shared(TunnelLimits { idle, ..TunnelLimits::default() })
+        };
+        let first = of(1);
+        for other in 2..=MOST_KNOWN as u64 {
+            assert!(!Arc::ptr_eq(&first, &of(other)));
+        }
+        assert!(Arc::ptr_eq(&first, &of(1)));
+        of(1_000);
+        let anew = of(1);
+        assert!(!Arc::ptr_eq(&first, &anew) && first == anew);
     }
 }

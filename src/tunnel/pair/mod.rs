@@ -7,6 +7,7 @@ mod flow;
 mod flush;
 mod inspected;
 mod limits;
+mod moment;
 mod rated;
 mod reattached;
 mod relay;
@@ -25,7 +26,8 @@ use crate::ws::{Side, Sides};
 pub(super) use clock::Checked;
 pub(super) use end::{End, Sealing, TunnelStream};
 use flow::Flow;
-use limits::PairLimits;
+use limits::{PairLimits, ShortTime};
+use moment::Moment;
 use reattached::ReattachProgress;
 pub(super) use reattached::Wanted;
 use relay::WayOut;
@@ -36,9 +38,11 @@ pub(super) struct Pair<E> {
     ends: Sides<Leg<E>>,
     /// Flows by the side that sends their bytes.
     flows: Sides<Flow>,
-    limits: PairLimits,
+    limits: Arc<PairLimits>,
+    /// Time from its opening in which the tunnel may stay.
+    lifetime: Option<ShortTime>,
     /// Moment at which the tunnel opened, in another process perhaps.
-    since: Instant,
+    since: Moment,
     /// Parts that few tunnels have.
     rare: Option<Box<Rare>>,
     /// Reason of the end, as far as it is known.
@@ -159,11 +163,13 @@ impl<E: End> Pair<E> {
     /// A tunnel that opens `now`; `max_age` is cut short by the share `jitter` (0 to 0.1) so that tunnels opened
     /// together do not end together.
     pub(super) fn new(client: E, backend: E, limits: TunnelLimits, jitter: f64, now: Instant) -> Self {
+        let limits = PairLimits::shared(limits);
         Self {
             ends: Sides::new(Leg::new(client, now), Leg::new(backend, now)),
             flows: Sides::from_fn(Flow::new),
-            limits: PairLimits::new(limits, jitter),
-            since: now,
+            lifetime: limits.lifetime(jitter),
+            limits,
+            since: now.into(),
             rare: None,
             reason: None,
             refused: None,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::limits::PairLimits;
+use super::limits::{PairLimits, ShortTime};
 use super::{End, Flow, Leg, Pair, Pinging, Plans, Rare, Reason, ReattachProgress, Side, reattached};
 use crate::config::TunnelLimits;
 use crate::tunnel::rates;
@@ -68,7 +68,7 @@ impl<E: End> Pair<E> {
         let Plans { planned, changing, deadline, ref words } = *self.plans();
         PairState {
             flows: self.flows.clone(),
-            limits: self.limits.into(),
+            limits: (*self.limits).into(),
             legs: self.ends.each_ref().map(|leg| LegState {
                 heard_ago: since(leg.heard),
                 pinged_ago: leg.pinged().map(since),
@@ -113,8 +113,9 @@ impl<E: End> Pair<E> {
         let [client_leg, backend_leg] = state.legs.each_ref().into_array();
         Self {
             ends: Sides::new(leg(client, client_leg), leg(backend, backend_leg)),
-            limits: PairLimits::resume(state.limits, state.too_old_in.map(|left| left.saturating_add(now - since))),
-            since,
+            limits: PairLimits::shared(state.limits),
+            lifetime: state.too_old_in.map(|left| ShortTime::of(left.saturating_add(now - since))),
+            since: since.into(),
             rare: is_rare.then(|| Box::new(Rare { plans, throttle: None, crossed: state.throttle, reattach })),
             reason: state.reason,
             refused: state.refused,

@@ -57,8 +57,11 @@ impl RatedKeys {
 
     /// Buckets that the tunnels of this one's key share; `None` for a tunnel without a key.
     pub(super) fn of(&self, record: &Record) -> Option<Arc<KeyRates>> {
-        let id =
-            KeyId { upstream: record.backend().upstream().into(), digest: record.key_digest?, hash: record.key_hash };
+        let id = KeyId {
+            upstream: record.backend().upstream().into(),
+            digest: record.key.digest()?,
+            hash: record.key.hash(),
+        };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.keys.len() >= known.sweep_at {
             let now = nanoseconds(self.start, Instant::now());

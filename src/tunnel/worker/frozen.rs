@@ -19,6 +19,7 @@ use crate::tls;
 use crate::trace::TraceId;
 use crate::tunnel::addresses::Addresses;
 use crate::tunnel::inspect::{self, Caller, Inspector, Travels};
+use crate::tunnel::key_mark::KeyMark;
 use crate::tunnel::pair::{Pair, PairState, Sealing, TunnelStream};
 use crate::tunnel::reason::Reason;
 use crate::tunnel::reattach::Heads;
@@ -199,8 +200,8 @@ impl Frozen {
             backend: record.backend().address(),
             backend_name: record.backend().own_name().map(Box::from),
             key_source: Cow::Borrowed(KeySource::name_of(record.key_source)),
-            key_digest: record.key_digest.map(|digest| digest.to_string().into()),
-            key_hash: record.key_hash,
+            key_digest: record.key.digest().map(|digest| digest.to_string().into()),
+            key_hash: record.key.hash(),
             by_hook: record.by_hook,
             trace: rare.and_then(|rare| rare.trace).map(Box::new),
             age: now.saturating_duration_since(pair.since()),
@@ -254,8 +255,7 @@ impl Frozen {
             rare: Rare::of(passport.client_tls.map(|tls| *tls), passport.trace.map(|trace| *trace)),
             route,
             key_source: KeySource::named(&passport.key_source),
-            key_digest: passport.key_digest.and_then(|digits| digits.parse().ok()),
-            key_hash: passport.key_hash,
+            key: KeyMark::new(passport.key_digest.and_then(|digits| digits.parse().ok()), passport.key_hash),
             by_hook: passport.by_hook,
             guard,
             admitted,

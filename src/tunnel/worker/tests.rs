@@ -21,7 +21,9 @@ use crate::hook::{
     Result, Setup, SetupError, To, Tunnel, TunnelId, Verdict,
 };
 use crate::metrics::Metrics;
-use crate::tunnel::{Addresses, Batch, Hooked, NewTunnel, Passport, Reason, Record, Scope, Surroundings, Tunnels};
+use crate::tunnel::{
+    Addresses, Batch, Hooked, KeyMark, NewTunnel, Passport, Reason, Record, Scope, Surroundings, Tunnels,
+};
 use crate::upstream;
 
 /// Waits at the gate for messages, and to be told of ends; notes what it is told.
@@ -139,8 +141,7 @@ impl Lab {
             route: route.into(),
             key_source: None,
             by_hook: false,
-            key_digest: None,
-            key_hash: None,
+            key: KeyMark::default(),
             guard: self.backend.occupy(),
             admitted: None,
             metrics: self.metrics.upstream("u"),

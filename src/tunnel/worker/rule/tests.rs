@@ -6,8 +6,8 @@ use super::*;
 use crate::config::{self, TunnelLimits};
 use crate::hook::TunnelId;
 use crate::metrics::Metrics;
-use crate::tunnel::Addresses;
 use crate::tunnel::pair::{Checked, Pair};
+use crate::tunnel::{Addresses, KeyMark};
 use crate::upstream::Registry;
 
 /// A tunnel between sockets that nobody looks at.
@@ -24,8 +24,7 @@ fn tunnel(now: Instant) -> Tunnel {
         route: "* /".into(),
         key_source: None,
         by_hook: false,
-        key_digest: None,
-        key_hash: None,
+        key: KeyMark::default(),
         guard: state.occupy(),
         admitted: None,
         metrics: Metrics::new().upstream("a"),

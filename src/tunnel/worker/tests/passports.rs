@@ -28,10 +28,10 @@ fn a_state_that_no_tunnel_can_be_in_is_refused() {
     let wrong = [
         vec![(cursor("have"), json!(14))],
         vec![(cursor("sender"), json!("client"))],
-        vec![(cursor("messages"), json!(u64::MAX))],
         vec![(cursor("at"), json!("payload")), (cursor("first"), json!(0x88)), (cursor("have"), json!(3))],
         vec![("/pair/flows/0/from".to_owned(), json!("backend"))],
         vec![("/pair/flows/0/bytes".to_owned(), json!(u64::MAX))],
+        vec![("/pair/flows/0/messages".to_owned(), json!(u64::MAX))],
     ];
     for changes in wrong {
         let changes: Vec<_> = changes.iter().map(|(place, value)| (place.as_str(), value.clone())).collect();

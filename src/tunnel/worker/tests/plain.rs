@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::TunnelLimits;
 use crate::hook::TunnelId;
 use crate::metrics::Metrics;
-use crate::tunnel::{Addresses, NewTunnel, Record};
+use crate::tunnel::{Addresses, KeyMark, NewTunnel, Record};
 use crate::upstream::Registry;
 
 /// The far ends of a tunnel.
@@ -29,8 +29,7 @@ pub(in crate::tunnel) fn plain(name: &str, limits: TunnelLimits) -> (NewTunnel, 
         route: "* /".into(),
         key_source: None,
         by_hook: false,
-        key_digest: None,
-        key_hash: None,
+        key: KeyMark::default(),
         guard: Registry::default().backend("u", &address.to_string(), address).occupy(),
         admitted: None,
         metrics: Metrics::new().upstream("u"),

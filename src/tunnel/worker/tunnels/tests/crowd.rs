@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use super::*;
 use crate::hook::TunnelId;
 use crate::metrics::{Metrics, UpstreamMetrics};
-use crate::tunnel::{Addresses, NewTunnel, Record};
+use crate::tunnel::{Addresses, KeyMark, NewTunnel, Record};
 use crate::upstream::{BackendState, Registry as Backends};
 
 /// One connection: an end that tunnels share. What it is sent is read and dropped until the last of them has gone.
@@ -63,8 +63,7 @@ impl Crowd {
             route: Arc::clone(&self.route),
             key_source: None,
             by_hook: false,
-            key_digest: None,
-            key_hash: Some(number as u32),
+            key: KeyMark::new(None, Some(number as u32)),
             guard: self.backend.occupy(),
             admitted: None,
             metrics: Arc::clone(&self.metrics),

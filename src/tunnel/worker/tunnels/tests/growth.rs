@@ -74,7 +74,7 @@ impl Crowd {
         let rule = Arc::new(move |standing: &Standing<'_>| {
             let record = standing.record;
             let stays = routes.contains_key(&*record.route) && backends.contains_key(record.backend().name());
-            let ends = each.is_some_and(|each| record.key_hash.is_some_and(|number| number % each == 0));
+            let ends = each.is_some_and(|each| record.key.hash().is_some_and(|number| number % each == 0));
             match stays && !ends {
                 true => RuleVerdict::Keep,
                 false => RuleVerdict::End { reason: Reason::Changed, over: PING },
