@@ -8,6 +8,7 @@ pub mod forward;
 pub mod framing;
 pub mod head;
 pub mod hop_by_hop;
+pub mod host;
 pub mod reading;
 pub mod refused;
 pub mod target;

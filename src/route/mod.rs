@@ -4,7 +4,6 @@
 //! their normal form ([`path`]), whatever spelling the client chose; the backend gets the client's. `/ws` thus fits
 //! `/ws`, `/ws/a`, `/%77s` and `//ws`, but not `/wsx` or `/WS`.
 
-pub mod host;
 pub mod path;
 mod trie;
 

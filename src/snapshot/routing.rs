@@ -9,8 +9,7 @@ use crate::affinity;
 use crate::client::{self, Client};
 use crate::config::{AffinitySource, Strangers, Underscores};
 use crate::http1::target::has_nul;
-use crate::http1::{HeaderFields, Unwanted};
-use crate::route::host;
+use crate::http1::{HeaderFields, Unwanted, host};
 
 /// The parts of a request that decide where it goes.
 #[derive(Debug)]
