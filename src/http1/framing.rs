@@ -8,7 +8,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRAILER, TRANSFER_ENCODING,
 
 use super::hop_by_hop::{HopByHop, is_protected};
 use super::target::{self, RequestTarget};
-use super::{HeaderFields, RequestHead};
+use super::{HeaderFields, RequestHead, host};
 
 /// A request's head, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,9 @@ pub enum FramingError {
     /// `Host` is missing or there more than once (RFC 9112 §3.2).
     #[error("the Host header is missing or repeated")]
     Host,
+    /// `Host` names no host (RFC 9112 §3.2).
+    #[error("the Host header does not name a host")]
+    HostMalformed,
     /// A `Content-Length` is no number, or two of them differ (RFC 9110 §8.6).
     #[error("Content-Length is not one number")]
     Length,
@@ -93,7 +96,7 @@ impl FramingError {
             Self::Connect => "connect",
             Self::Target => "target_malformed",
             Self::Nul => "target_nul",
-            Self::Host => "host",
+            Self::Host | Self::HostMalformed => "host",
             Self::Length => "length",
             Self::TwoLengths => "two_lengths",
             Self::CodingUnknown => "coding_unknown",
@@ -117,10 +120,7 @@ pub fn check(head: &RequestHead<'_>) -> Result<Framing, FramingError> {
     if target::has_nul(head.target) {
         return Err(FramingError::Nul);
     }
-    let hosts = lines.values_of(&HOST).count();
-    if hosts > 1 || hosts == 0 && head.minor_version == 1 {
-        return Err(FramingError::Host);
-    }
+    check_host(head)?;
     check_connection(lines)?;
     let body = body(lines, head.minor_version)?;
     let encoded = target::encoded(head.target).map(|_| {
@@ -188,6 +188,19 @@ pub fn length(fields: &(impl HeaderFields + ?Sized)) -> Result<Option<u64>, Fram
 fn number(digits: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
     text.parse().ok().filter(|number| i64::try_from(*number).is_ok())
+}
+
+/// Checks that a request has one `Host`, or none by HTTP/1.0, and that it names a host.
+///
+/// The `Host` beside an absolute target counts for nothing else, but is held to the same (RFC 9112 §3.2).
+fn check_host(head: &RequestHead<'_>) -> Result<(), FramingError> {
+    let mut hosts = head.lines.values_of(&HOST);
+    match (hosts.next(), hosts.next()) {
+        (None, _) if head.minor_version == 0 => Ok(()),
+        (Some(host), None) if std::str::from_utf8(host).is_ok_and(host::is_valid) => Ok(()),
+        (Some(_), None) => Err(FramingError::HostMalformed),
+        _ => Err(FramingError::Host),
+    }
 }
 
 /// Checks that `Connection` is a list of tokens, of which a few are enough for everybody.

@@ -1,5 +1,7 @@
 //! Request targets: the forms that RFC 9112 §3.2 knows, and the path and host in them.
 
+use super::host;
+
 /// The form of a request's target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestTarget<'b> {
@@ -19,8 +21,8 @@ pub enum RequestTarget<'b> {
 impl<'b> RequestTarget<'b> {
     /// Reads the target of a request; `None` where it has no form that the method allows.
     ///
-    /// A scheme other than `http` and `https`, a URI with user information (RFC 9110 §4.2.4), and the `host:port` of
-    /// `CONNECT` are no targets here.
+    /// A scheme other than `http` and `https`, a URI with user information (RFC 9110 §4.2.4) or with another authority
+    /// that is no [host](host::is_valid), and the `host:port` of `CONNECT` are no targets here.
     pub fn of(method: &str, target: &'b str) -> Option<Self> {
         if target.starts_with('/') || target == "*" && method == "OPTIONS" {
             return Some(Self::Own);
@@ -30,7 +32,7 @@ impl<'b> RequestTarget<'b> {
             return None;
         }
         let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        if host.is_empty() || host.starts_with(':') || host.contains(['@', '\\']) {
+        if host.is_empty() || host.starts_with(':') || !host::is_valid(host) {
             return None;
         }
         // RFC 9112 §3.2.4: an empty path asks about the server as a whole.
@@ -115,6 +117,9 @@ mod tests {
     fn other_forms_are_no_targets() {
         for target in ["*", "", "a", "h:80", "ftp://h/", "http:/h/", "http:///x", "http://u@h/", "http://:80/", "?q"] {
             assert_eq!(read("GET", target), None, "{target}");
+        }
+        for host in ["a%2f", "user%40h", "h:443:80", "h:x", "[h", "h[::1]", "a..b", "u:p@h", "h@", "a,b"] {
+            assert_eq!(read("GET", &format!("http://{host}/")), None, "{host}");
         }
         for target in ["**", "*/", "h:80", "http://a\\b/"] {
             assert_eq!(read("OPTIONS", target), None, "{target}");

@@ -34,7 +34,7 @@ pub struct RoutingInput<'a, F: ?Sized = HeaderMap> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unclear {
-    /// RFC 9112 §3.2.
+    /// RFC 9112 §3.2. Requests of clients are refused for it by their heads.
     #[error("the Host header does not name a host")]
     Host,
     /// A backend may take the path to end at a zero byte. Requests of clients are refused for it by their heads.

@@ -15,6 +15,7 @@ mod diagnostics;
 mod fairness;
 mod framing;
 mod heads;
+mod hosts;
 mod hung;
 mod meaning;
 mod panics;

@@ -111,6 +111,11 @@ fn a_host_is_named_once_and_a_target_has_a_form_that_its_method_allows() {
         ("GET / HTTP/1.1", "Host: a\r\nHost: a\r\n", FramingError::Host),
         ("GET / HTTP/1.0", "Host: a\r\nHost: a\r\n", FramingError::Host),
         ("GET http://a/ HTTP/1.1", "", FramingError::Host),
+        ("GET / HTTP/1.1", "Host: user@a\r\n", FramingError::HostMalformed),
+        ("GET / HTTP/1.0", "Host: a/\r\n", FramingError::HostMalformed),
+        ("GET / HTTP/1.1", "Host: b\u{fc}cher\r\n", FramingError::HostMalformed),
+        ("GET http://a/ HTTP/1.1", "Host: user@a\r\n", FramingError::HostMalformed),
+        ("GET http://a%2f/ HTTP/1.1", "Host: a\r\n", FramingError::Target),
         ("GET * HTTP/1.1", "Host: a\r\n", FramingError::Target),
         ("GET a:80 HTTP/1.1", "Host: a\r\n", FramingError::Target),
         ("GET /a%00 HTTP/1.1", "Host: a\r\n", FramingError::Nul),
@@ -121,6 +126,7 @@ fn a_host_is_named_once_and_a_target_has_a_form_that_its_method_allows() {
         assert_eq!(checked(request, headers), Err(refusal), "{request}");
     }
     assert!(checked("GET / HTTP/1.0", "").is_ok());
+    assert!(checked("GET / HTTP/1.1", "Host:\r\n").is_ok());
     assert!(checked("OPTIONS * HTTP/1.1", "Host: a\r\n").is_ok());
 }
 
