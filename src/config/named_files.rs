@@ -12,7 +12,7 @@ use super::yaml::node::Mark;
 use super::yaml::problem::{Problem, Report, Severity};
 use super::yaml::value::Value;
 use crate::tls;
-use crate::tls::certificates::{Certificate, CertificateError, CertificateWarning, roots};
+use crate::tls::certificates::{Certificate, CertificateError, CertificateWarning, KeyFault, PemFault, roots};
 use crate::tls::tickets::TicketKeys;
 
 /// Every file that a configuration names, with its place in the configuration.
@@ -95,13 +95,14 @@ impl NamedFiles {
                         report.push(advised_warning(place.problem(Severity::Warning, warning), warning));
                     }
                     for error in loaded.err().unwrap_or_default() {
-                        let at = if error.is_of_key(&pair.key, &pair.cert) { key } else { place };
-                        report.push(advised(at.problem(Severity::Error, &error), &error));
+                        let of_key = error.is_of_key(&pair.key, &pair.cert);
+                        let at = if of_key { key } else { place };
+                        report.push(advised(at.problem(Severity::Error, &error), &error, of_key));
                     }
                 }
                 Named::Single(FileUse::Roots, file) => {
                     if let Err(error) = roots(file) {
-                        report.push(advised(place.problem(Severity::Error, &error), &error));
+                        report.push(advised(place.problem(Severity::Error, &error), &error, false));
                     }
                 }
                 Named::Single(FileUse::Tokens, file) => match tokens(file) {
@@ -159,17 +160,36 @@ fn is_open(file: &Path) -> bool {
     std::fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
-/// Adds to the problem of a file what is expected there, or how to mend it.
-fn advised(problem: Problem, error: &CertificateError) -> Problem {
+/// Adds to the problem of a file what is expected there, or how to mend it. `of_key`: the file is that of a key.
+fn advised(problem: Problem, error: &CertificateError, of_key: bool) -> Problem {
     match error {
         CertificateError::NotPem(_) => {
-            let expected = "PEM: text with a section that begins with `-----BEGIN`";
-            problem.expected(expected).remedy("`openssl x509 -inform der -in FILE` turns DER into PEM")
+            let command = if of_key { "pkey" } else { "x509" };
+            let remedy = format!("`openssl {command} -inform der -in FILE -out NEW` turns DER into PEM");
+            problem.expected("PEM: text with a section that begins with `-----BEGIN`").remedy(remedy)
+        }
+        CertificateError::Damaged { fault: PemFault::BeginIndented, .. } => {
+            problem.remedy("begin the line with `-----BEGIN`: take away what stands before it")
+        }
+        CertificateError::Damaged { .. } => {
+            problem.remedy("copy the file again from where it was made, byte by byte, or have it made anew")
+        }
+        CertificateError::Lacks { .. } if of_key => {
+            problem.expected("a section `PRIVATE KEY`, `RSA PRIVATE KEY` or `EC PRIVATE KEY`")
         }
         CertificateError::KeyEncrypted(_) => problem.remedy(
             "`openssl pkey -in FILE -out NEW` takes the passphrase off; keep the file readable by the gateway alone",
         ),
-        CertificateError::KeyUnusable { .. } => problem.expected("RSA of 2,048 bits or more, P-256, P-384 or Ed25519"),
+        CertificateError::KeyUnusable { fault, .. } => {
+            let problem = problem.expected("RSA of 2,048 to 8,192 bits, P-256, P-384, P-521 or Ed25519");
+            problem.remedy(match fault {
+                KeyFault::Broken => "`openssl pkey -in FILE -check -noout` tells what is wrong with it",
+                _ => {
+                    "`openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out NEW` makes a key; have a \
+                     certificate issued for it"
+                }
+            })
+        }
         CertificateError::KeyMismatch { .. } => {
             problem.expected("the key that the first certificate of the file was made for")
         }

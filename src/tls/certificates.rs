@@ -1,13 +1,15 @@
 //! Certificates in files: read, checked, and described.
 
+mod pem;
+mod private_key;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::{Error as PemError, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore, SignatureScheme};
 use x509_parser::error::X509Error;
@@ -15,6 +17,9 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::files::{FileError, read};
+pub use pem::PemFault;
+pub use private_key::KeyFault;
+use private_key::PRIVATE_KEY;
 
 /// A certificate chain with its private key, checked.
 #[derive(Clone, Debug)]
@@ -51,6 +56,14 @@ pub enum CertificateError {
     /// Binary DER where PEM is expected, or any other text.
     #[error("{} is not a PEM file", .0.display())]
     NotPem(PathBuf),
+    /// PEM that cannot be decoded.
+    #[error("{} is damaged: {fault}", file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// The fault.
+        fault: PemFault,
+    },
     /// PEM without a section of the kind that is needed.
     #[error("{} has no {what} in it, only: {}", file.display(), found.join(", "))]
     Lacks {
@@ -65,12 +78,12 @@ pub enum CertificateError {
     #[error("the key in {} is encrypted with a passphrase", .0.display())]
     KeyEncrypted(PathBuf),
     /// The key is of a kind or size that is not supported.
-    #[error("the key in {} cannot be used: {reason}", file.display())]
+    #[error("the key in {} cannot be used: {fault}", file.display())]
     KeyUnusable {
         /// The file.
         file: PathBuf,
-        /// Message of the cryptography library.
-        reason: String,
+        /// The fault.
+        fault: KeyFault,
     },
     /// The key belongs to another certificate.
     #[error("the key in {} does not match the certificate in {}", key.display(), cert.display())]
@@ -130,7 +143,7 @@ impl CertificateError {
         match self {
             Self::KeyEncrypted(_) | Self::KeyUnusable { .. } | Self::KeyMismatch { .. } => true,
             Self::File(error) => error.file() == key && key != cert,
-            Self::NotPem(file) => file == key && key != cert,
+            Self::NotPem(file) | Self::Damaged { file, .. } => file == key && key != cert,
             Self::Lacks { what, .. } => *what == PRIVATE_KEY,
             _ => false,
         }
@@ -181,13 +194,8 @@ impl Certificate {
     ) -> Result<Self, Vec<CertificateError>> {
         let mut errors = Vec::new();
         let chain = chain(cert).map_err(|error| errors.push(error)).ok();
-        let private = private_key(key).map_err(|error| errors.push(error)).ok();
+        let signing = private_key::load(key, provider).map_err(|error| errors.push(error)).ok();
         let described = chain.as_ref().and_then(|chain| Described::of(cert, chain, now, &mut errors));
-        let signing = private.and_then(|private| {
-            let unusable = |error: Error| CertificateError::KeyUnusable { file: key.into(), reason: error.to_string() };
-            let signing = provider.key_provider.load_private_key(private);
-            signing.map_err(|error| errors.push(unusable(error))).ok()
-        });
         // One file may be named as both.
         errors.dedup();
         let (Some(chain), Some(signing)) = (chain, signing) else { return Err(errors) };
@@ -243,48 +251,15 @@ pub fn roots(file: &Path) -> Result<RootCertStore, CertificateError> {
 ///
 /// # Errors
 /// The file cannot be read, is not PEM, or has no certificate in it.
-pub fn chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+fn chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let text = read(file)?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    match chain {
-        Ok(chain) if !chain.is_empty() => Ok(chain),
-        Ok(_) => Err(lacking(file, &text, "certificate")),
-        Err(_) => Err(CertificateError::NotPem(file.into())),
+    let sections = pem::sections(file, &text)?;
+    let certificates = sections.iter().filter(|section| section.label == "CERTIFICATE");
+    let chain = certificates.map(|section| section.decode(file)).collect::<Result<Vec<_>, _>>()?;
+    match chain.is_empty() {
+        true => Err(pem::lacking(file, &sections, "certificate")),
+        false => Ok(chain),
     }
-}
-
-/// Reads the private key of a PEM file.
-///
-/// # Errors
-/// The file cannot be read, is not PEM, or has no key in it that can be used.
-pub fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
-    let text = read(file)?;
-    match PrivateKeyDer::from_pem_slice(&text) {
-        Ok(key) => Ok(key),
-        Err(PemError::NoItemsFound) if labels(&text).iter().any(|label| label == "ENCRYPTED PRIVATE KEY") => {
-            Err(CertificateError::KeyEncrypted(file.into()))
-        }
-        Err(PemError::NoItemsFound) => Err(lacking(file, &text, PRIVATE_KEY)),
-        Err(_) => Err(CertificateError::NotPem(file.into())),
-    }
-}
-
-const PRIVATE_KEY: &str = "private key";
-
-fn lacking(file: &Path, text: &[u8], what: &'static str) -> CertificateError {
-    let found = labels(text);
-    match found.is_empty() {
-        true => CertificateError::NotPem(file.into()),
-        false => CertificateError::Lacks { file: file.into(), what, found },
-    }
-}
-
-/// Kinds of the sections of a PEM text, in its order; at most eight.
-fn labels(text: &[u8]) -> Vec<String> {
-    const MOST: usize = 8;
-    let text = String::from_utf8_lossy(text);
-    let begins = text.lines().filter_map(|line| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----"));
-    begins.take(MOST).map(str::to_owned).collect()
 }
 
 /// The parts of a chain that people and clients see.

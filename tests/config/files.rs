@@ -39,6 +39,16 @@ fn folder() -> TempDir {
     write("damaged.pem", &chat.cert.replacen("MII", "!!!", 1));
     write("inside.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     write("encrypted.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
+    write("cut.pem", chat.cert.split_once("-----END").unwrap().0);
+    write("begin_cut.pem", &chat.cert.replacen("CERTIFICATE-----", "CERTIFICATE--", 1));
+    write("indented.pem", &chat.cert.replace("-----BEGIN", "  -----BEGIN"));
+    write("damaged.key", &chat.key.replacen("MI", "!!", 1));
+    write("openssh.key", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n");
+    for name in ["legacy", "weak", "weak_pkcs8", "curve", "ed448"] {
+        let key = fs::read_to_string(golden_folder().join(format!("files/keys/{name}.key"))).unwrap();
+        write(&format!("{name}.key"), &key);
+        write(&format!("right_and_{name}.pem"), &format!("{key}{right}"));
+    }
     write("nonsense.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
     write("keys", "c2hvcnQ=\n");
     write("no_keys", "# none\n");
@@ -66,7 +76,7 @@ fn every_fault_of_files_is_told_in_one_run_at_the_place_that_names_them() {
     let folder = folder();
     let mut wrong = String::new();
     let kept = ["pushed_members", "pushed_members_kept"];
-    let files = ["wrong_files", "wrong_files_and_keys", "right_files", "upstream_files", "etcd_files"];
+    let files = ["wrong_files", "wrong_keys", "wrong_files_and_keys", "right_files", "upstream_files", "etcd_files"];
     for name in files.into_iter().chain(kept) {
         let golden = golden_folder().join("files");
         let yaml = fs::read_to_string(golden.join(format!("{name}.yaml"))).unwrap();

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_RSA_SHA256,
+    SignatureAlgorithm,
 };
 
 /// An authority of the test's own.
@@ -46,9 +46,9 @@ impl Authority {
         self.issue_for(&KeyPair::generate().unwrap(), names, change)
     }
 
-    /// A certificate for these names with an RSA key.
-    pub fn issue_rsa(&self, names: &[&str]) -> Issued {
-        self.issue_for(&KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap(), names, |_| ())
+    /// A certificate for these names with a key of this kind.
+    pub fn issue_by(&self, kind: &'static SignatureAlgorithm, names: &[&str]) -> Issued {
+        self.issue_for(&KeyPair::generate_for(kind).unwrap(), names, |_| ())
     }
 
     fn issue_for(&self, key: &KeyPair, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Issued {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rcgen::SignatureAlgorithm;
 use tempfile::TempDir;
 
 use crate::support::certificates::{Authority, Issued};
@@ -35,10 +36,10 @@ impl Lab {
         Self::start_by(yaml, authority, &issued).await
     }
 
-    /// With an RSA key.
-    pub async fn start_with_rsa(yaml: &str) -> Self {
+    /// With a key of this kind.
+    pub async fn start_by_key(kind: &'static SignatureAlgorithm, yaml: &str) -> Self {
         let authority = Authority::new("Test Authority");
-        let issued = authority.issue_rsa(&NAMES);
+        let issued = authority.issue_by(kind, &NAMES);
         Self::start_by(yaml, authority, &issued).await
     }
 

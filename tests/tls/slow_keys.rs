@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use rcgen::{PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_ED25519, PKCS_RSA_SHA256};
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 
@@ -18,7 +19,7 @@ const IDLE: &str = "5";
 #[tokio::test(flavor = "multi_thread")]
 async fn handshakes_by_an_rsa_key_give_way_to_tunnels_and_clients_that_leave_hold_nobody_up() {
     let echo = Echo::start().await;
-    let lab = Lab::start_with_rsa(&yaml(&[echo.address()], "", "")).await;
+    let lab = Lab::start_by_key(&PKCS_RSA_SHA256, &yaml(&[echo.address()], "", "")).await;
     let to = lab.address();
     for version in VERSIONS {
         let config = config(&lab.authority.pem, &[version], None);
@@ -43,6 +44,21 @@ async fn handshakes_by_an_rsa_key_give_way_to_tunnels_and_clients_that_leave_hol
     }
     let policies = policies_of_threads_named(lab.gateway.pid(), "-tls");
     assert!(!policies.is_empty() && policies.iter().all(|policy| policy == IDLE), "{policies:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_every_kind_that_is_taken_open_tunnels_in_both_versions() {
+    let echo = Echo::start().await;
+    // RSA is above, and P-256 is the kind of every other test.
+    for kind in [&PKCS_ECDSA_P384_SHA384, &PKCS_ECDSA_P521_SHA512, &PKCS_ED25519] {
+        let lab = Lab::start_by_key(kind, &yaml(&[echo.address()], "", "")).await;
+        for version in VERSIONS {
+            let config = config(&lab.authority.pem, &[version], None);
+            let mut client = Client::connect(lab.address(), "a.test", &config).unwrap();
+            assert!(client.upgrade("/").starts_with("HTTP/1.1 101 "), "{kind:?}");
+            assert_eq!(client.hear(), echo.address().to_string());
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
