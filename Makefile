@@ -11,6 +11,17 @@ TARGET ?=
 # Cargo's profile of `make dist`: release, or dev for a trial.
 PROFILE ?= release
 
+# The folder that Cargo builds into. An absolute path, since some crates are built from a folder of their own.
+ifdef CARGO_TARGET_DIR
+override CARGO_TARGET_DIR := $(shell realpath -m "$(CARGO_TARGET_DIR)")
+export CARGO_TARGET_DIR
+endif
+BUILT := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+# Program of the benchmarks, whose crate is a workspace of its own.
+BENCH := $(or $(CARGO_TARGET_DIR),bench/target)/release/longhaul-bench
+# Option of that program which names the gateway, where that is not in its usual place.
+MEASURED := $(if $(CARGO_TARGET_DIR),--longhaul "$(BUILT)/release/longhaul")
+
 .DEFAULT_GOAL := help
 .PHONY: help demo build check test site downstream counts probe fuzz fuzz-smoke stock-pingora bench bench-quick bench-ratios dist dist-test kubernetes image clean
 
@@ -22,8 +33,8 @@ demo: ## build quickly, then run the gateway with three backends and a page to t
 	@tests/install.sh build
 	@echo "longhaul: 2 of 3: compiling, the first time some minutes on two cores; afterwards it is there"
 	$(CARGO) build --profile demo --locked --no-default-features --features demo --bin longhaul
-	@echo "longhaul: 3 of 3: starting target/demo/longhaul ($$(du -m target/demo/longhaul | cut -f 1) MB), Ctrl-C ends it"
-	@exec target/demo/longhaul demo $(ARGS)
+	@echo "longhaul: 3 of 3: starting $(BUILT)/demo/longhaul ($$(du -m "$(BUILT)/demo/longhaul" | cut -f 1) MB), Ctrl-C ends it"
+	@exec "$(BUILT)/demo/longhaul" demo $(ARGS)
 
 build: ## build target/release/longhaul, installing cmake first where it is missing
 	@tests/install.sh build
@@ -51,13 +62,13 @@ test: ## check, and run every test, installing what they need first
 	$(CARGO) test --locked --manifest-path bench/Cargo.toml
 	$(CARGO) build --locked
 	$(MAKE) downstream
-	tests/browser.sh target/debug/longhaul
-	tests/dashboard/run.sh target/debug/longhaul
-	tests/applications/run.sh target/debug/longhaul
-	tests/probe/run.sh target/debug/longhaul
-	tests/tls_peer/run.sh target/debug/longhaul
+	tests/browser.sh "$(BUILT)/debug/longhaul"
+	tests/dashboard/run.sh "$(BUILT)/debug/longhaul"
+	tests/applications/run.sh "$(BUILT)/debug/longhaul"
+	tests/probe/run.sh "$(BUILT)/debug/longhaul"
+	tests/tls_peer/run.sh "$(BUILT)/debug/longhaul"
 	$(MAKE) fuzz-smoke
-	tests/slowhttptest.sh target/debug/longhaul
+	tests/slowhttptest.sh "$(BUILT)/debug/longhaul"
 	$(MAKE) counts
 
 site: ## build the site of the documentation into target/site, and check its links
@@ -67,9 +78,9 @@ site: ## build the site of the documentation into target/site, and check its lin
 downstream: ## build and test crates of the public interface alone, as somebody else would write them, the template among them
 # The versions and the build folder of the gateway, so that what it depends on is not built again.
 	cp Cargo.lock tests/downstream/Cargo.lock
-	CARGO_TARGET_DIR="$$PWD/target" $(CARGO) test --offline --manifest-path tests/downstream/Cargo.toml
+	CARGO_TARGET_DIR="$(BUILT)" $(CARGO) test --offline --manifest-path tests/downstream/Cargo.toml
 	cp Cargo.lock packaging/template/Cargo.lock
-	target="$$PWD/target"; cd packaging/template && CARGO_TARGET_DIR="$$target" $(CARGO) test --offline
+	cd packaging/template && CARGO_TARGET_DIR="$(BUILT)" $(CARGO) test --offline
 
 counts: ## count the instructions of a message and of a handshake, and compare them with what is stated
 	@tests/install.sh test
@@ -77,7 +88,7 @@ counts: ## count the instructions of a message and of a handshake, and compare t
 
 probe: ## send mutants of requests through the gateway and compare how they are read, as in: make probe ARGS="SEED COUNT"
 	$(CARGO) build --locked
-	tests/probe/run.sh target/debug/longhaul $(ARGS)
+	tests/probe/run.sh "$(BUILT)/debug/longhaul" $(ARGS)
 
 fuzz: ## run the fuzz targets, as in: make fuzz TIME=1800 TARGET=heads
 	@tests/install.sh fuzz
@@ -89,23 +100,23 @@ fuzz-smoke: ## the same for five seconds each
 stock-pingora: build ## build the peer target/release/stock-pingora for the benchmarks
 # The versions and the build folder of the gateway: the same build of Pingora, not built again.
 	cp Cargo.lock bench/pingora/Cargo.lock
-	CARGO_TARGET_DIR="$$PWD/target" $(CARGO) build --release --offline --manifest-path bench/pingora/Cargo.toml
+	CARGO_TARGET_DIR="$(BUILT)" $(CARGO) build --release --offline --manifest-path bench/pingora/Cargo.toml
 
 bench: build stock-pingora ## measure Longhaul and other gateways side by side, about an hour: bench/results
 	@bench/install.sh
 	$(CARGO) build --release --locked --manifest-path bench/Cargo.toml
-	bench/target/release/longhaul-bench --out bench/results $(ARGS)
-	bench/target/release/longhaul-bench curves --out bench/results
+	"$(BENCH)" $(MEASURED) --out bench/results $(ARGS)
+	"$(BENCH)" curves $(MEASURED) --out bench/results
 
 bench-quick: build stock-pingora ## the same in about eleven minutes, less exactly; the table is printed only
 	@bench/install.sh
 	$(CARGO) build --release --locked --manifest-path bench/Cargo.toml
-	bench/target/release/longhaul-bench --quick $(ARGS)
+	"$(BENCH)" $(MEASURED) --quick $(ARGS)
 
 bench-ratios: build ## echoes and handshakes beside nginx and HAProxy, less than eight minutes; printed only
 	@bench/install.sh
 	$(CARGO) build --release --locked --manifest-path bench/Cargo.toml
-	bench/target/release/longhaul-bench --quick --repeats 15 --peers longhaul,nginx,haproxy \
+	"$(BENCH)" $(MEASURED) --quick --repeats 15 --peers longhaul,nginx,haproxy \
 		--only echo1,echo64,echo1000,handshake $(ARGS)
 
 dist: ## build packages into target/dist: .tar.gz, .deb, .rpm and their sums; a quick one by: make dist PROFILE=dev

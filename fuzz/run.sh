@@ -16,7 +16,9 @@ fi
 cp Cargo.lock fuzz/Cargo.lock
 build=(--manifest-path fuzz/Cargo.toml)
 for target in "${targets[@]}"; do build+=(--bin "$target"); done
-RUSTC_WRAPPER=$PWD/fuzz/rustc.sh CARGO_TARGET_DIR=$PWD/target "${CARGO:-cargo}" build "${build[@]}"
+CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+export CARGO_TARGET_DIR
+RUSTC_WRAPPER=$PWD/fuzz/rustc.sh "${CARGO:-cargo}" build "${build[@]}"
 
 root=$PWD
 for target in "${targets[@]}"; do
@@ -25,11 +27,11 @@ for target in "${targets[@]}"; do
   echo "longhaul: fuzz target $target, $seconds s" >&2
   log=$folder/log
   # In an empty folder, since settings of hooks may name files.
-  if ! (cd "$folder/empty" && "$root/target/debug/$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 \
+  if ! (cd "$folder/empty" && "$CARGO_TARGET_DIR/debug/$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 \
     -max_len=4096 -print_final_stats=1 -artifact_prefix="$root/$folder/" "$root/$folder/kept" \
     "$root/fuzz/corpus/$target") >"$log" 2>&1; then
     tail -n 60 "$log" >&2
-    echo "longhaul: the fuzz target $target failed; again with: target/debug/$target $folder/FILE" >&2
+    echo "longhaul: the fuzz target $target failed; again with: $CARGO_TARGET_DIR/debug/$target $folder/FILE" >&2
     exit 1
   fi
   # What was covered, and how many inputs it took.

@@ -30,7 +30,8 @@ tool() {
   fi
 }
 
-case $profile in dev) built=target/debug ;; *) built=target/$profile ;; esac
+built=${CARGO_TARGET_DIR:-target}
+case $profile in dev) built=$built/debug ;; *) built=$built/$profile ;; esac
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 machine=$(uname -m)
 # Everything in an archive is as old as the commit, so that two builds of it are alike.

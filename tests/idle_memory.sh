@@ -7,5 +7,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 ulimit -n "$(ulimit -Hn)"
 cargo build --release --locked
-export LONGHAUL=$PWD/target/release/longhaul
+LONGHAUL=$(realpath "${CARGO_TARGET_DIR:-target}/release/longhaul")
+export LONGHAUL
 cargo test --locked --test websocket -- --ignored --exact --nocapture idle::memory_of_an_idle_tunnel

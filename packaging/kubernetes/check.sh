@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-binary=${LONGHAUL:-target/debug/longhaul}
+binary=${LONGHAUL:-${CARGO_TARGET_DIR:-target}/debug/longhaul}
 [ -x "$binary" ] || { echo "$0: $binary is not there; \`cargo build\` makes it, or LONGHAUL names another" >&2; exit 1; }
 requirements=packaging/kubernetes/requirements.txt
 folder=target/python/kubernetes

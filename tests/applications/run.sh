@@ -11,7 +11,7 @@ build="$root/target/applications"
 PATTERNS="$root/examples/reattach"
 PAGE="$root/docs/reattach.md"
 "${CARGO:-cargo}" build --quiet --locked --manifest-path "$root/Cargo.toml" --example reattach_acknowledged
-ACKNOWLEDGED="$root/target/debug/examples/reattach_acknowledged"
+ACKNOWLEDGED=$(realpath "${CARGO_TARGET_DIR:-$root/target}/debug/examples/reattach_acknowledged")
 PYTHONPATH=$("$here/../python.sh")
 export LONGHAUL PATTERNS PAGE ACKNOWLEDGED PYTHONPATH
 

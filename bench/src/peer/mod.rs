@@ -284,8 +284,11 @@ pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
     let envoy = concat!(env!("CARGO_MANIFEST_DIR"), "/target/envoy/envoy/_bin");
     let caddy = concat!(env!("CARGO_MANIFEST_DIR"), "/target/caddy/bin");
-    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release");
-    let folders = [envoy, caddy, built].into_iter().chain(path.split(':'));
+    let built = match std::env::var("CARGO_TARGET_DIR") {
+        Ok(folder) if !folder.is_empty() => format!("{folder}/release"),
+        _ => concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release").to_owned(),
+    };
+    let folders = [envoy, caddy, built.as_str()].into_iter().chain(path.split(':'));
     let folders = folders.chain(["/usr/sbin", "/sbin", "/usr/local/sbin"]);
     folders.map(|folder| Path::new(folder).join(name)).find(|program| program.is_file())
 }
