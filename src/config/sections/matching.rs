@@ -60,6 +60,9 @@ fn wrong_with_name(name: &str, wildcard: bool) -> Option<(&'static str, String)>
     if name.parse::<std::net::Ipv6Addr>().is_ok() {
         return Some(("is an IPv6 address without brackets", format!("write `\"[{name}]\"`")));
     }
+    if let Some(wrong) = wrong_with_brackets(name) {
+        return Some(wrong);
+    }
     if name.contains(':') {
         return Some(("has a port in it", "leave the port out: a route takes every port".into()));
     }
@@ -88,6 +91,27 @@ fn wrong_with_name(name: &str, wildcard: bool) -> Option<(&'static str, String)>
     };
     let fits = name.len() <= MAX_NAME && name.split('.').all(label);
     if fits { None } else { Some(("is not a host name", String::new())) }
+}
+
+/// The fault of a host name with brackets, and the remedy; `None` where it has none, or a port behind a right address.
+fn wrong_with_brackets(name: &str) -> Option<(&'static str, String)> {
+    let address = |text: &str| text.parse::<std::net::Ipv6Addr>().is_ok();
+    let brackets = |inner: &str| format!("write `\"[{inner}]\"`");
+    match (name.strip_prefix('['), name.find(']')) {
+        (None, _) => {
+            let inner = name.strip_suffix(']').filter(|inner| address(inner))?;
+            Some(("has a `]` without a `[` at its beginning", brackets(inner)))
+        }
+        // Whether the last number is a port cannot be told.
+        (Some(_), None) => Some(("has a `[` that is not closed", "put a `]` behind the address: `\"[::1]\"`".into())),
+        (Some(_), Some(end)) => match (&name[1..end], &name[end + 1..]) {
+            (inner, rest) if address(inner) && rest.starts_with(':') => None,
+            (inner, "") if address(inner) => Some(("has a wildcard before an IPv6 address", brackets(inner))),
+            (inner, _) if address(inner) => Some(("has more than an IPv6 address in it", brackets(inner))),
+            (inner, _) if inner.contains(':') => Some(("has no IPv6 address between its brackets", String::new())),
+            _ => None,
+        },
+    }
 }
 
 fn is_ipv6_literal(name: &str) -> bool {
