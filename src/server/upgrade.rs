@@ -1,7 +1,7 @@
 //! `longhaul upgrade`: starts the new process that takes over.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use log::{info, warn};
@@ -153,9 +153,24 @@ async fn try_configuration(binary: &Path, file: &Path) -> Result<(), FailedUpgra
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    let reason = format!("{} refuses the configuration:\n{said}", binary.display());
-    Err(FailedUpgrade { kind: CommandFailure::WrongConfiguration, ..FailedUpgrade::because(reason) })
+    Err(refusal(binary, &output))
+}
+
+/// The failure by what a program printed about the configuration, or by how it ended where it printed nothing.
+fn refusal(binary: &Path, output: &Output) -> FailedUpgrade {
+    // Longhaul prints problems on the standard error; another program may print on either.
+    let printed = [&output.stderr, &output.stdout].map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
+    let (binary, status) = (binary.display(), output.status);
+    match printed.iter().find(|text| !text.is_empty()) {
+        Some(said) => FailedUpgrade {
+            kind: CommandFailure::WrongConfiguration,
+            ..FailedUpgrade::because(format_args!("{binary} refuses the configuration:\n{said}"))
+        },
+        None => FailedUpgrade::because(format_args!(
+            "{binary} was told to test the configuration (-t -c FILE), printed nothing and ended ({status}); it may be \
+             no longhaul"
+        )),
+    }
 }
 
 fn start(binary: &Path, file: &Path) -> Result<Child, String> {

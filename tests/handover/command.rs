@@ -175,9 +175,14 @@ async fn an_upgrade_that_cannot_be_says_why_and_changes_nothing() {
     // The program passes the test of the configuration, and ends at once when it is to take over.
     let dies = gateway.dir.path().join("dies");
     script(&dies, "[ \"$1\" = -t ]\n");
+    let [silent, talks] = ["silent", "talks"].map(|name| gateway.dir.path().join(name));
+    script(&silent, "exit 3\n");
+    script(&talks, "echo no such option; exit 1\n");
     let cases = [
         (vec!["--binary", "/nowhere/longhaul"], None, 1, "cannot be run: No such file or directory"),
         (vec![], Some("version: 1\nlisteners: 7\n"), 2, "longhaul.yaml:2:12: listeners"),
+        (vec!["--binary", silent.to_str().unwrap()], None, 1, "nothing and ended (exit status: 3); it may be no"),
+        (vec!["--binary", talks.to_str().unwrap()], None, 2, "refuses the configuration:\nno such option"),
         (vec!["--binary", dies.to_str().unwrap()], None, 1, "the new process ended before it took over"),
     ];
     for (arguments, yaml, code, why) in cases {
