@@ -23,6 +23,21 @@ pub struct BindError {
     pub error: io::Error,
 }
 
+/// Sockets that cannot be bound: at least one.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct BindErrors(Vec<BindError>);
+
+impl BindErrors {
+    /// Makes one error of those of all sockets.
+    ///
+    /// # Errors
+    /// There is at least one.
+    pub fn check(errors: Vec<BindError>) -> Result<(), Self> {
+        if errors.is_empty() { Ok(()) } else { Err(Self(errors)) }
+    }
+}
+
 /// A socket that is bound, and listens once it was [lent](Self::lend_to).
 pub struct BoundSocket {
     /// The address it is bound to; where port 0 was asked for, with the port it got.
@@ -141,6 +156,14 @@ impl Inherited {
     pub fn find(&mut self, address: SocketAddr) -> Option<BoundSocket> {
         let index = self.sockets.iter().position(|bound| bound.configured == address)?;
         Some(self.sockets.remove(index))
+    }
+
+    /// The one for this address of the configuration, or else a new one.
+    ///
+    /// # Errors
+    /// The system refuses to bind a new one.
+    pub fn find_or_bind(&mut self, address: SocketAddr) -> Result<BoundSocket, BindError> {
+        self.find(address).map_or_else(|| BoundSocket::bind(address), Ok)
     }
 
     /// The addresses of those that were not found yet.

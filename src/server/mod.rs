@@ -31,7 +31,7 @@ use crate::config::{Config, LogTarget};
 use crate::diagnostics::Diagnostics;
 use crate::handover::{HandoverError, ToPredecessor, Welcome};
 use crate::hook::{HookRegistry, Injector};
-use crate::listen::{BindError, BoundSocket, Inherited};
+use crate::listen::{BindErrors, Inherited};
 use acceptor::ListeningSockets;
 pub use background::BackgroundError;
 use service::{GatewayService, Predecessor};
@@ -50,9 +50,9 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// A listener's or the metrics' address cannot be bound.
+    /// Addresses of listeners, of the metrics or of the admin listener cannot be bound.
     #[error(transparent)]
-    Bind(#[from] BindError),
+    Bind(#[from] BindErrors),
     /// The access log cannot be written.
     #[error("cannot write the access log {}: {error}", target(.to))]
     AccessLog {
@@ -88,6 +88,17 @@ fn take_over(config: &Config) -> Result<(Option<Predecessor>, Inherited), StartE
         ToPredecessor::connect(at.path()).map_err(failed)?;
     let inherited = Inherited::of(sockets).map_err(|error| failed(HandoverError::Gone(error)))?;
     Ok((Some(Predecessor { connection, process, drained, members, ticket_keys, history }), inherited))
+}
+
+/// Takes the sockets of a configuration's addresses from the inherited ones, and binds those that are not among them.
+fn bind(config: &Config, inherited: &mut Inherited) -> Result<ListeningSockets, BindErrors> {
+    let mut refused = Vec::new();
+    let mut bind = |address| inherited.find_or_bind(address).map_err(|error| refused.push(error)).ok();
+    let listeners = config.listeners.iter().filter_map(|listener| bind(listener.address)).collect();
+    let metrics = config.metrics.as_ref().and_then(|metrics| bind(metrics.address));
+    let admin = config.admin.as_ref().and_then(|admin| bind(admin.address));
+    BindErrors::check(refused)?;
+    Ok(ListeningSockets { listeners, metrics, admin })
 }
 
 /// A tunnel takes two descriptors; the soft limit is often 1,024 where the hard one is far higher.
@@ -204,11 +215,7 @@ impl Server {
         raise_descriptor_limit();
         let (predecessor, mut inherited) =
             if options.upgrade { take_over(&config)? } else { (None, Inherited::take()) };
-        let mut bind = |address| inherited.find(address).map_or_else(|| BoundSocket::bind(address), Ok);
-        let listeners =
-            config.listeners.iter().map(|listener| bind(listener.address)).collect::<Result<Vec<_>, _>>()?;
-        let metrics = config.metrics.as_ref().map(|metrics| bind(metrics.address)).transpose()?;
-        let admin = config.admin.as_ref().map(|admin| bind(admin.address)).transpose()?;
+        let sockets = bind(&config, &mut inherited)?;
         for unused in inherited.left() {
             warn!(
                 "the socket {unused} that was passed to this process is no listener of the configuration, and is closed"
@@ -223,7 +230,7 @@ impl Server {
             config,
             hooks,
             pingora: Arc::clone(&server.configuration),
-            sockets: Some(ListeningSockets { listeners, metrics, admin }),
+            sockets: Some(sockets),
             predecessor,
             diagnostics,
             waits,

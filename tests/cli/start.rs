@@ -27,6 +27,22 @@ fn an_address_that_cannot_be_had_is_named_and_exits_1() {
 }
 
 #[test]
+fn every_address_that_cannot_be_had_is_named_in_one_run() {
+    let holders = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [first, second] = holders.each_ref().map(|holder| holder.local_addr().unwrap());
+    let listeners = CONFIG.replace("127.0.0.1:0", &format!("{first}\n  - address: {second}"));
+    let (_dir, path) = file(&format!("{listeners}metrics: {{ address: \"192.0.2.1:8080\" }}\n"));
+    let output = longhaul(&["-c", &path]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines.len(), 3, "{said}");
+    for (line, address) in lines.iter().zip([first.to_string(), second.to_string(), "192.0.2.1:8080".into()]) {
+        assert!(line.contains(&format!("cannot listen on {address}: ")), "{said}");
+    }
+}
+
+#[test]
 fn an_access_log_that_cannot_be_written_is_named_and_exits_1() {
     let (_dir, path) = file(&format!("{CONFIG}access_log: {{ to: \"{{dir}}/missing/access.log\" }}\n"));
     let output = longhaul(&["-c", &path]);
