@@ -45,6 +45,17 @@ pub enum Unclear {
     Path,
 }
 
+impl Unclear {
+    /// The reason's name in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Nul => "target_nul",
+            Self::Path => "target_unclear",
+        }
+    }
+}
+
 /// Route, client and key of a request.
 #[derive(Debug)]
 pub struct RoutedRequest<'s> {

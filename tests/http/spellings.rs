@@ -62,6 +62,9 @@ async fn a_path_that_a_backend_may_read_as_a_guarded_one_is_400() {
         }
     }
     assert_eq!(backend.requests().len(), 0);
+    let count = format!("longhaul_refused_total{{listener=\"{}\",reason=\"target_unclear\"}}", gateway.address());
+    gateway.metric_becomes(&count, 12.0).await;
+    gateway.access.find(&[" path=/admin%2fx ", " status=400 ", " error=target_unclear"]).await;
     for path in ["/a%2fb", "/a/../b", "/../b", "/a;v=1", "/%61//b?x=/../admin"] {
         assert_eq!(status(&gateway, &format!("GET {path} HTTP/1.1\r\nHost: h")).await, 200, "{path}");
         assert_eq!(backend.last().head.target(), path, "the backend gets what the client wrote");

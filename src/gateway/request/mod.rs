@@ -288,6 +288,8 @@ impl Gateway {
         ctx.encoded = session.downstream_session.stream().and_then(Rewind::encoded);
         ctx.describe(session, &arrival);
         if let Some(unclear) = ctx.unclear {
+            Rewind::count_refusal(session.downstream_session.stream(), unclear.as_str());
+            ctx.failure = Some(unclear.as_str().to_owned());
             return Err(Answer::unclear(unclear));
         }
         if let Some(port) = ctx.redirect() {
