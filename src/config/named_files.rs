@@ -120,11 +120,7 @@ impl NamedFiles {
                     }
                     Ok(_) => warn_of_open(file, "the password", place, report),
                 },
-                Named::OfDaemon(key, named) => {
-                    if let Some(fault) = key.fault(named) {
-                        report.push(place.problem(Severity::Error, fault.message).remedy(fault.remedy));
-                    }
-                }
+                Named::OfDaemon(key, named) => report_daemon(*key, named, place, report),
                 Named::Single(FileUse::TicketKeys, file) => {
                     if let Err(error) = TicketKeys::load(file) {
                         let problem = place.problem(Severity::Error, error);
@@ -144,6 +140,13 @@ impl NamedFiles {
             let problem = place.problem(Severity::Warning, message);
             report.push(problem.remedy("name a folder, such as `state_folder: /var/lib/longhaul`"));
         }
+    }
+}
+
+/// Reports a value that no daemon can have.
+fn report_daemon(key: DaemonKey, named: &str, place: &Place, report: &mut Report) {
+    if let Some(fault) = key.fault(named) {
+        report.push(place.problem(Severity::Error, fault.message).remedy(fault.remedy));
     }
 }
 
