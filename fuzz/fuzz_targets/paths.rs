@@ -8,7 +8,8 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use longhaul::config::{self, HostPattern, NoHooks, Route};
-use longhaul::route::{Routes, host, path};
+use longhaul::http1::host;
+use longhaul::route::{Routes, path};
 
 fuzz_target!(|input: &[u8]| {
     let Ok(text) = std::str::from_utf8(input) else { return };
