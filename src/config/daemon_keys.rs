@@ -7,8 +7,9 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use super::yaml::problem::quoted;
 use nix::unistd::{Group, User};
+
+use super::yaml::problem::quoted;
 
 /// A key of a daemon that names something of the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,8 +15,7 @@ use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, getegid, geteuid, getpid, kill_process};
 
-use super::pid_file;
-use super::pid_file::PidFileError;
+use super::pid_file::{self, PidFileError};
 use crate::config::{Config, DaemonKey, folder_of};
 
 /// Everything that keeps a gateway from the background.

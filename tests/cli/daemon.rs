@@ -161,3 +161,10 @@ async fn a_daemons_files_are_found_from_the_folder_that_it_runs_in() {
     daemon.signal("TERM");
     until("the daemon's end", || daemon.is_gone().then_some(())).await;
 }
+
+#[test]
+fn an_empty_pid_file_is_the_place_that_is_chosen() {
+    let (_dir, path) = file(&format!("{CONFIG}pid_file: \"\"\nworking_directory: \"{{dir}}\"\n"));
+    let output = super::longhaul(&["check", "-c", &path]);
+    assert_eq!(output.status.code(), Some(0), "{}", super::stderr(&output));
+}

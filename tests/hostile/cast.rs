@@ -142,6 +142,12 @@ pub(crate) fn upgrade_to(target: &str) -> String {
     upgrade("").replace("GET / ", &format!("GET {target} "))
 }
 
+/// A plain request and an upgrade, both with this target and this host.
+pub(crate) fn both(target: &str, host: &str) -> [String; 2] {
+    let upgrade = upgrade_to(target).replace("Host: test", &format!("Host: {host}"));
+    [format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"), upgrade]
+}
+
 /// Sends a request on a connection of its own; the answer, whose body may be cut short.
 pub(crate) async fn ask(source: Ipv4Addr, gateway: &Gateway, request: &str) -> Reply {
     let mut wire = connect(source, gateway.address()).await;

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use crate::cast::{connect, upgrade_to};
+use crate::cast::{both, connect};
 use crate::support::{Gateway, Named};
 use crate::wire::{Wire, field};
 
@@ -47,12 +47,6 @@ async fn start() -> (Named, Gateway) {
     ))
     .await;
     (backend, gateway)
-}
-
-/// A plain request and an upgrade.
-fn both(target: &str, host: &str) -> [String; 2] {
-    let upgrade = upgrade_to(target).replace("Host: test", &format!("Host: {host}"));
-    [format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"), upgrade]
 }
 
 fn refused(listener: SocketAddr, reason: &str) -> String {

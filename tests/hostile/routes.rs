@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::cast::{ask, upgrade_to};
+use crate::cast::{ask, both};
 use crate::support::{Gateway, Named, located};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(127, 66, 0, 1);
@@ -20,12 +20,6 @@ async fn start() -> (Named, Gateway) {
     ))
     .await;
     (backend, gateway)
-}
-
-/// A plain request and an upgrade, both with this target and this host.
-fn both(target: &str, host: &str) -> [String; 2] {
-    let upgrade = upgrade_to(target).replace("Host: test", &format!("Host: {host}"));
-    [format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"), upgrade]
 }
 
 #[tokio::test]

@@ -51,7 +51,8 @@ pub(crate) fn read<'v, 'k>(
         let is_read = read_key(key, &value, &mut conf, report).is_some();
         complete &= is_read;
         if let Some(key) = DaemonKey::named(key).filter(|_| is_read) {
-            of_daemon.extend(value.text().map(|text| (key, value, text)));
+            // An empty `pid_file` is its default: the place is chosen at the start.
+            of_daemon.extend(value.text().filter(|text| !text.is_empty()).map(|text| (key, value, text)));
         }
     }
     let folder = of_daemon.iter().find(|(key, ..)| *key == DaemonKey::WorkingDirectory).map(|(.., text)| *text);

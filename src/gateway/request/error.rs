@@ -6,6 +6,11 @@ use crate::hook::Answer;
 use crate::http1::RequestRefused;
 use crate::upstream::{Blame, FailedStep};
 
+/// Error for a case that cannot be: a request without a route has been answered.
+pub(super) fn no_destination() -> Box<Error> {
+    Error::new(ErrorType::InternalError)
+}
+
 /// The refusal of a request behind its head: of its body, or of a client that does not take its answer.
 pub(super) fn refusal(error: &Error) -> Option<RequestRefused> {
     if (error.esource(), error.etype()) == (&ErrorSource::Downstream, &ErrorType::ReadTimedout) {

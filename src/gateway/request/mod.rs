@@ -35,7 +35,7 @@ use crate::upstream::{Demand, FailedStep, FailedTry, NotAdmitted};
 use crate::ws::handshake::UpgradeKind;
 pub use context::Ctx;
 use context::tries::is_of_one_backend;
-use error::{answer_to, blame, client_is_gone, describe, refusal};
+use error::{answer_to, blame, client_is_gone, describe, no_destination, refusal};
 pub(super) use headers::request_id;
 use hooks::Classified;
 
@@ -391,11 +391,6 @@ pub(super) fn count_refusal(session: &Session, ctx: &Ctx) {
     if let Some(reason) = ctx.admitted.refused {
         Rewind::count_refusal(session.downstream_session.stream(), reason.as_str());
     }
-}
-
-/// Error for a case that cannot be: a request without a route has been answered.
-fn no_destination() -> Box<Error> {
-    Error::new(ErrorType::InternalError)
 }
 
 const DRAIN_UNWANTED_BODY: Duration = Duration::from_secs(5);

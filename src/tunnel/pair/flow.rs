@@ -1,11 +1,14 @@
 //! One direction of a tunnel: the position in its frames, and the bytes that its receiver has yet to take.
 
+mod kept;
+
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use crate::tunnel::reason::Reason;
 use crate::ws::{Control, Cursor, FrameEvent, Side, cursor::MOST_COUNTED, frame};
+use kept::Kept;
 
 /// The bytes that one side sends to the other.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,34 +26,6 @@ pub(super) struct Flow {
     pub(super) ended: bool,
     /// The receiver was told so, or takes nothing any more.
     pub(super) finished: bool,
-}
-
-/// Bytes taken from the sender and not yet by the receiver; a single pointer while there are none, as nearly always.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(from = "Waiting", into = "Waiting")]
-struct Kept(Option<Box<Waiting>>);
-
-/// Bytes of which those from `written` on are still to be taken.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Waiting {
-    #[serde(rename = "kept", with = "crate::base64_text")]
-    bytes: Vec<u8>,
-    written: usize,
-    /// Moment since which the receiver has taken none of them. A tunnel that moves to another process begins anew.
-    #[serde(skip)]
-    refused_since: Option<Instant>,
-}
-
-impl From<Waiting> for Kept {
-    fn from(waiting: Waiting) -> Self {
-        Self((waiting.written < waiting.bytes.len()).then(|| Box::new(waiting)))
-    }
-}
-
-impl From<Kept> for Waiting {
-    fn from(kept: Kept) -> Self {
-        kept.0.map_or_else(Self::default, |waiting| *waiting)
-    }
 }
 
 /// Progress of the end that the gateway gives a flow.
