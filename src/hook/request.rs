@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, Uri, header};
+use http::{HeaderMap, HeaderName, Method, Uri, header};
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
@@ -12,6 +12,7 @@ use super::error::{Error, Result};
 use super::injector::Injector;
 use super::response;
 use crate::config::TunnelLimits;
+use crate::http1::unwanted::reads_as;
 use crate::tls::ClientCertificate;
 
 /// A request, upgrades too, before its backend is chosen.
@@ -194,12 +195,14 @@ impl<'r> Request<'r> {
         pairs.map(|(key, value)| (key.trim(), value.trim())).find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
-    /// Sets a header, in place of all of its name.
+    /// Sets a header, in place of all of its name, and of those that differ from it by `_` in place of `-`: programs
+    /// behind CGI, WSGI and PHP take one for the other.
     ///
     /// # Errors
     /// HTTP does not allow the name or the value, or the header frames the body.
     pub fn set_header(&mut self, name: &str, value: impl AsRef<str>) -> Result<()> {
         let (name, value) = response::header(name, value.as_ref())?;
+        self.remove_doubles(&name);
         Ok(self.head_mut().insert_header(name, value)?)
     }
 
@@ -213,10 +216,23 @@ impl<'r> Request<'r> {
         Ok(())
     }
 
-    /// Removes every header of a name, except those that frame the body.
+    /// Removes every header of a name, and of those that differ from it by `_` in place of `-`, except those that frame
+    /// the body.
     pub fn remove_header(&mut self, name: &str) {
-        if !response::frames_body(name) {
-            self.head_mut().remove_header(name);
+        if let Ok(name) = name.parse::<HeaderName>()
+            && !response::frames_body(name.as_str())
+        {
+            self.remove_doubles(&name);
+            self.head_mut().remove_header(&name);
+        }
+    }
+
+    /// Removes headers that a backend may take for one of this name, where `underscores_in_headers` keeps them.
+    fn remove_doubles(&mut self, name: &HeaderName) {
+        let is_double = |other: &HeaderName| other != name && reads_as(other.as_str(), name.as_str());
+        let doubles: Vec<HeaderName> = self.headers().keys().filter(|other| is_double(other)).cloned().collect();
+        for double in doubles.iter().filter(|double| !response::frames_body(double.as_str())) {
+            self.head_mut().remove_header(double);
         }
     }
 

@@ -202,6 +202,20 @@ fn a_context_without_a_size_can_be_handed_over_and_another_cannot() {
 }
 
 #[test]
+fn a_header_that_a_hook_sets_or_removes_has_no_double_that_a_backend_takes_for_it() {
+    let mut header = header();
+    for name in ["X_User", "x-user", "x_roles", "x-userx", "content_length"] {
+        header.append_header(name, "admin").unwrap();
+    }
+    let mut request = Request::bare(&mut header, facts());
+    request.set_header("X-User", "mallory").unwrap();
+    request.remove_header("X-Roles");
+    request.remove_header("Content-Length");
+    let fields = ["x_user", "x-user", "x_roles", "x-userx", "content_length"].map(|name| request.header(name));
+    assert_eq!(fields, [None, Some("mallory"), None, Some("admin"), Some("admin")]);
+}
+
+#[test]
 fn a_request_shows_its_parts() {
     let mut header = header();
     header.append_header("cookie", "a=1; session=xyz").unwrap();

@@ -1,5 +1,11 @@
 //! Request header fields that backends do not get.
 
+use http::HeaderName;
+
+use super::forward::{
+    CLIENT_CERT, CLIENT_CERT_CHAIN, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REATTACH, REQUEST_ID, SESSION,
+};
+
 /// Kinds of request header fields that are taken out of a request before anybody looks at it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unwanted {
@@ -10,23 +16,39 @@ pub struct Unwanted {
 }
 
 impl Unwanted {
-    /// Tells if no field is unwanted.
-    pub fn is_empty(self) -> bool {
-        self == Self::default()
-    }
-
-    /// Tells if a field of this name, in any letter case, is unwanted.
+    /// Tells if a field of this name, in any letter case, is unwanted. One that would pass for a field of the gateway's
+    /// own always is.
     pub fn holds(self, name: &str) -> bool {
-        self.underscores && name.contains('_') || self.origins && tells_origin(name)
+        name.contains('_') && (self.underscores || OWN.iter().any(|own| reads_as(name, own.as_str())))
+            || self.origins && tells_origin(name)
     }
 }
 
 /// Tells if a field of this name says where a request came from: `Forwarded`, every `X-Forwarded-…`, and the names that
-/// proxies and content networks have for a client's address.
+/// proxies and content networks have for a client's address; with `_` for `-`, too.
 pub fn tells_origin(name: &str) -> bool {
-    let begins_with = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-    begins_with("x-forwarded-") || ORIGINS.iter().any(|origin| name.eq_ignore_ascii_case(origin))
+    let begins_with = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| reads_as(start, prefix));
+    begins_with("x-forwarded-") || ORIGINS.iter().any(|origin| reads_as(name, origin))
 }
+
+/// Tells if programs behind CGI, WSGI and PHP take one name of a header for another: they make `_` of `-`, and one letter
+/// case of both.
+pub fn reads_as(name: &str, other: &str) -> bool {
+    let read = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == other.len() && name.bytes().map(read).eq(other.bytes().map(read))
+}
+
+/// Fields that the gateway adds to requests.
+static OWN: [&HeaderName; 8] = [
+    &CLIENT_CERT,
+    &CLIENT_CERT_CHAIN,
+    &FORWARDED_FOR,
+    &FORWARDED_HOST,
+    &FORWARDED_PROTO,
+    &REATTACH,
+    &REQUEST_ID,
+    &SESSION,
+];
 
 const ORIGINS: [&str; 10] = [
     "cf-connecting-ip",
@@ -48,14 +70,19 @@ mod tests {
     #[test]
     fn fields_are_unwanted_by_name_in_any_letter_case() {
         let origins = Unwanted { origins: true, ..Unwanted::default() };
-        for name in ["X-Forwarded-For", "x-forwarded-ssl", "FORWARDED", "X-Real-IP", "True-Client-IP"] {
+        for name in ["X-Forwarded-For", "x-forwarded-ssl", "FORWARDED", "X-Real-IP", "True-Client-IP", "X_Forwarded-for", "x_real_ip"] {
             assert!(origins.holds(name), "{name}");
         }
-        for name in ["x-forwarded", "forwarded-for", "x-room", "host", "via", "x_real_ip", "x-r\u{e9}al-ip"] {
+        for name in ["x-forwarded", "forwarded-for", "x-room", "host", "via", "x-r\u{e9}al-ip"] {
             assert!(!origins.holds(name), "{name}");
         }
         let underscores = Unwanted { underscores: true, ..Unwanted::default() };
         assert!(underscores.holds("x_real_ip") && !underscores.holds("x-real-ip"));
-        assert!(Unwanted::default().is_empty() && !origins.is_empty());
+        for name in ["X_Request-ID", "client_cert", "x_forwarded_proto", "longhaul_session"] {
+            assert!(Unwanted::default().holds(name), "{name}");
+        }
+        for name in ["x-request-id", "client-cert", "x_room", "x_request_ids"] {
+            assert!(!Unwanted::default().holds(name), "{name}");
+        }
     }
 }

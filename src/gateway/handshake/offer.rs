@@ -40,9 +40,7 @@ impl<'b> Plain<'b> {
 
     /// Takes the header fields out of the request that backends do not get.
     pub fn drop_unwanted(&mut self, unwanted: Unwanted) {
-        if !unwanted.is_empty() {
-            self.head.lines.retain(|line| !unwanted.holds(line.name));
-        }
+        self.head.lines.retain(|line| !unwanted.holds(line.name));
     }
 
     /// The path, without the query.
