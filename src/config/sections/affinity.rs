@@ -143,7 +143,9 @@ fn read_header(value: &Value<'_>, scope: AffinityScope, report: &mut Report) -> 
 /// Reads `cookie`: a name, or a mapping with the name and the place of the cookie's birth.
 fn read_cookie(value: &Value<'_>, report: &mut Report) -> Option<AffinitySource> {
     if !value.is_mapping() {
-        return cookie_name(value, report).map(AffinitySource::Cookie);
+        let name = cookie_name(value, report)?;
+        warn_of_session(&name, value, report);
+        return Some(AffinitySource::Cookie(name));
     }
     let mut fields = keys::COOKIE.fields(value, report)?;
     let name = fields.required("name", "the name of a cookie, such as `JSESSIONID`", report);
@@ -153,6 +155,20 @@ fn read_cookie(value: &Value<'_>, report: &mut Report) -> Option<AffinitySource>
         Some(()) => AffinitySource::BackendCookie(name?),
         None => AffinitySource::Cookie(name?),
     })
+}
+
+/// Warns of a cookie that application servers make on their first answer, which leads elsewhere once it comes back.
+fn warn_of_session(name: &str, value: &Value<'_>, report: &mut Report) {
+    if SESSIONS.contains(&name) {
+        let message = format!(
+            "a backend makes {} on its first answer, and the session is lost where the cookie then leads to another one",
+            quoted(name)
+        );
+        report.push(value.warning(message).remedy(format!(
+            "write `cookie: {{ name: {name}, born_on: backend }}`, or `cookie: {{ name: {name} }}` where backends share \
+             their sessions"
+        )));
+    }
 }
 
 /// Reads `client_certificate`, which has no settings.
@@ -178,3 +194,6 @@ fn read_client_ip(value: &Value<'_>, report: &mut Report) -> Option<AffinitySour
 fn client_ip(ipv4_prefix: u8, ipv6_prefix: u8) -> AffinitySource {
     AffinitySource::ClientIp { ipv4_prefix, ipv6_prefix }
 }
+
+/// Session cookies of Java, PHP, Express and ASP.NET by their default names.
+const SESSIONS: [&str; 4] = ["JSESSIONID", "PHPSESSID", "connect.sid", "ASP.NET_SessionId"];
