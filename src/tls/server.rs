@@ -274,8 +274,10 @@ impl ByName {
     fn candidates(&self, asked: Option<&str>) -> &[Arc<CertifiedKey>] {
         let Some(asked) = asked else { return &self.default };
         let asked = asked.to_ascii_lowercase();
+        // The dot of an absolute name stands in URLs and in SNI, and in no certificate (RFC 6066 §3 forbids it).
+        let asked = asked.strip_suffix('.').unwrap_or(&asked);
         let wildcard = || self.named.get(&format!("*.{}", asked.split_once('.')?.1));
-        self.named.get(&asked).or_else(wildcard).unwrap_or(&self.default)
+        self.named.get(asked).or_else(wildcard).unwrap_or(&self.default)
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::process::{Command, Stdio};
 
-use crate::lab::Lab;
-use crate::support::{Echo, Named};
+use crate::lab::{Lab, yaml};
+use crate::support::certificates::Authority;
+use crate::support::{Echo, Gateway, Named, folder};
 
 /// The output of a program that must succeed.
 fn output(command: &mut Command) -> String {
@@ -35,6 +36,26 @@ async fn openssl_agrees_on_http_1_and_verifies_the_name() {
     let said = output(s_client.arg(lab.file("ca.pem")));
     assert!(said.contains("ALPN protocol: http/1.1"), "{said}");
     assert!(said.contains("Verification: OK") && !said.contains("Max Early Data: 1"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_with_the_dot_of_absolute_names_chooses_the_certificate_of_the_name() {
+    let text = yaml(&[Named::start().await.address()], "", "").replace(
+        "[{ cert: '{dir}/a.pem', key: '{dir}/a.key' }]",
+        "[{ cert: '{dir}/a.pem', key: '{dir}/a.key' }, { cert: '{dir}/b.pem', key: '{dir}/b.key' }]",
+    );
+    let (dir, authority) = (folder(&text), Authority::new("Test Authority"));
+    authority.issue(&["a.test"]).write(dir.path(), "a");
+    authority.issue(&["b.test", "*.wild.test"]).write(dir.path(), "b");
+    let gateway = Gateway::begin(dir, &[], &[]).listening().await;
+    for (asked, shown) in
+        [("b.test.", "b.test"), ("B.Test.", "b.test"), ("x.wild.test.", "b.test"), ("c.test.", "a.test")]
+    {
+        let mut s_client = Command::new("openssl");
+        s_client.args(["s_client", "-connect", &gateway.address().to_string(), "-servername", asked]);
+        let said = output(&mut s_client);
+        assert!(said.contains(&format!("subject=CN = {shown}\n")), "{asked}: {said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
