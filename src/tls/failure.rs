@@ -92,14 +92,12 @@ impl From<&Error> for HandshakeFailure {
         match error {
             Error::InvalidMessage(_) => Self::NotTls,
             Error::PeerIncompatible(incompatible) => match incompatible {
-                PeerIncompatible::NoCipherSuitesInCommon
-                | PeerIncompatible::NoKxGroupsInCommon
-                | PeerIncompatible::NoSignatureSchemesInCommon
-                | PeerIncompatible::NoEcPointFormatsInCommon
-                | PeerIncompatible::NamedGroupsExtensionRequired
-                | PeerIncompatible::SignatureAlgorithmsExtensionRequired
-                | PeerIncompatible::KeyShareExtensionRequired => Self::Parameters,
-                _ => Self::Version,
+                PeerIncompatible::Tls12NotOffered
+                | PeerIncompatible::Tls12NotOfferedOrEnabled
+                | PeerIncompatible::SupportedVersionsExtensionRequired
+                | PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig => Self::Version,
+                _ => Self::Parameters,
             },
             Error::NoApplicationProtocol => Self::Alpn,
             Error::NoCertificatesPresented => Self::CertificateMissing,

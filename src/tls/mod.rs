@@ -4,6 +4,7 @@ pub mod certificates;
 pub mod client;
 mod failure;
 mod files;
+mod old_hello;
 pub mod presented;
 pub mod record;
 mod sealed;

@@ -9,6 +9,7 @@ use rustls::{
     ServerConfig, ServerConnection,
 };
 
+use super::old_hello;
 use super::record::{Cipher, Extracted, LONGEST_RECORD, Records, Role};
 use super::secrets::{self, TrafficSecrets};
 
@@ -22,6 +23,10 @@ pub struct Session {
     /// waits in there when the record layer takes its place.
     partial: Vec<u8>,
     signs_slowly: bool,
+    /// The client is too old for the gateway's versions.
+    is_too_old: bool,
+    /// Alert that is sent in place of what rustls would send.
+    alert: Option<&'static [u8]>,
 }
 
 /// Facts that a handshake settled.
@@ -61,7 +66,8 @@ impl Session {
     fn new(mut connection: Connection) -> Self {
         // Whoever writes bounds what is written: bytes are sealed at once, or handed in before the handshake's end.
         connection.set_buffer_limit(None);
-        Self { connection, secrets: TrafficSecrets::default(), partial: Vec::new(), signs_slowly: false }
+        let (secrets, partial) = (TrafficSecrets::default(), Vec::new());
+        Self { connection, secrets, partial, signs_slowly: false, is_too_old: false, alert: None }
     }
 
     /// Notes whether a signature by this side's key [takes long](super::certificates::Certificate::signs_slowly).
@@ -103,8 +109,11 @@ impl Session {
 
     /// Gives whole records to rustls, and takes the plaintext and the secrets that come of them.
     fn process(&mut self, mut records: &[u8], plain: &mut Vec<u8>) -> Result<(), rustls::Error> {
+        if self.is_too_old {
+            return Err(old_hello::refusal());
+        }
         secrets::forget_captured();
-        let mut done = Ok(());
+        let (all, mut done) = (records, Ok(()));
         while !records.is_empty() && done.is_ok() {
             match self.connection.read_tls(&mut records) {
                 // After a `close_notify`.
@@ -116,7 +125,19 @@ impl Session {
             take_plaintext(&mut self.connection, plain);
         }
         self.secrets.take_captured();
-        done
+        match done {
+            Err(error) if old_hello::is_hidden_by(&error, all) => {
+                self.refuse_old();
+                Err(old_hello::refusal())
+            }
+            done => done,
+        }
+    }
+
+    /// Puts the alert for old clients in the place of the one that rustls has made.
+    fn refuse_old(&mut self) {
+        while self.connection.wants_write() && self.connection.write_tls(&mut io::sink()).is_ok() {}
+        (self.is_too_old, self.alert) = (true, Some(&old_hello::ALERT[..]));
     }
 
     /// Seals `plain`, and appends the records to `cipher`, behind everything else that is to be sent. Before the end
@@ -134,6 +155,7 @@ impl Session {
 
     /// Appends everything that is to be sent to `cipher`.
     pub fn flush(&mut self, cipher: &mut Vec<u8>) {
+        cipher.extend(self.alert.take().unwrap_or_default());
         while self.connection.wants_write() {
             // A vector takes everything.
             if self.connection.write_tls(cipher).is_err() {
@@ -155,7 +177,7 @@ impl Session {
 
     /// Tells whether there is something to be sent.
     pub fn wants_write(&self) -> bool {
-        self.connection.wants_write()
+        self.alert.is_some() || self.connection.wants_write()
     }
 
     /// Tells whether the other side has sent its `close_notify`: nothing more is to come.

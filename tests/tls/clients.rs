@@ -59,6 +59,24 @@ async fn a_name_with_the_dot_of_absolute_names_chooses_the_certificate_of_the_na
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_tls_1_1_or_1_0_is_told_that_its_version_is_too_old() {
+    for (tls, oldest) in [("", "1.2"), ("      min_version: \"1.3\"\n", "1.3")] {
+        let lab = Lab::start_with(&[Named::start().await.address()], tls, "").await;
+        for version in ["-tls1", "-tls1_1"] {
+            let mut s_client = Command::new("openssl");
+            s_client.args(["s_client", "-connect", &lab.address().to_string(), "-servername", "a.test", version]);
+            s_client.args(["-cipher", "ALL:@SECLEVEL=0"]).stdin(Stdio::null());
+            let said = s_client.output().unwrap();
+            let (done, said) = (said.status.success(), String::from_utf8_lossy(&said.stderr).into_owned());
+            assert!(!done && said.contains("SSL alert number 70"), "{version}, at least {oldest}: {said}");
+        }
+        let failures = "longhaul_tls_handshake_failures_total{failure=";
+        lab.gateway.metric_becomes(&format!("{failures}\"version\"}}"), 2.0).await;
+        assert_eq!(lab.gateway.metric(&format!("{failures}\"parameters\"}}")).await, 0.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn python_talks_through_a_tunnel() {
     let echo = Echo::start().await;
     let lab = Lab::start(&[echo.address()]).await;
