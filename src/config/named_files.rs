@@ -12,7 +12,9 @@ use super::yaml::node::Mark;
 use super::yaml::problem::{Problem, Report, Severity};
 use super::yaml::value::Value;
 use crate::tls;
-use crate::tls::certificates::{Certificate, CertificateError, CertificateWarning, KeyFault, PemFault, roots};
+use crate::tls::certificates::{
+    Certificate, CertificateError, CertificateWarning, KeyFault, OtherForm, PemFault, roots,
+};
 use crate::tls::tickets::TicketKeys;
 
 /// Every file that a configuration names, with its place in the configuration.
@@ -166,10 +168,12 @@ fn is_open(file: &Path) -> bool {
 /// Adds to the problem of a file what is expected there, or how to mend it. `of_key`: the file is that of a key.
 fn advised(problem: Problem, error: &CertificateError, of_key: bool) -> Problem {
     match error {
-        CertificateError::NotPem(_) => {
-            let command = if of_key { "pkey" } else { "x509" };
-            let remedy = format!("`openssl {command} -inform der -in FILE -out NEW` turns DER into PEM");
-            problem.expected("PEM: text with a section that begins with `-----BEGIN`").remedy(remedy)
+        CertificateError::NotPem { form, .. } => {
+            let problem = problem.expected("PEM: text with a section that begins with `-----BEGIN`");
+            match into_pem(*form, of_key) {
+                Some(remedy) => problem.remedy(remedy),
+                None => problem,
+            }
         }
         CertificateError::Damaged { fault: PemFault::BeginIndented, .. } => {
             problem.remedy("begin the line with `-----BEGIN`: take away what stands before it")
@@ -204,6 +208,20 @@ fn advised(problem: Problem, error: &CertificateError, of_key: bool) -> Problem 
         }
         CertificateError::NotYetValid { .. } => problem.remedy("look at the clock of this machine"),
         _ => problem,
+    }
+}
+
+/// Advice on how to make PEM of a file of another form; `None` where it may be anything.
+fn into_pem(form: OtherForm, of_key: bool) -> Option<&'static str> {
+    match form {
+        OtherForm::Pkcs12 if of_key => {
+            Some("`openssl pkcs12 -in FILE -nocerts -noenc -out NEW` takes the key out of it")
+        }
+        OtherForm::Pkcs12 => Some("`openssl pkcs12 -in FILE -nokeys -out NEW` takes the certificates out of it"),
+        OtherForm::Utf16 => Some("`iconv -f UTF-16 -t UTF-8 FILE > NEW` turns it into the text that is read"),
+        OtherForm::Der if of_key => Some("`openssl pkey -inform der -in FILE -out NEW` turns DER into PEM"),
+        OtherForm::Der => Some("`openssl x509 -inform der -in FILE -out NEW` turns DER into PEM"),
+        _ => None,
     }
 }
 

@@ -49,6 +49,7 @@ fn folder() -> TempDir {
         write(&format!("{name}.key"), &key);
         write(&format!("right_and_{name}.pem"), &format!("{key}{right}"));
     }
+    write_forms(path, &chat.cert);
     write("nonsense.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
     write("keys", "c2hvcnQ=\n");
     write("no_keys", "# none\n");
@@ -57,6 +58,16 @@ fn folder() -> TempDir {
     fs::set_permissions(path.join("password"), Permissions::from_mode(0o644)).unwrap();
     fs::create_dir(path.join("folder.pem")).unwrap();
     folder
+}
+
+/// Files of other forms than PEM.
+fn write_forms(path: &Path, cert: &str) {
+    let write = |name: &str, bytes: &[u8]| fs::write(path.join(name), bytes).unwrap();
+    write("archive.p12", b"\x30\x82\x0a\x00\x02\x01\x03\x30\x82\x09\xc0");
+    write("certificate.der", b"\x30\x82\x05\x00\x30\x82\x04\x00");
+    let wide: Vec<u8> = cert.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    write("wide.pem", &wide);
+    write("marked_wide.pem", &[b"\xff\xfe", wide.as_slice()].concat());
 }
 
 /// The answer to a configuration whose `{dir}` stands for `folder`, with the folder written as `{dir}` again.
@@ -77,7 +88,7 @@ fn every_fault_of_files_is_told_in_one_run_at_the_place_that_names_them() {
     let mut wrong = String::new();
     let kept = ["pushed_members", "pushed_members_kept"];
     let files = ["wrong_files", "wrong_keys", "wrong_files_and_keys", "right_files", "upstream_files", "etcd_files"];
-    for name in files.into_iter().chain(kept) {
+    for name in files.into_iter().chain(["wrong_forms"]).chain(kept) {
         let golden = golden_folder().join("files");
         let yaml = fs::read_to_string(golden.join(format!("{name}.yaml"))).unwrap();
         let said = said(&yaml, &format!("{name}.yaml"), folder.path());

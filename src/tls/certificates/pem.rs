@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rustls::pki_types::pem::{Error, PemObject};
 
-use super::CertificateError;
+use super::{CertificateError, OtherForm};
 
 /// A section of a PEM text.
 pub(super) struct PemSection<'t> {
@@ -70,7 +70,7 @@ pub(super) fn sections<'t>(file: &Path, text: &'t [u8]) -> Result<Vec<PemSection
     }
     match text.windows(BEGIN.len()).any(|window| window == BEGIN) {
         true => Err(CertificateError::Damaged { file: file.into(), fault: PemFault::BeginIndented }),
-        false => Err(CertificateError::NotPem(file.into())),
+        false => Err(CertificateError::NotPem { file: file.into(), form: OtherForm::of(text) }),
     }
 }
 
