@@ -175,12 +175,7 @@ fn advised(problem: Problem, error: &CertificateError, of_key: bool) -> Problem 
                 None => problem,
             }
         }
-        CertificateError::Damaged { fault: PemFault::BeginIndented, .. } => {
-            problem.remedy("begin the line with `-----BEGIN`: take away what stands before it")
-        }
-        CertificateError::Damaged { .. } => {
-            problem.remedy("copy the file again from where it was made, byte by byte, or have it made anew")
-        }
+        CertificateError::Damaged { fault, .. } => problem.remedy(mended(fault)),
         CertificateError::Lacks { .. } if of_key => {
             problem.expected("a section `PRIVATE KEY`, `RSA PRIVATE KEY` or `EC PRIVATE KEY`")
         }
@@ -222,6 +217,24 @@ fn into_pem(form: OtherForm, of_key: bool) -> Option<&'static str> {
         OtherForm::Der if of_key => Some("`openssl pkey -inform der -in FILE -out NEW` turns DER into PEM"),
         OtherForm::Der => Some("`openssl x509 -inform der -in FILE -out NEW` turns DER into PEM"),
         _ => None,
+    }
+}
+
+/// Advice on how to mend a PEM file.
+fn mended(fault: &PemFault) -> String {
+    match fault {
+        PemFault::BeginIndented(_) => {
+            "begin a line with `-----BEGIN`: take away what stands before it, or begin a new line there".into()
+        }
+        PemFault::LinesEscaped(_) => "`printf '%b\\n' \"$(cat FILE)\" > NEW` makes lines of it".into(),
+        PemFault::Misspelt { kind, .. } => {
+            format!("write `-----BEGIN {kind}-----`, and `-----END {kind}-----` at the end of the section")
+        }
+        PemFault::OtherCertificate { .. } => {
+            "`openssl x509 -in FILE -out NEW` writes it as `CERTIFICATE`; of several in one file, the first alone"
+                .into()
+        }
+        _ => "copy the file again from where it was made, byte by byte, or have it made anew".into(),
     }
 }
 

@@ -8,6 +8,7 @@ use reqwest::{Certificate, Client, RequestBuilder, StatusCode, Url};
 
 use crate::causes::with_causes;
 use crate::hook::SetupError;
+use crate::tls::certificates::certificates_of;
 
 /// Why a request that a hook made did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,12 +37,11 @@ fn redirect_hint(status: StatusCode) -> &'static str {
 pub(super) fn client(url: &Url, ca_file: Option<&Path>, timeout: Duration) -> Result<Client, SetupError> {
     let mut builder = Client::builder().redirect(Policy::none()).timeout(timeout).user_agent(USER_AGENT);
     if let Some(path) = ca_file {
-        let unusable = |why: String| SetupError::at("ca_file", format!("{}: {why}", path.display()));
-        let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
-        let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| unusable(with_causes(&error)))?;
-        if certificates.is_empty() {
-            return Err(unusable("there is no certificate in it (PEM, `-----BEGIN CERTIFICATE-----`)".to_owned()));
-        }
+        let unusable = |why: String| SetupError::at("ca_file", why);
+        let certificates = certificates_of(path).map_err(|error| unusable(error.to_string()))?;
+        let certificates = certificates.iter().map(|der| Certificate::from_der(der)).collect::<Result<Vec<_>, _>>();
+        let certificates =
+            certificates.map_err(|error| unusable(format!("{}: {}", path.display(), with_causes(&error))))?;
         builder = builder.tls_certs_only(certificates);
     } else if url.scheme() == "http" {
         // Where nothing is to be verified, a system without certificates must not be a problem.

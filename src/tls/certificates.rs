@@ -65,7 +65,7 @@ impl Certificate {
         now: SystemTime,
     ) -> Result<Self, Vec<CertificateError>> {
         let mut errors = Vec::new();
-        let chain = chain(cert).map_err(|error| errors.push(error)).ok();
+        let chain = certificates_of(cert).map_err(|error| errors.push(error)).ok();
         let signing = private_key::load(key, provider).map_err(|error| errors.push(error)).ok();
         let described = chain.as_ref().and_then(|chain| Described::of(cert, chain, now, &mut errors));
         // One file may be named as both.
@@ -109,7 +109,7 @@ pub fn covers(name: &str, host: &str) -> bool {
 /// The file cannot be read, or one of its certificates cannot be an authority's.
 pub fn roots(file: &Path) -> Result<RootCertStore, CertificateError> {
     let mut store = RootCertStore::empty();
-    for (index, certificate) in chain(file)?.into_iter().enumerate() {
+    for (index, certificate) in certificates_of(file)?.into_iter().enumerate() {
         store.add(certificate).map_err(|error| CertificateError::Malformed {
             file: file.into(),
             number: index + 1,
@@ -122,12 +122,12 @@ pub fn roots(file: &Path) -> Result<RootCertStore, CertificateError> {
 /// Reads every certificate of a PEM file; at least one.
 ///
 /// # Errors
-/// The file cannot be read, is not PEM, or has no certificate in it.
-fn chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+/// The file cannot be read, is not PEM, has no certificate in it, or one that is damaged.
+pub fn certificates_of(file: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let text = read(file)?;
     let sections = pem::sections(file, &text)?;
-    let certificates = sections.iter().filter(|section| section.label == "CERTIFICATE");
-    let chain = certificates.map(|section| section.decode(file)).collect::<Result<Vec<_>, _>>()?;
+    let certificates = pem::of_kinds(file, &sections, &[pem::CERTIFICATE])?;
+    let chain = certificates.iter().map(|section| section.decode(file)).collect::<Result<Vec<_>, _>>()?;
     match chain.is_empty() {
         true => Err(pem::lacking(file, &sections, "certificate")),
         false => Ok(chain),

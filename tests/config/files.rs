@@ -8,7 +8,7 @@ use std::time::Duration;
 use longhaul::config::{self, NoHooks};
 use tempfile::TempDir;
 
-use crate::certificates::{Authority, ending_in};
+use crate::certificates::{Authority, Issued, ending_in};
 use crate::{golden_folder, said_of};
 
 /// A folder with one file of every kind of wrong, and some right ones.
@@ -49,6 +49,7 @@ fn folder() -> TempDir {
         write(&format!("{name}.key"), &key);
         write(&format!("right_and_{name}.pem"), &format!("{key}{right}"));
     }
+    write_sections(path, &chat, &middle.pem);
     write_forms(path, &chat.cert);
     write("nonsense.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
     write("keys", "c2hvcnQ=\n");
@@ -58,6 +59,27 @@ fn folder() -> TempDir {
     fs::set_permissions(path.join("password"), Permissions::from_mode(0o644)).unwrap();
     fs::create_dir(path.join("folder.pem")).unwrap();
     folder
+}
+
+/// Files in which a section of several is not as it should be, and one with sections and comments that are skipped.
+fn write_sections(path: &Path, chat: &Issued, middle: &str) {
+    let write = |name: &str, text: &str| fs::write(path.join(name), text).unwrap();
+    let Issued { cert, key } = chat;
+    let other = |kind: &str| format!("-----BEGIN {kind}-----\nAAAA\n-----END {kind}-----\n");
+    let (ec, dh, request) = (other("EC PARAMETERS"), other("DH PARAMETERS"), other("CERTIFICATE REQUEST"));
+    // The fault comes first: certificates are not always of as many lines.
+    write("joined.pem", &format!("{}{cert}{middle}", dh.trim_end()));
+    write("mark.pem", &format!("{dh}\u{feff}{cert}{middle}"));
+    write("joined.key", &format!("{}{key}", dh.trim_end()));
+    write("trusted.pem", &format!("{}{cert}", middle.replace("CERTIFICATE", "TRUSTED CERTIFICATE")));
+    write("x509.pem", &format!("{}{cert}", middle.replace("CERTIFICATE", "X509 CERTIFICATE")));
+    write("small.pem", &format!("{}{cert}", middle.replace("CERTIFICATE", "certificate")));
+    write("small.key", &key.replace("PRIVATE KEY", "private key"));
+    write("no_begin.pem", &format!("AAAA\n-----END CERTIFICATE-----\n{cert}"));
+    write("hollow.pem", "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n");
+    write("escaped.pem", &format!("{cert}{middle}").replace('\n', "\\n"));
+    write("beside.key", &format!("{ec}{key}"));
+    write("beside.pem", &format!("{dh}{cert}# the issuer\n\nMiddle\n======\n{middle}{request}"));
 }
 
 /// Files of other forms than PEM.
@@ -88,7 +110,7 @@ fn every_fault_of_files_is_told_in_one_run_at_the_place_that_names_them() {
     let mut wrong = String::new();
     let kept = ["pushed_members", "pushed_members_kept"];
     let files = ["wrong_files", "wrong_keys", "wrong_files_and_keys", "right_files", "upstream_files", "etcd_files"];
-    for name in files.into_iter().chain(["wrong_forms"]).chain(kept) {
+    for name in files.into_iter().chain(["wrong_sections", "wrong_forms"]).chain(kept) {
         let golden = golden_folder().join("files");
         let yaml = fs::read_to_string(golden.join(format!("{name}.yaml"))).unwrap();
         let said = said(&yaml, &format!("{name}.yaml"), folder.path());

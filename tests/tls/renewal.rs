@@ -67,10 +67,16 @@ async fn a_file_that_cannot_be_used_leaves_the_one_before_in_force_and_is_said_l
     fs::remove_file(lab.file("a.pem")).unwrap();
     lab.gateway.metric_becomes(failed, 2.0).await;
     assert_eq!(shown(&lab), before);
+    // A chain of which a part would be lost.
+    let joined = format!("{}{}", lab.authority.issue(&["a.test"]).cert.trim_end(), lab.authority.pem);
+    replace(&lab.file("a.pem"), &joined);
+    lab.gateway.metric_becomes(failed, 3.0).await;
+    lab.gateway.log.find(&["ERROR", "stays in force", "something stands before `-----BEGIN`"]).await;
+    assert_eq!(shown(&lab), before);
     // A certificate whose key comes later.
     let new = lab.authority.issue(&["a.test"]);
     replace(&lab.file("a.pem"), &new.cert);
-    lab.gateway.metric_becomes(failed, 3.0).await;
+    lab.gateway.metric_becomes(failed, 4.0).await;
     assert_eq!(shown(&lab), before);
     replace(&lab.file("a.key"), &new.key);
     lab.gateway.metric_becomes("longhaul_tls_file_reloads_total{outcome=\"done\"}", 1.0).await;

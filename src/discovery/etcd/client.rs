@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::messages::{Authenticated, Changed, EtcdRefused, Range, ResponseHeader, Watched, in_words, message};
 use crate::causes::with_causes;
 use crate::config::{Etcd, Password, password};
+use crate::tls::certificates::certificates_of;
 
 /// One server, and the token that the gateway authenticates with.
 pub(super) struct EtcdClient {
@@ -215,7 +216,8 @@ fn http(etcd: &Etcd, is_plain: bool) -> Result<reqwest::Client, String> {
     // is there.
     let mut builder = reqwest::Client::builder().no_proxy().redirect(Policy::none()).connect_timeout(CONNECT);
     if let Some(file) = etcd.ca.as_ref().filter(|_| !is_plain) {
-        let certificates = Certificate::from_pem_bundle(&read(file)?);
+        let certificates = certificates_of(file).map_err(|error| error.to_string())?;
+        let certificates = certificates.iter().map(|der| Certificate::from_der(der)).collect::<Result<Vec<_>, _>>();
         let certificates = certificates.map_err(|error| format!("{}: {}", file.display(), with_causes(&error)))?;
         builder = builder.tls_certs_only(certificates);
     } else if is_plain {

@@ -322,7 +322,7 @@ fn each_problem_of_the_settings_is_told_where_it_is() {
         ("url: http://a.example/\nheaders: {'a b': c}".to_owned(), "headers.a b: HTTP allows no such name"),
         ("url: http://a.example/\nsecret_file: /nowhere".to_owned(), "2:14: secret_file: /nowhere: No such file"),
         (format!("url: http://a.example/\nsecret_file: {}", short.display()), "at least 24 bytes, and this one has 4"),
-        ("url: http://a.example/\nca_file: /nowhere".to_owned(), "2:10: ca_file: /nowhere: No such file"),
+        ("url: http://a.example/\nca_file: /nowhere".to_owned(), "2:10: ca_file: /nowhere cannot be read"),
     ] {
         let found = crate::stock::registry().check("webhook", &entry(&with).settings).expect_err(&with);
         let said = found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");

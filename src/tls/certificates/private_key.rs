@@ -20,12 +20,12 @@ use crate::tls::files::read;
 pub(super) fn load(file: &Path, provider: &CryptoProvider) -> Result<Arc<dyn SigningKey>, CertificateError> {
     let text = Zeroizing::new(read(file)?);
     let sections = pem::sections(file, &text)?;
-    let is_key = |section: &&pem::PemSection<'_>| KINDS.contains(&section.label.as_str());
-    let Some(plain) = sections.iter().filter(is_key).find(|section| !section.is_encrypted()) else {
-        let encrypted = sections.iter().any(|section| section.label == ENCRYPTED || section.is_encrypted());
-        return Err(match encrypted {
-            true => CertificateError::KeyEncrypted(file.into()),
-            false => pem::lacking(file, &sections, PRIVATE_KEY),
+    let keys = pem::of_kinds(file, &sections, &KINDS)?;
+    let is_plain = |section: &&&pem::PemSection<'_>| section.kind != ENCRYPTED && !section.is_encrypted();
+    let Some(plain) = keys.iter().find(is_plain) else {
+        return Err(match keys.is_empty() {
+            true => pem::lacking(file, &sections, PRIVATE_KEY),
+            false => CertificateError::KeyEncrypted(file.into()),
         });
     };
     let key = Zeroizing::new(plain.decode::<PrivateKeyDer<'static>>(file)?);
@@ -131,8 +131,8 @@ fn element<'d>(der: &mut &'d [u8]) -> Option<Any<'d>> {
 /// Name of what a file lacks that has no section of [`KINDS`].
 pub(super) const PRIVATE_KEY: &str = "private key";
 
-/// Kinds of sections that are private keys as rustls takes them.
-const KINDS: [&str; 3] = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"];
+/// Kinds of sections that are private keys as rustls takes them, or were before they were encrypted.
+const KINDS: [&str; 4] = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", ENCRYPTED];
 const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
 
 /// Sizes of RSA keys that aws-lc-rs takes, in bits.

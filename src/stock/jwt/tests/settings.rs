@@ -35,7 +35,7 @@ fn each_problem_is_told_where_it_is() {
         ("jwks_url: a.example/keys".to_owned(), "1:11: jwks_url: not a URL"),
         ("jwks_url: file:///etc/passwd".to_owned(), "1:11: jwks_url: a URL of `file:`"),
         ("jwks_url: https://a.example/\nrefresh: 0s".to_owned(), "2:10: refresh: from 1s to 7d"),
-        ("jwks_url: https://a.example/\nca_file: /nowhere".to_owned(), "2:10: ca_file: /nowhere: No such file"),
+        ("jwks_url: https://a.example/\nca_file: /nowhere".to_owned(), "2:10: ca_file: /nowhere cannot be read"),
         (format!("jwks_url: https://a.example/\nca_file: {secret}"), "2:10: ca_file: "),
         (format!("jwks_file: {key}"), "1:12: jwks_file: not a JWK Set"),
         (format!("jwks_file: {}", issuer.file("none", &jwks(&[]))), "1:12: jwks_file: none of its keys (0)"),
