@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use crate::config::{Config, HostPattern, Listener, Route};
-use crate::tls::{self, certificates::Certificate};
+use crate::tls;
+use crate::tls::certificates::{Certificate, Lapsed};
 
 /// Lines about every certificate of a configuration that was checked, and about hosts of routes that none covers. Empty
 /// where no listener speaks TLS.
@@ -37,7 +38,11 @@ fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
 fn load(listener: &Listener) -> Option<Vec<Certificate>> {
     let (provider, now) = (tls::provider(), SystemTime::now());
     let pairs = listener.tls.as_ref()?.certificates.iter();
-    Some(pairs.filter_map(|pair| Certificate::load(&pair.cert, &pair.key, &provider, now).ok()).collect())
+    Some(
+        pairs
+            .filter_map(|pair| Certificate::load(&pair.cert, &pair.key, &provider, now, &Lapsed::Taken).ok())
+            .collect(),
+    )
 }
 
 /// Hosts of routes that no certificate of any TLS listener covers, in the order of the routes and each once.

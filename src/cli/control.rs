@@ -17,6 +17,7 @@ use crate::drain::Progress;
 use crate::hook::HookRegistry;
 use crate::snapshot::GatewayPhase;
 use crate::status::TunnelStatus;
+use crate::tls::certificates::Lapsed;
 use crate::unix_socket::SocketPath;
 
 /// Which gateway is meant, and how it is to be shown what it says.
@@ -177,7 +178,7 @@ impl KnownHooks for Named<'_> {
 /// The control socket that a file names. A file with problems names it, too: the gateway runs with an older
 /// one. Warnings are left to `check`.
 fn named_by(file: &Path, hooks: &HookRegistry) -> Result<Option<PathBuf>, ExitCode> {
-    let error = match config::load(file, &Named(hooks)) {
+    let error = match config::load_by(file, &Named(hooks), &Lapsed::Taken) {
         Ok(loaded) => return Ok(loaded.config.control_sock),
         Err(error) => error,
     };

@@ -16,6 +16,7 @@ use crate::hook::HookRegistry;
 use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
 use crate::status::{Live, LiveBackend, LocateAsked, Located};
+use crate::tls::certificates::Lapsed;
 use crate::upstream;
 
 /// A request to be located.
@@ -57,7 +58,7 @@ pub(super) fn run(question: &Question, hooks: &HookRegistry) -> ExitCode {
     let Some(file) = question.instance.file() else {
         return super::control::wrong("name a configuration with `-c FILE`, or ask the gateway with `--running`");
     };
-    let config = match super::output::load(file, hooks) {
+    let config = match super::output::load(file, hooks, &Lapsed::Taken) {
         Ok(config) => config,
         Err(code) => return code,
     };

@@ -31,6 +31,7 @@ use self::output::{Unsaid, WRONG, complain, load, serve};
 use crate::diagnostics::Diagnostics;
 use crate::hook::HookRegistry;
 use crate::server::{OnStart, Options, Server};
+use crate::tls::certificates::Lapsed;
 
 /// The gateway for connections that last: sticky WebSockets and HTTP from one YAML file.
 #[derive(Debug, Parser)]
@@ -199,7 +200,7 @@ fn gateway(
     if arguments.test {
         return check::run(file, &hooks);
     }
-    let config = match load(file, &hooks) {
+    let config = match load(file, &hooks, &Lapsed::Taken) {
         Ok(config) => config,
         Err(code) => return code,
     };

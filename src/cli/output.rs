@@ -9,6 +9,7 @@ use crate::config::{self, Config, LoadError, Severity};
 use crate::counted::counted;
 use crate::hook::HookRegistry;
 use crate::server::Server;
+use crate::tls::certificates::Lapsed;
 
 /// Runs a server until the process ends; returns only if the server does not start.
 pub(super) fn serve(server: Server) -> ExitCode {
@@ -19,8 +20,9 @@ pub(super) fn serve(server: Server) -> ExitCode {
 }
 
 /// Reads a configuration file and prints its warnings. On failure it prints the problems and returns the exit code.
-pub(super) fn load(file: &Path, hooks: &HookRegistry) -> Result<Config, ExitCode> {
-    match config::load(file, hooks) {
+/// `lapsed` is the rule for certificates that have expired or are not valid yet.
+pub(super) fn load(file: &Path, hooks: &HookRegistry, lapsed: &Lapsed) -> Result<Config, ExitCode> {
+    match config::load_by(file, hooks, lapsed) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 complain(warning.in_file(&file.to_string_lossy()));

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use crate::hook::HookRegistry;
 use crate::reload;
+use crate::tls::certificates::Lapsed;
 
 pub(super) fn run(old: &Path, new: &Path, json: bool, hooks: &HookRegistry) -> ExitCode {
-    let (old, new) = match (super::output::load(old, hooks), super::output::load(new, hooks)) {
+    let load = |file| super::output::load(file, hooks, &Lapsed::Taken);
+    let (old, new) = match (load(old), load(new)) {
         (Ok(old), Ok(new)) => (old, new),
         (Err(code), _) | (_, Err(code)) => return code,
     };

@@ -23,6 +23,7 @@ use super::yaml::node::{self, Mark};
 use super::yaml::problem::{Problem, Problems, Report, Severity};
 use super::yaml::scalar::{boolean, choice, size};
 use super::yaml::value::{Mapping, Value};
+use crate::tls::certificates::Lapsed;
 
 /// The longest configuration file that is read: 16 MiB, some thirty times what 10,000 backends need.
 pub const MAX_BYTES: usize = 16 << 20;
@@ -64,6 +65,14 @@ pub enum LoadError {
 /// # Errors
 /// [`LoadError::Unreadable`] when the file cannot be opened or read, [`LoadError::Refused`] with every problem in it.
 pub fn load(path: &Path, hooks: &dyn KnownHooks) -> Result<Loaded, LoadError> {
+    load_by(path, hooks, &Lapsed::Refused)
+}
+
+/// Does what [`load`] does, with a rule for certificates that have expired or are not valid yet.
+///
+/// # Errors
+/// As of [`load`].
+pub fn load_by(path: &Path, hooks: &dyn KnownHooks, lapsed: &Lapsed) -> Result<Loaded, LoadError> {
     let unreadable = |error: std::io::Error| LoadError::Unreadable { path: path.into(), reason: error.to_string() };
     let refused = |problems| LoadError::Refused { path: path.into(), problems };
     let mut bytes = Vec::new();
@@ -74,7 +83,7 @@ pub fn load(path: &Path, hooks: &dyn KnownHooks) -> Result<Loaded, LoadError> {
     };
     file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     let text = String::from_utf8(bytes).map_err(|error| refused(not_utf8(&error).into()))?;
-    let check = |files: &NamedFiles, report: &mut Report| files.check(SystemTime::now(), report);
+    let check = |files: &NamedFiles, report: &mut Report| files.check(SystemTime::now(), lapsed, report);
     let mut loaded = read(&text, hooks, &check).map_err(refused)?;
     loaded.config.source = Some(source);
     Ok(loaded)

@@ -16,7 +16,7 @@ mod source;
 mod yaml;
 
 pub(crate) use daemon_keys::{DaemonKey, folder_of};
-pub use file::{LoadError, Loaded, MAX_BYTES, control_sock_of, load, parse};
+pub use file::{LoadError, Loaded, MAX_BYTES, control_sock_of, load, load_by, parse};
 pub use model::*;
 pub use secrets::{SecretError, password, tokens};
 pub(crate) use sections::backends::{MAX_BACKENDS, MAX_TOTAL_WEIGHT};

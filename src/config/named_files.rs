@@ -13,7 +13,7 @@ use super::yaml::problem::{Problem, Report, Severity};
 use super::yaml::value::Value;
 use crate::tls;
 use crate::tls::certificates::{
-    Certificate, CertificateError, CertificateWarning, KeyFault, OtherForm, PemFault, roots,
+    Certificate, CertificateError, CertificateWarning, KeyFault, Lapsed, OtherForm, PemFault, roots,
 };
 use crate::tls::tickets::TicketKeys;
 
@@ -85,13 +85,14 @@ impl NamedFiles {
     }
 
     /// Reads every file, and reports each that cannot be used, and each certificate that is about to expire.
-    pub(crate) fn check(&self, now: SystemTime, report: &mut Report) {
+    /// `lapsed` is the rule for certificates outside of their time.
+    pub(crate) fn check(&self, now: SystemTime, lapsed: &Lapsed, report: &mut Report) {
         self.warn_of_unkept(report);
         let provider = tls::provider();
         for (place, named) in &self.list {
             match named {
                 Named::Pair(pair, key) => {
-                    let loaded = Certificate::load(&pair.cert, &pair.key, &provider, now);
+                    let loaded = Certificate::load(&pair.cert, &pair.key, &provider, now, lapsed);
                     let warnings = loaded.as_ref().map_or(&[][..], |certificate| &certificate.warnings);
                     for warning in warnings {
                         report.push(advised_warning(place.problem(Severity::Warning, warning), warning));
@@ -240,9 +241,10 @@ fn mended(fault: &PemFault) -> String {
 
 fn advised_warning(problem: Problem, warning: &CertificateWarning) -> Problem {
     match warning {
-        CertificateWarning::ExpiresSoon { .. } => {
+        CertificateWarning::Expired { .. } | CertificateWarning::ExpiresSoon { .. } => {
             problem.remedy("renew it: a renewed file is taken up without a reload")
         }
+        CertificateWarning::NotYetValid { .. } => problem.remedy("look at the clock of this machine"),
         _ => problem,
     }
 }

@@ -88,10 +88,11 @@ pub async fn from_file(running: &Arc<Running>, sources: &Sources) -> Result<Relo
 }
 
 async fn read(running: &Running) -> Result<Config, ReloadError> {
-    let file = running.snapshot().config.source.clone().ok_or(ReloadError::NoFile)?.path;
+    let snapshot = running.snapshot();
+    let file = snapshot.config.source.clone().ok_or(ReloadError::NoFile)?.path;
     let name = file.to_string_lossy().into_owned();
     let hooks = Arc::clone(running.hooks());
-    let loaded = tokio::task::spawn_blocking(move || config::load(&file, &*hooks)).await;
+    let loaded = tokio::task::spawn_blocking(move || config::load_by(&file, &*hooks, &snapshot.lapsed())).await;
     let loaded = loaded.map_err(|_| ReloadError::Panicked)??;
     for warning in &loaded.warnings {
         warn!("{}", warning.in_file(&name));

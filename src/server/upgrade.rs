@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use log::{info, warn};
 use tokio::process::{Child, Command};
@@ -13,6 +13,7 @@ use super::signals::Signals;
 use crate::control::{CommandFailure, Reply, Responder};
 use crate::counted::counted;
 use crate::handover::{START_WITHIN, ToSuccessor};
+use crate::tls::certificates::{KEPT_VARIABLE, kept_variable};
 
 impl Operator {
     /// Starts `binary` (or the program that runs now) and hands everything over to it. Returns whether this process
@@ -61,8 +62,9 @@ impl Operator {
             return Err(FailedUpgrade::because("there is no upgrade socket; name one with upgrade_sock"));
         }
         let binary = binary.map_or_else(program, Ok).map_err(FailedUpgrade::because)?;
+        let kept = kept_variable(&self.running.snapshot().certificates_in_use(), SystemTime::now());
         tokio::select! {
-            tried = try_configuration(&binary, &file) => tried?,
+            tried = try_configuration(&binary, &file, &kept) => tried?,
             () = signals.told_to_end() => return Err(FailedUpgrade::told_to_end()),
         }
         let child = start(&binary, &file).map_err(FailedUpgrade::because)?;
@@ -140,10 +142,11 @@ fn program() -> std::io::Result<PathBuf> {
     Ok(name.strip_suffix(" (deleted)").map_or(path, PathBuf::from))
 }
 
-/// Lets the new program test the configuration.
-async fn try_configuration(binary: &Path, file: &Path) -> Result<(), FailedUpgrade> {
+/// Lets the new program test the configuration, in which it is to bear with the certificates that `kept` names.
+async fn try_configuration(binary: &Path, file: &Path, kept: &str) -> Result<(), FailedUpgrade> {
     let mut command = Command::new(binary);
     command.arg("-t").arg("-c").arg(file).stdin(Stdio::null()).kill_on_drop(true);
+    command.env(KEPT_VARIABLE, kept);
     let cannot_run =
         |error: String| FailedUpgrade::because(format_args!("{} cannot be run: {error}", binary.display()));
     let output = match tokio::time::timeout(TEST_WITHIN, command.output()).await {

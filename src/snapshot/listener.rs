@@ -9,6 +9,7 @@ use http::HeaderValue;
 use crate::admission::{NetworkRule, Networks};
 use crate::config::{self, ListenerTls, Problem, ProxyProtocol, Severity, TlsVersion};
 use crate::tls;
+use crate::tls::certificates::Lapsed;
 use crate::tls::server::{ServerSettings, TlsServer};
 use crate::tls::tickets::TicketKeys;
 
@@ -31,8 +32,10 @@ impl ListenerPolicy {
         config: &config::Listener,
         number: usize,
         keys: &Arc<TicketKeys>,
+        lapsed: &Lapsed,
     ) -> Result<Self, Vec<Problem>> {
-        let tls = config.tls.as_ref().map(|tls| server(tls, &format!("listeners[{number}].tls"), keys)).transpose()?;
+        let made = |tls| server(tls, &format!("listeners[{number}].tls"), keys, lapsed);
+        let tls = config.tls.as_ref().map(made).transpose()?;
         let hsts = config.hsts.map(|hsts| {
             HeaderValue::try_from(hsts.header_value()).expect("words and digits are the value of a header")
         });
@@ -55,8 +58,13 @@ impl ListenerPolicy {
 }
 
 /// Reads the files of `tls`, which stands at this path of the configuration.
-pub(super) fn server(tls: &ListenerTls, path: &str, keys: &Arc<TicketKeys>) -> Result<TlsServer, Vec<Problem>> {
-    let server = TlsServer::new(settings(tls), Arc::clone(keys), tls::provider(), SystemTime::now());
+pub(super) fn server(
+    tls: &ListenerTls,
+    path: &str,
+    keys: &Arc<TicketKeys>,
+    lapsed: &Lapsed,
+) -> Result<TlsServer, Vec<Problem>> {
+    let server = TlsServer::new(settings(tls), Arc::clone(keys), tls::provider(), SystemTime::now(), lapsed);
     server.map_err(|errors| errors.iter().map(|error| problem(path, error.to_string())).collect())
 }
 

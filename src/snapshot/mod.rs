@@ -23,6 +23,7 @@ use crate::dial::Dialer;
 use crate::hook::{Chain, HookRegistry as Hooks, Injector};
 use crate::metrics::Metrics;
 use crate::route::Routes;
+use crate::tls::certificates::{Certificate, Lapsed};
 use crate::tls::server::TlsServer;
 use crate::tls::tickets::TicketKeys;
 use crate::upstream::{Member, MemberLists, Registry};
@@ -208,11 +209,16 @@ impl Snapshot {
     ///
     /// # Errors
     /// Every problem with the files.
-    pub fn make_listeners(&mut self, before: Option<&Self>, keys: &Arc<TicketKeys>) -> Result<(), Problems> {
+    pub fn make_listeners(
+        &mut self,
+        before: Option<&Self>,
+        keys: &Arc<TicketKeys>,
+        lapsed: &Lapsed,
+    ) -> Result<(), Problems> {
         let mut problems = Vec::new();
         for (number, config) in self.config.listeners.iter().enumerate() {
             let same = before.and_then(|before| before.listener(number)).filter(|same| same.config == *config);
-            match same.map_or_else(|| ListenerPolicy::compile(config, number, keys).map(Arc::new), Ok) {
+            match same.map_or_else(|| ListenerPolicy::compile(config, number, keys, lapsed).map(Arc::new), Ok) {
                 Ok(listener) => self.listeners.push(listener),
                 Err(found) => problems.extend(found),
             }
@@ -221,7 +227,7 @@ impl Snapshot {
         // Its keys are those that the process began with.
         self.admin = before.and_then(|before| before.admin.clone());
         if let (Some(tls), None) = (admin, &self.admin) {
-            match listener::server(tls, "admin.tls", keys) {
+            match listener::server(tls, "admin.tls", keys, lapsed) {
                 Ok(server) => self.admin = Some(Arc::new(server)),
                 Err(found) => problems.extend(found),
             }
@@ -242,6 +248,20 @@ impl Snapshot {
     /// The listener with this place in the configuration.
     pub fn listener(&self, number: usize) -> Option<Arc<ListenerPolicy>> {
         self.listeners.get(number).cloned()
+    }
+
+    /// Every certificate in use: those of listeners, and those that backends are shown.
+    pub fn certificates_in_use(&self) -> Vec<Certificate> {
+        let clients = self.destinations.iter().filter_map(|to| to.layers.tls.as_ref());
+        self.tls_servers()
+            .flat_map(TlsServer::certificates)
+            .chain(clients.filter_map(|tls| tls.certificate()))
+            .collect()
+    }
+
+    /// Rule for certificates of the snapshot that follows: those that have expired in use are used on.
+    pub fn lapsed(&self) -> Lapsed {
+        Lapsed::kept_of(&self.certificates_in_use())
     }
 
     /// The name and the end of every certificate in use, the end in seconds since 1970.

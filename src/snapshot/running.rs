@@ -18,6 +18,7 @@ use crate::health::{CheckError, CheckedBackend, Checkers, Probe, Subject};
 use crate::hook::{self, Chain, Injector};
 use crate::metrics::Metrics;
 use crate::socket::descriptors::Descriptors;
+use crate::tls::certificates::Lapsed;
 use crate::tls::tickets::TicketKeys;
 use crate::trace::Tracer;
 use crate::tunnel::{Activity, Frozen, Passport, RateTable, Surroundings, Tunnels, UnderWay};
@@ -109,8 +110,8 @@ impl Running {
         snapshot.count_routes_by(&admission);
         snapshot.make_hooks(&hooks, None, &metrics)?;
         let ticket_keys = Arc::new(ticket_keys);
-        snapshot.make_listeners(None, &ticket_keys)?;
-        snapshot.load_files_of_upstreams()?;
+        snapshot.make_listeners(None, &ticket_keys, &Lapsed::Taken)?;
+        snapshot.load_files_of_upstreams(&Lapsed::Taken)?;
         metrics.unverified(snapshot.unverified());
         metrics.generation.set(snapshot.generation.cast_signed());
         tunnels.limit_hook_memory(config.hook_memory);
@@ -236,8 +237,9 @@ impl Running {
         let mut snapshot = before.successor(&config, members, &self.registry, &self.metrics);
         snapshot.count_routes_by(&self.admission);
         snapshot.make_hooks(&self.hooks, Some(&before), &self.metrics)?;
-        snapshot.make_listeners(Some(&before), &self.ticket_keys)?;
-        snapshot.load_files_of_upstreams()?;
+        let lapsed = before.lapsed();
+        snapshot.make_listeners(Some(&before), &self.ticket_keys, &lapsed)?;
+        snapshot.load_files_of_upstreams(&lapsed)?;
         Ok(snapshot)
     }
 

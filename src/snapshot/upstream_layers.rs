@@ -8,6 +8,7 @@ use log::warn;
 use super::Snapshot;
 use crate::config::{self, Problem, Problems, Severity};
 use crate::dial::Layers;
+use crate::tls::certificates::Lapsed;
 use crate::tls::client::{ClientSettings, TlsClient, TlsClientError};
 
 /// The layers that an upstream's configuration asks for. Files are not read yet.
@@ -28,7 +29,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// Every problem with the files.
-    pub fn load_files_of_upstreams(&self) -> Result<(), Problems> {
+    pub fn load_files_of_upstreams(&self, lapsed: &Lapsed) -> Result<(), Problems> {
         let now = SystemTime::now();
         let mut problems = Vec::new();
         for to in &self.destinations {
@@ -38,7 +39,7 @@ impl Snapshot {
                 warn!("upstream {name}: certificates of backends are not verified: anybody may pass for one");
             }
             to.metrics.show_tls_failures();
-            for error in tls.load(now).err().into_iter().flatten() {
+            for error in tls.load(now, lapsed).err().into_iter().flatten() {
                 problems.push(problem(name, &error));
             }
         }

@@ -2,6 +2,7 @@
 
 mod error;
 mod form;
+mod lapsed;
 mod pem;
 mod private_key;
 
@@ -21,6 +22,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::files::read;
 pub use error::{CertificateError, CertificateWarning};
 pub use form::OtherForm;
+pub use lapsed::{KEPT_VARIABLE, Lapsed, kept_variable};
 pub use pem::PemFault;
 pub use private_key::KeyFault;
 
@@ -32,6 +34,8 @@ pub struct Certificate {
     /// The names that the certificate is for, in lower case: DNS names, `*.` before those of wildcards, and IP
     /// addresses.
     pub names: Vec<String>,
+    /// Moment before which the certificate is not valid.
+    pub not_before: SystemTime,
     /// Moment after which the certificate is not valid.
     pub not_after: SystemTime,
     /// Chain and key, as rustls uses them.
@@ -54,7 +58,7 @@ impl Certificate {
 pub const SOON: Duration = Duration::from_secs(14 * 86_400);
 
 impl Certificate {
-    /// Reads a chain and its key.
+    /// Reads a chain and its key. `lapsed` tells whether the certificate may be outside of its time.
     ///
     /// # Errors
     /// Every fault of the two files: at least one.
@@ -63,11 +67,12 @@ impl Certificate {
         key: &Path,
         provider: &CryptoProvider,
         now: SystemTime,
+        lapsed: &Lapsed,
     ) -> Result<Self, Vec<CertificateError>> {
         let mut errors = Vec::new();
         let chain = certificates_of(cert).map_err(|error| errors.push(error)).ok();
         let signing = private_key::load(key, provider).map_err(|error| errors.push(error)).ok();
-        let described = chain.as_ref().and_then(|chain| Described::of(cert, chain, now, &mut errors));
+        let described = chain.as_ref().and_then(|chain| Described::of(cert, chain, (now, lapsed), &mut errors));
         // One file may be named as both.
         errors.dedup();
         let (Some(chain), Some(signing)) = (chain, signing) else { return Err(errors) };
@@ -76,8 +81,9 @@ impl Certificate {
             errors.push(CertificateError::KeyMismatch { key: key.into(), cert: cert.into() });
         }
         match described {
-            Some(Described { names, not_after, warnings }) if errors.is_empty() => {
-                Ok(Self { file: cert.into(), names, not_after, certified: Arc::new(certified), warnings })
+            Some(Described { names, not_before, not_after, warnings }) if errors.is_empty() => {
+                let (file, certified) = (cert.into(), Arc::new(certified));
+                Ok(Self { file, names, not_before, not_after, certified, warnings })
             }
             _ => Err(errors),
         }
@@ -137,6 +143,7 @@ pub fn certificates_of(file: &Path) -> Result<Vec<CertificateDer<'static>>, Cert
 /// The parts of a chain that people and clients see.
 struct Described {
     names: Vec<String>,
+    not_before: SystemTime,
     not_after: SystemTime,
     warnings: Vec<CertificateWarning>,
 }
@@ -146,7 +153,7 @@ impl Described {
     fn of(
         file: &Path,
         chain: &[CertificateDer<'_>],
-        now: SystemTime,
+        (now, lapsed): (SystemTime, &Lapsed),
         errors: &mut Vec<CertificateError>,
     ) -> Option<Self> {
         let mut parsed = Vec::new();
@@ -163,14 +170,16 @@ impl Described {
         errors.extend(out_of_order(file, &parsed));
         let (leaf, issuers) = parsed.split_first()?;
         let mut warnings = Vec::new();
-        let (from, not_after) = validity(leaf);
-        if not_after < now {
-            errors.push(CertificateError::Expired { file: file.into(), on: date(not_after) });
-        } else if not_after < now + SOON {
-            warnings.push(CertificateWarning::ExpiresSoon { file: file.into(), on: date(not_after) });
-        }
-        if from > now {
-            errors.push(CertificateError::NotYetValid { file: file.into(), from: date(from) });
+        let (not_before, not_after) = validity(leaf);
+        let (path, from, on) = (|| file.into(), date(not_before), date(not_after));
+        let is_allowed = (not_after < now || not_before > now) && lapsed.allows(&chain[0]);
+        match is_allowed {
+            true if not_after < now => warnings.push(CertificateWarning::Expired { file: path(), on }),
+            true => warnings.push(CertificateWarning::NotYetValid { file: path(), from }),
+            false if not_after < now => errors.push(CertificateError::Expired { file: path(), on }),
+            false if not_before > now => errors.push(CertificateError::NotYetValid { file: path(), from }),
+            false if not_after < now + SOON => warnings.push(CertificateWarning::ExpiresSoon { file: path(), on }),
+            false => {}
         }
         for (index, issuer) in issuers.iter().enumerate() {
             let (_, end) = validity(issuer);
@@ -183,7 +192,7 @@ impl Described {
         if names.is_empty() {
             warnings.push(CertificateWarning::Nameless(file.into()));
         }
-        Some(Self { names, not_after, warnings })
+        Some(Self { names, not_before, not_after, warnings })
     }
 }
 

@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use super::Session;
-use super::certificates::{Certificate, CertificateError, roots};
+use super::certificates::{Certificate, CertificateError, Lapsed, roots};
 use super::files::read;
 use super::secrets::Capturing;
 pub use failure::{TlsFailure, TlsFailureKind};
@@ -60,8 +60,8 @@ pub struct TlsClient {
 /// The files as they were read.
 struct InForce {
     config: Arc<ClientConfig>,
-    /// A signature by the gateway's own key takes long.
-    signs_slowly: bool,
+    /// The gateway's own certificate.
+    presented: Option<Certificate>,
     /// Digest of what the files held.
     contents: Vec<u8>,
     /// Drawn at random: connections by other files are other connections.
@@ -85,15 +85,16 @@ impl TlsClient {
         pair.chain(&self.settings.ca).cloned().collect()
     }
 
-    /// Reads the files. They take force together for connections that begin from now on.
+    /// Reads the files. They take force together for connections that begin from now on. `lapsed` is the rule for a
+    /// certificate of the gateway's own that is outside of its time.
     ///
     /// # Errors
     /// Every fault of the files. What was in force stays so.
-    pub fn load(&self, now: SystemTime) -> Result<(), Vec<TlsClientError>> {
+    pub fn load(&self, now: SystemTime, lapsed: &Lapsed) -> Result<(), Vec<TlsClientError>> {
         let contents = self.contents();
-        let (config, signs_slowly) = config(&self.settings, now)?;
+        let (config, presented) = config(&self.settings, now, lapsed)?;
         let (config, identity) = (Arc::new(config), rand::random());
-        self.in_force.store(Some(Arc::new(InForce { config, signs_slowly, contents, identity })));
+        self.in_force.store(Some(Arc::new(InForce { config, presented, contents, identity })));
         Ok(())
     }
 
@@ -112,7 +113,12 @@ impl TlsClient {
         if changed.is_empty() || same {
             return Ok(Vec::new());
         }
-        self.load(now).map(|()| changed)
+        self.load(now, &Lapsed::kept_of(&self.certificate())).map(|()| changed)
+    }
+
+    /// The gateway's own certificate, where it presents one and has read its files.
+    pub fn certificate(&self) -> Option<Certificate> {
+        self.in_force.load().as_ref().and_then(|in_force| in_force.presented.clone())
     }
 
     /// Digest of what the files hold now.
@@ -143,7 +149,7 @@ impl TlsClient {
         let name = name.unwrap_or_else(|| ServerName::IpAddress(backend.to_canonical().into()));
         let session = Session::client(Arc::clone(&in_force.config), name);
         let session = session.map_err(|error| TlsFailure::not_set_up(&error.to_string()))?;
-        Ok(session.with_slow_key(in_force.signs_slowly))
+        Ok(session.with_slow_key(in_force.presented.as_ref().is_some_and(Certificate::signs_slowly)))
     }
 }
 
@@ -154,8 +160,12 @@ impl fmt::Debug for TlsClient {
     }
 }
 
-/// The configuration, and whether a signature by the gateway's own key takes long.
-fn config(settings: &ClientSettings, now: SystemTime) -> Result<(ClientConfig, bool), Vec<TlsClientError>> {
+/// The configuration, and the gateway's own certificate.
+fn config(
+    settings: &ClientSettings,
+    now: SystemTime,
+    lapsed: &Lapsed,
+) -> Result<(ClientConfig, Option<Certificate>), Vec<TlsClientError>> {
     let provider = super::provider();
     let mut errors = Vec::new();
     let roots = match (&settings.ca, settings.verify) {
@@ -164,7 +174,7 @@ fn config(settings: &ClientSettings, now: SystemTime) -> Result<(ClientConfig, b
         (None, true) => system_roots().map_err(|error| errors.push(error)).ok(),
     };
     let presented = settings.certificate.as_ref().and_then(|(cert, key)| {
-        let loaded = Certificate::load(cert, key, &provider, now);
+        let loaded = Certificate::load(cert, key, &provider, now, lapsed);
         loaded.map_err(|faults| errors.extend(faults.into_iter().map(TlsClientError::from))).ok()
     });
     if !errors.is_empty() {
@@ -177,14 +187,13 @@ fn config(settings: &ClientSettings, now: SystemTime) -> Result<(ClientConfig, b
         Some(roots) => builder.with_root_certificates(roots),
         None => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody { provider })),
     };
-    let signs_slowly = presented.as_ref().is_some_and(Certificate::signs_slowly);
-    let mut config = match presented {
+    let mut config = match &presented {
         None => builder.with_no_client_auth(),
-        Some(certificate) => builder.with_client_cert_resolver(Arc::new(Presented(certificate.certified))),
+        Some(own) => builder.with_client_cert_resolver(Arc::new(Presented(Arc::clone(&own.certified)))),
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.capture_secrets();
-    Ok((config, signs_slowly))
+    Ok((config, presented))
 }
 
 /// The authorities that the system trusts, by `SSL_CERT_FILE` and `SSL_CERT_DIR` or where the distribution keeps them.

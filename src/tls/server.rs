@@ -18,7 +18,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{Error, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 use super::Session;
-use super::certificates::{Certificate, CertificateError, roots};
+use super::certificates::{Certificate, CertificateError, Lapsed, roots};
 use super::secrets::Capturing;
 use super::tickets::{TicketKeys, TicketKeysError, Tickets};
 
@@ -87,7 +87,7 @@ pub struct Refreshed {
 
 impl TlsServer {
     /// Reads the files that the settings name. `own_keys` are the ticket keys of the process, for listeners without a
-    /// file of them.
+    /// file of them, and `lapsed` the rule for certificates outside of their time.
     ///
     /// # Errors
     /// Every fault of the files: at least one.
@@ -96,11 +96,12 @@ impl TlsServer {
         own_keys: Arc<TicketKeys>,
         provider: Arc<CryptoProvider>,
         now: SystemTime,
+        lapsed: &Lapsed,
     ) -> Result<Self, Vec<TlsServerError>> {
         let mut errors = Vec::new();
         let mut certificates = Vec::new();
         for (cert, key) in &settings.certificates {
-            match Certificate::load(cert, key, &provider, now) {
+            match Certificate::load(cert, key, &provider, now, lapsed) {
                 Ok(certificate) => certificates.push(certificate),
                 Err(faults) => errors.extend(faults.into_iter().map(TlsServerError::from)),
             }
@@ -156,11 +157,13 @@ impl TlsServer {
         let before = self.in_force.load_full();
         let mut refreshed = Refreshed::default();
         let mut certificates = before.certificates.clone();
+        // One that expired in use is not a fault of a file that was only touched, or of a key beside it.
+        let lapsed = Lapsed::kept_of(&certificates);
         for ((cert, key), in_force) in self.settings.certificates.iter().zip(&mut certificates) {
             if !changed(cert) && !changed(key) {
                 continue;
             }
-            match Certificate::load(cert, key, &self.provider, now) {
+            match Certificate::load(cert, key, &self.provider, now, &lapsed) {
                 Ok(new) if new.certified.cert == in_force.certified.cert && !changed(key) => {}
                 Ok(new) => {
                     if new.certified.cert != in_force.certified.cert {

@@ -15,6 +15,7 @@ mod client_certificates;
 mod clients;
 mod hooks;
 mod lab;
+mod lapsed;
 mod limits;
 mod proxy;
 mod records;

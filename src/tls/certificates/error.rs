@@ -119,6 +119,22 @@ impl CertificateError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateWarning {
+    /// The certificate is not valid any more, and is used all the same ([`Lapsed`](super::Lapsed)).
+    #[error("the certificate in {} expired on {on}: clients refuse it", file.display())]
+    Expired {
+        /// The file.
+        file: PathBuf,
+        /// Date and time of its end.
+        on: String,
+    },
+    /// The certificate is not valid yet, and is used all the same.
+    #[error("the certificate in {} is not valid before {from}: clients refuse it", file.display())]
+    NotYetValid {
+        /// The file.
+        file: PathBuf,
+        /// Date and time from which it is valid.
+        from: String,
+    },
     /// The certificate ends within [`SOON`](super::SOON).
     #[error("the certificate in {} expires on {on}", file.display())]
     ExpiresSoon {
