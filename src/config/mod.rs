@@ -26,6 +26,7 @@ pub(crate) use sections::matching::wrong_with_backend_name;
 pub use sections::members::read_members;
 pub use settings::{Cidr, Period, Settings, Size};
 pub use source::{ConfigFile, Stamp, open_regular};
+pub(crate) use yaml::address::canonical_network;
 pub(crate) use yaml::node::{Content, Node, read as read_yaml};
 pub use yaml::problem::{Problem, Problems, Severity};
 pub(crate) use yaml::problem::{printable, quoted};

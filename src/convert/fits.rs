@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 
+use crate::config::canonical_network;
+
 /// A host as a route has it, in lower case and without a port: a name, or `*.` and a name.
 pub(super) fn host(text: &str) -> Option<String> {
     let lower = text.to_ascii_lowercase();
@@ -139,8 +141,8 @@ pub(super) fn file(text: &str) -> bool {
 /// A network as `trusted_proxies` and filters have it, without bits beyond its prefix.
 pub(super) fn network(text: &str) -> Option<String> {
     if let Ok(ip) = text.parse::<IpAddr>() {
-        return Some(ip.to_string());
+        return Some(ip.to_canonical().to_string());
     }
     let network = text.parse::<IpNet>().ok()?.trunc();
-    Some(network.to_string())
+    Some(canonical_network(network).to_string())
 }

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::affinity::Digest;
+use crate::config::canonical_network;
 use crate::hook::TunnelId;
 use crate::snapshot::Snapshot;
 use crate::tunnel::Seen;
@@ -85,13 +86,13 @@ struct NamedBackend {
 impl NamedBackend {
     fn of(text: &str) -> Self {
         let end = text.rsplit('/').next().unwrap_or(text);
-        Self { text: text.to_owned(), address: end.parse().ok() }
+        Self { text: text.to_owned(), address: end.parse().ok().map(canonical) }
     }
 
     fn is(&self, state: &BackendState) -> bool {
         let within = self.text.strip_prefix(state.upstream()).and_then(|rest| rest.strip_prefix('/'));
         let backend = within.unwrap_or(&self.text);
-        backend == state.name() || (!backend.contains('/') && self.address == Some(state.address()))
+        backend == state.name() || (!backend.contains('/') && self.address == Some(canonical(state.address())))
     }
 }
 
@@ -173,17 +174,21 @@ impl CompiledFilter {
     }
 }
 
+/// The address without the IPv6 form of an IPv4 one.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
 fn id(text: &str) -> Result<TunnelId, FilterError> {
     let digits = text.len() == 16 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
     digits.then(|| text.parse().ok()).flatten().ok_or_else(|| FilterError::Id(text.to_owned()))
 }
 
 fn client(text: &str) -> Result<IpNet, FilterError> {
-    let network: Result<IpNet, _> =
-        text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(|address| address.to_canonical().into()));
+    let network: Result<IpNet, _> = text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
     let network = network.map_err(|_| FilterError::Client(text.to_owned()))?;
     match network.trunc() {
-        masked if masked == network => Ok(network),
+        masked if masked == network => Ok(canonical_network(network)),
         masked => Err(FilterError::HostBits(text.to_owned(), masked)),
     }
 }
@@ -222,8 +227,12 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_a_network_of_one() {
-        for (text, network) in [("203.0.113.7", "203.0.113.7/32"), ("::ffff:203.0.113.7", "203.0.113.7/32")] {
+    fn an_address_is_a_network_of_one_and_mapped_ones_are_ipv4() {
+        for (text, network) in [
+            ("203.0.113.7", "203.0.113.7/32"),
+            ("::ffff:203.0.113.7", "203.0.113.7/32"),
+            ("::ffff:203.0.113.0/120", "203.0.113.0/24"),
+        ] {
             assert_eq!(client(text).unwrap().to_string(), network);
         }
     }

@@ -47,3 +47,17 @@ async fn the_most_specific_network_decides_and_others_may_not_where_some_are_all
     assert_eq!(lab.get(std::net::Ipv4Addr::new(127, 20, 0, 1), LISTENERS[1]).await.status(), 200);
     tunnel.echoes().await;
 }
+
+#[tokio::test]
+async fn a_network_of_mapped_addresses_is_the_ipv4_network() {
+    let mut lab = Lab::set_up(&setup("    deny: ['::ffff:127.66.0.1', '::ffff:127.66.1.0/120']\n")).await;
+    for denied in [stranger(1), stranger(256)] {
+        let stream = lab.silent(denied, LISTENERS[1]).await;
+        assert_eq!(Guest::over(stream, None).await.unwrap().rest().await, b"", "{denied}");
+    }
+    assert_eq!(lab.get(stranger(2), LISTENERS[1]).await.status(), 200);
+    lab.reload(&setup("    allow: ['::ffff:127.66.0.0/112', '::ffff:127.0.0.1']\n")).await;
+    assert_eq!(lab.get(stranger(1), LISTENERS[1]).await.status(), 200);
+    let stream = lab.silent(std::net::Ipv4Addr::new(127, 20, 0, 1), LISTENERS[1]).await;
+    assert_eq!(Guest::over(stream, None).await.unwrap().rest().await, b"");
+}

@@ -124,5 +124,12 @@ async fn a_connection_counts_for_the_client_that_its_proxy_header_names() {
     assert!(denied.is_err());
     let mut denied = named(&lab, "203.0.113.66", Listener::Plain).await.unwrap();
     assert!(denied.get("").await.is_none());
-    lab.refused_becomes("address", 2.0).await;
+    // An IPv4 client beside an IPv6 destination comes as a mapped address.
+    let mut header = Vec::new();
+    let (client, destination) = ("203.0.113.66:4711".parse().unwrap(), "[2001:db8::1]:443".parse().unwrap());
+    write(ProxyVersion::V2, client, destination, &mut header);
+    let mut stream = lab.silent(PROXY, Listener::Plain).await;
+    stream.write_all(&header).await.unwrap();
+    assert!(Guest::over(stream, None).await.unwrap().get("").await.is_none());
+    lab.refused_becomes("address", 3.0).await;
 }

@@ -1,7 +1,10 @@
 //! ACLs and the conditions of rules: hosts, paths and addresses, as far as routes and filters know them.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+
+use ipnet::IpNet;
 
 use super::words::Statement;
 use crate::convert::files::Files;
@@ -235,13 +238,26 @@ fn test(words: &[String], files: &dyn Files) -> Test {
         ("path" | "url", "") => paths(suffix, &values),
         ("src", "") => {
             let networks: Option<Vec<String>> = values.iter().map(|value| fits::network(value)).collect();
-            networks.filter(|networks| !networks.is_empty()).map_or(Test::Unknown, Test::Networks)
+            let networks = networks.filter(|networks| !networks.is_empty());
+            networks.map(with_ipv4_of_wide_ones).map_or(Test::Unknown, Test::Networks)
         }
         ("ssl_fc", "") => Test::Tls,
         ("always_true", "") => Test::Always,
         ("http_auth" | "http_auth_group", _) => Test::Login,
         _ => Test::Unknown,
     }
+}
+
+/// Adds `0.0.0.0/0` where a network of IPv6 is wide enough to hold all IPv4-mapped addresses, such as `::/0`: HAProxy
+/// looks an IPv4 client up as a mapped one, too (`pat_match_ip`), and Longhaul does not.
+fn with_ipv4_of_wide_ones(mut networks: Vec<String>) -> Vec<String> {
+    let mapped = IpAddr::from(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped());
+    let is_wide = |network: &String| network.parse::<IpNet>().is_ok_and(|network| network.contains(&mapped));
+    let all = "0.0.0.0/0";
+    if networks.iter().any(is_wide) && !networks.iter().any(|network| network == all) {
+        networks.push(all.to_owned());
+    }
+    networks
 }
 
 fn hosts(suffix: &str, values: &[String]) -> Test {

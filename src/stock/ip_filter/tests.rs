@@ -39,6 +39,9 @@ async fn the_most_specific_network_decides_and_else_who_is_allowed_is_listed() {
             ["192.0.2.8", "2001:db9::1"],
         ),
         ("deny: ['::/0']", ["192.0.2.1", "::ffff:192.0.2.1"], ["2001:db8::1", "::1"]),
+        ("deny: ['::ffff:192.0.2.1']", ["192.0.2.2", "::1"], ["192.0.2.1", "::ffff:192.0.2.1"]),
+        ("deny: ['::ffff:192.0.2.0/120']", ["192.0.3.1", "::1"], ["192.0.2.1", "::ffff:192.0.2.1"]),
+        ("deny: ['::ffff:0:0/96']", ["2001:db8::1", "::1"], ["192.0.2.1", "::ffff:192.0.2.1"]),
         ("deny: [192.0.2.1]", ["192.0.2.2", "::1"], ["192.0.2.1", "::ffff:192.0.2.1"]),
         (
             "{ deny: [192.0.2.1], otherwise: deny, allow: [192.0.2.0/30, '::1'] }",
@@ -126,6 +129,7 @@ fn what_is_wrong_is_told_with_its_place() {
     for (with, complaint) in [
         ("", "1:1: there is no list"),
         ("{ allow: [10.0.0.0/8], deny: [10.0.0.0/8] }", "1:11: allow[0]: 10.0.0.0/8 is also denied"),
+        ("{ allow: ['::ffff:10.0.0.0/104'], deny: [10.0.0.0/8] }", "1:11: allow[0]: 10.0.0.0/8 is also denied"),
         ("allow: [10.0.0.1/8]", "1:9: allow[0]:"),
         ("allow: [home]", "1:9: allow[0]:"),
         ("deny_file: /nowhere/list", "1:12: deny_file: /nowhere/list cannot be read: No such file"),
