@@ -63,7 +63,8 @@ impl Gateway {
         listener.metrics.refused(reason.as_str());
         let answering = reason.status().and_then(|_| self.running.admission.answer(Instant::now()));
         if answering.is_none() {
-            warn!("a connection to {} is closed: {reason} (client {client})", listener.address);
+            let name = reason.as_str();
+            warn!("a connection to {} is closed ({name}): {reason} (client {client})", listener.address);
         }
         Some(ConnectionVerdict::Refused(reason, answering?))
     }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, header};
-use log::debug;
+use log::{Level, debug};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout_at;
 
@@ -37,7 +37,7 @@ impl Gateway {
             client.listener.metrics.refused(refused.as_str());
         }
         if cause == RefusalCause::Head(RequestRefused::Tls) {
-            self.tls_failed(client.arrival.peer, HandshakeFailure::PlainPort);
+            self.tls_failed(client.arrival.peer, HandshakeFailure::PlainPort, Level::Warn);
         }
         let Some(answer) = cause.answer() else { return };
         let asked = ReadableHead::of(&ahead, cause);

@@ -22,9 +22,9 @@ async fn who_may_not_connect_is_closed_before_tls_counted_and_logged_a_little() 
     let failures = lab.gateway.scrape().await;
     let failures = failures.lines().filter(|line| line.starts_with("longhaul_tls_handshake_failures_total{"));
     assert_eq!((after - shaken, failures.filter(|line| !line.ends_with(" 0")).count()), (0.0, 0));
-    let first = lab.gateway.log.find(&["is closed: this address may not connect (client 127.66."]).await;
+    let first = lab.gateway.log.find(&["is closed (address): this address may not connect (client 127.66."]).await;
     assert!(first.contains(" WARN "), "{first}");
-    let lines = lab.gateway.log.count(&["is closed: this address may not connect"]);
+    let lines = lab.gateway.log.count(&["is closed (address): this address may not connect"]);
     assert!(lines < 100, "{lines} lines of 200 connections");
     company.is_served_anew(&lab).await;
 }

@@ -145,6 +145,26 @@ async fn a_malformed_header_closes_the_connection_and_a_proxy_may_leave() {
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     failed(&lab, "closed", 1).await;
+    lab.gateway.log.find(&["WARN", "for its PROXY header (closed): the peer left before its end"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_only_connects_is_counted_and_not_warned_of() {
+    let backend = Named::start().await;
+    let lab = lab(&backend, "required").await;
+    for listener in 0..2 {
+        drop(connect(2, lab.gateway.addresses[listener]).await);
+    }
+    failed(&lab, "closed", 2).await;
+    // One that says whose check it is, and nothing else, has come as far as TLS.
+    let mut check = Vec::new();
+    write_local(ProxyVersion::V2, &mut check);
+    Wire::new(connect(2, lab.address()).await).send(&check).await;
+    lab.gateway.metric_becomes("longhaul_tls_handshake_failures_total{failure=\"closed\"}", 1.0).await;
+    // What comes after it stands in the log.
+    Wire::new(connect(3, lab.address()).await).rest().await;
+    lab.gateway.log.find(&["WARN", "for its PROXY header (untrusted)"]).await;
+    assert_eq!(lab.gateway.log.count(&["(closed)"]), 0);
 }
 
 /// An address that nobody listens on, on a loopback address of the test's own: no other test is given it.

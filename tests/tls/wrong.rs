@@ -74,7 +74,11 @@ async fn failures_are_counted_by_their_reason_and_said_in_a_few_lines() {
         stream.shutdown(Shutdown::Both).unwrap();
     }
     lab.gateway.metric_becomes("longhaul_tls_handshake_failures_total{failure=\"closed\"}", 100.0).await;
-    assert!(lab.gateway.log.count(&["a TLS handshake failed"]) < 100);
+    assert_eq!(lab.gateway.log.count(&["a TLS handshake failed (closed)"]), 0, "it is how load balancers check a port");
+    // A client that leaves within its handshake.
+    TcpStream::connect(lab.address()).unwrap().write_all(&[22, 3, 1]).unwrap();
+    failed(&lab, "closed", 101).await;
+    lab.gateway.log.find(&["WARN", "a TLS handshake failed (closed): the other side left"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,12 +89,15 @@ async fn a_flood_of_failed_handshakes_is_written_in_a_few_lines_and_counted_whol
         ask(&lab, 0, &[0; 32]);
     }
     failed(&lab, "not_tls", 400).await;
+    // Another kind has lines of its own.
+    ask(&lab, 0, b"GET / HTTP/1.1\r\n\r\n");
+    lab.gateway.log.find(&["WARN", "a TLS handshake failed (plain_http): the client spoke HTTP without TLS"]).await;
     // One of them is seen in the log when the first ones are long written.
-    lab.gateway.log.find(&["WARN", " more like this within 10s: a TLS handshake failed: the bytes were not TLS"]).await;
+    lab.gateway.log.find(&["WARN", " more like this within 10s: a TLS handshake failed (not_tls): "]).await;
     // The last lines of a slow machine are on their way yet.
     let lines = within("a line or a count of each", async {
         loop {
-            let lines = lab.gateway.log.count(&["a TLS handshake failed"]) - lab.gateway.log.count(&["more like this"]);
+            let lines = lab.gateway.log.count(&["failed (not_tls)"]) - lab.gateway.log.count(&["more like this"]);
             if lines as f64 + lab.gateway.metric("longhaul_diagnostics_held_back_total").await == 400.0 {
                 return lines;
             }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::warn;
+use log::{Level, log};
 
 use crate::client::is_trusted;
 use crate::config::ProxyProtocol;
@@ -40,8 +40,7 @@ impl Gateway {
             match self.read_proxy_header(client, peer, is_required, read).await {
                 Ok(header) => arrival.believe(header.as_ref()),
                 Err(failure) => {
-                    self.running.metrics.proxy_header_failed(failure.as_str());
-                    warn!("a connection is closed for its PROXY header: {failure} (peer {peer})");
+                    self.proxy_header_failed(peer, failure);
                     return None;
                 }
             }
@@ -52,22 +51,8 @@ impl Gateway {
             }
         }
         if let Some(server) = &policy.tls {
-            let begun = Instant::now();
-            match self.shake_tls(client, server, read).await {
-                Ok(facts) => {
-                    let resumed = facts.resumed;
-                    let tls = ArrivalTls::from(facts);
-                    self.running.metrics.tls.shaken(tls.version, resumed, begun.elapsed());
-                    arrival.tls = Some(Arc::new(tls));
-                }
-                Err(failure) => {
-                    self.tls_failed(arrival.peer, failure);
-                    if failure == HandshakeFailure::PlainHttp {
-                        refuse_plain_http(client).await;
-                    }
-                    return None;
-                }
-            }
+            let tls = self.secure(client, arrival.peer, server, read).await?;
+            arrival.tls = Some(Arc::new(tls));
         }
         client.raw_mut().set_uninterrupted(false);
         Some(arrival)
@@ -100,46 +85,97 @@ impl Gateway {
                 HeaderRead::NeedsMore => {}
             }
             match dial::read(client, read, until).await {
-                Ok(0) => return Err(ProxyFailure::Closed),
-                Ok(_) => {}
-                Err(error) if error.kind() != io::ErrorKind::TimedOut => return Err(ProxyFailure::Closed),
-                Err(_) if !is_required && read.is_empty() => return Ok(None),
-                Err(_) => return Err(ProxyFailure::Timeout),
+                Ok(1..) => {}
+                Err(error) if error.kind() == io::ErrorKind::TimedOut && !is_required && read.is_empty() => {
+                    return Ok(None);
+                }
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(ProxyFailure::Timeout),
+                Ok(0) | Err(_) if read.is_empty() => return Err(ProxyFailure::Unused),
+                Ok(0) | Err(_) => return Err(ProxyFailure::Closed),
             }
         }
     }
 
-    async fn shake_tls(
+    /// Carries out the TLS handshake of a client. Returns `None` when the handshake failed; that was counted and logged.
+    async fn secure(
         &self,
         client: &mut Secured<Connection>,
+        peer: SocketAddr,
         server: &TlsServer,
         read: &mut Vec<u8>,
-    ) -> Result<HandshakeFacts, HandshakeFailure> {
+    ) -> Option<ArrivalTls> {
+        let begun = Instant::now();
         // A client that is refused whatever it asks for has as long for this as for its request.
         let longest = if client.raw().refused().is_some() { TO_BE_REFUSED } else { HANDSHAKE };
-        let until = Instant::now() + longest;
-        if read.is_empty() {
-            match dial::read(client, read, until).await {
-                Ok(0) => return Err(HandshakeFailure::Closed),
-                Ok(_) => {}
-                Err(error) => return Err((&error).into()),
+        let until = begun + longest;
+        if read.is_empty()
+            && let Err(failure) = first_bytes(client, read, until).await
+        {
+            // Load balancers check a port in this way every few seconds, and nothing is wrong then.
+            let level = if failure == HandshakeFailure::Closed { Level::Debug } else { Level::Warn };
+            self.tls_failed(peer, failure, level);
+            return None;
+        }
+        match shake_tls(client, server, read, until).await {
+            Ok(facts) => {
+                let resumed = facts.resumed;
+                let tls = ArrivalTls::from(facts);
+                self.running.metrics.tls.shaken(tls.version, resumed, begun.elapsed());
+                Some(tls)
+            }
+            Err(failure) => {
+                self.tls_failed(peer, failure, Level::Warn);
+                if failure == HandshakeFailure::PlainHttp {
+                    refuse_plain_http(client).await;
+                }
+                None
             }
         }
-        // Every request begins with a letter, and no record does.
-        if read.first().is_some_and(u8::is_ascii_alphabetic) {
-            return Err(HandshakeFailure::PlainHttp);
-        }
-        let session = server.session().map_err(|error| HandshakeFailure::from(&error))?;
-        let ahead = std::mem::take(read);
-        let shaken = client.shake_hands(session, &ahead, read, until).await;
-        Ok(shaken.map_err(HandshakeFailure::from)?.facts())
     }
 
-    /// Counts and logs a TLS handshake that failed.
-    pub(in crate::gateway) fn tls_failed(&self, peer: SocketAddr, failure: HandshakeFailure) {
+    /// Counts and logs a TLS handshake that failed. The reason stands before the colon, so that each has a budget of
+    /// lines of its own.
+    pub(in crate::gateway) fn tls_failed(&self, peer: SocketAddr, failure: HandshakeFailure, level: Level) {
         self.running.metrics.tls.failed(failure);
-        warn!("a TLS handshake failed: {failure} (client {peer})");
+        log!(level, "a TLS handshake failed ({}): {failure} (client {peer})", failure.as_str());
     }
+
+    /// Counts and logs a connection that is closed for its PROXY header.
+    fn proxy_header_failed(&self, peer: SocketAddr, failure: ProxyFailure) {
+        let (level, reason) = (failure.level(), failure.as_str());
+        self.running.metrics.proxy_header_failed(reason);
+        log!(level, "a connection is closed for its PROXY header ({reason}): {failure} (peer {peer})");
+    }
+}
+
+/// Waits for the first bytes of a client.
+async fn first_bytes(
+    client: &mut Secured<Connection>,
+    read: &mut Vec<u8>,
+    until: Instant,
+) -> Result<(), HandshakeFailure> {
+    match dial::read(client, read, until).await {
+        Ok(0) => Err(HandshakeFailure::Closed),
+        Ok(_) => Ok(()),
+        Err(error) => Err((&error).into()),
+    }
+}
+
+/// Carries out the TLS handshake of a client of which `read` came first. Bytes behind the handshake are left there.
+async fn shake_tls(
+    client: &mut Secured<Connection>,
+    server: &TlsServer,
+    read: &mut Vec<u8>,
+    until: Instant,
+) -> Result<HandshakeFacts, HandshakeFailure> {
+    // Every request begins with a letter, and no record does.
+    if read.first().is_some_and(u8::is_ascii_alphabetic) {
+        return Err(HandshakeFailure::PlainHttp);
+    }
+    let session = server.session().map_err(|error| HandshakeFailure::from(&error))?;
+    let ahead = std::mem::take(read);
+    let shaken = client.shake_hands(session, &ahead, read, until).await;
+    Ok(shaken.map_err(HandshakeFailure::from)?.facts())
 }
 
 /// Why a connection was closed for its PROXY header, or for want of one.
@@ -154,6 +190,9 @@ enum ProxyFailure {
     Timeout,
     #[error("the peer left before its end")]
     Closed,
+    /// The peer connected and left, as load balancers do to check a port.
+    #[error("the peer left before its first byte")]
+    Unused,
     #[error(transparent)]
     Malformed(#[from] ProxyHeaderError),
 }
@@ -165,9 +204,13 @@ impl ProxyFailure {
             Self::Untrusted => "untrusted",
             Self::Missing => "missing",
             Self::Timeout => "timeout",
-            Self::Closed => "closed",
+            Self::Closed | Self::Unused => "closed",
             Self::Malformed(_) => "malformed",
         }
+    }
+
+    fn level(self) -> Level {
+        if self == Self::Unused { Level::Debug } else { Level::Warn }
     }
 }
 

@@ -235,7 +235,8 @@ impl ProxyHttp for Gateway {
         let answer = ctx.answer.take().unwrap_or_else(|| answer_to(error));
         let status = answer.status().as_u16();
         if !matches!(error.etype(), ErrorType::HTTPStatus(_)) {
-            warn!("a request failed with {status}: {error} (request {})", ctx.id());
+            let reason = refusal(error).map_or(error.etype().as_str(), RequestRefused::as_str);
+            warn!("a request failed with {status} ({reason}): {error} (request {})", ctx.id());
         }
         if log::answered(session).is_some() {
             // Cut off: only an early end tells the client that its answer is not whole.
