@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, header};
-use log::{Level, debug};
+use log::{Level, debug, warn};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout_at;
 
@@ -15,8 +15,10 @@ use super::cause::RefusalCause;
 use super::request::request_id;
 use super::rewind::{ArrivedClient, Rewind};
 use crate::client;
+use crate::hook::Answer;
 use crate::http1::head::read_request;
 use crate::http1::{RequestRefused, fields};
+use crate::proxy_protocol;
 use crate::tls::HandshakeFailure;
 
 /// A refused request, as far as its head can be read.
@@ -39,7 +41,15 @@ impl Gateway {
         if cause == RefusalCause::Head(RequestRefused::Tls) {
             self.tls_failed(client.arrival.peer, HandshakeFailure::PlainPort, Level::Warn);
         }
-        let Some(answer) = cause.answer() else { return };
+        let Some(mut answer) = cause.answer() else { return };
+        if cause == RefusalCause::Head(RequestRefused::Malformed) && self.is_unexpected_header(client, &ahead) {
+            warn!(
+                "a request is refused (malformed): a PROXY protocol header came to {}, which is read with \
+                 `proxy_protocol: optional` or `required` only (client {})",
+                client.listener.address, client.arrival.peer
+            );
+            answer = Answer::new(answer.status().as_u16(), "a PROXY protocol header came, and this port expects none");
+        }
         let asked = ReadableHead::of(&ahead, cause);
         let id = request_id(&asked.headers);
         let is_head = asked.method.as_deref() == Some("HEAD");
@@ -49,6 +59,13 @@ impl Gateway {
         if let Err(error) = tell(&mut stream, &bytes).await {
             debug!("a client is gone before it was refused: {error} (request {id})");
         }
+    }
+
+    /// Tells if the bytes begin with a PROXY header that the listener does not read.
+    fn is_unexpected_header(&self, client: &ArrivedClient, bytes: &[u8]) -> bool {
+        let snapshot = self.running.snapshot();
+        let policy = snapshot.listeners().get(client.listener.number);
+        policy.is_some_and(|policy| policy.is_plain()) && proxy_protocol::is_header(bytes)
     }
 
     fn record_refusal(

@@ -7,7 +7,7 @@ mod write;
 
 use std::net::SocketAddr;
 
-pub use read::{HeaderRead, MOST_BYTES, ProxyHeaderError, read};
+pub use read::{HeaderRead, MOST_BYTES, ProxyHeaderError, is_header, read};
 pub use write::{write, write_local};
 
 /// A version of the protocol.

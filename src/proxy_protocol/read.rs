@@ -78,6 +78,11 @@ pub fn read(bytes: &[u8]) -> Result<HeaderRead, ProxyHeaderError> {
     Ok(HeaderRead::NotProxy)
 }
 
+/// Tells if the first bytes of a connection are those of a header of either version, whole or not.
+pub fn is_header(bytes: &[u8]) -> bool {
+    bytes.starts_with(WORD) || bytes.starts_with(SIGNATURE)
+}
+
 /// True when one of the two is the beginning of the other.
 fn begins(bytes: &[u8], prefix: &[u8]) -> bool {
     let common = bytes.len().min(prefix.len());

@@ -78,6 +78,16 @@ fn bytes_of_clients_are_told_from_a_header_by_the_first_that_differs() {
 }
 
 #[test]
+fn a_header_is_known_by_its_first_bytes_and_no_request_is_taken_for_one() {
+    for bytes in ["PROXY TCP4 ", "PROXY ", "\r\n\r\n\0\r\nQUIT\n"] {
+        assert!(is_header(bytes.as_bytes()), "{bytes:?}");
+    }
+    for bytes in ["", "PROXY", "PROPFIND / HTTP/1.1", "\r\n\r\n", "GET / HTTP/1.1"] {
+        assert!(!is_header(bytes.as_bytes()), "{bytes:?}");
+    }
+}
+
+#[test]
 fn a_line_that_the_protocol_does_not_write_is_refused() {
     for line in [
         "PROXY \r\n",

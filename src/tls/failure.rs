@@ -23,6 +23,9 @@ pub enum HandshakeFailure {
     /// TLS on a port that speaks none.
     #[error("the client spoke TLS to a plain port")]
     PlainPort,
+    /// PROXY header on a port that speaks TLS and reads no such header.
+    #[error("a PROXY protocol header came, which is read with `proxy_protocol: optional` or `required` only")]
+    ProxyHeader,
     /// Bytes that no TLS record or message begins with.
     #[error("the bytes were not TLS")]
     NotTls,
@@ -51,12 +54,13 @@ pub enum HandshakeFailure {
 
 impl HandshakeFailure {
     /// Every value.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Timeout,
         Self::Closed,
         Self::TooLong,
         Self::PlainHttp,
         Self::PlainPort,
+        Self::ProxyHeader,
         Self::NotTls,
         Self::Version,
         Self::Parameters,
@@ -75,6 +79,7 @@ impl HandshakeFailure {
             Self::TooLong => "too_long",
             Self::PlainHttp => "plain_http",
             Self::PlainPort => "plain_port",
+            Self::ProxyHeader => "proxy_header",
             Self::NotTls => "not_tls",
             Self::Version => "version",
             Self::Parameters => "parameters",

@@ -82,6 +82,25 @@ async fn failures_are_counted_by_their_reason_and_said_in_a_few_lines() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_header_that_nobody_expects_is_told_with_the_key() {
+    let lab = Lab::start(&[Named::start().await.address()]).await;
+    let (tls, plain) = (lab.address(), lab.gateway.addresses[1]);
+    let headers = [&b"PROXY TCP4 198.51.100.7 203.0.113.1 4711 443\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"];
+    for header in headers {
+        assert_eq!(ask(&lab, 0, header), b"", "{tls}");
+        let answer = String::from_utf8(ask(&lab, 1, header)).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("a PROXY protocol header came"), "{answer}");
+    }
+    failed(&lab, "proxy_header", 2).await;
+    let key = "`proxy_protocol: optional` or `required`";
+    lab.gateway.log.find(&["WARN", "a TLS handshake failed (proxy_header): a PROXY protocol header came", key]).await;
+    lab.gateway.log.find(&["WARN", &format!("a PROXY protocol header came to {plain}, "), key]).await;
+    // A request that is malformed otherwise is no PROXY header.
+    let answer = String::from_utf8(ask(&lab, 1, b"PROXY\r\n\r\n")).unwrap();
+    assert!(answer.contains("the request is malformed"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_failed_handshakes_is_written_in_a_few_lines_and_counted_whole() {
     let lab = Lab::start(&[Named::start().await.address()]).await;
     let begun = std::time::Instant::now();

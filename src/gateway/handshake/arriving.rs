@@ -51,7 +51,8 @@ impl Gateway {
             }
         }
         if let Some(server) = &policy.tls {
-            let tls = self.secure(client, arrival.peer, server, read).await?;
+            let expects_header = policy.config.proxy_protocol != ProxyProtocol::Off;
+            let tls = self.secure(client, arrival.peer, server, expects_header, read).await?;
             arrival.tls = Some(Arc::new(tls));
         }
         client.raw_mut().set_uninterrupted(false);
@@ -96,12 +97,14 @@ impl Gateway {
         }
     }
 
-    /// Carries out the TLS handshake of a client. Returns `None` when the handshake failed; that was counted and logged.
+    /// Carries out the TLS handshake of a client, whose PROXY header was read before if the listener
+    /// `expects_header`. Returns `None` when the handshake failed; that was counted and logged.
     async fn secure(
         &self,
         client: &mut Secured<Connection>,
         peer: SocketAddr,
         server: &TlsServer,
+        expects_header: bool,
         read: &mut Vec<u8>,
     ) -> Option<ArrivalTls> {
         let begun = Instant::now();
@@ -114,6 +117,10 @@ impl Gateway {
             // Load balancers check a port in this way every few seconds, and nothing is wrong then.
             let level = if failure == HandshakeFailure::Closed { Level::Debug } else { Level::Warn };
             self.tls_failed(peer, failure, level);
+            return None;
+        }
+        if !expects_header && proxy_protocol::is_header(read) {
+            self.tls_failed(peer, HandshakeFailure::ProxyHeader, Level::Warn);
             return None;
         }
         match shake_tls(client, server, read, until).await {
