@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::keys;
 use crate::config::model::{Absent, Admission, BackendLimits, HandshakeRate};
 use crate::config::yaml::problem::{Problem, Report, quoted};
-use crate::config::yaml::scalar::{DurationBounds, decimal, duration, or_off, whole, whole_in};
+use crate::config::yaml::scalar::{DurationBounds, decimal, duration, most_or_off, or_off, whole, whole_in};
 use crate::config::yaml::value::Value;
 
 /// Bounds of counts. The upper one is far beyond the load that one machine carries; so are the ones below.
@@ -19,12 +19,14 @@ const HOLD: DurationBounds =
 const WAIT: DurationBounds =
     DurationBounds { least: Duration::from_millis(100), most: Duration::from_secs(3_600), example: "15s" };
 
+const NOTHING_NEW: &str = "to send a backend nothing new, give it `weight: 0`";
+
 /// Reads `limits`.
 pub(crate) fn limits(value: &Value<'_>, report: &mut Report) -> Option<BackendLimits> {
     let mut fields = keys::BACKEND_LIMITS.fields(value, report)?;
-    let tunnels = fields.take_or("tunnels", None, |v| count_or_off(v, report));
-    let requests = fields.take_or("requests", None, |v| count_or_off(v, report));
-    let per_key = fields.take_or("per_key", None, |v| count_or_off(v, report));
+    let tunnels = fields.take_or("tunnels", None, |v| count_or_off(v, NOTHING_NEW, report));
+    let requests = fields.take_or("requests", None, |v| count_or_off(v, NOTHING_NEW, report));
+    let per_key = fields.take_or("per_key", None, |v| count_or_off(v, "the least is 1", report));
     Some(BackendLimits { tunnels: tunnels?, requests: requests?, per_key: per_key? })
 }
 
@@ -63,13 +65,13 @@ pub(crate) fn absent(value: &Value<'_>, report: &mut Report) -> Option<Option<Ab
     Some(Some(Absent { hold: hold?, queue: queue? }))
 }
 
-fn count_or_off(value: &Value<'_>, report: &mut Report) -> Option<Option<usize>> {
+fn count_or_off(value: &Value<'_>, to_refuse: &str, report: &mut Report) -> Option<Option<usize>> {
     let expected = format!("a whole number from {} to {}, or `off`", COUNTS.start(), COUNTS.end());
     let read = |value: &Value<'_>, expected: String| match whole_in(value, &COUNTS) {
         Ok(count) => usize::try_from(count).map_err(|_| value.error("is out of bounds").expected(expected)),
         Err(problem) => Err(problem.expected(expected)),
     };
-    or_off(value, expected, report, read)
+    most_or_off(value, expected, to_refuse, report, read)
 }
 
 fn number<T: TryFrom<u64>>(value: &Value<'_>, bounds: RangeInclusive<u64>, report: &mut Report) -> Option<T> {
@@ -105,7 +107,9 @@ fn per_second(value: &Value<'_>, text: &str) -> Result<f64, Problem> {
         "m" => 60.0,
         _ => return Err(problem("is not a rate").remedy("units are /s (a second) and /m (a minute)")),
     };
-    let Some(count) = decimal(count).filter(|_| !count.is_empty()) else { return Err(problem("is not a rate")) };
+    let Some(count) = decimal(count).filter(|_| !count.is_empty()) else {
+        return Err(problem("is not a rate").remedy("write a number before the `/`"));
+    };
     let rate = count / seconds;
     if RATES.contains(&rate) { Ok(rate) } else { Err(problem("is out of bounds")) }
 }

@@ -4,12 +4,11 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::keys;
-use super::rate;
+use super::{keys, rate};
 use crate::config::model::{BodyLimits, HeadLimits, KeepAlive, Limits, Pace, PerClient, RouteLimits};
 use crate::config::yaml::problem::{Problem, Report, quoted};
 use crate::config::yaml::scalar::{
-    DurationBounds, duration, duration_or_off, or_off, size_in, size_or_off, whole, whole_in,
+    DurationBounds, duration, duration_or_off, most_or_off, or_off, size_in, size_of, size_or_off, whole, whole_in,
 };
 use crate::config::yaml::value::{Mapping, Value};
 
@@ -25,6 +24,9 @@ const LINES: RangeInclusive<u64> = 1..=256;
 const TARGETS: RangeInclusive<u64> = 64..=1 << 20;
 const MOST_RATE: u64 = 1 << 30;
 const COUNTS: RangeInclusive<u64> = 1..=u32::MAX as u64;
+const REFUSE_NETWORKS: &str = "to refuse clients, name their networks in `listeners[].deny`";
+const REFUSE_ON_ROUTE: &str =
+    "to refuse everybody, give the route the hook `ip_filter` with `deny: [0.0.0.0/0, \"::/0\"]`";
 
 /// Reads `limits`.
 pub(crate) fn read(value: &Value<'_>, report: &mut Report) -> Option<Limits> {
@@ -63,8 +65,8 @@ fn connections(value: &Value<'_>, report: &mut Report) -> Option<Option<NonZeroU
 fn per_client(value: &Value<'_>, report: &mut Report) -> Option<PerClient> {
     let defaults = PerClient::default();
     let mut fields = keys::PER_CLIENT.fields(value, report)?;
-    let connections = fields.take_or("connections", defaults.connections, |v| count_or_off(v, report));
-    let tunnels = fields.take_or("tunnels", defaults.tunnels, |v| count_or_off(v, report));
+    let connections = fields.take_or("connections", defaults.connections, |v| count_or_off(v, REFUSE_NETWORKS, report));
+    let tunnels = fields.take_or("tunnels", defaults.tunnels, |v| count_or_off(v, REFUSE_NETWORKS, report));
     let handshakes = fields.take_or("handshakes", defaults.handshakes, |v| rate::or_off(v, report));
     let ipv4_prefix = fields.take_or("ipv4_prefix", defaults.ipv4_prefix, |v| prefix(v, 32, report));
     let ipv6_prefix = fields.take_or("ipv6_prefix", defaults.ipv6_prefix, |v| prefix(v, 128, report));
@@ -81,8 +83,8 @@ fn prefix(value: &Value<'_>, most: u8, report: &mut Report) -> Option<u8> {
     whole(value, 1..=most.into(), report)?.try_into().ok()
 }
 
-fn count_or_off(value: &Value<'_>, report: &mut Report) -> Option<Option<NonZeroU32>> {
-    or_off(value, format!("{}, or `off`", count_expected()), report, count_in)
+fn count_or_off(value: &Value<'_>, to_refuse: &str, report: &mut Report) -> Option<Option<NonZeroU32>> {
+    most_or_off(value, format!("{}, or `off`", count_expected()), to_refuse, report, count_in)
 }
 
 fn count_in(value: &Value<'_>, expected: String) -> Result<NonZeroU32, Problem> {
@@ -97,14 +99,14 @@ fn count_expected() -> String {
 /// Reads `limits` of a listener: the most connections that it has.
 pub(crate) fn of_listener(value: &Value<'_>, report: &mut Report) -> Option<Option<NonZeroU32>> {
     let mut fields = keys::LISTENER_LIMITS.fields(value, report)?;
-    fields.take_or("connections", None, |v| count_or_off(v, report))
+    fields.take_or("connections", None, |v| count_or_off(v, REFUSE_NETWORKS, report))
 }
 
 /// Reads `limits` of a route.
 pub(crate) fn of_route(value: &Value<'_>, report: &mut Report) -> Option<RouteLimits> {
     let mut fields = keys::ROUTE_LIMITS.fields(value, report)?;
-    let tunnels = fields.take_or("tunnels", None, |v| count_or_off(v, report));
-    let requests = fields.take_or("requests", None, |v| count_or_off(v, report));
+    let tunnels = fields.take_or("tunnels", None, |v| count_or_off(v, REFUSE_ON_ROUTE, report));
+    let requests = fields.take_or("requests", None, |v| count_or_off(v, REFUSE_ON_ROUTE, report));
     Some(RouteLimits { tunnels: tunnels?, requests: requests? })
 }
 
@@ -131,9 +133,10 @@ fn pace(fields: &mut Mapping<'_, '_>, report: &mut Report) -> Option<Pace> {
 }
 
 fn min_rate(value: &Value<'_>, report: &mut Report) -> Option<Option<NonZeroU64>> {
-    const EXPECTED: &str = "bytes a second from 1B to 1GiB, such as `100B`, or `off`";
+    const EXPECTED: &str = "bytes a second from 1B to 1GiB, such as `100B` or `100B/s`, or `off`";
     or_off(value, EXPECTED.to_owned(), report, |value, expected| {
-        let size = size_in(value, expected.clone())?;
+        let Some(text) = value.text() else { return Err(value.wrong(expected)) };
+        let size = size_of(text.strip_suffix("/s").unwrap_or(text), value, expected.clone())?;
         let rate = NonZeroU64::new(size).filter(|_| size <= MOST_RATE);
         rate.ok_or_else(|| {
             let text = quoted(value.text().unwrap_or_default());
@@ -161,7 +164,8 @@ fn head(value: &Value<'_>, report: &mut Report) -> Option<HeadLimits> {
 fn keep_alive(value: &Value<'_>, report: &mut Report) -> Option<KeepAlive> {
     let mut fields = keys::KEEP_ALIVE.fields(value, report)?;
     let idle = fields.take_or("idle", KeepAlive::default().idle, |v| duration_or_off(v, &IDLE, report));
-    let requests = fields.take_or("requests", KeepAlive::default().requests, |v| count_or_off(v, report));
+    let least = "1 ends each connection after its first answer";
+    let requests = fields.take_or("requests", KeepAlive::default().requests, |v| count_or_off(v, least, report));
     Some(KeepAlive { idle: idle?, requests: requests? })
 }
 

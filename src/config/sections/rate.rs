@@ -32,11 +32,20 @@ fn read(value: &Value<'_>, expected: String) -> Result<Rate, Problem> {
     match rate {
         Some((Some(count), per)) => Ok(Rate { count, per }),
         Some((None, _)) => Err(value.error(format!("{} is out of bounds", quoted(text))).expected(expected)),
-        None => {
-            let problem = value.error(format!("{} is not a rate", quoted(text))).expected(expected);
-            Err(problem.remedy("units are s (a second) and m (a minute)"))
-        }
+        None => Err(not_a_rate(value, text).expected(expected)),
     }
+}
+
+fn not_a_rate(value: &Value<'_>, text: &str) -> Problem {
+    let problem = value.error(format!("{} is not a rate", quoted(text)));
+    let Some((count, unit @ ("s" | "m"))) = text.split_once('/') else {
+        return problem.remedy("units are s (a second) and m (a minute)");
+    };
+    let a_minute = scalar::decimal(count).filter(|_| unit == "s").map(|count| count * 60.0);
+    problem.remedy(match a_minute.filter(|count| count.fract() == 0.0 && (1.0..=f64::from(MOST)).contains(count)) {
+        Some(count) => format!("rates are whole numbers: write `{count}/m`"),
+        None => "rates are whole numbers of at least 1, such as `10/s`, or `30/m` for one in two seconds".to_owned(),
+    })
 }
 
 const MOST: u32 = 1_000_000;

@@ -41,30 +41,61 @@ fn rates(fields: &mut Mapping<'_, '_>, report: &mut Report) -> Option<Rates> {
 }
 
 fn messages(value: &Value<'_>, expected: String) -> Result<NonZeroU64, Problem> {
-    let number = a_second(value, &expected)?;
-    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(value.error(format!("{} is not a whole number a second", quoted(number))).expected(expected));
+    let number = a_second(value, &expected, |text| is_number(text).then(|| format!("{text}/s")))?;
+    if !is_number(number) {
+        let problem = value.error(format!("{} is not a whole number", quoted(number))).expected(expected);
+        return Err(problem.remedy("write how many messages a second may have; the least is `1/s`"));
     }
     within(value, number.parse().ok(), &MESSAGES, expected)
 }
 
 fn bytes(value: &Value<'_>, expected: String) -> Result<NonZeroU64, Problem> {
-    let size = a_second(value, &expected)?;
-    let bytes = size.ends_with(['B', 'b']).then(|| size.parse::<bytesize::ByteSize>().ok()).flatten();
-    let Some(bytes) = bytes else {
+    let rate = |text: &str| match is_number(text) {
+        true => Some(format!("{text}B/s")),
+        false => in_bytes(text).map(|_| format!("{text}/s")),
+    };
+    let size = a_second(value, &expected, rate)?;
+    let Some(bytes) = in_bytes(size) else {
+        if is_number(size) {
+            let problem = value.error(format!("{} has no unit", quoted(size))).expected(expected);
+            return Err(problem.remedy(format!("write the unit: `{0}B/s`, or `{0}KiB/s`", shortened(size))));
+        }
         let problem = value.error(format!("{} is not a size", quoted(size))).expected(expected);
         return Err(problem.remedy("units are B, KiB (1,024), MiB and GiB, or KB (1,000), MB and GB"));
     };
-    within(value, Some(bytes.as_u64()), &BYTES, expected)
+    within(value, Some(bytes), &BYTES, expected)
 }
 
-/// The part of a rate before `/s`.
-fn a_second<'v>(value: &Value<'v>, expected: &str) -> Result<&'v str, Problem> {
+/// The part of a rate before `/s`. `meant` is the rate that a text without a unit of time probably stands for.
+fn a_second<'v>(
+    value: &Value<'v>,
+    expected: &str,
+    meant: impl FnOnce(&str) -> Option<String>,
+) -> Result<&'v str, Problem> {
     let Some(text) = value.text() else { return Err(value.wrong(expected)) };
     text.strip_suffix("/s").ok_or_else(|| {
         let problem = value.error(format!("{} is not a rate", quoted(text))).expected(expected);
-        problem.remedy(format!("write what a second may have: `{}/s`", text.get(..20).unwrap_or(text)))
+        if text.contains('/') {
+            return problem.remedy("the only unit of time here is a second: `/s`");
+        }
+        match meant(shortened(text)) {
+            Some(rate) => problem.remedy(format!("write what a second may have: `{rate}`")),
+            None => problem,
+        }
     })
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn in_bytes(size: &str) -> Option<u64> {
+    size.parse::<bytesize::ByteSize>().ok().filter(|_| size.ends_with(['B', 'b'])).map(|bytes| bytes.as_u64())
+}
+
+/// The beginning of a text, as much as a message has room for.
+fn shortened(text: &str) -> &str {
+    text.get(..20).unwrap_or(text)
 }
 
 fn within(

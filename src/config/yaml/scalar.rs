@@ -129,6 +129,21 @@ pub(crate) fn or_off<T>(
     }
 }
 
+/// [`or_off`] for a most of something: a 0 is taken neither for no limit nor for a refusal of everybody, whose way
+/// `to_refuse` tells.
+pub(crate) fn most_or_off<T>(
+    value: &Value<'_>,
+    expected: String,
+    to_refuse: &str,
+    report: &mut Report,
+    read: impl FnOnce(&Value<'_>, String) -> Result<T, Problem>,
+) -> Option<Option<T>> {
+    if value.text() == Some("0") {
+        return report.refuse(value.wrong(expected).remedy(format!("`off` means no limit; {to_refuse}")));
+    }
+    or_off(value, expected, report, read)
+}
+
 /// Reads one of some words.
 pub(crate) fn choice<T: Copy>(value: &Value<'_>, words: &[(&str, T)], report: &mut Report) -> Option<T> {
     let names: Vec<_> = words.iter().map(|(name, _)| *name).collect();
@@ -195,12 +210,22 @@ fn out_of_bounds(value: &Value<'_>, text: &str, how: impl Display) -> Problem {
 }
 
 pub(crate) fn size_in(value: &Value<'_>, expected: String) -> Result<u64, Problem> {
-    let Some(text) = value.text() else { return Err(value.wrong(expected)) };
+    match value.text() {
+        Some(text) => size_of(text, value, expected),
+        None => Err(value.wrong(expected)),
+    }
+}
+
+/// Reads `text`, which is all of `value` or the part of it that is a size.
+pub(crate) fn size_of(text: &str, value: &Value<'_>, expected: String) -> Result<u64, Problem> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         let problem = value.error(format!("{} has no unit", quoted(text))).expected(expected);
         return Err(problem.remedy(with_units(text, &["B", "KiB", "MiB"])));
     }
     let problem = value.error(format!("{} is not a size", quoted(text))).expected(expected.clone());
+    if text.ends_with("/s") {
+        return Err(problem.remedy("this is a size and no rate: leave out the `/s`"));
+    }
     if !text.ends_with(['B', 'b']) {
         // `64k` is 65,536 to nginx and 64,000 to SI: the author of the file decides.
         return Err(problem.remedy("units are B, KiB (1,024), MiB and GiB, or KB (1,000), MB and GB"));
