@@ -4,6 +4,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use ipnet::IpNet;
+
 use super::model::{AccessLog, Config, Drain, Engine, Forwarding, Limits, Listener, Tracing, Underscores, Upstream};
 use super::named_files::NamedFiles;
 use super::sections::access_log;
@@ -17,6 +19,7 @@ use super::sections::pingora_keys;
 use super::sections::routes::{self, Parts};
 use super::sections::tracing;
 use super::sections::upstreams;
+use super::sections::vain;
 use super::source::ConfigFile;
 use super::source::open_regular;
 use super::yaml::node::{self, Mark};
@@ -142,7 +145,7 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, files: &mut NamedFiles, repo
     let pingoras = pingora_keys::names();
     let known: Vec<&str> = TOP.keys.iter().copied().chain(pingoras.iter().map(String::as_str)).collect();
     let mut fields = keys::top_level(root, &known, report)?;
-    let trusted_proxies = fields.take_or("trusted_proxies", Vec::new(), |v| listeners::trusted_proxies(v, report));
+    let (proxies, trusted_proxies) = read_proxies(&mut fields, report);
     let are_proxies_trusted = trusted_proxies.as_ref().is_none_or(|proxies| !proxies.is_empty());
     let (listeners, metrics, admin) = listeners::read(&mut fields, are_proxies_trusted, files, report);
     let underscores_in_headers =
@@ -151,7 +154,7 @@ fn config(root: &Value<'_>, hooks: &dyn KnownHooks, files: &mut NamedFiles, repo
     let (access_log, tracing) = read_records(&mut fields, report);
     let watch = fields.take_or("watch", false, |v| boolean(v, report));
     let (control_sock, state_folder) = listeners::paths(&mut fields, report);
-    let (hook_memory, engine, limits) = read_tunnels(&mut fields, report);
+    let (hook_memory, engine, limits) = read_tunnels(&mut fields, proxies.zip(trusted_proxies.as_deref()), report);
     let drain = fields.take_or("drain", Drain::default(), |v| drain::read(v, report));
 
     let routes = fields.required("routes", "a list such as `- upstream: NAME`", report);
@@ -198,11 +201,25 @@ fn read_records(
     (access_log, fields.take_or("tracing", None, |v| tracing::read(v, report)))
 }
 
-/// Reads `hook_memory`, `engine` and `limits`.
-fn read_tunnels(fields: &mut Mapping<'_, '_>, report: &mut Report) -> (Option<u64>, Option<Engine>, Option<Limits>) {
+/// Reads `trusted_proxies`; the value is there where it was written.
+fn read_proxies<'v>(fields: &mut Mapping<'v, '_>, report: &mut Report) -> (Option<Value<'v>>, Option<Vec<IpNet>>) {
+    let written = fields.take("trusted_proxies");
+    (written, written.map_or(Some(Vec::new()), |v| listeners::trusted_proxies(&v, report)))
+}
+
+/// Reads `hook_memory`, `engine` and `limits`. `proxies` are the `trusted_proxies` that were written.
+fn read_tunnels(
+    fields: &mut Mapping<'_, '_>,
+    proxies: Option<(Value<'_>, &[IpNet])>,
+    report: &mut Report,
+) -> (Option<u64>, Option<Engine>, Option<Limits>) {
     let hook_memory = fields.take_or("hook_memory", HOOK_MEMORY, |v| size(v, report));
     let engine = fields.take_or("engine", Engine::Auto, |v| choice(v, &ENGINES, report));
-    (hook_memory, engine, fields.take_or("limits", Limits::default(), |v| client_limits::read(v, report)))
+    let limits = fields.take_or("limits", Limits::default(), |v| client_limits::read(v, report));
+    if let (Some((written, networks)), Some(limits)) = (proxies, &limits) {
+        vain::of_trust(&written, networks, limits, report);
+    }
+    (hook_memory, engine, limits)
 }
 
 /// Tells if one of the listeners speaks TLS, as far as they could be read.

@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{keys, rate};
+use super::{keys, rate, vain};
 use crate::config::model::{BodyLimits, HeadLimits, KeepAlive, Limits, Pace, PerClient, RouteLimits};
 use crate::config::yaml::problem::{Problem, Report, quoted};
 use crate::config::yaml::scalar::{
@@ -33,9 +33,13 @@ pub(crate) fn read(value: &Value<'_>, report: &mut Report) -> Option<Limits> {
     let defaults = Limits::default();
     let mut fields = keys::LIMITS.fields(value, report)?;
     let connections = fields.take_or("connections", defaults.connections, |v| connections(v, report));
-    let memory = fields.take_or("memory", defaults.memory, |v| size_or_off(v, report));
+    let written = fields.take("memory");
+    let memory = written.map_or(Some(defaults.memory), |v| size_or_off(&v, report));
     let per_client = fields.take_or("per_client", defaults.per_client, |v| per_client(v, report));
     let head = fields.take_or("head", defaults.head, |v| head(v, report));
+    if let (Some(written), Some(head)) = (written, &head) {
+        vain::of_memory(&written, memory.flatten(), head, report);
+    }
     let body = fields.take_or("body", defaults.body, |v| body(v, report));
     let answer = fields.take_or("answer", defaults.answer, |v| pace(&mut keys::ANSWER.fields(v, report)?, report));
     let keep_alive = fields.take_or("keep_alive", defaults.keep_alive, |v| keep_alive(v, report));

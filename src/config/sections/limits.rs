@@ -87,7 +87,7 @@ pub(crate) fn tunnel(value: &Value<'_>, report: &mut Report) -> Option<(TunnelLi
         let why = "the kernel counts the time of a closed window too, and ends the tunnel first";
         warn_if_longer(("stall", (ours, stalled)), ("tcp_user_timeout", (kernels, longest)), why, report);
     }
-    let rates = rates::of_tunnel(&mut fields, report);
+    let rates = rates::of_tunnel(&mut fields, max_message.flatten(), report);
     let limits = TunnelLimits {
         idle: idle?,
         max_age: max_age?,

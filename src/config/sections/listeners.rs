@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-use super::{admin, client_limits, keys, listener_tls};
+use super::{admin, client_limits, keys, listener_tls, vain};
 use crate::config::model::{Admin, Forwarded, Forwarding, Listener, Metrics, ProxyProtocol, Strangers};
 use crate::config::named_files::NamedFiles;
 use crate::config::yaml::address::{AddressUse, network, socket_address};
@@ -118,7 +118,7 @@ impl Readers<'_> {
         let mut fields = keys::LISTENER.fields(value, report)?;
         let address = fields.required("address", &AddressUse::Listen.expected(), report);
         let address = address.and_then(|v| listen_address(&v, self.taken, report));
-        let (allow, deny) = networks(&mut fields, report);
+        let (allow, deny) = networks(&mut fields, address, report);
         let connections = fields.take_or("limits", None, |v| client_limits::of_listener(v, report));
         let proxy_protocol = fields.take_or("proxy_protocol", ProxyProtocol::Off, |v| self.proxy_protocol(v, report));
         let tls = fields.take("tls");
@@ -162,8 +162,12 @@ impl Readers<'_> {
     }
 }
 
-/// Reads `allow` and `deny` of a listener.
-fn networks(fields: &mut Mapping<'_, '_>, report: &mut Report) -> (Option<Vec<IpNet>>, Option<Vec<IpNet>>) {
+/// Reads `allow` and `deny` of a listener at `address`.
+fn networks(
+    fields: &mut Mapping<'_, '_>,
+    address: Option<SocketAddr>,
+    report: &mut Report,
+) -> (Option<Vec<IpNet>>, Option<Vec<IpNet>>) {
     let allow = fields.take_or("allow", Vec::new(), |v| match trusted_proxies(v, report)? {
         none if none.is_empty() => {
             let problem = v.error("an empty list lets nobody in").expected("a list such as `[203.0.113.0/24]`");
@@ -178,7 +182,12 @@ fn networks(fields: &mut Mapping<'_, '_>, report: &mut Report) -> (Option<Vec<Ip
                 let problem = v.error(format!("{both} stands in `allow`, too"));
                 report.refuse(problem.expected("each network in one of the two lists").remedy("remove it from one"))
             }
-            None => Some(denied),
+            None => {
+                if let (Some([]), Some(address)) = (allow.as_deref(), address) {
+                    vain::of_denial(v, address.ip(), &denied, report);
+                }
+                Some(denied)
+            }
         }
     });
     (allow, deny)

@@ -29,3 +29,4 @@ pub(crate) mod routes;
 pub(crate) mod tracing;
 mod upstream_tls;
 pub(crate) mod upstreams;
+pub(crate) mod vain;

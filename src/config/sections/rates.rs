@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 
-use super::keys;
+use super::{keys, vain};
 use crate::config::model::{OverRate, Rates, TunnelRates};
 use crate::config::yaml::problem::{Problem, Report, quoted};
 use crate::config::yaml::scalar::{choice, or_off};
@@ -14,8 +14,12 @@ const MESSAGES: RangeInclusive<u64> = 1..=1_000_000;
 /// Above the most a client would be throttled by steps of nanoseconds (`tunnel::rates`).
 const BYTES: RangeInclusive<u64> = 1024..=1 << 30;
 
-/// Reads the keys of `tunnel` that limit rates.
-pub(crate) fn of_tunnel(fields: &mut Mapping<'_, '_>, report: &mut Report) -> Option<TunnelRates> {
+/// Reads the keys of `tunnel` that limit rates, beside its `max_message`.
+pub(crate) fn of_tunnel(
+    fields: &mut Mapping<'_, '_>,
+    max_message: Option<u64>,
+    report: &mut Report,
+) -> Option<TunnelRates> {
     let each = rates(fields, report);
     let per_key = fields.take_or("per_key", Rates::default(), |v| rates(&mut keys::PER_KEY.fields(v, report)?, report));
     let written = fields.take("over_rate");
@@ -24,6 +28,9 @@ pub(crate) fn of_tunnel(fields: &mut Mapping<'_, '_>, report: &mut Report) -> Op
     if let (Some(over_rate), OverRate::Close, false) = (written, rates.over_rate, rates.are_on()) {
         let problem = over_rate.warning("no rate is limited: nothing is ever over it");
         report.push(problem.remedy("add `messages` or `bytes`, such as `messages: 200/s`, or remove `over_rate`"));
+    }
+    if let Some(over_rate) = written {
+        vain::of_rates(&over_rate, &rates, max_message, report);
     }
     Some(rates)
 }

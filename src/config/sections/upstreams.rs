@@ -18,6 +18,7 @@ use super::keys;
 use super::limits;
 use super::matching::wrong_with_upstream_name;
 use super::upstream_tls;
+use super::vain;
 use crate::config::model::{
     Backend, BackendLimits, Discover, DiscoverFrom, Health, Ipv6, ListedNames, Listener, Lookup, OnChange, Route,
     Timeouts, Upstream,
@@ -67,7 +68,8 @@ impl Named {
     }
 
     /// Adds the warnings that the rest of the file decides: of upstreams that no route of `routes` leads to, of
-    /// backends that are `listeners`, and of members that cannot be reached as the file wants it.
+    /// backends that are `listeners`, of limits of keys that no client has, and of members that cannot be reached as
+    /// the file wants it.
     pub(crate) fn warn(
         &self,
         routes: &[Route],
@@ -84,6 +86,7 @@ impl Named {
         let binds = pingora.map(binds).unwrap_or_default();
         for (mark, upstream) in &self.read {
             let Some(upstream) = upstream else { continue };
+            vain::of_keys(upstream, *mark, routes, report);
             let Some(discover) = &upstream.discover else { continue };
             let ipv6 = discover.from.lookup().map(|lookup| lookup.ipv6);
             let warning = |key: &str, message: &str| {

@@ -183,6 +183,15 @@ pub(crate) fn spelled(duration: Duration) -> String {
     }
 }
 
+/// Writes a number of bytes in the largest unit that leaves no fraction: `64KiB`, `1000B`.
+pub(crate) fn spelled_size(bytes: u64) -> String {
+    const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match UNITS.iter().find(|(_, bits)| bytes > 0 && bytes.is_multiple_of(1 << bits)) {
+        Some((unit, bits)) => format!("{}{unit}", bytes >> bits),
+        None => format!("{bytes}B"),
+    }
+}
+
 pub(crate) fn duration_in(value: &Value<'_>, span: &DurationBounds, expected: String) -> Result<Duration, Problem> {
     let Some(text) = value.text() else { return Err(value.wrong(expected)) };
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
