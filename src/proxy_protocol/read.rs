@@ -43,12 +43,23 @@ pub enum ProxyHeaderError {
     /// Version 2: the fields after the addresses do not fill the header, or one of them is malformed.
     #[error("a field of the PROXY header is malformed")]
     Field,
+    /// Version 2: the header has a checksum (`PP2_TYPE_CRC32C`), and its bytes have another one.
+    #[error("the checksum of the PROXY header is wrong")]
+    Checksum,
 }
 
 impl ProxyHeaderError {
     /// Every value, in the order of the variants.
-    pub const ALL: [Self; 7] =
-        [Self::TooLong, Self::Line, Self::Version, Self::Command, Self::Family, Self::Addresses, Self::Field];
+    pub const ALL: [Self; 8] = [
+        Self::TooLong,
+        Self::Line,
+        Self::Version,
+        Self::Command,
+        Self::Family,
+        Self::Addresses,
+        Self::Field,
+        Self::Checksum,
+    ];
 
     /// A word for labels of metrics.
     pub fn as_str(self) -> &'static str {
@@ -60,6 +71,7 @@ impl ProxyHeaderError {
             Self::Family => "family",
             Self::Addresses => "addresses",
             Self::Field => "field",
+            Self::Checksum => "checksum",
         }
     }
 }
@@ -152,6 +164,7 @@ fn read_v2(bytes: &[u8]) -> Result<HeaderRead, ProxyHeaderError> {
         return Err(ProxyHeaderError::Addresses);
     }
     let (parsed, _) = ProxyHeader::parse(header, ParseConfig::default()).map_err(|_| ProxyHeaderError::Field)?;
+    verify_checksum(header, PREAMBLE + addresses)?;
     let origin = match parsed.proxied_address() {
         Some(address) if family & 0x0f == STREAM => {
             ProxiedConnection::Proxied { source: address.source, destination: address.destination }
@@ -161,6 +174,25 @@ fn read_v2(bytes: &[u8]) -> Result<HeaderRead, ProxyHeaderError> {
     let mut header = ReceivedHeader { version: ProxyVersion::V2, origin, authority: None, unique_id: None, ssl: None };
     read_fields(&parsed, &mut header)?;
     Ok(HeaderRead::Header(length, Box::new(header)))
+}
+
+/// Compares the checksum of a header whose fields begin at `fields` with that of its bytes, in which zeros stand for
+/// the checksum itself (§2.2.3 of the protocol). A header without one is right.
+fn verify_checksum(header: &[u8], fields: usize) -> Result<(), ProxyHeaderError> {
+    let mut at = fields;
+    while let Some([kind, high, low]) = header.get(at..at + FIELD_HEAD) {
+        let value = at + FIELD_HEAD;
+        let end = value + usize::from(u16::from_be_bytes([*high, *low]));
+        if *kind == CRC32C {
+            let said = header.get(value..end).and_then(|said| <[u8; 4]>::try_from(said).ok());
+            let said = said.ok_or(ProxyHeaderError::Field)?;
+            let before = crc32c::crc32c_append(crc32c::crc32c(&header[..value]), &[0; 4]);
+            let found = crc32c::crc32c_append(before, &header[end..]);
+            return if found == u32::from_be_bytes(said) { Ok(()) } else { Err(ProxyHeaderError::Checksum) };
+        }
+        at = end;
+    }
+    Ok(())
 }
 
 /// Reads the fields that are understood, and skips the others. Of two of a kind the first counts.
@@ -203,6 +235,10 @@ const WORD: &[u8] = b"PROXY ";
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family and transport, length of the rest.
 const PREAMBLE: usize = SIGNATURE.len() + 4;
+/// Type of a field, and length of its value.
+const FIELD_HEAD: usize = 3;
+/// `PP2_TYPE_CRC32C`.
+const CRC32C: u8 = 3;
 /// By the protocol.
 const LONGEST_UNIQUE_ID: usize = 128;
 

@@ -116,7 +116,7 @@ fn a_line_that_the_protocol_does_not_write_is_refused() {
 
 #[test]
 fn a_binary_header_that_the_protocol_does_not_have_is_refused() {
-    use ProxyHeaderError::{Addresses, Command, Family, Field, TooLong, Version};
+    use ProxyHeaderError::{Addresses, Checksum, Command, Family, Field, TooLong, Version};
     let field = |bytes: &[u8]| v2(0x21, 0x11, &[&V4[..], bytes].concat());
     for (bytes, error) in [
         (v2(0x11, 0x11, &V4), Version),
@@ -130,6 +130,8 @@ fn a_binary_header_that_the_protocol_does_not_have_is_refused() {
         (v2(0x21, 0x21, &V4), Addresses),
         (v2(0x21, 0x31, &[0; 215]), Addresses),
         (field(&[2]), Field),
+        (field(&[3, 0, 4, 0, 0, 0, 0]), Checksum),
+        (field(&[3, 0, 3, 0, 0, 0]), Field),
         (field(&[2, 0, 4, b'h']), Field),
         (field(&[2, 0, 1, 0xff]), Field),
         (field(&[0x20, 0, 4, 1, 0, 0, 0]), Field),
@@ -166,6 +168,25 @@ fn fields_are_understood_and_unknown_ones_skipped() {
     let ssl = header.ssl.unwrap();
     assert_eq!((ssl.tls, ssl.certificate, ssl.verified), (true, true, true));
     assert_eq!((ssl.version.as_deref(), ssl.common_name.as_deref()), (Some("TLSv1.3"), Some("mallory")));
+}
+
+#[test]
+fn a_checksum_is_verified_wherever_it_stands() {
+    // CRC-32C of "123456789" is the check value of RFC 3720's polynomial.
+    assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
+    for (before, behind) in [(&[][..], &[][..]), (&[4, 0, 1, 0], &[2, 0, 1, b'h'])] {
+        let zeros = [&V4[..], before, &[3, 0, 4, 0, 0, 0, 0], behind].concat();
+        let at = 16 + V4.len() + before.len() + 3;
+        let mut bytes = v2(0x21, 0x11, &zeros);
+        let sum = crc32c::crc32c(&bytes).to_be_bytes();
+        bytes[at..at + 4].copy_from_slice(&sum);
+        assert_eq!(header(&bytes).origin, proxied());
+        for changed in [16, at, bytes.len() - 1] {
+            let mut bytes = bytes.clone();
+            bytes[changed] ^= 1;
+            assert_eq!(read(&bytes), Err(ProxyHeaderError::Checksum), "{changed}");
+        }
+    }
 }
 
 #[test]
