@@ -70,7 +70,15 @@ mod tests {
     #[test]
     fn fields_are_unwanted_by_name_in_any_letter_case() {
         let origins = Unwanted { origins: true, ..Unwanted::default() };
-        for name in ["X-Forwarded-For", "x-forwarded-ssl", "FORWARDED", "X-Real-IP", "True-Client-IP", "X_Forwarded-for", "x_real_ip"] {
+        for name in [
+            "X-Forwarded-For",
+            "x-forwarded-ssl",
+            "FORWARDED",
+            "X-Real-IP",
+            "True-Client-IP",
+            "X_Forwarded-for",
+            "x_real_ip",
+        ] {
             assert!(origins.holds(name), "{name}");
         }
         for name in ["x-forwarded", "forwarded-for", "x-room", "host", "via", "x-r\u{e9}al-ip"] {
