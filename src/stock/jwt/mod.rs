@@ -120,7 +120,12 @@ impl Hook for Jwt {
     async fn on_request(&self, request: &mut Request<'_>, context: &mut Context) -> Result<Next> {
         claims::forget(&self.told, request);
         let denied = match token::find(&self.places, request) {
-            Ok(None) if self.optional => return Ok(Next::Continue),
+            Ok(None) if self.optional => {
+                // One under a name that a backend takes for that of the place was not looked at.
+                let mut headers = self.places.iter().filter(|place| matches!(place, TokenSource::Header(_)));
+                headers.try_for_each(|place| place.clear(request))?;
+                return Ok(Next::Continue);
+            }
             Ok(None) => Denied::NoToken,
             Err(Ambiguous) => Denied::Ambiguous,
             Ok(Some(found)) => match self.verify(&found.token).await {

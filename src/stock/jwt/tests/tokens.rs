@@ -147,3 +147,19 @@ async fn a_token_that_is_optional_may_be_missing_but_not_wrong() {
     assert_eq!(ask(&chain, "/", &[]).await.status(), 200);
     assert_eq!(bear(&chain, "wrong").await.status(), 401);
 }
+
+#[tokio::test]
+async fn a_token_under_a_name_that_passes_for_its_place_goes_to_no_backend() {
+    let (issuer, with) = with_secret();
+    let token = issuer.token(&claims(json!({})));
+    for from in ["[{ header: authorization }, { header: x-token }]", "[{ header: x-token }]"] {
+        let chain = chain(&format!("{with}\noptional: true\nfrom: {from}"));
+        let outcome = ask(&chain, "/", &[("x_token", token.as_str()), ("x_other", "2")]).await;
+        assert_eq!((outcome.status(), outcome.sees("x_token").len()), (200, 0));
+        assert_eq!(outcome.sees("x_other"), ["2"]);
+        assert_eq!(outcome.sees("authorization").len(), 0);
+    }
+    let chain = chain(&format!("{with}\noptional: true"));
+    let basic = ask(&chain, "/", &[("authorization", "Basic YTpi")]).await;
+    assert_eq!(basic.sees("authorization"), ["Basic YTpi"], "no token: it is not this hook's");
+}
