@@ -118,9 +118,14 @@ impl Readers<'_> {
         let mut fields = keys::LISTENER.fields(value, report)?;
         let address = fields.required("address", &AddressUse::Listen.expected(), report);
         let address = address.and_then(|v| listen_address(&v, self.taken, report));
-        let (allow, deny) = networks(&mut fields, address, report);
-        let connections = fields.take_or("limits", None, |v| client_limits::of_listener(v, report));
         let proxy_protocol = fields.take_or("proxy_protocol", ProxyProtocol::Off, |v| self.proxy_protocol(v, report));
+        // A PROXY header names a client of either family.
+        let of_clients = match proxy_protocol {
+            Some(ProxyProtocol::Off) => address.map(|address| address.ip()),
+            _ => address.map(|_| Ipv6Addr::UNSPECIFIED.into()),
+        };
+        let (allow, deny) = networks(&mut fields, of_clients, report);
+        let connections = fields.take_or("limits", None, |v| client_limits::of_listener(v, report));
         let tls = fields.take("tls");
         let speaks_tls = tls.is_some();
         let tls = tls.map_or(Some(None), |v| listener_tls::read(&v, self.files, report).map(Some));
@@ -162,10 +167,10 @@ impl Readers<'_> {
     }
 }
 
-/// Reads `allow` and `deny` of a listener at `address`.
+/// Reads `allow` and `deny` of a listener whose clients have addresses of the family of `address`.
 fn networks(
     fields: &mut Mapping<'_, '_>,
-    address: Option<SocketAddr>,
+    address: Option<IpAddr>,
     report: &mut Report,
 ) -> (Option<Vec<IpNet>>, Option<Vec<IpNet>>) {
     let allow = fields.take_or("allow", Vec::new(), |v| match trusted_proxies(v, report)? {
@@ -184,7 +189,7 @@ fn networks(
             }
             None => {
                 if let (Some([]), Some(address)) = (allow.as_deref(), address) {
-                    vain::of_denial(v, address.ip(), &denied, report);
+                    vain::of_denial(v, address, &denied, report);
                 }
                 Some(denied)
             }

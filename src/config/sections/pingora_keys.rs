@@ -134,6 +134,10 @@ fn read_key(key: &str, value: &Value<'_>, conf: &mut Mapping, report: &mut Repor
         report.push(value.error(format!("Pingora refuses {}: it {rule}", shown(value))));
         return None;
     }
+    if key == "ca_file" && !value.is_null() {
+        let problem = value.warning("has no effect: authorities of backends are named by upstream");
+        report.push(problem.remedy("name it as `ca` under `tls` of the upstreams"));
+    }
     conf.insert(key.into(), yaml);
     Some(())
 }

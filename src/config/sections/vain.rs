@@ -31,10 +31,10 @@ pub(crate) fn of_keys(upstream: &Upstream, mark: Mark, routes: &[Route], report:
 pub(crate) fn of_rates(over_rate: &Value<'_>, rates: &TunnelRates, max_message: Option<u64>, report: &mut Report) {
     let Some(longest) = max_message.filter(|_| rates.over_rate == OverRate::Close) else { return };
     for (key, rate) in [("bytes", rates.each.bytes), ("per_key.bytes", rates.per_key.bytes)] {
-        let Some(rate) = rate.map(u64::from).filter(|rate| *rate < longest) else { continue };
+        let Some(rate) = rate.map(u64::from).filter(|rate| *rate <= longest) else { continue };
         let (rate, longest) = (spelled_size(rate), spelled_size(longest));
         let problem = over_rate.warning(format!(
-            "`{key}` of {rate}/s is less than `max_message` of {longest}: a client that sends such a message is closed"
+            "`{key}` of {rate}/s is no more than `max_message` of {longest}: a client that sends such a message is closed"
         ));
         report.push(problem.remedy(format!(
             "set `{key}` to more than {longest}/s, make `max_message` shorter, or write `over_rate: throttle`"
@@ -68,7 +68,8 @@ pub(crate) fn of_denial(deny: &Value<'_>, address: IpAddr, denied: &[IpNet], rep
 pub(crate) fn of_trust(trusted: &Value<'_>, networks: &[IpNet], limits: &Limits, report: &mut Report) {
     let default = PerClient::default();
     let PerClient { connections, tunnels, handshakes, .. } = limits.per_client;
-    let are_limited = tunnels.is_some() || handshakes.is_some() || connections != default.connections;
+    let are_limited =
+        tunnels.is_some() || handshakes.is_some() || connections.is_some() && connections != default.connections;
     let who = match covers(networks) {
         (true, true) => "everybody",
         (true, false) => "every IPv4 address",
