@@ -31,8 +31,8 @@ pub fn tells_origin(name: &str) -> bool {
     begins_with("x-forwarded-") || ORIGINS.iter().any(|origin| reads_as(name, origin))
 }
 
-/// Tells if programs behind CGI, WSGI and PHP take one name of a header for another: they make `_` of `-`, and one letter
-/// case of both.
+/// Tells if programs behind CGI, WSGI and PHP take one name of a header for another: they make `_` of `-`, and one
+/// letter case of both.
 pub fn reads_as(name: &str, other: &str) -> bool {
     let read = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
     name.len() == other.len() && name.bytes().map(read).eq(other.bytes().map(read))

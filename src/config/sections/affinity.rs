@@ -161,12 +161,13 @@ fn read_cookie(value: &Value<'_>, report: &mut Report) -> Option<AffinitySource>
 fn warn_of_session(name: &str, value: &Value<'_>, report: &mut Report) {
     if SESSIONS.contains(&name) {
         let message = format!(
-            "a backend makes {} on its first answer, and the session is lost where the cookie then leads to another one",
+            "a backend makes {} on its first answer, and the session is lost where the cookie then leads to \
+             another one",
             quoted(name)
         );
         report.push(value.warning(message).remedy(format!(
-            "write `cookie: {{ name: {name}, born_on: backend }}`, or `cookie: {{ name: {name} }}` where backends share \
-             their sessions"
+            "write `cookie: {{ name: {name}, born_on: backend }}`, or `cookie: {{ name: {name} }}` where backends \
+             share their sessions"
         )));
     }
 }

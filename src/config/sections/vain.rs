@@ -34,7 +34,8 @@ pub(crate) fn of_rates(over_rate: &Value<'_>, rates: &TunnelRates, max_message: 
         let Some(rate) = rate.map(u64::from).filter(|rate| *rate <= longest) else { continue };
         let (rate, longest) = (spelled_size(rate), spelled_size(longest));
         let problem = over_rate.warning(format!(
-            "`{key}` of {rate}/s is no more than `max_message` of {longest}: a client that sends such a message is closed"
+            "`{key}` of {rate}/s is no more than `max_message` of {longest}: a client that sends such a message is \
+             closed"
         ));
         report.push(problem.remedy(format!(
             "set `{key}` to more than {longest}/s, make `max_message` shorter, or write `over_rate: throttle`"
