@@ -1,5 +1,6 @@
 //! Sections of PEM files (RFC 7468): found, decoded, and each fault of theirs named.
 
+use std::ops::Range;
 use std::path::Path;
 
 use rustls::pki_types::pem::{Error, PemObject};
@@ -124,8 +125,13 @@ pub(super) fn sections<'t>(file: &Path, text: &'t [u8]) -> Result<Vec<PemSection
     }
     let starts: Vec<_> = marks.iter().map(|mark| offset(text, mark.line)).collect();
     let ends = starts.iter().skip(1).copied().chain([text.len()]);
-    let places = starts.iter().zip(ends).map(|(start, end)| (*start, &text[*start..end]));
-    Ok(marks.iter().zip(places).map(|(mark, (start, part))| mark.section(line_number(text, start), part)).collect())
+    let (mut line, mut counted) = (1, 0);
+    let sections = marks.iter().zip(starts.iter().zip(ends)).map(|(mark, (start, end))| {
+        line += line_ends(text, counted..*start);
+        counted = *start;
+        mark.section(line, &text[*start..end])
+    });
+    Ok(sections.collect())
 }
 
 /// The sections of some kinds, in the order of the text.
@@ -220,10 +226,10 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| matches!(byte, b'\n' | b'\r'))
 }
 
-/// Number of the line, from 1, that has this place of a text. The two ends of a line of Windows count as one.
-fn line_number(text: &[u8], place: usize) -> usize {
-    let is_end = |at: &usize| text[*at] == b'\n' || text[*at] == b'\r' && text.get(at + 1) != Some(&b'\n');
-    1 + (0..place).filter(is_end).count()
+/// Number of lines that end in a part of a text. The two ends of a line of Windows count as one.
+fn line_ends(text: &[u8], part: Range<usize>) -> usize {
+    let is_end = |at: usize| text[at] == b'\n' || text[at] == b'\r' && text.get(at + 1) != Some(&b'\n');
+    part.filter(|at| is_end(*at)).count()
 }
 
 /// Place of a part of a text in it.
