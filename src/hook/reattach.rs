@@ -73,7 +73,8 @@ impl Reattach {
         self.held
     }
 
-    /// Sets a header of the request that the next backend is asked with, in place of all of its name.
+    /// Sets a header of the request that the next backend is asked with, in place of all of its name, and of
+    /// those that differ from it by `_` in place of `-`.
     ///
     /// # Errors
     /// HTTP does not allow the name or the value, or the header is one of the handshake or one of the gateway's.

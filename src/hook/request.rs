@@ -12,7 +12,7 @@ use super::error::{Error, Result};
 use super::injector::Injector;
 use super::response;
 use crate::config::TunnelLimits;
-use crate::http1::unwanted::reads_as;
+use crate::http1::fields::reads_as;
 use crate::tls::ClientCertificate;
 
 /// A request, upgrades too, before its backend is chosen.

@@ -103,6 +103,13 @@ pub fn map(lines: &[FieldLine<'_>]) -> Option<HeaderMap> {
     Some(headers)
 }
 
+/// Tells if programs behind CGI, WSGI and PHP take one name of a header for another: they make `_` of `-`, and one
+/// letter case of both.
+pub fn reads_as(name: &str, other: &str) -> bool {
+    let read = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == other.len() && name.bytes().map(read).eq(other.bytes().map(read))
+}
+
 #[cfg(test)]
 mod tests {
     use http::header::{CONNECTION, HOST};

@@ -4,7 +4,7 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::fields::{FieldLine, HeaderFields};
+use super::fields::{FieldLine, HeaderFields, reads_as};
 use super::hop_by_hop::HopByHop;
 use crate::trace::{TRACEPARENT, TraceContext};
 
@@ -145,11 +145,12 @@ pub fn switching_response(fields: Edited<'_, '_>, of_ours: &OfOurs<'_>) -> Vec<u
     head
 }
 
-/// A head without the fields of a name; it was written here, so that no field goes over several lines.
+/// A head without the fields of a name, and those that [pass for it](reads_as); it was written here, so that no field
+/// goes over several lines.
 pub fn without(head: &[u8], name: &HeaderName) -> Vec<u8> {
     let is_of_name = |line: &[u8]| {
         let end = line.iter().position(|byte| *byte == b':');
-        end.is_some_and(|end| line[..end].eq_ignore_ascii_case(name.as_str().as_bytes()))
+        end.and_then(|end| str::from_utf8(&line[..end]).ok()).is_some_and(|field| reads_as(field, name.as_str()))
     };
     head.split_inclusive(|byte| *byte == b'\n').filter(|line| !is_of_name(line)).flatten().copied().collect()
 }
@@ -283,6 +284,13 @@ mod tests {
         change(&mut headers);
         let fields = Edited { lines: &head.lines, by_hooks: Some(&headers) };
         String::from_utf8(upgrade_request("/a?b", fields, &ORIGIN)).unwrap()
+    }
+
+    #[test]
+    fn a_head_without_a_name_has_no_field_that_passes_for_it() {
+        let head = "GET / HTTP/1.1\r\nX-User: a\r\nx_user: b\r\nX-Users: c\r\nX_Room: d\r\n\r\n";
+        let left = without(head.as_bytes(), &HeaderName::from_static("x-user"));
+        assert_eq!(str::from_utf8(&left).unwrap(), "GET / HTTP/1.1\r\nX-Users: c\r\nX_Room: d\r\n\r\n");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use http::HeaderName;
 
+use super::fields::reads_as;
 use super::forward::{
     CLIENT_CERT, CLIENT_CERT_CHAIN, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REATTACH, REQUEST_ID, SESSION,
 };
@@ -29,13 +30,6 @@ impl Unwanted {
 pub fn tells_origin(name: &str) -> bool {
     let begins_with = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| reads_as(start, prefix));
     begins_with("x-forwarded-") || ORIGINS.iter().any(|origin| reads_as(name, origin))
-}
-
-/// Tells if programs behind CGI, WSGI and PHP take one name of a header for another: they make `_` of `-`, and one
-/// letter case of both.
-pub fn reads_as(name: &str, other: &str) -> bool {
-    let read = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    name.len() == other.len() && name.bytes().map(read).eq(other.bytes().map(read))
 }
 
 /// Fields that the gateway adds to requests.
