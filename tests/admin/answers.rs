@@ -2,12 +2,11 @@
 
 use futures_util::StreamExt;
 use reqwest::{Client, Method};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::lab::{Lab, config, echoes};
-use crate::support::{Gateway, Named, Wire};
+use crate::support::{Gateway, Named, Successor, Wire};
 
 /// The API's description, as it is served.
 pub struct Description(Value);
@@ -197,24 +196,6 @@ async fn whoever_asks_for_an_upgrade_is_answered_by_the_process_that_ends() {
     assert_eq!(status, 200, "{answer}");
     assert!(message.contains(" has taken over: 0 tunnels moved, 0 stayed, "), "{message}");
     assert_eq!(gateway.ended().await, Some(0));
-}
-
-/// A process that is not the test's child. It is killed when this is dropped.
-struct Successor(Pid);
-
-impl Successor {
-    /// The process that the answer to an upgrade names.
-    fn of(message: &str) -> Self {
-        let pid = message.strip_prefix("process ").and_then(|rest| rest.split(' ').next()).unwrap_or(message);
-        Self(Pid::from_raw(pid.parse().unwrap()).unwrap())
-    }
-}
-
-impl Drop for Successor {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = kill_process(self.0, Signal::KILL);
-    }
 }
 
 #[tokio::test]

@@ -3,10 +3,8 @@
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Output, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
-
 use crate::lab::{Lab, blocking, config, get, ready};
-use crate::support::{Gateway, PATIENCE, script, within};
+use crate::support::{Gateway, PATIENCE, Successor, script, within};
 use crate::ws::{Tunnel, all_echo, open_several};
 
 /// Asks the gateway to upgrade, as an operator does.
@@ -14,24 +12,6 @@ async fn upgrade(gateway: &Gateway, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_longhaul"));
     command.arg("upgrade").args(arguments).arg("--socket").arg(gateway.dir.path().join("control.sock"));
     blocking(move || command.stdin(Stdio::null()).output().unwrap()).await
-}
-
-/// A process that took over and is not this test's child. It is killed when this is dropped.
-struct Orphan(Pid);
-
-impl Orphan {
-    /// The process that an upgrade names.
-    fn of(said: &str) -> Self {
-        let number = said.strip_prefix("process ").unwrap().split(' ').next().unwrap();
-        Self(Pid::from_raw(number.parse().unwrap()).unwrap())
-    }
-}
-
-impl Drop for Orphan {
-    fn drop(&mut self) {
-        // The process may have ended by itself.
-        let _ = kill_process(self.0, Signal::KILL);
-    }
 }
 
 #[tokio::test]
@@ -44,7 +24,7 @@ async fn an_upgrade_by_command_moves_every_tunnel_and_ends_the_old_process() {
     let output = upgrade(&gateway, &[]).await;
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    let successor = Orphan::of(&said);
+    let successor = Successor::of(&said);
     assert!(said.contains(" has taken over: 5 tunnels moved, 0 stayed, longest pause "), "{said}");
     assert_eq!(gateway.ended().await, Some(0));
     all_echo(&mut tunnels).await;
@@ -54,7 +34,7 @@ async fn an_upgrade_by_command_moves_every_tunnel_and_ends_the_old_process() {
     gateway.log.find_nth(&["control socket at"], 1).await;
     let output = upgrade(&gateway, &[]).await;
     let said = String::from_utf8(output.stdout).unwrap();
-    let _next = Orphan::of(&said);
+    let _next = Successor::of(&said);
     assert!(said.contains(" has taken over: 5 tunnels moved, 0 stayed"), "{said}");
     all_echo(&mut tunnels).await;
     drop(successor);
@@ -147,7 +127,7 @@ async fn the_service_manager_is_told_which_process_is_the_main_one() {
     gateway.log.find(&["control socket at"]).await;
     let output = upgrade(&gateway, &[]).await;
     let said = String::from_utf8(output.stdout).unwrap();
-    let successor = Orphan::of(&said);
+    let successor = Successor::of(&said);
     assert_eq!(gateway.ended().await, Some(0));
     let told = blocking(move || {
         let mut told = Vec::new();

@@ -8,12 +8,14 @@ mod gateway;
 mod http;
 mod lines;
 pub mod peer;
+mod successor;
 mod tls;
 
 pub use backend::{Backend, Echo, keep_closed, reserved, reserved_at};
 pub use gateway::{Gateway, example, folder, hooked, limited, script};
 pub use http::{Head, Message, Named, Wire, ask_where, located, one_upstream, order};
 pub use lines::Lines;
+pub use successor::Successor;
 pub use tls::server_config;
 
 use std::future::Future;

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::CertificateParams;
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, VERSIONS, config};
 use crate::lab::{Lab, yaml};
 use crate::support::certificates::{Authority, ending_in};
-use crate::support::{Gateway, Named, folder, within};
+use crate::support::{Gateway, Named, Successor, folder, within};
 
 /// A change that makes a certificate end in the past.
 fn expired(params: &mut CertificateParams) {
@@ -61,24 +60,6 @@ impl Lab {
             _ => command.arg("--socket").arg(self.file("control.sock")),
         };
         tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
-    }
-}
-
-/// A process that took over and is not this test's child. It is killed when this is dropped.
-struct Successor(Pid);
-
-impl Successor {
-    /// The process that an upgrade names.
-    fn of(said: &str) -> Self {
-        let number = said.strip_prefix("process ").unwrap().split(' ').next().unwrap();
-        Self(Pid::from_raw(number.parse().unwrap()).unwrap())
-    }
-}
-
-impl Drop for Successor {
-    fn drop(&mut self) {
-        // The process may have ended by itself.
-        let _ = kill_process(self.0, Signal::KILL);
     }
 }
 
